@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives every numeric constant in src/math, src/element.rs and src/reference.
+"""Derives every numeric constant in src/math, src/dtype.rs, src/real and src/reference.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names tell.
 Polynomials are minimax fits by Remez exchange. Those with a pinned leading coefficient are marked.
@@ -241,13 +241,13 @@ def trig_f64():
 
 
 def reference():
-    print("== src/reference/double_double.rs and src/math/power.rs")
+    print("== src/real/double_double.rs and src/math/power.rs")
     first = round_down_bits(LN2, 40)
     second = round_down_bits(LN2 - first, 40)
     print("  LN_2       ", [hex64(v) for v in (first, second, LN2 - first - second)])
     half = mpf(float(pi / 2))
     print("  HALF_PI    ", [hex64(v) for v in (half, pi / 2 - half)])
-    print("== src/math/frequencies.rs: LN_2_PI", split64(log(2 * pi)), " TURN", split64(1 / (2 * pi)))
+    print("== src/ops/rope/frequencies.rs: LN_2_PI", split64(log(2 * pi)), " TURN", split64(1 / (2 * pi)))
     mp.prec = 2000
     print("  TWO_OVER_PI, 32 bits each:", [f"{int(floor(2 / pi * mpf(2) ** (32 * (i + 1)))) % 2**32:#010x}" for i in range(40)])
     mp.prec = 400
@@ -366,7 +366,7 @@ def pairs():
 
 
 def limits():
-    print("== src/element.rs: where exp leaves the finite, the normal and the non-zero numbers")
+    print("== src/dtype.rs: where exp leaves the finite, the normal and the non-zero numbers")
     fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
     for name, (p, emin, emax) in fmts.items():
         top = (2 - mpf(2) ** (1 - p)) * mpf(2) ** emax

@@ -2,6 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "neuron")]
+pub(crate) mod fault;
+#[cfg(feature = "neuron")]
+mod nrt_status;
+
+#[cfg(feature = "neuron")]
+pub use nrt_status::NrtStatus;
+
 /// Any error of this crate, with the values that a caller needs to handle it.
 ///
 /// Ops return errors before they write any output, with two exceptions that depend on the data:
@@ -164,7 +172,7 @@ pub enum Error {
     /// A Neuron device had a fault for which no other backend may be used instead.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
-    Neuron(crate::neuron::Fault),
+    Neuron(fault::Fault),
 }
 
 /// A result with this crate's [`Error`].

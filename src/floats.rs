@@ -14,12 +14,10 @@ macro_rules! each_type {
     };
 }
 
-#[cfg(feature = "train")]
-mod gradients;
+pub(crate) use each_type;
 
 use crate::element::{DType, Element};
-use crate::mask::saturate;
-use crate::simd::{Float, Isa, Kernel, Span, Storage, block, in_default};
+use crate::simd::{Isa, Kernel, Span, Storage, block, in_default};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -140,12 +138,6 @@ impl<'a> Floats<'a> {
             Floats::F32(values) => &values[range],
             floats => isa.outline(Narrow { floats, range, to }),
         }
-    }
-
-    /// Adds a range to the same number of logits. A sum of finite values saturates at the largest finite value.
-    #[inline(always)]
-    pub(crate) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {
-        isa.outline(AddTo { floats: *self, to, range });
     }
 }
 
@@ -287,30 +279,5 @@ impl<'b> Kernel for Narrow<'_, 'b> {
         each_type!(self.floats, values => {
             Span::in_place(self.to).map_from(isa, &values[self.range], #[inline(always)] |_, v| v)
         })
-    }
-}
-
-struct AddTo<'a> {
-    floats: Floats<'a>,
-    range: Range<usize>,
-    to: &'a mut [f64],
-}
-
-impl Kernel for AddTo<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        each_type!(self.floats, values => {
-            let values = &values[self.range];
-            Span::in_place(self.to).map_wide(
-                isa,
-                #[inline(always)]
-                |i, z| {
-                    let b = Storage::load_wide(isa, &block(values, i, Element::ZERO));
-                    saturate(isa, z + b, z.abs().max(b.abs()))
-                },
-            );
-        });
     }
 }

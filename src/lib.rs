@@ -112,6 +112,7 @@ pub mod checkpoint;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod dtype;
 mod element;
 mod error;
 mod floats;
@@ -121,23 +122,29 @@ pub mod math;
 #[cfg(feature = "neuron")]
 pub mod neuron;
 mod ops;
+mod options;
+mod real;
 pub mod reference;
 pub mod registry;
 pub mod report;
 mod rows;
-#[cfg(feature = "parallel")]
-mod scopes;
+#[cfg(feature = "sample")]
+mod sampler;
 #[cfg(feature = "sharded")]
 pub mod sharded;
 pub mod simd;
+mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "train")]
 pub mod trace;
 #[cfg(feature = "train")]
+mod trace_scope;
+#[cfg(feature = "train")]
 pub mod train;
 
-pub use element::{DType, Element, Limits};
+pub use dtype::{DType, Limits};
+pub use element::Element;
 pub use error::{Error, Result};
 pub use floats::{Floats, FloatsMut};
 pub use heads::Heads;

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod bias;
+
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;

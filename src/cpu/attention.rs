@@ -32,6 +32,7 @@ use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
 use merge::{Part, State};
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -271,7 +272,7 @@ impl<E: Element> Tile<'_, '_, E> {
         let features = call.v.shape()[3];
         let mut written = Written::default();
         met.counts.rows += rows.len() as u64;
-        scratch::with_attention(
+        with_buffers(
             #[inline(always)]
             |buffers| {
                 match parts {
@@ -314,6 +315,19 @@ impl Buffers {
         self.states.clear();
         self.states.extend(rows.map(|row| State::new(call.sink(row)).scaled(call.factor)));
     }
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::default());
+}
+
+/// Lends this thread's buffers to `f`, which must not call this function.
+#[inline(always)]
+pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
+    let mut buffers = BUFFERS.take();
+    let result = f(&mut buffers);
+    BUFFERS.replace(buffers);
+    result
 }
 
 /// Updates the states of rows that share a key head with all of their keys.

@@ -21,8 +21,7 @@ use crate::heads::Heads;
 use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
-
-pub use unit::Buffers;
+use unit::with_buffers;
 
 /// A checked call.
 #[derive(Clone, Copy)]
@@ -101,7 +100,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
         let (shapes, group) = (self.shapes(), self.call.forward.group());
         let Units { call, units, mut to, dsinks } = self;
         for (i, unit) in units.enumerate() {
-            scratch::with_attention_backward(
+            with_buffers(
                 #[inline(always)]
                 |buffers| {
                     scratch::with(

@@ -8,7 +8,7 @@ use super::tensor_reduce::{self, Overwrite, Overwriting, Pass};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
-use crate::ops::clip_grad_norm::NormType;
+use crate::options::NormType;
 use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
 
 /// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. Elements are in

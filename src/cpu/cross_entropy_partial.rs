@@ -15,9 +15,9 @@ use super::softmax_partial::Found;
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::bins::Bins;
-use crate::rows::Rows;
 #[cfg(feature = "sharded")]
-use crate::sharded::keys;
+use crate::math::keys;
+use crate::rows::Rows;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 

@@ -5,8 +5,8 @@ use super::tensor_reduce::{Pass, pass};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};
-use crate::ops::inspect::{Finite, Stats};
 use crate::simd::{Float, Isa, LANES, MaskBits, Select, fold};
+use crate::stats::{Finite, Stats};
 
 /// Counts NaN and infinite elements.
 pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {

@@ -163,10 +163,10 @@ macro_rules! each_kernel {
                 ) -> Result<Counts> {
                     cross_entropy_backward::apply_in_place(op, x, losses, kernel)
                 }
-                fn finite(x: &[Self]) -> Result<crate::ops::inspect::Finite> {
+                fn finite(x: &[Self]) -> Result<crate::stats::Finite> {
                     inspect::finite(x)
                 }
-                fn inspect(x: &[Self]) -> Result<crate::ops::inspect::Stats> {
+                fn inspect(x: &[Self]) -> Result<crate::stats::Stats> {
                     in_default(|| inspect::inspect(x))
                 }
                 fn loss_gradients<'a>(
@@ -208,7 +208,7 @@ macro_rules! each_kernel {
                 fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>> {
                     norm_columns::moments(x, norm)
                 }
-                fn norm_part(x: &[Self], norm_type: crate::ops::clip_grad_norm::NormType) -> Result<clip_grad_norm::Part> {
+                fn norm_part(x: &[Self], norm_type: crate::options::NormType) -> Result<clip_grad_norm::Part> {
                     in_default(|| clip_grad_norm::part(x, norm_type))
                 }
                 fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()> {
@@ -230,9 +230,9 @@ macro_rules! each_kernel {
                 fn samples<T: Send>(
                     logits: Rows<'_, Self>,
                     mask: Option<crate::mask::Resolved<'_>>,
-                    requests: &crate::ops::sample::Requests<'_, '_>,
+                    requests: &crate::sampler::Requests<'_, '_>,
                     out: &mut [Result<T>],
-                    make: fn(crate::ops::sample::Left<'_>) -> T,
+                    make: fn(crate::sampler::Left<'_>) -> T,
                 ) -> Result<Counts> {
                     sample::each_row(logits, mask, requests, out, make)
                 }
@@ -335,7 +335,7 @@ macro_rules! each_kernel {
                 ) -> Result<Vec<norm_backward::partial::OfTiles>> {
                     norm_backward::partial::tiles_of_each(dy, part)
                 }
-                fn norm_tiles(x: &[Self], norm_type: crate::ops::clip_grad_norm::NormType, unit: f64) -> Result<clip_grad_norm::Tiles> {
+                fn norm_tiles(x: &[Self], norm_type: crate::options::NormType, unit: f64) -> Result<clip_grad_norm::Tiles> {
                     in_default(|| clip_grad_norm::tiles(x, norm_type, unit))
                 }
                 fn scores_backward_largest(

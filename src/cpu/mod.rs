@@ -28,6 +28,8 @@ pub(crate) mod elementwise;
 #[cfg(feature = "inference")]
 pub(crate) mod elementwise_backward;
 pub(crate) mod exp_sum;
+#[cfg(feature = "train")]
+mod gradients;
 #[cfg(feature = "inference")]
 pub(crate) mod group_norm;
 #[cfg(feature = "train")]

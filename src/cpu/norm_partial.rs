@@ -10,10 +10,10 @@ use super::smallest::Least;
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
+#[cfg(feature = "sharded")]
+use crate::math::keys;
 use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
-#[cfg(feature = "sharded")]
-use crate::sharded::keys;
 use crate::simd::{Isa, LANES, Written};
 use std::ops::Range;
 

@@ -11,7 +11,7 @@ use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
-use crate::ops::rms_norm::Rounding;
+use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Work, Written, block};
 use std::ops::Range;

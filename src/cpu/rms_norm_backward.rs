@@ -2,7 +2,7 @@
 
 use super::norm_backward::Norm;
 use super::rms_norm::RmsNorm;
-use crate::ops::rms_norm::Rounding;
+use crate::options::Rounding;
 
 impl<'a> From<RmsNorm<'a>> for Norm<'a> {
     fn from(norm: RmsNorm<'a>) -> Self {

@@ -14,7 +14,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::dots_o;
-use crate::ops::rms_norm::Rounding;
+use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, Span, Work, Written};
 

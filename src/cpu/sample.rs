@@ -22,14 +22,15 @@ use super::scratch::{self, Buffers};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
-use crate::ops::sample::{Adjustments, Filter, History, Left, LeftLogits, Part, Request, Requests};
 use crate::report::Counts;
 use crate::rows::Rows;
+use crate::sampler::{Adjustments, Filter, History, Left, LeftLogits, Part, Request, Requests};
 use crate::simd::{self, Isa, Kernel, Work};
 use candidates::{Candidate, Candidates};
 use filters::{Filtering, Found, Scraps};
 use prefix::Search;
 use scale::Scale;
+use std::cell::RefCell;
 use whole::Whole;
 
 const OP: &str = "sample";
@@ -83,7 +84,7 @@ impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                scratch::with_sampling(
+                with_sampling(
                     #[inline(always)]
                     |sampling| {
                         for (i, out) in self.out.iter_mut().enumerate() {
@@ -114,6 +115,19 @@ pub struct Sampling {
     scraps: Scraps,
     history: History,
     adjusted: Adjusted,
+}
+
+thread_local! {
+    static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
+}
+
+/// Lends this thread's buffers for sampling to `f`, which must not call this function.
+#[inline(always)]
+fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
+    let mut sampling = SAMPLING.take();
+    let result = f(&mut sampling);
+    SAMPLING.replace(sampling);
+    result
 }
 
 impl Sampling {

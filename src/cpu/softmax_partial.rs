@@ -12,10 +12,10 @@ use super::softmax::{With, Write};
 use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
+#[cfg(feature = "sharded")]
+use crate::math::keys;
 use crate::math::log::log_scalar;
 use crate::rows::Rows;
-#[cfg(feature = "sharded")]
-use crate::sharded::keys;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 

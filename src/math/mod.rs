@@ -13,10 +13,10 @@ pub(crate) mod exp2_pair;
 pub(crate) mod exp_pair;
 pub(crate) mod expm1;
 pub(crate) mod fixed_point;
-#[cfg(feature = "inference")]
-pub(crate) mod frequencies;
 pub(crate) mod gelu;
 pub(crate) mod gelu_tanh;
+#[cfg(feature = "sharded")]
+pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod log1p;
 pub(crate) mod log2;

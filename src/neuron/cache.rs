@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::compiler::{Compiler, Target};
-use super::fault::Result;
 use super::neff;
 use super::program::Program;
 use super::settings;
+use crate::error::fault::Result;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::fault::{Fault, Result};
 use super::program::Program;
 use super::settings;
+use crate::error::fault::{Fault, Result};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

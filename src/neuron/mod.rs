@@ -19,7 +19,6 @@
 mod cache;
 mod compiler;
 mod execute;
-mod fault;
 mod graph;
 mod hlo;
 #[cfg(feature = "testing")]
@@ -31,10 +30,11 @@ mod runtime;
 mod settings;
 mod stablehlo;
 
+pub use crate::error::NrtStatus;
+pub use crate::error::fault::{Action, Fault, NanAt, Result};
 pub use cache::Cache;
 pub use compiler::{Compiler, Form, Target};
 pub use execute::{Execute, Status};
-pub use fault::{Action, Fault, NanAt, Result};
 #[cfg(feature = "testing")]
 pub use interpret::Interpreter;
 pub use ops::clamped_exp::program as clamped_exp;
@@ -48,7 +48,7 @@ pub use ops::sample::{Candidates, MAX_CANDIDATES, program as sample};
 pub use ops::softmax::program as softmax;
 pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
-pub use runtime::{About, Device, Loaded, NrtStatus, Session, available};
+pub use runtime::{About, Device, Loaded, Session, available};
 
 /// Ops computed by programs on any [`Execute`]: the functions of the crate root, with the device as first argument.
 pub mod run {

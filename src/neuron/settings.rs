@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::fault::{Fault, Result};
+use crate::error::fault::{Fault, Result};
 use std::ffi::OsString;
 use std::time::Duration;
 

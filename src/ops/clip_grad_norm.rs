@@ -7,19 +7,9 @@ use crate::floats::{Floats, FloatsMut};
 use crate::report::{self, Counts};
 use crate::simd::in_default;
 
-pub(crate) const OP: &str = "clip_grad_norm";
+pub use crate::options::NormType;
 
-/// Norm that [`clip_grad_norm`] computes over all elements.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NormType {
-    /// Square root of the sum of squares.
-    #[default]
-    Two,
-    /// Sum of magnitudes.
-    One,
-    /// Largest magnitude.
-    Infinity,
-}
+pub(crate) const OP: &str = "clip_grad_norm";
 
 /// Factor by which [`clip_grad_norm`] multiplies gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

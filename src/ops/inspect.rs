@@ -4,50 +4,9 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::report::{self, Counts};
 
+pub use crate::stats::{Finite, Stats};
+
 const OP: &str = "inspect";
-
-/// Counts that [`finite`] returns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finite {
-    /// Number of elements.
-    pub count: usize,
-    /// Number of elements that are NaN.
-    pub nan: usize,
-    /// Number of elements that are infinite.
-    pub infinite: usize,
-    /// Index of the first element that is NaN or infinite.
-    pub first: Option<usize>,
-}
-
-impl Finite {
-    /// Returns whether every element is finite.
-    pub fn is_finite(&self) -> bool {
-        self.first.is_none()
-    }
-}
-
-/// Statistics that [`inspect`] returns. All but the counts are those of the finite elements. Zeros are +0.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Number of elements, finite or not.
-    pub count: usize,
-    /// Number of elements that are NaN.
-    pub nan: usize,
-    /// Number of elements that are infinite.
-    pub infinite: usize,
-    /// Smallest finite element.
-    pub min: f64,
-    /// Largest finite element.
-    pub max: f64,
-    /// Mean of the finite elements.
-    pub mean: f64,
-    /// Population standard deviation of the finite elements.
-    pub std: f64,
-    /// Largest magnitude of the finite elements.
-    pub max_abs: f64,
-}
 
 /// Counts the elements that are NaN or infinite, and finds the first one.
 ///

@@ -9,16 +9,7 @@ use crate::floats::Floats;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{new_vec, new_vecs};
 
-/// Where [`rms_norm`] rounds to the type of the rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Rounding {
-    /// Only at the store, as torch, Gemma and gpt-oss do.
-    #[default]
-    Once,
-    /// Before the multiplication by the weight, and again at the store, as the Llama, Qwen and Mistral modules of
-    /// Hugging Face transformers and vLLM do. This makes two roundings in f16 and bf16.
-    BeforeWeight,
-}
+pub use crate::options::Rounding;
 
 /// Options of [`rms_norm`] and its forms.
 ///

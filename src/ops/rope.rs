@@ -8,13 +8,15 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 #[cfg(feature = "candle")]
 use crate::floats::Floats;
-use crate::math::frequencies::{attention_factor, frequencies};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{in_default, new_vec};
 
+mod frequencies;
 mod long_rope;
 mod scaling;
 mod yarn;
+
+use frequencies::{attention_factor, frequencies};
 pub use long_rope::LongRope;
 pub use scaling::RopeScaling;
 pub use yarn::Yarn;

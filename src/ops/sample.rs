@@ -1,25 +1,8 @@
 //! Sampling: a token for each row of logits, or an error that says why there is none.
 
-mod adjust;
-mod config;
 mod distribution;
-mod dry;
-mod plan;
-mod profile;
 mod sequence;
 mod speculative;
-mod step;
-
-pub use adjust::{Adjustments, History, Part};
-pub use config::SamplerConfig;
-pub use distribution::{Distribution, Left, LeftLogits};
-pub use plan::{Filter, Plan};
-#[cfg(feature = "cuda")]
-pub(crate) use profile::Penalties;
-pub use profile::Profile;
-pub use sequence::Sequence;
-pub use speculative::Verified;
-pub use step::{Draw, Sampled, Step};
 
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -27,29 +10,19 @@ use crate::mask::{Mask, Resolved};
 use crate::math::sum::MAX_TERMS;
 use crate::report;
 use crate::rows::Rows;
+use crate::sampler::OP;
 use crate::simd::reserve;
 
-const OP: &str = "sample";
-
-/// Sampler with the checked parameters of a [`SamplerConfig`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampler {
-    config: SamplerConfig,
-    plan: Plan,
-}
+#[cfg(feature = "cuda")]
+pub(crate) use crate::sampler::Penalties;
+pub use crate::sampler::{
+    Draw, Filter, Left, LeftLogits, Profile, Request, Requests, Sampled, Sampler, SamplerConfig, Step,
+};
+pub use distribution::Distribution;
+pub use sequence::Sequence;
+pub use speculative::Verified;
 
 impl Sampler {
-    /// Returns the parameters.
-    pub fn config(&self) -> &SamplerConfig {
-        &self.config
-    }
-
-    /// Returns the parameters and the plan of filters made from them.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn parts(&self) -> (&SamplerConfig, &Plan) {
-        (&self.config, &self.plan)
-    }
-
     /// Draws a token from one row of logits.
     ///
     /// `step` may be a [`Draw`], which converts to a step without further data.
@@ -180,21 +153,6 @@ impl Sampler {
     }
 }
 
-/// Sampler and step for one row of a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Sampler with the parameters of the row.
-    pub sampler: &'a Sampler,
-    /// Step of the row's sequence.
-    pub step: Step<'a>,
-}
-
-impl<'a> Request<'a> {
-    pub(crate) fn parts(self) -> (&'a SamplerConfig, &'a Plan, Step<'a>) {
-        (&self.sampler.config, &self.sampler.plan, self.step)
-    }
-}
-
 /// Draws a token from each row, with different parameters for each; see [`Sampler::sample_rows`].
 ///
 /// ```
@@ -260,9 +218,6 @@ pub fn sample_rows_into<'a, E: Element>(
     out.resize_with(logits.rows(), || Ok(Sampled::NONE));
     each_row(logits, mask, &request, out, |left| left.sampled()).inspect_err(|_| out.clear())
 }
-
-/// Function that returns the request of a row.
-pub type Requests<'r, 'a> = dyn Fn(usize) -> Request<'a> + Sync + 'r;
 
 fn one_for_each<E: Element>(logits: &Rows<'_, E>, steps: usize) -> Result<()> {
     if steps == logits.rows() {

@@ -47,7 +47,6 @@ mod clip_grad_value;
 mod cross_entropy;
 #[cfg(feature = "train")]
 mod cross_entropy_backward;
-mod double_double;
 mod erf;
 mod exp;
 mod exp2;
@@ -89,7 +88,6 @@ mod mean_pool_backward;
 mod number;
 #[cfg(feature = "inference")]
 mod qk_norm_rope;
-mod real;
 mod reciprocal;
 #[cfg(feature = "inference")]
 mod rms_norm;
@@ -120,6 +118,7 @@ mod swiglu;
 mod swiglu_backward;
 mod tanh;
 
+pub use crate::real::{DoubleDouble, Real};
 #[cfg(feature = "inference")]
 pub use attention::attention_of;
 #[cfg(feature = "train")]
@@ -136,7 +135,6 @@ pub use clip_grad_value::clip_grad_value;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "train")]
 pub use cross_entropy_backward::cross_entropy_backward;
-pub use double_double::DoubleDouble;
 pub use erf::{erf, erf_slope};
 pub use exp::{exp, exp_slope};
 pub use exp2::{exp2, exp2_slope};
@@ -178,7 +176,6 @@ pub use mean_pool_backward::mean_pool_backward;
 pub use number::Number;
 #[cfg(feature = "inference")]
 pub use qk_norm_rope::qk_norm_rope;
-pub use real::Real;
 pub use reciprocal::{reciprocal, reciprocal_slope};
 #[cfg(feature = "inference")]
 pub use rms_norm::{rms_norm, rms_norm_before_weight};

@@ -9,7 +9,7 @@ use crate::simd::reserve;
 /// call may wait inside rayon, which may run unrelated tasks on this thread meanwhile.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
-    let _suspended = crate::scopes::suspend();
+    let _suspended = crate::simd::suspend();
     call()
 }
 

@@ -62,7 +62,6 @@ mod cross_entropy_backward;
 mod digest;
 mod exchange;
 mod grad_shard;
-pub mod keys;
 mod layer_norm;
 mod layer_norm_backward;
 mod layout;
@@ -98,6 +97,11 @@ pub use process::Process;
 pub use threads::Threads;
 
 use std::ops::Range;
+
+/// Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
+pub mod keys {
+    pub use crate::math::keys::{of_f32, of_f64, to_f32, to_f64};
+}
 
 /// A shard of rows: a range of columns, or of keys in [`Sharded::attention`], with the [`Collective`] that connects the
 /// ranks. Each op is a method.

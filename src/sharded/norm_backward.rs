@@ -2,13 +2,13 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use super::keys;
 use crate::cpu::moments::Moments;
 use crate::cpu::norm_backward::partial::{OfTiles, Part};
 use crate::cpu::norm_backward::{Norm, Sums};
 use crate::cpu::norm_partial::Kind;
 use crate::element::Element;
 use crate::error::Result;
+use crate::math::keys;
 use crate::math::sum::TILE;
 use crate::ops::norm_backward::{Operands, store_columns};
 use crate::ops::norm_partial::NormPartial;

@@ -11,8 +11,8 @@ use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
 use crate::math::sum::MAX_TERMS;
-use crate::ops::sample::{History, Request, Sampled, Step};
 use crate::rows::{Geometry, Rows};
+use crate::sampler::{History, Request, Sampled, Step};
 use crate::simd::in_default;
 
 const OP: &str = "sample";

@@ -2,13 +2,13 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use super::keys;
 use crate::cpu::pieces::Piece;
 use crate::cpu::scores::Row;
 use crate::cpu::scores_backward::partial::{Of, Part, RowSums};
 use crate::cpu::softmax_partial::{For, Found};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::math::keys;
 use crate::ops::same_lanes;
 use crate::ops::softmax::{Softmax, settle};
 use crate::ops::softmax_partial::SoftmaxPartial;

@@ -20,6 +20,8 @@ mod memory;
 mod portable;
 mod prefetch;
 mod rows;
+#[cfg(feature = "parallel")]
+mod scopes;
 mod slice;
 mod storage;
 #[cfg(test)]
@@ -38,8 +40,6 @@ pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
 pub(crate) use blocks::{block, block_within, fold, fold_with, padded};
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
-#[cfg(feature = "parallel")]
-pub(crate) use level::{put_forced, take_forced};
 pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
 pub(crate) use prefetch::{Ahead, Next};
 #[cfg(test)]
@@ -47,4 +47,6 @@ pub(crate) use rows::run_here;
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
+#[cfg(all(feature = "parallel", feature = "sharded"))]
+pub(crate) use scopes::suspend;
 pub(crate) use slice::{LANES, Span, Written};

@@ -3,9 +3,9 @@
 use super::block::Isa;
 use super::environment::in_default;
 use super::level::{Kernel, Token};
-use crate::error::Result;
 #[cfg(feature = "parallel")]
-use crate::scopes;
+use super::scopes;
+use crate::error::Result;
 
 /// Computation on independent rows.
 pub trait Work: Sized + Send {

@@ -1,21 +1,21 @@
 //! Conversions between each storage type and the lanes.
 
 use super::block::{Float, Isa, Select};
-use crate::element::{Element, Limits};
+use crate::dtype::Limits;
 use half::{bf16, f16};
 use std::fmt::Debug;
 use std::mem::MaybeUninit;
 
-/// Loads and stores of one storage type. Sealed; the part of [`Element`] that kernels use.
+/// Loads and stores of one storage type. Sealed; the part of [`Element`](crate::Element) that kernels use.
 ///
 /// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
-/// turn every NaN into [`Element::NAN`].
+/// turn every NaN into [`Element::NAN`](crate::Element::NAN).
 pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const NAUGHT: Self;
     /// Whether this is f64. Code behind this constant is not compiled for the other types. Behind a comparison of
-    /// [`Element::DTYPE`] it would be.
+    /// [`Element::DTYPE`](crate::Element::DTYPE) it would be.
     #[doc(hidden)]
     const IS_F64: bool = false;
     /// Whether this is f32.
@@ -102,9 +102,9 @@ impl Storage for f32 {
 }
 
 macro_rules! half_storage {
-    ($type:ident, $load:ident, $store:ident, $exact:ident) => {
+    ($type:ident, $dtype:ident, $load:ident, $store:ident, $exact:ident) => {
         impl Storage for $type {
-            const NAUGHT: Self = <$type as Element>::ZERO;
+            const NAUGHT: Self = $type::ZERO;
 
             #[inline(always)]
             fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
@@ -122,12 +122,12 @@ macro_rules! half_storage {
             fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
                 // The value is rounded in f64 to one that the type can hold, so the two conversions that follow are
                 // exact.
-                let rounded = isa.narrow(round_to(isa, value, &<$type as Element>::LIMITS));
+                let rounded = isa.narrow(round_to(isa, value, &Limits::$dtype));
                 isa.$exact(I::F32::select(rounded.is_nan(), isa.f32(f32::NAN), rounded), to);
             }
             #[inline(always)]
             fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64 {
-                let limits = &<$type as Element>::LIMITS;
+                let limits = &Limits::$dtype;
                 let rounded = round_to(isa, value, limits);
                 let infinity = isa.f64(f64::INFINITY).to_bits() | (value.to_bits() & isa.i64(i64::MIN));
                 let over = isa.f64(limits.max).lt(rounded.abs());
@@ -136,8 +136,8 @@ macro_rules! half_storage {
         }
     };
 }
-half_storage!(f16, load_f16, store_f16, store_f16);
-half_storage!(bf16, load_bf16, store_bf16, store_bf16_exact);
+half_storage!(f16, F16, load_f16, store_f16, store_f16);
+half_storage!(bf16, BF16, load_bf16, store_bf16, store_bf16_exact);
 
 /// Rounds to the nearest number of a narrower format, ties to even, in one rounding. Adding and subtracting 1.5 * 2^52
 /// units in the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.

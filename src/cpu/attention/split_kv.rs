@@ -2,7 +2,7 @@
 //! machines, while the blocks are still merged in the same order.
 
 use super::merge::{End, Part};
-use super::{Attention, KEYS, QUERIES, each_part};
+use super::{Attention, KEYS, QUERIES, each_part, with_buffers};
 use crate::cpu::scratch;
 use crate::element::Element;
 use crate::error::Result;
@@ -204,7 +204,7 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
     fn run<I: Isa>(self, isa: I) {
         let Blocks { call, blocks, units, rows: room, ends, values } = self;
         let features = call.v.shape()[3];
-        scratch::with_attention(
+        with_buffers(
             #[inline(always)]
             |buffers| {
                 scratch::with(

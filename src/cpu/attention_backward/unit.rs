@@ -10,6 +10,7 @@ use crate::cpu::scratch::Scratch;
 use crate::element::Element;
 use crate::mask::FullyMasked;
 use crate::simd::{Isa, Kernel, LANES};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Buffers of a thread.
@@ -19,6 +20,19 @@ pub struct Buffers {
     again: Sums,
     rows: Rows,
     made: Made,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Lends this thread's buffers to `f`, which must not call this function.
+#[inline(always)]
+pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
+    let mut buffers = BUFFERS.take();
+    let result = f(&mut buffers);
+    BUFFERS.replace(buffers);
+    result
 }
 
 /// Results of the first pass for each row.

@@ -6,7 +6,7 @@ use super::top_p::{self, Crossing, ceil_of_product};
 use super::typical::{self, Place};
 use crate::element::Element;
 use crate::math::sum::sums_o;
-use crate::ops::sample::{Draw, Filter};
+use crate::sampler::{Draw, Filter};
 use crate::simd::{Isa, Kernel, LANES, Select};
 
 /// Reusable buffers of the filters.

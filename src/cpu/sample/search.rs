@@ -5,7 +5,7 @@
 
 use super::candidates::Candidate;
 use crate::element::{DType, Element};
-use crate::sharded::keys;
+use crate::math::keys;
 
 /// Number of bits of the key that one round finds.
 const DIGIT: u32 = 8;

@@ -13,9 +13,9 @@ use crate::cpu::scratch::Buffers;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::math::bins::{self, Bins};
+use crate::math::keys;
 use crate::math::log::log1p_scalar;
-use crate::ops::sample::{Adjustments, Filter, History, Part, Request, Sampled};
-use crate::sharded::keys;
+use crate::sampler::{Adjustments, Filter, History, Part, Request, Sampled};
 use crate::simd::{self, Isa, Work};
 use std::ops::Range;
 

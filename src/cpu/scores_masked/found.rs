@@ -2,7 +2,7 @@
 //! row.
 
 #[cfg(feature = "sharded")]
-use crate::sharded::keys;
+use crate::math::keys;
 
 /// Distance below the maximum from which terms are 0.
 const IRRELEVANT: f32 = 128.0;

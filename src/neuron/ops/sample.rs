@@ -10,9 +10,9 @@ use crate::mask::Mask;
 use crate::neuron::execute::{self, Execute, Status};
 use crate::neuron::graph::{Comparison, Graph};
 use crate::neuron::program::{ElementType, Matrix, Program};
-use crate::ops::sample::{Adjustments, Filter, Request, Sampled};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::sampler::{Adjustments, Filter, Request, Sampled};
 use crate::simd::filled;
 
 const OP: &str = "sample";

@@ -3,11 +3,11 @@
 use super::abi;
 use super::library::{Functions, functions};
 use super::model::{Interface, Model};
-use super::status::NrtStatus;
 use super::worker::Worker;
+use crate::error::NrtStatus;
+use crate::error::fault::{Fault, Result};
 use crate::neuron::cache::Cache;
 use crate::neuron::compiler::{Compiler, Target};
-use crate::neuron::fault::{Fault, Result};
 use crate::neuron::program::{Program, TensorSpec};
 use crate::neuron::settings;
 use std::fmt;

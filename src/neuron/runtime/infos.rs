@@ -1,7 +1,7 @@
 //! Checks of the tensor descriptions of a loaded program, before any tensor is allocated.
 
 use super::abi::{INPUT, MAX_RANK, Numbering, OUTPUT, TensorInfo, TensorInfoArray};
-use crate::neuron::fault::{Fault, Result};
+use crate::error::fault::{Fault, Result};
 use crate::neuron::program::TensorSpec;
 use std::ffi::{CStr, CString};
 

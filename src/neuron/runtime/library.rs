@@ -1,7 +1,7 @@
 //! libnrt, loaded when a device is first opened. It is never unloaded, because it has threads of its own.
 
 use super::abi::{InstanceInfo, Model, Numbering, Status, Tensor, TensorInfoArray, TensorSet, Version};
-use crate::neuron::fault::{Fault, Result};
+use crate::error::fault::{Fault, Result};
 use crate::neuron::settings;
 use std::ffi::{OsString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;

@@ -6,9 +6,7 @@ mod infos;
 mod library;
 mod model;
 mod session;
-mod status;
 mod worker;
 
 pub use device::{About, Device, Loaded, available};
 pub use session::Session;
-pub use status::NrtStatus;

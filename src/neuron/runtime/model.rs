@@ -3,8 +3,8 @@
 use super::abi;
 use super::infos;
 use super::library::Functions;
-use super::status::NrtStatus;
-use crate::neuron::fault::{Action, Fault, NanAt, Result};
+use crate::error::NrtStatus;
+use crate::error::fault::{Action, Fault, NanAt, Result};
 use crate::neuron::program::{ElementType, TensorSpec};
 use std::ffi::CString;
 use std::ptr::{NonNull, null_mut};

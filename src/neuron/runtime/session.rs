@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::device::{Device, Loaded};
+use crate::error::fault::Result;
 use crate::neuron::cache::program_sum;
 use crate::neuron::execute::Execute;
-use crate::neuron::fault::Result;
 use crate::neuron::program::Program;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,6 +1,6 @@
 //! The single thread that calls the runtime. It has a large stack, because large programs overflowed one of 2 MiB.
 
-use crate::neuron::fault::{Fault, Result};
+use crate::error::fault::{Fault, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel, sync_channel};

@@ -133,12 +133,12 @@ impl DoubleDouble {
     }
 
     /// Returns 2 pi.
-    pub(super) fn two_pi() -> Self {
+    pub(crate) fn two_pi() -> Self {
         (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1])).times_power_of_two(2)
     }
 
     /// Returns the normal density, e^(-a^2/2) / sqrt(2 pi).
-    pub(super) fn normal_density(self) -> Self {
+    pub(crate) fn normal_density(self) -> Self {
         (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
     }
 

@@ -1,23 +1,22 @@
-//! Suspension of a thread's state: the scopes of [`report`] and [`trace`], the level of
+//! Suspension of a thread's state: the scopes of [`report`] and [`trace`](crate::trace), the level of
 //! [`with_level`](crate::simd::with_level), and the floating-point environment that was set for a kernel.
 //!
 //! A thread that waits inside rayon runs other tasks meanwhile, and these may belong to another request. The state is
 //! suspended during such a wait, so that a task of another request is not counted, runs at its own level, and runs in
 //! its thread's environment.
 
-#![forbid(unsafe_code)]
-
+use super::environment;
+use super::level::{Token, put_forced, take_forced};
 use crate::report;
-use crate::simd::{Token, environment, put_forced, take_forced};
 #[cfg(feature = "train")]
-use crate::trace;
+use crate::trace_scope;
 
 /// Suspends the state of this thread. Dropping the result restores it, also when unwinding.
 pub(crate) fn suspend() -> Suspended {
     Suspended {
         reports: report::take(),
         #[cfg(feature = "train")]
-        traces: trace::take(),
+        traces: trace_scope::take(),
         forced: take_forced(),
         _environment: environment::leave(),
     }
@@ -27,7 +26,7 @@ pub(crate) fn suspend() -> Suspended {
 pub(crate) struct Suspended {
     reports: Vec<report::Met>,
     #[cfg(feature = "train")]
-    traces: Vec<trace::Trace>,
+    traces: Vec<trace_scope::Trace>,
     forced: Option<Token>,
     _environment: environment::Left,
 }
@@ -36,7 +35,7 @@ impl Drop for Suspended {
     fn drop(&mut self) {
         report::put(std::mem::take(&mut self.reports));
         #[cfg(feature = "train")]
-        trace::put(std::mem::take(&mut self.traces));
+        trace_scope::put(std::mem::take(&mut self.traces));
         put_forced(self.forced.take());
     }
 }

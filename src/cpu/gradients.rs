@@ -1,18 +1,18 @@
 //! Inspection, norms and clipping of gradients of any storage type.
 
-use super::{Floats, FloatsMut};
-use crate::cpu::Kernels;
+use super::Kernels;
 #[cfg(feature = "sharded")]
-use crate::cpu::clip_grad_norm::Tiles;
-use crate::cpu::clip_grad_norm::{Part, Scale};
-use crate::cpu::clip_grad_value::Met;
+use super::clip_grad_norm::Tiles;
+use super::clip_grad_norm::{Part, Scale};
+use super::clip_grad_value::Met;
 use crate::error::Result;
-use crate::ops::clip_grad_norm::NormType;
-use crate::ops::inspect::{Finite, Stats};
+use crate::floats::{Floats, FloatsMut, each_type};
+use crate::options::NormType;
+use crate::stats::{Finite, Stats};
 
 impl Floats<'_> {
     pub(crate) fn inspect(&self) -> Result<Stats> {
-        each_type!(self, values => crate::inspect(values))
+        each_type!(self, values => Kernels::inspect(values))
     }
 
     pub(crate) fn finite(&self) -> Result<Finite> {

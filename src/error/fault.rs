@@ -1,9 +1,6 @@
 //! Errors of Neuron devices, and how to handle them.
 
-#![forbid(unsafe_code)]
-
-use super::runtime::NrtStatus;
-use crate::error::Error;
+use super::{Error, NrtStatus};
 
 /// A result with this backend's [`Fault`].
 pub type Result<T> = std::result::Result<T, Fault>;
@@ -145,15 +142,15 @@ impl Fault {
         }
     }
 
-    pub(super) fn unavailable(reason: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
         Fault::Unavailable { reason: reason.into() }
     }
 
-    pub(super) fn setting(variable: &'static str, value: impl Into<String>, expected: &'static str) -> Self {
+    pub(crate) fn setting(variable: &'static str, value: impl Into<String>, expected: &'static str) -> Self {
         Fault::Setting { variable, value: value.into(), expected }
     }
 
-    pub(super) fn mismatch(
+    pub(crate) fn mismatch(
         program: &str,
         tensor: impl Into<String>,
         got: impl Into<String>,

@@ -1,8 +1,13 @@
 //! Number types of the reference functions.
 
-use super::DoubleDouble;
+#![forbid(unsafe_code)]
+
+mod double_double;
+
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
+
+pub use double_double::DoubleDouble;
 
 /// A number with far more digits than the results that are compared with it: `f64`, [`DoubleDouble`], or with the
 /// feature `num-traits` a float of another crate in a `reference::Number`.

@@ -3,9 +3,9 @@
 //! Far positions amplify an error in the last place of a frequency. All implementations should therefore use the same
 //! frequency: the exact number, rounded once. With pairs of f64, about one in 2^40 is rounded the wrong way.
 
-use super::power::{Pair, exp, log, log_of};
+use super::{LongRope, RopeScaling, Yarn};
 use crate::error::Result;
-use crate::ops::rope::{LongRope, RopeScaling, Yarn};
+use crate::math::power::{Pair, exp, log, log_of};
 use crate::simd::reserve;
 
 /// ln(2 pi), and 1 / (2 pi).

@@ -1,8 +1,6 @@
 //! Status codes of the runtime, and how to handle each.
 
-#![forbid(unsafe_code)]
-
-use crate::neuron::Action;
+use super::fault::Action;
 use std::fmt;
 
 /// Status code that a call to the runtime returned. It is a plain number, because newer libraries define more codes.

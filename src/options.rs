@@ -1,0 +1,26 @@
+//! Options that ops and their kernels share.
+
+#![forbid(unsafe_code)]
+
+/// Norm that [`clip_grad_norm`](crate::clip_grad_norm()) computes over all elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NormType {
+    /// Square root of the sum of squares.
+    #[default]
+    Two,
+    /// Sum of magnitudes.
+    One,
+    /// Largest magnitude.
+    Infinity,
+}
+
+/// Where [`rms_norm`](crate::rms_norm()) rounds to the type of the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// Only at the store, as torch, Gemma and gpt-oss do.
+    #[default]
+    Once,
+    /// Before the multiplication by the weight, and again at the store, as the Llama, Qwen and Mistral modules of
+    /// Hugging Face transformers and vLLM do. This makes two roundings in f16 and bf16.
+    BeforeWeight,
+}

@@ -1,0 +1,45 @@
+//! Tokens that the filters kept.
+
+use super::Sampled;
+
+/// Tokens of a row that the filters kept, at least one, in the buffers of the kernel.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub vocabulary: usize,
+    /// Kept tokens in increasing order.
+    pub tokens: &'a [u32],
+    pub logits: LeftLogits<'a>,
+    /// Exponentials in f32; in fixed-point units they are the masses of a draw.
+    pub weights: &'a [f32],
+    /// Largest logit.
+    pub max: f64,
+    /// 1 / temperature.
+    pub inverse: f64,
+    pub log_sum: f64,
+    /// Position of the drawn token in `tokens`.
+    pub drawn: usize,
+}
+
+/// Logits of the kept tokens.
+#[derive(Clone, Copy)]
+pub enum LeftLogits<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+}
+
+impl Left<'_> {
+    /// Returns (logit - largest) / temperature.
+    pub fn distance(&self, logit: f64) -> f64 {
+        (logit - self.max) * self.inverse
+    }
+
+    /// Returns the token that the step draws.
+    pub fn sampled(self) -> Sampled {
+        let logit = match self.logits {
+            LeftLogits::F32(logits) => f64::from(logits[self.drawn]),
+            LeftLogits::F64(logits) => logits[self.drawn],
+        };
+        let logprob = self.distance(logit) - self.log_sum;
+        Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len() }
+    }
+}

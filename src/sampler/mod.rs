@@ -1,0 +1,60 @@
+//! The sampler's parameters, the filters that a profile makes of them, and the changes of logits before the filters.
+
+#![forbid(unsafe_code)]
+
+mod adjust;
+mod config;
+mod dry;
+mod left;
+mod plan;
+mod profile;
+mod step;
+
+pub use adjust::{Adjustments, History, Part};
+pub use config::SamplerConfig;
+pub use left::{Left, LeftLogits};
+pub use plan::{Filter, Plan};
+#[cfg(feature = "cuda")]
+pub(crate) use profile::Penalties;
+pub use profile::Profile;
+pub use step::{Draw, Sampled, Step};
+
+pub(crate) const OP: &str = "sample";
+
+/// Sampler with the checked parameters of a [`SamplerConfig`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampler {
+    config: SamplerConfig,
+    plan: Plan,
+}
+
+impl Sampler {
+    /// Returns the parameters.
+    pub fn config(&self) -> &SamplerConfig {
+        &self.config
+    }
+
+    /// Returns the parameters and the plan of filters made from them.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn parts(&self) -> (&SamplerConfig, &Plan) {
+        (&self.config, &self.plan)
+    }
+}
+
+/// Sampler and step for one row of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Sampler with the parameters of the row.
+    pub sampler: &'a Sampler,
+    /// Step of the row's sequence.
+    pub step: Step<'a>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn parts(self) -> (&'a SamplerConfig, &'a Plan, Step<'a>) {
+        (&self.sampler.config, &self.sampler.plan, self.step)
+    }
+}
+
+/// Function that returns the request of a row.
+pub type Requests<'r, 'a> = dyn Fn(usize) -> Request<'a> + Sync + 'r;

@@ -1,0 +1,131 @@
+//! Open scopes of trace points on a thread, and what they found.
+
+#![forbid(unsafe_code)]
+
+use crate::stats::{Finite, Stats};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+/// The result of a scope: counts of its points, and the first that was not finite.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Trace {
+    /// Number of points that were checked.
+    pub points: u64,
+    /// Number of points that held a NaN or an infinity.
+    pub broken: u64,
+    /// The first such point.
+    pub first: Option<Broken>,
+}
+
+/// A point that held a NaN or an infinity.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Broken {
+    /// Name of the point.
+    pub point: String,
+    /// Row of the first value that is not finite.
+    pub row: usize,
+    /// Column of that value.
+    pub column: usize,
+    /// The value: NaN or an infinity.
+    pub value: f64,
+    /// Counts of NaN and infinities.
+    pub finite: Finite,
+    /// The inputs that were passed to [`Point::from`](crate::trace::Point::from).
+    pub inputs: Vec<Input>,
+}
+
+/// An input of a point, with its statistics.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Input {
+    /// Name of the input.
+    pub name: String,
+    /// Statistics of the input, from [`inspect`](crate::inspect()).
+    pub stats: Stats,
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.first {
+            None => write!(f, "{} points, all finite", self.points),
+            Some(first) => write!(f, "{} of {} points are not finite; the first: {first}", self.broken, self.points),
+        }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Broken { point, row, column, value, finite, inputs } = self;
+        write!(
+            f,
+            "{point}, row {row}: {value} at column {column}; {} NaN and {} infinite",
+            finite.nan, finite.infinite
+        )?;
+        write!(f, " of {} elements", finite.count)?;
+        for Input { name, stats } in inputs {
+            write!(f, "; {name}: ")?;
+            let broken = stats.nan + stats.infinite;
+            if broken > 0 {
+                write!(f, "{broken} of {} elements are not finite, the others ", stats.count)?;
+            }
+            write!(f, "{:.3e} to {:.3e}, standard deviation {:.3e}", stats.min, stats.max, stats.std)?;
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    static ON: Cell<bool> = const { Cell::new(false) };
+    /// Traces of the open scopes, the innermost last.
+    pub(crate) static OPEN: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` and returns its result with the trace of the points that it passed on this thread.
+///
+/// Scopes nest; an outer scope does not include the points of an inner one. During waits in thread pools it behaves
+/// like [`report::scope`](crate::report::scope()).
+pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
+    /// Closes the scope if `f` unwinds.
+    struct Close;
+    impl Drop for Close {
+        fn drop(&mut self) {
+            close();
+        }
+    }
+    OPEN.with_borrow_mut(|open| open.push(Trace::default()));
+    ON.set(true);
+    let guard = Close;
+    let value = f();
+    std::mem::forget(guard);
+    (value, close())
+}
+
+fn close() -> Trace {
+    OPEN.with_borrow_mut(|open| {
+        let trace = open.pop().unwrap_or_default();
+        ON.set(!open.is_empty());
+        trace
+    })
+}
+
+/// Removes the open scopes from this thread and returns them.
+#[cfg(feature = "parallel")]
+pub(crate) fn take() -> Vec<Trace> {
+    ON.set(false);
+    OPEN.take()
+}
+
+/// Restores the scopes that [`take`] returned.
+#[cfg(feature = "parallel")]
+pub(crate) fn put(open: Vec<Trace>) {
+    ON.set(!open.is_empty());
+    OPEN.set(open);
+}
+
+/// Returns whether a scope is open on this thread. If not, the caller need not compute values only for a point.
+#[inline]
+pub fn is_on() -> bool {
+    ON.get()
+}
