@@ -5,7 +5,7 @@ use super::rows::{DeviceElement, Rows};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
-use crate::ops::sample::{Draw, Filter, Penalties, Sampler};
+use crate::sampler::{Draw, Filter, Penalties, Sampler};
 use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
 use std::sync::Arc;

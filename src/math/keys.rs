@@ -1,12 +1,4 @@
 //! Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
-//!
-//! ```
-//! use evenkeel::sharded::keys;
-//! let of = |x: f32| keys::of_f32(x);
-//! assert!(of(f32::NEG_INFINITY) < of(-1.0) && of(-1.0) < of(-0.0) && of(-0.0) < of(0.0) && of(0.0) <
-//! of(f32::INFINITY)); assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
-//! assert_eq!(keys::to_f32(of(-1.5)), -1.5);
-//! ```
 
 macro_rules! keys {
     ($of:ident, $to:ident, $float:ty, $key:ty) => {

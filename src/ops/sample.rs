@@ -13,11 +13,7 @@ use crate::rows::Rows;
 use crate::sampler::OP;
 use crate::simd::reserve;
 
-#[cfg(feature = "cuda")]
-pub(crate) use crate::sampler::Penalties;
-pub use crate::sampler::{
-    Draw, Filter, Left, LeftLogits, Profile, Request, Requests, Sampled, Sampler, SamplerConfig, Step,
-};
+pub use crate::sampler::{Draw, Left, LeftLogits, Profile, Request, Requests, Sampled, Sampler, SamplerConfig, Step};
 pub use distribution::Distribution;
 pub use sequence::Sequence;
 pub use speculative::Verified;

@@ -99,6 +99,14 @@ pub use threads::Threads;
 use std::ops::Range;
 
 /// Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
+///
+/// ```
+/// use evenkeel::sharded::keys;
+/// let of = |x: f32| keys::of_f32(x);
+/// assert!([f32::NEG_INFINITY, -1.0, -0.0, 0.0, f32::INFINITY].is_sorted_by_key(|x| of(*x)));
+/// assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
+/// assert_eq!(keys::to_f32(of(-1.5)), -1.5);
+/// ```
 pub mod keys {
     pub use crate::math::keys::{of_f32, of_f64, to_f32, to_f64};
 }

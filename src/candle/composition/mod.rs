@@ -45,7 +45,7 @@ pub use pairwise::{log_add_exp, safe_div, swiglu};
 pub use rope::{qk_norm_rope, rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};
 
-pub(crate) use norm::{Range, Unit, unit};
+pub(crate) use norm::{Range, Unit, batch_and_channels, unit};
 pub(crate) use pairwise::{quotient, shares};
 pub(crate) use rope::pairs;
 

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::wide;
-use crate::candle::op::group_norm;
 use crate::candle::op::norm::operand;
+use crate::error::Error;
 use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
@@ -12,6 +12,8 @@ use crate::ops::rms_norm::{RmsNorm, Rounding};
 use crate::ops::rms_norm_linear::RmsNormLinear;
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Result, Tensor};
+
+const GROUP_NORM: &str = "group_norm";
 
 /// Computes root-mean-square normalisation along the last axis, as [`crate::rms_norm`] does.
 ///
@@ -104,10 +106,10 @@ pub fn group_norm(
     bias: Option<&Tensor>,
     options: &GroupNorm<'_>,
 ) -> Result<Tensor> {
-    let (batch, channels) = group_norm::batch_and_channels(xs)?;
+    let (batch, channels) = batch_and_channels(xs)?;
     options.check(channels)?;
-    let weight = operand(group_norm::NAME, "weight", weight, options.weight, xs.device())?;
-    let bias = operand(group_norm::NAME, "bias", bias, options.bias, xs.device())?;
+    let weight = operand(GROUP_NORM, "weight", weight, options.weight, xs.device())?;
+    let bias = operand(GROUP_NORM, "bias", bias, options.bias, xs.device())?;
     if xs.elem_count() == 0 {
         return Ok(xs.clone());
     }
@@ -280,4 +282,12 @@ pub fn norm_gradients(
         }));
     }
     Ok(grads)
+}
+
+/// Returns the lengths of the first two axes.
+pub(crate) fn batch_and_channels(xs: &Tensor) -> Result<(usize, usize)> {
+    match xs.dims() {
+        [batch, channels, ..] => Ok((*batch, *channels)),
+        dims => Err(Error::shape(GROUP_NORM, "x", format!("shape {dims:?}"), "[batch, channels, ..]").into()),
+    }
 }

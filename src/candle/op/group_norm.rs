@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::norm;
-use crate::candle::composition;
+use crate::candle::composition::{self, batch_and_channels};
 use crate::candle::custom_op::{InPlace, Memory, Op, apply, each_memory};
 use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable, tensor, with_views};
@@ -37,14 +37,6 @@ pub fn group_norm(
     }
     let operands = operands(xs, weight, bias, options)?;
     apply(&readable(xs, 1)?, &operands, GroupNorm::new(options))
-}
-
-/// Returns the lengths of the first two axes.
-pub fn batch_and_channels(xs: &Tensor) -> Result<(usize, usize)> {
-    match xs.dims() {
-        [batch, channels, ..] => Ok((*batch, *channels)),
-        dims => Err(Error::shape(NAME, "x", format!("shape {dims:?}"), "[batch, channels, ..]").into()),
-    }
 }
 
 /// Returns no operand, the weight, or weight and bias. For a bias without weight it adds a weight of ones, which
