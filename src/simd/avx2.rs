@@ -1,11 +1,15 @@
 //! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
 
-use super::block::{Float, Int, Isa, MaskBits, Select};
+use super::block::{Float, Isa, MaskBits, Select};
 use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
+
+mod permute;
+
+use permute::{side_by_side, transpose_eight};
 
 /// Token that exists only where the CPU has the instructions.
 #[derive(Clone, Copy)]
@@ -39,46 +43,6 @@ pub struct M32([__m256; 2]);
 /// Mask with all bits of a selected lane set, and none of the others.
 #[derive(Clone, Copy)]
 pub struct M64([__m256d; 4]);
-
-/// Indices of the selected lanes for each of the 256 selections of eight lanes, one byte each from the lowest byte up.
-const SIDE_BY_SIDE: [i64; 256] = {
-    let mut all = [0; 256];
-    let mut kept = 0;
-    while kept < 256 {
-        let (mut lane, mut count) = (0, 0);
-        while lane < 8 {
-            if kept >> lane & 1 == 1 {
-                all[kept] |= lane << (8 * count);
-                count += 1;
-            }
-            lane += 1;
-        }
-        kept += 1;
-    }
-    all
-};
-
-/// Writes the selected integers next to each other and returns their number.
-///
-/// # Safety
-///
-/// Sixteen integers must fit in `to`, whatever is selected.
-#[inline(always)]
-unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
-    let mut count = 0;
-    for i in 0..2 {
-        // SAFETY: eight integers are written, after at most eight others, and sixteen fit; the instructions as in
-        // `each!`.
-        unsafe {
-            let kept = _mm256_movemask_ps(keep.0[i]) as usize;
-            let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
-            let packed = _mm256_permutevar8x32_epi32(value.0[i], lanes);
-            _mm256_storeu_si256(to.add(count).cast(), packed);
-            count += kept.count_ones() as usize;
-        }
-    }
-    count
-}
 
 /// Evaluates an expression for each register of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
@@ -115,10 +79,10 @@ macro_rules! operators {
         }
     )*};
 }
+mod int;
+
 operators!(F32, two, Add add _mm256_add_ps, Sub sub _mm256_sub_ps, Mul mul _mm256_mul_ps, Div div _mm256_div_ps);
 operators!(F64, four, Add add _mm256_add_pd, Sub sub _mm256_sub_pd, Mul mul _mm256_mul_pd, Div div _mm256_div_pd);
-operators!(I32, two, Add add _mm256_add_epi32, Sub sub _mm256_sub_epi32, BitAnd bitand _mm256_and_si256, BitOr bitor _mm256_or_si256);
-operators!(I64, four, Add add _mm256_add_epi64, Sub sub _mm256_sub_epi64, BitAnd bitand _mm256_and_si256, BitOr bitor _mm256_or_si256);
 operators!(M32, two, BitAnd bitand _mm256_and_ps, BitOr bitor _mm256_or_ps);
 operators!(M64, four, BitAnd bitand _mm256_and_pd, BitOr bitor _mm256_or_pd);
 
@@ -167,22 +131,6 @@ impl Select for F64 {
     #[inline(always)]
     fn select(mask: M64, yes: Self, no: Self) -> Self {
         F64(each!(four I => _mm256_blendv_pd(no.0[I], yes.0[I], mask.0[I])))
-    }
-}
-
-impl Select for I32 {
-    type Mask = M32;
-    #[inline(always)]
-    fn select(mask: M32, yes: Self, no: Self) -> Self {
-        I32(each!(two I => _mm256_blendv_epi8(no.0[I], yes.0[I], _mm256_castps_si256(mask.0[I]))))
-    }
-}
-
-impl Select for I64 {
-    type Mask = M64;
-    #[inline(always)]
-    fn select(mask: M64, yes: Self, no: Self) -> Self {
-        I64(each!(four I => _mm256_blendv_epi8(no.0[I], yes.0[I], _mm256_castpd_si256(mask.0[I]))))
     }
 }
 
@@ -289,36 +237,6 @@ impl Float for F64 {
     #[inline(always)]
     fn from_bits(bits: I64) -> Self {
         F64(each!(four I => _mm256_castsi256_pd(bits.0[I])))
-    }
-}
-
-impl Int for I32 {
-    #[inline(always)]
-    fn shl<const N: i32>(self) -> Self {
-        I32(each!(two I => _mm256_sll_epi32(self.0[I], _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn shr<const N: i32>(self) -> Self {
-        I32(each!(two I => _mm256_srl_epi32(self.0[I], _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn eq(self, o: Self) -> M32 {
-        M32(each!(two I => _mm256_castsi256_ps(_mm256_cmpeq_epi32(self.0[I], o.0[I]))))
-    }
-}
-
-impl Int for I64 {
-    #[inline(always)]
-    fn shl<const N: i32>(self) -> Self {
-        I64(each!(four I => _mm256_sll_epi64(self.0[I], _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn shr<const N: i32>(self) -> Self {
-        I64(each!(four I => _mm256_srl_epi64(self.0[I], _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn eq(self, o: Self) -> M64 {
-        M64(each!(four I => _mm256_castsi256_pd(_mm256_cmpeq_epi64(self.0[I], o.0[I]))))
     }
 }
 
@@ -538,34 +456,6 @@ unsafe impl Isa for Avx2 {
         let mut out = [0; 16];
         // Inside the array: the two registers cover its sixteen elements.
         each!(two I => _mm256_storeu_si256(out.as_mut_ptr().add(8 * I).cast(), value.0[I]));
-        out
-    }
-}
-
-/// Transposes: lane `j` of block `i` becomes lane `i` of block `j`. Call only where an `Avx2` token was made.
-#[inline(always)]
-fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: blocks exist only where an `Avx2` token was made, so the CPU has the instructions.
-    unsafe {
-        let mut pairs = blocks;
-        for i in (0..8).step_by(2) {
-            pairs[i] = _mm256_unpacklo_ps(blocks[i], blocks[i + 1]);
-            pairs[i + 1] = _mm256_unpackhi_ps(blocks[i], blocks[i + 1]);
-        }
-        // Half h of `fours[4 i + c]` is column 4 h + c of rows 4 i to 4 i + 3.
-        let mut fours = pairs;
-        for i in (0..8).step_by(4) {
-            for c in 0..2 {
-                let (a, b) = (_mm256_castps_pd(pairs[i + c]), _mm256_castps_pd(pairs[i + c + 2]));
-                fours[i + 2 * c] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-                fours[i + 2 * c + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-            }
-        }
-        let mut out = fours;
-        for c in 0..4 {
-            out[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
-            out[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
-        }
         out
     }
 }

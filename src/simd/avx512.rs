@@ -1,6 +1,6 @@
 //! AVX-512 (F, VL, BW, DQ): sixteen f32 in one register, sixteen f64 in two.
 
-use super::block::{Float, Int, Isa, MaskBits, Select};
+use super::block::{Float, Isa, MaskBits, Select};
 use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -61,10 +61,10 @@ macro_rules! operators {
         $type(call!($intrinsic($a.0, $b.0)), call!($intrinsic($a.1, $b.1)))
     };
 }
+mod int;
+
 operators!(F32, one, Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps, Div div _mm512_div_ps);
 operators!(F64, two, Add add _mm512_add_pd, Sub sub _mm512_sub_pd, Mul mul _mm512_mul_pd, Div div _mm512_div_pd);
-operators!(I32, one, Add add _mm512_add_epi32, Sub sub _mm512_sub_epi32, BitAnd bitand _mm512_and_si512, BitOr bitor _mm512_or_si512);
-operators!(I64, two, Add add _mm512_add_epi64, Sub sub _mm512_sub_epi64, BitAnd bitand _mm512_and_si512, BitOr bitor _mm512_or_si512);
 
 macro_rules! mask_operators {
     ($type:ident, $($field:tt),*) => {
@@ -121,22 +121,6 @@ impl Select for F64 {
     #[inline(always)]
     fn select(mask: M64, yes: Self, no: Self) -> Self {
         F64(call!(_mm512_mask_blend_pd(mask.0, no.0, yes.0)), call!(_mm512_mask_blend_pd(mask.1, no.1, yes.1)))
-    }
-}
-
-impl Select for I32 {
-    type Mask = M32;
-    #[inline(always)]
-    fn select(mask: M32, yes: Self, no: Self) -> Self {
-        I32(call!(_mm512_mask_blend_epi32(mask.0, no.0, yes.0)))
-    }
-}
-
-impl Select for I64 {
-    type Mask = M64;
-    #[inline(always)]
-    fn select(mask: M64, yes: Self, no: Self) -> Self {
-        I64(call!(_mm512_mask_blend_epi64(mask.0, no.0, yes.0)), call!(_mm512_mask_blend_epi64(mask.1, no.1, yes.1)))
     }
 }
 
@@ -243,38 +227,6 @@ impl Float for F64 {
     #[inline(always)]
     fn from_bits(bits: I64) -> Self {
         F64(call!(_mm512_castsi512_pd(bits.0)), call!(_mm512_castsi512_pd(bits.1)))
-    }
-}
-
-impl Int for I32 {
-    #[inline(always)]
-    fn shl<const N: i32>(self) -> Self {
-        I32(call!(_mm512_sll_epi32(self.0, _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn shr<const N: i32>(self) -> Self {
-        I32(call!(_mm512_srl_epi32(self.0, _mm_cvtsi32_si128(N))))
-    }
-    #[inline(always)]
-    fn eq(self, o: Self) -> M32 {
-        M32(call!(_mm512_cmpeq_epi32_mask(self.0, o.0)))
-    }
-}
-
-impl Int for I64 {
-    #[inline(always)]
-    fn shl<const N: i32>(self) -> Self {
-        let n = call!(_mm_cvtsi32_si128(N));
-        I64(call!(_mm512_sll_epi64(self.0, n)), call!(_mm512_sll_epi64(self.1, n)))
-    }
-    #[inline(always)]
-    fn shr<const N: i32>(self) -> Self {
-        let n = call!(_mm_cvtsi32_si128(N));
-        I64(call!(_mm512_srl_epi64(self.0, n)), call!(_mm512_srl_epi64(self.1, n)))
-    }
-    #[inline(always)]
-    fn eq(self, o: Self) -> M64 {
-        M64(call!(_mm512_cmpeq_epi64_mask(self.0, o.0)), call!(_mm512_cmpeq_epi64_mask(self.1, o.1)))
     }
 }
 
