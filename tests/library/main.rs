@@ -1,4 +1,5 @@
-//! Tests of what all ops share: views, masks, references, sums, instruction sets, rejected arguments and tracing.
+//! Tests of what all ops share: views, masks, references, sums, instruction sets, rejected arguments, tracing, and the
+//! layers of `src`.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ mod any_arguments;
 mod compare;
 mod conformance;
 mod extremes;
+mod layers;
 mod mask;
 mod reference;
 mod refusals;
