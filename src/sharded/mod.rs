@@ -103,7 +103,7 @@ use std::ops::Range;
 /// ```
 /// use evenkeel::sharded::keys;
 /// let of = |x: f32| keys::of_f32(x);
-/// assert!([f32::NEG_INFINITY, -1.0, -0.0, 0.0, f32::INFINITY].is_sorted_by_key(|x| of(*x)));
+/// assert!([f32::NEG_INFINITY, -1.0, -0.0, 0.0, f32::INFINITY].is_sorted_by(|a, b| of(*a) < of(*b)));
 /// assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
 /// assert_eq!(keys::to_f32(of(-1.5)), -1.5);
 /// ```
