@@ -225,7 +225,11 @@ fn add_module(at: Vec<String>, file: PathBuf, modules: &mut Modules) {
     for child in &module.children {
         let (in_file, in_folder) = (folder.join(format!("{child}.rs")), folder.join(child).join("mod.rs"));
         let has_file = root().join(&in_file).exists();
-        add_module([&at[..], &[child.clone()]].concat(), if has_file { in_file } else { in_folder }, modules);
+        add_module(
+            [&at[..], std::slice::from_ref(child)].concat(),
+            if has_file { in_file } else { in_folder },
+            modules,
+        );
     }
     modules.insert(at, module);
 }
