@@ -1,4 +1,4 @@
-//! Inspection, norms and clipping of gradients of any storage type.
+//! Norms and clipping of gradients of any storage type.
 
 use super::Kernels;
 #[cfg(feature = "sharded")]
@@ -8,13 +8,9 @@ use super::clip_grad_value::Met;
 use crate::error::Result;
 use crate::floats::{Floats, FloatsMut, each_type};
 use crate::options::NormType;
-use crate::stats::{Finite, Stats};
+use crate::stats::Finite;
 
 impl Floats<'_> {
-    pub(crate) fn inspect(&self) -> Result<Stats> {
-        each_type!(self, values => Kernels::inspect(values))
-    }
-
     pub(crate) fn finite(&self) -> Result<Finite> {
         each_type!(self, values => Kernels::finite(values))
     }

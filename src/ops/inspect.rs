@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::error::Result;
+use crate::floats::{Floats, each_type};
 use crate::report::{self, Counts};
 
 pub use crate::stats::{Finite, Stats};
@@ -71,4 +72,11 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (nan, infinite) = (u64::from(stats.nan > 0), u64::from(stats.infinite > 0));
     report::record(OP, Counts { rows: 1, nan, infinite, ..Counts::default() });
     Ok(stats)
+}
+
+impl Floats<'_> {
+    /// Returns the result of [`inspect`].
+    pub(crate) fn inspect(&self) -> Result<Stats> {
+        each_type!(self, values => inspect(values))
+    }
 }

@@ -8,7 +8,7 @@ use crate::candle::custom_op::{InPlace, Memory, Op, apply, each_memory};
 use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable, tensor, with_views};
 use crate::element::Element;
-use crate::error::{Error, Result as Typed};
+use crate::error::Result as Typed;
 use crate::floats::Floats;
 use crate::math::sum::tiled_sum;
 use crate::ops::group_norm::GroupNorm as Options;
