@@ -183,21 +183,6 @@ pub use ops::cross_entropy_backward::{
 #[cfg(feature = "partial")]
 pub use ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
 #[cfg(feature = "inference")]
-pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
-#[cfg(feature = "inference")]
-pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
-#[cfg(feature = "inference")]
-pub use ops::exp2::{exp2, exp2_backward, exp2_backward_in_place, exp2_backward_into, exp2_in_place, exp2_into};
-#[cfg(feature = "inference")]
-pub use ops::expm1::{expm1, expm1_backward, expm1_backward_in_place, expm1_backward_into, expm1_in_place, expm1_into};
-#[cfg(feature = "inference")]
-pub use ops::gelu::{gelu, gelu_backward, gelu_backward_in_place, gelu_backward_into, gelu_in_place, gelu_into};
-#[cfg(feature = "inference")]
-pub use ops::gelu_tanh::{
-    gelu_tanh, gelu_tanh_backward, gelu_tanh_backward_in_place, gelu_tanh_backward_into, gelu_tanh_in_place,
-    gelu_tanh_into,
-};
-#[cfg(feature = "inference")]
 pub use ops::group_norm::{GroupNorm, group_norm, group_norm_in_place, group_norm_into};
 #[cfg(feature = "train")]
 pub use ops::inspect::{Finite, Stats, finite, inspect};
@@ -212,22 +197,11 @@ pub use ops::layer_norm_backward::{
     LayerNormGradients, layer_norm_backward, layer_norm_backward_in_place, layer_norm_backward_into,
 };
 #[cfg(feature = "inference")]
-pub use ops::log::{log, log_backward, log_backward_in_place, log_backward_into, log_in_place, log_into};
-#[cfg(feature = "inference")]
 pub use ops::log_add_exp::{log_add_exp, log_add_exp_in_place, log_add_exp_into};
-#[cfg(feature = "inference")]
-pub use ops::log_sigmoid::{
-    log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_in_place, log_sigmoid_backward_into, log_sigmoid_in_place,
-    log_sigmoid_into,
-};
 #[cfg(feature = "inference")]
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
 #[cfg(feature = "train")]
 pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
-#[cfg(feature = "inference")]
-pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backward_into, log1p_in_place, log1p_into};
-#[cfg(feature = "inference")]
-pub use ops::log2::{log2, log2_backward, log2_backward_in_place, log2_backward_into, log2_in_place, log2_into};
 #[cfg(feature = "inference")]
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 #[cfg(feature = "train")]
@@ -242,11 +216,6 @@ pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
 pub use ops::norm_partial::NormPartial;
 #[cfg(feature = "inference")]
 pub use ops::qk_norm_rope::{qk_norm_rope, qk_norm_rope_in_place, qk_norm_rope_into};
-#[cfg(feature = "inference")]
-pub use ops::reciprocal::{
-    reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
-    reciprocal_into,
-};
 #[cfg(feature = "inference")]
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
@@ -263,8 +232,6 @@ pub use ops::rope::{LongRope, Rope, RopeScaling, RopeTable, Yarn, rope, rope_in_
 #[cfg(feature = "train")]
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 #[cfg(feature = "inference")]
-pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
-#[cfg(feature = "inference")]
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
 #[cfg(feature = "sample")]
 pub use ops::sample::{
@@ -272,29 +239,15 @@ pub use ops::sample::{
     sample_rows_into,
 };
 #[cfg(feature = "inference")]
-pub use ops::sigmoid::{
-    sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,
-};
-#[cfg(feature = "inference")]
-pub use ops::silu::{silu, silu_backward, silu_backward_in_place, silu_backward_into, silu_in_place, silu_into};
-#[cfg(feature = "inference")]
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
 #[cfg(feature = "train")]
 pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
 #[cfg(feature = "partial")]
 pub use ops::softmax_partial::{SoftmaxLogSums, SoftmaxPartial, SoftmaxSums};
 #[cfg(feature = "inference")]
-pub use ops::softplus::{
-    softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
-};
-#[cfg(feature = "inference")]
-pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
-#[cfg(feature = "inference")]
 pub use ops::swiglu::{swiglu, swiglu_in_place, swiglu_into};
 #[cfg(feature = "train")]
 pub use ops::swiglu_backward::{swiglu_backward, swiglu_backward_in_place, swiglu_backward_into};
-#[cfg(feature = "inference")]
-pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 
@@ -304,3 +257,13 @@ pub use simd::Output;
 #[doc = include_str!("../docs/testing.md")]
 #[doc = include_str!("../docs/training.md")]
 struct Guides;
+
+/// Exports the functions of one element, in all forms.
+#[cfg(feature = "inference")]
+macro_rules! export {
+    ($($name:ident $Op:ident $formula:literal [$($form:ident)*] $slope:ident [$($gradient:ident)*];)*) => {
+        $(pub use ops::$name::{$name $(, $form)* $(, $gradient)*};)*
+    };
+}
+#[cfg(feature = "inference")]
+for_each_elementwise!(export);

@@ -8,6 +8,7 @@
 
 use super::*;
 use crate::error::Result;
+use crate::for_each_elementwise;
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::{Output, in_default};
@@ -17,31 +18,13 @@ use lanes::Met;
 /// Result of a kernel, with its guard counts.
 type Seen<T> = Result<(T, Met)>;
 
-/// Passes the list of entry points, grouped by feature, to a macro.
+/// Passes the list of entry points, grouped by feature, to a macro. The functions of one element are in
+/// `for_each_elementwise!` of `src/registry.rs`.
 macro_rules! each_kernel {
     ($then:ident $($element:ident)?) => {
         $then! {
             $($element)?
             feature "inference" {
-                elementwise {
-                    erf erf_in_place elementwise::Erf;
-                    exp exp_in_place elementwise::Exp;
-                    exp2 exp2_in_place elementwise::Exp2;
-                    expm1 expm1_in_place elementwise::Expm1;
-                    gelu gelu_in_place elementwise::Gelu;
-                    gelu_tanh gelu_tanh_in_place elementwise::GeluTanh;
-                    log log_in_place elementwise::Log;
-                    log1p log1p_in_place elementwise::Log1p;
-                    log2 log2_in_place elementwise::Log2;
-                    log_sigmoid log_sigmoid_in_place elementwise::LogSigmoid;
-                    reciprocal reciprocal_in_place elementwise::Reciprocal;
-                    rsqrt rsqrt_in_place elementwise::Rsqrt;
-                    sigmoid sigmoid_in_place elementwise::Sigmoid;
-                    silu silu_in_place elementwise::Silu;
-                    softplus softplus_in_place elementwise::Softplus;
-                    sqrt sqrt_in_place elementwise::Sqrt;
-                    tanh tanh_in_place elementwise::Tanh;
-                }
                 lanes {
                     group_norm group_norm_in_place group_norm::GroupNorm<'_>;
                     l2_normalize l2_normalize_in_place l2_normalize::L2Normalize;
@@ -123,7 +106,6 @@ macro_rules! each_kernel {
                 }
             }
             feature "train" {
-                elementwise {}
                 lanes {
                     log_softmax_backward log_softmax_backward_in_place log_softmax_backward::LogSoftmaxBackward<'_, Self>;
                     logsumexp_backward logsumexp_backward_in_place logsumexp_backward::LogSumExpBackward<'_, Self>;
@@ -225,7 +207,6 @@ macro_rules! each_kernel {
                 }
             }
             feature "sample" {
-                elementwise {}
                 lanes {}
                 fn samples<T: Send>(
                     logits: Rows<'_, Self>,
@@ -238,7 +219,6 @@ macro_rules! each_kernel {
                 }
             }
             feature "partial" {
-                elementwise {}
                 lanes {}
                 fn attention_parts(call: attention::Attention<'_, Self>) -> Result<attention::Parts> {
                     attention::Parts::of(call)
@@ -321,7 +301,6 @@ macro_rules! each_kernel {
                 }
             }
             feature "sharded" {
-                elementwise {}
                 lanes {}
                 fn norm_backward_largest(
                     dy: Rows<'_, Self>,
@@ -364,9 +343,28 @@ macro_rules! each_kernel {
     };
 }
 
+macro_rules! declare_elementwise {
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+        #[doc(hidden)]
+        fn $name<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]>;
+        #[doc(hidden)]
+        fn $in_place(x: &mut [Self]) -> Result<()>;
+    )*};
+}
+
+macro_rules! implement_elementwise {
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+        fn $name<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
+            elementwise::apply(x, out, &elementwise::$Op)
+        }
+        fn $in_place(x: &mut [Self]) -> Result<()> {
+            elementwise::apply_in_place(x, &elementwise::$Op)
+        }
+    )*};
+}
+
 macro_rules! declare {
     ($(feature $family:literal {
-        elementwise { $($map:ident $map_in_place:ident $function:path;)* }
         lanes { $($lane:ident $lane_in_place:ident $kernel:ty;)* }
         $(fn $name:ident $(<$life:lifetime>)? $(<$generic:ident: $bound:path>)? (
             $($argument:ident: $type:ty),* $(,)?
@@ -374,15 +372,9 @@ macro_rules! declare {
     })*) => {
         /// Entry points of one storage type: the sealed part of [`Element`](crate::Element) that ops call.
         pub trait Kernels: Sized {
+            #[cfg(feature = "inference")]
+            for_each_elementwise!(declare_elementwise);
             $(
-                $(
-                    #[cfg(feature = $family)]
-                    #[doc(hidden)]
-                    fn $map<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]>;
-                    #[cfg(feature = $family)]
-                    #[doc(hidden)]
-                    fn $map_in_place(x: &mut [Self]) -> Result<()>;
-                )*
                 $(
                     #[cfg(feature = $family)]
                     #[doc(hidden)]
@@ -403,24 +395,15 @@ macro_rules! declare {
 
 macro_rules! implement {
     ($element:ident $(feature $family:literal {
-        elementwise { $($map:ident $map_in_place:ident $function:path;)* }
         lanes { $($lane:ident $lane_in_place:ident $kernel:ty;)* }
         $(fn $name:ident $(<$life:lifetime>)? $(<$generic:ident: $bound:path>)? (
             $($argument:ident: $type:ty),* $(,)?
         ) -> $result:ty $body:block)*
     })*) => {
         impl Kernels for $element {
+            #[cfg(feature = "inference")]
+            for_each_elementwise!(implement_elementwise);
             $(
-                $(
-                    #[cfg(feature = $family)]
-                    fn $map<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
-                        elementwise::apply(x, out, &$function)
-                    }
-                    #[cfg(feature = $family)]
-                    fn $map_in_place(x: &mut [Self]) -> Result<()> {
-                        elementwise::apply_in_place(x, &$function)
-                    }
-                )*
                 $(
                     #[cfg(feature = $family)]
                     fn $lane<'a>(x: Lanes<'_, Self>, out: LanesMut<'a, Self>, kernel: $kernel) -> Seen<&'a mut [Self]> {

@@ -47,12 +47,7 @@ mod clip_grad_value;
 mod cross_entropy;
 #[cfg(feature = "train")]
 mod cross_entropy_backward;
-mod erf;
-mod exp;
-mod exp2;
-mod expm1;
-mod gelu;
-mod gelu_tanh;
+mod elementwise;
 #[cfg(feature = "inference")]
 mod group_norm;
 #[cfg(feature = "train")]
@@ -65,12 +60,8 @@ mod l2_normalize;
 mod layer_norm;
 #[cfg(feature = "train")]
 mod layer_norm_backward;
-mod log;
-mod log1p;
-mod log2;
 #[cfg(feature = "inference")]
 mod log_add_exp;
-mod log_sigmoid;
 #[cfg(feature = "inference")]
 mod log_softmax;
 #[cfg(feature = "train")]
@@ -88,7 +79,6 @@ mod mean_pool_backward;
 mod number;
 #[cfg(feature = "inference")]
 mod qk_norm_rope;
-mod reciprocal;
 #[cfg(feature = "inference")]
 mod rms_norm;
 #[cfg(feature = "train")]
@@ -99,24 +89,18 @@ mod rms_norm_linear;
 mod rope;
 #[cfg(feature = "train")]
 mod rope_backward;
-mod rsqrt;
 #[cfg(feature = "inference")]
 mod safe_div;
 #[cfg(feature = "sample")]
 mod sample;
-mod sigmoid;
-mod silu;
 #[cfg(feature = "inference")]
 mod softmax;
 #[cfg(feature = "train")]
 mod softmax_backward;
-mod softplus;
-mod sqrt;
 #[cfg(feature = "inference")]
 mod swiglu;
 #[cfg(feature = "train")]
 mod swiglu_backward;
-mod tanh;
 
 pub use crate::real::{DoubleDouble, Real};
 #[cfg(feature = "inference")]
@@ -135,12 +119,7 @@ pub use clip_grad_value::clip_grad_value;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "train")]
 pub use cross_entropy_backward::cross_entropy_backward;
-pub use erf::{erf, erf_slope};
-pub use exp::{exp, exp_slope};
-pub use exp2::{exp2, exp2_slope};
-pub use expm1::{expm1, expm1_slope};
-pub use gelu::{gelu, gelu_slope};
-pub use gelu_tanh::{gelu_tanh, gelu_tanh_slope};
+pub use elementwise::*;
 #[cfg(feature = "inference")]
 pub use group_norm::group_norm;
 #[cfg(feature = "train")]
@@ -153,16 +132,12 @@ pub use l2_normalize::l2_normalize;
 pub use layer_norm::layer_norm;
 #[cfg(feature = "train")]
 pub use layer_norm_backward::{layer_norm_backward, layer_norm_backward_weight};
-pub use log::{log, log_slope};
 #[cfg(feature = "inference")]
 pub use log_add_exp::log_add_exp;
-pub use log_sigmoid::{log_sigmoid, log_sigmoid_of, log_sigmoid_slope};
 #[cfg(feature = "inference")]
 pub use log_softmax::{log_softmax, log_softmax_of};
 #[cfg(feature = "train")]
 pub use log_softmax_backward::{log_softmax_backward, log_softmax_backward_of};
-pub use log1p::{log1p, log1p_slope};
-pub use log2::{log2, log2_slope};
 pub use logits::{logit_slopes, logits};
 #[cfg(feature = "inference")]
 pub use logsumexp::{logsumexp, logsumexp_of};
@@ -176,7 +151,6 @@ pub use mean_pool_backward::mean_pool_backward;
 pub use number::Number;
 #[cfg(feature = "inference")]
 pub use qk_norm_rope::qk_norm_rope;
-pub use reciprocal::{reciprocal, reciprocal_slope};
 #[cfg(feature = "inference")]
 pub use rms_norm::{rms_norm, rms_norm_before_weight};
 #[cfg(feature = "train")]
@@ -187,21 +161,15 @@ pub use rms_norm_linear::rms_norm_linear;
 pub use rope::{rope, rope_angle, rope_factor};
 #[cfg(feature = "train")]
 pub use rope_backward::rope_backward;
-pub use rsqrt::{rsqrt, rsqrt_slope};
 #[cfg(feature = "inference")]
 pub use safe_div::safe_div;
 #[cfg(feature = "sample")]
 pub use sample::{Support, sample};
-pub use sigmoid::{sigmoid, sigmoid_of, sigmoid_slope};
-pub use silu::{silu, silu_of, silu_slope};
 #[cfg(feature = "inference")]
 pub use softmax::{softmax, softmax_of};
 #[cfg(feature = "train")]
 pub use softmax_backward::{softmax_backward, softmax_backward_of};
-pub use softplus::{softplus, softplus_of, softplus_slope};
-pub use sqrt::{sqrt, sqrt_slope};
 #[cfg(feature = "inference")]
 pub use swiglu::swiglu;
 #[cfg(feature = "train")]
 pub use swiglu_backward::swiglu_backward;
-pub use tanh::{tanh, tanh_slope};

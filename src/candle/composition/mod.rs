@@ -32,10 +32,7 @@ mod rope;
 mod softmax;
 
 pub use attention::attention;
-pub use elementwise::{
-    clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
-    sigmoid, silu, softplus, sqrt, tanh,
-};
+pub use elementwise::*;
 pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;
 pub use norm::{

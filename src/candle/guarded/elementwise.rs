@@ -4,25 +4,10 @@
 
 use crate::candle::op::{clamped, elementwise as op};
 use crate::error::Result;
+use crate::for_each_elementwise;
 use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use candle_core::Tensor;
-
-/// Computes e^x of each element; see [`crate::exp`].
-///
-/// # Errors
-/// See the [module](super).
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// use evenkeel::candle::guarded;
-/// let y = guarded::exp(&Tensor::new(&[0f32, -100.], &Device::Cpu)?)?;
-/// assert_eq!(y.to_vec1::<f32>()?, [1.0, 3.783506e-44]);
-/// # Ok::<(), evenkeel::Error>(())
-/// ```
-pub fn exp(xs: &Tensor) -> Result<Tensor> {
-    Ok(op::exp(xs)?)
-}
 
 /// Computes e^x of each element, after clamping x to a range; see [`crate::clamped_exp`].
 ///
@@ -67,8 +52,8 @@ pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
 }
 
 macro_rules! guarded {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {$(
+        #[doc = concat!("Computes ", $formula, " of each element; see [`crate::", stringify!($name), "`].")]
         ///
         /// # Errors
         /// See the [module](super).
@@ -77,37 +62,4 @@ macro_rules! guarded {
         }
     )*};
 }
-guarded! {
-    /// Computes the error function of each element; see [`crate::erf`].
-    erf;
-    /// Computes 2^x of each element; see [`crate::exp2`].
-    exp2;
-    /// Computes e^x - 1 of each element; see [`crate::expm1`].
-    expm1;
-    /// Computes x (1 + erf(x / sqrt(2))) / 2 of each element; see [`crate::gelu`].
-    gelu;
-    /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element; see [`crate::gelu_tanh`].
-    gelu_tanh;
-    /// Computes ln x of each element; see [`crate::log`].
-    log;
-    /// Computes ln(1 + x) of each element; see [`crate::log1p`].
-    log1p;
-    /// Computes log2 x of each element; see [`crate::log2`].
-    log2;
-    /// Computes -ln(1 + e^-x) of each element; see [`crate::log_sigmoid`].
-    log_sigmoid;
-    /// Computes 1 / x of each element; see [`crate::reciprocal`].
-    reciprocal;
-    /// Computes 1 / sqrt(x) of each element; see [`crate::rsqrt`].
-    rsqrt;
-    /// Computes 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].
-    sigmoid;
-    /// Computes x / (1 + e^-x) of each element; see [`crate::silu`].
-    silu;
-    /// Computes ln(1 + e^x) of each element; see [`crate::softplus`].
-    softplus;
-    /// Computes sqrt x of each element; see [`crate::sqrt`].
-    sqrt;
-    /// Computes tanh x of each element; see [`crate::tanh`].
-    tanh;
-}
+for_each_elementwise!(guarded);

@@ -11,6 +11,7 @@ use crate::candle::op::softmax::{Function, SoftmaxOp};
 use crate::candle::op::{clamped, elementwise, group_norm, l2_normalize, layer_norm, norm, rms_norm, rope};
 use crate::candle::support::on_cpu;
 use crate::error::{Error, Result};
+use crate::for_each_elementwise;
 use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use crate::ops::group_norm::GroupNorm;
@@ -160,33 +161,15 @@ pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
 }
 
 macro_rules! elementwise_in_place {
-    ($($in_place:ident, $name:literal, $Op:ident;)*) => {$(
-        #[doc = concat!("Replaces `xs` by its [`", $name, "`](super::", $name, ").")]
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+        #[doc = concat!("Replaces `xs` by its [`", stringify!($name), "`](super::", stringify!($name), ").")]
         ///
         /// # Errors
         /// As for [`softmax_in_place`].
         pub fn $in_place(xs: &Tensor) -> Result<()> {
-            writable(xs, $name)?;
+            writable(xs, stringify!($name))?;
             Ok(overwrite(xs, &[], elementwise::$Op)?)
         }
     )*};
 }
-elementwise_in_place! {
-    erf_in_place, "erf", Erf;
-    exp_in_place, "exp", Exp;
-    exp2_in_place, "exp2", Exp2;
-    expm1_in_place, "expm1", Expm1;
-    gelu_in_place, "gelu", Gelu;
-    gelu_tanh_in_place, "gelu_tanh", GeluTanh;
-    log_in_place, "log", Log;
-    log1p_in_place, "log1p", Log1p;
-    log2_in_place, "log2", Log2;
-    log_sigmoid_in_place, "log_sigmoid", LogSigmoid;
-    reciprocal_in_place, "reciprocal", Reciprocal;
-    rsqrt_in_place, "rsqrt", Rsqrt;
-    sigmoid_in_place, "sigmoid", Sigmoid;
-    silu_in_place, "silu", Silu;
-    softplus_in_place, "softplus", Softplus;
-    sqrt_in_place, "sqrt", Sqrt;
-    tanh_in_place, "tanh", Tanh;
-}
+for_each_elementwise!(elementwise_in_place);

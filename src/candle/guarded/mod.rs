@@ -44,17 +44,8 @@ mod trace;
 
 pub use attention::attention;
 pub use clip::{adaptive_clip, clip_grad_norm, clip_grad_value, finite, inspect, unscale};
-pub use elementwise::{
-    clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
-    sigmoid, silu, softplus, sqrt, tanh,
-};
-pub use in_place::{
-    clamped_exp_in_place, clamped_log_in_place, erf_in_place, exp_in_place, exp2_in_place, expm1_in_place,
-    gelu_in_place, gelu_tanh_in_place, group_norm_in_place, l2_normalize_in_place, layer_norm_in_place, log_in_place,
-    log_sigmoid_in_place, log_softmax_in_place, log1p_in_place, log2_in_place, reciprocal_in_place, rms_norm_in_place,
-    rope_in_place, rsqrt_in_place, sigmoid_in_place, silu_in_place, softmax_in_place, softplus_in_place, sqrt_in_place,
-    tanh_in_place,
-};
+pub use elementwise::*;
+pub use in_place::*;
 pub use linear_loss::linear_cross_entropy;
 pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;

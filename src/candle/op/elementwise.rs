@@ -7,6 +7,7 @@ use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
 use crate::candle::view::{View, map_storage, readable};
 use crate::element::Element;
 use crate::error::Result as Typed;
+use crate::for_each_elementwise;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 #[cfg(feature = "candle-cuda")]
 use {
@@ -94,10 +95,13 @@ macro_rules! map_both {
 pub(super) use map_both;
 
 macro_rules! elementwise {
-    ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(
+    (
+        $($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident
+            [$backward:ident $($form:ident)*];)*
+    ) => {$(
         pub struct $Op;
 
-        $(#[$doc])*
+        #[doc = concat!("Computes ", $formula, ".")]
         pub fn $name(xs: &Tensor) -> Result<Tensor> {
             apply(xs, $Op, composition::$name)
         }
@@ -148,39 +152,4 @@ macro_rules! elementwise {
     )*};
 }
 
-elementwise! {
-    /// Computes the error function.
-    erf, erf_in_place, erf_backward, Erf;
-    /// Computes e^x.
-    exp, exp_in_place, exp_backward, Exp;
-    /// Computes 2^x.
-    exp2, exp2_in_place, exp2_backward, Exp2;
-    /// Computes e^x - 1.
-    expm1, expm1_in_place, expm1_backward, Expm1;
-    /// Computes x (1 + erf(x / sqrt(2))) / 2.
-    gelu, gelu_in_place, gelu_backward, Gelu;
-    /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    gelu_tanh, gelu_tanh_in_place, gelu_tanh_backward, GeluTanh;
-    /// Computes ln x.
-    log, log_in_place, log_backward, Log;
-    /// Computes ln(1 + x).
-    log1p, log1p_in_place, log1p_backward, Log1p;
-    /// Computes log2 x.
-    log2, log2_in_place, log2_backward, Log2;
-    /// Computes -ln(1 + e^-x).
-    log_sigmoid, log_sigmoid_in_place, log_sigmoid_backward, LogSigmoid;
-    /// Computes 1 / x.
-    reciprocal, reciprocal_in_place, reciprocal_backward, Reciprocal;
-    /// Computes 1 / sqrt(x).
-    rsqrt, rsqrt_in_place, rsqrt_backward, Rsqrt;
-    /// Computes 1 / (1 + e^-x).
-    sigmoid, sigmoid_in_place, sigmoid_backward, Sigmoid;
-    /// Computes x / (1 + e^-x).
-    silu, silu_in_place, silu_backward, Silu;
-    /// Computes ln(1 + e^x).
-    softplus, softplus_in_place, softplus_backward, Softplus;
-    /// Computes sqrt x.
-    sqrt, sqrt_in_place, sqrt_backward, Sqrt;
-    /// Computes tanh x.
-    tanh, tanh_in_place, tanh_backward, Tanh;
-}
+for_each_elementwise!(elementwise);

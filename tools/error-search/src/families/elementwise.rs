@@ -29,7 +29,7 @@ fn spec(dtype: DType) -> Spec {
 type Value = fn(f64) -> DoubleDouble;
 
 macro_rules! functions {
-    ($($name:ident $slope:ident $backward:ident;)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
         pub fn ops() -> Vec<Op> {
             let mut ops = pairs();
             $(
@@ -59,25 +59,7 @@ macro_rules! functions {
         }
     };
 }
-functions! {
-    erf erf_slope erf_backward;
-    exp exp_slope exp_backward;
-    exp2 exp2_slope exp2_backward;
-    expm1 expm1_slope expm1_backward;
-    gelu gelu_slope gelu_backward;
-    gelu_tanh gelu_tanh_slope gelu_tanh_backward;
-    log log_slope log_backward;
-    log1p log1p_slope log1p_backward;
-    log2 log2_slope log2_backward;
-    log_sigmoid log_sigmoid_slope log_sigmoid_backward;
-    reciprocal reciprocal_slope reciprocal_backward;
-    rsqrt rsqrt_slope rsqrt_backward;
-    sigmoid sigmoid_slope sigmoid_backward;
-    silu silu_slope silu_backward;
-    softplus softplus_slope softplus_backward;
-    sqrt sqrt_slope sqrt_backward;
-    tanh tanh_slope tanh_backward;
-}
+evenkeel::for_each_elementwise!(functions);
 
 fn forward<E: Element>(name: &str, x: &[E], got: &[E], value: Value) -> Option<Verdict> {
     let exact: Vec<DoubleDouble> = x.iter().map(|x| value(x.widen())).collect();
