@@ -24,7 +24,7 @@
 
 mod evidence;
 
-pub use self::evidence::{Evidence, Kind, evidence};
+pub use self::evidence::{Evidence, Kind};
 use crate::element::DType;
 
 /// The quantity whose ULP a bound is measured in.
@@ -50,91 +50,153 @@ pub struct Bound {
     pub of: Of,
 }
 
+/// An op's name and its evidence for each storage type, in the order of [`DType::ALL`].
+type EvidenceRow = (&'static str, [Evidence; 4]);
+
 macro_rules! table {
-    ($($op:literal $of:ident: F64 $f64:literal, F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
+    ($($page:literal $section:literal $kind64:ident $kind32:ident $kind16:ident $kindb16:ident {
+        $($op:literal $of:ident: F64 $f64:literal, F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*
+    })*) => {
         /// Bounds of every op in every storage type on the CPU. CUDA kernels give the same bits.
-        pub const TABLE: &[Bound] = &[$(
+        pub const TABLE: &[Bound] = &[$($(
             Bound { op: $op, dtype: DType::F64, ulps: $f64, of: Of::$of },
             Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
             Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
             Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
-        )*];
+        )*)*];
+
+        const EVIDENCE: &[EvidenceRow] = &[$($((
+            $op,
+            [
+                Evidence { kind: Kind::$kind64, page: $page, section: $section },
+                Evidence { kind: Kind::$kind32, page: $page, section: $section },
+                Evidence { kind: Kind::$kind16, page: $page, section: $section },
+                Evidence { kind: Kind::$kindb16, page: $page, section: $section },
+            ],
+        ),)*)*];
     };
 }
 
+// Each group has its page and section in `docs/accuracy`, and the kind of its evidence in f64, f32, f16 and bf16.
 table! {
-    "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;
-    "attention_backward" LargestTerm: F64 188.0, F32 0.501, F16 0.51, BF16 0.51;
-    "bce_with_logits" Result: F64 8.0, F32 0.501, F16 0.501, BF16 0.501;
-    "bce_with_logits_backward" LargestTerm: F64 12.0, F32 0.501, F16 0.501, BF16 0.501;
-    "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "clamped_log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
-    "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
-    "cross_entropy" LargestTerm: F64 10.0, F32 2.5, F16 2.5, BF16 2.5;
-    "cross_entropy_backward" LargestTerm: F64 8.0, F32 3.7, F16 0.51, BF16 0.51;
-    "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
-    "erf_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "exp2" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "exp2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "expm1_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
-    "gelu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "gelu_tanh" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
-    "group_norm" LargestTerm: F64 32.0, F32 0.501, F16 0.51, BF16 0.51;
-    "gelu_tanh_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "inspect" LargestTerm: F64 16.0, F32 16.0, F16 16.0, BF16 16.0;
-    "kl_div" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
-    "kl_div_backward" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
-    "l2_normalize" Result: F64 11.0, F32 0.501, F16 0.51, BF16 0.51;
-    "layer_norm" LargestTerm: F64 32.0, F32 0.501, F16 0.51, BF16 0.51;
-    "layer_norm_backward" LargestTerm: F64 120.0, F32 0.501, F16 0.51, BF16 0.51;
-    "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "log1p_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "log2" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "log2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "log_add_exp" LargestTerm: F64 1.0, F32 0.501, F16 0.501, BF16 0.501;
-    "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "log_sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "log_softmax" LargestTerm: F64 3.0, F32 2.5, F16 0.51, BF16 0.51;
-    "log_softmax_backward" LargestTerm: F64 6.0, F32 3.7, F16 0.51, BF16 0.51;
-    "logsumexp" LargestTerm: F64 3.5, F32 2.5, F16 0.51, BF16 0.51;
-    "logsumexp_backward" LargestTerm: F64 5.0, F32 3.7, F16 0.51, BF16 0.51;
-    "mean_pool" LargestTerm: F64 16.0, F32 0.501, F16 0.51, BF16 0.51;
-    "mean_pool_backward" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
-    "qk_norm_rope" LargestTerm: F64 18.0, F32 1.25, F16 1.25, BF16 1.25;
-    "reciprocal" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
-    "reciprocal_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "rms_norm" Result: F64 11.0, F32 0.501, F16 0.51, BF16 0.51;
-    "rms_norm_backward" LargestTerm: F64 56.0, F32 0.501, F16 0.51, BF16 0.51;
-    "rms_norm_linear" LargestTerm: F64 30.0, F32 0.501, F16 0.501, BF16 0.501;
-    "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
-    "rope_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
-    "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
-    "rsqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "safe_div" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
-    "sample" LargestTerm: F64 6.0, F32 6.0, F16 6.0, BF16 6.0;
-    "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
-    "silu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "softmax" Result: F64 3.0, F32 3.7, F16 0.51, BF16 0.51;
-    "softmax_backward" LargestTerm: F64 8.0, F32 5.3, F16 0.51, BF16 0.51;
-    "softplus" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
-    "softplus_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "sqrt" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
-    "sqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
-    "swiglu" Result: F64 2.0, F32 0.502, F16 0.501, BF16 0.501;
-    "swiglu_backward" LargestTerm: F64 3.0, F32 0.501, F16 0.501, BF16 0.501;
-    "tanh" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
-    "tanh_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "attention.md" "Attention" Derived Derived Derived Derived {
+        "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;
+    }
+    "attention.md" "The gradients" Derived Derived Derived Derived {
+        "attention_backward" LargestTerm: F64 188.0, F32 0.501, F16 0.51, BF16 0.51;
+    }
+    "elementwise.md" "Functions of one element" Derived Derived Derived Derived {
+        "reciprocal" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+        "safe_div" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+        "sqrt" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    }
+    "elementwise.md" "Functions of one element" Measured Exhaustive Exhaustive Exhaustive {
+        "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+        "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "exp2" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+        "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+        "gelu_tanh" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+        "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+        "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+        "log2" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+        "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
+        "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+        "softplus" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "tanh" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    }
+    "elementwise.md" "Functions of one element" Measured Derived Exhaustive Exhaustive {
+        "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+        "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    }
+    "elementwise.md" "Gradients of functions" Measured Derived Derived Derived {
+        "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "clamped_log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "erf_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "exp2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "expm1_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "gelu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "gelu_tanh_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "log1p_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "log2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "log_sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "reciprocal_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "rsqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "silu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "softplus_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "sqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+        "tanh_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    }
+    "elementwise.md" "Pairs" Measured Derived Derived Derived {
+        "log_add_exp" LargestTerm: F64 1.0, F32 0.501, F16 0.501, BF16 0.501;
+        "swiglu_backward" LargestTerm: F64 3.0, F32 0.501, F16 0.501, BF16 0.501;
+    }
+    "elementwise.md" "Pairs" Measured Measured Measured Measured {
+        "swiglu" Result: F64 2.0, F32 0.502, F16 0.501, BF16 0.501;
+    }
+    "elementwise.md" "Rotary embedding" Measured Derived Derived Derived {
+        "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
+        "rope_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
+    }
+    "elementwise.md" "Means of tokens" Derived Derived Derived Derived {
+        "mean_pool" LargestTerm: F64 16.0, F32 0.501, F16 0.51, BF16 0.51;
+        "mean_pool_backward" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    }
+    "elementwise.md" "Whole tensors" Derived Derived Derived Derived {
+        "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    }
+    "elementwise.md" "Whole tensors" Measured Derived Derived Derived {
+        "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    }
+    "elementwise.md" "Whole tensors" Measured Measured Measured Measured {
+        "inspect" LargestTerm: F64 16.0, F32 16.0, F16 16.0, BF16 16.0;
+    }
+    "losses.md" "Cross-entropy" Derived Derived Derived Derived {
+        "cross_entropy" LargestTerm: F64 10.0, F32 2.5, F16 2.5, BF16 2.5;
+    }
+    "losses.md" "Gradients of cross-entropy" Measured Derived Derived Derived {
+        "cross_entropy_backward" LargestTerm: F64 8.0, F32 3.7, F16 0.51, BF16 0.51;
+    }
+    "losses.md" "Other losses" Measured Derived Derived Derived {
+        "bce_with_logits" Result: F64 8.0, F32 0.501, F16 0.501, BF16 0.501;
+        "bce_with_logits_backward" LargestTerm: F64 12.0, F32 0.501, F16 0.501, BF16 0.501;
+        "kl_div" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
+        "kl_div_backward" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
+    }
+    "norms.md" "layer_norm, group_norm" Derived Derived Derived Derived {
+        "group_norm" LargestTerm: F64 32.0, F32 0.501, F16 0.51, BF16 0.51;
+        "layer_norm" LargestTerm: F64 32.0, F32 0.501, F16 0.51, BF16 0.51;
+    }
+    "norms.md" "rms_norm" Derived Derived Derived Derived {
+        "l2_normalize" Result: F64 11.0, F32 0.501, F16 0.51, BF16 0.51;
+        "qk_norm_rope" LargestTerm: F64 18.0, F32 1.25, F16 1.25, BF16 1.25;
+        "rms_norm" Result: F64 11.0, F32 0.501, F16 0.51, BF16 0.51;
+        "rms_norm_linear" LargestTerm: F64 30.0, F32 0.501, F16 0.501, BF16 0.501;
+    }
+    "norms.md" "The gradients" Derived Derived Derived Derived {
+        "layer_norm_backward" LargestTerm: F64 120.0, F32 0.501, F16 0.51, BF16 0.51;
+        "rms_norm_backward" LargestTerm: F64 56.0, F32 0.501, F16 0.51, BF16 0.51;
+    }
+    "sampling.md" "Log-probabilities" Derived Derived Derived Derived {
+        "sample" LargestTerm: F64 6.0, F32 6.0, F16 6.0, BF16 6.0;
+    }
+    "softmax.md" "Softmax" Derived Derived Derived Derived {
+        "softmax" Result: F64 3.0, F32 3.7, F16 0.51, BF16 0.51;
+    }
+    "softmax.md" "Logarithms" Derived Derived Derived Derived {
+        "log_softmax" LargestTerm: F64 3.0, F32 2.5, F16 0.51, BF16 0.51;
+        "logsumexp" LargestTerm: F64 3.5, F32 2.5, F16 0.51, BF16 0.51;
+    }
+    "softmax.md" "Gradients" Derived Derived Derived Derived {
+        "log_softmax_backward" LargestTerm: F64 6.0, F32 3.7, F16 0.51, BF16 0.51;
+        "logsumexp_backward" LargestTerm: F64 5.0, F32 3.7, F16 0.51, BF16 0.51;
+        "softmax_backward" LargestTerm: F64 8.0, F32 5.3, F16 0.51, BF16 0.51;
+    }
 }
 
 /// Returns the bound of an op in a storage type, or `None` for an unknown op.
@@ -145,6 +207,18 @@ table! {
 /// ```
 pub fn bound(op: &str, dtype: DType) -> Option<&'static Bound> {
     TABLE.iter().find(|bound| bound.op == op && bound.dtype == dtype)
+}
+
+/// Returns the evidence for the bound of an op in a storage type, or `None` for an unknown op.
+///
+/// ```
+/// use evenkeel::{DType, accuracy};
+/// let of = accuracy::evidence("exp", DType::F32).unwrap();
+/// assert_eq!((of.kind, of.page), (accuracy::Kind::Exhaustive, "elementwise.md"));
+/// ```
+pub fn evidence(op: &str, dtype: DType) -> Option<&'static Evidence> {
+    let (_, of_types) = EVIDENCE.iter().find(|(name, _)| *name == op)?;
+    DType::ALL.iter().position(|other| *other == dtype).map(|at| &of_types[at])
 }
 
 macro_rules! neuron {

@@ -42,149 +42,41 @@ impl<E: Element> Forms<'_, E> {
     }
 }
 
+macro_rules! elementwise {
+    ($(
+        $name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident
+            [$backward:ident $backward_into:ident $backward_in_place:ident];
+    )*) => {
+        /// Runs a function of one element or its gradient. Returns `false` for other ops.
+        fn is_elementwise<E: Element>(op: &str, x: &[E]) -> bool {
+            match op {
+                $(
+                    stringify!($name) => {
+                        elements(x, evenkeel::$name, |x, y| evenkeel::$into(x, y), evenkeel::$in_place)
+                    }
+                    stringify!($backward) => gradients(
+                        x,
+                        evenkeel::$backward,
+                        |x, dy, dx| evenkeel::$backward_into(x, dy, dx),
+                        evenkeel::$backward_in_place,
+                    ),
+                )*
+                _ => return false,
+            }
+            true
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 fn every_form<E: Element>() {
     let x: Vec<E> = (0..ROWS * STRIDE).map(|i| E::from_wide(0.25 + (i * 7 % 13) as f64)).collect();
     let weight = &x[..COLS];
     let keep: Vec<bool> = (0..COLS).map(|i| i % 3 != 1).collect();
     let mask = Mask::keep(&keep, &[COLS]).and_bias(weight, &[COLS]).and_causal();
     let table = RopeTable::new(&[3], COLS, &Rope::default()).unwrap();
-    for op in OPS {
+    for op in OPS.iter().filter(|op| !is_elementwise(op.name, &x)) {
         match op.name {
-            "exp" => elements(&x, evenkeel::exp, |x, y| evenkeel::exp_into(x, y), evenkeel::exp_in_place),
-            "log" => elements(&x, evenkeel::log, |x, y| evenkeel::log_into(x, y), evenkeel::log_in_place),
-            "exp2" => elements(&x, evenkeel::exp2, |x, y| evenkeel::exp2_into(x, y), evenkeel::exp2_in_place),
-            "log2" => elements(&x, evenkeel::log2, |x, y| evenkeel::log2_into(x, y), evenkeel::log2_in_place),
-            "reciprocal" => elements(
-                &x,
-                evenkeel::reciprocal,
-                |x, y| evenkeel::reciprocal_into(x, y),
-                evenkeel::reciprocal_in_place,
-            ),
-            "sigmoid" => {
-                elements(&x, evenkeel::sigmoid, |x, y| evenkeel::sigmoid_into(x, y), evenkeel::sigmoid_in_place)
-            }
-            "silu" => elements(&x, evenkeel::silu, |x, y| evenkeel::silu_into(x, y), evenkeel::silu_in_place),
-            "expm1" => elements(&x, evenkeel::expm1, |x, y| evenkeel::expm1_into(x, y), evenkeel::expm1_in_place),
-            "log1p" => elements(&x, evenkeel::log1p, |x, y| evenkeel::log1p_into(x, y), evenkeel::log1p_in_place),
-            "tanh" => elements(&x, evenkeel::tanh, |x, y| evenkeel::tanh_into(x, y), evenkeel::tanh_in_place),
-            "log_sigmoid" => elements(
-                &x,
-                evenkeel::log_sigmoid,
-                |x, y| evenkeel::log_sigmoid_into(x, y),
-                evenkeel::log_sigmoid_in_place,
-            ),
-            "softplus" => {
-                elements(&x, evenkeel::softplus, |x, y| evenkeel::softplus_into(x, y), evenkeel::softplus_in_place)
-            }
-            "sqrt" => elements(&x, evenkeel::sqrt, |x, y| evenkeel::sqrt_into(x, y), evenkeel::sqrt_in_place),
-            "rsqrt" => elements(&x, evenkeel::rsqrt, |x, y| evenkeel::rsqrt_into(x, y), evenkeel::rsqrt_in_place),
-            "erf" => elements(&x, evenkeel::erf, |x, y| evenkeel::erf_into(x, y), evenkeel::erf_in_place),
-            "gelu" => elements(&x, evenkeel::gelu, |x, y| evenkeel::gelu_into(x, y), evenkeel::gelu_in_place),
-            "gelu_tanh" => {
-                elements(&x, evenkeel::gelu_tanh, |x, y| evenkeel::gelu_tanh_into(x, y), evenkeel::gelu_tanh_in_place)
-            }
-            "erf_backward" => gradients(
-                &x,
-                evenkeel::erf_backward,
-                |x, dy, dx| evenkeel::erf_backward_into(x, dy, dx),
-                evenkeel::erf_backward_in_place,
-            ),
-            "exp_backward" => gradients(
-                &x,
-                evenkeel::exp_backward,
-                |x, dy, dx| evenkeel::exp_backward_into(x, dy, dx),
-                evenkeel::exp_backward_in_place,
-            ),
-            "exp2_backward" => gradients(
-                &x,
-                evenkeel::exp2_backward,
-                |x, dy, dx| evenkeel::exp2_backward_into(x, dy, dx),
-                evenkeel::exp2_backward_in_place,
-            ),
-            "expm1_backward" => gradients(
-                &x,
-                evenkeel::expm1_backward,
-                |x, dy, dx| evenkeel::expm1_backward_into(x, dy, dx),
-                evenkeel::expm1_backward_in_place,
-            ),
-            "gelu_backward" => gradients(
-                &x,
-                evenkeel::gelu_backward,
-                |x, dy, dx| evenkeel::gelu_backward_into(x, dy, dx),
-                evenkeel::gelu_backward_in_place,
-            ),
-            "gelu_tanh_backward" => gradients(
-                &x,
-                evenkeel::gelu_tanh_backward,
-                |x, dy, dx| evenkeel::gelu_tanh_backward_into(x, dy, dx),
-                evenkeel::gelu_tanh_backward_in_place,
-            ),
-            "log_backward" => gradients(
-                &x,
-                evenkeel::log_backward,
-                |x, dy, dx| evenkeel::log_backward_into(x, dy, dx),
-                evenkeel::log_backward_in_place,
-            ),
-            "log1p_backward" => gradients(
-                &x,
-                evenkeel::log1p_backward,
-                |x, dy, dx| evenkeel::log1p_backward_into(x, dy, dx),
-                evenkeel::log1p_backward_in_place,
-            ),
-            "log2_backward" => gradients(
-                &x,
-                evenkeel::log2_backward,
-                |x, dy, dx| evenkeel::log2_backward_into(x, dy, dx),
-                evenkeel::log2_backward_in_place,
-            ),
-            "log_sigmoid_backward" => gradients(
-                &x,
-                evenkeel::log_sigmoid_backward,
-                |x, dy, dx| evenkeel::log_sigmoid_backward_into(x, dy, dx),
-                evenkeel::log_sigmoid_backward_in_place,
-            ),
-            "reciprocal_backward" => gradients(
-                &x,
-                evenkeel::reciprocal_backward,
-                |x, dy, dx| evenkeel::reciprocal_backward_into(x, dy, dx),
-                evenkeel::reciprocal_backward_in_place,
-            ),
-            "rsqrt_backward" => gradients(
-                &x,
-                evenkeel::rsqrt_backward,
-                |x, dy, dx| evenkeel::rsqrt_backward_into(x, dy, dx),
-                evenkeel::rsqrt_backward_in_place,
-            ),
-            "sigmoid_backward" => gradients(
-                &x,
-                evenkeel::sigmoid_backward,
-                |x, dy, dx| evenkeel::sigmoid_backward_into(x, dy, dx),
-                evenkeel::sigmoid_backward_in_place,
-            ),
-            "silu_backward" => gradients(
-                &x,
-                evenkeel::silu_backward,
-                |x, dy, dx| evenkeel::silu_backward_into(x, dy, dx),
-                evenkeel::silu_backward_in_place,
-            ),
-            "softplus_backward" => gradients(
-                &x,
-                evenkeel::softplus_backward,
-                |x, dy, dx| evenkeel::softplus_backward_into(x, dy, dx),
-                evenkeel::softplus_backward_in_place,
-            ),
-            "sqrt_backward" => gradients(
-                &x,
-                evenkeel::sqrt_backward,
-                |x, dy, dx| evenkeel::sqrt_backward_into(x, dy, dx),
-                evenkeel::sqrt_backward_in_place,
-            ),
-            "tanh_backward" => gradients(
-                &x,
-                evenkeel::tanh_backward,
-                |x, dy, dx| evenkeel::tanh_backward_into(x, dy, dx),
-                evenkeel::tanh_backward_in_place,
-            ),
             "clamped_exp" => {
                 let o = evenkeel::ClampedExp::default().max(5.0);
                 elements(

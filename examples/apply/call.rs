@@ -2,7 +2,7 @@
 
 use crate::answer::Failure;
 use crate::jobs::{Job, Members};
-use crate::ops::{OPS, Op};
+use crate::ops::{self, Op};
 use crate::tensors::{Input, MaskInput, MaskPart, Output, Values, read};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -29,10 +29,10 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// Checks the names in a job, and adds the names of its outputs to `taken`.
     pub fn new(job: &'a Job, all: &SafeTensors<'a>, taken: &mut BTreeSet<&'a str>) -> Result<Self> {
-        let op = OPS.iter().find(|op| op.name == job.op);
+        let op = ops::all().find(|op| op.name == job.op);
         let outputs = claim(job, op.map_or(&[], |op| op.lists), taken);
         let Some(op) = op else {
-            let known: Vec<_> = OPS.iter().map(|op| op.name).collect();
+            let known: Vec<_> = ops::all().map(|op| op.name).collect();
             return Err(Failure::invalid(format!(
                 "the op `{}` is unknown; it must be one of {}",
                 job.op,

@@ -359,3 +359,33 @@ pub fn tanh_slope<E: Element>(x: E) -> E::Exact {
     let share = E::Exact::from(2.0) * t / (E::Exact::from(1.0) + t * t);
     share * share
 }
+
+/// Returns e^min(max(x, min), max), the unrounded result of [`clamped_exp`](crate::clamped_exp()).
+///
+/// ```
+/// assert_eq!(evenkeel::reference::clamped_exp(7.0f32, -1.0, 1.0), 1f64.exp());
+/// ```
+pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
+    E::Exact::from(if x.widen().is_nan() { f64::NAN } else { x.widen().clamp(min, max) }).exp()
+}
+
+/// Returns the unrounded derivative of [`clamped_exp`]: e^x from `min` to `max`, 0 outside.
+pub fn clamped_exp_slope<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
+    let x = x.widen();
+    if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }
+}
+
+/// Returns ln max(x, floor), the unrounded result of [`clamped_log`](crate::clamped_log()).
+///
+/// ```
+/// assert_eq!(evenkeel::reference::clamped_log(-7.0f32, 0.5), 0.5f64.ln());
+/// ```
+pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
+    E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
+}
+
+/// Returns the unrounded derivative of [`clamped_log`]: 1 / x from `floor` on, 0 below.
+pub fn clamped_log_slope<E: Element>(x: E, floor: f64) -> E::Exact {
+    let x = x.widen();
+    if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }
+}

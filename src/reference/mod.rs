@@ -37,8 +37,6 @@ mod attention;
 mod attention_backward;
 #[cfg(feature = "train")]
 mod bce_with_logits;
-mod clamped_exp;
-mod clamped_log;
 #[cfg(feature = "train")]
 mod clip_grad_norm;
 #[cfg(feature = "train")]
@@ -109,8 +107,6 @@ pub use attention::attention_of;
 pub use attention_backward::{AttentionGradient, attention_backward_of};
 #[cfg(feature = "train")]
 pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
-pub use clamped_exp::{clamped_exp, clamped_exp_slope};
-pub use clamped_log::{clamped_log, clamped_log_slope};
 #[cfg(feature = "train")]
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};
 #[cfg(feature = "train")]

@@ -28,25 +28,18 @@ fn apply(dtype: Dtype, values: &[f64]) -> Apply {
         .integers("positions", &[rows], &(0..rows as i64).map(|i| i * 1_000_003).collect::<Vec<_>>())
 }
 
+macro_rules! elementwise {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+        fn elementwise() -> Vec<Value> {
+            vec![$(json!([stringify!($name), {"x": "x"}, {}, ["y"]]),)*]
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 fn jobs() -> Vec<Value> {
-    vec![
-        json!(["exp", {"x": "x"}, {}, ["y"]]),
-        json!(["log", {"x": "x"}, {}, ["y"]]),
-        json!(["exp2", {"x": "x"}, {}, ["y"]]),
-        json!(["log2", {"x": "x"}, {}, ["y"]]),
-        json!(["reciprocal", {"x": "x"}, {}, ["y"]]),
-        json!(["sigmoid", {"x": "x"}, {}, ["y"]]),
-        json!(["silu", {"x": "x"}, {}, ["y"]]),
-        json!(["expm1", {"x": "x"}, {}, ["y"]]),
-        json!(["log1p", {"x": "x"}, {}, ["y"]]),
-        json!(["tanh", {"x": "x"}, {}, ["y"]]),
-        json!(["log_sigmoid", {"x": "x"}, {}, ["y"]]),
-        json!(["softplus", {"x": "x"}, {}, ["y"]]),
-        json!(["sqrt", {"x": "x"}, {}, ["y"]]),
-        json!(["rsqrt", {"x": "x"}, {}, ["y"]]),
-        json!(["erf", {"x": "x"}, {}, ["y"]]),
-        json!(["gelu", {"x": "x"}, {}, ["y"]]),
-        json!(["gelu_tanh", {"x": "x"}, {}, ["y"]]),
+    let mut jobs = elementwise();
+    jobs.extend([
         json!(["softmax", {"x": "x", "mask": "keep"}, {"causal": true, "scale": 0.125}, ["y"]]),
         json!(["softmax", {"x": "x"}, {"axis": 1, "softcap": 30}, ["y"]]),
         json!(["log_softmax", {"x": "x"}, {"axis": 0}, ["y"]]),
@@ -61,7 +54,8 @@ fn jobs() -> Vec<Value> {
         json!(["inspect", {"x": "x"}, {}, ["stats"]]),
         json!(["sample", {"logits": "logits"}, {"top_k": 50, "top_p": 0.9, "min_p": 0.01, "temperature": 0.7, "draws": 4},
                ["probs", "tokens", "logprobs"]]),
-    ]
+    ]);
+    jobs
 }
 
 #[test]

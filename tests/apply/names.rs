@@ -52,6 +52,19 @@ fn unknown_names() {
     ]);
 }
 
+/// Checks that the program knows every op. The answer to an unknown op lists the known ones.
+#[test]
+fn registered_names() {
+    let outcome = fixture().run_text(br#"[{"id": "0", "op": "", "inputs": {}, "outputs": {"y": "y"}}]"#);
+    let message = outcome.answers[0]["message"].as_str().unwrap();
+    let (_, known) = message.split_once("one of ").unwrap();
+    for op in evenkeel::registry::OPS {
+        // Gradients are results of their ops.
+        let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
+        assert!(known.split(", ").any(|op| op == name), "examples/apply/ops must run {name}");
+    }
+}
+
 #[test]
 fn missing_names() {
     refused(&[

@@ -326,34 +326,26 @@ fn rotary_embedding() -> Result<()> {
     Ok(())
 }
 
+type Form = fn(&Tensor) -> Result<Tensor>;
+type Guarded = fn(&Tensor) -> evenkeel::Result<Tensor>;
+
+macro_rules! elementwise {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+        fn elementwise() -> Vec<(&'static str, Form, Guarded)> {
+            vec![$((stringify!($name), composition::$name, guarded::$name),)*]
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 #[test]
 fn single_elements() -> Result<()> {
-    type Form = fn(&Tensor) -> Result<Tensor>;
-    type Guarded = fn(&Tensor) -> evenkeel::Result<Tensor>;
-    let ops: [(&str, Form, Guarded); 17] = [
-        ("exp", composition::exp, guarded::exp),
-        ("log", composition::log, guarded::log),
-        ("exp2", composition::exp2, guarded::exp2),
-        ("log2", composition::log2, guarded::log2),
-        ("reciprocal", composition::reciprocal, guarded::reciprocal),
-        ("sigmoid", composition::sigmoid, guarded::sigmoid),
-        ("silu", composition::silu, guarded::silu),
-        ("erf", composition::erf, guarded::erf),
-        ("expm1", composition::expm1, guarded::expm1),
-        ("gelu", composition::gelu, guarded::gelu),
-        ("gelu_tanh", composition::gelu_tanh, guarded::gelu_tanh),
-        ("log1p", composition::log1p, guarded::log1p),
-        ("log_sigmoid", composition::log_sigmoid, guarded::log_sigmoid),
-        ("rsqrt", composition::rsqrt, guarded::rsqrt),
-        ("softplus", composition::softplus, guarded::softplus),
-        ("sqrt", composition::sqrt, guarded::sqrt),
-        ("tanh", composition::tanh, guarded::tanh),
-    ];
+    let ops = elementwise();
     let inf = f32::INFINITY;
     let special = Tensor::new(&[0f32, -0., 1., -1., 30., -30., -inf, inf, f32::NAN], CPU)?;
     for (dtype, ours) in DTYPES {
         for x in [tensor(&[300], dtype, 20.0, 1)?, special.to_dtype(dtype)?] {
-            for (op, composed, kernel) in ops {
+            for &(op, composed, kernel) in &ops {
                 // The rounding of an exponent, and that of a division.
                 let error = 8.0 * unit(ours);
                 // GELU adds 1 to a number close to -1, or uses a rounded cube.

@@ -8,6 +8,15 @@ use evenkeel::{ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, 
 type Form = Box<dyn Fn(&Tensor) -> evenkeel::Result<Tensor>>;
 type InPlace = Box<dyn Fn(&Tensor) -> evenkeel::Result<()>>;
 
+macro_rules! elementwise {
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {
+        fn elementwise() -> Vec<(&'static str, Form, InPlace)> {
+            vec![$((stringify!($name), Box::new(guarded::$name), Box::new(guarded::$in_place)),)*]
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 /// Returns every op with an in-place form, for tensors of shape `[2, 3, 8]`.
 fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
     let table = || RopeTable::new(&[1, 2, 3], 8, &Rope::default()).unwrap();
@@ -17,24 +26,8 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
     let [b1, b2, b3, b4] = [0; 4].map(|_| bias.clone());
     let [c1, c2] = [0; 2].map(|_| weight.narrow(0, 0, 3).unwrap());
     let [rms, gemma] = [RmsNorm::default(), RmsNorm::default().weight_offset(1.0)];
-    Ok(vec![
-        ("exp", Box::new(guarded::exp), Box::new(guarded::exp_in_place)),
-        ("log", Box::new(guarded::log), Box::new(guarded::log_in_place)),
-        ("exp2", Box::new(guarded::exp2), Box::new(guarded::exp2_in_place)),
-        ("log2", Box::new(guarded::log2), Box::new(guarded::log2_in_place)),
-        ("reciprocal", Box::new(guarded::reciprocal), Box::new(guarded::reciprocal_in_place)),
-        ("sigmoid", Box::new(guarded::sigmoid), Box::new(guarded::sigmoid_in_place)),
-        ("silu", Box::new(guarded::silu), Box::new(guarded::silu_in_place)),
-        ("erf", Box::new(guarded::erf), Box::new(guarded::erf_in_place)),
-        ("expm1", Box::new(guarded::expm1), Box::new(guarded::expm1_in_place)),
-        ("gelu", Box::new(guarded::gelu), Box::new(guarded::gelu_in_place)),
-        ("gelu_tanh", Box::new(guarded::gelu_tanh), Box::new(guarded::gelu_tanh_in_place)),
-        ("log1p", Box::new(guarded::log1p), Box::new(guarded::log1p_in_place)),
-        ("log_sigmoid", Box::new(guarded::log_sigmoid), Box::new(guarded::log_sigmoid_in_place)),
-        ("rsqrt", Box::new(guarded::rsqrt), Box::new(guarded::rsqrt_in_place)),
-        ("softplus", Box::new(guarded::softplus), Box::new(guarded::softplus_in_place)),
-        ("sqrt", Box::new(guarded::sqrt), Box::new(guarded::sqrt_in_place)),
-        ("tanh", Box::new(guarded::tanh), Box::new(guarded::tanh_in_place)),
+    let mut forms = elementwise();
+    forms.extend::<Vec<(&str, Form, InPlace)>>(vec![
         (
             "softmax",
             Box::new(move |x| guarded::softmax(x, 2, &scaled().mask(&Mask::causal()))),
@@ -91,7 +84,8 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
             Box::new(|x| guarded::clamped_log_in_place(x, &ClampedLog::default())),
         ),
         ("rope", Box::new(move |x| guarded::rope(x, &table())), Box::new(move |x| guarded::rope_in_place(x, &table()))),
-    ])
+    ]);
+    Ok(forms)
 }
 
 #[test]

@@ -9,11 +9,21 @@ const SHAPES: [&[usize]; 7] = [&[5], &[3, 4], &[2, 3, 4], &[2, 3, 4, 6], &[2, 1,
 
 type Op = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
+macro_rules! elementwise {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+        fn elementwise() -> Vec<(&'static str, Op)> {
+            vec![$((stringify!($name), Box::new(|x| Ok(ours::guarded::$name(x)?))),)*]
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 /// Returns every op that takes one tensor of any shape.
 fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
     let (alpha, beta) = (tensor(&[cols], dtype, 2.0, 1)?, tensor(&[cols], dtype, 2.0, 2)?);
     let (a, b) = (alpha.clone(), beta.clone());
-    Ok(vec![
+    let mut ops = elementwise();
+    ops.extend::<Vec<(&str, Op)>>(vec![
         ("softmax", Box::new(ours::ops::softmax_last_dim)),
         ("first softmax", Box::new(|x| ours::ops::softmax(x, 0))),
         ("log_softmax", Box::new(|x| ours::ops::log_softmax(x, D::Minus1))),
@@ -25,11 +35,6 @@ fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
         ("bias only", Box::new(move |x| Ok(ours::guarded::layer_norm(x, None, Some(&beta), &Default::default())?))),
         ("sigmoid", Box::new(ours::ops::sigmoid)),
         ("silu", Box::new(ours::ops::silu)),
-        ("exp", Box::new(|x| Ok(ours::guarded::exp(x)?))),
-        ("log", Box::new(|x| Ok(ours::guarded::log(x)?))),
-        ("exp2", Box::new(|x| Ok(ours::guarded::exp2(x)?))),
-        ("log2", Box::new(|x| Ok(ours::guarded::log2(x)?))),
-        ("reciprocal", Box::new(|x| Ok(ours::guarded::reciprocal(x)?))),
         ("l2_normalize", Box::new(|x| Ok(ours::guarded::l2_normalize(x, D::Minus1, &Default::default())?))),
         ("first l2_normalize", Box::new(|x| Ok(ours::guarded::l2_normalize(x, 0, &Default::default())?))),
         ("mean_pool", Box::new(|x| Ok(ours::guarded::mean_pool(x, 0, &Default::default())?))),
@@ -38,17 +43,8 @@ fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
         ("safe_div", Box::new(|x| Ok(ours::guarded::safe_div(x, &x.affine(2.0, 1.0)?, &Default::default())?))),
         ("clamped_exp", Box::new(|x| Ok(ours::guarded::clamped_exp(x, &Default::default())?))),
         ("clamped_log", Box::new(|x| Ok(ours::guarded::clamped_log(x, &Default::default())?))),
-        ("erf", Box::new(|x| Ok(ours::guarded::erf(x)?))),
-        ("expm1", Box::new(|x| Ok(ours::guarded::expm1(x)?))),
-        ("gelu", Box::new(|x| Ok(ours::guarded::gelu(x)?))),
-        ("gelu_tanh", Box::new(|x| Ok(ours::guarded::gelu_tanh(x)?))),
-        ("log1p", Box::new(|x| Ok(ours::guarded::log1p(x)?))),
-        ("log_sigmoid", Box::new(|x| Ok(ours::guarded::log_sigmoid(x)?))),
-        ("rsqrt", Box::new(|x| Ok(ours::guarded::rsqrt(x)?))),
-        ("softplus", Box::new(|x| Ok(ours::guarded::softplus(x)?))),
-        ("sqrt", Box::new(|x| Ok(ours::guarded::sqrt(x)?))),
-        ("tanh", Box::new(|x| Ok(ours::guarded::tanh(x)?))),
-    ])
+    ]);
+    Ok(ops)
 }
 
 #[test]

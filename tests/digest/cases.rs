@@ -7,10 +7,10 @@ use evenkeel::{
     FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, LongRope, Loss, Mask, MeanPool, NormType,
     Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled,
     SamplerConfig, Softmax, Stats, Yarn, attention_backward, attention_with_lse, bce_with_logits_backward,
-    clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, kl_div_backward, l2_normalize,
-    layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
-    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, sigmoid,
-    silu, softmax, softmax_backward,
+    clip_grad_norm, clip_grad_value, cross_entropy_backward, group_norm, inspect, kl_div_backward, l2_normalize,
+    layer_norm, layer_norm_backward, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
+    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, softmax,
+    softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -134,24 +134,26 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
     }
 }
 
+/// Function of two tensors.
+type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
+
+macro_rules! functions {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+        /// Adds the functions of one element.
+        fn functions<E: Element>(batch: &mut Batch<'_, E>) {
+            $(batch.add(stringify!($name), |part| evenkeel::$name(part.data));)*
+        }
+
+        /// Returns the gradients of the functions of one element.
+        fn gradients<E: Element>() -> Vec<(&'static str, Pair<E>)> {
+            vec![$((stringify!($backward), evenkeel::$backward),)*]
+        }
+    };
+}
+evenkeel::for_each_elementwise!(functions);
+
 fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
-    batch.add("exp", |part| exp(part.data));
-    batch.add("log", |part| log(part.data));
-    batch.add("exp2", |part| evenkeel::exp2(part.data));
-    batch.add("log2", |part| evenkeel::log2(part.data));
-    batch.add("reciprocal", |part| evenkeel::reciprocal(part.data));
-    batch.add("sigmoid", |part| sigmoid(part.data));
-    batch.add("silu", |part| silu(part.data));
-    batch.add("expm1", |part| evenkeel::expm1(part.data));
-    batch.add("log1p", |part| evenkeel::log1p(part.data));
-    batch.add("tanh", |part| evenkeel::tanh(part.data));
-    batch.add("log_sigmoid", |part| evenkeel::log_sigmoid(part.data));
-    batch.add("softplus", |part| evenkeel::softplus(part.data));
-    batch.add("sqrt", |part| evenkeel::sqrt(part.data));
-    batch.add("rsqrt", |part| evenkeel::rsqrt(part.data));
-    batch.add("erf", |part| evenkeel::erf(part.data));
-    batch.add("gelu", |part| evenkeel::gelu(part.data));
-    batch.add("gelu_tanh", |part| evenkeel::gelu_tanh(part.data));
+    functions(batch);
     batch.add("clamped_exp", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default()));
     batch.add("clamped_exp/range", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default().min(-1.1).max(2.3)));
     batch.add("clamped_log", |part| evenkeel::clamped_log(part.data, &ClampedLog::default()));
@@ -160,8 +162,8 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
 
 /// Adds ops on two tensors: gradients, and pairwise ops.
 fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
-    type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
-    let ops: [(&str, Pair<E>); 23] = [
+    let mut ops = gradients::<E>();
+    ops.extend::<[(&str, Pair<E>); 6]>([
         ("clamped_exp_backward", |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default())),
         ("clamped_log_backward", |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default())),
         ("log_add_exp", evenkeel::log_add_exp),
@@ -172,24 +174,7 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),
         ("safe_div", |x, d| evenkeel::safe_div(x, d, &SafeDiv::default())),
-        ("erf_backward", evenkeel::erf_backward),
-        ("exp_backward", evenkeel::exp_backward),
-        ("exp2_backward", evenkeel::exp2_backward),
-        ("expm1_backward", evenkeel::expm1_backward),
-        ("gelu_backward", evenkeel::gelu_backward),
-        ("gelu_tanh_backward", evenkeel::gelu_tanh_backward),
-        ("log_backward", evenkeel::log_backward),
-        ("log1p_backward", evenkeel::log1p_backward),
-        ("log2_backward", evenkeel::log2_backward),
-        ("log_sigmoid_backward", evenkeel::log_sigmoid_backward),
-        ("reciprocal_backward", evenkeel::reciprocal_backward),
-        ("rsqrt_backward", evenkeel::rsqrt_backward),
-        ("sigmoid_backward", evenkeel::sigmoid_backward),
-        ("silu_backward", evenkeel::silu_backward),
-        ("softplus_backward", evenkeel::softplus_backward),
-        ("sqrt_backward", evenkeel::sqrt_backward),
-        ("tanh_backward", evenkeel::tanh_backward),
-    ];
+    ]);
     let dy = Numbers::of("pairs").rows::<E>(Fill::Plain, batch.rows, batch.cols);
     for (name, op) in ops {
         let dy = dy.clone();

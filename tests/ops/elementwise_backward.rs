@@ -27,7 +27,9 @@ struct Gradient<E> {
 }
 
 macro_rules! gradients {
-    ($($value:ident $slope:ident $new:ident $into:ident $in_place:ident;)*) => {
+    ($(
+        $value:ident $Op:ident $formula:literal $forms:tt $slope:ident [$new:ident $into:ident $in_place:ident];
+    )*) => {
         fn gradients<E: Element>() -> Vec<Gradient<E>> {
             vec![$(Gradient {
                 name: stringify!($new),
@@ -40,25 +42,7 @@ macro_rules! gradients {
         }
     };
 }
-gradients! {
-    erf erf_slope erf_backward erf_backward_into erf_backward_in_place;
-    exp exp_slope exp_backward exp_backward_into exp_backward_in_place;
-    exp2 exp2_slope exp2_backward exp2_backward_into exp2_backward_in_place;
-    expm1 expm1_slope expm1_backward expm1_backward_into expm1_backward_in_place;
-    gelu gelu_slope gelu_backward gelu_backward_into gelu_backward_in_place;
-    gelu_tanh gelu_tanh_slope gelu_tanh_backward gelu_tanh_backward_into gelu_tanh_backward_in_place;
-    log log_slope log_backward log_backward_into log_backward_in_place;
-    log1p log1p_slope log1p_backward log1p_backward_into log1p_backward_in_place;
-    log2 log2_slope log2_backward log2_backward_into log2_backward_in_place;
-    log_sigmoid log_sigmoid_slope log_sigmoid_backward log_sigmoid_backward_into log_sigmoid_backward_in_place;
-    reciprocal reciprocal_slope reciprocal_backward reciprocal_backward_into reciprocal_backward_in_place;
-    rsqrt rsqrt_slope rsqrt_backward rsqrt_backward_into rsqrt_backward_in_place;
-    sigmoid sigmoid_slope sigmoid_backward sigmoid_backward_into sigmoid_backward_in_place;
-    silu silu_slope silu_backward silu_backward_into silu_backward_in_place;
-    softplus softplus_slope softplus_backward softplus_backward_into softplus_backward_in_place;
-    sqrt sqrt_slope sqrt_backward sqrt_backward_into sqrt_backward_in_place;
-    tanh tanh_slope tanh_backward tanh_backward_into tanh_backward_in_place;
-}
+evenkeel::for_each_elementwise!(gradients);
 
 /// Returns the derivative at x and the magnitude for its error bound. Where two terms cancel in x s(x), that is the
 /// larger of s and the remaining term.

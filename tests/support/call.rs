@@ -180,6 +180,22 @@ fn finite<E: Element>(values: &[E]) -> bool {
     values.iter().all(|value| value.widen().is_finite())
 }
 
+macro_rules! elementwise {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+        /// Computes a function of one element or its gradient.
+        fn elementwise<E: Element>(op: &str, x: &[E], dy: &[E]) -> Result<Vec<E>, Error> {
+            match op {
+                $(
+                    stringify!($name) => evenkeel::$name(x),
+                    stringify!($backward) => evenkeel::$backward(x, dy),
+                )*
+                _ => panic!("tests/support/call.rs has no call for the op {op}"),
+            }
+        }
+    };
+}
+evenkeel::for_each_elementwise!(elementwise);
+
 /// Runs the call, and asserts the properties that hold for any options.
 pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
@@ -203,40 +219,6 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
     let refused = if call.before_weight { FullyMasked::Error } else { FullyMasked::Zeros };
     let pool = MeanPool::default().mask(&tokens).fully_masked(refused);
     let y = match name {
-        "exp" => evenkeel::exp(x),
-        "log" => evenkeel::log(x),
-        "exp2" => evenkeel::exp2(x),
-        "log2" => evenkeel::log2(x),
-        "reciprocal" => evenkeel::reciprocal(x),
-        "sigmoid" => evenkeel::sigmoid(x),
-        "silu" => evenkeel::silu(x),
-        "expm1" => evenkeel::expm1(x),
-        "log1p" => evenkeel::log1p(x),
-        "tanh" => evenkeel::tanh(x),
-        "log_sigmoid" => evenkeel::log_sigmoid(x),
-        "softplus" => evenkeel::softplus(x),
-        "sqrt" => evenkeel::sqrt(x),
-        "rsqrt" => evenkeel::rsqrt(x),
-        "erf" => evenkeel::erf(x),
-        "gelu" => evenkeel::gelu(x),
-        "gelu_tanh" => evenkeel::gelu_tanh(x),
-        "erf_backward" => evenkeel::erf_backward(x, dy),
-        "exp_backward" => evenkeel::exp_backward(x, dy),
-        "exp2_backward" => evenkeel::exp2_backward(x, dy),
-        "expm1_backward" => evenkeel::expm1_backward(x, dy),
-        "gelu_backward" => evenkeel::gelu_backward(x, dy),
-        "gelu_tanh_backward" => evenkeel::gelu_tanh_backward(x, dy),
-        "log_backward" => evenkeel::log_backward(x, dy),
-        "log1p_backward" => evenkeel::log1p_backward(x, dy),
-        "log2_backward" => evenkeel::log2_backward(x, dy),
-        "log_sigmoid_backward" => evenkeel::log_sigmoid_backward(x, dy),
-        "reciprocal_backward" => evenkeel::reciprocal_backward(x, dy),
-        "rsqrt_backward" => evenkeel::rsqrt_backward(x, dy),
-        "sigmoid_backward" => evenkeel::sigmoid_backward(x, dy),
-        "silu_backward" => evenkeel::silu_backward(x, dy),
-        "softplus_backward" => evenkeel::softplus_backward(x, dy),
-        "sqrt_backward" => evenkeel::sqrt_backward(x, dy),
-        "tanh_backward" => evenkeel::tanh_backward(x, dy),
         "clamped_exp" => evenkeel::clamped_exp(x, &clamped_exp),
         "clamped_exp_backward" => evenkeel::clamped_exp_backward(x, dy, &clamped_exp),
         "clamped_log" => evenkeel::clamped_log(x, &clamped_log),
@@ -314,7 +296,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         "kl_div" => return kl_div(call, operands),
         "inspect" => return inspect(x),
         "sample" => return sample(call, operands),
-        other => panic!("tests/support/call.rs has no call for the op {other}"),
+        other => elementwise(other, x, dy),
     }?;
     if cols > 0 && (matches!(name, "softmax" | "l2_normalize") || name == "layer_norm" && !weighted) {
         for (row, y) in x.chunks(cols).zip(y.chunks(cols)) {

@@ -1,5 +1,6 @@
 //! Elementwise ops. They accept any shape, including scalars.
 
+use super::Op;
 use super::norms::same;
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -45,31 +46,14 @@ macro_rules! results {
 }
 
 macro_rules! elementwise {
-    ($($op:ident $gradient:ident;)*) => {$(
-        pub fn $op(call: &Call<'_>) -> Result<Results> {
-            results!(call, $op, $gradient)
-        }
-    )*};
+    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+        /// Functions without options.
+        pub const OPS: &[Op] = &[$(
+            super::elementwise(stringify!($name), |call| results!(call, $name, $backward)),
+        )*];
+    };
 }
-elementwise! {
-    erf erf_backward;
-    exp exp_backward;
-    exp2 exp2_backward;
-    expm1 expm1_backward;
-    gelu gelu_backward;
-    gelu_tanh gelu_tanh_backward;
-    log log_backward;
-    log1p log1p_backward;
-    log2 log2_backward;
-    log_sigmoid log_sigmoid_backward;
-    reciprocal reciprocal_backward;
-    rsqrt rsqrt_backward;
-    sigmoid sigmoid_backward;
-    silu silu_backward;
-    softplus softplus_backward;
-    sqrt sqrt_backward;
-    tanh tanh_backward;
-}
+evenkeel::for_each_elementwise!(elementwise);
 
 pub fn clamped_exp(call: &Call<'_>) -> Result<Results> {
     results!(call, clamped_exp, clamped_exp_backward, {

@@ -65,25 +65,13 @@ const CLIP: Op = Op {
     run: clip::clip_grad_value,
 };
 
-/// Table of all ops.
-pub const OPS: &[Op] = &[
-    elementwise("exp", elementwise::exp),
-    elementwise("log", elementwise::log),
-    elementwise("exp2", elementwise::exp2),
-    elementwise("log2", elementwise::log2),
-    elementwise("reciprocal", elementwise::reciprocal),
-    elementwise("sigmoid", elementwise::sigmoid),
-    elementwise("silu", elementwise::silu),
-    elementwise("expm1", elementwise::expm1),
-    elementwise("log1p", elementwise::log1p),
-    elementwise("tanh", elementwise::tanh),
-    elementwise("log_sigmoid", elementwise::log_sigmoid),
-    elementwise("softplus", elementwise::softplus),
-    elementwise("sqrt", elementwise::sqrt),
-    elementwise("rsqrt", elementwise::rsqrt),
-    elementwise("erf", elementwise::erf),
-    elementwise("gelu", elementwise::gelu),
-    elementwise("gelu_tanh", elementwise::gelu_tanh),
+/// Returns all ops.
+pub fn all() -> impl Iterator<Item = &'static Op> {
+    elementwise::OPS.iter().chain(OPS)
+}
+
+/// Ops that are not in the table of a module.
+const OPS: &[Op] = &[
     Op { attrs: &["min", "max"], ..elementwise("clamped_exp", elementwise::clamped_exp) },
     Op { attrs: &["floor"], ..elementwise("clamped_log", elementwise::clamped_log) },
     Op {
@@ -281,7 +269,7 @@ read or written.
 Ops:
 ",
     );
-    for op in OPS {
+    for op in all() {
         let inputs: Vec<_> = op
             .inputs
             .iter()
