@@ -175,6 +175,32 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     }
 }
 
+/// Checks that no doc comment in `src` begins with a word that announces a relative or elliptic clause instead of a verb
+/// or a noun phrase.
+#[test]
+fn doc_comments_begin_with_a_verb_or_noun() {
+    const REJECTED: [&str; 12] =
+        ["What", "That", "Those", "Of", "As", "Which", "It", "And", "But", "So", "This", "These"];
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut found = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let doc =
+            |line: &str| ["///", "//!"].iter().find_map(|marker| line.trim().strip_prefix(marker)).map(String::from);
+        let mut previous = None;
+        for (line, text) in text.lines().enumerate() {
+            let text = doc(text);
+            let first = text.as_ref().filter(|_| previous.is_none()).and_then(|text| text.split_whitespace().next());
+            if let Some(word) = first.filter(|word| REJECTED.contains(word)) {
+                found.push(format!("{}:{}: {word}", path.display(), line + 1));
+            }
+            previous = text;
+        }
+    }
+    assert!(found.is_empty(), "doc comments must begin with a verb or a noun phrase:\n{}", found.join("\n"));
+}
+
 /// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.
 fn index_of_bounds() -> String {
     let mut index = String::from("| op | f64 | f32 | f16 | bf16 | evidence |\n|---|---|---|---|---|---|\n");

@@ -1,25 +1,27 @@
-// The norm of all elements of many tensors, and the multiplication that brings it down, as `src/cpu/clip_grad_norm.rs`
-// defines them: rule O over the squares of each tensor, and over what the tensors come to. One kernel after the other:
-// the sums of tiles, those of tensors, what to multiply with, and the multiplication. The host waits for none of them.
+// Clips the norm of all elements of many tensors, as `src/cpu/clip_grad_norm.rs` defines it: a tiled sum over the
+// squares of each tensor, then one over the tensors' sums.
+//
+// The kernels run one after the other without waiting for the host: sums of tiles, sums of tensors, the factor, and the
+// multiplication.
 #include "sum.cuh"
 #include "wide.cuh"
 
 struct Tensor {
     u64 address, len;
-    u64 first_run; // How many runs the tensors before it have.
+    u64 first_run; // Number of runs in the tensors before it.
     u64 type;      // 0: f32, 1: f16, 2: bf16
 };
 
 struct ClipArguments {
     u64 tensors; // [count]
     u64 count;
-    u64 runs;    // Of all tensors.
-    u64 tiles;   // [runs, 32], f64: the sums of tiles.
-    u64 parts;   // [count], f64: those of tensors.
+    u64 runs;    // Number of runs in all tensors.
+    u64 tiles;   // [runs, 32], f64: sums of tiles
+    u64 parts;   // [count], f64: sums of tensors
     u64 norm;    // [1], f64
-    u64 scale;   // [2], f64: what elements are multiplied with, and 1 if they are, or 0.
-    u64 refuses; // Whether nothing is multiplied where the norm is not finite.
-    u64 torch;   // By max_norm / (norm + 1e-6), not by max_norm / norm.
+    u64 scale;   // [2], f64: the factor, and 1 if elements are multiplied, else 0
+    u64 refuses; // Whether a norm that is not finite leaves all elements unchanged.
+    u64 torch;   // Whether the factor is max_norm / (norm + 1e-6), instead of max_norm / norm.
     double max_norm;
 };
 
@@ -38,12 +40,12 @@ DEVICE void with_run(const Tensor& tensor, u64 run, Act act) {
     }
 }
 
-// The same with each run that is the block's turn.
+// Calls `act` with each run assigned to this block.
 template <class Act>
 DEVICE void each_run(const ClipArguments& a, Act act) {
     const Tensor* tensors = (const Tensor*)a.tensors;
     for (u64 run = blockIdx.x; run < a.runs; run += gridDim.x) {
-        // The last tensor that begins no later; those without elements come before it.
+        // Finds the last tensor that begins no later than the run. Tensors without elements come before it.
         u64 low = 0, high = a.count;
         while (high - low > 1) {
             const u64 middle = low + (high - low) / 2;
@@ -80,7 +82,7 @@ DEVICE void sum_tiles(Held<S, By, WARPS, 0>& held, double* sums) {
         });
         double tile;
         if (At::COUNT == 1) {
-            // Lane l and lane l + 32: what they fold to is added last.
+            // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
             tile = fold(own[0], WARP) + fold(own[1], WARP);
         } else {
             for (u32 width = LANES / 2; width > 0; width /= 2) {
@@ -100,7 +102,7 @@ DEVICE void tiles_of(const ClipArguments& a) {
     each_run(a, [&](u64 run, auto& held) { sum_tiles(held, (double*)a.tiles + run * TILES_OF_RUN); });
 }
 
-// The sum of 64 lanes, one in each thread of a block.
+// Sums 64 lanes, one in each thread of a block.
 DEVICE double fold_block(double own) {
     __shared__ double lanes[64];
     __syncthreads();
@@ -133,7 +135,7 @@ DEVICE void parts_of(const ClipArguments& a) {
     }
 }
 
-// A number above zero as one from 1 to 2, and a power of two.
+// Splits a positive number into a mantissa from 1 to 2 and an exponent.
 DEVICE double mantissa(double v, int& exponent) {
     const bool is_tiny = v < 0x1p-1022;
     const u64 bits = bits_of_wide(is_tiny ? v * 0x1p54 : v);
@@ -141,7 +143,7 @@ DEVICE double mantissa(double v, int& exponent) {
     return wide_of((bits & 0x000fffffffffffff) | ONE_BITS);
 }
 
-// max_norm / norm.
+// Computes max_norm / norm.
 DEVICE double ratio(double max_norm, double norm) {
     if (max_norm == 0.0) {
         return 0.0;
@@ -149,11 +151,11 @@ DEVICE double ratio(double max_norm, double norm) {
     int of_max, of_norm;
     const double fraction = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
     const int exponent = of_max - of_norm;
-    // No element is beyond the norm: with smaller ones all products are zero in these types.
+    // No element exceeds the norm. For a smaller ratio, all products are zero in these types.
     return exponent < -1000 ? 0.0 : fraction * power_of_two((u64)(long long)exponent);
 }
 
-// What to multiply with, if that is not to leave elements as they are.
+// Returns whether elements must be multiplied, and sets the factor.
 DEVICE bool scales(const ClipArguments& a, double norm, double& scale) {
     if (norm < INFINITE) {
         const double compared = a.torch ? norm + 1e-6 : norm;

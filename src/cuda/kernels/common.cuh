@@ -1,19 +1,20 @@
-// What all kernels share: storage types, rows in registers, reductions over a block.
+// Definitions shared by all kernels: storage types, rows in registers, and reductions over a block.
 //
-// No header is included on a device. Elsewhere, `emulator.h` stands for what the compiler brings, so that the same source
-// runs on a CPU. Every operation is written out: no contraction, no approximation, no flushing of subnormals.
+// A device build includes no headers. On a CPU, `emulator.h` replaces the compiler's built-in functions, so that the
+// same source runs there. Every operation is explicit: no contraction, no approximation, no flushing of subnormals.
 #pragma once
 
 #ifdef __CUDACC__
 #define DEVICE __device__ __forceinline__
-// Before a loop that is not to be unrolled.
+// Precedes a loop that must not be unrolled.
 #define ROLLED _Pragma("unroll 1")
-// Before one whose body is long, but whose indices are to be constants.
+// Precedes a loop that must be unrolled despite its long body, because its indices have to be constants.
 #define UNROLLED _Pragma("unroll")
-// A kernel that can be launched by name; `BODY` may use `arguments`.
+// Defines a kernel that can be launched by name. `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
-// One for blocks of up to so many threads, a power of two and a warp at least, with registers for 768 threads at a time.
+// Defines a kernel for blocks of up to `THREADS` threads: a power of two, and at least a warp. Registers suffice for
+// 768 threads at a time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
@@ -38,7 +39,7 @@ static_assert(sizeof(u32) == 4 && sizeof(u64) == 8, "the host's structs have the
 const u32 WARP = 32;
 const float INFINITE = __builtin_inff();
 
-// The thread's index, for what is seldom done: the compiler then has nothing of it ready, in a register, for each row.
+// Returns the thread's index, for rare paths. Unlike `threadIdx.x`, it keeps nothing in a register in between.
 DEVICE u32 seldom_thread() {
 #ifdef __CUDACC__
     u32 index;
@@ -52,7 +53,7 @@ DEVICE u32 seldom_thread() {
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 
-// The larger one, or NaN if there is one.
+// Returns the larger number, or NaN if either is NaN.
 DEVICE float max_or_nan(float a, float b) {
 #ifdef __CUDACC__
     float v;
@@ -63,8 +64,8 @@ DEVICE float max_or_nan(float a, float b) {
 #endif
 }
 
-// Of two words with two values each, which two by two give one: the larger ones, or NaN if there is one, and the smaller
-// ones.
+// Defines an operation on words of two values each. It applies to the low and the high values separately: the maximum,
+// which propagates NaN, or the minimum, which ignores it.
 #ifdef __CUDACC__
 #define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
     static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
@@ -80,8 +81,8 @@ DEVICE float max_or_nan(float a, float b) {
     }
 #endif
 
-// A storage type: how its bits become f32, and how an f32 that is no NaN is rounded to it, to nearest even. A word of it
-// has a low and a high value, which of f32 are the same.
+// Storage type: converts its bits to f32, and rounds an f32 other than NaN to nearest even. A word has a low and a high
+// value. In f32 both are the same.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
@@ -92,7 +93,7 @@ struct F32 {
     static DEVICE u32 smallest(u32 a, u32 b) { return bits_of(fminf(float_of(a), float_of(b))); }
     static DEVICE float widen(u32 bits) { return float_of(bits); }
     static DEVICE u32 narrow(float v) { return bits_of(v); }
-    // Two that share a word, of types where two do.
+    // Rounds two values into one word. An f32 fills its word alone.
     static DEVICE u32 narrow_two(float low, float) { return narrow(low); }
 };
 
@@ -156,8 +157,8 @@ struct F16 {
     OF_PAIRS(smallest, "min.f16x2", fminf)
 };
 
-// How a thread moves elements: sixteen bytes at a time, the most that one instruction takes, for rows that begin at such
-// an address and hold a whole number of them.
+// Moves 16 bytes at a time, the most that one instruction can. The row must begin at a multiple of 16 bytes and hold a
+// whole number of them.
 template <class S>
 struct Vectors {
     typedef typename S::Bits Bits;
@@ -177,7 +178,7 @@ struct Vectors {
         const uint4 v = {words[0], words[1], words[2], words[3]};
         *(uint4*)to = v;
     }
-    // What is no NaN, rounded.
+    // Rounds and stores values other than NaN.
     static DEVICE void store_rounded(Bits* to, const float* values) {
         u32 words[4];
         for (u32 i = 0; i < 4; i++) {
@@ -188,7 +189,7 @@ struct Vectors {
     }
 };
 
-// One at a time, for rows that begin anywhere.
+// Moves one element at a time, for rows at any address.
 template <class S>
 struct Singles {
     typedef typename S::Bits Bits;
@@ -199,7 +200,7 @@ struct Singles {
     static DEVICE void store_rounded(Bits* to, const float* values) { *to = (Bits)S::narrow(values[0]); }
 };
 
-// The same for what is long or seldom done: its code is not repeated for each piece of a tile.
+// Moves one element at a time, for long or rare code. The code is not repeated for each piece of a tile.
 template <class S>
 struct Rolled : Singles<S> {};
 
@@ -212,24 +213,25 @@ struct IsRolled<Rolled<S>> {
     static const bool VALUE = true;
 };
 
-// Which thread of a block has which elements of a row: tiles of 256 as rule O sums them, each in a group of threads, in
-// pieces that `By` moves at a time. Neighbouring lanes of a tile are in one thread or in neighbouring ones.
+// Assigns the elements of a row to the threads of a block. The row consists of the tiles of 256 that a tiled sum adds.
+// A group of threads has a tile, in pieces that `By` moves at a time. Neighbouring lanes of a tile are in the same
+// thread or in neighbouring threads.
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    // Threads of a tile, pieces of it in a thread, and tiles of a block at a time.
+    // Threads per tile, pieces of a tile per thread, and tiles that a block processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Where the i-th piece of a thread begins.
+    // Returns the column at which the thread's i-th piece begins.
     static DEVICE u32 column(u32 i) {
         const u32 first = threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT;
         return first + (i / PIECES * (TILES * 256) + i % PIECES * (GROUP * COUNT));
     }
 };
 
-// A row in the registers of a block's threads, `HELD` pieces in each; or, with none, read as often as it is asked for.
+// Row in the registers of a block's threads, with `HELD` pieces per thread. With `HELD` = 0, each access reads memory.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct Held {
     typedef Places<S, By, WARPS> At;
@@ -246,7 +248,7 @@ struct Held {
         }
     }
 
-    // Calls `f` with the first column of each piece and with the piece, which it may change for the next time.
+    // Calls `f` with the first column of each piece and with the piece. `f` may change the piece for later calls.
     template <class F>
     DEVICE void each(F f) {
         UNROLLED
@@ -257,7 +259,8 @@ struct Held {
         }
     }
 
-    // The same for the pieces of the thread's `step`-th tile, whose own indices `f` is given first.
+    // Calls `f` with the pieces of the thread's `step`-th tile. Its first argument is the piece's index within the
+    // tile.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         for (u32 i = 0; i < At::PIECES; i++) {
@@ -267,7 +270,7 @@ struct Held {
         }
     }
 
-    // Calls `f` with the index of each step of the block: unrolled, since registers have no indices.
+    // Calls `f` with the index of each step of the block. The loop is unrolled, because registers cannot be indexed.
     template <class F>
     DEVICE void steps(F f) const {
         for (u32 step = 0; step < HELD / At::PIECES; step++) {
@@ -329,8 +332,8 @@ struct Held<S, By, WARPS, 0> {
     }
 };
 
-// What all threads of a block have found, in every one of them: `warp` combines what lanes have, in no order that shows.
-// Between two calls with one `partial` there is a barrier.
+// Reduces the values of all threads of a block, and returns the result in all threads. `warp` combines values of lanes;
+// the order must not affect the result. The caller needs a barrier before it uses the same `partial` again.
 template <u32 WARPS, class T, class Warp>
 DEVICE T over_block(T value, T* partial, Warp warp) {
     value = warp(value, WARP / 2);
@@ -341,7 +344,7 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // A block may have fewer than `WARPS`, but for the largest; a power of two.
+    // Only the largest blocks must have `WARPS` warps. Others may have fewer, by a power of two.
     const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
     return warp(partial[threadIdx.x & (warps - 1)], warps / 2);
 }
@@ -351,7 +354,7 @@ DEVICE T lane_beside(T value, u32 distance) {
     return __shfl_xor_sync(0xffffffffu, value, distance);
 }
 
-// The largest of what the threads of a block have, none of it NaN.
+// Returns the largest of the block's values. None may be NaN.
 template <u32 WARPS>
 DEVICE double largest_of_block(double own, double* partial) {
     return over_block<WARPS>(own, partial, [](double own, u32 distance) {
@@ -363,7 +366,7 @@ DEVICE double largest_of_block(double own, double* partial) {
     });
 }
 
-// Sums, largest and smallest integers of a warp, in each of its threads.
+// Reduce integers over a warp; all its threads get the result.
 DEVICE u32 sum_of_warp(u32 value) { return __reduce_add_sync(0xffffffffu, value); }
 DEVICE int largest_of_warp(int value) { return __reduce_max_sync(0xffffffffu, value); }
 DEVICE int smallest_of_warp(int value) { return __reduce_min_sync(0xffffffffu, value); }

@@ -1,9 +1,9 @@
-// The cross-entropy of rows and its gradient, as `src/ops/cross_entropy.rs` and `src/ops/cross_entropy_backward.rs` define
-// them. One kernel after the other: what targets and weights come to, the rows, and what their losses come to. The host waits
-// for none of them.
+// Cross-entropy of rows and its gradient, as `src/ops/cross_entropy.rs` and `src/ops/cross_entropy_backward.rs` define
+// them. The kernels run one after the other without waiting for the host: reduction of targets and weights, rows, and
+// reduction of the losses.
 //
-// A block has a row, as in `softmax.cu`: where its registers hold it, it is read once and its gradient written once, which
-// may be in its place.
+// Each block processes one row, as in `softmax.cu`. A row that fits in registers is read once and its gradient written
+// once. The gradient may overwrite the row.
 #include "cross_entropy.cuh"
 
 template <class S, template <class> class By, u32 WARPS>
@@ -15,7 +15,7 @@ struct CrossEntropyShared {
     BinSums<WARPS> distances;
 };
 
-// A row whose target counts.
+// Row whose target counts.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct CrossEntropyRow {
     typedef typename S::Bits Bits;
@@ -25,10 +25,11 @@ struct CrossEntropyRow {
     CrossEntropyShared<S, By, WARPS>& shared;
     const u64 index;
     const u32 target;
-    // Before it may be written over.
+    // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, HELD> held;
-    // What rows that span more need has no registers of its own, and what few rows do none for a piece either.
+    // Readers for rare paths, which hold nothing in registers: `again` for rows with a wide range, and `rolled` for the
+    // rarest, whose code is not unrolled.
     Held<S, By, WARPS, 0> again;
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
@@ -52,7 +53,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // From here on exponentials are made as those of rows that span more.
+    // Switches to the exponentials for rows with a wide range.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;
@@ -109,7 +110,7 @@ struct CrossEntropyRow {
     }
 
     DEVICE void write(const Gradient& gradient, Bits* to) {
-        // Factors of which two f32 hold 48 bits.
+        // Factors a float-float pair represents to 48 bits.
         const double magnitude = fabs(gradient.high);
         const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
         const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);
@@ -130,7 +131,7 @@ struct CrossEntropyRow {
         }
     }
 
-    // Writes the row's loss, and its gradient if that is asked for.
+    // Writes the row's loss, and its gradient if requested.
     DEVICE void finish(Bits* to) {
         const Extremes found = extremes(held, shared.extremes);
         if (!found.is_live()) {
@@ -211,7 +212,7 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        // Where no other row counts, a NaN is divided by nothing.
+        // If every target is ignored, the mean is 0 / 0 = NaN. An invalid target also gives NaN.
         const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
         *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }

@@ -1,5 +1,5 @@
-// What the kernels of the cross-entropy share, as `src/cpu/cross_entropy.rs` and `src/cpu/cross_entropy_backward.rs` define it:
-// a row's loss, what its gradient is made of, and rows that have neither.
+// Definitions shared by the cross-entropy kernels, as in `src/cpu/cross_entropy.rs` and
+// `src/cpu/cross_entropy_backward.rs`: a row's loss, the factors of its gradient, and rows without a finite loss.
 #pragma once
 #include "masked.cuh"
 #include "norm.cuh"
@@ -7,12 +7,12 @@
 enum Reduction { NO_REDUCTION, MEAN, SUM };
 
 struct CrossEntropyArguments {
-    u64 logits, dlogits; // [rows, cols]; the second may be the first, or 0
-    u64 targets;         // [rows], numbers of 64 bits with a sign
+    u64 logits, dlogits; // [rows, cols]; `dlogits` may be `logits`, or 0
+    u64 targets;         // [rows], signed 64-bit integers
     u64 weight;          // [cols], or 0
-    u64 dloss;           // [1], or without a reduction [rows], f64
-    u64 losses;          // The same, to be written.
-    u64 parts;           // [rows] of `RowLoss`, if they are reduced.
+    u64 dloss;           // [1], or [rows] without a reduction; f64
+    u64 losses;          // Output, of the same shape as `dloss`.
+    u64 parts;           // [rows] of `RowLoss`, if losses are reduced
     u64 settled;         // `Settled`
     u64 met;             // As for softmax.
     u64 rows;
@@ -21,20 +21,20 @@ struct CrossEntropyArguments {
     u32 cols, weight_type, reduction, padding;
 };
 
-// What is known of a call before any logit is read.
+// Values that depend on the targets and class weights only.
 struct Settled {
-    double of_targets; // The sum of the weights of the targets that count,
-    double counted;    // and how many these are.
-    double weight_sum; // Of all classes.
-    u64 first_refused; // The first row whose target is no class, or all bits set.
+    double of_targets; // Sum of class weights over the targets that count.
+    double counted;    // Number of targets that count.
+    double weight_sum; // Sum of the weights of all classes.
+    u64 first_refused; // First row whose target is not a class, or all bits set.
 };
 
-// What a row adds to the loss.
+// Contribution of a row to the loss.
 struct RowLoss {
     double entropy, z;
 };
 
-// Of targets in a row of logits: one that is ignored may be the number of a class.
+// Returns whether a target is ignored. The ignored index may also be the index of a class.
 DEVICE bool is_ignored(const CrossEntropyArguments& a, long long target) { return target == a.ignore_index; }
 DEVICE bool is_counted(const CrossEntropyArguments& a, long long target) {
     return !is_ignored(a, target) && (u64)target < a.cols;
@@ -47,10 +47,10 @@ DEVICE double weight_of(const CrossEntropyArguments& a, u32 column) {
     return (double)value;
 }
 
-// A term whose factor is 0 is 0, whatever it is.
+// Multiplies; a factor of 0 gives 0 even if `term` is not finite.
 DEVICE double times(double factor, double term) { return factor == 0.0 ? 0.0 : factor * term; }
 
-// The loss of a live row. `distances` is `distance` added up over the row, where there is smoothing.
+// Returns the loss of a live row. With smoothing, `distances` is the sum of `distance` over the row.
 DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, double logit, double log_sum,
                        double distances) {
     const double nll = (max - logit) + log_sum, lse = max + log_sum;
@@ -62,7 +62,7 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// s/V w (max - z) by a power of two smaller, so that no distance overflows and rule B has room.
+// Power of two that scales s/V w (max - z) down, so that no distance overflows or exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;
@@ -81,13 +81,13 @@ DEVICE void write_loss(const CrossEntropyArguments& a, u64 index, RowLoss loss) 
     }
 }
 
-// What the sums of the rows' two parts are divided by.
+// Returns the divisors of the two sums of a reduced loss.
 DEVICE RowLoss divisors(const CrossEntropyArguments& a) {
     const Settled& settled = *(const Settled*)a.settled;
     return a.reduction == MEAN ? RowLoss{settled.of_targets, settled.counted} : RowLoss{1.0, 1.0};
 }
 
-// What the gradient of a live row is made of: `of` each exponential, but for the target's.
+// Factors of a live row's gradient. `of` returns the gradient at each column but the target's.
 struct Gradient {
     double high, low, of_weight, at_target;
 
@@ -95,10 +95,11 @@ struct Gradient {
         return fma((double)e, high, (double)e * low) - of_weight * weight;
     }
 
-    // `power` is the target's exponential.
+    // Computes the factors. `power` is the target's exponential.
     DEVICE Gradient(const CrossEntropyArguments& a, u64 index, u32 target, double lse, const Powers& powers, float power) {
         const double dloss = ((const double*)a.dloss)[a.reduction == NO_REDUCTION ? index : 0];
-        // Beyond f64 the largest number stands in, so that an exponential of 0 stays 0.
+        // A factor beyond the range of f64 becomes the largest number, so that its product with an exponential of 0
+        // stays 0.
         const auto finite = [=](double factor) { return saturate(factor, fabs(dloss)); };
         const auto over = [=](double divisor) { return divisor == 0.0 ? 0.0 : finite(dloss / divisor); };
         const RowLoss by = divisors(a);
@@ -108,12 +109,13 @@ struct Gradient {
         const double of_target = finite(entropy * (weight * (1.0 - a.label_smoothing)));
         const double of_all = finite(entropy * (share * ((const Settled*)a.settled)->weight_sum) + of_lse);
         of_weight = entropy * share;
-        // Little is left only of a peaked row without its largest.
+        // Only the largest element of a max-dominated row needs the separate sum of the others.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;
         const bool is_little = powers.peaked && power == 1.0f;
         const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);
         at_target = of_all * (one / sum) - of_weight * weight - of_target * (others / sum);
-        // The factor over the sum, as a sum of two: of one that is not finite there is no rest. The sign of a 0 counts.
+        // Divides the factor by the sum, as a pair. The low part of a quotient that is not finite is 0. The low part
+        // also keeps the sign of a zero.
         const double factor = finite(of_target + of_all);
         high = factor / sum;
         const double rest = fma(-high, sum, factor) - high * 0.0;
@@ -121,7 +123,7 @@ struct Gradient {
     }
 };
 
-// Fills a row of gradients, if there are any.
+// Fills a row of gradients, if gradients are requested.
 template <class S, template <class> class By>
 DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
     const u32 COUNT = By<S>::COUNT;
@@ -135,14 +137,14 @@ DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
     }
 }
 
-// A row that does not count, or whose target is no class: neither is read.
+// Row that does not count, or whose target is not a class. Its logits are not read.
 template <class S, template <class> class By>
 DEVICE void pass_over(const CrossEntropyArguments& a, u64 index, long long target, typename S::Bits* to) {
     write_loss(a, index, {is_ignored(a, target) ? 0.0 : NOT_A_NUMBER, 0.0});
     fill<S, By>(to, a.cols, is_ignored(a, target) ? 0 : S::NOT_A_NUMBER);
 }
 
-// A row with a NaN or +inf, or without a logit.
+// Row with a NaN or +inf, or without an unmasked logit.
 template <class S, template <class> class By>
 DEVICE void stand_in(const CrossEntropyArguments& a, u64 index, u32 target, bool nan, bool masked,
                      typename S::Bits* to) {

@@ -1,5 +1,5 @@
-// The cross-entropy of rows whose logits have a softcap, and its gradient. Logits are made in f64, anew wherever they are
-// needed; a block has a row, of which it reads one element at a time.
+// Cross-entropy of rows whose logits have a softcap, and its gradient. Each block processes one row, and reads one
+// element at a time. Logits are recomputed in f64 at each use.
 #include "cross_entropy.cuh"
 
 template <class S, u32 WARPS>
@@ -9,7 +9,7 @@ struct SoftcapShared {
     WideExtremes extremes[WARPS];
 };
 
-// 1 - tanh^2(x / cap).
+// Returns 1 - tanh^2(x / cap).
 DEVICE double slope(double x, double cap) {
     const double t = exp_of(fabs(x / cap) * -2.0), one = t + 1.0;
     return t * 4.0 / (one * one);

@@ -1,23 +1,23 @@
 // Functions of one element or of two over flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs` define
 // them.
 //
-// All are defined in f64. Some have forms in f32 that serve where they are certain to be rounded to the same: pairs for
-// f32, as on the CPU, and shorter ones for types of 16 bits.
+// Every function is defined in f64. Some also have a faster form in f32, whose result is used if it certainly rounds as
+// f64 does. For f32 the form is a float-float pair, as on the CPU; for 16-bit types it is a single f32.
 #pragma once
 #include "near.cuh"
 #include "pair.cuh"
 #include "wide.cuh"
 
 struct ElementwiseArguments {
-    u64 x, other, y; // [len]; `other` is of functions of two.
+    u64 x, other, y; // [len]; `other` only for functions of two
     u64 len;
     double options[2];
 };
 
 const u32 ELEMENTWISE_THREADS = 256;
 
-// A thread's sixteen bytes of a block's tile: neighbours where the slices are aligned and the tile is whole; else
-// elements a block apart, so that a warp's are neighbours.
+// Sixteen bytes of a block's tile, for one thread. They are contiguous if the slices are aligned and the tile is whole.
+// Otherwise elements are a block apart, so that the threads of a warp access neighbouring elements.
 template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
@@ -26,7 +26,7 @@ struct Piece {
     static const u32 WIDTH = 8 * sizeof(Bits);
     u32 words[4];
 
-    // Of a tile with `left` elements up to the end.
+    // Loads the thread's elements of a tile. `left` elements remain up to the end of the slice.
     DEVICE void load(const Bits* from, u64 left, bool is_whole) {
         if (is_whole) {
             const uint4 v = ((const uint4*)from)[threadIdx.x];
@@ -58,7 +58,7 @@ struct Piece {
         }
     }
 
-    // Calls `f` with each element, unrolled: registers have no indices.
+    // Calls `f` with each element. The loop is unrolled, because registers cannot be indexed.
     template <class Each>
     DEVICE void each(Each f) const {
         for (u32 i = 0; i < COUNT; i++) {
@@ -68,7 +68,7 @@ struct Piece {
 
     DEVICE double first() const { return (double)S::widen(WIDTH == 32 ? words[0] : words[0] & 0xffff); }
 
-    // Puts another element in the first one's place, and behind all others.
+    // Rotates the elements by one: replaces the first, and moves it behind all others.
     DEVICE void next(u32 first) {
         const u32 bits = WIDTH == 32 ? first : (words[0] & 0xffff0000) | first;
         if (WIDTH == 32) {
@@ -80,7 +80,7 @@ struct Piece {
     }
 };
 
-// Bits of f32 that a type does not hold, and the bits of its smallest normal number.
+// Number of low bits of f32 that a type lacks, and the bits of its smallest normal number.
 template <class S>
 struct Narrowed;
 template <>
@@ -92,18 +92,18 @@ struct Narrowed<BF16> {
     static const u32 DROPPED = 16, MIN_NORMAL = 0x00800000;
 };
 
-// 1 if all within four units of f32 are rounded alike, or 0: without branches.
+// Returns 1 if all numbers within four units of f32 round to the same value, else 0. Has no branches.
 template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // How far from the least of those beside a tie.
+    // Distance above the lowest number that is too close to a tie.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));
 }
 
-// Rounds values that are near in f32. Returns which of them are not certain, as bits.
+// Rounds the approximations in f32. Returns a bit mask of the elements that are not certain.
 template <class S, class F>
 DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     u32 certain = 0;
@@ -118,7 +118,7 @@ DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     return ~certain & 0xff;
 }
 
-// Rounds values that are pairs of f32. Returns which of them are not certain, as bits.
+// Rounds the float-float pairs. Returns a bit mask of the elements that are not certain.
 template <class F>
 DEVICE u32 make_pairs(const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, const F& function) {
     u32 certain = 0;
@@ -158,7 +158,7 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
             rest = make_pairs(tables, x, y, function);
         }
         if (rest != 0) {
-            // One at a time: no more of the function's instructions than that.
+            // Computes one element at a time, so that the function's code occurs once.
             ROLLED
             for (u32 i = 0; i < Piece<S>::COUNT; i++) {
                 u32 bits = y.words[0] & (sizeof(Bits) == 2 ? 0xffff : ~0u);
@@ -174,7 +174,7 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
     }
 }
 
-// A function of one element without options, and its forms in f32.
+// Defines a function of one element without options, and its forms in f32.
 #define FUNCTION_WITH(NAME, VALUE, NEAR, IS_NEAR, SIDES, IS_PAIR)                                                      \
     struct NAME {                                                                                                      \
         static const bool OF_TWO = false, HAS_NEAR = IS_NEAR, HAS_PAIR = IS_PAIR;                                      \

@@ -6,7 +6,7 @@ FUNCTION_PAIR(Exp, exp_wide(x), near_exp(x), exp_sides)
 FUNCTION_NEAR(Exp2, exp2_wide(x), near_exp2(x))
 FUNCTION(Expm1, expm1_wide(x))
 
-// e^x for x brought to within two bounds.
+// Computes e^x for x clamped to a range.
 struct ClampedExp {
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double min, max;

@@ -6,7 +6,7 @@ FUNCTION_NEAR(Log, log_wide(x), near_log(x))
 FUNCTION(Log1p, log1p_wide(x))
 FUNCTION_NEAR(Log2, log2_wide(x), near_log2(x))
 
-// ln x for x not below the floor.
+// Computes ln of the larger of x and the floor.
 struct ClampedLog {
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;

@@ -1,4 +1,4 @@
-// The logistic function of elements, and what is made of it.
+// The logistic function of elements, and functions composed from it.
 #include "elementwise.cuh"
 #include "logistic.cuh"
 

@@ -5,7 +5,7 @@
 FUNCTION_NEAR(Softplus, softplus_wide(x), near_softplus(x))
 FUNCTION_NEAR(LogSigmoid, log_sigmoid_wide(x), -near_softplus(-x))
 
-// ln(e^x + e^other).
+// Computes ln(e^x + e^other).
 struct LogAddExp {
     static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     DEVICE LogAddExp(const ElementwiseArguments&) {}

@@ -2,7 +2,7 @@
 #pragma once
 #include "wide.cuh"
 
-// Beyond these, exponentials are infinite or zero in f32, and so in the types that are narrower.
+// Beyond these limits, exponentials are infinite or zero in f32 and in narrower types.
 const double EXP_MAX = 88.72283172607422, EXP_MIN = -103.97207641601562;
 
 // (e^r - 1 - r) / r^2.
@@ -16,7 +16,7 @@ __constant__ const double EXPM1_POLY[10] = {
     0x1.a01a01afd5a1fp-13, 0x1.a01a01af6770dp-16, 0x1.71ddf87641f5ap-19, 0x1.27e4c7bd1e0a4p-22,
     0x1.af5e884456715p-26, 0x1.1f92ca3298802p-29};
 
-// r, what r leaves out, and n, of x = n ln2 + r.
+// Reduced argument: r, the error of r, and n, with x = n ln2 + r.
 struct Reduced {
     double r, low;
     u64 n;
@@ -31,7 +31,7 @@ DEVICE Reduced reduced(double x) {
     return {r, fma(n, -LN2_LO, near - r), bits_of_wide(shifted) - bits_of_wide(SHIFTER)};
 }
 
-// e^(x + low) for x within the range of f64's powers.
+// Computes e^(x + low) for x within the range of f64's powers.
 DEVICE Wide exp_parts(double x, double low) {
     const Reduced at = reduced(x);
     const double rest = fma(at.r * at.r, horner(at.r, EXP_POLY), at.low);
@@ -39,14 +39,14 @@ DEVICE Wide exp_parts(double x, double low) {
     return {sum.hi, fma(low, sum.hi + rest, sum.lo + rest), at.n};
 }
 
-// An exponent is not to be added to a NaN's bits.
+// A NaN must keep its bits, so its exponent is 0.
 DEVICE Wide without_nan(double x, Wide power) { return {power.hi, power.lo, x != x ? 0 : power.exponent}; }
 
 DEVICE Wide exp_wide(double x) {
     return without_nan(x, exp_parts(smaller(EXP_MAX + 1.0, larger(EXP_MIN - 1.0, x)), 0.0));
 }
 
-// A power that is at most 1 as a plain sum.
+// Returns a power of at most 1 as a plain sum.
 DEVICE Sum below_one(Wide power, double x) {
     const double scale = x < -690.0 ? 0.0 : power_of_two(power.exponent);
     return {power.hi * scale, power.lo * scale};
@@ -68,14 +68,14 @@ DEVICE Wide exp2_wide(double x) {
     return without_nan(x, {sum.hi, one.lo + sum.lo + rest, n});
 }
 
-// e^x - 1 for x from -40 on.
+// Computes e^x - 1 for x >= -40.
 DEVICE Wide expm1_parts(double x) {
     const Reduced at = reduced(x);
     const Sum squared = square(at.r);
     const Sum sum = fast_two_sum(at.r, squared.hi * 0.5);
     const double cube = fma(squared.hi * at.r, horner(at.r, EXPM1_POLY), fma(at.low, sum.hi, at.low));
     const double low = fma(squared.lo, 0.5, cube) + sum.lo;
-    // Above it a 1 does not show.
+    // For larger x, subtracting 1 does not change the result.
     const bool is_high = 42.0 < x;
     const double power = is_high ? 1.0 : power_of_two(at.n);
     const Sum whole = two_sum(power, is_high ? 0.0 : -1.0);

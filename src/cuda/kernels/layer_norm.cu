@@ -1,9 +1,9 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
-// A block has a row, which stays in its registers: one read, one write. Longer rows, those that do not begin at multiples
-// of sixteen bytes, those whose variance is far below the square of their mean, and those of 16-bit types that are
-// written in f64 are read again. Which are is decided as `src/cpu/layer_norm.rs` decides it, since f32 and f64 do not always
-// give the same bits.
+// Each block processes one row, which stays in its registers: one read, one write. Four kinds of rows are read again:
+// longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean, and rows of
+// 16-bit types that need f64. The choice between f32 and f64 is the same as in `src/cpu/layer_norm.rs`, because they do
+// not always give the same bits.
 #include "norm.cuh"
 
 struct LayerNormArguments {
@@ -27,7 +27,7 @@ struct LayerNormRow {
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    // The mean is a sum of two f32.
+    // The mean is a float-float pair.
     DEVICE void write_narrow(float high, float low, double scale, Bits* to) {
         const float by = (float)scale;
         held.each([&](u32 column, const float* x) {
@@ -82,14 +82,14 @@ DEVICE void layer_norm(const LayerNormArguments& a) {
         const double mean = moments.mean, scale = scale_of(moments.square, a.eps), shift = moments.shift(scale);
         const float high = (float)mean;
         const double low = (mean - (double)high) + moments.low;
-        // f32 rounds no normal number as a subnormal one.
+        // f32 never rounds a normal number to a subnormal one.
         const bool keeps_low = low == 0.0 || fabs(low) >= 0x1p-126;
         if (may_be_narrow && keeps_low && has_room(moments.square, scale)) {
             row.write_narrow(high, (float)low, scale, to);
         } else if (IS_F32) {
             row.write_wide(mean, scale, shift, to);
         } else {
-            // f64 takes the registers.
+            // The computation in f64 needs the registers, so the row is read again.
             again.write_wide(mean, scale, shift, to);
         }
     }

@@ -9,7 +9,7 @@ __constant__ const double LOG_POLY[8] = {
     0x1.5555555555555p-1, 0x1.9999999999ep-2, 0x1.249249242b31p-2, 0x1.c71c725910e22p-3, 0x1.745cde2f93b07p-3,
     0x1.3b20ac99930e9p-3, 0x1.0f5cb17060c32p-3, 0x1.0f63e9a4579aep-3};
 
-// k and m of 2^k m with m from sqrt(1/2) to sqrt(2), of positive normal numbers.
+// Splits a positive normal number into 2^k m, with m from sqrt(1/2) to sqrt(2).
 struct Fraction {
     u64 biased;
     double m, k;
@@ -22,13 +22,13 @@ DEVICE Fraction fraction(double x) {
     return {biased, wide_of((offset & FRACTION) + SQRT_HALF_BITS), k};
 }
 
-// ln(1 + f + low) + k ln2.
+// Computes ln(1 + f + low) + k ln2.
 template <bool HAS_LOW>
 DEVICE Sum log_parts(double f, double low, double k) {
     const double LN2_HI = 0x1.62e42fefa3p-1, LN2_LO = 0x1.3de6af278ece6p-42;
     const double d = f + 2.0;
     const double s = f / d;
-    // What s lacks of f / (2 + f); the reciprocal of 2 + f is (1 - s) / 2.
+    // Error of s as the quotient f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
     double rest = fma(0.0 - s, d, f) - s * (f - (d - 2.0));
     if (HAS_LOW) {
         rest = rest + (low - s * low);
@@ -40,20 +40,20 @@ DEVICE Sum log_parts(double f, double low, double k) {
     return fast_two_sum(sum.hi, sum.lo + small);
 }
 
-// A logarithm of x, given what it is for numbers above zero.
+// Returns the logarithm of x, where `v` is the result for x > 0.
 DEVICE Sum at_the_ends(double x, Sum v) {
     double hi = x == INFINITE ? INFINITE : v.hi;
     hi = x == 0.0 ? -INFINITE : hi;
     return {x >= 0.0 ? hi : NOT_A_NUMBER, v.lo};
 }
 
-// Numbers of a storage type are normal in f64.
+// Every nonzero value of a storage type is normal in f64.
 DEVICE Sum log_wide(double x) {
     const Fraction at = fraction(x);
     return at_the_ends(x, log_parts<false>(at.m - 1.0, 0.0, at.k));
 }
 
-// Of what is not of a storage type, and may be subnormal.
+// The argument is not a value of a storage type, and may be subnormal.
 DEVICE Sum log_of_any(double x) {
     const bool is_tiny = x < 0x1p-1022;
     const Fraction at = fraction(is_tiny ? x * 0x1p54 : x);
@@ -67,12 +67,12 @@ DEVICE Sum log2_wide(double x) {
     return at_the_ends(x, {sum.hi, sum.lo + of_m.lo});
 }
 
-// ln(1 + x + low) for x + low above -1.
+// Computes ln(1 + x + low) for x + low above -1.
 template <bool HAS_LOW>
 DEVICE Sum log1p_sum(double x, double low) {
     const Sum sum = two_sum(1.0, x);
     const Fraction at = fraction(sum.hi);
-    // 2^-k.
+    // Factor 2^-k.
     const double scale = wide_of((2046 - at.biased) << 52);
     const double rest = 1e30 < x ? 0.0 : sum.lo * scale;
     const Sum f = fast_two_sum(at.m - 1.0, rest);

@@ -1,7 +1,8 @@
-// The logarithm of softmax of rows, as `src/ops/log_softmax.rs` defines it. A block has a row, as in `softmax.cu`.
+// Logarithm of softmax of rows, as `src/ops/log_softmax.rs` defines it. Each block processes one row, as in
+// `softmax.cu`.
 #include "log_sum.cuh"
 
-// (z - max) - log_sum: in f32 for 16-bit types, where two roundings do not show.
+// Computes (z - max) - log_sum. 16-bit types use f32, where two roundings do not change the result.
 template <class S>
 DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
     if (sizeof(typename S::Bits) == 2) {

@@ -1,16 +1,16 @@
-// The logarithm of a row's sum of exponentials, as `src/cpu/scores.rs` defines it.
+// Logarithm of a row's sum of exponentials, as `src/cpu/scores.rs` defines it.
 #pragma once
 #include "scores.cuh"
 #include "wide.cuh"
 
-// The bits of what an f64 that is no NaN is rounded to, to nearest even, in one rounding.
+// Returns the bits of an f64 other than NaN, rounded once to nearest even.
 template <class S>
 DEVICE u32 narrow_once(double v) {
     const float near = (float)v;
     if (sizeof(typename S::Bits) == 4) {
         return S::narrow(near);
     }
-    // Rounded to odd: the bits that are lost show in the last one, so that the next rounding is the only one.
+    // Rounds to odd: the last bit records whether bits were lost. The next rounding is then correct.
     const u32 bits = bits_of(near);
     const bool is_inexact = (double)near != v && bits % 2 == 0;
     const bool is_beyond = fabs((double)near) > fabs(v);
@@ -20,7 +20,7 @@ DEVICE u32 narrow_once(double v) {
 __constant__ const u64 LOG_POLY[8] = {0x3fe5555555555555, 0x3fd9999999999e00, 0x3fd249249242b310, 0x3fcc71c725910e22,
                                       0x3fc745cde2f93b07, 0x3fc3b20ac99930e9, 0x3fc0f5cb17060c32, 0x3fc0f63e9a4579ae};
 
-// ln x in two parts for normal x, as `src/math/log.rs` defines it.
+// Computes ln x as a pair, for normal x, as `src/math/log.rs` defines it.
 DEVICE void log_parts(double x, double& high, double& low) {
     const u64 ONE = 0x3ff0000000000000, SQRT_HALF = 0x3fe6a09e667f3bcd, FRACTION = 0x000fffffffffffff;
     const u64 offset = bits_of_wide(x) + (ONE - SQRT_HALF);
@@ -44,26 +44,26 @@ DEVICE void log_parts(double x, double& high, double& low) {
     low = (error + small) - (high - sum);
 }
 
-// Whether all but the largest term amount to so little that the integers leave few digits of it.
+// Returns whether the largest term dominates the sum so far that the integers keep few digits of the others.
 DEVICE bool is_peaked(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
-    // A sum of 3 or more is not peaked, and any other fits.
+    // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift does not overflow.
     const u64 above_one = sum.units + ((u64)sum.whole << 48) - ((u64)1 << unit_bits);
     return sum.whole < 3 && above_one < (u64)row_len << (unit_bits - 21);
 }
 
-// What a row's exponentials come to: by their integers, and of a peaked row what all but the largest do.
+// Sum of a row's exponentials as integers. For a max-dominated row, `rest` is the sum without the largest.
 struct Powers {
     Units units;
     bool peaked;
     double rest;
 };
 
-// ln of their sum.
+// Returns ln of the sum.
 DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
     double sum = sum_of_units(powers.units, row_len), error = 0.0;
     if (powers.peaked) {
-        // Not above 1 but by a rounding, so that the difference is exact.
+        // The sum exceeds 1 at most slightly, so the difference is exact.
         sum = 1.0 + powers.rest;
         error = (powers.rest - (sum - 1.0)) / sum;
     }
@@ -80,16 +80,17 @@ struct LogSumShared {
     Tables tables;
 };
 
-// The power of two that brings the largest exponential but that of the maximum between 1/2 and 1, up to 2^126, given the
-// largest logit below it.
+// Returns a power of two, at most 2^126, that scales up the exponential of the second-largest logit to between 1/2 and
+// 1.
 DEVICE float finer(double max, double second) {
-    // Less than that by more than exponentials are off by, so that none of them is above 1.
+    // The margin exceeds the error of an exponential, so that no scaled exponential exceeds 1.
     const double steps = (max - second) * 0x1.71547652b82fep0 - 0x1p-20;
     const u32 whole = steps < 126.0 ? steps > 0.0 ? (u32)steps : 0 : 126;
     return float_of((127 + whole) << 23);
 }
 
-// All but the largest of a peaked row's exponentials. `logit` and `power` make an element's.
+// Sums the exponentials of a max-dominated row without the largest. `logit` and `power` compute an element's logit and
+// exponential.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
 DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
                       Power power) {
@@ -130,7 +131,7 @@ DEVICE Units sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp
     });
 }
 
-// ln of the sum of e^(x - max) over a live row with these extremes.
+// Returns ln of the sum of e^(x - max) over a live row with these extremes.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
                       LogSumShared<S, WARPS>& shared) {
@@ -139,7 +140,7 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(cols));
     exp.fill(shared.tables);
     __syncthreads();
-    // Rows that span more, long ones and peaked ones have no code and no registers of their own.
+    // Rare rows (wide range, long or max-dominated) read memory again, so that they need no registers of their own.
     Held<S, Rolled, WARPS, 0> again(row, cols);
     const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
                                    : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);

@@ -1,5 +1,5 @@
-// log_softmax and logsumexp of rows with masks, scale and softcap, as `src/ops/log_softmax.rs` and `src/ops/logsumexp.rs`
-// define them. A block has a row, of which it reads one element at a time.
+// log_softmax and logsumexp of rows with masks, scale and softcap, as `src/ops/log_softmax.rs` and
+// `src/ops/logsumexp.rs` define them. Each block processes one row, and reads one element at a time.
 #include "masked.cuh"
 
 template <class S, u32 WARPS>
@@ -16,7 +16,8 @@ DEVICE double log_sum_of(WideRow<S, Rolled, WARPS, 0, true>& row, LogSumShared<S
     return log_of_sum(powers, row.cols);
 }
 
-// (z - max) - log_sum: in f32 for 16-bit types and logits that are numbers of f32, where two roundings do not show.
+// Computes (z - max) - log_sum. 16-bit types use f32 if the logits are f32 values, because two roundings then do not
+// change the result.
 template <class S>
 DEVICE u32 log_softmax_bits(double z, const WideExtremes& found, double log_sum) {
     if (sizeof(typename S::Bits) == 2 && !found.inexact) {

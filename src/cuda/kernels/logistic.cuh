@@ -1,13 +1,13 @@
-// The logistic function and what is made of it, as `src/math/sigmoid.rs`, `gelu_tanh.rs`, `tanh.rs` and `softplus.rs`
-// define them.
+// The logistic function and functions composed from it, as `src/math/sigmoid.rs`, `gelu_tanh.rs`, `tanh.rs` and
+// `softplus.rs` define them.
 #pragma once
 #include "exp.cuh"
 #include "log.cuh"
 
-// Where sigmoid and silu have both reached zero in f32, and so in the types that are narrower.
+// At this argument, sigmoid and silu have both reached zero in f32 and in narrower types.
 const double LOWEST = EXP_MIN - 10.0;
 
-// 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^(minus + low) and `minus` not above zero.
+// Computes 1 / (1 + t), or t / (1 + t) if `negative`, with t = e^(minus + low) and `minus` <= 0.
 DEVICE Wide logistic(double minus, double low, bool negative) {
     minus = larger(LOWEST, minus);
     const Wide t = normalised(exp_parts(minus, low));
@@ -23,11 +23,11 @@ DEVICE Wide logistic(double minus, double low, bool negative) {
 
 DEVICE Wide sigmoid_wide(double x) { return logistic(0.0 - fabs(x), 0.0, x < 0.0); }
 
-// x times a share of it.
+// Multiplies x by a share that is a pair.
 DEVICE Wide times(double x, Wide share) {
     const double hi = x * share.hi;
     double lo = fma(x, share.hi, 0.0 - hi) + x * share.lo;
-    // At +inf the product has no error, though infinity less itself says NaN. A zero keeps its sign.
+    // At +inf the product has no error, although inf - inf gives NaN. A zero keeps its sign.
     lo = lo != lo ? 0.0 : lo;
     return {hi, x == 0.0 ? x : lo, share.exponent};
 }
@@ -37,11 +37,11 @@ DEVICE Wide silu_wide(double x) {
     return times(x, sigmoid_wide(x));
 }
 
-// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2: x times the logistic function of twice the exponent.
+// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice the exponent.
 DEVICE Wide gelu_tanh_wide(double x) {
-    // Beyond it the function has reached 0 or x.
+    // Beyond this limit, the function equals 0 or x.
     const double LARGEST = 50.0;
-    // 2 sqrt(2/pi), and 0.044715 times it.
+    // 2 sqrt(2/pi), and 0.044715 times that.
     const double SLOPE = 0x1.9884533d43651p+0, SLOPE_LOW = -0x1.cbc0d30ebfd15p-54;
     const Sum CUBIC = {0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c7p-61};
     x = larger(-LARGEST, x);
@@ -54,7 +54,7 @@ DEVICE Wide gelu_tanh_wide(double x) {
 }
 
 DEVICE Sum tanh_wide(double x) {
-    // Beyond 20 the result rounds to 1.
+    // For |x| > 20 the result rounds to 1.
     const Wide v = expm1_parts(smaller(20.0, fabs(x)) * -2.0);
     const Sum t = fast_two_sum(v.hi, v.lo);
     const Sum d = fast_two_sum(2.0, t.hi);
@@ -63,14 +63,14 @@ DEVICE Sum tanh_wide(double x) {
     return {x == 0.0 ? x : q.hi * sign, x == 0.0 ? x : q.lo * sign};
 }
 
-// max(x, 0) + ln(1 + e^-|x|).
+// Computes max(x, 0) + ln(1 + e^-|x|).
 DEVICE Sum softplus_wide(double x) {
     const double minus = larger(LOWEST, 0.0 - fabs(x));
     const Sum t = below_one(normalised(exp_parts(minus, 0.0)), minus);
     const Sum log = log1p_sum<true>(t.hi, t.lo);
     const Sum sum = two_sum(larger(x, 0.0), log.hi);
     const double lo = sum.lo + log.lo;
-    // At +inf the sum has no error, though infinity less itself says NaN.
+    // At +inf the sum has no error, although inf - inf gives NaN.
     return {sum.hi, lo != lo ? 0.0 : lo};
 }
 
@@ -79,18 +79,18 @@ DEVICE Sum log_sigmoid_wide(double x) {
     return {-v.hi, -v.lo};
 }
 
-// ln(e^a + e^b), as the larger of them plus ln(1 + e^-|a - b|).
+// Computes ln(e^a + e^b) as the larger argument plus ln(1 + e^-|a - b|).
 DEVICE Sum log_add_exp_wide(double a, double b) {
     const bool above = a < b;
     const double high = above ? b : a, low = above ? a : b;
     const Sum difference = two_sum(low, -high);
     const double minus = larger(LOWEST, difference.hi);
-    // Far apart, what the difference leaves out is nothing, or not a number.
+    // For arguments far apart, the error of the difference is 0, but the formula may give NaN.
     const double rest = difference.hi < LOWEST ? 0.0 : difference.lo;
     const Sum t = below_one(normalised(exp_parts(minus, rest)), minus);
     const Sum log = log1p_sum<true>(t.hi, t.lo);
     const Sum sum = two_sum(high, log.hi);
-    // An infinite sum has no error; and two infinities no difference.
+    // An infinite sum has no error. The difference of two equal infinities is 0.
     const bool equal = a == b && fabs(a) == INFINITE;
     return {equal ? a : sum.hi, !equal && fabs(sum.hi) < INFINITE ? sum.lo + log.lo : 0.0};
 }

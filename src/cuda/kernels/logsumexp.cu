@@ -1,5 +1,5 @@
-// The logarithm of the sum of exponentials of rows, as `src/ops/logsumexp.rs` defines it. A block has a row, as in
-// `softmax.cu`.
+// Logarithm of the sum of exponentials of rows, as `src/ops/logsumexp.rs` defines it. Each block processes one row, as
+// in `softmax.cu`.
 #include "log_sum.cuh"
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -14,7 +14,7 @@ DEVICE void logsumexp(const ScoresArguments& a) {
             bits = narrow_once<S>((double)found.max + log_sum(held, from, a.cols, found, shared));
         } else {
             bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);
-            // Sums of nothing are not met.
+            // A row without columns is not counted in the report.
             meet(a.cols > 0 ? a.met : 0, index, found.is_nan(), found.is_masked());
         }
         if (threadIdx.x == 0) {

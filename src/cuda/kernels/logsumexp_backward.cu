@@ -1,4 +1,5 @@
-// The gradient of logsumexp of rows, as `src/ops/logsumexp_backward.rs` defines it: y dy, where dy is that of the row.
+// Gradient of logsumexp of rows, as `src/ops/logsumexp_backward.rs` defines it: softmax(x) dy, where each row has one
+// dy.
 #include "softmax_backward.cuh"
 
 struct OfLogSumExp {

@@ -1,21 +1,21 @@
-// Rows with masks, scale and softcap: what softmax, log_softmax and logsumexp share of them, as `src/mask.rs`,
-// `src/cpu/scores.rs` and `src/cpu/scores_masked.rs` define it.
+// Rows with masks, scale and softcap: definitions shared by softmax, log_softmax and logsumexp, as in `src/mask.rs`,
+// `src/cpu/scores.rs` and `src/cpu/scores_masked.rs`.
 //
-// A logit is made anew wherever it is needed: in f64, which every row can be read in, or as a sum of two f32.
+// A logit is recomputed at each use: in f64, which suits every row, or as a float-float pair.
 #pragma once
 #include "exp.cuh"
 #include "log_sum.cuh"
 
-// As many parts of each kind, and as many axes before the last.
+// Maximum number of parts of each kind, and of axes before the last.
 const u32 PARTS = 2;
 const u32 AXES = 7;
 
-// A part of a mask: flags, a bias, or lengths. `strides` are 0 where it broadcasts.
+// Part of a mask: flags, a bias, or lengths. Strides of broadcast axes are 0.
 struct Part {
     u64 data;
     u64 strides[AXES];
-    u32 step; // From column to column.
-    u32 type; // Of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
+    u32 step; // Stride of a column.
+    u32 type; // Type of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
 };
 
 struct MaskedArguments {
@@ -24,30 +24,30 @@ struct MaskedArguments {
     u64 met;     // As for softmax.
     u32 rows, cols;
     u32 uniform;
-    u32 pairs;   // Whether logits may be sums of two f32.
+    u32 pairs;   // Whether logits may be float-float pairs.
     double scale;
-    double softcap;                // Or 0.
-    u32 dims[AXES];                // The axes before the last, of which there are `axes`.
+    double softcap;                // 0 for none.
+    u32 dims[AXES];                // Sizes of the `axes` axes before the last.
     u32 axes;
-    u32 keeps, biases, lengths;    // How many parts there are.
+    u32 keeps, biases, lengths;    // Number of parts of each kind.
     u32 causal;
-    long long offset;              // The position of the first query.
-    long long window;              // How many keys, or 0.
+    long long offset;              // Position of the first query.
+    long long window;              // Number of keys in the window; 0 for no limit.
     Part keep[PARTS], bias[PARTS], length[PARTS];
 };
 
-// A row's mask; without `HAS_BIAS` no part of it is a bias.
+// Mask of a row. Without `HAS_BIAS` it has no bias.
 template <bool HAS_BIAS>
 struct RowMask {
     const u32 keeps, biases;
-    // The columns outside of which all is masked.
+    // Column range that holds every unmasked column.
     u32 low, high;
     const unsigned char* keep[PARTS];
     u32 keep_step[PARTS];
     u64 bias[PARTS];
     u32 bias_step[PARTS], bias_type[PARTS];
 
-    // Nothing is masked.
+    // Creates a mask that masks nothing.
     DEVICE RowMask(u32 cols) : keeps(0), biases(0), low(0), high(cols), keep{}, keep_step{}, bias{}, bias_step{}, bias_type{} {}
 
     DEVICE RowMask(const MaskedArguments& a, u32 row) : keeps(a.keeps), biases(HAS_BIAS ? a.biases : 0), low(0), high(a.cols) {
@@ -101,7 +101,7 @@ struct RowMask {
         return is_kept;
     }
 
-    // The bias of a part.
+    // Returns the bias of a part at a column.
     DEVICE double bias_at(u32 p, u32 column) const {
         const u64 at = (u64)column * bias_step[p];
         switch (bias_type[p]) {
@@ -117,17 +117,17 @@ struct RowMask {
     }
 };
 
-// `value`, kept finite if what it was made of, of magnitude `from`, is.
+// Limits `value` to finite numbers, unless `from`, the magnitude of its argument, is infinite.
 DEVICE double saturate(double value, double from) {
     const double most = 0x1.fffffffffffffp1023;
     const double clamped = value > most ? most : value < -most ? -most : value;
     return from < (double)INFINITE ? clamped : value;
 }
 
-// tanh x, as `src/math/tanh.rs` defines it.
+// Computes tanh x, as `src/math/tanh.rs` defines it.
 DEVICE double tanh_of(double x) {
     const double magnitude = fabs(x);
-    // e^y - 1 of y = -2 |x|; a NaN stays.
+    // Computes e^y - 1 for y = -2 |x|. A NaN is kept.
     const Reduced y = reduced((20.0 < magnitude ? 20.0 : magnitude) * -2.0);
     const double rest = fma(y.r * y.r, horner(y.r, EXP_POLY), y.low);
     const double power = power_of_two(y.n);
@@ -137,16 +137,16 @@ DEVICE double tanh_of(double x) {
     return wide_of(bits_of_wide(value) | (bits_of_wide(x) & SIGN));
 }
 
-// e^x for x <= 0, as `src/math/exp.rs` defines it for f64.
+// Computes e^x for x <= 0, as `src/math/exp.rs` defines it for f64.
 DEVICE double exp_of(double x) {
     const double least = -746.1332191019411;
     const Wide power = exp_parts(x > least ? x : least, 0.0);
-    // In two steps, of which only the second rounds.
+    // Two multiplications apply the power. Only the second rounds.
     const long long n = (long long)power.exponent, half = n >> 1;
     return (power.hi + power.lo) * power_of_two(half) * power_of_two(n - half);
 }
 
-// A row's logits in f64; -inf where masked.
+// Logits of a row in f64. Masked ones are -inf.
 template <class S, bool HAS_BIAS>
 struct WideLogits {
     const RowMask<HAS_BIAS>& mask;
@@ -154,7 +154,8 @@ struct WideLogits {
 
     DEVICE double scaled(float x) const { return saturate((double)x * scale, fabs((double)x)); }
 
-    // What a logit's gradient is multiplied with: 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|).
+    // Derivative of a logit with respect to its score: scale (1 - tanh^2 v), where 1 - tanh^2 v = 4 e / (1 + e)^2 with
+    // e = e^(-2|v|).
     DEVICE double slope(float x) const {
         if (!(softcap > 0.0)) {
             return scale;
@@ -182,17 +183,17 @@ struct WideLogits {
     }
 };
 
-// What is found of logits in f64.
+// Maximum of logits in f64, and flags.
 struct WideExtremes {
     double max;
-    u32 nan, inexact; // Whether there is a NaN, and a number that is not one of f32.
+    u32 nan, inexact; // Whether there is a NaN, and a logit that is not an f32 value.
 
     DEVICE bool is_masked() const { return !nan && max == -(double)INFINITE; }
     DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
 };
 
-// The columns of a row from `first` to `end`, outside of which all is masked. Rows that are held have no bias, no
-// softcap and a scale that is positive and not so large that products leave f64.
+// Columns `first..end` of a row; all others are masked. A row held in registers must have no bias and no softcap. Its
+// scale must be positive, and so small that products do not overflow f64.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct WideRow {
     static const u32 COUNT = By<S>::COUNT;
@@ -212,11 +213,11 @@ struct WideRow {
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
         : WideRow(a.scale, a.softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 
-    // The columns that may have logits.
+    // Takes the columns that may be unmasked.
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
         : WideRow(a, row, mask, mask.low, mask.high) {}
 
-    // Masked scores that are held become -inf.
+    // Sets masked scores to -inf in the registers.
     DEVICE void mask_held() {
         UNROLLED
         for (u32 p = 0; p < PARTS; p++) {
@@ -239,7 +240,7 @@ struct WideRow {
         });
     }
 
-    // The logit of a score at a column from `first` on.
+    // Returns the logit of a score. `column` counts from `first`.
     DEVICE double logit(u32 column, float x) const {
         return HELD > 0 ? (double)x * logits.scale : logits.at(first + column, x);
     }
@@ -266,13 +267,13 @@ struct WideRow {
         });
     }
 
-    // Of a live row; behind it is to be a barrier.
+    // Fills the tables for a live row. A barrier must follow.
     DEVICE void prepare(Tables& tables) {
         exp = SoftmaxExp(found.inexact ? 0.0f : (float)found.max, -INFINITE);
         exp.fill(tables);
     }
 
-    // e^(z - max): of logits that are numbers of f32 as of plain rows, else of differences in f64.
+    // Returns e^(z - max). If all logits are f32 values, it computes as for plain rows, else from differences in f64.
     DEVICE float power(const Tables& tables, double z) const {
         float high = (float)z - exp.shift, low = 0.0f;
         if (found.inexact) {
@@ -283,18 +284,18 @@ struct WideRow {
         return exp.pair(tables, high, low);
     }
 
-    // A score's power, or -1 where it is masked.
+    // Returns the exponential of a score, or -1 if it is masked.
     DEVICE float kept_power(const Tables& tables, u32 column, float x) const {
         const double z = logit(column, x);
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // The same once the sum is known.
+    // Returns the same as `kept_power`, after `units` has run.
     DEVICE float weight(const Tables& tables, u32 column, float x) const {
         return HELD > 0 ? x : kept_power(tables, column, x);
     }
 
-    // The sum of the powers. Scores that are held become these, or -1.
+    // Sums the exponentials. Scores in registers are replaced by the results of `kept_power`.
     DEVICE Units units(const Tables& tables, Parts* partial) {
         return sum_exps<WARPS, HELD == 0>(cols, partial, [&](auto& sum) {
             held.each([&](u32 column, float* x) {
@@ -324,24 +325,25 @@ struct WideRow {
     }
 };
 
-// A sum of two f32.
+// Unevaluated sum of two f32.
 struct Pair {
     float high, low;
 };
 
-// The same sum, with the first number that of both rounded.
+// Normalises a pair, so that `high` is the rounded sum.
 DEVICE Pair normalised(const Pair& sum) {
     const float high = sum.high + sum.low;
     return {high, sum.low - (high - sum.high)};
 }
 
-// The larger of two such sums, of which the second may be NaN: then it is the first.
+// Returns the larger of two normalised pairs. If `other` is NaN, returns `sum`.
 DEVICE Pair larger(const Pair& sum, const Pair& other) {
     const bool is_larger = other.high > sum.high || (other.high == sum.high && other.low > sum.low);
     return is_larger ? other : sum;
 }
 
-// A row's logits as sums of two f32, for scales whose low part stays within f32, one bias of f32 values, and flags.
+// Logits of a row as float-float pairs. They require a scale whose low part is within f32, and at most one bias, which
+// consists of f32 values.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct PairRow {
     static const u32 COUNT = By<S>::COUNT;
@@ -354,14 +356,15 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // The bits of what is wrong with an element: where one is set, or the last two are, the row is not read this way.
+    // Flags of elements that make pairs unsuitable. The row needs f64 for NOT_A_NUMBER, for NOT_OF_F32, or for
+    // NOT_A_MASKED_NUMBER if the bias only masks.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct Found {
         float max;
         u32 wrong;
     };
-    // The largest logit, and the largest that a logit can be whose product is large.
+    // Largest logit, and an upper bound of the logits whose product is large.
     struct Terms {
         Pair max;
         float large;
@@ -369,7 +372,7 @@ struct PairRow {
 
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
-    // A finite score whose product overflows is not to be NaN beside a bias of -inf.
+    // Keeps the product of a finite score finite, so that adding a bias of -inf does not give NaN.
     DEVICE float bounded(float x) const {
         const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
@@ -377,7 +380,7 @@ struct PairRow {
 
     DEVICE float rest(float x) const { return fmaf(x, scale_low, fmaf(x, scale, 0.0f - x * scale)); }
 
-    // The logit of a score that is not masked, or is -inf.
+    // Returns the logit of a score that is unmasked or -inf.
     DEVICE Pair logit(u32 column, float x) const {
         const float product = x * scale;
         if (!HAS_BIAS || mask.biases == 0) {
@@ -387,8 +390,8 @@ struct PairRow {
         return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
     }
 
-    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next
-    // time too where they are held.
+    // Finds the largest logit. Returns false if the row needs f64. Masked scores become -inf, which persists if the row
+    // is in registers.
     DEVICE bool find(Found* partial, Terms* partial_terms) {
         Found own = {-INFINITE, 0};
         held.each([&](u32 first, float* x) {
@@ -433,7 +436,7 @@ struct PairRow {
         } else {
             const Terms terms = terms_of(partial_terms);
             max = terms.max;
-            // The error of a large one could show.
+            // The rounding error of a large product could exceed what a pair allows.
             if (terms.large > max.high - 128.0f) {
                 return false;
             }
@@ -441,7 +444,7 @@ struct PairRow {
         return fabsf(max.high) < 256.0f;
     }
 
-    // Of logits whose rounded sums are this near to the largest such sum, the largest is that of the row.
+    // Finds the largest pair. Only logits whose rounded sum is near the largest rounded sum can be it.
     DEVICE Terms terms_of(Terms* partial) {
         const float near = max.high - 1.0f / 256.0f;
         Terms own = {{-INFINITE, -INFINITE}, -INFINITE};
@@ -463,7 +466,7 @@ struct PairRow {
         });
     }
 
-    // Calls `f` with the columns that have logits and with their scores.
+    // Calls `f` with the unmasked columns and their scores.
     template <class F>
     DEVICE void each(F f) {
         held.each([&](u32 first, float* x) {
@@ -475,7 +478,8 @@ struct PairRow {
         });
     }
 
-    // Whether a score counts: one that is held is -inf if it does not.
+    // Returns whether a column counts. Scores in registers need no check of flags, because masked ones are already
+    // -inf.
     DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
 
     DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {
@@ -484,7 +488,7 @@ struct PairRow {
     }
 };
 
-// Writes `bits` to the columns of a row outside of `low..high`.
+// Writes `bits` to the columns of a row outside `low..high`.
 template <class S, u32 WARPS>
 DEVICE void fill_beside(typename S::Bits* to, u32 cols, u32 low, u32 high, u32 bits) {
     for (u32 column = threadIdx.x; column < cols; column += WARPS * WARP) {

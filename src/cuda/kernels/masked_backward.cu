@@ -1,15 +1,15 @@
-// The gradients of softmax, log_softmax and logsumexp of rows with masks, scale and softcap, as
-// `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which
-// becomes its weights in registers where it fits and has no bias and no softcap; else it is read as often as it is
-// asked for.
+// Gradients of softmax, log_softmax and logsumexp of rows with masks, scale and softcap, as
+// `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores.
+// If the row fits in registers and has no bias and no softcap, its weights replace it there. Otherwise each pass reads
+// it again.
 #include "masked.cuh"
 #include "sum.cuh"
 
 const u64 OF_SOFTMAX = 0, OF_LOG_SOFTMAX = 1, OF_LOGSUMEXP = 2;
 
 struct MaskedBackwardArguments {
-    MaskedArguments scores; // `y` is where the gradients of the scores are written.
-    u64 dy;                 // [rows, cols], or of logsumexp [rows]
+    MaskedArguments scores; // `y` is the destination of the gradients of the scores.
+    u64 dy;                 // [rows, cols], or [rows] for logsumexp
     u64 of;
 };
 
@@ -43,7 +43,7 @@ struct MaskedBackward {
                                         : y * of_row;
     }
 
-    // What the gradients of a row have in common: the mean of dy with the row's weights, its sum, or dy itself.
+    // Value shared by the gradients of a row: the mean of dy weighted by softmax, the sum of dy, or dy itself.
     DEVICE double of_row(Row& row, double reciprocal) {
         if (a.of == OF_LOGSUMEXP) {
             return (double)S::widen(*dy);
@@ -60,7 +60,7 @@ struct MaskedBackward {
         return is_mean ? sums[0] * reciprocal : sums[0];
     }
 
-    // Writes the gradients of a live row; false if they are not finite.
+    // Writes the gradients of a live row. Returns false if any is not finite.
     DEVICE bool write(Row& row) {
         row.prepare(shared.tables);
         __syncthreads();
@@ -89,7 +89,7 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 where a score is masked, and counts the row, which is live if its gradients are not finite.
+    // Writes NaN, or 0 at masked columns, and counts the row. A live row is counted if its gradients are not finite.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         WideRow<S, Rolled, WARPS, 0, HAS_BIAS> row(a.scores, index, mask, 0, a.scores.cols);
         bool nan = found.nan;
@@ -119,7 +119,7 @@ DEVICE void masked_backward(const MaskedBackwardArguments& a) {
     __shared__ typename Gradients::Shared shared;
     for (u32 index = blockIdx.x; index < a.scores.rows; index += gridDim.x) {
         const RowMask<HAS_BIAS> mask(a.scores, index);
-        // From where sums have the order of the whole row.
+        // Column to count lanes from, so that sums have the order of the whole row.
         const u32 first = HELD > 0 ? 0 : mask.low / ORDERED * ORDERED, end = HELD > 0 ? a.scores.cols : mask.high;
         typename Gradients::Row row(a.scores, index, mask, first, end);
         row.find(shared.extremes);

@@ -1,6 +1,6 @@
-// Functions in f32, for types of 16 bits: off by a few units in the last place, or NaN where they may be off by more.
-// What is not certain then is made in f64. There are so few numbers of these types that all have been tried.
-// Of NaN they may be anything.
+// Approximations in f32, for 16-bit types. The error is a few units in the last place; the result is NaN if it may be
+// larger. A result that may round incorrectly is recomputed in f64. All 16-bit inputs have been tested. The result for
+// NaN is unspecified.
 #pragma once
 #include "common.cuh"
 
@@ -26,20 +26,20 @@ __constant__ const float ATANH_NEAR[7] = {
 // (tanh x - x) / x^3 in powers of x^2 for |x| <= 0.35; error 2^-24.
 __constant__ const float TANH_NEAR[5] = {
     -0x1.555556p-2f, 0x1.111108p-3f, -0x1.ba11fep-5f, 0x1.649168p-6f, -0x1.0118bep-7f};
-// That of `src/math/normal_pair.rs`: the normal distribution's tail is e^(-a^2/2) P(u) / (a + 9/2).
+// Coefficients from `src/math/normal_pair.rs`: the tail of the normal distribution is e^(-a^2/2) P(u) / (a + 9/2).
 __constant__ const float TAIL_NEAR[13] = {
     0x1.0982b4p+0f, 0x1.2bcb2p+3f, 0x1.fdf854p+5f, 0x1.41d1ep+8f, 0x1.19de18p+10f, 0x1.0d01a2p+11f,
     -0x1.42f468p+10f, -0x1.151ff6p+14f, -0x1.f68ca6p+13f, 0x1.fc31e6p+16f, 0x1.9b0376p+17f, -0x1.e3d34ep+19f,
     -0x1.919902p+20f};
 
-// e^(r + low) times 2^n, with n in the low bits of `shifted`; subnormal results too.
+// Computes e^(r + low) times 2^n, with n in the low bits of `shifted`. Results may be subnormal.
 DEVICE float near_power(float r, float low, float shifted) {
     const float power = fmaf(near_horner(r, EXP_NEAR), r, low) + 1.0f;
     const int n = (int)(bits_of(shifted) - bits_of(NEAR_SHIFTER)), half = n >> 1;
     return power * float_of((u32)(half + 127) << 23) * float_of((u32)(n - half + 127) << 23);
 }
 
-// e^(x + low).
+// Computes e^(x + low).
 DEVICE float near_exp(float x, float low = 0.0f) {
     x = fminf(fmaxf(x, -110.0f), 90.0f);
     const float shifted = fmaf(x, 0x1.715476p+0f, NEAR_SHIFTER);
@@ -53,7 +53,7 @@ DEVICE float near_exp2(float x) {
     return near_power((x - (shifted - NEAR_SHIFTER)) * NEAR_LN2, 0.0f, shifted);
 }
 
-// x = 2^k m: k, and the logarithm of m.
+// For x = 2^k m: k, and the logarithm of m.
 struct NearLog {
     float k, of_m;
 };
@@ -63,7 +63,7 @@ DEVICE NearLog near_log_parts(float x) {
     const u32 offset = bits_of(x) + (ONE - SQRT_HALF);
     const float f = float_of((offset & 0x007fffff) + SQRT_HALF) - 1.0f;
     const float s = f / (2.0f + f);
-    // Not for zero and below, or subnormal numbers.
+    // The argument must be positive and normal.
     const bool serves = 0x1p-126f <= x && x < INFINITE;
     return {serves ? (float)((int)(offset >> 23) - 127) : NOT_NEAR, 2.0f * s * near_horner(s * s, ATANH_NEAR)};
 }
@@ -80,7 +80,7 @@ DEVICE float near_log2(float x) {
 
 DEVICE float near_rsqrt(float x) { return 1.0f / sqrtf(x); }
 
-// 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^(minus + low) and `minus` not above zero.
+// Computes 1 / (1 + t), or t / (1 + t) if `negative`, with t = e^(minus + low) and `minus` <= 0.
 DEVICE float near_logistic(float minus, float low, bool negative) {
     const float t = near_exp(minus, low);
     const float reciprocal = 1.0f / (1.0f + t);
@@ -92,7 +92,7 @@ DEVICE float near_silu(float x) { return fmaxf(x, -120.0f) * near_sigmoid(x); }
 
 DEVICE float near_gelu_tanh(float x) {
     const float a = fminf(fabsf(x), 12.0f);
-    // 2 sqrt(2/pi) (a + 0.044715 a^3), in two parts.
+    // Computes 2 sqrt(2/pi) (a + 0.044715 a^3) as a pair.
     const float SLOPE = 0x1.988454p+0f, CUBIC = 0x1.2444f2p-4f;
     const float square = a * a;
     const float factor = fmaf(square, CUBIC, SLOPE);
@@ -119,7 +119,7 @@ DEVICE float near_tanh(float x) {
     return float_of(bits_of(value) | (bits_of(x) & 0x80000000));
 }
 
-// max(x, 0) + ln(1 + e^-|x|).
+// Computes max(x, 0) + ln(1 + e^-|x|).
 DEVICE float near_softplus(float x) {
     const float t = near_exp(-fabsf(x));
     const float s = t / (2.0f + t);

@@ -1,24 +1,26 @@
-// What the norms of rows share: operands of the columns, magnitudes, scales, and how f64 becomes a storage type.
+// Definitions shared by the norms of rows: operands of the columns, magnitudes, scales, and rounding of f64 to a
+// storage type.
 #pragma once
 #include "sum.cuh"
 
-// Rounded once, to nearest even.
+// Rounds once, to nearest even.
 template <class S>
 DEVICE u32 narrow_wide(double v) {
     const float nearest = (float)v;
     if (sizeof(typename S::Bits) == 4) {
         return v != v ? S::NOT_A_NUMBER : bits_of(nearest);
     }
-    // Truncated, with the last bit set unless that was exact: another rounding is then as if it was the only one.
+    // Truncates to f32, and sets the last bit unless that was exact. Rounding this again equals rounding once.
     const double back = (double)nearest;
     const u32 odd = (bits_of(nearest) - (fabs(back) > fabs(v) ? 1 : 0)) | (back != v ? 1 : 0);
     return v != v ? S::NOT_A_NUMBER : S::narrow(float_of(odd));
 }
 
-// Of numbers' magnitudes, by their bits, which are ordered as they are, with NaN as the largest.
+// Largest and smallest magnitude of numbers, as bits. Bits of magnitudes have the order of the numbers, and NaN is the
+// largest.
 struct Magnitudes {
     u32 largest, least;
-    // The least but 0, less one; all bits set where there is none.
+    // The smallest nonzero magnitude, less 1. All bits set if there is none.
     u32 below;
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
@@ -40,7 +42,7 @@ struct Magnitudes {
         }
     }
 
-    // Of all threads of a block of up to `WARPS` warps: fewer are met more than once.
+    // Reduces over all threads of a block of up to `WARPS` warps. A smaller block counts its warps repeatedly.
     template <u32 WARPS>
     DEVICE Magnitudes over(Magnitudes* partial) const {
         Magnitudes found = *this;
@@ -54,8 +56,8 @@ struct Magnitudes {
         return found;
     }
 
-    // The smallest that is not 0, as `src/cpu/moments.rs` finds it: one step less if a 0 was met, which is so too where
-    // the last block of a row is not full. +inf if there is none.
+    // Returns the smallest nonzero magnitude, as `src/cpu/moments.rs` finds it. The result is one unit less if the row
+    // contains a 0, or if its last block is padded. Returns +inf if there is no nonzero number.
     DEVICE float smallest(bool is_padded) const {
         if (least > 0 && !is_padded) {
             return float_of(least);
@@ -66,14 +68,14 @@ struct Magnitudes {
 
 enum OperandType { NO_OPERAND, F32_OPERAND, F16_OPERAND, BF16_OPERAND };
 
-// A number for each column, such as a weight or a bias; `missing` where there is none.
+// One value per column, such as a weight or a bias. `missing` replaces an absent operand.
 struct Operand {
     u64 at;
     u32 type;
     float missing;
 
-    // `COUNT` of them from a column on, for rows of type S. More than one only of that type or of f32, where all begins at
-    // sixteen bytes.
+    // Loads `COUNT` values from a column on, for rows of type S. If `COUNT` > 1, the operand has type S or f32 and is
+    // aligned to 16 bytes.
     template <class S, u32 COUNT>
     DEVICE void load(u32 column, float* values) const {
         if (type == NO_OPERAND) {
@@ -103,7 +105,8 @@ struct Operand {
         }
     }
 
-    // Whether no number but 0 is smaller than `least`, larger than `most`, or NaN; the same in all threads.
+    // Returns whether all nonzero magnitudes are from `least` to `most`, and none is NaN. The result is the same in all
+    // threads.
     template <class S, u32 COUNT, u32 WARPS>
     DEVICE bool is_within(u32 cols, float least, float most, Magnitudes* partial) const {
         if (type == NO_OPERAND) {
@@ -123,32 +126,32 @@ struct Operand {
     }
 };
 
-// 1 / sqrt(square + eps), or 0 where that is of 0.
+// Returns 1 / sqrt(square + eps), or 0 if both are 0.
 DEVICE double scale_of(double square, double eps) {
     const double root = sqrt(square + eps);
     return root == 0.0 ? 0.0 : 1.0 / root;
 }
 
-// What the norms of a row are made of.
+// Moments that define the norm of a row.
 struct RowMoments {
-    double mean, low; // The mean, in two parts.
-    double square;    // The mean square about it.
+    double mean, low; // Mean, as a pair
+    double square;    // Mean square of the deviations
 
-    // What `normalised` adds.
+    // Correction for the mean's low part, which `normalised` adds.
     DEVICE double shift(double scale) const { return -(low * scale); }
 };
 
-// (x - mean) scale, with -low scale for the shift.
+// Computes (x - mean) scale + shift, where `shift` is -low scale.
 DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// The moments of a row as `src/cpu/moments.rs` takes them: in one pass where that loses nothing to speak of. Rows that are not
-// centred have 0 for the mean. `again` is the row to be read again.
+// Computes the moments of a row, as `src/cpu/moments.rs` does. One pass suffices unless it loses precision. Rows that
+// are not centred have a mean of 0. `again` reads the row again.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
                                OrderedSums<Places<S, By, WARPS>, 2>& shared) {
-    // The square of the mean is at most so many times as large.
+    // Largest ratio of the mean's square to the variance for a single pass.
     const double ONE_PASS = 1024.0;
     const double n = (double)row.cols;
     double sums[2];
@@ -170,20 +173,20 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
         });
         square = sums[1] / n;
         const double summed = sums[0] / n;
-        // What rounding alone may make of the mean deviation.
+        // Bound of the deviation that rounding alone may cause.
         const double noise = (17.0 + n / 16384.0) * 0x1p-53 * sqrt(square);
         low = fabs(summed - low) > noise ? summed : low;
     }
     return {mean, low, square};
 }
 
-// Whether a row is finite and its results are far from the limits of f32, operands apart.
+// Returns whether a row is finite and its results, before operands, are far from the limits of f32.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }
 
-// Kernels of an op for a type: for rows that registers hold, for longer ones, and for those that do not begin at sixteen
-// bytes or do not end there. `src/cuda/norm.rs` chooses.
+// Defines the kernels of an op for a type: for rows held in registers, for longer rows, and for rows not aligned to 16
+// bytes. `src/cuda/norm.rs` chooses.
 #define NORM(OP, ARGUMENTS, TYPE, NAME)                                                                                \
     ENTRY_UP_TO(OP##_##NAME##_held, ARGUMENTS, 512, (OP<TYPE, Vectors, 16, 4>(arguments)))                             \
     ENTRY(OP##_##NAME##_long, ARGUMENTS, 1024, (OP<TYPE, Vectors, 32, 0>(arguments)))                                  \

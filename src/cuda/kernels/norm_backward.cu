@@ -1,23 +1,24 @@
-// The gradients of RMSNorm and LayerNorm, as `src/ops/rms_norm_backward.rs` and `src/ops/layer_norm_backward.rs` define
-// them: f64, rounded once.
+// Gradients of RMSNorm and LayerNorm, as `src/ops/rms_norm_backward.rs` and `src/ops/layer_norm_backward.rs` define
+// them: computed in f64, rounded once.
 //
-// With n the normalised row, r what it was multiplied with and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the mean of
-// h for centred rows only. A block has a row, and leaves its mean and r. The gradients of weights and biases are sums by rule
-// O over rows: one kernel takes tiles of 256 rows, a column in each thread, another the sums of tiles.
+// Let n be the normalised row, r its factor, and h = dy weight. Then dx = r (h - mean(h) - n mean(h n)), where mean(h)
+// is 0 unless rows are centred. Each block processes one row, and stores its mean and r. The gradients of weights and
+// biases are tiled sums over rows. One kernel sums tiles of 256 rows, with one column per thread. Another sums the
+// tiles.
 #include "norm.cuh"
 
 struct NormBackwardArguments {
     u64 x, dy, dx;      // [rows, cols]
     u64 weight;         // [cols]
-    u64 moments;        // [rows, 3]: means, factors and shifts; or 0.
-    u64 tiles;          // [ceil(rows / 256), 2, cols]: sums over rows of dy n, and of dy.
+    u64 moments;        // [rows, 3]: means, factors and shifts; or 0
+    u64 tiles;          // [ceil(rows / 256), 2, cols]: sums over rows of dy n, and of dy
     u64 dweight, dbias; // [cols], or 0
     u64 rows;
     double weight_offset, eps;
     u32 cols;
     u32 weight_type, dweight_type, dbias_type;
     u32 is_centred;
-    u32 is_rounded; // dweight is of what was rounded to the rows' type.
+    u32 is_rounded; // Whether dweight is of the normalised row rounded to the rows' type.
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -26,7 +27,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
     typedef Places<S, By, WARPS> At;
     const u32 COUNT = By<S>::COUNT;
     __shared__ OrderedSums<At, 2> shared;
-    // Not in a register of each thread: kernels of long rows have none left.
+    // Shared memory, because kernels of long rows have no registers left.
     __shared__ double shared_scale, shared_shift;
     const volatile double &scale = shared_scale, &shift = shared_shift;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
@@ -61,7 +62,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
             }
         });
         double along = sums[0] / count;
-        // An infinity in dy spoils the whole row, as NaN does.
+        // An infinity in dy makes the whole row NaN, as a NaN does.
         along = fabs(along) <= 0x1.fffffffffffffp1023 ? -along : along - along;
         const double mean_h = a.is_centred ? sums[1] / count : 0.0;
         again.each([&](u32 column, const float* x) {
@@ -79,11 +80,11 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
     }
 }
 
-// The sums of 64 lanes, which are taken in order, each of two sums that `lane` writes.
+// Folds the sums of 64 lanes in order. `lane` writes the two sums of a lane.
 template <class Lane>
 DEVICE void fold_in_order(double (&sums)[2], Lane lane) {
     const u32 LEVELS = 6;
-    // Of 2^level lanes, which wait for their neighbours.
+    // Sums of 2^level lanes that wait for their neighbours.
     double waiting[LEVELS][2] = {};
     ROLLED
     for (u32 index = 0; index < 64; index++) {
@@ -105,7 +106,7 @@ DEVICE void fold_in_order(double (&sums)[2], Lane lane) {
 const u32 TILE_ROWS = 256;
 const u32 COLUMN_THREADS = 128;
 
-// The sums of a tile of rows, of as many columns as there are threads.
+// Sums a tile of rows, for one column per thread.
 template <class S>
 DEVICE void norm_columns(const NormBackwardArguments& a) {
     typedef typename S::Bits Bits;
@@ -156,7 +157,7 @@ DEVICE void store_as(u64 to, u32 type, u32 column, double v) {
     }
 }
 
-// The sums of the tiles of a column.
+// Sums the tiles of a column.
 DEVICE void fold_tiles(const NormBackwardArguments& a) {
     const u32 column = blockIdx.x * COLUMN_THREADS + threadIdx.x;
     const u64 tiles = (a.rows + TILE_ROWS - 1) / TILE_ROWS;

@@ -2,7 +2,7 @@
 #pragma once
 #include "exp.cuh"
 
-// A polynomial whose first two coefficients have low parts; the first is the largest term.
+// Evaluates a polynomial. Its first two coefficients have low parts, and its first term is the largest.
 template <u32 N>
 DEVICE Sum polynomial(const double (&c)[N], double low_0, double low_1, double x, double low) {
     const double rest = horner<1>(x, c);
@@ -12,14 +12,14 @@ DEVICE Sum polynomial(const double (&c)[N], double low_0, double low_1, double x
     return {sum.hi, sum.lo + (term_low + low_0)};
 }
 
-// x P(x^2).
+// Computes x P(x^2).
 template <u32 N>
 DEVICE Sum odd(double x, const double (&c)[N], double low_0, double low_1) {
     const Sum squared = square(x);
     return product({x, 0.0}, polynomial(c, low_0, low_1, squared.hi, squared.lo));
 }
 
-// e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole), and the exponent of the exponential.
+// Tail e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole), and the exponent of its exponential.
 struct Tail {
     Wide value;
     double power;
@@ -77,9 +77,9 @@ __constant__ const double GELU_FAR[24] = {
     -0x1.a52ff79876307p+22, 0x1.1ac8efa56a7c5p+23, 0x1.cae160803c43fp+25, -0x1.ea3a20f9e11eap+27,
     -0x1.a269f959f707ep+27, 0x1.82c1823276d61p+31, -0x1.f87820851a966p+29, -0x1.247e56268c93dp+34};
 
-// x times the normal distribution function.
+// Computes x times the normal distribution function.
 DEVICE Wide gelu_wide(double x) {
-    // Beyond it the tail is zero, even times x.
+    // Beyond this limit the tail is zero, even times x.
     const double LARGEST = 20.0;
     const double a = smaller(LARGEST, fabs(x));
     x = larger(-LARGEST, x);
@@ -92,7 +92,7 @@ DEVICE Wide gelu_wide(double x) {
     const Sum beyond = {negative ? far.value.hi : above.hi, negative ? far.value.lo : above.lo - t.lo};
     const Sum share = {is_near ? near.hi : beyond.hi, is_near ? integral.lo + near.lo : beyond.lo};
     const Sum value = product({x, 0.0}, share);
-    // At +inf the product has no error, though infinity less itself says NaN. A zero keeps its sign.
+    // At +inf the product has no error, although inf - inf gives NaN. A zero keeps its sign.
     const double lo = value.lo != value.lo ? 0.0 : value.lo;
     return {value.hi, x == 0.0 ? x : lo, x <= -1.0 ? far.value.exponent : 0};
 }

@@ -1,4 +1,5 @@
-// Erf and gelu by f64 of fewer digits, as `src/math/normal_pair.rs` defines them, with the test of `pair.cuh`.
+// Erf and gelu in f64 with reduced precision, as `src/math/normal_pair.rs` defines them, with the rounding test of
+// `pair.cuh`.
 #pragma once
 #include "pair.cuh"
 #include "wide.cuh"
@@ -12,7 +13,7 @@ __constant__ const double NORMAL_FAR[13] = {
     -0x1.f68ca65e5cc2dp+13, 0x1.fc31e63caa8fp+16, 0x1.9b0376e66996fp+17, -0x1.e3d34e80a206p+19,
     -0x1.919902be38531p+20};
 
-// As `horner`, the even powers beside the odd ones.
+// Evaluates a polynomial like `horner`, but even and odd powers in parallel.
 template <u32 N>
 DEVICE double horner_halves(double x, const double (&c)[N]) {
     const double square = x * x;
@@ -23,16 +24,16 @@ DEVICE double horner_halves(double x, const double (&c)[N]) {
     return fma(halves[1], x, halves[0]);
 }
 
-// The normal distribution's share beyond `a`, with e^(-a^2/2).
+// Computes the tail of the normal distribution beyond `a`. `exponential` is e^(-a^2/2).
 DEVICE double tail_by(double a, double exponential) {
     const double d = a + 4.5;
-    // Newton's step doubles the digits of a reciprocal in f32.
+    // One Newton step doubles the correct digits of the f32 reciprocal.
     const double near = (double)(1.0f / (float)d);
     const double reciprocal = fma(fma(0.0 - near, d, 1.0), near, near);
     return horner_halves(reciprocal - 0x1.2f684bda12f68p-3, NORMAL_FAR) * (reciprocal * exponential);
 }
 
-// e^(-share a^2), of which `share` is a power of two.
+// Computes e^(-share a^2). `share` is a power of two.
 DEVICE double exponential_of(const PairTables& tables, float a, float share) {
     const float square = a * a;
     const float low = fmaf(a, a, 0.0f - square);

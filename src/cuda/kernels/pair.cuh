@@ -1,9 +1,10 @@
-// Functions in pairs of f32, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them: for f32,
-// rounded from either side, and right where both sides are the same and the form serves. The others are made in f64.
+// Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
+// The lower and the upper error bound are both rounded. If the results agree and the argument is in range, they are
+// correct. Otherwise the function is computed in f64.
 #pragma once
 #include "common.cuh"
 
-// f32(2^(j/16)), and what that leaves out, relative to it.
+// f32(2^(j/16)), and its relative error.
 __constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
                                      0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
                                      0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
@@ -11,27 +12,28 @@ __constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x3
                                          0xb3051aa8, 0xb2006c56, 0x329302ae, 0xb302e5a2, 0x31b3d0e5, 0x31d1daf2,
                                          0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
 
-// The tables, in memory that threads share: thread j < 16 writes entry j.
+// Tables in shared memory. Thread j < 16 writes entry j.
 struct PairTables {
     float power[16], low[16];
 
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 16) {
-            // Less what the exponent of n adds again.
+            // Subtracts the exponent bits that n adds again.
             power[j] = float_of(POWERS[j] - (j << 19));
             low[j] = float_of(POWERS_LOW[j]);
         }
     }
 };
 
-// The value rounded from either side, and whether that serves.
+// Both error bounds rounded, and whether the argument is in range.
 struct Sides {
     float above, below;
     bool serves;
 };
 
-// Bounds the error of an exponential, relative to its power of two; beyond `PAIR_LARGEST` it may be subnormal.
+// Bound of an exponential's error, relative to its power of two. Beyond `PAIR_LARGEST`, the exponential may be
+// subnormal.
 const float UNCERTAINTY = 7e-11f, PAIR_LARGEST = 75.0f, PAIR_SHIFTER = 12582912.0f;
 
 struct FloatSum {
@@ -48,12 +50,12 @@ DEVICE FloatSum two_sum(float a, float b) {
     return {sum, (a - (sum - part)) + (b - part)};
 }
 
-// e^x as a sum, and the power of two that its error is relative to.
+// e^x as a pair, and the power of two that its error is relative to.
 struct Pair {
     float hi, lo, power;
 };
 
-// e^(x + low), where `low` is a unit in the last place of x or two.
+// Computes e^(x + low), where `low` is at most about two units in the last place of x.
 template <bool HAS_LOW>
 DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
     const float STEP_HI = 0x1.62e43p-5f, STEP_LO = -0x1.05c61p-33f;
@@ -86,7 +88,7 @@ DEVICE Sides exp_sides(const PairTables& tables, float x) {
 
 const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
 
-// 1 / (1 + t), where `negative` t / (1 + t).
+// Computes 1 / (1 + t), or t / (1 + t) if `negative`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);
@@ -98,7 +100,7 @@ DEVICE FloatSum logistic_pair(Pair e, bool negative) {
 }
 
 DEVICE FloatSum sigmoid_pair(const PairTables& tables, float x) {
-    // Beyond it the quotient is 1 whatever t is.
+    // Beyond the limit, the quotient is 1 for any t.
     const float minus = 0.0f - fabsf(x);
     return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
 }
@@ -108,14 +110,15 @@ DEVICE Sides sigmoid_sides(const PairTables& tables, float x) {
     return sides(q.hi, q.lo, q.hi, LOGISTIC_UNCERTAINTY, -PAIR_LARGEST < x);
 }
 
-// x times the sum, where x is neither so small that the low part of the product could underflow, nor infinite.
+// Multiplies x by a pair. `serves` becomes false if x is infinite, or so small that the low part of the product could
+// underflow.
 DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
     const float hi = x * q.hi;
     const float lo = fmaf(x, q.lo, fmaf(x, q.hi, 0.0f - hi));
     const bool is_zero = x == 0.0f;
     const Sides found = sides(hi, lo, fabsf(hi), LOGISTIC_UNCERTAINTY, serves);
     const bool fits = -PAIR_LARGEST < x && x < INFINITE && (0x1p-60f < fabsf(x) || is_zero);
-    // A sum would lose the sign of -0.
+    // Adding the low part would lose the sign of -0.
     return {is_zero ? x : found.above, is_zero ? x : found.below, serves && fits};
 }
 

@@ -1,8 +1,8 @@
-// RMSNorm of the rows of heads, and the rotary embedding of what that is rounded to, as `src/ops/rms_norm.rs` and
+// RMSNorm of the rows of heads, followed by the rotary embedding of the rounded result, as `src/ops/rms_norm.rs` and
 // `src/ops/rope.rs` define them: one read, one write.
 //
-// Some threads of a warp have a row: as many as rule O's tiles of it take, so that a warp has several short rows. Pairs come
-// together in shared memory.
+// A row uses only as many threads of a warp as its tiles need, so a warp processes several short rows at once. Shared
+// memory brings the two elements of a rotated pair together.
 #include "rms_norm.cuh"
 #include "rope.cuh"
 
@@ -11,17 +11,17 @@ struct QkNormRopeArguments {
     u64 weight;   // [cols]
     u64 cos, sin; // [positions, cols / 2], in f64
     u64 copies, positions;
-    u64 each;     // Copies of a position that threads take, one after the other.
+    u64 each;     // Number of copies of a position that a thread processes one after the other
     double weight_offset, eps;
     u32 cols, weight_type;
     u32 may_be_narrow, before_weight; // As for RMSNorm.
-    u32 lanes;    // Threads of a row, a power of two up to a warp.
+    u32 lanes;    // Threads per row: a power of two, at most a warp
     u32 padding;
 };
 
 const u32 THREADS = 128, WARPS = THREADS / WARP, MOST_COLS = 512;
 
-// A thread's part of a row, of up to two tiles.
+// Part of a row in one thread, from up to two tiles.
 template <class S, template <class> class By>
 struct HeadRow {
     typedef typename S::Bits Bits;
@@ -32,7 +32,7 @@ struct HeadRow {
     const u32 cols, lane;
     float values[HELD][COUNT];
 
-    // Without a row, zeros.
+    // Loads the part. A null row gives zeros.
     DEVICE HeadRow(const Bits* row, u32 cols, u32 lane) : cols(row ? cols : 0), lane(lane), values{} {
         each([&](u32 column, float* x) { By<S>::load(row + column, x); });
     }
@@ -48,7 +48,8 @@ struct HeadRow {
         }
     }
 
-    // By rule O, in all threads of the row: tiles are in groups of threads, or one after the other.
+    // Computes the tiled sum of squares, in all threads of the row. Tiles are in groups of threads, or one after the
+    // other.
     DEVICE double sum_of_squares(u32 lanes) const {
         double sum = 0.0;
         for (u32 tile = 0; tile < TILES; tile++) {
@@ -75,7 +76,7 @@ struct HeadRow {
         return sum;
     }
 
-    // Whether f32 will do; the same in all threads of the row.
+    // Returns whether f32 suffices; the same in all threads of the row.
     DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) {
         if (!IS_F32) {
             return has_room(square, scale);
@@ -90,7 +91,7 @@ struct HeadRow {
         return has_room(square, scale) && keeps_low_parts(own, of_row, scale);
     }
 
-    // Writes what `f` makes of each number and its weight.
+    // Writes the result of `f` for each number and its weight.
     template <class F>
     DEVICE void write(const float* weights, Bits* to, F f) {
         each([&](u32 column, const float* x) {
@@ -109,7 +110,7 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     typedef HeadRow<S, By> Row;
     const u32 COUNT = By<S>::COUNT;
     __shared__ Magnitudes partial[WARPS];
-    // Whole vectors, so that they begin at sixteen bytes.
+    // Declared as whole vectors, which aligns it to 16 bytes.
     __shared__ uint4 rows[THREADS * Row::HELD * Row::COUNT * sizeof(Bits) / sizeof(uint4)];
     __shared__ float weights[MOST_COLS];
     const Operand weight = {a.weight, a.weight_type, 1.0f};
@@ -122,7 +123,7 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);
     const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / WARP;
     const u64 items = (a.copies + a.each - 1) / a.each * a.positions;
-    // Threads of a warp go on together, whether they have a row or not.
+    // All threads of a warp run the same number of iterations, with or without a row.
     for (u64 first = warp * in_warp; first < items; first += (u64)gridDim.x * WARPS * in_warp) {
         const u64 item = first + threadIdx.x % WARP / a.lanes, position = item % a.positions;
         ROLLED

@@ -1,20 +1,20 @@
-// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it; with a residual, of what the sum is rounded to.
+// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. With a residual, it normalises the rounded sum.
 //
-// A block has a row, which stays in its registers: one read, one write. Longer rows, those that do not begin at multiples
-// of sixteen bytes, and those that are multiplied in f64 are read again. Whether that is so, or a pair of f32 or one f32
-// will do, is decided as `src/cpu/rms_norm.rs` decides it: these do not always give the same bits.
+// Each block processes one row, which stays in its registers: one read, one write. Three kinds of rows are read again:
+// longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. The choice between f64, a float-float pair and
+// f32 is the same as in `src/cpu/rms_norm.rs`, because they do not always give the same bits.
 #include "rms_norm.cuh"
 
 struct RmsNormArguments {
     u64 x, y;          // [rows, cols]
-    u64 residual, sum; // [rows, cols]: what is added to x, and where that is written; or 0.
+    u64 residual, sum; // [rows, cols]: addend of x, and destination of the sum; or 0
     u64 weight;        // [cols]
     u64 rows;
     double weight_offset, eps;
     u32 cols;
     u32 weight_type;
-    u32 may_be_narrow; // Weights within limits leave rows room in f32.
-    u32 before_weight; // The normalised row is rounded before the weight multiplies it.
+    u32 may_be_narrow; // Whether the weights' magnitudes allow f32.
+    u32 before_weight; // Whether the normalised row is rounded before the multiplication by the weight.
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -27,14 +27,14 @@ struct RmsNormRow {
 
     DEVICE RmsNormRow(const Bits* row, u32 cols, const Operand& weight) : held(row, cols), weight(weight) {}
 
-    // Makes it the sum with a residual, which is written too.
+    // Adds a residual to the row, and writes the sum.
     DEVICE void add(const Bits* residual, Bits* to) {
         held.each([&](u32 column, float* x) {
             float beside[COUNT];
             u32 bits[COUNT];
             By<S>::load(residual + column, beside);
             for (u32 i = 0; i < COUNT; i++) {
-                // The sum of two numbers of 16 bits is rounded to f32 and then to the type as if at once.
+                // For 16-bit numbers, rounding the sum to f32 first does not change the result.
                 const float sum = x[i] + beside[i];
                 bits[i] = sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
                 x[i] = S::widen(bits[i]);
@@ -110,7 +110,7 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
         if (is_narrow) {
             row.write_narrow(scale, to);
         } else {
-            // f64 takes the registers.
+            // The computation in f64 needs the registers, so the row is read again.
             RmsNormRow<S, By, WARPS, 0> again(from, a.cols, weight);
             again.write_wide(scale, a.weight_offset, a.before_weight, to);
         }

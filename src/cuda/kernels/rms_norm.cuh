@@ -1,8 +1,9 @@
-// How RMSNorm multiplies rows, as `src/cpu/rms_norm.rs` does it.
+// Multiplication of rows by RMSNorm's factor and weights, as in `src/cpu/rms_norm.rs`.
 #pragma once
 #include "norm.cuh"
 
-// Whether weights leave rows room in f32: results of f32 have low parts, which are not to vanish where the results do not.
+// Returns whether the weights' magnitudes allow f32. For f32 rows, the low parts of results must not underflow unless
+// the results do.
 template <class S, u32 COUNT, u32 WARPS>
 DEVICE bool leave_room(const Operand& weight, u32 cols, Magnitudes* partial) {
     const bool is_f32 = sizeof(typename S::Bits) == 4;
@@ -10,12 +11,12 @@ DEVICE bool leave_room(const Operand& weight, u32 cols, Magnitudes* partial) {
     return weight.is_within<S, COUNT, WARPS>(cols, least, most, partial);
 }
 
-// Whether a row of f32 of these magnitudes keeps its low parts.
+// Returns whether the low parts of an f32 row of these magnitudes do not underflow.
 DEVICE bool keeps_low_parts(const Magnitudes& found, u32 cols, double scale) {
     return (double)found.smallest(cols % 64 != 0) * scale >= 0x1p-90;
 }
 
-// A number of a row that has room in f32. The scale is a sum of two f32.
+// Scales one element of a row whose result is within f32 range. The scale is a float-float pair.
 template <class S>
 DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
     const float n = x * high;
@@ -23,7 +24,7 @@ DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
     return S::narrow(sizeof(typename S::Bits) == 4 ? fmaf(n, weight, rest * weight) : n * weight);
 }
 
-// Of any row. `before_weight` says that it is rounded before the weight multiplies it, too.
+// Scales one element of any row. With `before_weight`, the element is also rounded before the weight multiplies it.
 template <class S>
 DEVICE u32 scaled_wide(float x, double scale, double weight, bool before_weight) {
     double n = (double)x * scale;

@@ -1,13 +1,13 @@
 // Rotary embedding of rows, as `src/cpu/rope.rs` defines it: each pair in f64, rounded once.
 //
-// A thread has a piece of a position's cosines and sines, with which it turns as many rows as `each` says.
+// A thread loads a piece of a position's cosines and sines, and rotates `each` rows with it.
 #include "rope.cuh"
 
 struct RopeArguments {
     u64 x, y;     // [copies, positions, 2 half]
     u64 cos, sin; // [positions, half], in f64
     u64 copies, positions, half, each;
-    double direction; // What sines are multiplied with: 1, or -1 to turn back.
+    double direction; // Factor of the sines: 1, or -1 for the inverse rotation
 };
 
 template <class S, template <class> class By, bool NEIGHBOURS>

@@ -1,15 +1,16 @@
-// How pairs of a row are turned, as `src/cpu/rope.rs` does it: each in f64, rounded once.
+// Rotation of the pairs of a row, as in `src/cpu/rope.rs`: each in f64, rounded once.
 #pragma once
 #include "wide.cuh"
 
-// As many pairs as `By` moves elements at a time: neighbours, or each an element of both halves of a row.
+// Number of pairs that `By` moves at once. The elements of a pair are neighbours, or at the same index of the row's two
+// halves.
 template <class S, template <class> class By, bool NEIGHBOURS>
 struct Turn {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
     double cos[COUNT], sin[COUNT];
 
-    // Where the i-th pair's first and second element are among two pieces.
+    // Indices of the i-th pair's first and second element within two pieces.
     static DEVICE u32 first(u32 i) { return NEIGHBOURS ? 2 * i : i; }
     static DEVICE u32 second(u32 i) { return NEIGHBOURS ? 2 * i + 1 : COUNT + i; }
 

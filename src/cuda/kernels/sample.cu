@@ -1,6 +1,6 @@
-// A token of each row of logits, as `src/cpu/sample.rs` defines it: masses are integers, so that no sum has an order, and
-// what a filter leaves is a prefix in the order of logits and of indices among equals. No list is made and nothing is
-// sorted: the end of a prefix is found digit by digit of the logits' bits, a pass over the row for each.
+// Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
+// does not matter. A filter keeps a prefix in the order of logits, and of indices among equal logits. Nothing is
+// sorted: a radix search finds the end of a prefix, with one pass over the row for each digit of the logits' bits.
 #include "softmax_exp.cuh"
 
 enum SampleStatus { DRAWN, NOT_A_NUMBER, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
@@ -8,19 +8,20 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 
 struct SampleFilter {
     u32 kind;
-    // Of top-k: equals of the last are kept. Of top-p: 1 if the highest indices come first, 2 if p is of all tokens.
+    // For top-k: 1 keeps all logits equal to the last. For top-p: 1 starts with the highest indices, 2 relates p to all
+    // tokens.
     u32 flags;
-    // 1 / temperature, k, p.
+    // 1 / temperature, k, or p
     double value;
 };
 
 struct SampleRequest {
     u64 seed, row, draw;
-    u64 allowed;              // [cols / 32] words, a bit for each token; or 0.
-    u64 prompt, output;       // Tokens that penalties see.
+    u64 allowed;              // [cols / 32] words with a bit for each token; or 0
+    u64 prompt, output;       // Tokens that the penalties count
     u32 prompt_len, output_len;
     double repetition, presence, frequency;
-    u32 penalises;            // 0 nothing, 1 as most engines do, 2 prompt and output alike.
+    u32 penalises;            // 0: nothing; 1: as most engines do; 2: prompt and output alike
     u32 filters;
     SampleFilter filter[4];
 };
@@ -35,18 +36,19 @@ struct SampleArguments {
     u64 outcomes; // [rows]
     u64 rows;
     u32 cols;
-    u32 adjusted; // Whether penalties were applied to the logits.
+    u32 adjusted; // Whether penalties were applied to the logits
 };
 
 struct AdjustArguments {
     u64 logits;   // [rows, cols]
     u64 requests; // [rows]
-    u64 adjusted; // [rows, cols] in f32.
+    u64 adjusted; // [rows, cols], f32
     u64 rows;
     u64 cols;
 };
 
-// e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it: monotone.
+// Computes e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it. The result is
+// monotone.
 DEVICE float weight_of(double z) {
     const float SHIFTER = 12582912.0f;
     z = z > -64.0 ? z : -64.0;
@@ -60,7 +62,7 @@ DEVICE float weight_of(double z) {
     return fmaf(t, s, s);
 }
 
-// 64 random bits: Philox4x32-10 of (draw, row) under the seed.
+// Returns 64 random bits: Philox4x32-10 of (draw, row) under the seed.
 DEVICE u64 random_bits(const SampleRequest& request) {
     u32 c[4] = {(u32)request.draw, (u32)(request.draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
     u32 k[2] = {(u32)request.seed, (u32)(request.seed >> 32)};
@@ -76,7 +78,7 @@ DEVICE u64 random_bits(const SampleRequest& request) {
     return (u64)c[0] | (u64)c[1] << 32;
 }
 
-// ceil(p * total), exact, for p in [0, 1).
+// Computes ceil(p * total) exactly, for p in [0, 1).
 DEVICE u64 ceil_of_product(double p, u64 total) {
     const u64 bits = (u64)__double_as_longlong(p);
     const u32 exponent = (u32)(bits >> 52);
@@ -96,7 +98,7 @@ DEVICE u64 ceil_of_product(double p, u64 total) {
     return (high << (64 - shift) | low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0);
 }
 
-// Logits as integers in the same order; both zeros are one.
+// Maps a logit to an integer with the same order. Both zeros map to the same integer.
 DEVICE u32 key_of(float z) {
     const u32 bits = bits_of(z + 0.0f);
     return bits >> 31 ? ~bits : bits | 0x80000000;
@@ -113,18 +115,18 @@ struct SampleShared {
     u32 digit;
 };
 
-// What is left of a row.
+// Tokens of a row that the filters have kept so far.
 template <class S, u32 WARPS>
 struct SampleRow {
     const typename S::Bits* x;
     const u32* allowed;
     const u32 cols;
     SampleShared<WARPS>& shared;
-    // The largest logit, and 1 / temperature.
+    // Largest logit, and 1 / temperature.
     double max, inverse;
-    // A prefix: what is above this, and of its equals those with these indices.
+    // Kept prefix: all keys above `least`, and those equal to `least` at indices `first..=last`.
     u32 least, first, last;
-    // What weighs as much at this 1 / temperature.
+    // Smallest mass that min-p keeps, computed at 1 / temperature = `cut_inverse`.
     u64 cut;
     double cut_inverse;
 
@@ -149,7 +151,7 @@ struct SampleRow {
                (cut == 0 || mass(z, cut_inverse) >= cut);
     }
 
-    // Calls `f` with the index and the logit of each token of this thread, which are moved by `By`.
+    // Calls `f` with the index and the logit of each token of this thread. `By` loads them.
     template <template <class> class By, class F>
     DEVICE void each_by(F f) const {
         Held<S, By, WARPS, 0>(x, cols).each([&](u32 column, const float* z) {
@@ -164,7 +166,7 @@ struct SampleRow {
     }
     DEVICE bool is_aligned() const { return (u64)x % 16 == 0 && cols % Vectors<S>::COUNT == 0; }
 
-    // The sum over all tokens.
+    // Sums `of` over all tokens.
     template <class Of>
     DEVICE u64 sum(Of of) {
         u64 own = 0;
@@ -178,7 +180,7 @@ struct SampleRow {
         });
     }
 
-    // The first token, in order of index, with which a running sum exceeds this; there is one.
+    // Returns the first token, in order of index, at which the running sum exceeds `above`. The total must exceed it.
     template <class Of>
     DEVICE u32 locate(u64 above, Of of) {
         u32 from = 0, to = cols;
@@ -209,7 +211,8 @@ struct SampleRow {
         return from;
     }
 
-    // Leaves the shortest prefix in which what `amount` makes of logits reaches this, which all of what is left does.
+    // Keeps the shortest prefix in which the sum of `amount` reaches `needed`. The sum over all kept tokens must reach
+    // it.
     template <class Amount>
     DEVICE void shorten(u64 needed, bool keeps_equals, bool highest_first, Amount amount) {
         u64 reached = 0;
@@ -234,7 +237,7 @@ struct SampleRow {
             reached = shared.reached;
             digits = digits << 8 | shared.digit;
         }
-        // As many equals as it takes of those that there are.
+        // Keeps as many of the tokens equal to the last logit as are needed.
         const u64 each_of_them = amount(logit_of(digits));
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = shared.at_end / each_of_them;
@@ -252,7 +255,8 @@ struct SampleRow {
         least = digits;
     }
 
-    // The first warp finds in which bin, from the last one down, the sum that was reached before gets to what is needed.
+    // Finds, in the first warp, the bin at which the sum reaches `needed`. Bins count from the last one down, starting
+    // at `reached`.
     DEVICE void find_digit(u64 needed, u64 reached) {
         if (threadIdx.x >= WARP) {
             return;
@@ -309,7 +313,7 @@ struct Survey {
     u32 nan, unknown;
 };
 
-// The largest logit, whether there is a NaN, and whether a penalised token is none of the vocabulary's.
+// Finds the largest logit, and whether there is a NaN or a penalised token outside the vocabulary.
 template <class Row, u32 WARPS>
 DEVICE Survey survey(const Row& row, const SampleRequest& request, SampleShared<WARPS>& shared) {
     float max = -INFINITE;
@@ -318,7 +322,7 @@ DEVICE Survey survey(const Row& row, const SampleRequest& request, SampleShared<
         max = fmaxf(max, z);
         nan |= z != z;
     };
-    // The first pass is the one that waits for the memory.
+    // The first pass is limited by memory latency, so it uses vector loads where possible.
     if (row.is_aligned()) {
         row.template each_by<Vectors>(meet);
     } else {
@@ -365,7 +369,7 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
     }
     const u64 random = random_bits(request);
     if (found.max == INFINITE) {
-        // All alike, whatever the filters.
+        // Draws uniformly among the tokens whose logit is +inf, whatever the filters.
         const auto mass = [&](u32, float z) { return z == INFINITE ? row.one() : 0; };
         const u64 total = row.sum(mass);
         const u32 token = row.locate(__umul64hi(random, total), mass);
@@ -375,7 +379,7 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
     u64 all = 0;
     ROLLED
     for (u32 i = 0; i < request.filters; i++) {
-        // Of all tokens, with the temperature that comes first.
+        // Total mass of all tokens, at the temperature of the first filter.
         if (request.filter[i].kind == TOP_P && request.filter[i].flags & 2) {
             const double heat = request.filter[0].kind == TEMPERATURE ? request.filter[0].value : 1.0;
             all = row.sum([&](u32, float z) { return z != -INFINITE ? row.mass(z, heat) : 0; });
@@ -400,14 +404,15 @@ DEVICE void sample(const SampleArguments& a) {
     }
 }
 
-// An operation on a finite logit in f64, rounded to f32, that leaves it finite.
+// Rounds the new value of a finite logit to f32, and keeps it finite. A logit that is not finite is unchanged.
 DEVICE float changed(float z, double to) {
     const double LIMIT = 0x1.fffffep127;
     to = to > LIMIT ? LIMIT : to < -LIMIT ? -LIMIT : to;
     return fabsf(z) < INFINITE ? (float)to : z;
 }
 
-// A copy of each row in f32 with the penalties of its request: each token's by the thread that meets it first.
+// Copies each row to f32 and applies the penalties of its request. Each token is processed by the thread that finds its
+// first occurrence.
 template <class S>
 DEVICE void adjust(const AdjustArguments& a) {
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {

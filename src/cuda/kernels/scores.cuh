@@ -1,20 +1,20 @@
-// What softmax, log_softmax and logsumexp share: a row's extremes, the sum of its exponentials, and rows that have
-// neither.
+// Definitions shared by softmax, log_softmax and logsumexp: a row's extremes, the sum of its exponentials, and rows
+// without a finite result.
 #pragma once
 #include "softmax_exp.cuh"
 #include "whole.cuh"
 
 struct ScoresArguments {
     u64 x;       // [rows, cols]
-    u64 y;       // [rows, cols], or of logsumexp [rows].
-    u64 met;     // [4]: rows with NaN, with +inf and without a logit are added, the first without one is taken; or 0.
+    u64 y;       // [rows, cols], or [rows] for logsumexp
+    u64 met;     // [4]: counts of rows with NaN, with +inf and fully masked, and the first fully masked row; or 0
     u64 rows;
-    u32 cols;    // Of logsumexp 0 too.
-    float uniform; // 1 / cols, if rows without a logit become that in the place of softmax; or 0.
+    u32 cols;    // May be 0 for logsumexp only.
+    float uniform; // 1 / cols if softmax gives fully masked rows that value, else 0
 };
 
 struct Extremes {
-    // NaN if there is one.
+    // NaN if the row contains one.
     float max;
     float min;
 
@@ -23,7 +23,7 @@ struct Extremes {
     DEVICE bool is_masked() const { return max == -INFINITE; }
 };
 
-// An integer whose order is that of floats, NaN above all; of those integers, the float.
+// Map a float to an integer with the same order, in which NaN is the largest, and back.
 DEVICE int key_of(float v) {
     const int bits = (int)bits_of(v);
     return bits ^ (bits >> 31 & 0x7fffffff);
@@ -32,7 +32,7 @@ DEVICE float of_key(int key) { return float_of((u32)(key ^ (key >> 31 & 0x7fffff
 
 struct alignas(8) Keys {
     int max, min;
-    // As long as `Parts`, so that one address does for both.
+    // Pads to the size of `Parts`, so that one address serves both arrays.
     int unused[2];
 
     DEVICE Keys of_warp() const { return {largest_of_warp(max), smallest_of_warp(min), {}}; }
@@ -57,7 +57,7 @@ DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Keys* partial) {
     return extremes_of<WARPS>(max, min, partial);
 }
 
-// Of two values of a word at a time, where two share one.
+// Finds the extremes with one operation per word, which handles two values of a 16-bit type.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE Extremes extremes(const Whole<S, WARPS, HELD>& row, Keys* partial) {
     u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
@@ -72,7 +72,7 @@ DEVICE Extremes extremes(const Whole<S, WARPS, HELD>& row, Keys* partial) {
     return extremes_of<WARPS>(max_or_nan(S::low_of(max), S::high_of(max)), fminf(S::low_of(min), S::high_of(min)), partial);
 }
 
-// An integer of 64 bits in parts so short that the sums of those of 1024 threads have 32 bits.
+// Parts of a 64-bit integer, so short that sums over 1024 threads fit in 32 bits.
 struct alignas(8) Parts {
     static const u32 BITS = 22, MASK = (1u << BITS) - 1;
     u32 low, middle, high;
@@ -81,14 +81,15 @@ struct alignas(8) Parts {
     DEVICE Parts of_warp() const { return {sum_of_warp(low), sum_of_warp(middle), sum_of_warp(high)}; }
     DEVICE u64 whole() const { return low + ((u64)middle << BITS) + ((u64)high << (2 * BITS)); }
 
-    // The same of a sum in units of 2^-48, which may need more than 64 bits. The high part counts units of 2^-4.
+    // Returns the parts of a sum in units of 2^-48, which may need more than 64 bits. The high part counts units of
+    // 2^-4.
     DEVICE Units long_units() const {
         const u64 units = Parts{low, middle, high & 15}.whole();
         return {units & (((u64)1 << 48) - 1), (high >> 4) + (u32)(units >> 48)};
     }
 };
 
-// The integer sum of a block, which has no order, so that the bits do not depend on the number of threads.
+// Sums integers over a block. Integer sums are exact in any order, so the bits do not depend on the number of threads.
 template <u32 WARPS>
 DEVICE Parts total(u64 units, Parts* partial) {
     const Parts own = Parts::of(units).of_warp();
@@ -107,7 +108,7 @@ DEVICE Parts total(u64 units, Parts* partial) {
     return others.of_warp();
 }
 
-// The sum by rule Q of a row's exponentials, in all threads: `each` adds those of a thread to what it is given.
+// Computes the fixed-point sum of a row's exponentials, in all threads. `each` adds the thread's terms to its argument.
 template <u32 WARPS, bool MAY_BE_LONG, class Each>
 DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     if (MAY_BE_LONG && is_long(row_len)) {
@@ -121,8 +122,8 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
-// Adds a row that is not live to the four integers at `met`, if there are any: rows with NaN, with +inf and without a
-// logit, and the first of the latter.
+// Counts a row that is not live in the four integers at `met`, if `met` is not 0: rows with NaN, with +inf and fully
+// masked, and the first fully masked row.
 DEVICE void meet(u64 met, u64 row, bool nan, bool is_masked) {
     if (met && seldom_thread() == 0) {
         u64* counts = (u64*)met;

@@ -1,8 +1,8 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// A block has a row, which stays in its registers: one read, one write. Longer rows, and those that do not begin at
-// multiples of sixteen bytes, are read three times, of which two come out of the cache. The largest value and the integer
-// sum have no order, so that the bits do not depend on the number of threads.
+// Each block processes one row, which stays in its registers: one read, one write. Longer rows, and rows not aligned to
+// 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact in any order, so the
+// bits do not depend on the number of threads.
 #include "scores.cuh"
 
 template <u32 WARPS>
@@ -21,10 +21,10 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     By<S>::store_rounded(to, y);
 }
 
-// A narrow row in registers, where it becomes its exponentials.
+// Divides a narrow row in registers, where its exponentials replace it.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
-    // As of any row that is so short.
+    // Any length up to this uses the same units.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
     UnitSum sum;
@@ -47,7 +47,7 @@ DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S
     });
 }
 
-// Any live row, read again each time; not narrow if it is long.
+// Divides any live row, reading it again in each pass. A long row must not be narrow.
 template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
                          SoftmaxShared<WARPS>& shared) {
@@ -73,7 +73,8 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
     });
 }
 
-// A row that is not a live one that is held: of rows that could be, few are so, and there are no registers for them.
+// Handles rows that are not live or not narrow, and rows not held in registers. These are rare for short rows, so they
+// read memory again instead of using registers.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
                           const Extremes& found, SoftmaxShared<WARPS>& shared) {

@@ -1,5 +1,5 @@
-// The gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: y (dy - mean), where the mean is of dy with
-// weights y.
+// Gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: y (dy - mean), where the mean of dy is
+// weighted by y.
 #include "softmax_backward.cuh"
 
 struct OfSoftmax {

@@ -1,13 +1,13 @@
-// The gradients of softmax, log_softmax and logsumexp of rows, as `src/cpu/scores_backward.rs` and
-// `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which stays in its registers where it fits;
-// the gradients of its results are read twice.
+// Gradients of softmax, log_softmax and logsumexp of rows, as `src/cpu/scores_backward.rs` and
+// `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores, which stays in its registers if
+// it fits. The gradients of its results are read twice.
 #pragma once
 #include "log_sum.cuh"
 #include "sum.cuh"
 
 struct BackwardArguments {
-    u64 x, dy, dx; // [rows, cols]; dy of logsumexp [rows]
-    u64 met;       // As for softmax; rows of finite scores whose gradients are not, too.
+    u64 x, dy, dx; // [rows, cols]; dy of logsumexp is [rows]
+    u64 met;       // As for softmax. Rows of finite scores with gradients that are not finite are also counted.
     u64 rows, cols;
 };
 
@@ -24,14 +24,14 @@ struct BackwardRow {
     typedef typename S::Bits Bits;
     typedef OrderedSums<Places<S, By, WARPS>, 1> Terms;
     static const u32 COUNT = By<S>::COUNT;
-    // Rows that are held are narrow: they become their exponentials, and nothing of them is masked.
+    // Rows held in registers are narrow: their exponentials replace them, and nothing is masked.
     static const bool NARROW = HELD > 0;
     Held<S, By, WARPS, HELD>& held;
     const Bits* dy;
     Bits* dx;
     const u32 cols;
 
-    // Writes the gradients of a live row; false if they are not finite.
+    // Writes the gradients of a live row. Returns false if any is not finite.
     DEVICE bool write(const SoftmaxExp& exp, BackwardShared<WARPS>& shared, Terms& terms) {
         const Units units = sum_exps<WARPS, HELD == 0>(cols, shared.units, [&](auto& sum) {
             held.each([&](u32, float* x) {
@@ -76,7 +76,7 @@ struct BackwardRow {
         return true;
     }
 
-    // Whether a NaN is among the gradients that are read.
+    // Returns whether the gradients read for the row contain a NaN.
     DEVICE bool has_nan(u32* partial) {
         if (Gradient::IS_OF_ROWS) {
             const float of_row = S::widen(*dy);
@@ -98,7 +98,7 @@ struct BackwardRow {
         });
     }
 
-    // NaN, or 0 where a score is masked.
+    // Writes NaN, or 0 at masked columns.
     DEVICE void spoil() {
         held.each([&](u32 column, const float* x) {
             u32 bits[COUNT];
@@ -133,7 +133,7 @@ DEVICE void backward(const BackwardArguments& a) {
         const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);
         Bits* dx = (Bits*)a.dx + index * cols;
         Held<S, By, WARPS, HELD> held(from, cols);
-        // Rows that span more have no code and no registers of their own.
+        // Rows with a wide range are rare. They read memory again, so that they need no registers of their own.
         Held<S, Singles, WARPS, 0> again(from, cols);
         Any any = {again, dy, dx, cols};
         const Extremes found = extremes(held, shared.extremes);
@@ -149,7 +149,7 @@ DEVICE void backward(const BackwardArguments& a) {
                 any.write_or_spoil(exp, a.met, index, shared, terms_of_any);
             }
         } else {
-            // A row without a logit has nothing that is not masked.
+            // A fully masked row has no unmasked column, so this writes 0 everywhere.
             any.spoil();
             meet(a.met, index, found.is_nan(), found.is_masked());
         }

@@ -1,4 +1,4 @@
-// The exponential inside softmax, as `src/math/softmax_exp.rs` defines it, and rule Q of `src/math/sum.rs`.
+// Exponential inside softmax, as `src/math/softmax_exp.rs` defines it, and the fixed-point sum of `src/math/sum.rs`.
 #pragma once
 #include "common.cuh"
 
@@ -14,7 +14,7 @@ __constant__ const u64 TABLE_LOW[8] = {0x0,
                                        0xbe4f9c304c9a8f60,
                                        0xbe3a5217ca913fea};
 
-// 8 / ln2, and what it is the reciprocal of: not `const`, so that they are operands in memory, not instructions.
+// 8 / ln2 and its reciprocal. They are not `const`, so that instructions read them from memory as operands.
 __constant__ double STEPS_OF_ONE = 1.0 / 0x1.62e42fefa39efp-4;
 __constant__ double STEP = 0x1.62e42fefa39efp-4;
 
@@ -22,15 +22,15 @@ struct alignas(8) Entry {
     float power, low;
 };
 
-// The tables of a row, in memory that its threads share: thread j < 8 writes entry j. One load gives both halves of one.
+// Tables of a row in shared memory. Thread j < 8 writes entry j. One load reads both halves of an entry.
 struct Tables {
     Entry entries[8];
 
     DEVICE Entry of(u32 j) const { return entries[j & 7]; }
 };
 
-// The same where each lane of a warp has an entry, lane j that of j % 8, for all of its lanes at once: no memory, no
-// addresses, no barrier.
+// Tables of a row in the registers of a warp: lane j holds entry j % 8. A shuffle reads entries for all lanes at once,
+// without memory, addresses or barriers.
 struct LaneTables {
     Entry own;
 
@@ -39,16 +39,16 @@ struct LaneTables {
     }
 };
 
-// e^(x - max) for the values of one row.
+// Computes e^(x - max) for the values of one row.
 struct SoftmaxExp {
     float shift, d, shifter, deepest;
-    // d, which is exact: of use where it is at hand, since it takes two registers.
+    // `d` in f64, which is exact. Unused copies cost no registers.
     double wide_d;
     bool narrow;
 
-    // For a row whose largest value is `max`, finite, and whose smallest is `min`.
+    // Prepares a row with the finite maximum `max` and the minimum `min`.
     DEVICE SoftmaxExp(float max, float min) {
-        const double GRID = 50331648.0;           // 1.5 * 2^25: what is added to it becomes a multiple of 2^-27
+        const double GRID = 50331648.0;           // 1.5 * 2^25; adding it rounds a number to a multiple of 2^-27
         shift = fabsf(max) < 256.0f ? 0.0f : max;
         float m = max - shift;
         double steps = rint((double)m * STEPS_OF_ONE);
@@ -62,7 +62,7 @@ struct SoftmaxExp {
 
     static DEVICE bool is_narrow(float max, float min) { return fabsf(max) < 256.0f && min >= max - 87.0f; }
 
-    // `max_low` is what `max` leaves out of the row's largest value.
+    // Fills the tables. `max_low` is the low part of the row's maximum.
     DEVICE void fill(Tables& tables, float max_low = 0.0f) const {
         if (threadIdx.x < 8) {
             tables.entries[threadIdx.x] = entry(threadIdx.x, (double)d + (double)max_low);
@@ -76,7 +76,7 @@ struct SoftmaxExp {
                 (float)(__longlong_as_double((long long)TABLE_LOW[j]) - taken)};
     }
 
-    // With `NARROW` for rows that are; they come out the same without it. -inf gives 0.
+    // Computes e^(x - max). `NARROW` is a faster form for narrow rows, with the same bits. -inf gives 0.
     template <bool NARROW, class T>
     DEVICE float power(const T& tables, float x) const {
         if (NARROW) {
@@ -87,8 +87,8 @@ struct SoftmaxExp {
         return lowered(within(tables, clamped, [](float low) { return low; }), z);
     }
 
-    // The same for x + low, in a row that is not narrow and begins at 0 or has no shift; the same bits where `low` is 0.
-    // Of an x that is -inf or NaN, which give 0, `low` means nothing.
+    // Computes e^(x + low - max). The row must not be narrow, and its maximum or its shift must be 0. With `low` = 0,
+    // the bits equal those of `power`. If x is -inf or NaN, the result is 0 for any `low`.
     DEVICE float pair(const Tables& tables, float x, float low) const {
         float mend = x > deepest ? low : 0.0f;
         float clamped = x > deepest ? x : deepest;
@@ -113,17 +113,18 @@ struct SoftmaxExp {
     }
 };
 
-// Whether a sum by rule Q of a row of this length may need more than 64 bits.
+// Returns whether a fixed-point sum over a row of this length may need more than 64 bits.
 DEVICE bool is_long(u32 row_len) { return row_len > 1u << 18; }
 
-// Rule Q: exact sums of f32 from 0 to 1 in f32 and wrapping integers, in units of 2^-45. Not of long rows.
+// Fixed-point sum for rows that are not long: an exact sum of f32 from 0 to 1, by f32 and wrapping integers, in units
+// of 2^-45.
 struct UnitSum {
     u32 high, low, count;
     u64 units;
 
     DEVICE UnitSum() : high(0), low(0), count(0), units(0) {}
 
-    // A number whose last place is the unit, halfway to the next exponent.
+    // Returns a number whose unit in the last place is the sum's unit, halfway to the next exponent.
     static DEVICE float grid() { return 1.5f / (1 << 22); }
 
     DEVICE void add(float e) {
@@ -133,7 +134,7 @@ struct UnitSum {
         count += 1;
     }
 
-    // To be called after at most 511 terms.
+    // Collects the partial sums. Must be called after at most 511 terms.
     DEVICE void collect() {
         u32 high_sum = high - count * bits_of(1.0f);
         int low_sum = (int)(low - count * bits_of(grid()));
@@ -142,8 +143,8 @@ struct UnitSum {
     }
 };
 
-// The same of long rows, in units of 2^-48: the last place of numbers from 16 to 32, from the middle of which each term is
-// counted. 64 bits hold the sum of a thread's terms.
+// Fixed-point sum for long rows, in units of 2^-48. Adding a term to 24, the middle of 16 to 32, rounds it to this
+// unit. The sum of a thread's terms fits in 64 bits.
 struct LongSum {
     static const u32 count = 0;
     u64 units;
@@ -157,18 +158,19 @@ struct LongSum {
     DEVICE void collect() {}
 };
 
-// A sum by rule Q: of long rows the units of what it is above a whole number, and that number; of others all units.
+// Result of a fixed-point sum. For long rows, `whole` is the integer part and `units` the fraction. For other rows,
+// `units` is everything.
 struct Units {
     u64 units;
     u32 whole;
 };
 
-// The sum that so many units are.
+// Converts a fixed-point sum to f64.
 DEVICE double sum_of_units(const Units& sum, u32 row_len) {
     return is_long(row_len) ? (double)sum.whole + (double)sum.units * 0x1p-48 : (double)sum.units * 0x1p-45;
 }
 
-// A sum without one of its terms.
+// Subtracts one term from a sum.
 DEVICE Units without(const Units& sum, double term, u32 row_len) {
     if (!is_long(row_len)) {
         return {sum.units - (u64)rint(term * 0x1p45), 0};
@@ -177,7 +179,7 @@ DEVICE Units without(const Units& sum, double term, u32 row_len) {
     return {sum.units + (borrowed << 48) - taken, sum.whole - (u32)borrowed};
 }
 
-// 1 / sum as two f32, the larger first.
+// Computes 1 / sum as a float-float pair.
 DEVICE void reciprocal(const Units& sum, u32 row_len, float& high, float& low) {
     double v = 1.0 / sum_of_units(sum, row_len);
     high = (float)v;

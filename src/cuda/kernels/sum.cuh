@@ -1,11 +1,12 @@
-// Rule O of `src/math/sum.rs`: f64 sums in an order that nothing but the row's length decides; and rule B, which has none.
+// Sums of f64, as `src/math/sum.rs` defines them: tiled sums, whose order depends on the row's length only, and binned
+// sums, which are exact in any order.
 #pragma once
 #include "common.cuh"
 
-// Lanes of tiles: a row that begins so many columns later, before which are zeros, is summed in the same order.
+// Period of the order of a tiled sum. A row that starts at a multiple of it, after zeros, is summed in the same order.
 const u32 ORDERED = 64 * 256;
 
-// What the threads of a block share for `N` sums at a time over rows in `At`'s places.
+// Shared memory of a block for `N` tiled sums over rows that `At` distributes.
 template <class At, u32 N>
 struct OrderedSums {
     double tiles[N][At::TILES];
@@ -19,20 +20,20 @@ DEVICE double fold(double v, u32 threads) {
     return v;
 }
 
-// The sums of the 64 lanes, in all threads. Lane l is `of(l)`.
+// Sums 64 lanes, in all threads. Lane l is `of(l)`.
 template <class Of>
 DEVICE double fold_lanes(Of of) {
     const u32 lane = threadIdx.x % WARP * 2;
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }
 
-// `N` sums over a row, in all threads: `add` is called with the first column of each piece, with the piece and with what
-// gives the sums of the lane of its i-th element, to which it adds its terms.
+// Computes `N` tiled sums over a row, in all threads. `add` is called with the first column of a piece, with the piece,
+// and with a function that returns the sums of the lane of its i-th element. It adds the terms to these.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
     typedef Places<S, By, WARPS> At;
-    // Tiles are lanes where there is no more than one for each.
+    // A row of at most 64 tiles has one tile per lane.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
     // A block of fewer warps has fewer tiles, and takes one step.
     const u32 tiles = blockDim.x / At::GROUP;
@@ -47,7 +48,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         double own[LANES][N] = {};
         row.each_of_tile(step, [&](u32 piece, u32 column, const float* values) {
             if (At::COUNT == 1) {
-                // The lane is chosen, and has no index: pieces may be too many to be unrolled.
+                // Selects the lane without indexing, because a loop over many pieces is not unrolled.
                 const bool is_odd = piece % 2 == 1;
                 double lane[N];
                 for (u32 n = 0; n < N; n++) {
@@ -66,7 +67,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         for (u32 n = 0; n < N; n++) {
             double tile;
             if (At::COUNT == 1) {
-                // Lane l and lane l + 32: what they fold to is added last.
+                // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
                 tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             } else {
                 for (u32 width = LANES / 2; width > 0; width /= 2) {
@@ -82,7 +83,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         }
         __syncthreads();
         if (!IS_ONE) {
-            // A lane's tiles are always added by the same thread.
+            // The same thread always adds a lane's tiles.
             for (u32 i = threadIdx.x; i < tiles && threadIdx.x < WARP; i += WARP) {
                 for (u32 n = 0; n < N; n++) {
                     shared.lanes[n][(step * At::TILES + i) % 64] += shared.tiles[n][i];
@@ -100,8 +101,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
     }
 }
 
-// The same of terms that are made of single elements: `add` is called with the column of each, with the element and with the
-// sums of its lane.
+// Computes `N` tiled sums over single elements. `add` is called with a column, its element, and the sums of its lane.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                         Add add) {
@@ -112,15 +112,15 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
     });
 }
 
-// What the threads of a block share for `N` sums at a time over terms that are made where they are added.
+// Shared memory of a block for `N` tiled sums over computed terms.
 template <u32 WARPS, u32 N>
 struct TermSums {
     double tiles[N][WARPS];
     double lanes[N][64];
 };
 
-// `N` sums over `count` terms, in all threads: `add` is called with the index of each and with the sums of its lane. A warp has
-// a tile.
+// Computes `N` tiled sums over `count` terms, in all threads. `add` is called with the index of a term and the sums of
+// its lane. Each warp sums one tile at a time.
 template <u32 WARPS, u32 N, class Add>
 DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], Add add) {
     static_assert(WARPS <= WARP, "a tile of each step for a thread of the first warp");
@@ -142,7 +142,7 @@ DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], 
             }
         }
         for (u32 n = 0; n < N; n++) {
-            // Lane l and lane l + 32: what they fold to is added last.
+            // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
             const double tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             if (lane == 0) {
                 shared.tiles[n][warp] = tile;
@@ -161,7 +161,7 @@ DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], 
     }
 }
 
-// What the threads of a block share for a sum by rule B.
+// Shared memory of a block for a binned sum.
 template <u32 WARPS>
 struct BinSums {
     double largest[WARPS];
@@ -169,7 +169,7 @@ struct BinSums {
     double shifters[4];
 };
 
-// The sum of what the threads of a block have, where that is exact in any order.
+// Sums over the threads of a block. Only for sums that are exact in any order.
 template <u32 WARPS>
 DEVICE double block_sum(double own, double* partial) {
     return over_block<WARPS>(own, partial, [](double own, u32 distance) {
@@ -180,7 +180,7 @@ DEVICE double block_sum(double own, double* partial) {
     });
 }
 
-// Rule B of `src/math/sum.rs` over a row, in all threads: `term` makes those of elements.
+// Computes the binned sum over a row, in all threads. `term` returns the term of an element.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, class Term>
 DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared, Term term) {
     double own = 0.0;
@@ -193,7 +193,7 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
     const double largest = largest_of_block<WARPS>(own, shared.largest);
     double sums[4] = {};
     if (largest > 0x1p960) {
-        // Those that bins have no room for count as infinite.
+        // Terms beyond the range of the bins count as infinite.
         row.each([&](u32 column, const float* x) {
             for (u32 i = 0; i < By<S>::COUNT; i++) {
                 const double value = term(column + i, x[i]);
@@ -203,8 +203,9 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         return block_sum<WARPS>(sums[0], shared.bins[0]);
     }
     if (threadIdx.x < 4) {
-        // The exponent of the top bin's unit, a multiple of 31, rounded down; then that of a number whose last place is the
-        // unit of this thread's bin, halfway to the next exponent.
+        // `top` is the exponent of the top bin's unit, rounded down to a multiple of 31. `place` is the exponent of a
+        // shifter: a number whose unit in the last place is the unit of this thread's bin, halfway to the next
+        // exponent.
         const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
         const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
         const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;

@@ -1,6 +1,6 @@
-// A row in the registers of a block's threads, as `Held` has it, for kernels whose instructions were counted: the words that
-// were read, one address for all that a thread reads, and no question at each piece where all threads of a warp have all
-// of theirs, as most have.
+// Row in the registers of a block's threads, like `Held`, for kernels with the strictest instruction counts. It keeps
+// the words as read and one address for all loads. Warps whose threads have all their pieces, as most do, skip the
+// checks of each piece.
 #pragma once
 #include "common.cuh"
 
@@ -26,12 +26,12 @@ struct Whole {
         });
     }
 
-    // The column of the thread's first piece, and how far behind it the i-th one is.
+    // Column of the thread's first piece, and distance of the i-th piece from it.
     static DEVICE u32 first() { return At::column(0); }
     static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::TILES * 256) + i % At::PIECES * (At::GROUP * COUNT); }
 
-    // Calls `f` with the index of each piece that a thread of the warp has, in all of its threads at once, and with whether
-    // it is this one's too.
+    // Calls `f` with each piece that any thread of the warp has, in all its threads at once. The first argument tells
+    // whether this thread has the piece.
     template <class F>
     DEVICE void each(F f) const {
         if (is_whole) {
@@ -50,7 +50,7 @@ struct Whole {
         }
     }
 
-    // The values of a piece, which are no longer to be changed in its words.
+    // Returns the values of a piece. Its words must not change afterwards.
     DEVICE float* widen(u32 i) {
         const u32 IN_WORD = COUNT / WORDS;
         for (u32 w = 0; w < WORDS; w++) {

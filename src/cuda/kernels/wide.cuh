@@ -1,4 +1,4 @@
-// Results that carry more than f64, as `src/math/wide.rs` defines them: a sum and a power of two, rounded once.
+// Results with more precision than f64, as `src/math/wide.rs` defines them: a pair times a power of two, rounded once.
 #pragma once
 #include "common.cuh"
 
@@ -7,21 +7,21 @@ DEVICE double wide_of(u64 bits) { return __longlong_as_double((long long)bits); 
 
 const u64 SIGN = 1ull << 63, ONE_BITS = 0x3ff0000000000000;
 const double NOT_A_NUMBER = __builtin_nan("");
-// Added to a number and taken off again, it rounds to an integer, which is then in the low bits.
+// Adding and subtracting this number rounds to an integer. The sum holds the integer in its low bits.
 const double SHIFTER = 0x1.8p52;
 
-// a + b of two parts, the larger first.
+// Pair a + b, with the larger part first.
 struct Sum {
     double hi, lo;
 };
 
-// (hi + lo) * 2^exponent.
+// Number (hi + lo) * 2^exponent.
 struct Wide {
     double hi, lo;
     u64 exponent;
 };
 
-// As the CPU's instructions: the second where one is NaN.
+// If either argument is NaN, these return the second, like the CPU's instructions.
 DEVICE double larger(double a, double b) { return a > b ? a : b; }
 DEVICE double smaller(double a, double b) { return a < b ? a : b; }
 DEVICE double within(double x, double limit) { return smaller(limit, larger(-limit, x)); }
@@ -46,14 +46,14 @@ DEVICE Sum product(Sum a, Sum b) {
     return {hi, fma(a.hi, b.hi, -hi) + fma(a.hi, b.lo, a.lo * b.hi)};
 }
 
-// n / d, given the reciprocal of d's high part.
+// Computes n / d, given the reciprocal of d's high part.
 DEVICE Sum quotient(Sum n, Sum d, double reciprocal) {
     const double q = n.hi * reciprocal;
     const double rest = fma(-q, d.hi, n.hi) + fma(-q, d.lo, n.lo);
     return {q, rest * reciprocal};
 }
 
-// The polynomial of these coefficients from `FIRST` on, the constant one first.
+// Evaluates the polynomial with the coefficients from `FIRST` on, starting with the constant.
 template <u32 FIRST = 0, u32 N>
 DEVICE double horner(double x, const double (&c)[N]) {
     double sum = c[N - 1];
@@ -65,28 +65,28 @@ DEVICE double horner(double x, const double (&c)[N]) {
 
 DEVICE double power_of_two(u64 exponent) { return wide_of((exponent + 1023) << 52); }
 
-// 1 with the sign of x.
+// Returns 1 with the sign of x.
 DEVICE double sign_of(double x) { return wide_of((bits_of_wide(x) & SIGN) | ONE_BITS); }
 
-// With a low part below half a unit in the last place of the high one.
+// Normalises, so that the low part is below half a unit in the last place of the high part.
 DEVICE Wide normalised(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     return {sum.hi, sum.lo, v.exponent};
 }
 
-// Rounded to odd: rounding it to a narrower type rounds the sum once (Boldo and Melquiond, 2008).
+// Rounds to odd, so that rounding to a narrower type afterwards equals rounding once (Boldo and Melquiond, 2008).
 DEVICE double rounded(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     u64 bits = bits_of_wide(sum.hi);
     if (fabs(sum.lo) > 0.0 && (bits & 1) == 0) {
-        // Away from zero where sum and error have one sign.
+        // Moves away from zero if sum and error have the same sign.
         bits += ((bits ^ bits_of_wide(sum.lo)) & SIGN) == 0 ? 1 : ~0ull;
     }
     return wide_of(bits + (v.exponent << 52));
 }
 DEVICE double rounded(Sum v) { return rounded(Wide{v.hi, v.lo, 0}); }
 
-// The bits of the number of a storage type that is nearest to `v`, which may be rounded to odd.
+// Returns the bits of the storage value nearest to `v`, which may be rounded to odd.
 template <class S>
 DEVICE u32 store_wide(double v) {
     if (v != v) {
@@ -95,7 +95,7 @@ DEVICE u32 store_wide(double v) {
     if (sizeof(typename S::Bits) == 4) {
         return S::narrow((float)v);
     }
-    // To odd once more.
+    // Rounds to odd again.
     const float near = __double2float_rz(v);
     return S::narrow(float_of(bits_of(near) | ((double)near != v ? 1 : 0)));
 }
