@@ -1,5 +1,5 @@
-//! All benchmarks. `cargo bench --features candle -- OP` runs those of an op; any other text runs those whose names
-//! contain it.
+//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of an op. Any other text runs the
+//! benchmarks whose names contain it.
 
 #[macro_use]
 mod support;

@@ -1,7 +1,7 @@
 //! Error bounds of the ops, as a table that tests assert.
 //!
-//! Bounds are in ULP of the storage type, relative to the exact result for the given inputs. The ULP is that of the
-//! result itself ([`Of::Result`]). If terms of the result can cancel, it is that of the largest term
+//! Bounds are in ULP of the storage type, relative to the exact result for the given inputs. The unit is the ULP of the
+//! result itself ([`Of::Result`]). If terms of the result can cancel, it is the ULP of the largest term
 //! ([`Of::LargestTerm`]), which the op's page names.
 //!
 //! `inspect` returns f64 for every type: its bounds are in ULP of f64, plus 1 ULP for every 16,384 elements. Losses are

@@ -207,7 +207,7 @@ macro_rules! views {
             /// Creates a view of the rows along the last axis of a tensor of this shape. Masks broadcast to the shape.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the number of elements equals that of the shape,
+            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions,
             /// [`Error::InvalidArgument`] for a shape without axes.
             pub fn shaped(data: $from, dims: &[usize]) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, -1)?, true)
@@ -244,7 +244,7 @@ macro_rules! views {
             /// last one.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the number of elements equals that of the shape,
+            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions,
             /// [`Error::InvalidArgument`] for an axis that the shape does not have.
             pub fn shaped(data: $from, dims: &[usize], axis: isize) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, axis)?)

@@ -1,4 +1,4 @@
-//! Model used in training: that of `generate`, with gradients and without a key-value cache.
+//! Model used in training: the model of `generate`, with gradients and without a key-value cache.
 
 use crate::generated::Generator;
 use crate::ops::Ops;

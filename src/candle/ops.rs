@@ -25,7 +25,7 @@ use candle_core::{D, Error, Result, Shape, Tensor};
 
 /// Computes softmax along a dimension.
 ///
-/// A row that contains only -inf gives zeros; candle gives NaN. Otherwise the values are those of [`crate::softmax`];
+/// A row that contains only -inf gives zeros; candle gives NaN. Otherwise the values are as in [`crate::softmax`];
 /// shape and type are those of [`candle_nn::ops::softmax`].
 ///
 /// # Errors
@@ -64,8 +64,8 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes the logarithm of softmax along a dimension.
 ///
-/// A row that contains only -inf gives -inf; candle gives NaN. Otherwise the values are those of
-/// [`crate::log_softmax`]; shape and type are those of [`candle_nn::ops::log_softmax`].
+/// A row that contains only -inf gives -inf; candle gives NaN. Otherwise the values are as in [`crate::log_softmax`];
+/// shape and type are those of [`candle_nn::ops::log_softmax`].
 ///
 /// # Errors
 /// As for [`softmax`].
@@ -90,8 +90,8 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
 
 /// Computes root-mean-square normalisation along the last dimension, multiplied by `alpha`.
 ///
-/// The result is also correct for values whose squares overflow f32. The values are those of [`crate::rms_norm`]; shape
-/// and type are those of [`candle_nn::ops::rms_norm`].
+/// The result is also correct for values whose squares overflow f32. Values are as in [`crate::rms_norm`], shape and
+/// type as in [`candle_nn::ops::rms_norm`].
 ///
 /// # Errors
 /// Candle's error for an `alpha` without exactly one value for each column, or an integer type. For an `eps` that is
@@ -116,8 +116,7 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
 /// Computes layer normalisation along the last dimension, multiplied by `alpha`, plus `beta`.
 ///
 /// The variance is computed from differences to the mean, so the result is also correct where the spread is far smaller
-/// than the values. The values are those of [`crate::layer_norm`]; shape and type are those of
-/// [`candle_nn::ops::layer_norm`].
+/// than the values. Values are as in [`crate::layer_norm`], shape and type as in [`candle_nn::ops::layer_norm`].
 ///
 /// # Errors
 /// As for [`rms_norm`], for `alpha` and `beta`.

@@ -129,7 +129,7 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// Returns the number of bytes that [`Checkpoint::inspect`] reads: those of the tensors that are analysed.
+    /// Returns the number of bytes that [`Checkpoint::inspect`] reads: the bytes of all analysed tensors.
     pub fn bytes(&self) -> u64 {
         self.tensors.iter().filter(|tensor| tensor.is_analysed()).map(Tensor::bytes).sum()
     }

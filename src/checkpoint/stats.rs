@@ -240,7 +240,7 @@ fn binades(finite: &[Met]) -> Vec<Binade> {
     binades
 }
 
-/// Returns the exponent of a positive value. For a subnormal f64 it is that of the smallest normal value.
+/// Returns the exponent of a positive value. For a subnormal f64, returns the exponent of the smallest normal value.
 fn exponent(x: f64) -> i32 {
     ((x.to_bits() >> 52) as i32 - 1023).max(-1022)
 }

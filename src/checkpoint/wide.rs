@@ -16,8 +16,9 @@ const ZEROS: u16 = 0x7fff;
 /// f32 or f64.
 ///
 /// The bin of a finite value is the upper 16 bits of its bit pattern minus 1. So bin m holds the values above
-/// [`Wide::lower`] of m, up to and including that of m + 1. A power of two is then the last value of a bin, just as it
-/// is the last value that becomes 0 in a narrow type. For zeros, the subtraction wraps around to a bin of their own.
+/// `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A power of two is then the last value of a bin,
+/// just as it is the last value that becomes 0 in a narrow type. For zeros, the subtraction wraps around to a bin of
+/// their own.
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;

@@ -14,7 +14,7 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// All numbers, not only those of this part.
+    /// All numbers, not only this part's.
     numbers: Floats<'a>,
     /// Index in `numbers` of the first sum.
     start: usize,

@@ -44,7 +44,7 @@ impl Kernel for OneRow<'_, '_> {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { isa.load_f64(&block(&upstream.dloss[range.clone()], i, 0.0)) } else { factor };
-                // `miss` weighs the loss of a positive logit, `hit` that of a negative one.
+                // `miss` weighs the loss of a positive logit, and `hit` the loss of a negative logit.
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
                 let t = exp::<I, f64>(isa, zero - far).round::<f64>(isa);

@@ -240,8 +240,8 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Sums magnitudes in units, or their squares. For f64 it also finds the largest magnitude, ignoring NaN. That
-/// shows afterwards whether the sums are within range of f64, which they nearly always are.
+/// Sums magnitudes in units, or their squares. For f64 it also finds the largest magnitude, ignoring NaN. This check
+/// shows afterwards whether the sums are within f64 range. They nearly always are.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

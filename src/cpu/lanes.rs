@@ -265,7 +265,7 @@ pub struct Lanes<'a, 'e, E> {
     ends: &'a mut Ends<'e, E>,
 }
 
-/// Tuple that begins with the kernel, so that the compiler places the code next to that of the kernel's type.
+/// Tuple that begins with the kernel, so that the compiler places the code next to the code of the kernel's type.
 impl<E: Element, K: LaneKernel<E>> Kernel for (K, Lanes<'_, '_, E>) {
     type Out = Written;
 

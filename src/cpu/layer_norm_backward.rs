@@ -1,4 +1,4 @@
-//! Gradients of LayerNorm: those of a norm that subtracts the mean.
+//! Gradients of LayerNorm, a norm that subtracts the mean.
 
 use super::layer_norm::LayerNorm;
 use super::norm_backward::Norm;

@@ -267,7 +267,7 @@ pub fn refined_mean(len: usize, mean: f64, sum: f64) -> [f64; 2] {
         // Keeps an infinite mean, so that the row is counted as infinite.
         return [mean, low];
     }
-    // Error of the addition (Knuth's two-sum) plus that of the division.
+    // Error of the addition (Knuth's two-sum) plus the error of the division.
     let part = high - mean;
     let lost_by_sum = (mean - (high - part)) + (low - part);
     [high, lost_by_sum + lost(sum, n, low)]

@@ -94,7 +94,7 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     }
 }
 
-/// Returns the weights in f32 for rows narrower than f64; nothing if the rows or the weights are f64.
+/// Returns the weights in f32 for rows narrower than f64; `None` if the rows or the weights are f64.
 #[inline(always)]
 fn narrow_weights<'s, I: Isa, E: Element>(
     isa: I,

@@ -56,7 +56,7 @@ impl<E: Element> Work for EachRow<'_, E> {
     }
 }
 
-/// Writes the sums over all rows of dy n to `of_weight`, and those of dy to `of_bias`.
+/// Writes the sums over all rows of dy n to `of_weight`, and of dy to `of_bias`.
 pub fn sums<E: Element>(
     [x, dy]: [Rows<'_, E>; 2],
     norm: Norm<'_>,
@@ -80,7 +80,7 @@ struct Columns<'a, E> {
     moments: &'a [Moments],
     /// First column of this part.
     first: usize,
-    /// Destination of the sums of dy n; `of_bias` receives those of dy.
+    /// Destination of the sums of dy n; `of_bias` receives the sums of dy.
     of_weight: &'a mut [f64],
     of_bias: &'a mut [f64],
 }

@@ -103,7 +103,7 @@ impl Found {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the bits of the sums of all tiles, followed by those of the second sums.
+    /// Appends the bits of the first sums of all tiles, followed by the bits of the second sums.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));

@@ -1,4 +1,4 @@
-//! Gradients of RMSNorm: those of a norm that does not subtract the mean.
+//! Gradients of RMSNorm, a norm that does not subtract the mean.
 
 use super::norm_backward::Norm;
 use super::rms_norm::RmsNorm;

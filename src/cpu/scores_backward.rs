@@ -33,7 +33,7 @@ pub trait Formula: Copy + Send + Sync {
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
-/// Kernel of a gradient: from the gradients of a lane's results to those of its scores `x`.
+/// Kernel of a gradient: maps the gradients of a lane's results to the gradients of its scores `x`.
 #[derive(Clone, Copy)]
 pub struct Backward<'m, E, F> {
     pub scores: Scores<'m>,
@@ -156,7 +156,7 @@ fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec
     gathered
 }
 
-/// Returns the part of a lane that has logits, with flags if some of them are masked; nothing if all are. Counts the
+/// Returns the part of a lane that has logits, with flags if some of them are masked; `None` if all are. Counts the
 /// class of the lane.
 #[inline(always)]
 pub fn settle<'r, 's, E: Element>(
@@ -175,7 +175,7 @@ pub fn settle<'r, 's, E: Element>(
     }
 }
 
-/// Returns a flag for each logit, 0 where it is masked; nothing if none is masked.
+/// Returns a flag for each logit, 0 where it is masked; `None` if none is masked.
 fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
     if live.min > f64::NEG_INFINITY {
         return None;
@@ -383,7 +383,7 @@ fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 
-/// Returns d logit / d score times `scale` for each score, or nothing where it is `scale` everywhere.
+/// Returns d logit / d score times `scale` for each score, or `None` if it is `scale` everywhere.
 #[inline(always)]
 pub fn slopes<'s, I: Isa, E: Element>(
     isa: I,

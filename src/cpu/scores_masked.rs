@@ -118,8 +118,7 @@ impl Scores<'_> {
         }
     }
 
-    /// Returns that shard of a row whose complete statistics are `found`, or nothing if the row does not take this
-    /// path.
+    /// Returns that shard of a row whose complete statistics are `found`, or `None` if the row does not take this path.
     #[inline(always)]
     pub fn masked_part<'s, I: Isa, E: Element>(
         &'s self,
@@ -158,7 +157,7 @@ impl Scores<'_> {
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// Returns the bias and flags of some columns of a lane; nothing if f32 does not hold them.
+    /// Returns the bias and flags of some columns of a lane; `None` if f32 does not hold them.
     #[inline(always)]
     fn bias<'s, I: Isa>(
         &'s self,
@@ -225,7 +224,7 @@ fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     rest.iter().all(|&bias| bias + bias == bias)
 }
 
-/// Returns the largest score that is not masked; nothing if there is a NaN.
+/// Returns the largest score that is not masked; `None` if there is a NaN.
 #[inline(always)]
 fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     isa: I,
@@ -253,7 +252,7 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
 }
 
-/// Returns the largest logit among those whose high parts are near the largest high part; nothing if there is a NaN.
+/// Returns the largest logit among those whose high parts are near the largest high part; `None` if there is a NaN.
 ///
 /// The row takes this path only if the products of near logits are below [`LARGEST_PRODUCT`]. So the largest near logit
 /// is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a finite
@@ -316,7 +315,7 @@ fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I:
     (other.max(high), I::F32::select(high.lt(other), other_low, of_equals))
 }
 
-/// Returns the largest value of `f` over the blocks of a row; nothing if there is a NaN.
+/// Returns the largest value of `f` over the blocks of a row; `None` if there is a NaN.
 #[inline(always)]
 fn max<I: Isa, E: Element, const N: usize>(
     isa: I,

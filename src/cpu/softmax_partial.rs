@@ -132,7 +132,7 @@ impl Found {
         self.second = keys::to_f64(key);
     }
 
-    /// Returns those of [`Found::keys`] that rows without a mask need.
+    /// Returns the subset of [`Found::keys`] that rows without a mask need.
     pub fn plain_keys(&self) -> [u64; PLAIN_KEYS] {
         let [max, inexact, ..] = self.keys();
         [max, inexact]

@@ -211,12 +211,12 @@ fn into<E: DeviceElement>(
     })
 }
 
-/// Returns the kernel that computes the gradients of `rows` rows of `cols` scores from those of their softmax, and its
-/// arguments; `None` if there are no elements.
+/// Returns the kernel that computes the gradients of `rows` rows of `cols` scores from the gradients of their softmax,
+/// and its arguments; `None` if there are no elements.
 ///
-/// The addresses are those of the scores, of the incoming gradients, of the gradients to be written, and of the
-/// counters described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input.
-/// The counters also count rows of finite scores whose incoming gradients are not finite.
+/// Takes the addresses of the scores, of the incoming gradients, of the gradients to be written, and of the counters
+/// described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input. The
+/// counters also count rows of finite scores whose incoming gradients are not finite.
 ///
 /// # Errors
 /// The errors of [`softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

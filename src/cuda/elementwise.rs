@@ -195,8 +195,8 @@ pub(crate) fn apply<E: DeviceElement>(
 
 /// Returns the kernel that computes the function of `len` elements, and its arguments; `None` if there are no elements.
 ///
-/// The addresses are those of the first operand, of the second for functions of two operands, and of the results.
-/// Results may be at the address of the first operand.
+/// Takes the addresses of the first operand, of the second for functions of two operands, and of the results. Results
+/// may be at the address of the first operand.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options that the CPU rejects too; [`Error::UnsupportedDType`] for f64.

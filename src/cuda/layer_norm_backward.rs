@@ -41,7 +41,7 @@ pub fn layer_norm_backward_into<E: DeviceElement>(
 
 /// Returns the kernels that compute the gradients of `rows` rows of `cols` elements, in order, with their arguments.
 ///
-/// The addresses are those of x, dy and dx. `dx` must differ from both inputs, but may equal `dy` if no gradient of the
+/// Takes the addresses of x, dy and dx. `dx` must differ from both inputs, but may equal `dy` if no gradient of the
 /// weight or bias is requested.
 ///
 /// # Errors

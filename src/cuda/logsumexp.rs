@@ -57,7 +57,7 @@ pub fn logsumexp_masked_into<E: DeviceElement>(
 }
 
 /// Returns the kernel that computes log-sum-exp of `rows` rows of `cols` elements, and its arguments; `None` if there
-/// are no rows. The addresses are those of the rows, of one result for each row, and of the counters described at
+/// are no rows. Takes the addresses of the rows, of one result for each row, and of the counters described at
 /// [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, SyncOnDrop};
 use half::{bf16, f16};
 
-/// One number for each column, of any type that kernels support. The type may differ from that of the rows.
+/// One number for each column, of any type that kernels support. The type may differ from the rows' type.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operand<'a> {

@@ -133,7 +133,7 @@ const NAMES: [[&str; 4]; 3] = [
 /// Returns the kernel that normalises and rotates `rows` rows of `cols` elements, and its arguments; `None` if there
 /// are no elements.
 ///
-/// The addresses are those of the rows, of the results, which may be equal, and of the table's cosines and sines as for
+/// Takes the addresses of the rows, of the results, which may be equal, and of the table's cosines and sines as for
 /// [`rope::launch`](super::rope::launch). `positions` is the number of positions in the table; `interleaved` states
 /// whether rotated pairs are neighbours.
 ///

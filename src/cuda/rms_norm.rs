@@ -93,7 +93,7 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
 /// elements.
 ///
 /// `x` and `y` are the addresses of the input and output rows. `residual` holds the addresses of the residual and of
-/// its sum with the rows; if it is given, the norm is of that sum. Each output may be at the address of the input rows
+/// its sum with the rows; if it is given, that sum is normalised. Each output may be at the address of the input rows
 /// or of the residual.
 ///
 /// # Errors

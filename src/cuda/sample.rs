@@ -244,7 +244,7 @@ pub fn sample_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the kernel that draws, and its arguments; `None` if there are no rows. The addresses are those of logits,
+/// Returns the kernel that draws, and its arguments; `None` if there are no rows. Takes the addresses of logits,
 /// [`Request`]s and [`Outcome`]s. `is_adjusted` states that the logits are the output of [`adjust`].
 ///
 /// # Errors
@@ -280,8 +280,8 @@ pub fn launch(
     Ok(Some((Launch { source: OP, kernel, blocks, threads }, arguments)))
 }
 
-/// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements. The
-/// addresses are those of logits, [`Request`]s and one f32 for each logit.
+/// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements.
+/// Takes the addresses of logits, [`Request`]s and one f32 for each logit.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`] for f64.

@@ -62,9 +62,9 @@ pub fn softmax_masked_into<E: DeviceElement>(
 /// Returns the kernel that computes softmax of `rows` rows of `cols` elements, and its arguments; `None` if there are
 /// no elements.
 ///
-/// The addresses are those of the rows, of the results, and of four 64-bit counters on the device, or 0. Rows and
-/// results may be at the same address. The kernel adds the numbers of rows with NaN, with +inf, and fully masked to the
-/// first three counters. It lowers the last to the index of the first fully masked row.
+/// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device, or 0. Rows and results
+/// may be at the same address. The kernel adds the numbers of rows with NaN, with +inf, and fully masked to the first
+/// three counters. It lowers the last to the index of the first fully masked row.
 ///
 /// # Errors
 /// The errors of [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

@@ -118,8 +118,8 @@ pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (above, error) = two_sum(isa.f64(1.0), minus - plain.0);
     let above_low = error - plain.1;
 
-    // Near zero: 1/2, the integral from 0 to x, and x times the density. If the latter two are negative, they cancel
-    // the 1/2.
+    // Near zero: 1/2, the integral from 0 to x, and x times the density. If the last two terms are negative, they
+    // cancel the 1/2.
     let small = slope::within(isa, x, EDGE);
     let (integral, integral_low) = odd(isa, small, &NEAR);
     let (term, term_low) = product(isa, (small, zero), density);

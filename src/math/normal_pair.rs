@@ -39,7 +39,7 @@ const FAR: [f64; 13] = [
 const LARGEST: f32 = 9.0;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.25;
-/// Bound on the relative error: that of the exponential plus that of the polynomials.
+/// Bound on the relative error: the sum of the bounds for the exponential and for the polynomials.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 const ROOT_2: f64 = std::f64::consts::SQRT_2;
 

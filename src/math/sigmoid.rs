@@ -5,8 +5,8 @@ use super::wide::{Wide, fast_two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Returns the argument below which sigmoid and silu are both zero. It is 10 below that of exp, since silu multiplies
-/// by x.
+/// Returns the argument below which sigmoid and silu are both zero. The limit is 10 below the limit of exp, because
+/// silu multiplies by x.
 #[inline(always)]
 pub fn lowest<E: Element>() -> f64 {
     E::LIMITS.exp_min - 10.0

@@ -14,7 +14,7 @@ const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::
 /// 1.5 * 2^52. The sum with an integer has that integer in its low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Returns an exponent x so large that the product of e^-x with any two numbers of the type is zero, and that of e^x
+/// Returns an exponent x so large that e^-x times any two numbers of the type is zero, and e^x times any two is
 /// infinite.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {

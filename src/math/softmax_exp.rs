@@ -27,7 +27,7 @@
 //! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. There, r is
 //! computed from z by roundings, which are monotone. Two neighbouring values of r are at least 2^-24 |r| apart. Their
 //! exact t are at least 0.95 times as far apart. Rounding r^2 and q changes t by at most 2^-24 r^2, which is less than
-//! half of that distance for |r| < 0.47. The last rounding of t and that of s + t s are monotone again.
+//! half of that distance for |r| < 0.47. The last rounding of t and the rounding of s + t s are monotone again.
 //!
 //! From one step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. The errors of both
 //! sides could exchange two powers that are very close. In units of 2^-28, relative to the power:

@@ -10,7 +10,7 @@ const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// Computes sqrt x in f32, for x >= 0. The instruction rounds it. That rounding does not show in the 16-bit types,
+/// Computes sqrt x in f32, for x >= 0. The instruction rounds it. Its rounding does not change results in 16-bit types,
 /// because f32 has more than twice their digits (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {

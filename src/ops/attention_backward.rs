@@ -37,8 +37,8 @@ pub struct AttentionGradients<E> {
 /// dz_ts = c_ts p_ts (dy_t v_s - m_t),   m_t = sum_s p_ts dy_t v_s
 /// dq_t = scale sum_s dz_ts k_s,   dk_s = scale sum_t dz_ts q_t,   dsink = -sum_t p_t m_t
 /// ```
-/// The names are those of [`attention`](crate::attention()). c_ts is 1 - tanh^2(scale q_t k_s / softcap), or 1 without
-/// a softcap. p_t is the sink's share of the softmax. The gradients of keys and values are sums over the queries of all
+/// Names are as in [`attention`](crate::attention()). c_ts is 1 - tanh^2(scale q_t k_s / softcap), or 1 without a
+/// softcap. p_t is the sink's share of the softmax. The gradients of keys and values are sums over the queries of all
 /// heads that share them. No gradient is computed for the mask's bias.
 ///
 /// # Shapes
@@ -80,7 +80,8 @@ pub struct AttentionGradients<E> {
 /// anew at every 64th query. The bits are the same on any number of threads and on any instruction set.
 ///
 /// # Errors
-/// Those of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong shape.
+/// The errors of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong
+/// shape.
 ///
 /// # Panics
 /// Never.

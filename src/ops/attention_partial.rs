@@ -53,8 +53,8 @@ pub struct AttentionPartial {
 impl AttentionPartial {
     /// Computes the partial of a shard of the keys, which begins at key `keys.0` of `keys.1` keys in total.
     ///
-    /// `q`, `k` and `v` are as for [`attention`](crate::attention()), but `k` and `v` hold only the shard. The mask is
-    /// that of all keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries are applied
+    /// `q`, `k` and `v` are as for [`attention`](crate::attention()), but `k` and `v` hold only the shard. The mask
+    /// covers all keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries are applied
     /// only by [`AttentionPartial::finish`].
     ///
     /// # Errors
@@ -128,8 +128,8 @@ impl AttentionPartial {
 
     /// Computes the result and the log-sum-exp of each query, in this order, once all keys are merged.
     ///
-    /// Both have the same bits as those of [`attention_with_lse`](crate::attention_with_lse()), with one exception: in
-    /// f64, weighted sums of values that exceed the range of f64 are infinite here.
+    /// Both have the same bits as from [`attention_with_lse`](crate::attention_with_lse()), with one exception: in f64,
+    /// weighted sums of values that exceed the range of f64 are infinite here.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if keys are missing, if `E` is not the type of the partial, and for
@@ -233,7 +233,7 @@ impl AttentionPartial {
     /// `self` may be a partial without keys.
     ///
     /// # Errors
-    /// Those of `merge`, and [`Error::ShapeMismatch`] unless the words are those of a partial with the same type,
+    /// The errors of `merge`, and [`Error::ShapeMismatch`] unless the words represent a partial with the same type,
     /// queries and total number of keys. After an error `self` is unchanged.
     pub fn merge_words(&mut self, words: &[u64]) -> Result<()> {
         let header = self.header();
@@ -265,8 +265,7 @@ impl AttentionPartial {
         [FORM, self.dtype as u64, batch, heads, queries, features, self.heads as u64, self.keys as u64]
     }
 
-    /// Computes the partial like [`AttentionPartial::new`], but with sums scaled down so that those of f64 do not
-    /// overflow.
+    /// Computes the partial like [`AttentionPartial::new`], but scales sums down, so that sums of f64 do not overflow.
     pub(crate) fn small<E: Element>(
         operands: [Heads<'_, E>; 3],
         keys: (usize, usize),

@@ -142,15 +142,15 @@ pub fn bce_with_logits<'t, E: Element>(
 
 /// Computes the gradient of [`bce_with_logits`] with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
-/// loss. It is one number, or one for each element under [`Reduction::None`].
+/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
+/// to the loss. It is one number, or one for each element under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text
 /// dlogits = dloss / D w ((1 - y) p - pos y (1 - p)),   p = 1 / (1 + e^-x)
 /// ```
-/// The names are those of [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is
-/// computed as 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
+/// Names are as in [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is computed as
+/// 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
 ///
 /// # Special values
 /// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 for weight 0.
@@ -160,8 +160,8 @@ pub fn bce_with_logits<'t, E: Element>(
 /// f64 12.
 ///
 /// # Errors
-/// Those of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error
-/// no output has been written.
+/// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an
+/// error no output has been written.
 ///
 /// ```
 /// use evenkeel::{BceWithLogits, Rows, bce_with_logits_backward};

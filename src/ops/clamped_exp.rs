@@ -123,8 +123,8 @@ pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Re
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.
 ///
 /// # Errors
-/// Those of [`clamped_exp`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same
-/// length.
+/// The errors of [`clamped_exp`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the
+/// same length.
 ///
 /// # Panics
 /// Never.

@@ -112,7 +112,7 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.
 ///
 /// # Errors
-/// Those of [`clamped_log`], and [`Error::ShapeMismatch`] unless all slices have the same length.
+/// The errors of [`clamped_log`], and [`Error::ShapeMismatch`] unless all slices have the same length.
 ///
 /// # Panics
 /// Never.

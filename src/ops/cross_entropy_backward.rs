@@ -15,9 +15,9 @@ const OP: &str = "cross_entropy_backward";
 
 /// Computes the gradient of [`cross_entropy`](crate::cross_entropy()) with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
-/// loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final result, pass 1; if
-/// it is scaled, pass the scale.
+/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
+/// to the loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final result, pass
+/// 1; if it is scaled, pass the scale.
 ///
 /// # Formula
 /// ```text
@@ -25,12 +25,12 @@ const OP: &str = "cross_entropy_backward";
 /// dz_j      = (a + b sum(w) + c) p_j - b w_j - (a if j = t)
 /// dlogits_j = dz_j (1 - tanh^2(logits_j / cap))
 /// ```
-/// The names are those of [`cross_entropy`](crate::cross_entropy()). Under `Mean`, D is the sum of the targets' weights
-/// and n the number of rows, both without ignored rows. Otherwise D and n are 1. At the target, 1 - p_t is computed as
-/// the sum of the other probabilities, without a subtraction.
+/// Names are as in [`cross_entropy`](crate::cross_entropy()). Under `Mean`, D is the sum of the targets' weights and n
+/// the number of rows, both without ignored rows. Otherwise D and n are 1. At the target, 1 - p_t is computed as the
+/// sum of the other probabilities, without a subtraction.
 ///
 /// # Shapes
-/// Those of [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
+/// The errors of [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
 ///
 /// # Special values
 /// | input | dlogits |
@@ -53,8 +53,8 @@ const OP: &str = "cross_entropy_backward";
 /// classes. With a softcap, the bounds are relative to the logits as rounded to f64.
 ///
 /// # Errors
-/// Those of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has another
-/// shape. After an error no output has been written.
+/// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has
+/// another shape. After an error no output has been written.
 ///
 /// # Panics
 /// Never.

@@ -37,8 +37,8 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 /// rows, for any shards and any order of merging. Rows with NaN, infinities or masked logits also give the results
 /// documented there.
 ///
-/// Targets are class numbers in the whole vocabulary, and the weights are those of all classes. Each step takes the
-/// shard's rows, its first column, the targets and the options again; they must be the same in all steps.
+/// Targets are class numbers in the whole vocabulary, and the weights cover all classes. Each step takes the shard's
+/// rows, its first column, the targets and the options again; they must be the same in all steps.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, CrossEntropyPartial, Rows, cross_entropy_backward};
@@ -128,8 +128,8 @@ impl CrossEntropyPartial {
     /// Computes the partial of the shard `logits`, whose first class is `columns.0`, of `columns.1` classes in total.
     ///
     /// # Errors
-    /// Those of [`cross_entropy`](crate::cross_entropy()) for rows of `columns.1` columns; [`Error::InvalidArgument`]
-    /// if the shard reaches past the last column.
+    /// The errors of [`cross_entropy`](crate::cross_entropy()) for rows of `columns.1` columns;
+    /// [`Error::InvalidArgument`] if the shard reaches past the last column.
     pub fn new<E: Element>(
         logits: Rows<'_, E>,
         columns: (usize, usize),
@@ -166,7 +166,7 @@ impl CrossEntropyPartial {
     /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
+    /// The errors of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
     /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
     pub fn sums<E: Element>(
         &self,
@@ -191,7 +191,7 @@ impl CrossEntropyPartial {
         self.found.iter().flat_map(Found::plain_keys).collect()
     }
 
-    /// Replaces this partial by that of all columns, given as max-reduced keys.
+    /// Replaces this partial by the partial of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(Found::of_plain_keys).collect();
@@ -237,7 +237,7 @@ impl CrossEntropySums {
     /// Computes the loss, with the same bits as [`cross_entropy`](crate::cross_entropy()).
     ///
     /// # Errors
-    /// Those of [`cross_entropy`](crate::cross_entropy()) for targets and options; [`Error::InvalidArgument`] if
+    /// The errors of [`cross_entropy`](crate::cross_entropy()) for targets and options; [`Error::InvalidArgument`] if
     /// columns are missing, or if the sums hold no target logit for a row, which was ignored when they were computed;
     /// [`Error::ShapeMismatch`] for another softcap or label smoothing. Other changes of targets are not detected.
     pub fn loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {
@@ -269,8 +269,8 @@ impl CrossEntropySums {
     /// It has the same bits as these columns of [`cross_entropy_backward`](crate::cross_entropy_backward()).
     ///
     /// # Errors
-    /// Those of [`CrossEntropySums::loss`], except the one for a missing target logit; [`Error::ShapeMismatch`] for
-    /// other rows, or a `dloss` of another shape.
+    /// The errors of [`CrossEntropySums::loss`], except the one for a missing target logit; [`Error::ShapeMismatch`]
+    /// for other rows, or a `dloss` of another shape.
     pub fn backward<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -293,7 +293,7 @@ impl CrossEntropySums {
     /// Replaces the logits of the shard by the gradient of [`CrossEntropySums::backward`].
     ///
     /// # Errors
-    /// Those of [`CrossEntropySums::backward`]. After an error the logits are unchanged.
+    /// The errors of [`CrossEntropySums::backward`]. After an error the logits are unchanged.
     pub fn backward_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -379,7 +379,7 @@ impl CrossEntropySums {
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
-    /// Replaces the integer sums by those of all columns, and returns the words of this rank's bins.
+    /// Replaces the integer sums by the sums over all columns, and returns the words of this rank's bins.
     /// [`CrossEntropySums::add_bins`] merges the bins.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Defines an op's functions `NAME`, `NAME_into` and `NAME_in_place`. The given documentation becomes that of `NAME`.
+/// Defines an op's functions `NAME`, `NAME_into` and `NAME_in_place`. The given documentation becomes the documentation
+/// of `NAME`.
 macro_rules! elementwise_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident) => {
         use crate::element::Element;

@@ -108,10 +108,10 @@ const OP: &str = "group_norm";
 /// | no elements | empty |
 ///
 /// # Accuracy
-/// The bounds are those of [`layer_norm`](crate::layer_norm()), where the elements of a group take the place of
-/// columns. f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the
-/// same. f64: 32 ULP of the largest of these three and the weight. The exception described there applies to groups
-/// whose sum is not exact in f64.
+/// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
+/// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same. f64: 32 ULP of
+/// the largest of these three and the weight. The exception described there applies to groups whose sum is not exact in
+/// f64.
 ///
 /// Sums are [tiled sums](crate::math::sum), so a group gives the same bits wherever and however it is computed.
 ///

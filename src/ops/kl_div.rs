@@ -101,10 +101,10 @@ const BACKWARD: &str = "kl_div_backward";
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The ULP is that of the
-/// larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond 16,384
-/// columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the scaled
-/// logits as rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the same class.
+/// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The unit is the ULP of
+/// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
+/// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the
+/// scaled logits as rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the same class.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
@@ -133,14 +133,14 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 
 /// Computes the gradient of [`kl_div`] with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
-/// loss. It is one number, or one for each row under [`Reduction::None`].
+/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
+/// to the loss. It is one number, or one for each row under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text
 /// dlogits_j = dloss / D scale (q_j sum(p) - p_j),   q = softmax(z)
 /// ```
-/// The names are those of [`kl_div`]. D is the number of rows under `Mean`, and 1 otherwise. At the largest logit, the
+/// Names are as in [`kl_div`]. D is the number of rows under `Mean`, and 1 otherwise. At the largest logit, the
 /// gradient is computed from the probabilities of the other columns, so that a confident row keeps its gradient.
 ///
 /// # Special values
@@ -151,7 +151,7 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// Bounds are in ULP of the larger of the two terms: f32, f16 and bf16 0.501, f64 24.
 ///
 /// # Errors
-/// Those of [`kl_div`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error no
+/// The errors of [`kl_div`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error no
 /// output has been written.
 ///
 /// ```

@@ -56,8 +56,8 @@ pub struct LayerNormGradients<E> {
 ///
 /// In f64, T also includes r |n_i| mean|h| and r mean|h n|. The bound is 120 ULP of T for up to 16,384 columns, and 6
 /// more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to maximise the error.
-/// If a term exceeds the range of the type, its ULP is that of an unlimited exponent range. Where such terms cancel, dx
-/// may be infinite although the exact value is finite.
+/// If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited. Where such terms
+/// cancel, dx may be infinite although the exact value is finite.
 ///
 /// dweight and dbias have the same bounds, in ULP of the sum of |dy_i n_i| or |dy_i|. In f64 an |n_i| below 1
 /// counts as 1. In the other types, if the sum of a row of x is not exact in f64, it counts as at least 2^-8 in f32,
@@ -65,8 +65,8 @@ pub struct LayerNormGradients<E> {
 /// 16,384 columns is within 2^-38 of this sum. If the sum of a row of x is not exact, it is within 2^-35 (f32) or 2^-20
 /// (f16, bf16).
 ///
-/// Sums over columns are [tiled sums](crate::math::sum), and so are those of dweight and dbias over the rows in order.
-/// The bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
+/// All sums are [tiled sums](crate::math::sum): over columns, and for dweight and dbias over the rows in order. The
+/// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, weight, bias, dweight or dbias has the wrong shape;

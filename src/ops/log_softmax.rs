@@ -18,7 +18,7 @@ const OP: &str = "log_softmax";
 /// ```
 ///
 /// # Shapes
-/// Those of [`softmax`](crate::softmax).
+/// The errors of [`softmax`](crate::softmax).
 ///
 /// # Special values
 /// | row | y |
@@ -39,7 +39,7 @@ const OP: &str = "log_softmax";
 /// 2^-150 for each column (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
-/// Those of [`softmax`](crate::softmax).
+/// The errors of [`softmax`](crate::softmax).
 ///
 /// # Panics
 /// Never.

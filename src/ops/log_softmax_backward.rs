@@ -21,26 +21,26 @@ const OP: &str = "log_softmax_backward";
 /// softmax is recomputed from the scores under the same options.
 ///
 /// # Shapes
-/// Those of [`softmax_backward`](crate::softmax_backward()).
+/// The errors of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Special values
-/// Those of [`softmax_backward`](crate::softmax_backward()).
+/// The errors of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of dx_i, scale c_i |dy_i| and scale c_i y_i sum |dy|, where y_i counts as at least
 /// the smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded
 /// to f64.
 ///
-/// f32: 3.7. f64: 6. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
-/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
-/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
-/// the logit.
+/// f32: 3.7. f64: 6. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
+/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
+/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
+/// ULP for the logit.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
 /// outside the range of the type.
 ///
 /// # Errors
-/// Those of [`softmax_backward`](crate::softmax_backward()).
+/// The errors of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Panics
 /// Never.

@@ -38,7 +38,7 @@ const OP: &str = "logsumexp";
 /// A ln S below n 2^-126 may additionally be off by 2^-150 for each column (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
-/// Those of [`softmax`](crate::softmax).
+/// The errors of [`softmax`](crate::softmax).
 ///
 /// # Panics
 /// Never.

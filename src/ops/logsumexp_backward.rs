@@ -35,13 +35,14 @@ const OP: &str = "logsumexp_backward";
 /// Bounds are in ULP of dx_i, where y_i counts as at least the smallest normal number of the type (for f16 and bf16, of
 /// f32).
 ///
-/// f32: 3.7. f64: 5. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
-/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
-/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
-/// the logit.
+/// f32: 3.7. f64: 5. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
+/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
+/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
+/// ULP for the logit.
 ///
 /// # Errors
-/// Those of [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has one element for each lane.
+/// The errors of [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has one element for each
+/// lane.
 ///
 /// # Panics
 /// Never.

@@ -31,7 +31,7 @@ const OP: &str = "mean_pool_backward";
 /// Correctly rounded in f64, f32, f16 and bf16.
 ///
 /// # Errors
-/// Those of [`mean_pool`](crate::mean_pool()), and [`Error::ShapeMismatch`] if `dy` does not have `batch * width`
+/// The errors of [`mean_pool`](crate::mean_pool()), and [`Error::ShapeMismatch`] if `dy` does not have `batch * width`
 /// elements.
 ///
 /// # Panics

@@ -113,10 +113,10 @@ impl NormPartial {
 
     /// Computes the first round of [`layer_norm`](crate::layer_norm()) for a shard of the columns.
     ///
-    /// The arguments are those of [`NormPartial::rms_norm`].
+    /// Arguments are as in [`NormPartial::rms_norm`].
     ///
     /// # Errors
-    /// Those of [`NormPartial::rms_norm`].
+    /// The errors of [`NormPartial::rms_norm`].
     pub fn layer_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &LayerNorm<'_>) -> Result<Self> {
         options.resolve("layer_norm", columns.1)?;
         Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
@@ -187,7 +187,7 @@ impl NormPartial {
     /// Computes the result of [`layer_norm`](crate::layer_norm()) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// Those of [`NormPartial::finish_rms_norm`].
+    /// The errors of [`NormPartial::finish_rms_norm`].
     pub fn finish_layer_norm<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -235,7 +235,7 @@ impl NormPartial {
         asked.then(|| self.found.iter().flat_map(Found::keys).collect())
     }
 
-    /// Replaces the maxima of these columns by those of all columns, given as max-reduced keys.
+    /// Replaces the maxima of these columns by the maxima of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
     }
@@ -253,7 +253,8 @@ impl NormPartial {
         sums.saturating_mul(columns.div_ceil(TILE))
     }
 
-    /// Replaces the tile sums by those of all shards: `words[i]` comes from the shard with the columns `columns[i]`.
+    /// Replaces the tile sums by the tile sums of all shards: `words[i]` comes from the shard with the columns
+    /// `columns[i]`.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
         self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;
         self.found.iter_mut().for_each(Found::drop_tiles);

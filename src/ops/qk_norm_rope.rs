@@ -42,7 +42,7 @@ const OP: &str = "qk_norm_rope";
 /// derives the bounds.
 ///
 /// # Errors
-/// Those of [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
+/// The errors of [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
 ///
 /// # Panics
 /// Never.

@@ -155,8 +155,8 @@ pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -
 
 /// Computes `x + residual` and its [`rms_norm`], and returns the norm and the sum, in this order.
 ///
-/// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so the bits are
-/// those of an addition followed by [`rms_norm`].
+/// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so the bits
+/// equal an addition followed by [`rms_norm`].
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm_residual};

@@ -57,8 +57,8 @@ pub struct RmsNormGradients<E> {
 /// dweight has the same bounds, in ULP of the sum of |dy_i n_i| in the type in which dweight is stored.
 ///
 /// In f64, values of n_i and of n_i mean(h n) below 2^-1022 are rounded to multiples of 2^-1074. If a term exceeds the
-/// range of the type, its ULP is that of an unlimited exponent range. Where such terms cancel, dx may be infinite
-/// although the exact value is finite.
+/// range of the type, its ULP counts as if the exponent range were unlimited. Where such terms cancel, dx may be
+/// infinite although the exact value is finite.
 ///
 /// Sums over columns are [tiled sums](crate::math::sum), and so are the sums of dweight over the rows in order. The
 /// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.

@@ -24,7 +24,7 @@ pub struct RmsNormLinear<'a> {
     pub norm: RmsNorm<'a>,
     /// Number added to each result, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Whether the normalised row is rounded to its type before the products. Results then equal those of
+    /// Whether the normalised row is rounded to its type before the products. Results then equal
     /// [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order. By default the
     /// normalised row stays in f64.
     pub rounded: bool,
@@ -112,8 +112,8 @@ const OP: &str = "rms_norm_linear";
 /// | 128 x 1,024 | 4.4 | 3.0 | 4.7 |
 ///
 /// # Errors
-/// Those of [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix with another number of columns or a
-/// bias of another length.
+/// The errors of [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix with another number of columns
+/// or a bias of another length.
 ///
 /// # Panics
 /// Never.

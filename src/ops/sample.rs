@@ -94,7 +94,7 @@ impl Sampler {
     /// by the temperature.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`], and those of a [`Mask`] that does not fit the logits.
+    /// The errors of [`Sampler::sample`], and [`Error::ShapeMismatch`] for a [`Mask`] that does not fit the logits.
     pub fn distribution<'a, E: Element>(
         &self,
         logits: &[E],
@@ -116,7 +116,7 @@ impl Sampler {
     ///
     /// # Errors
     /// For the call: [`Error::ShapeMismatch`] unless there is one step for each row; [`Error::EmptyInput`] if the rows
-    /// have no tokens. For a row: those of [`Sampler::sample`].
+    /// have no tokens. For a row: the errors of [`Sampler::sample`].
     pub fn sample_rows<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -132,7 +132,7 @@ impl Sampler {
     /// Returns the distribution of each row at its step; see [`Sampler::distribution`].
     ///
     /// # Errors
-    /// Those of [`Sampler::sample_rows`].
+    /// The errors of [`Sampler::sample_rows`].
     pub fn distributions<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -163,7 +163,7 @@ impl Sampler {
 /// ```
 ///
 /// # Errors
-/// Those of [`Sampler::sample_rows`].
+/// The errors of [`Sampler::sample_rows`].
 pub fn sample_rows<E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,
@@ -199,7 +199,7 @@ pub fn sample_rows<E: Element>(
 /// ```
 ///
 /// # Errors
-/// Those of [`Sampler::sample_rows`]. After an error of the call the list is empty.
+/// The errors of [`Sampler::sample_rows`]. After an error of the call the list is empty.
 pub fn sample_rows_into<'a, E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,

@@ -37,17 +37,17 @@ const OP: &str = "softmax_backward";
 /// smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded to
 /// f64.
 ///
-/// f32: 5.3. f64: 8. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
-/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
-/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
-/// the logit.
+/// f32: 5.3. f64: 8. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
+/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
+/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
+/// ULP for the logit.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
 /// outside the range of the type.
 ///
 /// # Errors
-/// Those of [`softmax`](crate::softmax()), and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless the shapes
-/// are equal.
+/// The errors of [`softmax`](crate::softmax()), and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless the
+/// shapes are equal.
 ///
 /// # Panics
 /// Never.

@@ -31,7 +31,7 @@ const OP: &str = "softmax";
 /// Then each machine computes the results of its own columns. They have the same bits as [`softmax`](crate::softmax),
 /// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, for any shards and any
 /// order of merging. Each step takes the shard's rows, its first column and the options again; they must be the same in
-/// all steps. The mask is that of whole rows.
+/// all steps. The mask covers whole rows.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
@@ -106,8 +106,8 @@ impl SoftmaxPartial {
     /// Computes the partial of the shard `x`, whose first column is `columns.0`, of rows with `columns.1` columns.
     ///
     /// # Errors
-    /// Those of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] if the shard
-    /// reaches past the last column.
+    /// The errors of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] if the
+    /// shard reaches past the last column.
     pub fn new<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &Softmax<'_>) -> Result<Self> {
         let frame = Frame::of(&x, columns.1, options);
         let (part, columns) = frame.part(&x, columns.0, options)?;
@@ -136,7 +136,7 @@ impl SoftmaxPartial {
     /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
+    /// The errors of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
     /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
     pub fn sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxSums> {
         Ok(SoftmaxSums(Sums::new(self, x, first, options, For::Softmax)?))
@@ -145,7 +145,7 @@ impl SoftmaxPartial {
     /// Computes the sums of the shard `x` for log-softmax and log-sum-exp; see [`SoftmaxPartial::sums`].
     ///
     /// # Errors
-    /// Those of [`SoftmaxPartial::sums`].
+    /// The errors of [`SoftmaxPartial::sums`].
     pub fn log_sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxLogSums> {
         Ok(SoftmaxLogSums(Sums::new(self, x, first, options, For::Logarithm)?))
     }
@@ -159,7 +159,7 @@ impl SoftmaxPartial {
         self.found.iter().flat_map(Found::keys).collect()
     }
 
-    /// Replaces this partial by that of all columns, given as max-reduced keys.
+    /// Replaces this partial by the partial of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
         self.found = keys.as_chunks().0.iter().copied().map(Found::of_keys).collect();
@@ -248,7 +248,7 @@ impl SoftmaxLogSums {
     /// Adds the sums of other columns to these.
     ///
     /// # Errors
-    /// Those of [`SoftmaxSums::merge`].
+    /// The errors of [`SoftmaxSums::merge`].
     pub fn merge(&mut self, other: SoftmaxLogSums) -> Result<()> {
         self.0.merge(other.0)
     }
@@ -256,7 +256,7 @@ impl SoftmaxLogSums {
     /// Computes the result of [`log_softmax`](crate::log_softmax) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// Those of [`SoftmaxSums::softmax`].
+    /// The errors of [`SoftmaxSums::softmax`].
     pub fn log_softmax<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<Vec<E>> {
         self.0.store(x, first, options, For::Logarithm, "log_softmax")
     }
@@ -264,7 +264,7 @@ impl SoftmaxLogSums {
     /// Computes the result of [`logsumexp`](crate::logsumexp) for each row. The only option used is `fully_masked`.
     ///
     /// # Errors
-    /// Those of [`SoftmaxSums::softmax`]; [`Error::InvalidArgument`] if `E` is not the type of the rows.
+    /// The errors of [`SoftmaxSums::softmax`]; [`Error::InvalidArgument`] if `E` is not the type of the rows.
     pub fn logsumexp<E: Element>(&self, options: &Softmax<'_>) -> Result<Vec<E>> {
         let Sums { partial: SoftmaxPartial { frame, found, .. }, columns, sums } = &self.0;
         if E::DTYPE != frame.dtype {
@@ -304,8 +304,8 @@ impl Sums {
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Replaces the integer sums by those of all columns, and returns the words of this rank's bins. Only logarithms of
-    /// f64 have bins, which [`Sums::add_bins`] merges.
+    /// Replaces the integer sums by the sums over all columns, and returns the words of this rank's bins. Only
+    /// logarithms of f64 have bins, which [`Sums::add_bins`] merges.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
@@ -328,7 +328,7 @@ impl Sums {
         }
     }
 
-    /// Returns 1 / sum of each row in two parts, once the sums are those of all columns.
+    /// Returns 1 / sum of each row in two parts, once the sums cover all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }

@@ -34,8 +34,8 @@ const NAME: &str = "swiglu";
 /// A product that overflows the type is infinite.
 ///
 /// # Accuracy
-/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and those of f16 and
-/// bf16 in f32, unless an intermediate value would overflow or underflow. All others are computed in f64.
+/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and elements of f16
+/// and bf16 in f32, unless an intermediate value would overflow or underflow. All others are computed in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -200,7 +200,8 @@ impl From<f64> for DoubleDouble {
 
 impl PartialOrd for DoubleDouble {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        // The difference of two infinities is NaN, so the high parts are compared. Those of finite numbers are below 2.
+        // The difference of two infinities is NaN, so the high parts are compared. Mantissas of finite numbers are
+        // below 2.
         if !self.hi.is_finite() || !other.hi.is_finite() {
             return self.hi.partial_cmp(&other.hi);
         }
@@ -279,7 +280,7 @@ impl Real for DoubleDouble {
                 e => self.hi * power_of_two(e),
             };
         }
-        // Scaled down in two steps, of which only the second rounds. It rounds `hi` only, so `lo` decides a tie.
+        // The product is scaled down in two steps. Only the second rounds. It rounds `hi` only, so `lo` decides a tie.
         let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
         let near = down(self.hi);
         let next = down(self.hi + self.lo.signum() * f64::EPSILON);

@@ -45,7 +45,7 @@ pub struct SamplerConfig {
     /// Share p of the remaining mass for top-p, which keeps the shortest prefix with at least this mass, in the order
     /// of top-k. In (0, 1].
     pub top_p: Option<f64>,
-    /// Smallest probability to keep, relative to that of the most probable token. In \[0, 1\].
+    /// Smallest probability to keep, relative to the largest probability. In \[0, 1\].
     pub min_p: Option<f64>,
     /// Share of the remaining mass that typical sampling keeps. In (0, 1].
     ///

@@ -68,8 +68,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Returns the same error on every rank: that of the lowest failing rank, else of the first that disagrees with the
-/// majority.
+/// Returns the same error on every rank: the error of the lowest failing rank, or else of the first rank that disagrees
+/// with the majority.
 fn unlike(op: &'static str, digests: &[u64], texts: &[String]) -> Error {
     if let Some(rank) = digests.iter().position(|digest| *digest == REFUSES) {
         return at(op, rank, format!("rank {rank} reported an error: {}", texts[rank]));

@@ -11,10 +11,10 @@ use crate::ops::attention_partial::{AttentionPartial, needs_no_values};
 use crate::simd::in_default;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values, of which this rank
-    /// holds `k` and `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of
-    /// [`Sharded::new`] are keys here, and shards begin and end at multiples of 256. The queries must be the same on
-    /// every rank; mask and lengths are those of all keys.
+    /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values. This rank holds `k` and
+    /// `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of [`Sharded::new`] are
+    /// keys here, and shards begin and end at multiples of 256. The queries must be the same on every rank; mask and
+    /// lengths cover all keys.
     ///
     /// # Exchange
     /// Each rank sends 24 bytes for the agreement, 8 for the length of its list, and 80 for the list's header, or 64 if
@@ -73,7 +73,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Err(Error::shape(OP, "k", format!("{keys} keys"), format!("one for each of {:?}", self.columns)))
     }
 
-    /// Merges this rank's partial result with those of all other ranks.
+    /// Merges the partial results of all ranks.
     fn merge_keys(&self, mut all: AttentionPartial) -> Result<AttentionPartial> {
         let each = self.gather_any(OP, &all.to_words())?;
         for (rank, words) in each.iter().enumerate().filter(|(rank, _)| *rank != self.comm.rank()) {

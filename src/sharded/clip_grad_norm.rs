@@ -83,7 +83,7 @@ struct Shared<'a, C: ?Sized> {
 struct Cut {
     /// Factor for the elements, a power of two.
     unit: f64,
-    /// Sums of the shard that this rank contributes. The largest magnitude is that of the whole tensor, if it was
+    /// Sums of the shard that this rank contributes. The largest magnitude covers the whole tensor, if it was
     /// exchanged.
     tiles: Tiles,
 }
@@ -177,7 +177,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok(cuts)
     }
 
-    /// Returns the shard of a tensor that this rank contributes: one of which it is the lowest holder.
+    /// Returns the shard of a tensor that this rank contributes. If several ranks hold a shard, the lowest contributes
+    /// it.
     fn spoken_for(&self, number: usize, tensor: &Tensor) -> Option<Floats<'_>> {
         let rank = self.ranks.comm.rank();
         let here = tensor.parts.iter().any(|part| part.holders[0] == rank);

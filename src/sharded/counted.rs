@@ -21,7 +21,7 @@ pub struct Exchanged {
     pub calls: u64,
     /// Number of bytes that this rank sent.
     pub given: u64,
-    /// Number of bytes that this rank received: as many as it sent, or those of all ranks for a gather.
+    /// Number of bytes that this rank received: as many as it sent, or the bytes from all ranks for a gather.
     pub got: u64,
 }
 

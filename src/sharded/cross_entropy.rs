@@ -14,9 +14,9 @@ use crate::simd::in_default;
 const OP: &str = "cross_entropy";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`cross_entropy`](crate::cross_entropy()) of sharded rows, of which this rank holds the columns `x`.
-    /// Every rank gets the loss. Targets are class indices among all columns, and weights are those of all classes;
-    /// both must be the same on every rank.
+    /// Computes [`cross_entropy`](crate::cross_entropy()) of sharded rows. This rank holds the columns `x`. Every rank
+    /// gets the loss. Targets are class indices among all columns, and weights cover all classes; both must be the same
+    /// on every rank.
     ///
     /// # Exchange
     /// 24 bytes for the agreement, and 48 bytes per row. For f64, and with label smoothing, 40 more per row are

@@ -14,8 +14,8 @@ use crate::simd::in_default;
 const OP: &str = "cross_entropy_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of sharded rows, of which this rank holds
-    /// the columns `x`. Returns the loss, and the gradient for these columns. `dloss` must be the same on every rank.
+    /// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of sharded rows. This rank holds the
+    /// columns `x`. Returns the loss, and the gradient for these columns. `dloss` must be the same on every rank.
     ///
     /// # Exchange
     /// The exchange of [`Sharded::cross_entropy`]. The gradient needs nothing more.

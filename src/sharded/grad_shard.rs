@@ -9,8 +9,8 @@ use std::ops::Range;
 /// The shard of a gradient that one rank holds: all of the gradient, or a range of one axis.
 ///
 /// `tensor` is the number of the gradient among the gradients of all ranks, counted from 0. Ranks that hold shards or
-/// replicas of the same gradient use the same number. A gradient that only one rank holds, such as that of an expert,
-/// has its own number.
+/// replicas of the same gradient use the same number. A gradient that only one rank holds, such as an expert's, has its
+/// own number.
 ///
 /// ```
 /// use evenkeel::sharded::GradShard;
@@ -29,7 +29,7 @@ pub struct GradShard<'a> {
 }
 
 impl<'a> GradShard<'a> {
-    /// Creates a shard of the whole gradient, of which other ranks may hold replicas.
+    /// Creates a shard that is the whole gradient. Other ranks may hold replicas.
     pub fn whole(tensor: usize, grad: impl Into<FloatsMut<'a>>) -> Self {
         let grad = grad.into();
         let len = grad.len();

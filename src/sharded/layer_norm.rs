@@ -13,8 +13,8 @@ use crate::simd::in_default;
 const OP: &str = "layer_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`layer_norm`](crate::layer_norm()) of sharded rows, of which this rank holds the columns `x`. Returns
-    /// the result for these columns. Shards begin at multiples of 256. Weight and bias are those of all columns.
+    /// Computes [`layer_norm`](crate::layer_norm()) of sharded rows. This rank holds the columns `x`. Returns the
+    /// result for these columns. Shards begin at multiples of 256. Weight and bias cover all columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. For each row, 16 bytes for each 256 columns of all ranks, and 16 more if the row's

@@ -15,9 +15,9 @@ use crate::simd::in_default;
 const OP: &str = "layer_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`layer_norm_backward`](crate::layer_norm_backward()) of sharded rows, of which this rank holds the
-    /// columns `x` and `dy`. Returns dx, dweight and dbias for these columns. Shards begin at multiples of 256. Weight
-    /// and bias are those of all columns.
+    /// Computes [`layer_norm_backward`](crate::layer_norm_backward()) of sharded rows. This rank holds the columns `x`
+    /// and `dy`. Returns dx, dweight and dbias for these columns. Shards begin at multiples of 256. Weight and bias
+    /// cover all columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. For each row, 32 bytes for each 256 columns of all ranks, and 16 more if the row's

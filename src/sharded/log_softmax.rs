@@ -12,8 +12,8 @@ use crate::simd::in_default;
 const OP: &str = "log_softmax";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`log_softmax`](crate::log_softmax()) of sharded rows, of which this rank holds the columns `x`.
-    /// Returns the result for these columns.
+    /// Computes [`log_softmax`](crate::log_softmax()) of sharded rows. This rank holds the columns `x`. Returns the
+    /// result for these columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. Per row, 56 bytes for maxima and 16 for sums. For f64, 48 and 24, and 40 more

@@ -12,8 +12,8 @@ use crate::simd::in_default;
 const OP: &str = "logsumexp";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`logsumexp`](crate::logsumexp()) of sharded rows, of which this rank holds the columns `x`. Every rank
-    /// gets the result of each row.
+    /// Computes [`logsumexp`](crate::logsumexp()) of sharded rows. This rank holds the columns `x`. Every rank gets the
+    /// result of each row.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. Per row, 56 bytes for maxima and 16 for sums. For f64, 48 and 24, and 40 more

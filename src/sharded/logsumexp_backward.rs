@@ -12,9 +12,8 @@ use crate::simd::in_default;
 const OP: &str = "logsumexp_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of sharded rows, of which this rank holds the
-    /// columns `x`. Returns the gradient for these columns. `dy` has one gradient for each row, and must be the same on
-    /// every rank.
+    /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of sharded rows. This rank holds the columns `x`.
+    /// Returns the gradient for these columns. `dy` has one gradient for each row, and must be the same on every rank.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. Per row, 48 bytes for maxima, and 8 for sums, or 24 for f64.

@@ -114,7 +114,7 @@ pub mod keys {
 /// A shard of rows: a range of columns, or of keys in [`Sharded::attention`], with the [`Collective`] that connects the
 /// ranks. Each op is a method.
 ///
-/// Masks, weights and biases are always those of all columns.
+/// Masks, weights and biases always cover all columns.
 #[derive(Debug)]
 pub struct Sharded<'c, C: ?Sized> {
     comm: &'c C,

@@ -73,7 +73,7 @@ impl<C: Communicator> Mpi<C> {
         let mut code = begin(given.as_ptr(), got.as_mut_ptr(), count, &mut request);
         let (start, mut done) = (Instant::now(), 0);
         while code == 0 && done == 0 {
-            // SAFETY: `request` is null or that of the pending exchange, and the status is ignored.
+            // SAFETY: `request` is null or belongs to the pending exchange, and the status is ignored.
             code = unsafe { ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
             let waited = start.elapsed();
             match done {

@@ -22,7 +22,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.rounds(op, x, partial, &agreed.columns)
     }
 
-    /// Runs all rounds of a norm, after the agreement; `columns` are those of each rank.
+    /// Runs all rounds of a norm, after the agreement; `columns` holds the column range of each rank.
     pub(super) fn rounds<E: Element>(
         &self,
         op: &'static str,
@@ -39,7 +39,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         }
     }
 
-    /// Runs one round: replaces this rank's statistics by those of all ranks.
+    /// Runs one round: replaces this rank's statistics by the statistics of all ranks.
     fn round<E: Element>(&self, op: &'static str, partial: &mut NormPartial, columns: &[Range<usize>]) -> Result<()> {
         if let Some(mut keys) = partial.keys() {
             self.max(op, &mut keys)?;

@@ -13,8 +13,8 @@ use crate::simd::in_default;
 const OP: &str = "rms_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`rms_norm`](crate::rms_norm()) of sharded rows, of which this rank holds the columns `x`. Returns the
-    /// result for these columns. Shards begin at multiples of 256. The weight is that of all columns.
+    /// Computes [`rms_norm`](crate::rms_norm()) of sharded rows. This rank holds the columns `x`. Returns the result
+    /// for these columns. Shards begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. For each row, 24 bytes, and 8 for each 256 columns of all ranks. f64 takes one more

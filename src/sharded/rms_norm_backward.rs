@@ -15,9 +15,8 @@ use crate::simd::in_default;
 const OP: &str = "rms_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`rms_norm_backward`](crate::rms_norm_backward()) of sharded rows, of which this rank holds the columns
-    /// `x` and `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight is that of
-    /// all columns.
+    /// Computes [`rms_norm_backward`](crate::rms_norm_backward()) of sharded rows. This rank holds the columns `x` and
+    /// `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. For each row, 24 bytes, and 16 for each 256 columns of all ranks. f64 takes two more

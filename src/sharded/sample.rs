@@ -18,8 +18,8 @@ use crate::simd::in_default;
 const OP: &str = "sample";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`sample_rows`](crate::sample_rows) of sharded rows, of which this rank holds the columns `logits`.
-    /// Every rank gets the same tokens and probabilities, bit-identical to those of whole rows. The mask is that of all
+    /// Computes [`sample_rows`](crate::sample_rows) of sharded rows. This rank holds the columns `logits`. Every rank
+    /// gets the same tokens and probabilities, bit-identical to the results for whole rows. The mask covers all
     /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic

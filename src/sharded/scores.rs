@@ -35,7 +35,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(self.maxima_of(op, x, options, beside, checked)?.1)
     }
 
-    /// Returns the partial statistics of this rank's columns, and those of all columns.
+    /// Returns the partial statistics of this rank's columns, and of all columns.
     fn maxima_of<E: Element>(
         &self,
         op: &'static str,

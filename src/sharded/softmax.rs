@@ -12,8 +12,8 @@ use crate::simd::in_default;
 const OP: &str = "softmax";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`softmax`](crate::softmax()) of sharded rows, of which this rank holds the columns `x`. Returns the
-    /// result for these columns.
+    /// Computes [`softmax`](crate::softmax()) of sharded rows. This rank holds the columns `x`. Returns the result for
+    /// these columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. Per row, 48 bytes for maxima, and 8 for sums, or 24 for f64.

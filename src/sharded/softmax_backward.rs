@@ -12,8 +12,8 @@ use crate::simd::in_default;
 const OP: &str = "softmax_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Computes [`softmax_backward`](crate::softmax_backward()) of sharded rows, of which this rank holds the columns
-    /// `x` and `dy`. Returns the gradient for these columns.
+    /// Computes [`softmax_backward`](crate::softmax_backward()) of sharded rows. This rank holds the columns `x` and
+    /// `dy`. Returns the gradient for these columns.
     ///
     /// # Exchange
     /// 24 bytes for the agreement. Per row, 48 bytes for maxima and 8 for sums. Each rank also sends the length of a

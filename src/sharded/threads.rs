@@ -50,7 +50,7 @@ struct State {
     /// Number of ranks that have not taken the words of the complete exchange yet.
     to_take: usize,
     gone: Vec<bool>,
-    /// Error because of which no exchange can complete any more.
+    /// Error that ended the group: no exchange can complete after it.
     broken: Option<Broken>,
 }
 

@@ -1,7 +1,7 @@
 //! The floating-point environment: rounding mode, treatment of subnormals, traps.
 //!
 //! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
-//! may run its threads in another one, and a thread inherits that of its creator. For example, programs linked with
+//! may run its threads in another environment, and a thread inherits its creator's. For example, programs linked with
 //! `-ffast-math` flush subnormals. So all float computations run through [`in_default`]. If the environment is not the
 //! default, it sets the default and restores the caller's environment at the end, also when unwinding.
 //!

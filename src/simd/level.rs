@@ -89,8 +89,8 @@ thread_local! {
     static FORCED: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
-/// Returns the instruction set used by ops called from this thread. It is that of the innermost [`with_level`], else of
-/// `EVENKEEL_SIMD`, else the best the machine has.
+/// Returns the instruction set used by ops called from this thread. The innermost [`with_level`] decides, else
+/// `EVENKEEL_SIMD`, else the machine's best instruction set is used.
 ///
 /// # Errors [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then
 /// returns this error.

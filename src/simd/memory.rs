@@ -92,9 +92,9 @@ impl<'a, T> Finish<'a, T> {
     /// [`Span`](super::Span)s of disjoint parts reported.
     pub fn done(self, written: super::Written) -> &'a mut [T] {
         assert!(self.initialised || written.0 == self.len, "{} of {} elements written", written.0, self.len);
-        // SAFETY: pointer and length are those of the exclusive borrow that `start` took for 'a, and the other
-        // reference to the memory is no longer used. Every element was initialised before or has been written, as the
-        // assertion checks.
+        // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
+        // to the memory is no longer used. Every element was initialised before or has been written, as the assertion
+        // checks.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
@@ -114,7 +114,7 @@ pub fn reserve<T>(op: &'static str, what: &'static str, len: usize) -> Result<Ve
     }
 }
 
-/// Allocates a vector of `len` copies of a value. The errors are those of [`reserve`].
+/// Allocates a vector of `len` copies of a value. Returns the errors of [`reserve`].
 pub fn filled<T: Clone>(op: &'static str, what: &'static str, len: usize, value: T) -> Result<Vec<T>> {
     let mut vec = reserve(op, what, len)?;
     vec.resize(len, value);
@@ -122,7 +122,7 @@ pub fn filled<T: Clone>(op: &'static str, what: &'static str, len: usize, value:
 }
 
 /// Allocates a vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised.
-/// The errors are those of [`reserve`] and of `fill`.
+/// Returns the errors of [`reserve`] and of `fill`.
 pub fn new_vec<T: Copy>(
     op: &'static str,
     len: usize,

@@ -88,7 +88,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.far
     }
 
-    /// Returns the span with its `far` flag set to that of another part.
+    /// Returns the span with the `far` flag of another part.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }

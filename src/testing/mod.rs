@@ -34,7 +34,7 @@
 //! assert!(report.has(conformance::Defect::MaskedRow), "{report}");
 //! ```
 //!
-//! Strategies and comparison traits are those of [proptest] 1 and [approx] 0.5. Both crates are re-exported here.
+//! Strategies and comparison traits come from [proptest] 1 and [approx] 0.5. Both crates are re-exported here.
 
 #![forbid(unsafe_code)]
 

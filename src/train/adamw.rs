@@ -12,8 +12,8 @@ const OP: &str = "adamw";
 /// Name of the second state, the root of the mean square.
 pub(super) const ROOT: &str = "root_mean_square";
 
-/// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer). The defaults are those of
-/// PyTorch and candle.
+/// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer). The defaults are as in PyTorch
+/// and candle.
 ///
 /// # Formula
 /// ```text
@@ -33,7 +33,7 @@ pub(super) const ROOT: &str = "root_mean_square";
 ///
 /// # Accuracy
 /// For a given state, which is f64 for f64 weights and f32 otherwise: each of m, u and w is within 0.501 ULP of its
-/// formula in f32, and within 8 ULP in f64. The ULP is that of its largest term. In f16 and bf16, a weight is the
+/// formula in f32, and within 8 ULP in f64. The unit is the ULP of its largest term. In f16 and bf16, a weight is the
 /// rounded master weight.
 ///
 /// # Source

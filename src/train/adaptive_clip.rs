@@ -16,7 +16,7 @@ const OP: &str = "adaptive_clip";
 /// ```
 ///
 /// # Shapes
-/// Shapes are those of PyTorch, with the outputs as axis 0. A tensor with two or more axes has one unit per output; any
+/// Shapes are as in PyTorch, with the outputs as axis 0. A tensor with two or more axes has one unit per output; any
 /// other tensor is a single unit. The stem and the last layer of a model are better left unclipped.
 ///
 /// # Special values

@@ -36,10 +36,9 @@ impl fmt::Display for Stage {
 /// A call in another stage is an error and changes nothing. One scaler serves one loss: if several optimisers share its
 /// gradients, either all of them step or none.
 ///
-/// The scales have the same bits as those of `torch.amp.GradScaler`: the scale is an f32, multiplied in f64 and
-/// rounded, and it grows only to finite values. There are two differences. The scale has a lower limit
-/// ([`LossScale::min_scale`]). Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if
-/// necessary.
+/// The scales have the same bits as in `torch.amp.GradScaler`: the scale is an f32, multiplied in f64 and rounded, and
+/// it grows only to finite values. There are two differences. The scale has a lower limit ([`LossScale::min_scale`]).
+/// Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if necessary.
 ///
 /// ```
 /// use evenkeel::train::LossScale;

@@ -30,7 +30,7 @@ const OP: &str = "sgd";
 ///
 /// # Accuracy
 /// For a given state, which is f64 for f64 weights and f32 otherwise: each of b and w is within 0.501 ULP of its
-/// formula in f32, and within 8 ULP in f64. The ULP is that of its largest term. In f16 and bf16, a weight is the
+/// formula in f32, and within 8 ULP in f64. The unit is the ULP of its largest term. In f16 and bf16, a weight is the
 /// rounded master weight.
 ///
 /// # Source

@@ -143,7 +143,7 @@ fn a_seed_is_64_bits() {
     for (a, b) in [(0, 1), (3, 4), (0, 5), (3, 5)] {
         assert_ne!(tokens(a), tokens(b));
     }
-    // The first draws of a longer run are those of a shorter run.
+    // The first draws of a longer run equal the draws of a shorter run.
     let shorter = apply.run(&[job(json!({"draws": 8, "seed": u64::MAX}))]).all_ok();
     assert_eq!(shorter.values("0.tokens"), tokens(3)[..8]);
 }

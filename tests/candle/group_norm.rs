@@ -1,5 +1,5 @@
-//! Tests of group normalisation: the bits of the slice functions, gradients against those of its groups, and the module
-//! compared with candle's.
+//! Tests of group normalisation: the bits of the slice functions, gradients against the gradients of its groups, and
+//! the module compared with candle's.
 
 use crate::support::{CPU, DTYPES, allowed, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var, WithDType};
@@ -116,7 +116,7 @@ fn a_group_is_spoilt_alone() -> Result<()> {
 
 #[test]
 fn weights_alone_have_their_gradients() -> Result<()> {
-    // Only the bias is tracked, and its type differs from that of x.
+    // Only the bias is tracked, and its type differs from x's.
     let x = tensor(&[2, 4, 3], DType::BF16, 2.0, 1)?;
     let bias = Var::from_tensor(&tensor(&[4], DType::F64, 1.0, 2)?)?;
     let y = guarded::group_norm(&x, None, Some(bias.as_tensor()), &GroupNorm::new(2))?;

@@ -1,4 +1,4 @@
-//! Tests of the chunked cross-entropy of a linear layer: it equals that of the whole logits for every chunk size.
+//! Tests of the chunked cross-entropy of a linear layer: it equals the loss of the whole logits for every chunk size.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp, values};
 use allocation_counter::measure;

@@ -228,7 +228,8 @@ fn no_nan_goes_to_disk() {
     );
 }
 
-/// Checks that gradients of two half batches add up to that of the whole, in f32, and that the next sum starts at zero.
+/// Checks that gradients of two half batches add up to the gradient of the whole batch, in f32, and that the next sum
+/// starts at zero.
 #[test]
 fn halves_of_a_batch_add_up() {
     for dtype in [DType::F32, DType::BF16] {

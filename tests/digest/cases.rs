@@ -61,7 +61,7 @@ impl<'a, E: Element> Part<'a, E> {
     }
 }
 
-/// Rows, and the list to which cases on any part of them are added.
+/// Rows, and the list that cases on any part of them are added to.
 struct Batch<'a, E> {
     cases: &'a mut Vec<Case>,
     label: String,
@@ -169,7 +169,7 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
         ("log_add_exp", evenkeel::log_add_exp),
         ("swiglu", evenkeel::swiglu),
         ("swiglu_backward", |x, dy| {
-            // Results are listed per element, so that those of a part are a part of the whole's.
+            // Results are listed per element, so that a part's results are a part of the whole list.
             let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),
@@ -201,7 +201,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
         let kept = softmax(part.rows(), &options.mask(&Mask::keep(part.of(&flags), &shape)))?;
         let biased = softmax(part.rows(), &options.mask(&Mask::bias(part.of(&biases), &shape)))?;
         let both = Mask::keep(part.of(&flags), &shape).and_bias(part.of(&biases), &shape);
-        // Results are listed per row, so that those of a part are a part of the whole's.
+        // Results are listed per row, so that a part's results are a part of the whole list.
         let all = [scaled, kept, biased, softmax(part.rows(), &options.mask(&both))?];
         Ok((0..shape[0]).flat_map(|row| all.each_ref().map(|y| y[row * cols..][..cols].to_vec()).concat()).collect())
     });
@@ -260,7 +260,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds losses per row, so that those of a part are a part of the whole's, and reduced losses.
+/// Adds losses per row, so that a part's results are a part of the whole list, and reduced losses.
 fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("losses");
@@ -354,7 +354,7 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds the gradients of norms for rows, and those of weights and biases for all rows together.
+/// Adds the gradients of norms for rows, and the gradients of weights and biases for all rows together.
 fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("gradients");
@@ -527,7 +527,7 @@ fn statistics<E: Element>(x: &[E]) -> Vec<u64> {
     [&counts[..], &[min, max, mean, std, max_abs].map(f64::to_bits)].concat()
 }
 
-/// Returns the bits of the norm of the elements and a few others, and those of the clipped elements.
+/// Returns the bits of the norm of the elements and a few others, and the bits of the clipped elements.
 fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     let (mut grads, mut others) = (x.to_vec(), [0.5f32, -0.25, 1e-3]);
     let options = options.error_if_nonfinite(false);

@@ -19,7 +19,7 @@ impl Fill {
     pub const ALL: [Fill; 4] = [Fill::Plain, Fill::Far, Fill::Wide, Fill::Special];
 }
 
-/// Knuth's 64-bit linear congruential generator, of which the high bits are used.
+/// Knuth's 64-bit linear congruential generator. Only its high bits are used.
 pub struct Numbers(u64);
 
 impl Numbers {

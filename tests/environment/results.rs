@@ -31,7 +31,7 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     const INSIDE: &str = "EVENKEEL_TEST_TRAPS";
     if std::env::var_os(INSIDE).is_some() {
         for (name, call) in calls() {
-            // The last name printed is that of the call that trapped.
+            // The last name printed is the name of the call that trapped.
             println!("{name}");
             Environment::Trapping.run(call);
         }

@@ -169,7 +169,7 @@ fn an_exact_number_beyond_f64_counts_to_its_last_bit() {
     let exact = DoubleDouble::from(1.0) - tiny;
     assert_eq!(ulp::toward_zero(exact), 1.0f64.next_down());
     assert_eq!(ulp::error(1.0, exact), 2f64.powi(-60 + 53));
-    // A subnormal result, of which f64 holds a single bit.
+    // A subnormal result that has a single bit in f64.
     let exact = DoubleDouble::from(5e-324) * DoubleDouble::from(1.25);
     assert_eq!(ulp::error(5e-324, exact), 0.25);
     assert_eq!(ulp::error(1e-323, exact), 0.75);

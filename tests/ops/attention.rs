@@ -123,7 +123,7 @@ impl<E: Bits> Case<E> {
     }
 
     /// Compares results with the reference; `bias` is added per row and key, and -inf masks a key. Checks the bound
-    /// derived in `docs/accuracy/attention.md` and that of the accuracy table.
+    /// derived in `docs/accuracy/attention.md` and the bound of the accuracy table.
     #[track_caller]
     pub fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Shape([_, heads, _, queries, keys, features, of_values]) = self.shape;

@@ -179,7 +179,7 @@ fn sinks<E: Bits>() {
         let graded = Graded::<E>::new(&mut rng, shape, 1.0);
         let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, f32::NEG_INFINITY][head % 3]).collect();
         graded.check(&Attention::default().sinks(&sinks[..]), |_, _| 0.0);
-        // If the queries attend to the sink only, all gradients are zero, including that of the sink.
+        // If the queries attend to the sink only, all gradients are zero, including the sink's.
         let mask = Mask::lengths(&[0]);
         if shape.0[0] == 1 && shape.0[1] < 3 {
             let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);

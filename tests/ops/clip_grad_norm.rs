@@ -15,7 +15,8 @@ const MODES: [ClipMode; 2] = [ClipMode::Exact, ClipMode::Torch];
 
 for_each_dtype!(accuracy, hostile, within_the_limit, not_finite, torch_and_not_finite, threads);
 
-/// Clips and compares with the reference. The norm has a bound of its own; each element has that of the accuracy table.
+/// Clips and compares with the reference. The norm has a bound of its own. The accuracy table has the bound of each
+/// element.
 #[track_caller]
 fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm_type: NormType, mode: ClipMode) {
     let exact = reference::grad_norm(&[x.into()], norm_type);

@@ -227,7 +227,8 @@ fn scalings_out_of_range_are_refused() {
     }
 }
 
-/// Checks pairs of which a part overflows, underflows or cancels, at angles that arithmetic in the type cannot resolve.
+/// Checks pairs with an element that overflows, underflows or cancels, at angles that arithmetic in the type cannot
+/// resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope");
     let limits = E::LIMITS;

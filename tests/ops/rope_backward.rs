@@ -55,7 +55,8 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Checks pairs of which a part overflows, underflows or cancels, at angles that arithmetic in the type cannot resolve.
+/// Checks pairs with an element that overflows, underflows or cancels, at angles that arithmetic in the type cannot
+/// resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope_backward");
     let limits = E::LIMITS;

@@ -16,7 +16,7 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Generates rows like those of models: around a mean, on a grid with ties, max-dominated, or half masked.
+/// Generates rows like a model's: around a mean, on a grid with ties, max-dominated, or half masked.
 fn any_row<E: Bits>(rng: &mut SmallRng, len: usize) -> Vec<E> {
     let (mean, spread) = (rng.random_range(-30.0..30.0), rng.random_range(0.1..8.0));
     let mut row = generate::bell::<E>(rng, len, mean, spread);

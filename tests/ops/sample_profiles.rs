@@ -1,5 +1,5 @@
 //! Compares each profile of the sampler with its engine's sorted definition: on random rows and parameters, and on
-//! those for which engines differ.
+//! cases that engines define differently.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -80,7 +80,7 @@ fn parameters() -> impl Strategy<Value = Parameters> {
         })
 }
 
-/// Generates rows: like those of models, on a coarse grid, with few values and many ties, or with masked tokens.
+/// Generates rows: like a model's, on a coarse grid, with few values and many ties, or with masked tokens.
 fn row() -> impl Strategy<Value = Vec<f64>> {
     let plain = prop::collection::vec(-12.0..12.0f64, 1..48);
     let grid = prop::collection::vec((-64..64i32).prop_map(|i| f64::from(i) / 8.0), 1..48);
@@ -149,7 +149,7 @@ fn support_is_that_of_the_engine<E: Bits>() {
     );
 }
 
-/// Checks vocabularies as large as those of models, on every instruction set.
+/// Checks vocabularies as large as in models, on every instruction set.
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("sample, long rows");
     for profile in Profile::ALL {
@@ -323,7 +323,7 @@ fn order_of(logits: &[f32], config: SamplerConfig, step: Step<'_>) -> Vec<u32> {
     order.into_iter().map(|(token, _)| token).collect()
 }
 
-/// Returns the adjusted logit of token 0, as the difference of its log-probability to that of token 1. The logit of
+/// Returns the adjusted logit of token 0: the difference between the log-probabilities of tokens 0 and 1. The logit of
 /// token 1 is 0 and unaffected.
 fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
     let distribution = config.validate().unwrap().distribution(&[logit, 0.0], None, step).unwrap();

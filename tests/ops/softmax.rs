@@ -72,7 +72,7 @@ fn equal_scores<E: Bits>() {
 }
 
 /// Searches for the worst row of one score and equal others. Half of the searches start where the exponential is close
-/// to a power of two: just above one, its relative error is largest, and that of the sum is as large.
+/// to a power of two: just above one, its relative error is largest, and the error of the sum is as large.
 fn searched_equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, searched equal scores");

@@ -1,5 +1,5 @@
 //! Softmax of logits with a scale and a bias. Some products cancel against their bias, so that the largest rounded sum
-//! is not that of the largest logit. A search looks for the largest error.
+//! does not belong to the largest logit. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};

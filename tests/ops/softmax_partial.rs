@@ -186,7 +186,7 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Checks that a fully masked part has no terms, and that those of the other parts keep their columns.
+/// Checks that a fully masked part has no terms, and that the terms of the other parts keep their columns.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;

@@ -126,7 +126,7 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks many queries, of which not all share a packed block of keys, decoding steps, and empty shapes.
+/// Checks many queries that do not all share a packed block of keys, decoding steps, and empty shapes.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -354,7 +354,7 @@ fn words_that_are_not_a_partial() {
     assert_eq!(none.finish::<f64>(&options).unwrap(), case.whole(&options).unwrap());
 }
 
-/// Checks a collective whose second rank sends words other than those that it should.
+/// Checks a collective whose second rank sends wrong words.
 #[test]
 fn a_rank_that_gives_something_else() {
     use evenkeel::sharded::Collective;
@@ -367,7 +367,7 @@ fn a_rank_that_gives_something_else() {
                 case.with(&own, |k, v| shard.attention(case.queries(), k, v, &Attention::default())).unwrap_err(),
             );
         }
-        // The digest is that of the other rank, and the keys are not its own.
+        // The digest belongs to the other rank, and the keys are not its own.
         struct Liar<'c>(&'c Comm);
         impl Collective for Liar<'_> {
             fn rank(&self) -> usize {

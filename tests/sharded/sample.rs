@@ -95,8 +95,8 @@ fn filters<E: Bits>() {
     }
 }
 
-/// Checks filters that cut among equal logits on several ranks. Those with the lowest or the highest indices are kept,
-/// or all.
+/// Checks filters that cut among equal logits on several ranks. The filter keeps the ties with the lowest indices, with
+/// the highest, or all.
 fn ties_across_cuts<E: Bits>() {
     let mut rng = generate::rng("ties of shards");
     let all = 1300;

@@ -347,7 +347,7 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
 }
 
 /// Runs `run` with queries, keys, values and the gradient of the results. Each row is a batch of its own: the first
-/// lane of `x` is its query, all lanes of `x` are its keys, and those of `dy` its values.
+/// lane of `x` is its query, all lanes of `x` are its keys, and all lanes of `dy` its values.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,

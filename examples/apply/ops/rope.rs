@@ -67,7 +67,7 @@ macro_rules! attrs {
     };
 }
 
-/// Attributes of a rotation table, and in [`NORM_ATTRS`] also those of a norm.
+/// Attributes of a rotation table. [`NORM_ATTRS`] adds the attributes of a norm.
 pub const ATTRS: &[&str] = attrs!();
 pub const NORM_ATTRS: &[&str] = attrs!("eps", "weight_offset", "rounding");
 

@@ -12,8 +12,8 @@ use candle_core::Tensor;
 ///
 /// Tensors are read without a copy if the stride of their last axis is 1. Examples are transposed projections, narrowed
 /// caches, and keys broadcast to a batch. Only the scores of one block of keys are in memory at a time, in the forward
-/// and the backward pass. The gradients of q, k and v are those of [`crate::attention_backward`]; mask and sinks are
-/// constants. On other devices all scores are in memory at once, and masks are read on the host.
+/// and the backward pass. Gradients are computed by [`crate::attention_backward`]; mask and sinks are constants. On
+/// other devices all scores are in memory at once, and masks are read on the host.
 ///
 /// # Errors
 /// As for [`crate::attention`]; see also the [module](super).

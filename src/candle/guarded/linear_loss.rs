@@ -43,8 +43,8 @@ use candle_core::Tensor;
 /// [`cross_entropy`](crate::cross_entropy()) gives for whole rows, for any chunk.
 ///
 /// The gradient of `weight` is one product for each chunk. The gradient of `hidden` is a sum in f64 of one product for
-/// each chunk, and that of `bias` a sum over rows. For f16 and bf16, these products and row sums are in f32. Each
-/// gradient is rounded once.
+/// each chunk. The gradient of `bias` is a sum over rows. For f16 and bf16, these products and row sums are in f32.
+/// Each gradient is rounded once.
 ///
 /// # Errors
 /// As for [`cross_entropy`](super::cross_entropy). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for operands

@@ -11,7 +11,7 @@ use candle_core::shape::Dim;
 /// Computes the mean over the unmasked tokens along a dimension, and removes that dimension; see [`crate::mean_pool`].
 ///
 /// The mask broadcasts to the dimensions up to and including `dim`. For `[batch, tokens, width]` and `dim` 1 that is
-/// `[batch, tokens]`. The gradient is that of [`crate::mean_pool_backward`]; masked tokens have a gradient of zero.
+/// `[batch, tokens]`. The gradient is computed by [`crate::mean_pool_backward`]; masked tokens have a gradient of zero.
 /// Masks also work on other devices; they are read on the host.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ pub fn rms_norm_residual(
 /// The matrix is `[results, cols]`, as in [`candle_nn::Linear`], and has the type of `xs`. The bias is handled as the
 /// weight of [`rms_norm`] is.
 ///
-/// Gradients are those of [`rms_norm`] and of candle's matrix products, which are computed in f32 for f16 and bf16.
+/// Gradients are computed by [`rms_norm`] and by candle's matrix products, in f32 for f16 and bf16.
 ///
 /// # Errors
 /// As for [`crate::rms_norm_linear`]; see also the [module](super).
@@ -116,8 +116,9 @@ pub fn layer_norm(
 ///
 /// Weight and bias are handled as the weight of [`rms_norm`] is, with one value for each channel.
 ///
-/// Gradients are those of [`crate::layer_norm_backward`], where each group is a row. The gradients of weight and bias
-/// are summed over the batch in order, then over each channel by a [tiled sum](crate::math::sum), and rounded once.
+/// Gradients are computed by [`crate::layer_norm_backward`], where each group is a row. The gradients of weight and
+/// bias are summed over the batch in order, then over each channel by a [tiled sum](crate::math::sum), and rounded
+/// once.
 ///
 /// # Errors
 /// As for [`crate::group_norm`]; see also the [module](super). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch)

@@ -58,7 +58,7 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Computes silu(gate) * up of each pair of elements; see [`crate::swiglu`]. Both tensors must have the same shape and
 /// type.
 ///
-/// Gradients are those of [`crate::swiglu_backward`].
+/// Gradients are computed by [`crate::swiglu_backward`].
 ///
 /// # Errors
 /// As for [`crate::swiglu`]; see also the [module](super).

@@ -37,7 +37,7 @@ impl Op for Swiglu {
     }
 }
 
-/// Op that computes both gradients into one tensor, that of gate first.
+/// Op that computes both gradients into one tensor, with gate's first.
 struct SwigluBackward;
 
 impl Op for SwigluBackward {

@@ -134,7 +134,7 @@ pub fn scores<E: Element>(
     }
 }
 
-/// Adds the sum of a chain to those of the chains before it, and starts the next chain.
+/// Adds the sum of a chain to the sum of the earlier chains, and starts the next chain.
 #[inline(always)]
 fn end_chain(values: &mut [f64], chain: &mut [f64]) {
     for (to, sum) in values.iter_mut().zip(chain) {

@@ -24,7 +24,7 @@ impl Sums {
         Sums { factors: Factors::for_largest(largest, || of_up), sums: [0.0; 2], cols }
     }
 
-    /// Returns the sums over the complete row, from those of all tiles in order.
+    /// Returns the sums over the complete row, from the sums of all tiles in order.
     pub fn finish(self, tiles: &OfTiles) -> Self {
         let sums = [sum_of_tiles(&tiles[0]), sum_of_tiles(&tiles[1])];
         Sums { sums, ..self }
@@ -71,7 +71,7 @@ pub struct Part<'a, E> {
 }
 
 impl<'a, E> Part<'a, E> {
-    /// Returns the kernel that writes the gradients. The sums must be those of complete rows.
+    /// Returns the kernel that writes the gradients. The sums must cover complete rows.
     pub fn kernel(self) -> NormBackward<'a, E> {
         let Part { norm, x, moments, sums } = self;
         NormBackward { norm, x, moments: Some(moments), sums: Some(sums) }

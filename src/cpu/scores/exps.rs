@@ -224,8 +224,8 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
     }
 }
 
-/// Returns ln of a fixed-point sum. Returns nothing where all terms but the largest are so small that the integers keep
-/// few of their digits.
+/// Returns ln of a fixed-point sum. Returns `None` if all terms but the largest are so small that the integers keep few
+/// of their digits.
 #[inline(always)]
 pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     if is_max_dominated(sum, row_len) {

@@ -14,9 +14,9 @@ pub struct Found {
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
     pub(super) exact: bool,
-    /// Largest score that is not masked, where the bias is exact; nothing if there is a NaN.
+    /// Largest score that is not masked, where the bias is exact; `None` if there is a NaN.
     pub(super) score: Option<f32>,
-    /// Largest logit, where there is a bias; nothing if there is a NaN.
+    /// Largest logit, where there is a bias; `None` if there is a NaN.
     pub(super) sums: Option<Sums>,
 }
 
@@ -87,7 +87,7 @@ impl Sums {
         Sums { high, low, large }
     }
 
-    /// Returns the maximum in two parts; nothing if a logit with a large product may matter.
+    /// Returns the maximum in two parts; `None` if a logit with a large product may matter.
     #[inline(always)]
     pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
         let Sums { high, low, large } = sums?;

@@ -100,7 +100,7 @@ fn weights_do_not_fall_within_a_step() {
     }
 }
 
-/// Walk over all f32 from -104 to -2^-27, in order. Those above -2^-27 have the power 1.
+/// Walk over all f32 from -104 to -2^-27, in order. Arguments above -2^-27 have the power 1.
 struct Walk<F>(F);
 
 /// Exponential of the logits of a row whose maximum is 0.

@@ -100,14 +100,14 @@ impl About {
         let version = functions.version.and_then(|version| {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
-            // SAFETY: the size is that of the structure.
+            // SAFETY: the size is the structure's.
             let known = NrtStatus(unsafe { version(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then(|| format!("{}.{}.{}.{}", told.major, told.minor, told.patch, told.maintenance))
         });
         let family = functions.instance.and_then(|instance| {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
-            // SAFETY: the size is that of the structure.
+            // SAFETY: the size is the structure's.
             let known = NrtStatus(unsafe { instance(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then_some(told.family)
         });
@@ -214,8 +214,8 @@ impl Device {
     /// Compiles a program, unless the cache has it, and loads it.
     ///
     /// # Errors
-    /// The errors of [`Compiler::find`] and [`Compiler::compile`], then those of [`Device::load_neff`]. A NEFF that the
-    /// runtime rejects because of its version is removed from the cache.
+    /// The errors of [`Compiler::find`], [`Compiler::compile`] and [`Device::load_neff`]. A NEFF that the runtime
+    /// rejects because of its version is removed from the cache.
     pub fn load(&self, program: &Program) -> Result<Loaded> {
         let (compiler, target, cache) = (self.compiler()?, self.target()?, Cache::from_env());
         let neff = cache.neff(compiler, program, target)?;

@@ -29,7 +29,7 @@ macro_rules! functions {
         /// Returns the library's functions, or the names of the missing ones.
         fn find_all(library: &libloading::Library) -> std::result::Result<Functions, Vec<&'static str>> {
             let mut missing = Vec::new();
-            // SAFETY: the types are those of the public headers, and no signature has changed since the first of them.
+            // SAFETY: the types match the public headers, and no signature has changed since their first version.
             unsafe {
                 $(
                     let $field = find::<$type>(library, $symbol);

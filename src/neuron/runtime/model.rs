@@ -58,7 +58,7 @@ impl Model {
     /// freed.
     pub fn load(functions: &'static Functions, core: i32, neff: Vec<u8>, interface: &Interface) -> Result<Self> {
         let mut handle = null_mut();
-        // SAFETY: the length is that of the bytes, and the handle is written before it is read.
+        // SAFETY: the length is the number of bytes, and the handle is written before it is read.
         let status = unsafe { (functions.load)(neff.as_ptr().cast(), neff.len(), core, -1, &mut handle) };
         checked("nrt_load", status, false)?;
         let handle = given("nrt_load", handle)?;
@@ -66,7 +66,7 @@ impl Model {
         let (infos, input_set, output_set) = (null_mut(), null_mut(), null_mut());
         let mut model = Model { functions, _neff: neff, handle, infos, input_set, output_set, inputs, outputs };
         let mut array = null_mut();
-        // SAFETY: the handle is that of a loaded program.
+        // SAFETY: the handle belongs to a loaded program.
         let status = unsafe { (functions.tensor_infos)(model.handle, &mut array) };
         checked("nrt_get_model_tensor_info", status, false)?;
         model.infos = given("nrt_get_model_tensor_info", array)?;

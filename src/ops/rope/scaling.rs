@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// is the number of original positions. Each scaled frequency is computed with more precision than f64 and rounded
 /// once.
 ///
-/// The definitions are those of `modeling_rope_utils` in Hugging Face's transformers, which computes them in f32.
+/// The definitions follow `modeling_rope_utils` in Hugging Face's transformers, which computes them in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling<'a> {

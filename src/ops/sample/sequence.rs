@@ -95,7 +95,7 @@ impl Sequence {
     /// Draws the next token and appends it. After an error nothing is appended.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`].
+    /// The errors of [`Sampler::sample`].
     pub fn sample<E: Element>(&mut self, logits: &[E], allowed: Option<&[u32]>) -> Result<Sampled> {
         let sampled = self.sampler.sample(logits, self.step(allowed))?;
         self.accept(sampled.token);

@@ -21,10 +21,10 @@ impl Distribution {
     /// min(1, p / q). Otherwise it is replaced by a token drawn in proportion to max(p - q, 0). A greedy target accepts
     /// only its own token. `draw` may be the draw that produced the token.
     ///
-    /// The probabilities are those of the integer masses. Quotients and differences are computed exactly in integers,
-    /// and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the distribution of
-    /// the result is within 2^-63 of the target's in total variation. A token that [`Distribution::draw`] made from 64
-    /// bits adds n 2^-65, for n tokens.
+    /// The probabilities are proportional to the integer masses. Quotients and differences are computed exactly in
+    /// integers, and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the
+    /// distribution of the result is within 2^-63 of the target's in total variation. A token that
+    /// [`Distribution::draw`] made from 64 bits adds n 2^-65, for n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating

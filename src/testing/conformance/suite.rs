@@ -34,7 +34,7 @@ impl<T, X: Display> Outcome<T> for Result<T, X> {
 }
 
 /// Returns the largest error in ULP that a suite accepts. It covers the errors of f32 arithmetic for 16-bit types, and
-/// those of straightforward arithmetic in the type itself for f32 and f64.
+/// of straightforward arithmetic in the type itself for f32 and f64.
 pub fn allowed<E: Element>() -> f64 {
     if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
 }

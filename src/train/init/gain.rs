@@ -60,7 +60,7 @@ impl Gain {
     }
 }
 
-/// Size of a layer that its weights are scaled for. Shapes are those of PyTorch: outputs, inputs, and the axes of the
+/// Size of a layer that its weights are scaled for. Shapes are as in PyTorch: outputs, inputs, and the axes of the
 /// kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fan {

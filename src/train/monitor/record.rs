@@ -29,7 +29,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Creates a step of which only the loss is known.
+    /// Creates a step with only the loss known.
     pub fn new(step: u64, loss: f64) -> Self {
         Step { step, loss, norm: None, clipped_norm: None, scale: None, learning_rate: None, skipped: false }
     }

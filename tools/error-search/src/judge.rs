@@ -85,7 +85,7 @@ pub fn worst_besides<E: Element, R: Real>(
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // The unit is that of a type with a larger exponent range. Results beyond the range count as the largest
+            // The unit is the ULP of a type with a larger exponent range. Results beyond the range count as the largest
             // value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);

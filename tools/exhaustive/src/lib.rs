@@ -1,7 +1,7 @@
 //! Comparison of Evenkeel's functions of one element with the correctly rounded results, bit by bit, at all 2^32 inputs
 //! of f32.
 //!
-//! The correctly rounded result is that of:
+//! The correctly rounded result comes from:
 //!
 //! - the processor's IEEE 754 arithmetic, for square roots and quotients;
 //! - CORE-MATH, for the functions it provides;

@@ -1,4 +1,4 @@
-//! Bit-for-bit comparison of each op's results on the device with those of the CPU.
+//! Bit-for-bit comparison of each op's results on the device with the CPU's.
 
 use crate::each_op;
 use crate::error::{Error, Result};

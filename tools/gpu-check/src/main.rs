@@ -119,7 +119,7 @@ fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     Ok(context.default_stream())
 }
 
-/// Returns the stored checks if they are of the same cases, or else an empty list.
+/// Returns the stored checks if they cover the same cases, or else an empty list.
 fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
     let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };

@@ -80,7 +80,7 @@ fn row<E: Number>(rng: &mut SmallRng, cols: usize) -> Vec<E> {
         4 => E::from_wide(normal(rng) * 2.0 + 3000.0),
         5 if all_masked || rng.random_bool(0.3) => E::from_wide(f64::NEG_INFINITY),
         6 if rng.random_bool(0.002) => E::from_wide(special[rng.random_range(0..special.len())]),
-        // Random bits, except those of NaN and infinities.
+        // Random bits, except NaN and infinities.
         7 => Some(bits(rng)).filter(|v| v.widen().is_finite()).unwrap_or(E::ZERO),
         8 => E::from_wide(normal(rng) * scale),
         9 if rng.random_bool(0.7) => E::ZERO,

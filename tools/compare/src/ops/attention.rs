@@ -13,11 +13,11 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::attention_of;
 use evenkeel::{Heads, attention_into};
 
-/// Attention of a prompt. The problem's numbers are the queries; `beside` holds as many keys and values.
+/// Attention of a prompt. The problem's numbers are the queries; `beside` holds the same number of keys and of values.
 pub struct Prefill;
 
-/// Attention of one query. The problem's numbers are the keys; `beside` holds as many values, and a query for each
-/// head.
+/// Attention of one query. The problem's numbers are the keys; `beside` holds the same number of values, and a query
+/// for each head.
 pub struct Decode;
 
 /// Queries, keys and values, with the numbers of heads, queries, keys and features.
@@ -93,7 +93,7 @@ impl<'a, E: Float> Operands<'a, E> {
         let scale = self.scale();
         let tensors = self.tensors()?;
         let same = tensors.clone();
-        // candle's flash attention has the axis of positions before that of heads.
+        // candle's flash attention has the axis of positions before the axis of heads.
         let [of_q, of_k, of_v] = [0, 1, 2].map(|i| tensors[i].transpose(1, 2).and_then(|xs| xs.contiguous()));
         let (of_q, of_k, of_v) = (of_q?, of_k?, of_v?);
         let guard = move || Ok(guarded::attention(&same[0], &same[1], &same[2], &options())?);

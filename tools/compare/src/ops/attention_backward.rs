@@ -1,4 +1,4 @@
-//! Gradients of attention; errors are those of the queries' gradient.
+//! Gradients of attention. Errors are measured on the queries' gradient.
 
 use super::attention::{composed, of_prompt};
 use super::{Op, shapes};

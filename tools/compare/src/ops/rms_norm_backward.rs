@@ -1,5 +1,5 @@
-//! Gradients of RMSNorm, including that of the weight. They are timed alone, and with the forward pass before them, as
-//! in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no gradient.
+//! Gradients of RMSNorm, including the weight's. They are timed alone, and with the forward pass before them, as in an
+//! autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no gradient.
 
 use super::rms_norm::EPS;
 use super::{Op, shapes};

@@ -78,7 +78,7 @@ fn a_long_tensor() {
     check(&grads, &ClipGradNorm::new(1.0), how);
 }
 
-/// Within the limit every bit is kept, including those of NaN.
+/// Within the limit every bit is kept, including a NaN's.
 #[test]
 fn numbers_that_are_not_finite() {
     let broken = f32::from_bits(0xffc1_2345);

@@ -187,7 +187,7 @@ impl<E: Element> Row<E> {
             }
         }
         let lse = real(parts.max) + parts.log_sum;
-        // The relative error of a square is twice that of its root.
+        // The relative error of a square is twice the relative error of its root.
         let (max, log_sum) = (parts.max.abs(), parts.log_sum.to_f64());
         let of_z = 2.0 * self.z_loss * (max + log_sum) * max.max(log_sum);
         (loss + real(self.z_loss) * lse * lse, at + of_z)

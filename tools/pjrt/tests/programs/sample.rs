@@ -1,4 +1,4 @@
-//! sample: candidates in exact order, and tokens that equal those of the whole row.
+//! sample: candidates are in exact order, and tokens equal the tokens drawn from the whole row.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Candidates, Execute, run};

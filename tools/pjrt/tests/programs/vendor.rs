@@ -1,5 +1,5 @@
-//! Comparison with a sampler that rejects its own probabilities: that of NxD Inference, reimplemented step by step in
-//! f32. Both samplers get the same logits, in bf16.
+//! Comparison with a sampler that rejects its own probabilities: NxD Inference's, reimplemented step by step in f32.
+//! Both samplers get the same logits, in bf16.
 
 use crate::support::{Device, on_each_device, rng};
 use evenkeel::neuron::run;

@@ -23,7 +23,7 @@ enum OnDevice {
 }
 
 fn compare<E: DeviceElement>(got: &Guarded<E>, x: &[E], expected: &[E], is_kept: bool) -> Result<(), String> {
-    // Gradients that are not scaled keep their bits, including those of NaN.
+    // Gradients that are not scaled keep their bits, including a NaN's.
     got.compare(if is_kept { x } else { expected })
 }
 

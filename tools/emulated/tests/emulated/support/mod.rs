@@ -22,7 +22,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 
-/// Row lengths around the sizes of vectors, warps, tiles and blocks, and those of models.
+/// Row lengths around the sizes of vectors, warps, tiles and blocks, and row lengths of models.
 pub const COLS: &[usize] = &[
     1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
     192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
@@ -112,7 +112,7 @@ impl How {
     /// Runs a planned kernel.
     ///
     /// # Safety
-    /// The requirements are those of [`Emulator::run`].
+    /// The requirements of [`Emulator::run`] apply.
     pub unsafe fn run<A: Copy>(self, emulator: &Emulator, (mut launch, arguments): (Launch, A)) -> Result<(), String> {
         if self.one_block {
             launch.blocks = 1;
