@@ -1,5 +1,5 @@
-//! Benchmark of the gradients of elementwise functions against compositions of candle's ops, as candle's own gradients
-//! are.
+//! Benchmark of the gradients of elementwise functions against compositions of candle's ops, which are also how candle
+//! computes gradients.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};

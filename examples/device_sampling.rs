@@ -32,7 +32,7 @@ impl DeviceSampler {
         Ok(DeviceSampler { stream, sampler, requests, outcomes })
     }
 
-    /// Draws a token for each row. A row that is refused has an error, and the other rows are still drawn.
+    /// Draws a token for each row. A rejected row gets an error, and tokens are still drawn for the other rows.
     ///
     /// # Safety
     /// `logits` is the address of rows * `VOCABULARY` bf16 numbers on the stream's device. Earlier work on this stream

@@ -28,11 +28,10 @@ const ROWS: &[&[f32]] = &[
     &[65504.0, -65504.0, 1.0],
 ];
 
-/// Number of random rows after them, each with its own scale.
+/// Number of additional random rows, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw an excluded token from rows below
-/// that.
+/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw one from a row with lower logits.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],

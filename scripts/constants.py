@@ -108,7 +108,7 @@ def monotone_poly(c):
     argument = 2 * unit + mpf(2) ** -47  # f64 to f32, the table's low part, and ln2/8 in f64 times up to 739
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # r^2; q, and its inner step
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # z in f32 selects the step, so the end of a step may be off by this much.
+    # The rounding of z to f32 selects the step, so the end of a step has this uncertainty.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))

@@ -80,7 +80,7 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
-# These have their own random generator, so that the lines before them do not change.
+# These cases have their own random generator, so that earlier lines of the file do not change.
 LATER = {
     "exp_m1": mp.expm1,
     "softplus": lambda x: mp.log(1 + mp.exp(x)),

@@ -32,7 +32,7 @@ use crate::element::DType;
 pub enum Of {
     /// The exact result.
     Result,
-    /// The largest of the result and the terms it is the sum of, or of other terms that the op's page names.
+    /// The largest magnitude among the result and its terms, or other terms that the op's page names.
     LargestTerm,
 }
 

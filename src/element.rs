@@ -35,7 +35,7 @@ pub trait Element: Storage + Kernels {
     const NEG_INFINITY: Self;
     /// The only NaN that kernels store: positive, quiet, no payload.
     const NAN: Self;
-    /// Type in which [`crate::reference`] computes for this one, so precise that its own error is negligible.
+    /// Type that [`crate::reference`] computes in for this type. Its own error is negligible.
     type Exact: Real;
 
     /// Returns the value as `f64`, exactly.

@@ -169,7 +169,7 @@ pub enum Error {
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device had a fault for which no other backend may be used instead.
+    /// A Neuron device had a fault that does not permit another backend instead.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(fault::Fault),

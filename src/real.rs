@@ -102,7 +102,8 @@ impl Real for f64 {
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
-    /// Computed in [`DoubleDouble`], because standard libraries lose digits for large angles near a multiple of pi/2.
+    /// Sine and cosine are computed in [`DoubleDouble`], because standard libraries lose digits for large angles near a
+    /// multiple of pi/2.
     fn sin_cos(angle: f64) -> (Self, Self) {
         let (sin, cos) = DoubleDouble::sin_cos(angle);
         (sin.to_f64(), cos.to_f64())

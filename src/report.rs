@@ -120,9 +120,9 @@ thread_local! {
 /// its inner scopes.
 ///
 /// A thread that waits in a large op may run tasks of other requests. The scope is suspended during such a wait, so it
-/// does not count these tasks. Evenkeel cannot detect waits of other libraries inside `f`, such as `par_iter` or a
-/// matrix product of candle. Tasks that this thread runs during such a wait are counted, and tasks that other threads
-/// run for `f` are not. If requests share such a pool, open a scope in each task and [merge](Met::merge) the reports.
+/// does not count these tasks. Evenkeel cannot detect that `f` waits in other libraries, such as `par_iter` or a matrix
+/// product of candle. Tasks that this thread runs during such a wait are counted, and tasks that other threads run for
+/// `f` are not. If requests share such a pool, open a scope in each task and [merge](Met::merge) the reports.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, report, softmax};

@@ -30,7 +30,7 @@ use std::fmt;
 
 pub use crate::trace_scope::{Broken, Input, Trace, is_on, scope};
 
-/// A point that was passed, to which [`Point::from`] adds inputs.
+/// A point that was passed. [`Point::from`] adds inputs to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     is_first: bool,
@@ -72,7 +72,7 @@ fn look(name: &dyn fmt::Display, x: Floats<'_>, cols: usize) -> Result<Point> {
 }
 
 impl Point {
-    /// A point outside a scope, or one that is finite.
+    /// A point outside a scope, or a finite point.
     pub(crate) const OFF: Point = Point { is_first: false };
 
     /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-/// Two rows of one block and a tail, with four elements between them.
+/// The data is two rows of one block and a tail, with four elements between the rows.
 const ROWS: usize = 2;
 const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;

@@ -113,7 +113,7 @@ pub struct Sampling {
     /// DRY: subtracted from the logit of a token that would extend a repetition; 0 disables DRY.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     dry_multiplier: f64,
-    /// DRY: factor by which that grows with each further token of the repetition.
+    /// DRY: factor by which the penalty grows with each further token of the repetition.
     #[arg(long, value_name = "X", default_value_t = 1.75, allow_negative_numbers = true)]
     dry_base: f64,
     /// DRY: length of repetitions without a penalty.

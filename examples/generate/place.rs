@@ -34,7 +34,7 @@ pub struct Place {
 }
 
 impl Wanted {
-    /// Sets up the backend for the model and for sampling from `vocabulary` tokens. Prints on stderr which one was
+    /// Sets up the backend for the model and for sampling from `vocabulary` tokens. Prints on stderr which backend was
     /// chosen, and why.
     pub fn set_up(self, sampler: &Sampler, vocabulary: usize) -> Result<Place> {
         let make = |backend| match backend {

@@ -1,4 +1,4 @@
-//! Rows that expose wrong results, if a sum has another order or a shard ignores the others, and cuts of their columns.
+//! Rows whose results change if a sum has another order or a shard ignores the others, and cuts of their columns.
 
 use evenkeel::{DType, Element};
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub fn numbers<E: Element>(count: usize) -> Vec<E> {
     (0..count).map(|i| E::from_wide(number(i))).collect()
 }
 
-/// Returns a number near the largest of the type, and one near the smallest positive.
+/// Returns a number near the type's largest, and a number near its smallest positive.
 fn limits<E: Element>() -> [f64; 2] {
     match E::DTYPE {
         DType::F64 => [1e300, 1e-310],

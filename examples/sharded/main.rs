@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Seconds that a rank waits for the others.
     #[arg(long, default_value_t = 5.0)]
     timeout: f64,
-    /// Trains for this many steps instead of testing single ops; the losses must have the bits of those on one rank.
+    /// Trains for this many steps instead of testing single ops; the losses must have the same bits as on one rank.
     #[arg(long)]
     train: Option<usize>,
     /// Numbers per class in training.

@@ -57,7 +57,8 @@ impl<'a> Decoder<'a> {
         &self.weights
     }
 
-    /// Returns the logits of the token after each one in `[batch, positions]`, as `[batch * positions, vocabulary]`.
+    /// Returns the logits of the next token for each token of `[batch, positions]`, as `[batch * positions,
+    /// vocabulary]`.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let Description { layers, hidden, .. } = *self.description;
         let (batch, positions) = tokens.dims2()?;
@@ -104,8 +105,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Returns the standard deviation of a matrix's initial values. Matrices that add to the residual stream have a smaller
-/// one the more layers there are.
+/// Returns the standard deviation of a matrix's initial values. For matrices that add to the residual stream, it
+/// decreases with the number of layers.
 fn deviation(name: &str, cols: usize, layers: usize) -> f64 {
     let added = name.ends_with("attn_output") || name.ends_with("ffn_down");
     let deviation = if name == "token_embd" { 0.05 } else { 1.0 / (cols as f64).sqrt() };

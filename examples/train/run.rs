@@ -30,7 +30,7 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Learning rate without guards, where nothing limits a step.
+/// Learning rate of runs without guards, where nothing limits a step.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
@@ -123,8 +123,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Returns the texts of a step, and the token after each of theirs. They depend on the seed and the step number
-    /// only.
+    /// Returns the texts of a step, and the next token for each of their tokens. Both depend on the seed and the step
+    /// number only.
     pub fn batch(&self, number: u64) -> Result<(Tensor, Tensor)> {
         let mut generator = Generator::new(self.arguments.seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (mut texts, mut next): (Vec<u32>, Vec<u32>) = Default::default();

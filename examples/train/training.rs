@@ -23,8 +23,7 @@ const FEED_FORWARD: usize = 256;
 const MERGES: usize = 1792;
 /// Number of tokens in a training text.
 const WINDOW: usize = 64;
-/// Percentage of input tokens that are replaced by random ones. Text that the model generates itself is not always
-/// correct either.
+/// Percentage of input tokens that are replaced by random ones. This prepares the model for the errors in its own text.
 const WRONG: usize = 10;
 /// Number of texts per step.
 const BATCH: usize = 32;
@@ -89,7 +88,7 @@ pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
     file(&description, &decoder)
 }
 
-/// Returns texts from random positions, and the token after each of their tokens.
+/// Returns texts from random positions, and the next token for each of their tokens.
 fn batch(tokens: &[u32], vocabulary: usize, generator: &mut Generator) -> Result<(Tensor, Tensor)> {
     let mut below = |count: usize| (generator.uniform() * count as f64) as usize;
     let (mut texts, mut next): (Vec<u32>, Vec<u32>) = Default::default();
@@ -123,7 +122,7 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
     }
     let views =
         weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
-    // A single entry: with several, a hash map would determine their order in the file.
+    // The file has a single metadata entry, because a hash map would determine the order of several.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
 }

@@ -125,7 +125,7 @@ impl Seeded {
 
 impl SimpleBackend for Seeded {
     fn get(&self, s: Shape, name: &str, h: Init, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
-        // The map handles variables that it already contains, and types that are not floats.
+        // The map itself handles variables that it already contains, and types that are not floats.
         if SimpleBackend::contains_tensor(&self.map, name) || !dtype.is_float() {
             return self.map.get(s, name, h, dtype, dev);
         }

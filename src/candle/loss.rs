@@ -16,7 +16,7 @@ use candle_core::{DType, Error, Result, Tensor};
 ///
 /// Exponentials are computed in f32, or in f64 for f64 logits; everything else in f64. The loss and its gradient are
 /// each rounded once; see [`crate::cross_entropy`]. Otherwise this function behaves as
-/// [`candle_nn::loss::cross_entropy`], whose mean counts every row. For more options, see
+/// [`candle_nn::loss::cross_entropy`], where the mean counts every row. For more options, see
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
 /// # Errors

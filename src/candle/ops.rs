@@ -26,7 +26,7 @@ use candle_core::{D, Error, Result, Shape, Tensor};
 /// Computes softmax along a dimension.
 ///
 /// A row that contains only -inf gives zeros; candle gives NaN. Otherwise the values are as in [`crate::softmax`];
-/// shape and type are those of [`candle_nn::ops::softmax`].
+/// shape and type are as in [`candle_nn::ops::softmax`].
 ///
 /// # Errors
 /// Candle's error for a dimension that is out of range or an integer type.
@@ -65,7 +65,7 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
 /// Computes the logarithm of softmax along a dimension.
 ///
 /// A row that contains only -inf gives -inf; candle gives NaN. Otherwise the values are as in [`crate::log_softmax`];
-/// shape and type are those of [`candle_nn::ops::log_softmax`].
+/// shape and type are as in [`candle_nn::ops::log_softmax`].
 ///
 /// # Errors
 /// As for [`softmax`].

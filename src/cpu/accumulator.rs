@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Isa, Span, Work};
 
-/// Elements processed together: few enough for the first-level cache.
+/// Number of elements processed together: few enough for the first-level cache.
 const CHUNK: usize = 1024;
 
 /// Adds each number to the sum of the same index.

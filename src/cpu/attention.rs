@@ -36,15 +36,15 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Keys of a block. The value affects the result: blocks are merged in order.
+/// Number of keys in a block. The value affects the result: blocks are merged in order.
 pub const KEYS: usize = 256;
-/// Terms of a chain of multiply-adds. The value affects the result and its error: a term passes through at most this
-/// many roundings, plus one for each chain.
+/// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
+/// through at most this many roundings, plus one for each chain.
 pub const CHAIN: usize = 32;
 /// Magnitudes of the scales that f32 products are multiplied by. A smaller scale would be subnormal in f32. A larger
 /// one would magnify the rounding of subnormal products.
 pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
-/// Queries that share a block's packed keys and values. The value does not affect the result.
+/// Number of queries that share a block's packed keys and values. The value does not affect the result.
 const QUERIES: usize = 192;
 
 /// A checked call.

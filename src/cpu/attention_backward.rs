@@ -30,8 +30,8 @@ pub struct AttentionBackward<'a, E> {
     pub dy: Heads<'a, E>,
 }
 
-/// Computes the gradients of q, k and v, and those of the sinks for each batch and query head. The caller sums the sink
-/// gradients over batches.
+/// Computes the gradients of q, k and v, and for each batch and query head the gradient of its sink. The caller sums
+/// the sink gradients over batches.
 pub fn apply<'a, E: Element>(
     call: AttentionBackward<'_, E>,
     out: [Output<'a, E>; 3],

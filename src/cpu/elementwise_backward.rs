@@ -89,7 +89,7 @@ slopes! {
     Log: |isa, x, dy| dy / from_zero_on(isa, x);
     /// 1 / (1 + x); NaN below -1.
     Log1p: |isa, x, dy| dy / from_zero_on(isa, x + isa.f64(1.0));
-    /// 1 / (x ln2); NaN below zero. Dividing by x ln2 would lose digits where that product is subnormal.
+    /// 1 / (x ln2); NaN below zero. Dividing by the product x ln2 would lose digits if the product is subnormal.
     Log2: |isa, x, dy| dy / from_zero_on(isa, x) * isa.f64(std::f64::consts::LOG2_E);
     /// 1 / (1 + e^x).
     LogSigmoid: |isa, x, dy| {

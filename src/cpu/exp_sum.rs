@@ -1,4 +1,4 @@
-//! Sum of the exponentials of a row or of a part of one. It stays accurate when the largest exponential is left out.
+//! Sum of the exponentials of a row or of its shard. It stays accurate when the largest exponential is left out.
 
 use super::scores::{leaves_digits, log_of_units};
 use crate::element::Element;
@@ -150,7 +150,7 @@ impl ExpSum {
         (high, 0.0)
     }
 
-    /// Returns the logarithm of the sum, accurate also where the sum is barely above 1.
+    /// Returns the logarithm of the sum, accurate even if the sum is barely above 1.
     #[inline(always)]
     pub fn log<I: Isa, E: Element>(&self, isa: I, row_len: usize) -> f64 {
         if E::IS_F64 {
@@ -162,7 +162,7 @@ impl ExpSum {
         }
     }
 
-    /// Returns the sum without one of its terms, accurate also where little is left.
+    /// Returns the sum without one of its terms, accurate even if little is left.
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
@@ -285,7 +285,7 @@ impl Kernel for RestOf<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// Terms scaled at a time, in a buffer on the stack.
+        /// Number of terms scaled at a time, in a buffer on the stack.
         const RUN: usize = 512;
         let RestOf { exps, finer, row_len } = self;
         let (one, zero, factor) = (isa.f32(1.0), isa.f32(0.0), isa.f32(finer.factor()));

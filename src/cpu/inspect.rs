@@ -173,7 +173,7 @@ impl<E: Element> Pass<E> for Survey {
     }
 }
 
-/// Sums the deviations of finite elements, in units, from the mean; or their squares.
+/// Sums the deviations of finite elements from the mean, in units, or the squares of the deviations.
 #[derive(Clone, Copy)]
 struct Deviations<const SQUARED: bool> {
     unit: f64,

@@ -221,7 +221,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 }
 
-/// Lanes gathered at a time: twice as many as elements of the widest type in a cache line.
+/// Number of lanes gathered at a time: twice as many as elements of the widest type in a cache line.
 const AT_A_TIME: usize = 16;
 
 /// Processes groups of lanes. The lanes of a group are the columns of a `[len, inner]` block.

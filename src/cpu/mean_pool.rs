@@ -61,8 +61,8 @@ pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool
     Ok((finish.done(written), met))
 }
 
-/// Columns summed at a time. Each token then contributes at least a whole cache line, and the sums stay in the
-/// first-level cache.
+/// Number of columns summed at a time. Each token then contributes at least a whole cache line, and the sums stay in
+/// the first-level cache.
 const WIDTH: usize = 64;
 
 /// Blocks in a run of columns.

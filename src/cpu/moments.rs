@@ -334,7 +334,7 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// Form of the tiled sums: of a full row, or by tiles of a part.
+/// Form of the tiled sums: one sum of a full row, or one sum for each tile of a shard.
 pub trait Kept {
     type Sums<const N: usize>;
     fn sums<I: Isa, E: Element, const N: usize>(

@@ -66,8 +66,8 @@ pub fn sums<E: Element>(
     simd::run(Columns { x, dy, rounded: norm.rounded, moments, first: 0, of_weight, of_bias })
 }
 
-/// Columns summed at a time: enough for memory to be read in runs, few enough for the sums to stay in the first-level
-/// cache.
+/// Number of columns summed at a time: enough for memory to be read in runs, few enough for the sums to stay in the
+/// first-level cache.
 const WIDTH: usize = 256;
 
 /// Number of blocks in a run of columns.

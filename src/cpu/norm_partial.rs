@@ -93,7 +93,7 @@ impl Found {
         [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
     }
 
-    /// Replaces these statistics by those that the maxima of all keys represent.
+    /// Replaces these statistics by the statistics that the maxima of all keys represent.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },

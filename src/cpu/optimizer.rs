@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Float, Isa, Select, Span, Work};
 
-/// Elements processed together: few enough for the nearest cache.
+/// Number of elements processed together: few enough for the nearest cache.
 const CHUNK: usize = 512;
 
 /// Update rule applied to each chunk. `S` is the type of the weights and of the `N` state values stored for each

@@ -12,7 +12,7 @@ use crate::math::wide::Wide;
 use crate::simd::{self, Float, Isa, Kernel, LANES, Output, Select, Span, Work, Written};
 use std::marker::PhantomData;
 
-/// Elements widened at a time.
+/// Number of elements widened at a time.
 const CHUNK: usize = 512;
 
 /// A function of two numbers, or a selection among several.

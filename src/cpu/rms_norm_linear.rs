@@ -18,7 +18,7 @@ use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, Span, Work, Written};
 
-/// Rows normalised at a time: enough for the matrix to be read rarely, few enough to stay in a near cache.
+/// Number of rows normalised at a time: enough for the matrix to be read rarely, few enough to stay in a near cache.
 const TOGETHER: usize = 32;
 
 #[derive(Clone, Copy)]

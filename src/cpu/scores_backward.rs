@@ -1,11 +1,11 @@
 //! Code shared by the gradients of softmax, log_softmax and logsumexp: masked positions, the sum of a lane, and the
 //! derivatives of logits by scores.
 //!
-//! The exponentials are those of the op itself ([`super::scores`]); all else is f64. The gradient at a masked position
-//! is never read, and its result is 0. Sums place their terms at the columns of the whole lane. So it makes no
-//! difference which part of a mask excludes a position.
+//! The exponentials come from the op itself ([`super::scores`]); all else is f64. The gradient at a masked position is
+//! never read, and its result is 0. Sums place their terms at the columns of the whole lane. So it makes no difference
+//! which part of a mask excludes a position.
 //!
-//! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the range.
+//! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
 //! They are summed in two parts, as the exponentials are.
 
 #[cfg(feature = "sharded")]

@@ -57,7 +57,7 @@ enum Bias<'a> {
 }
 
 impl Scores<'_> {
-    /// Finds the row's maximum, or returns nothing if the row does not take this path.
+    /// Finds the row's maximum, or returns `None` if the row does not take this path.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,

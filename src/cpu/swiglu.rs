@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
 use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work, Written};
 
-/// Elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
+/// Number of elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
 const CHUNK: usize = 512;
 
 /// Computes the product from two slices into another of the same length.

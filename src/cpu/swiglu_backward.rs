@@ -7,7 +7,7 @@ use crate::math::swiglu::{by_gate, by_up};
 use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
 use std::marker::PhantomData;
 
-/// Elements widened at a time.
+/// Number of elements widened at a time.
 const CHUNK: usize = 512;
 
 /// Writes the gradients of `gate` and `up` to two slices of the same length.

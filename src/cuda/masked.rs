@@ -53,7 +53,7 @@ pub struct Arguments {
 // SAFETY: plain numbers in C layout without padding; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Scales for which the low part of a float-float product stays in f32 range wherever it matters.
+/// Range of scales that keep the low part of a float-float product within f32 range wherever it matters.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 /// Maximum number of rows. Kernels add the number of blocks to a row index in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;

@@ -3,7 +3,7 @@
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
 //! of its zstd frame. An empty line follows. In a frame, each register number is stored as its difference from the
-//! previous number of the same register class, starting from 0 in each kernel. That halves the archive.
+//! previous number of the same register class, starting from 0 in each kernel. These differences halve the archive.
 
 #![forbid(unsafe_code)]
 

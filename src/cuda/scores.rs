@@ -41,7 +41,7 @@ pub struct Op {
     /// Kernels by type, then by kind of row: read one element at a time, held in a warp's registers, held in the
     /// registers of a block of 256 threads, and longer.
     pub plain: [[&'static str; 4]; 3],
-    /// Whether those blocks may have fewer threads if the row is short.
+    /// Whether blocks of 256 threads may have fewer if the row is short.
     pub shrinks: bool,
     /// Kernels by type for rows that a block of 512 threads holds.
     pub wide: Option<[&'static str; 3]>,
@@ -146,7 +146,7 @@ pub fn launch_masked(
     })
 }
 
-/// Returns whether rows can be read, and results for each element written, sixteen bytes at a time.
+/// Returns whether rows can be read sixteen bytes at a time, and results for each element written likewise.
 fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }

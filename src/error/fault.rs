@@ -21,7 +21,7 @@ pub enum Action {
     Retry,
 }
 
-/// Location of the NaN for which the device ended a run.
+/// Location of the NaN that made the device end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NanAt {
     /// First NaN in the outputs.
@@ -87,7 +87,7 @@ pub enum Fault {
         /// Location of the NaN.
         nan: NanAt,
     },
-    /// Tensors do not match those of the program.
+    /// Tensors do not match the program's tensors.
     #[error("{program}: {tensor} is {got}; {expected} is needed")]
     Mismatch {
         /// Name of the program.

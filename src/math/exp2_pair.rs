@@ -1,7 +1,7 @@
 //! Powers of two in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
 //! x = n/16 + f with |f| <= 1/32, exactly. 2^f is e^r with r = f ln2 in two f32, computed as in [`super::exp_pair`]. A
-//! test of all 2^32 inputs found no lane that passes wrongly.
+//! test of all 2^32 inputs found no lane that passes with a wrong result.
 
 use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
 use super::softmax_exp::SHIFTER;
@@ -12,8 +12,8 @@ const LN2: [f32; 2] = [f32::from_bits(0x3f31_7218), f32::from_bits(0xb102_e308)]
 /// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
 const LARGEST: f32 = 108.0;
 
-/// Returns an upper and a lower estimate of 2^x, rounded to f32, for the x that [`serves`] accepts. Where they agree,
-/// the rounding is correct.
+/// Returns an upper and a lower estimate of 2^x, rounded to f32, for the x that [`serves`] accepts. If both agree, the
+/// result is correctly rounded.
 #[inline(always)]
 pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));

@@ -101,7 +101,7 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 
 /// Computes the derivative of gelu, for any x: the normal distribution function plus x times its density.
 ///
-/// Below -1 both terms have the factor e^(-x^2/2). Above 1 the derivative is 1 minus that at -x.
+/// Below -1 both terms have the factor e^(-x^2/2). Above 1 the derivative is 1 minus the derivative at -x.
 #[inline(always)]
 pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));

@@ -2,7 +2,8 @@
 //!
 //! x = 2^k m and r = m c - 1 as in [`super::log_pair`]. log2 x = k - log2 c + (r - r^2/2) / ln2 + r^3 q(r). k is exact,
 //! so the logarithms of powers of two are exact too. The error of hi + lo is less than 2^-32 of the result, and the
-//! test uses the bound of the natural logarithm. A test of all 2^32 inputs found no lane that passes wrongly.
+//! test uses the bound of the natural logarithm. A test of all 2^32 inputs found no lane that passes with a wrong
+//! result.
 
 use super::log_pair::{Reduced, reduce, rounded};
 use super::wide::{fast_two_sum, horner_narrow};
@@ -61,8 +62,8 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, square.mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// Returns an upper and a lower estimate of log2 x, rounded to f32, for the x that `log_pair::serves` accepts. Where
-/// they agree, the rounding is correct.
+/// Returns an upper and a lower estimate of log2 x, rounded to f32, for the x that `log_pair::serves` accepts. If both
+/// agree, the result is correctly rounded.
 #[inline(always)]
 pub fn log2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log2_pair(isa, x);

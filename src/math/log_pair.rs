@@ -4,7 +4,7 @@
 //! ln2 - ln c + r - r^2/2 + r^3 q(r). For m around 1, c is 1, so that nothing cancels. k ln2 - ln c is split into
 //! multiples of 2^-16, which add exactly, and a remainder. m c, the sums and the square are kept with their errors. The
 //! error of hi + lo is less than 2^-31.5 of the result, and the test relies on that. A test of all 2^32 inputs found no
-//! lane that passes wrongly.
+//! lane that passes with a wrong result.
 
 use super::exp_pair::round;
 use super::wide::{fast_two_sum, horner_narrow};
@@ -108,8 +108,8 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// Returns an upper and a lower estimate of ln x, rounded to f32, for the x that [`serves`] accepts. Where they agree,
-/// the rounding is correct.
+/// Returns an upper and a lower estimate of ln x, rounded to f32, for the x that [`serves`] accepts. If both agree, the
+/// result is correctly rounded.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log_pair(isa, x);

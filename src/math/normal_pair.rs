@@ -65,7 +65,7 @@ fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
 }
 
 /// Returns an upper and a lower estimate of x (1 + erf(x / sqrt(2))) / 2, rounded to f32, for the x that
-/// [`gelu_serves`] accepts. Where they agree, the rounding is correct.
+/// [`gelu_serves`] accepts. If both agree, the result is correctly rounded.
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST).min(x.abs());
@@ -81,8 +81,8 @@ pub fn gelu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
 }
 
-/// Returns an upper and a lower estimate of erf x, rounded to f32, for every number. Where they agree, the rounding is
-/// correct.
+/// Returns an upper and a lower estimate of erf x, rounded to f32, for every number. If both agree, the result is
+/// correctly rounded.
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST_OF_ERF).min(x.abs());

@@ -40,8 +40,8 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
     (q, rest * reciprocal)
 }
 
-/// Returns an upper and a lower estimate of 1 / (1 + e^-x), rounded to f32, for the x that [`serves`] accepts. Where
-/// they agree, the rounding is correct.
+/// Returns an upper and a lower estimate of 1 / (1 + e^-x), rounded to f32, for the x that [`serves`] accepts. If both
+/// agree, the result is correctly rounded.
 #[inline(always)]
 pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = share(isa, x);
@@ -54,8 +54,8 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x)
 }
 
-/// Returns an upper and a lower estimate of x / (1 + e^-x), rounded to f32, for the x that [`silu_serves`] accepts.
-/// Where they agree, the rounding is correct.
+/// Returns an upper and a lower estimate of x / (1 + e^-x), rounded to f32, for the x that [`silu_serves`] accepts. If
+/// both agree, the result is correctly rounded.
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
@@ -79,7 +79,7 @@ pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 }
 
 /// Returns an upper and a lower estimate of x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, rounded to f32, for the x
-/// that [`gelu_tanh_serves`] accepts. Where they agree, the rounding is correct.
+/// that [`gelu_tanh_serves`] accepts. If both agree, the result is correctly rounded.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let zero = isa.f32(0.0);

@@ -251,8 +251,8 @@ fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
     I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
 }
 
-/// Returns the powers, less their index in the exponent bits to which the bits of j will add it again. Unless `narrow`,
-/// they are 2^64 times as large.
+/// Returns the powers, minus their index in the exponent bits. Adding the bits of j restores the index there. Unless
+/// `narrow`, they are 2^64 times as large.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };

@@ -40,9 +40,9 @@
 //! f64 terms are split into multiples of fixed powers of two. The sums of these multiples are exact, so the order does
 //! not matter here either.
 //!
-//! Exponentials in f64, and those for a sampler's log-probability, are rounded to multiples of 2^-31, to nearest even.
-//! The remainder is rounded to multiples of 2^-62, and what then remains to multiples of 2^-93. The result is S = s_1 +
-//! (s_2 + s_3), where each of the three sums is exact up to 2^21 terms.
+//! f64 exponentials, and the exponentials for a sampler's log-probability, are rounded to multiples of 2^-31, to
+//! nearest even. The remainder is rounded to multiples of 2^-62, and what then remains to multiples of 2^-93. The
+//! result is S = s_1 + (s_2 + s_3), where each of the three sums is exact up to 2^21 terms.
 //!
 //! The terms that label smoothing adds to a loss have a top bin chosen by the largest of them. If its magnitude is from
 //! 2^e to below 2^(e+1), the top bin is b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to a
@@ -290,7 +290,8 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     )
 }
 
-/// Returns the sums of all tiles, to be reduced later with those of other parts. The arguments are those of [`sums_o`].
+/// Returns the sums of all tiles, to be reduced later with the sums of other shards. The arguments are as in
+/// [`sums_o`].
 #[cfg(feature = "partial")]
 #[inline(always)]
 pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
@@ -320,7 +321,7 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
 }
 
 /// Returns the sums of sixteen tiles starting at tile `first`, with +0 for tiles past the end. The other arguments are
-/// those of [`sums_o`].
+/// as in [`sums_o`].
 #[inline(always)]
 pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     isa: I,

@@ -17,13 +17,14 @@ const POLY: [f32; 4] = [
 const EDGE: f32 = 0.1;
 /// Argument beyond which the result rounds to 1.
 const LARGEST: f32 = 12.0;
-/// Bound on the error below the edge, relative to the cubic term: its roundings and that of the first coefficient.
+/// Bound on the error below the edge, relative to the cubic term. It covers the term's roundings and the first
+/// coefficient's.
 const NEAR: f32 = 4.0 / (1 << 24) as f32;
 /// Bound on the error beyond the edge: half the exponential's, and a little for the quotient.
 const FAR: f32 = 0.56 * UNCERTAINTY;
 
-/// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. Where they agree, the rounding is
-/// correct.
+/// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. If both agree, the result is
+/// correctly rounded.
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));

@@ -26,7 +26,7 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target of rows to ignore, which are not read; -100 by default. It may be a valid class number.
+    /// Target that marks a row to ignore. Such a row is not read. -100 by default. It may be a valid class number.
     pub ignore_index: i64,
     /// Share of each target that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
@@ -121,7 +121,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // A tiled sum over all rows, to which ignored rows add 0.
+        // This is a tiled sum over all rows. Ignored rows add 0.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -227,7 +227,7 @@ const OP: &str = "cross_entropy";
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// Each row's loss, rounded to f32 (f64 for f64 logits), is at most 2.5 ULP off (f64: 10). The ULP is that of
+/// Each row's loss, rounded to f32 (f64 for f64 logits), is at most 2.5 ULP off (f64: 10). The unit is the ULP of
 /// ```text
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```

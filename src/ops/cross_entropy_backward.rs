@@ -30,7 +30,7 @@ const OP: &str = "cross_entropy_backward";
 /// sum of the other probabilities, without a subtraction.
 ///
 /// # Shapes
-/// The errors of [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
+/// Shapes are as for [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
 ///
 /// # Special values
 /// | input | dlogits |

@@ -307,7 +307,7 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Computes [`CrossEntropySums::backward_in_place`] without a report, for shards of which only one is reported.
+    /// Computes [`CrossEntropySums::backward_in_place`] without a report. Only one of several shards is reported.
     /// Returns the counts.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,

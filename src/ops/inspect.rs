@@ -26,7 +26,7 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     E::finite(x)
 }
 
-/// Counts the elements that are not finite, and computes statistics of those that are.
+/// Counts the elements that are not finite, and computes statistics of the finite elements.
 ///
 /// # Formula
 /// ```text

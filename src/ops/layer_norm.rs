@@ -100,7 +100,7 @@ const OP: &str = "layer_norm";
 /// Sums are [tiled sums](crate::math::sum), so a row gives the same bits wherever and however it is computed. The mean
 /// is a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x) mean) / cols in f64, unless mean^2
 /// exceeds 1024 times this variance. Then it is the mean of (x - mean)^2, as it always is for f64. The results of f16
-/// and bf16 rows are computed in f32 if all values are within its range, and otherwise in f64. For f32 rows, these rows
+/// and bf16 rows are computed in f32 if all values are within its range, and otherwise in f64. The results of f32 rows
 /// are always computed in f64.
 ///
 /// # Errors

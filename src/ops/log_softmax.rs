@@ -18,7 +18,7 @@ const OP: &str = "log_softmax";
 /// ```
 ///
 /// # Shapes
-/// The errors of [`softmax`](crate::softmax).
+/// Shapes are as for [`softmax`](crate::softmax).
 ///
 /// # Special values
 /// | row | y |

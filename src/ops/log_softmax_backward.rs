@@ -21,10 +21,10 @@ const OP: &str = "log_softmax_backward";
 /// softmax is recomputed from the scores under the same options.
 ///
 /// # Shapes
-/// The errors of [`softmax_backward`](crate::softmax_backward()).
+/// Shapes are as for [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Special values
-/// The errors of [`softmax_backward`](crate::softmax_backward()).
+/// Special values are as for [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of dx_i, scale c_i |dy_i| and scale c_i y_i sum |dy|, where y_i counts as at least

@@ -163,7 +163,7 @@ pub(crate) fn is_in_zero_to(value: f64, most: f64) -> bool {
     value.to_bits() <= most.to_bits() || value.to_bits() == (-0.0f64).to_bits()
 }
 
-/// Returns whether the value is finite, also by comparing bit patterns.
+/// Returns whether the value is finite. It also compares bit patterns.
 fn is_finite(value: f64) -> bool {
     is_in_zero_to(value.abs(), f64::MAX)
 }

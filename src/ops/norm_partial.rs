@@ -228,8 +228,8 @@ impl NormPartial {
 /// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl NormPartial {
-    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs none. All ranks return `None`
-    /// alike.
+    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs none. All ranks return `None` in
+    /// the same rounds.
     pub(crate) fn keys(&self) -> Option<Vec<u64>> {
         let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
         asked.then(|| self.found.iter().flat_map(Found::keys).collect())

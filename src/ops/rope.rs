@@ -29,8 +29,8 @@ const OP: &str = "rope";
 pub struct Rope<'a> {
     /// Base of the frequencies. Finite and above zero, or above 1 with a scaling; 10000 by default.
     pub theta: f64,
-    /// Whether a pair is two neighbouring columns, (2i, 2i+1), rather than one of each half, (i, i + d/2). False by
-    /// default, which is the layout of Hugging Face checkpoints. GGUF files of the Llama family are interleaved.
+    /// Whether a pair is two neighbouring columns, (2i, 2i+1), rather than one column of each half, (i, i + d/2). False
+    /// by default, which is the layout of Hugging Face checkpoints. GGUF files of the Llama family are interleaved.
     pub interleaved: bool,
     /// Scaling of the frequencies for more positions than the model was trained on. None by default.
     pub scaling: Option<RopeScaling<'a>>,

@@ -21,7 +21,7 @@ const OP: &str = "rope_backward";
 /// ```
 ///
 /// # Shapes
-/// The errors of [`rope`](crate::rope()), with `dy` in place of `x`, and the same table.
+/// Shapes are as for [`rope`](crate::rope()), with `dy` in place of `x`, and the same table.
 ///
 /// # Special values
 /// | pair | result |

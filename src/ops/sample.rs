@@ -1,4 +1,4 @@
-//! Sampling: a token for each row of logits, or an error that says why there is none.
+//! Sampling of a token for each row of logits. A row without a token yields an error with the reason.
 
 mod distribution;
 mod sequence;
@@ -47,8 +47,8 @@ impl Sampler {
     ///
     /// # Accuracy
     /// Filters and draws compare integer masses, in units of 2^-45 of the largest mass. A larger logit never has a
-    /// smaller mass. The distribution of a draw is within 2^-24.6 of the exact one in total variation. Vocabularies of
-    /// more than 262,144 tokens use units of 2^-42 and are within 2^-21.8.
+    /// smaller mass. The distribution of a draw is within 2^-24.6 of the exact distribution in total variation.
+    /// Vocabularies of more than 262,144 tokens use units of 2^-42 and are within 2^-21.8.
     ///
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.

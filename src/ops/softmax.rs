@@ -29,7 +29,7 @@ use crate::simd::{in_default, new_vec};
 pub struct Softmax<'a> {
     /// Mask of the scores; nothing is masked by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// Factor of the scores, 1/sqrt(d) in attention. Finite; 1 by default.
+    /// Factor of the scores, such as 1/sqrt(d) in attention. Finite; 1 by default.
     pub scale: f64,
     /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.

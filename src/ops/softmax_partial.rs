@@ -211,7 +211,7 @@ impl SoftmaxPartial {
 #[derive(Clone, Debug)]
 pub struct SoftmaxSums(pub(crate) Sums);
 
-/// Sums of a shard of the columns whose logarithm log-softmax and log-sum-exp take; see [`SoftmaxPartial`].
+/// Sums of a shard of the columns, for the logarithms in log-softmax and log-sum-exp; see [`SoftmaxPartial`].
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, logsumexp};

@@ -265,7 +265,7 @@ impl Div for DoubleDouble {
 
     fn div(self, other: Self) -> Self {
         let quotient = self.hi / other.hi;
-        // The remainder of the dividend. The difference of the high parts is exact.
+        // Computes the remainder of the dividend. The difference of the high parts is exact.
         let (product, error) = two_product(quotient, other.hi);
         let rest = (self.hi - product) + (self.lo - quotient.mul_add(other.lo, error));
         DoubleDouble::new(quotient, rest / other.hi, self.exponent - other.exponent)
@@ -294,7 +294,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp(self) -> Self {
-        // Far outside the range of f64.
+        // The result is far outside the range of f64.
         if self.to_f64().abs() > 4000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -312,7 +312,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp2(self) -> Self {
-        // Far outside the range of f64.
+        // The result is far outside the range of f64.
         if self.to_f64().abs() > 6000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -403,7 +403,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // Words before the first contribute multiples of 4 quarter turns, words after the last less than 2^-200.
+    // Words before the first one contribute multiples of 4 quarter turns, and words after the last one less than
+    // 2^-200.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {

@@ -16,7 +16,7 @@ pub fn bce_with_logits<E: Element>(x: E, target: f64, pos_weight: f64) -> E::Exa
     term(real(pos_weight) * real(target), -x) + term(real(1.0) - real(target), x)
 }
 
-/// Returns the gradient of [`bce_with_logits`] with respect to the logit, as two terms whose sum it is.
+/// Returns the gradient of [`bce_with_logits`] with respect to the logit, as two terms. The gradient is their sum.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::bce_with_logits_backward(0.0f32, 0.25, 2.0), [0.375, -0.25]);

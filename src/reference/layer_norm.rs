@@ -26,13 +26,13 @@ pub fn layer_norm<E: Element>(x: &[E], weight: Option<&[f64]>, bias: Option<&[f6
 
 /// Returns x - mean for each element, and the root of variance + eps.
 ///
-/// The mean is computed twice, the second time for the deviations from the first one. The error of a deviation is then
+/// The mean is computed twice: the second mean is of the deviations from the first. The error of a deviation is then
 /// 2^-100 of the mean deviation, which may be much smaller than the mean.
 pub(super) fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
     let n = DoubleDouble::from(x.len() as f64);
     let mean_of = |v: &[DoubleDouble]| v.iter().fold(DoubleDouble::from(0.0), |sum, &v| sum + v) / n;
     let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-    // Rounded to f64, so that the difference to an element is exact.
+    // The mean is rounded to f64, so that its difference from an element is exact.
     let mean = DoubleDouble::from(mean_of(&x).to_f64());
     let near: Vec<DoubleDouble> = x.into_iter().map(|x| x - mean).collect();
     let rest = mean_of(&near);

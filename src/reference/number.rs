@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A float of another crate, such as a double-double or the end of an interval, with which the functions of
-/// [`reference`](mod@crate::reference) can compute. The accuracy of results depends on the float's own functions. Sines
-/// and cosines are computed as [`DoubleDouble`]. Infinities and NaN are computed in f64, because crates treat them
+/// A float of another crate, such as a double-double or the end of an interval, in a form that the functions of
+/// [`reference`](mod@crate::reference) accept. The accuracy of results depends on the float's own functions. Sines and
+/// cosines are computed as [`DoubleDouble`]. Infinities and NaN are computed in f64, because crates treat them
 /// differently.
 ///
 /// ```

@@ -35,7 +35,7 @@ pub(super) fn rope_sin_cos<R: Real>(position: i64, i: usize, cols: usize, option
     (sin * factor, cos * factor)
 }
 
-/// Returns the angle by which pair `i` of a row of `cols` columns is rotated at a position: the f64 product of the
+/// Returns the rotation angle of pair `i` at a position, in a row of `cols` columns. It is the f64 product of the
 /// position and the frequency rounded to f64.
 pub fn rope_angle(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let frequency = frequency(i, cols, options).to_f64().min(f64::MAX);

@@ -27,7 +27,7 @@ pub struct Support {
 ///
 /// In the default profile, tokens are ordered by logit, the largest first, and equal logits by index. Top-k keeps the
 /// first k tokens that are not masked. Top-p keeps the shortest prefix of these whose probability is at least p of
-/// their total. Min-p keeps those that are at least min_p times as probable as the first.
+/// their total. Min-p keeps the tokens that are at least min_p times as probable as the first.
 ///
 /// The configuration is not checked. XTC always applies if it is set. Penalties are not applied, because they need a
 /// sequence.
@@ -78,7 +78,8 @@ type Tokens = Vec<(usize, f64)>;
 fn support(mut kept: Tokens) -> Support {
     kept.sort_unstable_by_key(|(i, _)| *i);
     let max = largest(&kept);
-    // Added in double-double, because the roundings of an f64 sum of many equal terms all have the same sign.
+    // The terms are added in double-double, because the roundings of an f64 sum of many equal terms all have the same
+    // sign.
     let add = |sum, (_, z): &(usize, f64)| sum + DoubleDouble::from((z - max).exp());
     let total = kept.iter().fold(DoubleDouble::from(0.0), add).to_f64();
     Support {

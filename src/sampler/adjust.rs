@@ -147,7 +147,7 @@ impl<'a> Adjustments<'a> {
         sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64))
     }
 
-    /// Applies DRY: penalises tokens that continued an earlier occurrence of the last tokens.
+    /// Applies DRY: penalises tokens that would continue an earlier occurrence of the last tokens.
     fn break_repetitions<E: Element>(&self, part: &mut Part<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 {
@@ -186,7 +186,7 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // First the logits before a multiple of 32, then blocks of 32 logits with one word each.
+        // Handles the logits before a multiple of 32 first, then blocks of 32 logits with one word each.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

@@ -39,8 +39,8 @@ pub struct SamplerConfig {
     pub dynamic_temperature: f64,
     /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
-    /// Number of tokens that top-k keeps: those with the largest logits, and the lowest indices among equals. At least
-    /// 1; all tokens stay if it exceeds the vocabulary.
+    /// Number of tokens that top-k keeps. It keeps the largest logits, and the lowest indices among equal logits. At
+    /// least 1; all tokens stay if it exceeds the vocabulary.
     pub top_k: Option<usize>,
     /// Share p of the remaining mass for top-p, which keeps the shortest prefix with at least this mass, in the order
     /// of top-k. In (0, 1].
@@ -50,9 +50,9 @@ pub struct SamplerConfig {
     /// Share of the remaining mass that typical sampling keeps. In (0, 1].
     ///
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
-    /// prefix with at least this mass is kept, and all tokens at the same distance as its last one.
+    /// prefix with at least this mass is kept, and all tokens at the same distance as its last token.
     pub typical_p: Option<f64>,
-    /// Largest distance of a kept logit from the largest one, in standard deviations of the logits. It is measured
+    /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits. It is measured
     /// before any temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Smallest probability to keep; the most probable tokens stay in any case. In \[0, 1).
@@ -64,9 +64,9 @@ pub struct SamplerConfig {
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Smallest number of tokens that a filter leaves; it keeps the first ones in its order. At least 1, the default.
+    /// Smallest number of tokens that a filter leaves; it keeps the first tokens in its order. At least 1, the default.
     pub min_keep: usize,
-    /// Divisor of positive logits, and factor of negative ones, of tokens that occur in the prompt or the output.
+    /// Divisor of positive logits, and factor of negative logits, of tokens that occur in the prompt or the output.
     /// Finite, above 0; 1 by default.
     pub repetition_penalty: f64,
     /// Number subtracted from the logits of tokens that occur in the output. Finite; 0 by default.
@@ -78,12 +78,12 @@ pub struct SamplerConfig {
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
     ///
-    /// This number is multiplied by [`SamplerConfig::dry_base`] for each token by which the repetition exceeds
+    /// This number is multiplied by [`SamplerConfig::dry_base`] once for each token that the repetition has beyond
     /// [`SamplerConfig::dry_allowed_length`]. The product is subtracted from the logit.
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
-    /// Length from which DRY penalises repetitions; 2 by default.
+    /// Minimum length of repetitions that DRY penalises; 2 by default.
     pub dry_allowed_length: usize,
     /// Number of last tokens, of prompt and output, in which DRY searches for repetitions; all if not set. At least 1.
     pub dry_window: Option<usize>,

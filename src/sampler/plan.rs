@@ -46,7 +46,7 @@ pub struct Plan {
     pub min_keep: usize,
 }
 
-/// Smallest positive p, which replaces p = 0 where that means to keep as few tokens as possible.
+/// Smallest positive p. It replaces p = 0 in profiles where 0 keeps as few tokens as possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
 
 impl Plan {

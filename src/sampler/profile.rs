@@ -3,9 +3,9 @@
 /// Engine whose order of filters, ties, boundaries and special values a [`SamplerConfig`](crate::SamplerConfig)
 /// follows.
 ///
-/// In exact arithmetic, a row keeps the same candidates as in that engine. Where the engine does not define which of
-/// several equal tokens is removed, the tokens with the highest indices are. Rejected rows and the results of rows with
-/// infinities are the same under every profile.
+/// In exact arithmetic, a row keeps the same candidates as in that engine. If the engine does not define which of
+/// several equal tokens is removed, the tokens with the highest indices are removed. Rejected rows and the results of
+/// rows with infinities are the same under every profile.
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|
@@ -122,7 +122,7 @@ pub(crate) enum Threshold {
 /// Penalties that the engine has, and the tokens that they count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Penalties {
-    /// Only the repetition penalty, over prompt and output.
+    /// Repetition penalty only, over prompt and output.
     Repetition,
     /// All penalties: repetition over prompt and output, presence and frequency over the output.
     OfOutput,
@@ -149,20 +149,20 @@ pub(crate) struct Rules {
     pub top_p_threshold: Threshold,
     /// Whether top-p orders equal logits by decreasing index.
     pub top_p_highest_first: bool,
-    /// Whether p is a share of the mass of all tokens, not of the remaining ones.
+    /// Whether p is a share of the mass of all tokens, not of the remaining tokens.
     pub top_p_of_all: bool,
-    /// Meaning of a negative min-p. If that is rejected, a min-p above 1 is too; otherwise it keeps as few tokens as it
-    /// can.
+    /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. Otherwise a min-p
+    /// above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
-    /// Whether typical sampling keeps all tokens as near to the entropy as the last one, and ends where the mass
-    /// reaches p. Otherwise ties are cut by index, and the mass has to exceed p.
+    /// Whether typical sampling keeps all ties with the last token in distance from the entropy, and ends where the
+    /// mass reaches p. Otherwise ties are cut by index, and the mass has to exceed p.
     pub typical_keeps_equals: bool,
     pub typical_zero: Beyond,
     pub has_min_keep: bool,
     pub penalties: Penalties,
     /// Whether penalties can be limited to a window of the last tokens.
     pub has_window: bool,
-    /// Whether bad words are matched in the output only, so that one that begins in the prompt can be completed.
+    /// Whether bad words are matched in the output only. A bad word that begins in the prompt can then be completed.
     pub bad_words_of_output: bool,
     pub has_dry: bool,
 }

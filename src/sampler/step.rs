@@ -55,7 +55,7 @@ fn pair(words: [u32; 4], from: usize) -> u64 {
     u64::from(words[from]) | u64::from(words[from + 1]) << 32
 }
 
-/// Returns whether the number in \[0, 1) made of the upper 53 bits is below the probability.
+/// Returns whether the upper 53 bits, as a number in \[0, 1), are below the probability.
 fn is_below(bits: u64, probability: f64) -> bool {
     ((bits >> 11) as f64) < probability * (1u64 << 53) as f64
 }
@@ -120,7 +120,7 @@ impl<'a> Step<'a> {
         Self { bad_words: words, ..self }
     }
 
-    /// Sets tokens across which DRY sees no repetition, such as line ends and quotation marks.
+    /// Sets tokens that end repetitions for DRY, such as line ends and quotation marks.
     pub fn breakers(self, tokens: &'a [u32]) -> Self {
         Self { breakers: tokens, ..self }
     }

@@ -1,5 +1,5 @@
 //! Agreement check before each op: ranks verify that all make the same call. An error on one rank is then returned on
-//! all of them, and no rank waits for one that has failed.
+//! all ranks, and no rank waits for a failed rank.
 
 use super::Sharded;
 use super::collective::Collective;

@@ -42,7 +42,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
             let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
             let features = v.shape()[3];
-            // Rows whose sums overflowed although their log-sum-exp did not.
+            // Finds rows whose sums overflowed although their log-sum-exp did not.
             let broken = |row: usize, lse: &[f64]| {
                 let y = &y[row * features..][..features];
                 lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())

@@ -56,7 +56,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
         let shared = Shared::new(comm, grads, options)?;
         let (parts, unlike) = shared.parts()?;
         let (norm, scale) = options.settle(&parts);
-        // Report a non-finite replica as such, not as one that differs from the others.
+        // Report a non-finite replica as non-finite, not as different from the other replicas.
         if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
             shared.refuse()?;
         }

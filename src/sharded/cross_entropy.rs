@@ -19,8 +19,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// on every rank.
     ///
     /// # Exchange
-    /// 24 bytes for the agreement, and 48 bytes per row. For f64, and with label smoothing, 40 more per row are
-    /// gathered from each rank.
+    /// Each rank sends 24 bytes for the agreement, and 48 bytes per row. For f64, and with label smoothing, each rank
+    /// also gathers 40 bytes per row.
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) if

@@ -18,7 +18,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// columns `x`. Returns the loss, and the gradient for these columns. `dloss` must be the same on every rank.
     ///
     /// # Exchange
-    /// The exchange of [`Sharded::cross_entropy`]. The gradient needs nothing more.
+    /// The exchange is the same as in [`Sharded::cross_entropy`]. The gradient needs no further data.
     ///
     /// # Errors
     /// The errors of [`cross_entropy_backward`](crate::cross_entropy_backward());

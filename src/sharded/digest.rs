@@ -7,7 +7,7 @@ use crate::mask::Mask;
 /// missed only by chance.
 #[derive(Clone, Copy)]
 pub(super) struct Digest {
-    /// Accumulators used in turn, to hide the latency of the multiplication.
+    /// Accumulators. Using them in turn hides the latency of the multiplication.
     lanes: [u64; 4],
     count: usize,
 }

@@ -20,9 +20,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// cover all columns.
     ///
     /// # Exchange
-    /// 24 bytes for the agreement. For each row, 32 bytes for each 256 columns of all ranks, and 16 more if the row's
-    /// mean exceeds 32 times its deviation. For f64 there are six rounds: maxima of 24 and of 16 bytes per row, and in
-    /// total 40 bytes for each 256 columns.
+    /// Each rank sends 24 bytes for the agreement. Each row takes 32 bytes for each 256 columns of all ranks, and 16
+    /// more if the row's mean exceeds 32 times its deviation. For f64 there are six rounds: maxima of 24 and of 16
+    /// bytes per row, and in total 40 bytes for each 256 columns.
     ///
     /// # Errors
     /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());

@@ -16,8 +16,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// result for these columns.
     ///
     /// # Exchange
-    /// 24 bytes for the agreement. Per row, 56 bytes for maxima and 16 for sums. For f64, 48 and 24, and 40 more
-    /// gathered from each rank.
+    /// Each rank sends 24 bytes for the agreement. Each row takes 56 bytes for maxima and 16 for sums. For f64, it
+    /// takes 48 and 24 bytes, and each rank gathers 40 more.
     ///
     /// # Errors
     /// The errors of [`log_softmax`](crate::log_softmax()); [`Error::Collective`](crate::Error::Collective) if another

@@ -16,10 +16,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// `x` and `dy`. Returns the gradient for these columns.
     ///
     /// # Exchange
-    /// 24 bytes for the agreement. Per row, 48 bytes for maxima and 8 for sums. Each rank also sends the length of a
-    /// list in 8 bytes. For each row, the list has 32 bytes, 8 for each whole tile of 256 columns in the shard, and 8
-    /// for each column in partial tiles. f64 takes per row 24 bytes for sums, 8 for the largest gradient, and a list
-    /// twice as long.
+    /// Each rank sends 24 bytes for the agreement. Each row takes 48 bytes for maxima and 8 for sums. Each rank also
+    /// sends the length of a list in 8 bytes. For each row, the list has 32 bytes, 8 for each whole tile of 256 columns
+    /// in the shard, and 8 for each column in partial tiles. In f64, each row takes 24 bytes for sums, 8 for the
+    /// largest gradient, and a list twice as long.
     ///
     /// # Errors
     /// The errors of [`log_softmax_backward`](crate::log_softmax_backward());

@@ -13,13 +13,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Duration of sleep between two checks of the device.
+/// Duration of the sleep between two checks of the device.
 const NAP: Duration = Duration::from_micros(20);
 
 /// Ranks connected by NCCL, with a deadline for each exchange. The library is loaded at first use.
 ///
-/// Words are copied to the device and back, because they are computed and merged on the host. They take some dozens of
-/// bytes per row. This code has not run on devices yet.
+/// Words are copied to the device and back, because they are computed and merged on the host. Each row has a few dozen
+/// bytes. This code has not run on devices yet.
 ///
 /// [`Nccl::new`] waits inside NCCL, without a deadline, until all ranks have called it. After an error this value must
 /// not be used again.
@@ -102,7 +102,7 @@ impl Nccl {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        // Stays set unless the whole exchange succeeds.
+        // The flag stays set unless the whole exchange succeeds.
         self.broken.set(true);
         let of_driver = |error: DriverError| failed(format!("the CUDA driver returned {error:?}"));
         let stream = self.comm.stream();

@@ -51,7 +51,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             let text =
                 format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
             let (scores, agreed) = self.agree(OP, &text, begun)?;
-            // A bias is added in f64, so the resulting logits may not be representable in f32.
+            // A bias is added in f64, and f32 may not represent the resulting logits.
             let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
             match dtype {
                 DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),

@@ -49,7 +49,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let (mut partial, mut keys) = (own.clone(), own.keys());
         self.max(op, &mut keys)?;
         partial.take_keys(&keys)?;
-        // Checked here, so that a rank without columns returns the error too.
+        // The row length is checked here, so that a rank without columns returns the error too.
         match partial.first_masked().filter(|_| options.fully_masked == FullyMasked::Error) {
             Some(row) => Err(Error::FullyMasked { op, row }),
             None => Ok((own, partial)),

@@ -37,10 +37,10 @@ pub struct F64([__m256d; 4]);
 pub struct I32([__m256i; 2]);
 #[derive(Clone, Copy)]
 pub struct I64([__m256i; 4]);
-/// Mask with all bits of a selected lane set, and none of the others.
+/// Mask in which all bits of a selected lane are set, and no bits of other lanes.
 #[derive(Clone, Copy)]
 pub struct M32([__m256; 2]);
-/// Mask with all bits of a selected lane set, and none of the others.
+/// Mask in which all bits of a selected lane are set, and no bits of other lanes.
 #[derive(Clone, Copy)]
 pub struct M64([__m256d; 4]);
 

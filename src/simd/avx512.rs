@@ -319,7 +319,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn fold_all(self, value: F64) -> f64 {
-        // Pairs are formed from both halves at once: two sums of one half next to two of the other.
+        // Pairs are formed from both halves at once: two sums of one half are next to two sums of the other half.
         let even = call!(_mm512_unpacklo_pd(value.0, value.1));
         let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
         let twos = call!(_mm512_add_pd(even, odd));
@@ -443,8 +443,8 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
-        // SAFETY: sixteen integers are written where there is room for sixteen; the instructions as in `call!`. To a
-        // register first: some processors are slow to compress into memory.
+        // SAFETY: sixteen integers are written where there is room for sixteen; the instructions as in `call!`. The
+        // result goes to a register first, because some processors are slow to compress into memory.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(keep.0, value.0)) };
         keep.0.count_ones() as usize
     }

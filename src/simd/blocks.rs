@@ -50,8 +50,8 @@ pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S;
     acc
 }
 
-/// Folds as [`fold`] does, together with the blocks of other slices of the same length. Their last blocks are padded
-/// with one of their own elements.
+/// Folds as [`fold`] does, together with the blocks of other slices of the same length. Each slice's last block is
+/// padded with an element of that slice.
 #[inline(always)]
 pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     source: &[S],

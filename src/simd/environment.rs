@@ -9,13 +9,13 @@
 //! a call that is spread over threads.
 //!
 //! Sticky exception flags are not part of the results. In the default environment, operations add their flags to the
-//! caller's. In any other environment, the caller's flags are restored unchanged.
+//! caller's. Calls from any other environment restore the caller's flags unchanged.
 
 use register::{DEFAULT, FLAGS, Word};
 use std::cell::Cell;
 
 thread_local! {
-    /// Environment to restore, while this thread runs in a default environment that was set here.
+    /// Environment of the caller, while this thread runs in the default environment that this module set.
     static CALLERS: Cell<Option<Word>> = const { Cell::new(None) };
 }
 
@@ -105,8 +105,8 @@ impl Drop for Left {
 }
 
 // `set` is sound for the same reason on each machine. Rust code assumes the default environment, so a host that calls
-// it in another one is responsible for its own code. Here the default is set before this crate's first float operation.
-// Any other environment that is set is the host's own, and is set after this crate's last operation.
+// it in another environment is responsible for its own code. Here the default is set before this crate's first float
+// operation. Any other environment that is set is the host's own, and is set after this crate's last operation.
 
 /// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
@@ -182,7 +182,7 @@ mod register {
     }
 }
 
-/// Machines without an environment, such as WebAssembly, and those whose environment is not managed here.
+/// Machines without an environment, such as WebAssembly, and machines whose environment is not managed here.
 #[cfg(any(
     miri,
     not(any(

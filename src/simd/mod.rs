@@ -7,8 +7,8 @@
 //!
 //! Every implementation keeps these rules, which `tests.rs` checks. Arithmetic is IEEE 754 with round to nearest even
 //! and subnormals; `environment` sets this mode on threads that have another. `mul_add` is fused. `a.max(b)` is `if a >
-//! b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does not.
-//! Comparisons with NaN are false.
+//! b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and a NaN in `a` does
+//! not. Comparisons with NaN are false.
 
 mod block;
 mod blocks;

@@ -8,7 +8,8 @@ use super::slice::LANES;
 pub struct Ahead<T>(*const T);
 
 impl<T> Ahead<T> {
-    /// Maximum size of a lane in bytes. Prefetching after a longer one would evict the current lane from the cache.
+    /// Maximum size of a lane in bytes. Prefetching the lane after a longer lane would evict the current lane from the
+    /// cache.
     const LONGEST: usize = 1 << 18;
 
     /// Returns the address `lanes` lanes after this one.
@@ -16,8 +17,8 @@ impl<T> Ahead<T> {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address `lanes` lanes after this one, or this lane's own for a long lane, whose prefetch costs
-    /// nothing.
+    /// Returns the address of the lane `lanes` lanes later. For a long lane, returns this lane's own address, whose
+    /// prefetch costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         Ahead(if is_long { lane } else { lane.wrapping_add(lanes * len) })

@@ -56,7 +56,7 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     const SMALLEST_PART: usize = 1 << 15;
     const MOST_PARTS: usize = 64;
 
-    // Four parts per thread, so that one delayed part does not delay the whole call.
+    // Each thread gets four parts, so that one delayed part does not delay the whole call.
     let threads = threads();
     let parts = (4 * threads).min(MOST_PARTS);
     let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols.max(1)).max(1);

@@ -76,7 +76,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Marks the span as part of `elements` elements in all.
     pub fn of_many(self, elements: usize) -> Self {
-        /// Number of source bytes that second-level caches hold together with as many bytes of results.
+        /// Number of source bytes that second-level caches hold together with the same number of result bytes.
         const NEAR: usize = 1 << 18;
         Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
     }

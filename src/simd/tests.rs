@@ -42,7 +42,7 @@ const EDGES: [f32; 16] = [
     -65_520.0,
 ];
 
-/// The edges, turned by some lanes.
+/// The edges, rotated by some lanes.
 fn turned(by: usize) -> [f32; 16] {
     std::array::from_fn(|i| EDGES[(i + by) % 16])
 }
@@ -86,7 +86,7 @@ impl Kernel for FloatRules {
             let not_or = I::F32::select(!(va.lt(vb) | va.is_nan()), vb, vc);
             check(not_or, "f32 mask", &|a, b, c| if !(a < b || a.is_nan()) { b } else { c });
 
-            // A sixteenth of all choices of lanes at a time; few of them under the interpreter.
+            // Tests a sixteenth of all choices of lanes at a time, and only a few under the interpreter.
             for bits in (by * 4096..(by + 1) * 4096).step_by(if cfg!(miri) { 409 } else { 1 }) {
                 let bits_of = EDGES.map(f32::to_bits);
                 let lanes: [f32; 16] = std::array::from_fn(|i| f32::from((bits >> i & 1) as u8));
@@ -233,8 +233,8 @@ fn moves() {
     on_each_level(Moves);
 }
 
-/// Every value of a 16-bit type through a load and a store, and the neighbourhood of every rounding boundary through
-/// both stores.
+/// Tests every value of a 16-bit type in a load and a store, and the neighbourhood of every rounding boundary in both
+/// stores.
 #[derive(Clone)]
 struct HalfTypes;
 
@@ -258,7 +258,7 @@ fn round_trips<I: Isa, E: Element>(isa: I, from_bits: fn(u16) -> E, round: fn(f3
         for i in 0..16 {
             same(wide[i].into(), widen(values[i]).into(), "load");
         }
-        // The values, what lies next to them, and the midpoints to their neighbours with what lies next to those.
+        // Tests the values, the midpoints between neighbouring values, and the numbers next to all of these.
         for ulps in [-1, 0, 1] {
             for half in [0.0, 0.5] {
                 let inputs: [f32; 16] = std::array::from_fn(|i| {
@@ -294,7 +294,7 @@ fn half_types() {
 
 #[test]
 fn one_rounding_from_f64() {
-    // Just above a tie of the 16-bit type, which rounding to f32 first would make a tie.
+    // This number is just above a tie of the 16-bit type. Rounding it to f32 first would give the tie.
     #[derive(Clone)]
     struct Check;
     impl Kernel for Check {
@@ -403,7 +403,7 @@ fn sums_equal_their_definitions() {
                     fixed_point_sum(&terms),
                     "the fixed-point sum, length {len}"
                 );
-                // Part of a long row, the largest sums of a run, and the masses that 64 bits hold.
+                // Tests a shard of a long row, the largest sums of a run, and the masses that 64 bits hold.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),

@@ -25,7 +25,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and adapts the scale to the largest one without overflow.
+/// Scales losses, decides which steps are taken, and adapts the scale to the largest value without overflow.
 ///
 /// A step has three stages, and each call is valid in one of them:
 /// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call

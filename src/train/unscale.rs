@@ -47,7 +47,7 @@ impl LossScaler {
     ///
     /// # Shapes
     /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
-    /// because small ones would vanish without their scale. Widen them to f32, for example with an
+    /// because small gradients would vanish without their scale. Widen them to f32, for example with an
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values

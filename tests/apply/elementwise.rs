@@ -65,7 +65,7 @@ fn special_values() {
         .all_ok();
     let y = outcome.values("0.y");
     assert_close(&y[..3], &[inf, 0.0, nan], 0.0);
-    // A subnormal result, which must not be flushed to zero.
+    // The result is subnormal, and must not be flushed to zero.
     assert_eq!(y[3], f64::from((-100f64).exp() as f32));
     assert_close(&outcome.values("1.y"), &[inf, nan, nan, nan], 0.0);
 }

@@ -116,7 +116,8 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // The op's bounds are relative to the larger term where the bias cancels; these tolerances are not.
+        // These tolerances are relative to the result, although a bias may cancel. The op's bounds are relative to the
+        // larger term there.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)
@@ -206,7 +207,7 @@ fn group_norm_in_every_type() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![1, 4, 1, 2]));
-        // A group of two channels with two elements is a row of four.
+        // Each group has two channels of two elements, so it is a row of four.
         assert_close(&outcome.values("0.y"), &layer_norm(&X, 1e-5, |_| 1.0, |_| 0.0), 4.0 * tolerance);
         let normal = layer_norm(&X, 2.0, |_| 1.0, |_| 0.0);
         let expected: Vec<f64> = (0..8).map(|i| normal[i] * WEIGHT[i / 2] + BIAS[i / 2]).collect();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// Returns a command that runs the program without the environment's choice of an instruction set.
+/// Returns a command that runs the program without the environment variable that selects an instruction set.
 pub fn program() -> Command {
     let mut command = Command::new(example("apply"));
     command.env_remove("EVENKEEL_SIMD");

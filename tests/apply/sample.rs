@@ -120,7 +120,7 @@ fn draws_follow_the_probabilities() {
     for row in rows {
         for (token, p) in probs(&LOGITS, 1.0, &[0, 1, 2, 3, 4]).into_iter().enumerate() {
             let count = row.iter().filter(|&&t| t == token as f64).count() as f64;
-            // Six standard deviations: one false alarm in 10^8 runs.
+            // At six standard deviations, one run in 10^8 is a false alarm.
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,
@@ -169,7 +169,7 @@ fn masks_and_infinities() {
     assert_eq!(outcome.values("1.probs"), [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
     assert_eq!(outcome.values("1.tokens"), [0.0, 0.0]);
     assert_eq!(outcome.values("2.probs")[1], 0.0);
-    // 1 + 2 and 2 + 1 are equal before the temperature divides them.
+    // The biased logits 1 + 2 and 2 + 1 are equal before the temperature divides them.
     assert_eq!(outcome.values("3.probs"), [0.5, 0.5, 0.0]);
 }
 

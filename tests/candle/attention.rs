@@ -62,7 +62,7 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
             for (var, gradient) in vars.iter().zip(&gradients) {
                 assert_same(&what, flowing.get(var).unwrap(), gradient);
             }
-            // Only one argument is tracked.
+            // Candle tracks only one argument here.
             let y = guarded::attention(&q, &vars[1], &v, options)?;
             assert_same(&what, (y * &dy)?.backward()?.get(&vars[1]).unwrap(), &gradients[1]);
         }

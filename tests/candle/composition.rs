@@ -201,7 +201,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 assert_near("l2_normalize", ours, &composition::l2_normalize(&x, axis, &options)?, &want, error, 0.0);
             }
         }
-        // Magnitudes for which a sum of squares fails, and lanes of zeros, with every eps.
+        // Tests magnitudes whose sum of squares overflows or underflows, and lanes of zeros, with every eps.
         let largest = ours.limits().max;
         for magnitude in [0.0, largest, largest.sqrt(), ours.limits().min_normal] {
             let x = (tensor(&[4, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
@@ -209,7 +209,8 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let options = L2Normalize::default().eps(eps);
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
-                // In f32 an eps of 1e-300 becomes 0. The smallest numbers divided by 1 lose digits.
+                // In f32 an eps of 1e-300 becomes 0. The results for the smallest numbers, which are divided by 1, lose
+                // digits.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,

@@ -92,7 +92,7 @@ fn losses_of_confident_logits() -> Result<()> {
     let loss = ours::loss::binary_cross_entropy_with_logit(&logits, &targets)?.to_scalar::<f32>()?;
     assert!((loss - (400.0 + 2f32.ln()) / 3.0).abs() < 1e-4, "expected (400 + ln 2) / 3, got {loss}");
 
-    // A batch whose sum of losses exceeds the integers that bf16 can count.
+    // The sum of losses of this batch exceeds the integers that bf16 can count.
     let n = 4096;
     let (x, targets) = (Tensor::zeros((n, 2), DType::BF16, CPU)?, Tensor::zeros(n, DType::U32, CPU)?);
     let loss = flat(&ours::loss::cross_entropy(&x, &targets)?)[0];

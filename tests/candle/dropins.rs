@@ -133,7 +133,7 @@ fn losses() -> Result<()> {
         let want = flat(&candle_nn::loss::cross_entropy(&wide, &targets)?);
         let y = ours::loss::cross_entropy(&x, &targets)?;
         assert_eq!((y.dims(), y.dtype()), (&[][..], dtype));
-        // Six terms of up to 8, added in f32 or f64, and one rounding.
+        // The sum has six terms of up to 8, added in f32 or f64, and is rounded once.
         let sum = |dtype: evenkeel::DType| 8.0 * 8.0 * dtype.limits().epsilon.min(2f64.powi(-23));
         assert_close("cross_entropy", &flat(&y), &want, |i| allowed("exp", ours_dtype, want[i]) + sum(ours_dtype));
 
@@ -164,7 +164,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
             Box::new(ours::LayerNorm::rms_norm(weight.clone(), 1e-5)),
             Box::new(candle_nn::LayerNorm::rms_norm(weight.clone(), 1e-5)),
         ),
-        // Operands that broadcast, but not as one value per column.
+        // These operands broadcast, but not as one value per column.
         (
             Box::new(ours::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
             Box::new(candle_nn::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
@@ -189,7 +189,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Candle's module on a non-contiguous input, which makes it use its composition. Only that supports f64.
+/// Candle's module uses its composition for a non-contiguous input. Only the composition supports f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

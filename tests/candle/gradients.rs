@@ -11,7 +11,7 @@ use evenkeel::{
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
-/// Op with the shapes of its arguments, and the composition to compare it with.
+/// Op with the shapes of its arguments, and the composition that it is compared with.
 struct Case {
     name: &'static str,
     dims: Vec<Vec<usize>>,
@@ -496,7 +496,8 @@ fn finite_differences() -> Result<()> {
                 };
                 differences.push((moved(STEP)? - moved(-STEP)?) / (2.0 * STEP));
             }
-            // The error of the difference: the third derivative times step^2, and rounding divided by the step.
+            // The finite difference has two errors: the third derivative times step^2, and the rounding error divided
+            // by the step.
             assert_close(&format!("{}, argument {i}", case.name), grad, &differences, |_| 1e-8);
         }
     }
@@ -532,7 +533,7 @@ fn narrow_types() -> Result<()> {
                 (live * weights)?.sum_all()
             })?;
             for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
-                // Gradients of up to about ten, from results rounded once and sums of a dozen terms.
+                // Gradients are at most about ten. They come from results rounded once and sums of a dozen terms.
                 let largest = want.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
                 assert_close(&format!("{} in {dtype:?}, argument {i}", case.name), grad, want, |_| {
                     24.0 * unit * largest
@@ -547,7 +548,7 @@ fn narrow_types() -> Result<()> {
 fn results_used_twice_gradients_of_any_layout() -> Result<()> {
     for case in cases() {
         let variables = variables(&case, DType::F64)?;
-        // Once through a transpose, which makes the gradient non-contiguous, and once directly.
+        // The loss uses y twice: once through a transpose, which makes the gradient non-contiguous, and once directly.
         let twice = |y: &Tensor| {
             let turned = if y.rank() > 1 { y.transpose(0, y.rank() - 1)? } else { y.clone() };
             objective(&turned)? + (objective(y)? * 0.5)?
@@ -625,7 +626,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
             assert!(grad[3].is_finite());
         }
     }
-    // The composition gives the same.
+    // The composition gives the same gradients.
     let x = Var::from_tensor(&Tensor::new(&[[-inf, -inf], [1., -inf]], CPU)?)?;
     let y = composition::softmax(&x, 1, &capped())?;
     assert!(flat(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap()).iter().all(|g| g.is_finite()));
@@ -646,7 +647,8 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
 
 #[test]
 fn masked_elements_stay_without_gradient() -> Result<()> {
-    // The op is followed by a selection that drops one element. Candle's own gradient there is 0 times infinity.
+    // The op is followed by a selection that drops one element. Candle's own gradient of the dropped element is 0 times
+    // infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;
     let ops = [

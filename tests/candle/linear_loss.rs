@@ -68,14 +68,14 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Compares gradients with products in f64 of the gradient with respect to the whole logits, whose bits the chunked
-/// form has.
+/// Compares gradients with f64 products that use the gradient with respect to the whole logits. The chunked form has
+/// the same bits of that gradient.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
         let layer = Exact::new(dtype)?;
         let wide = |xs: &Tensor| xs.to_dtype(DType::F64);
-        // The rounding error of one product or sum.
+        // Rounding error of one product or sum.
         let unit = if dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         for options in options() {
             let logits = Var::from_tensor(&layer.logits()?)?;

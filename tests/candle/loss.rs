@@ -98,7 +98,7 @@ fn the_composition() -> Result<()> {
             assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
             assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
         }
-        // A masked class, and a masked target.
+        // The rows have a masked class, and a masked target.
         let inf = f64::INFINITY;
         let masked = Tensor::new(&[[0.0, -inf, 0.0], [0.0, -inf, 0.0]], CPU)?.to_dtype(dtype)?;
         let options = CrossEntropy::default().reduction(Reduction::None);
@@ -134,7 +134,7 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     assert_eq!(refused(&Tensor::new(1f32, CPU)?, &Tensor::new(0i64, CPU)?).name(), "ShapeMismatch");
     let outside = composition::cross_entropy(&x, &Tensor::new(&[0i64, 5, 9], CPU)?, &plain).unwrap_err();
     assert_eq!(Error::from(outside).row(), Some(1));
-    // One row, without a row axis.
+    // The logits are one row, without a row axis.
     let one = guarded::cross_entropy(&x.get(0)?, &Tensor::new(4i64, CPU)?, &plain.reduction(Reduction::None))?;
     assert!(one.dims().is_empty());
     let met = report::scope(|| guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)).1;
@@ -142,7 +142,7 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Checks that the drop-in function accepts what candle's accepts.
+/// Checks that the drop-in function accepts the same arguments as candle's.
 #[test]
 fn candles_meaning() -> Result<()> {
     let x = Var::from_tensor(&Tensor::from_vec(values(15, 3.0, 5), (3, 5), CPU)?)?;
@@ -209,7 +209,7 @@ fn losses_beside_targets() -> Result<()> {
                 };
                 let count = dims.iter().product();
                 let (want, dx) = on_slices(&wide, &y_wide, &vec![0.5; count]);
-                // One rounding to f32, or none.
+                // The result is rounded once to f32, or not at all.
                 let unit = if dtype == DType::F64 { 1e-15 } else { 1.2e-7 };
                 let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
                 for (layout, x) in layouts(&x)? {
@@ -226,7 +226,7 @@ fn losses_beside_targets() -> Result<()> {
                 let x = Var::from_tensor(&x)?;
                 let loss = composed(&x, &y)?;
                 assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
-                // A few roundings of terms of up to 100.
+                // The tolerance covers a few roundings of terms of up to 100.
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;
                 let unit = dtype_unit(dtype).max(unit);
@@ -259,7 +259,7 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     }
     let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
     assert_eq!(Error::from(drop_in).row(), Some(1));
-    // Targets that are tracked get a gradient: -x over the count.
+    // Tracked targets get a gradient: -x divided by the count.
     let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
     let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
     let (got, want) = (flat(grads.get(&y).expect("a gradient")), flat(&x.affine(-1.0 / 6.0, 0.0)?));

@@ -207,7 +207,7 @@ fn a_step_in_f16() -> Result<()> {
     optimizer.step(&grads)?;
     scaler.update()?;
     assert_eq!(scaler.scale(), 2048.0);
-    // A sixth of the learning rate, because eps is 5 times the gradient.
+    // The step is a sixth of the learning rate, because eps is 5 times the gradient.
     let moved = 1e-3 - flat(&var)[0];
     assert!((moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05, "expected a step of 0.01 * 2 / 12, got {moved}");
 

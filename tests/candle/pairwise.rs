@@ -8,7 +8,7 @@ use evenkeel::{Element, SafeDiv, log_add_exp, safe_div};
 
 const INF: f64 = f64::INFINITY;
 
-/// Operands: ordinary ones, and those whose quotients or differences are not finite.
+/// Ordinary operands, and operands whose quotients or differences are not finite.
 const HOSTILE: [f64; 12] = [0.0, -0.0, 1.0, -3.0, 1e30, -1e30, 1e-30, -1e-30, 65504.0, INF, -INF, f64::NAN];
 
 /// Returns all pairs of these operands, and random pairs.
@@ -77,7 +77,7 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
                     let what = format!("{op} by {form} in {dtype:?} of {a}, {b}: {}, {}", dx[i], dd[i]);
                     if is_plain(a, b) {
-                        // Where the derivative is very large, candle's own product overflows.
+                        // If the derivative is very large, candle's own product overflows.
                         assert!(is_plain(dx[i], dd[i]) || form == "composition", "expected finite gradients: {what}");
                         assert!(!dx[i].is_nan() && !dd[i].is_nan(), "expected no NaN: {what}");
                     }

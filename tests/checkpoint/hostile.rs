@@ -21,7 +21,7 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 thread_local! {
-    /// Pool of this thread only, because allocations are measured per thread.
+    /// The pool contains only this thread, because allocations are measured per thread.
     static POOL: rayon::ThreadPool = {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
         pool.expect("a pool with the current thread")

@@ -18,7 +18,7 @@ fn plain_blocks_by_hand() {
     let bytes: Vec<u8> = d.into_iter().chain((-16i8..16).map(|q| q as u8)).collect();
     let met = stats("Q8_0", 8, 32, bytes);
     assert_eq!((met.min, met.max, met.mean, met.zero), (-8.0, 7.5, -0.25, 1));
-    // Each of 0 to 15 twice, minus 8.
+    // Each value from 0 to 15 occurs twice, minus 8.
     let quants = (0..16u8).map(|q| q | q << 4);
     let met = stats("Q4_0", 2, 32, d.into_iter().chain(quants.clone()).collect());
     assert_eq!((met.min, met.max, met.mean, met.zero), (-4.0, 3.5, -0.25, 2));

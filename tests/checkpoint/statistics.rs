@@ -26,7 +26,7 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     magnitudes.sort_by(f64::total_cmp);
     let (min, max, max_abs) = (sorted[0], sorted[sorted.len() - 1], magnitudes[sorted.len() - 1]);
     assert_eq!((stats.min, stats.max, stats.max_abs), (min, max, max_abs));
-    // Scaled, so that the squares of f64 values do not overflow.
+    // The values are scaled, so that squares of f64 do not overflow.
     let scale = if max_abs == 0.0 { 1.0 } else { max_abs };
     let n = sorted.len() as f64;
     let mean = sorted.iter().map(|x| x / scale).sum::<f64>() / n;
@@ -85,8 +85,8 @@ fn rounded(x: f64, dtype: &str) -> f64 {
     }
 }
 
-/// Returns values around the limits of conversions: at, below and above those that overflow or underflow, with either
-/// sign.
+/// Returns values of either sign around the limits of conversions: at each limit of overflow and underflow, below it
+/// and above it.
 fn edges() -> Vec<f64> {
     let mut edges = vec![0.0, -0.0, 1.0, 448.0, 464.0, 57344.0, 61440.0, 65504.0, 65520.0, f32::MAX.into()];
     edges.extend([-10, -17, -25, -126, -133, -134, -149].map(|e| 2f64.powi(e)));

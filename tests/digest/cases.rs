@@ -191,7 +191,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // The position of a part's first query. A row alone is the same query as in the batch.
+    // Position of a part's first query, so that a row alone is the same query as in the batch.
     let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {

@@ -1,4 +1,4 @@
-//! Calls that compute with floats outside their kernels: sums of results of threads, options, merged partial results,
+//! Calls that compute with floats outside their kernels: sums over threads, checks of options, merged partial results,
 //! and training steps.
 
 use crate::options::{options, samplers};
@@ -164,7 +164,7 @@ fn norms_and_losses(add: &mut Add<'_>, unit: f64) {
     );
 }
 
-/// Adds partial results of both halves of the columns, merged.
+/// Adds the merged partial results of both halves of the columns.
 fn partials(add: &mut Add<'_>, unit: f64) {
     fn halves<E: Element>(unit: f64) -> [Vec<E>; 2] {
         let x = numbers::<E>(ROWS * COLS, unit);

@@ -9,7 +9,7 @@ use evenkeel::{
 };
 use half::bf16;
 
-/// Adds options that are checked or prepared: with values that differ only by subnormal numbers, and with inexact sums.
+/// Adds checks and conversions of options, with values that differ only by subnormal numbers, and with inexact sums.
 pub fn options(add: &mut Add<'_>) {
     let x = numbers::<f32>(ROWS * COLS, 1.0);
     let (tiny, below) = (1e-310, -1e-310);

@@ -60,7 +60,7 @@ fn whole(rng: &mut SmallRng) -> i64 {
     [0, 1, -1, 2, -100, i64::MAX, i64::MIN, i64::MIN + 1, 1 << 53][rng.random_range(0..9)]
 }
 
-/// Generates as much data as a view of these counts needs, or a few elements if that is too much.
+/// Generates the data that a view of these counts needs, or a few elements if that would not fit in memory.
 fn data<E: Element>(counts: &[usize], rng: &mut SmallRng) -> Vec<E> {
     let elements = counts.iter().try_fold(1usize, |all, &count| all.checked_mul(count)).unwrap_or(0);
     let len = if elements <= 64 { elements } else { rng.random_range(0..8) };
@@ -401,6 +401,6 @@ fn any_sampler() {
             Err(_) => panic!("the sampler panicked: {config:?}, logits {logits:?}, {step:?}"),
         }
     }
-    // Most configurations and logits are rejected. The test needs some that are not.
+    // Most configurations and logits are rejected, so check that enough were accepted.
     assert!(drawn > 1000, "expected more than 1000 draws, got {drawn}");
 }

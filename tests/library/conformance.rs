@@ -1,5 +1,5 @@
-//! Tests of the suites in `testing::conformance`. They find nothing in Evenkeel, and each defect in implementations
-//! made to have it.
+//! Tests of the suites in `testing::conformance`. They must find no defect in Evenkeel, and exactly the planted defect
+//! in each defective implementation.
 
 use evenkeel::testing::conformance::{self, Defect, Filter, Report};
 use evenkeel::{
@@ -80,7 +80,7 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let is_masked = |z: &bf16| *z == bf16::NEG_INFINITY && row.iter().any(|z| z.is_finite());
         row.iter().zip(y).map(|(z, y)| if is_masked(z) { 1e-30 } else { y }).collect()
     });
-    // The suite finds this also in rows with fills of -1e30.
+    // The suite also finds this defect in rows with fills of -1e30.
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =
         suite(|row, y| y.iter().zip(row).map(|(y, z)| if y.is_nan() && !z.is_nan() { 0.0 } else { *y }).collect());

@@ -190,7 +190,7 @@ fn heads_at_the_ends() {
         refused(Heads::<f32>::new(&[], shape), &message);
         refused(Heads::<f32>::strided(&[], shape, [1; 3]), &message);
     }
-    // Queries for which the result exceeds any memory; this is checked before the allocation.
+    // The result of so many queries exceeds any memory, which is checked before the allocation.
     let q = Heads::<f32>::new(&[], [1 << 20, 1, 2, 0]).unwrap();
     let (k, v) = (Heads::new(&[], [1 << 20, 1, 0, 0]).unwrap(), Heads::new(&[], [1 << 20, 1, 0, 1 << 42]).unwrap());
     let message = "attention: could not allocate 36893488147419103232 bytes for the result";
@@ -200,7 +200,7 @@ fn heads_at_the_ends() {
         attention(q, k, v, &Attention::default().softcap(0.0)),
         "attention: softcap is 0; it must be finite and above 0",
     );
-    // Heads without queries and keys, in any number.
+    // The number of heads is not limited if they have no queries and keys.
     let (q, k) = (Heads::<f32>::new(&[], [1 << 47, 0, 1, 2]).unwrap(), Heads::new(&[], [1 << 47, 3, 0, 2]).unwrap());
     assert_eq!(attention_backward(q, k, k, q, &Attention::default()).map(|gradients| gradients.dq), Ok(vec![]));
     let none = Heads::<f32>::new(&[], [1 << 33, 1, 0, 2]).unwrap();
@@ -216,12 +216,12 @@ fn heads_at_the_ends() {
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
         "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
     );
-    // Words from another rank that claim 2^46 blocks, for a case without queries.
+    // These words from another rank claim 2^46 blocks, for a case without queries.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
     let mut partial = AttentionPartial::new(none, none, none, (0, 1 << 62), &Attention::default()).unwrap();
     let words = [partial.to_words(), vec![0, 1 << 54]].concat();
     assert!(partial.merge_words(&words).is_ok_and(|()| partial.to_words().len() == words.len()));
-    // Keys that share memory act like as many copies.
+    // Keys that share memory act like separate copies.
     let (q, one, many) = ([0.5f32, -2.0], [3.0f32, 1.0], [3.0f32, 1.0].repeat(5));
     let q = Heads::new(&q, [1, 1, 1, 2]).unwrap();
     let shared = Heads::strided(&one, [1, 1, 5, 2], [0; 3]).unwrap();

@@ -207,7 +207,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // The lowest finite numbers of f16, as an f16 bias.
+    // Masks with an f16 bias of the lowest finite f16 number.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];
@@ -245,8 +245,8 @@ fn a_bias_of_any_type<E: Bits>() {
     }
 }
 
-/// Checks that scores masked by a bias of -inf may be any finite number or -inf, and that those masked by keep flags
-/// may be anything.
+/// Checks that scores masked by a bias of -inf may be any finite number or -inf, and that scores masked by keep flags
+/// may be any value.
 fn what_is_masked_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, what is masked");
     let cols = 300;

@@ -245,7 +245,7 @@ fn references_keep_to_their_pages() {
         "expected 0.5 (1 - tanh(0.75)^2), got {slope}"
     );
 
-    // Gradients whose sum overflows the type, and tiny ones without spare digits.
+    // Some gradients have a sum that overflows the type, and others are so tiny that they have no spare digits.
     let large = [f64::MAX, f64::MAX, 0.0, 0.0];
     let half = f64::MAX / 2.0;
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 4], &large), Some(vec![half, half, -half, -half]));
@@ -262,8 +262,8 @@ fn references_keep_to_their_pages() {
     let [entropy, z] = spoilt(0.0);
     assert!(entropy.is_nan() && z == 0.0, "expected a NaN entropy and no z-loss, got {entropy} and {z}");
 
-    // The derivative of a softcap is 1 - tanh^2, where an intermediate e^(2 x) would give a NaN. The sizes of the terms
-    // include it.
+    // The derivative of a softcap is 1 - tanh^2. A formula with e^(2 x) would give a NaN. The magnitudes of the terms
+    // include this factor.
     let capped = CrossEntropy::default().softcap(1.0);
     let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
     assert_eq!(dz[0], 0.0);

@@ -115,7 +115,7 @@ fn strategies<E: Element>() {
 
 for_each_dtype!(approx_traits, strategies);
 
-/// e^x with an error of one step at one input.
+/// Computes e^x with an error of one step at one input.
 struct WrongAt17;
 
 impl elementwise::Function for WrongAt17 {
@@ -159,7 +159,7 @@ fn one_step_at_one_input_is_found() {
     assert!(text.contains("3 of 3 elements differ"), "{text}");
 }
 
-/// Softmax whose naive formula is the correct one, so that no row can break it.
+/// Softmax whose naive formula is the correct formula, so that no row can break it.
 struct NoPower;
 /// Naive formula in place of the softmax.
 struct AsWritten;
@@ -205,7 +205,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     failure(rows::rows_of_any_finite_values::<AsWritten, f32>);
 }
 
-/// Defect of a form.
+/// Defect that a form can have.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,

@@ -250,7 +250,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         "FallBack: there is no Neuron runtime on this machine: no libnrt.so.1, no libnrt.so, no \
          /opt/aws/neuron/lib/libnrt.so.1"
     );
-    // A file with the right name that is not a library.
+    // The file has the right name, but is not a library.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("libnrt.so.1"), "no library").unwrap();
     let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);

@@ -67,7 +67,7 @@ fn faults_at_every_call_leave_nothing_behind() {
         }
     }
     assert!(rounds >= 500, "expected at least 500 rounds, got {rounds}");
-    // Several devices at once, each on its own thread.
+    // Several devices run at once, each on its own thread.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| work().unwrap()));

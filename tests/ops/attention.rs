@@ -386,7 +386,7 @@ fn nan_and_infinities<E: Bits>() {
             );
         }
     }
-    // Logits of +inf and -inf.
+    // The logits include +inf and -inf.
     let one = [E::from_wide(1.0)];
     let v = [1.0, 2.0].map(E::from_wide);
     for (infinity, y, lse) in [(E::INFINITY, f64::NAN, f64::INFINITY), (E::NEG_INFINITY, 2.0, 1.0)] {
@@ -549,7 +549,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
         assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "{shape:?}");
     }
-    // No keys, no queries or no features.
+    // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];
     let q = [E::from_wide(1.0); 6];
     let empty = Heads::new(&none, [1, 1, 0, 3]).unwrap();

@@ -132,7 +132,7 @@ impl<E: Bits> Graded<E> {
     }
 }
 
-/// Sums with the sums of the magnitudes of their terms.
+/// Sums, each with the sum of the magnitudes of its terms.
 struct Sums<R> {
     sums: Vec<R>,
     magnitudes: Vec<f64>,
@@ -328,7 +328,7 @@ fn nothing_to_attend_to<E: Bits>() {
         graded.dy[..of_values].fill(E::NAN);
         assert_same("NaN in it", &graded.run(&options), &zeros);
     }
-    // No keys, no queries or no features.
+    // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];
     let six = [E::from_wide(1.0); 6];
     let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());
@@ -381,7 +381,7 @@ fn the_largest_numbers<E: Bits>() {
 
 /// Checks products that exceed the range of the type although the gradients do not.
 fn products_beyond_the_range<E: Bits>() {
-    // About 2^920 in f64, and the same fraction of the exponent range in the smaller types.
+    // `large` is about 2^920 in f64, and has the same fraction of the exponent range in the smaller types.
     let large = 2f64.powi((E::LIMITS.max.log2() * 0.9).floor() as i32);
     let of = |values: &[f64]| values.iter().map(|&x| E::from_wide(x)).collect::<Vec<E>>();
     let (q, k, v, dy) = (of(&[1.0]), of(&[1.0 / large, -1.0 / large]), of(&[large, -large]), of(&[large]));

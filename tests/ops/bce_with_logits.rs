@@ -26,8 +26,8 @@ fn targets(count: usize) -> Vec<f32> {
     (0..count).map(|i| [0.0, 1.0, soft(i), 0.5, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0][i % 6]).collect()
 }
 
-/// Compares each element's loss and gradient with the reference. The reference is scaled by weight and dloss, in which
-/// both are linear.
+/// Compares each element's loss and gradient with the reference. The reference is multiplied by weight and dloss,
+/// because loss and gradient are linear in them.
 #[track_caller]
 fn check<E: Bits>(
     what: &str,

@@ -86,7 +86,7 @@ fn within_the_limit<E: Bits>() {
             assert_same_bits("within", &got, &x);
         }
     }
-    // Zeros with any limit, and empty tensors.
+    // Tests zeros with any limit, and empty tensors.
     for max_norm in [0.0, 1.0] {
         for mode in MODES {
             let options = ClipGradNorm::new(max_norm).mode(mode);
@@ -282,7 +282,7 @@ fn beyond_f64() {
     assert!((norm / 5e-200 - 1.0).abs() < 1e-15 && (grads[0] / 3e-201 - 1.0).abs() < 1e-15);
 }
 
-/// Clips tensors of all types together, with magnitudes whose squares share no digit.
+/// Clips tensors of all types together. Their magnitudes are so different that their squares share no digit.
 #[test]
 fn types_together() {
     let (mut a, mut b, mut c, mut d) =

@@ -111,7 +111,7 @@ fn long_rows<E: Bits>() {
     assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "expected ln(2^17), got {loss:?}");
 }
 
-/// Returns the z-loss of the larger of the two terms that may cancel in a row's log-sum-exp.
+/// Returns the z-loss that the larger term of a row's log-sum-exp would have. The two terms may cancel.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -262,7 +262,7 @@ fn outcomes<E: Bits>() {
         // A weight of 0 gives a loss of 0, even if the loss is infinite otherwise.
         assert_eq!(value(&row, 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0])), 0.0);
         assert_eq!(value(&[masked; 3], 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0]).reduction(Reduction::Sum)), 0.0);
-        // Without any row that counts, the loss is 0.
+        // If no row counts, the loss is 0.
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             assert_eq!(value(&[nan; 6], 3, &[-100, -100], &mean.reduction(reduction)), 0.0);
             assert_eq!(value::<E>(&[], 3, &[], &mean.reduction(reduction)), 0.0);
@@ -318,7 +318,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks a row whose exponentials have errors of one sign, and whose logarithm keeps all of them.
+/// Checks a row whose exponentials all have errors of the same sign, which all show in the logarithm.
 #[test]
 fn errors_of_one_sign() {
     let [rest, first @ ..] = [4.703_938_96, 20.645_652_8, 12.328_299_5, 11.636_961_9].map(|x: f64| x as f32);

@@ -52,7 +52,7 @@ fn check<E: Element>(checker: &Checker, what: &str, row: &[E], target: usize, op
     check_terms(checker, what, row, target, 1.0, options, 0.0);
 }
 
-/// Checks rows that break the naive formula. At the target it fails too, because 1 - p cancels.
+/// Checks rows that break the naive formula. The naive formula also fails at the target, because 1 - p cancels.
 fn hostile_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {

@@ -146,7 +146,7 @@ fn hostile_rows<E: Bits>() {
                 Dealt { x: &x, all, targets: &targets, options }.same_somehow("far apart", &mut rng);
             }
         }
-        // One row with a NaN or an infinity between two finite rows.
+        // The second of three rows has a NaN or an infinity.
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
             x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -158,7 +158,7 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks parts that are fully masked in a row that is not, and fully masked rows.
+/// Checks fully masked parts of rows that have other unmasked columns, and fully masked rows.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;
@@ -318,7 +318,7 @@ fn what_cannot_be_put_together() {
     sums.backward_in_place(in_place, 5, &[6], &[1.0], &options).unwrap();
     assert_eq!(x[5..], [0.125, -0.875, 0.125]);
 
-    // The sums were made with options that ignore the target.
+    // The sums were computed with options that ignore the target.
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();

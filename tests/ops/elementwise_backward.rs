@@ -44,8 +44,8 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x and the magnitude for its error bound. Where two terms cancel in x s(x), that is the
-/// larger of s and the remaining term.
+/// Returns the derivative at x and the magnitude for its error bound. If two terms cancel in the derivative of x s(x),
+/// the magnitude is the larger of s and the other term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, slope) = (x.widen(), (gradient.slope)(x.widen()));
     let of = accuracy::bound(gradient.name, E::DTYPE).unwrap().of;
@@ -113,7 +113,7 @@ fn every_bf16() {
     exhaustive::<bf16>();
 }
 
-/// Points where a derivative is zero, changes its method, or underflows.
+/// Points where a derivative is zero, switches to another formula, or underflows.
 const POINTS: [f64; 20] = [
     0.0,
     0.35,

@@ -86,7 +86,8 @@ fn layouts<E: Bits>() {
                 });
             });
         }
-        // Each entry of a batch has the same bits alone. Each group has the bits of layer_norm, in every form.
+        // Checks that each entry of a batch has the same bits alone, and that each group has the bits of layer_norm, in
+        // every form.
         let view = || Lanes::new(&x, batch, channels, inner).unwrap();
         let entry = channels * inner;
         let grouped = Rows::new(&x, batch * groups, entry / groups).unwrap();

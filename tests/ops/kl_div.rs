@@ -137,7 +137,7 @@ fn outcomes<E: Bits>() {
             "expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
         );
     }
-    // Logits as far apart as f32 allows.
+    // The logits are as far apart as f32 allows.
     let most = E::LIMITS.max.min(f64::from(f32::MAX));
     let (loss, dx) = run(&[most, -most], &[0.0, 1.0]);
     assert_eq!((loss, dx), (2.0 * E::from_wide(most).widen(), vec![1.0, -1.0]));

@@ -112,7 +112,7 @@ fn columns<E: Bits>() {
             let what = format!("{rows} x {cols}, {level}");
             check_columns(&checker, &format!("dweight, {what}"), &got.dweight.unwrap(), &exact, &terms[0]);
             check_columns(&checker, &format!("dbias, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);
-            // One of the two gradients alone.
+            // Requests only one of the two gradients.
             let got = layer_norm_backward(view(&x), view(&dy), &LayerNorm::default().bias(&bias)).unwrap();
             assert_eq!(got.dweight, None);
             check_columns(&checker, &format!("dbias alone, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);

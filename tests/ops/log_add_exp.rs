@@ -27,7 +27,7 @@ fn every_input_of_16_bits() {
         for b in [0.0, -0.7, 5.0, f64::NEG_INFINITY] {
             check(&a, &vec![E::from_wide(b); a.len()]);
         }
-        // Pairs of close values.
+        // Tests pairs of close values.
         let above: Vec<E> = a.iter().map(|a| E::from_wide(a.widen() * 1.01 - 0.3)).collect();
         check(&a, &above);
     }

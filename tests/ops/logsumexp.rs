@@ -135,7 +135,7 @@ fn axes<E: Bits>() {
     }
 }
 
-/// Checks a row whose sum loses part of what it has above 1, and whose two exponentials are both rounded down.
+/// Checks a row whose sum is above 1 by less than its rounding keeps, and whose two exponentials are both rounded down.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();

@@ -83,8 +83,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns the error bounds of the four ops. In f32 the bound of softmax covers equal scores, whose exponentials all
-/// have the same error.
+/// Returns the error bounds of the four ops. In f32, the bound of softmax covers rows of equal scores, whose
+/// exponentials all have the same error.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| usual::<E>(op);
     // The bound is twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP for the result.

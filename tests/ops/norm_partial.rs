@@ -118,7 +118,7 @@ fn hostile_rows<E: Bits>() {
                 same(hostile.name, &hostile.row, all, &rms, &layer, &mut rng);
             }
         }
-        // One row with an infinity or a NaN between two finite rows.
+        // The second of three rows has an infinity or a NaN.
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         for broken in [f64::INFINITY, f64::NAN] {
             x[all + rng.random_range(0..all)] = E::from_wide(broken);

@@ -152,7 +152,7 @@ fn near_constant_rows_of_every_width<E: Bits>() {
             Case::plain(row, eps).check(Op::LayerNorm, &mut worst);
         }
     }
-    // Widths for which too large errors were reported.
+    // Widths at which earlier versions exceeded the bound.
     for len in [2969, 3072, 8978] {
         let row = FewValues::<E>::at_places(E::from_wide(1.0).place(), len, &[(1, 1)]);
         each_level(|_| Case::plain(row.clone(), 1e-5).check(Op::LayerNorm, &mut worst));

@@ -27,7 +27,7 @@ impl<E: Bits> Case<E> {
         let magnitude = 2f64.powi(rng.random_range(-6..6));
         let mut dy = match rng.random_range(0..4) {
             0 => generate::bell::<E>(rng, len, 0.0, magnitude),
-            // A constant gradient: a centred norm removes it.
+            // A constant gradient. A centred norm removes it.
             1 => vec![E::from_wide(magnitude); len],
             // A gradient proportional to the row's distances from its first element: a centred norm removes it too.
             2 => {

@@ -78,7 +78,7 @@ fn weights_of_checkpoints<E: Bits>() {
 /// Generates a head's weights with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
-    // In units of the deviation from the mean. The other weights get the remaining sum and sum of squares.
+    // The maximum, in units of the standard deviation. The other weights get the remaining sum and sum of squares.
     let largest = (most - mean) / deviation;
     let middle = -largest / others as f64;
     let variance = (n - largest * largest) / others as f64 - middle * middle;
@@ -194,7 +194,7 @@ fn forms<E: Bits>() {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         let weight = generate::bell::<bf16>(&mut rng, cols, 1.0, 0.5);
         for rope in layouts() {
-            // A single position, so that a row gives the same result alone and in a batch.
+            // The table has a single position, so that a row gives the same result alone and in a batch.
             let table = RopeTable::new(&[77], cols, &rope).unwrap();
             assert_forms_agree(&Forms(table, RmsNorm::default().weight(&weight)), &x, cols);
         }

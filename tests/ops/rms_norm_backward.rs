@@ -98,7 +98,7 @@ fn columns<E: Bits>() {
                 check_columns(&checker, &format!("{rounding:?}, {rows} x {cols}, {level}"), &got, &exact, &terms);
             });
         }
-        // dweight in a wider type than the rows.
+        // Writes dweight in a wider type than the rows.
         let options = RmsNorm::default();
         let wide = |x: &[E]| x.iter().map(|x| x.widen()).collect::<Vec<f64>>();
         let exact = reference::rms_norm_backward_weight(&wide(&x), &wide(&dy), cols, 1e-6, false);
@@ -112,8 +112,7 @@ fn columns<E: Bits>() {
     }
 }
 
-/// Checks magnitudes of rows, gradients and weights whose products exceed the range of the type although the results do
-/// not.
+/// Checks rows, gradients and weights whose products exceed the range of the type although the results do not.
 fn far_apart<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
     let mut rng = generate::rng("rms_norm_backward, far apart");
@@ -146,7 +145,7 @@ fn far_apart<E: Bits>() {
             }
         }
     }
-    // A column with partial sums that overflow, although the whole does not.
+    // In one column, partial sums overflow, although the total does not.
     let largest = E::from_wide(limits.max);
     let dy = [largest, largest, E::from_wide(-limits.max), E::from_wide(-limits.max)];
     let (x, options) = ([E::from_wide(1.0); 4], RmsNorm::default().weight(&[1.0f32]).eps(0.0));

@@ -124,7 +124,7 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
-    // gpt-oss: the ramp ends at 8.09 and 17.40, or at 8 and 18 if they are rounded.
+    // The ramp of gpt-oss ends at 8.09 and 17.40, or at 8 and 18 if these are rounded.
     let gpt_oss = Yarn::new(32.0, 4096);
     let dynamic = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
     let long = |sequence| LongRope::new(&SHORT[..32], &LONG[..32], 4096, sequence);

@@ -138,7 +138,7 @@ fn logprobs<E: Bits>() {
     }
 }
 
-/// Checks rows with NaN, infinities or only masked tokens, and parameters at the ends of their ranges.
+/// Checks rows with NaN or infinities, fully masked rows, and parameters at the ends of their ranges.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let default = SamplerConfig::default();
@@ -185,7 +185,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(tokens(&ties, default.top_p(5e-324)), Ok(vec![1]));
         assert_eq!(tokens(&[one], default.top_k(1).top_p(0.01).min_p(1.0)), Ok(vec![0]));
 
-        // Temperatures for which scaled logits overflow or underflow.
+        // At these temperatures, scaled logits overflow or underflow.
         for (temperature, probs) in
             [(1e-30, [0.0, 1.0]), (1e30, [0.5, 0.5]), (5e-324, [0.0, 1.0]), (f64::MAX, [0.5; 2])]
         {
@@ -308,8 +308,8 @@ fn ties_are_cut_exactly() {
         for kept in 1..n.min(40) {
             let near = kept as f64 / n as f64;
             for p in [near, near.next_up(), near.next_down()] {
-                // The smallest integer that is at least p n. The fused multiply-add sees the rounding error of the
-                // product.
+                // Returns the smallest integer that is at least p n. The fused multiply-add sees the rounding error of
+                // the product.
                 let expected = if p.mul_add(n as f64, -(kept as f64)) > 0.0 { kept + 1 } else { kept };
                 let tokens: Vec<u32> = (0..expected as u32).collect();
                 each_level(|level| {
@@ -333,7 +333,7 @@ fn neighbours_are_cut_in_order() {
     for case in 0..400 {
         let temperature = [1.0, 0.7, 2.0][case % 3];
         let max = [0.0, 5.0, -3.0][case / 3 % 3];
-        // The other logits are around this one. In every second case, it is where the table entry changes.
+        // The other logits are around this logit. In every second case, the table entry changes there.
         let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
         let about = max - below * step * temperature;
         let spread = 10f64.powf(rng.random_range(-12.0..-5.0));

@@ -48,8 +48,8 @@ fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64
 }
 
 /// Checks the worst case that the errors of exponentials allow. Half of the mass is in tokens with exponentials that
-/// are too large, half in tokens with ones that are too small, as found by a search. The derived bound is 2^-24.6 for
-/// up to 262,144 tokens.
+/// are too large, half in tokens with exponentials that are too small, as found by a search. The derived bound is
+/// 2^-24.6 for up to 262,144 tokens.
 fn distribution_of_draws<E: Element>() {
     let bound = 2f64.powf(-24.6);
     let mut rng = generate::rng("sample, total variation");

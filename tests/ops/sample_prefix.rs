@@ -34,7 +34,7 @@ fn a_larger_logit_is_not_passed_over() {
     });
 }
 
-/// Row with a top-p sampler, and the tokens that it keeps of the same values in f64.
+/// Row with a top-p sampler, and the tokens that the sampler keeps for the same values in f64.
 struct Cut<E> {
     logits: Vec<E>,
     config: SamplerConfig,
@@ -76,7 +76,7 @@ fn ends_of_step(step: i32) -> [f64; 4] {
     [[far, below], [below, near], [near, above], [above, close]].map(|[a, b]| (f64::from(a) + f64::from(b)) / 2.0)
 }
 
-/// Generates rows of a largest token and five others with adjacent values around the end of a step.
+/// Generates rows of six tokens: the largest, and five with adjacent values around the end of a step.
 fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -> E) -> Vec<Cut<E>> {
     let mut cuts = Vec::new();
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {

@@ -358,7 +358,7 @@ fn penalties() {
     near(logit_of_first(2.0, repetition.penalty_window(3), old), 1.0);
     // Each operation is rounded to f32, as in the engines.
     near(logit_of_first(1.0, SamplerConfig::default().repetition_penalty(1.1), twice), f64::from(1.0f32 / 1.1f32));
-    // A finite logit stays finite, and a masked token stays masked.
+    // Penalties keep finite logits finite, and masked tokens masked.
     let huge = SamplerConfig::default().repetition_penalty(1e-300).frequency_penalty(f64::MAX);
     assert_eq!(order_of(&[1.0, f32::MAX, f32::NEG_INFINITY], huge, Step::default().output(&[0, 1, 2])).len(), 2);
 }

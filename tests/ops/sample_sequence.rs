@@ -221,7 +221,7 @@ fn what_verification_leaves_follows_the_target() {
             let draw = Draw { seed: 1, row: 0, draw: i };
             target.verify(draft, draft.draw(draw).token, draw)
         });
-        // A draft that always proposes the same token.
+        // This draft always proposes the same token.
         assert_follows(name, target, p[4], |i| target.verify_token(4, Draw { seed: 3, row: 0, draw: i }));
     }
 }

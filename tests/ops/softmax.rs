@@ -105,7 +105,7 @@ fn properties<E: Bits>() {
             let y = row(&x);
             let sum = y.iter().fold(DoubleDouble::from(0.0), |sum, y| sum + DoubleDouble::from(y.widen()));
             let off = (sum - DoubleDouble::from(1.0)).abs().to_f64();
-            // The errors of all results together; subnormal results add fractions of the smallest number.
+            // Sums the errors of all results. Subnormal results add fractions of the smallest number.
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
             assert!(off <= bound, "the sum of {} is off by {off:e}; expected at most {bound:e} ({level})", x.len());
             for (i, j) in (0..x.len()).zip(1..x.len()) {
@@ -206,7 +206,7 @@ fn forms<E: Bits>() {
     let mut rng = generate::rng("softmax, forms");
     for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
-        // One fully masked row, and one with a NaN.
+        // The rows include a fully masked row, and a row with a NaN.
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
         assert_forms_agree(&Forms(Softmax::default()), &x, cols);

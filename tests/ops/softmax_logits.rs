@@ -94,7 +94,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns a scale: of attention with an odd power of two of features, close to a power of two, or any other.
+/// Returns a scale. It is the scale of attention for an odd power of two features, a number close to a power of two, or
+/// any other number.
 fn scale(rng: &mut SmallRng) -> f64 {
     match rng.random_range(0..4) {
         0 => 1.0 / (2f64.powi(rng.random_range(0..6) * 2 + 1)).sqrt(),
@@ -131,8 +132,8 @@ fn row<E: Bits>(rng: &mut SmallRng, len: usize) -> Row<E> {
     Row { x, bias, keep, scale }
 }
 
-/// Checks rows in which a rounding made another logit the largest. Earlier versions had errors of 2,073 and 8.4 ULP of
-/// f32.
+/// Checks rows in which a rounding error made the wrong logit the largest. Earlier versions had errors of 2,073 and 8.4
+/// ULP of f32.
 fn shown_rows<E: Bits>() {
     for (x, bias) in [
         ([113_137.843_75, 0.001_864_799_298_346_042_6], [-10_000.066, 0.0]),

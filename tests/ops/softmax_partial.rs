@@ -132,7 +132,7 @@ fn masked_rows<E: Bits>() {
         let keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
         let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
         let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
-        // A constant bias except for the last column, so that the parts differ in how they process it.
+        // The bias is constant except in the last column, so that the parts process it differently.
         let mut late = vec![0.0f32; all];
         late[all - 1] = 0.1;
         let mut huge = slope.clone();

@@ -43,7 +43,7 @@ fn large_shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
     (33..=40usize, 2000..=2100usize).prop_map(|(rows, cols)| (rows, allowed(op, cols))).boxed()
 }
 
-/// Returns the number of columns rounded down to an even one for ops on pairs, and at least one for ops with classes.
+/// Adjusts the number of columns: to an even number for ops on pairs, and to at least one for ops with classes.
 fn allowed(op: &Op, cols: usize) -> usize {
     match op.name {
         "qk_norm_rope" | "rope" | "rope_backward" => cols & !1,
@@ -103,7 +103,7 @@ fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl
     )
 }
 
-/// Changes each option to the range documented for the op, on rows of `cols` columns.
+/// Brings each option into the range documented for the op, for rows of `cols` columns.
 fn within_range(mut call: Call, cols: usize) -> Call {
     let (len, _) = lanes(cols);
     let above_zero = |value: f64| value.abs().max(f64::MIN_POSITIVE);
@@ -156,7 +156,7 @@ pub fn valid<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, shapes(op))
 }
 
-/// Generates the same on operands that are distributed over threads.
+/// Generates finite operands, as [`finite`] does, that are distributed over threads.
 pub fn large<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, large_shapes(op))
 }

@@ -6,7 +6,7 @@ use crate::cases::Case;
 use crate::support::generate::Bits;
 use evenkeel::{FullyMasked, Limits, Reduction};
 
-/// Result element, with the operands it was computed from.
+/// Element of a result, with its operands.
 pub struct At<'a> {
     pub call: &'a Call,
     /// Operands of the element's row, or of all rows for a result of the whole tensor.
@@ -305,7 +305,7 @@ pub fn joint(call: &Call) -> Option<&'static str> {
     }
 }
 
-/// Returns whether an element of x, or of dy if `of_dy`, is read. Masked and ignored elements are not, nor are
+/// Returns whether an element of x, or of dy if `of_dy`, is read. Masked and ignored elements are not read, nor are
 /// gradients where the derivative is 0.
 pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) -> bool {
     let Case { call, rows, cols, .. } = case;

@@ -1,6 +1,6 @@
 //! Properties that all ops of the registry must have in every type, checked on random calls.
 //!
-//! `tests/forms.rs` checks that the forms of an op agree, and so do the tests of each op on other rows.
+//! `tests/forms.rs` checks that the forms of an op agree. The tests of each op check this on more rows.
 
 #![forbid(unsafe_code)]
 

@@ -97,7 +97,7 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // In f64: the three integers of the sums and the largest gradient, and two parts of each term.
+        // In f64, each row takes the three integers of the sums, the largest gradient, and two parts of each term.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -185,7 +185,7 @@ fn cross_entropy_takes_48_bytes_a_row() {
         let mut peaked = plain.clone();
         peaked[500] = 60.0;
         let cuts = cuts(&mut rng, ranks, all, 1);
-        // Calls, with bytes per row: those merged, and those gathered from each rank.
+        // Number of calls, bytes per row that are merged, and bytes per row that each rank gathers.
         let expected = |calls: usize, merged: usize, own: usize| {
             [calls, 24 + (merged + own) * rows, 24 * ranks + merged * rows + own * rows * ranks]
         };
@@ -229,7 +229,7 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             comm.take()
         })
     }
-    // The description of each shard: six numbers, and one or two dimensions.
+    // Size of a shard's description: six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
         // These are the sums of the first rank, which reports the replica.
@@ -247,8 +247,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
 }
 
-/// Checks attention. For each block of 256 keys and each query that attends to it, it takes one number per feature of
-/// the values and two more.
+/// Checks attention. For each block of 256 keys and each query that attends to it, a rank sends one number per feature
+/// of the values, plus two.
 #[test]
 fn attention_takes_what_256_keys_come_to() {
     fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<Exchanged> {

@@ -27,7 +27,8 @@ enum Who {
 }
 
 impl<E: Bits> Tensor<E> {
-    /// Returns the axis and the range that a rank has. The inner `None` means the whole tensor, the outer one no part.
+    /// Returns the axis and the range that a rank has. An inner `None` means the whole tensor, and an outer `None` no
+    /// part.
     fn own(&self, rank: usize) -> Option<Option<(usize, Range<usize>)>> {
         match &self.who {
             Who::Everyone => Some(None),
@@ -251,7 +252,7 @@ fn parts_that_do_not_make_a_tensor() {
     assert_alike(&cut([1..3, 5..6, 3..5]), "but no rank has 0..1 of that axis", Some(0));
     assert_alike(&cut([0..2, 1..3, 3..5]), "which overlaps another shard: rank 0 has 0..2", Some(1));
     assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has any of it", Some(0));
-    // One rank has a shard of the tensor, the others the whole.
+    // One rank has a shard of the tensor. The other ranks have the whole tensor.
     let errors = errors(|rank, comm, [a, _]| {
         let shard = match rank {
             1 => GradShard::cut(0, &mut a[..256], &[512], 0, 256..512),

@@ -99,7 +99,7 @@ fn hostile_rows<E: Bits>() {
             same_on(hostile.name, (&hostile.row, all), &targets, &options, (ranks, &mut rng));
         }
     }
-    // A single NaN or infinity, which only one rank has.
+    // Only one rank has a NaN or an infinity.
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -239,7 +239,7 @@ fn one_rank_does_another_thing() {
     }
 }
 
-/// Checks that a loss is reported once, also if it is computed with its gradient.
+/// Checks that a loss is reported once, even if it is computed with its gradient.
 #[test]
 fn what_was_met_is_reported_once() {
     let x = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1.0, 2.0];

@@ -108,7 +108,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
                     for word in LIES {
                         let lie = |at: usize, i: usize, true_word: u64| match (at, i) {
                             _ if (at, i) == (exchange, index) => word,
-                            // The other rank's columns, which the first exchange states.
+                            // Returns the other rank's columns, as the first exchange states them.
                             (0, 1) => 256,
                             (0, 2) => 512,
                             _ => true_word,

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, hostile_gradients, weights);
 
-/// dx, with the gradients of weight and bias if the op has them.
+/// Gradient dx, with the gradients of weight and bias if the op has them.
 type Gradients<E> = [Option<Vec<E>>; 3];
 
 fn of_rms<E: Element>(x: Rows<'_, E>, dy: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Gradients<E>> {
@@ -76,7 +76,7 @@ fn plain_rows<E: Bits>() {
     }
     let none: [E; 0] = [];
     same("no rows", ([&none, &none], 700), &RANKS, &mut rng, Default::default());
-    // More tiles than the tiled sum has lanes, and one rank without columns.
+    // The row has more tiles than the tiled sum has lanes, and one rank has no columns.
     let all = 70 * 256 + 3;
     let [x, dy] = [(); 2].map(|()| generate::bell::<E>(&mut rng, all, 0.1, 1.0));
     same_in("long", ([&x, &dy], all), &[256..all, 0..0, 0..256], Default::default());

@@ -133,7 +133,7 @@ fn broken_rows<E: Bits>() {
         broken.iter().for_each(|(at, value)| row[*at] = E::from_wide(*value));
         x.extend(row);
     }
-    // Fully masked, one token left, some left, and the extremes of the range.
+    // The rows are fully masked, have one or a few unmasked tokens, or have extreme values.
     x.extend(vec![E::from_wide(f64::NEG_INFINITY); all]);
     x.extend((0..all).map(|i| E::from_wide(if i == 333 { -2.5 } else { f64::NEG_INFINITY })));
     x.extend((0..all).map(|i| E::from_wide(if i % 97 == 3 { (i % 5) as f64 } else { f64::NEG_INFINITY })));
@@ -232,7 +232,7 @@ fn masked_rows<E: Bits>() {
     // Masked logits are not read. A NaN or infinity elsewhere is reported at its position in the row.
     (x[7], x[all + 8]) = (E::from_wide(f64::NAN), E::from_wide(f64::INFINITY));
     x[2 * all + 1299] = E::from_wide(f64::NAN);
-    // The fourth row is masked by half, and the fifth fully.
+    // Half of the fourth row is masked, and all of the fifth.
     let keep: Vec<bool> = (0..rows * all)
         .map(|at| match (at / all, at % all) {
             (3, i) => i >= all / 2,
@@ -409,11 +409,12 @@ fn ranks_with_other_requests_are_named() {
 fn bytes_do_not_depend_on_the_vocabulary() {
     let rows = 3;
     let plain = SamplerConfig::default();
-    // Configuration, number of calls, bytes sent, and the bytes of these that are gathered.
+    // Configuration, number of calls, bytes sent, and how many of these bytes are gathered.
     let cases = [
         (plain.temperature(0.0), 3, 24 + 16 * rows + 8 * rows, 24 + 8 * rows),
         (plain.top_k(50).top_p(0.9), 3, 24 + 16 * rows + 8 * 50 * rows, 24 + 8 * 50 * rows),
-        // Two counts of the remaining tokens, four digits, ties, and the 18 candidates, all on one rank.
+        // The calls exchange two counts of the remaining tokens, four digits, ties, and the 18 candidates, all on one
+        // rank.
         (plain.top_p(0.875), 10, 24 + (16 + 2 * 16 + 4 * 2048 + 8 + 8 * 18) * rows, 24 + (2 * 16 + 8 + 8 * 18) * rows),
         (plain.min_p(0.5), 4, 24 + (16 + 16 + 8 * 20) * rows, 24 + (16 + 8 * 20) * rows),
     ];
@@ -437,8 +438,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     }
 }
 
-/// Checks filters that keep more tokens than are gathered. Each rank sends a share of the same size, whatever the
-/// vocabulary, also with a mask that adds a bias.
+/// Checks filters that keep more tokens than are gathered. Each rank sends a share of the same size, for any
+/// vocabulary, and also with a mask that adds a bias.
 #[test]
 fn many_left_take_80_bytes_of_each_rank() {
     let (rows, ranks) = (2, 4);

@@ -11,7 +11,7 @@ fn every_rank_gets_the_same() {
         let got = on_ranks(ranks, LONG, |rank, comm| {
             let (rank, mut max, mut sum) = (rank as u64, [rank as u64, 7], [u64::MAX, rank as u64]);
             let mut gathered = Vec::new();
-            // Many rounds, so that fast ranks overtake slow ones.
+            // Runs many rounds, so that fast ranks overtake slow ones.
             for round in 0..50 {
                 (max, sum) = ([rank, 7 - rank], [u64::MAX, rank]);
                 comm.max(&mut max).unwrap();

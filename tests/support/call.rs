@@ -118,7 +118,7 @@ impl<'a, E: Element> Operands<'a, E> {
         self.first..self.first + self.rows
     }
 
-    /// Takes the first gradient of each row, for ops with one result per row.
+    /// Takes the first gradient of each row. It is the only one of an op with one result per row.
     fn dy_of_rows(&self) -> Vec<E> {
         (0..self.rows).map(|row| self.dy.get(row * self.cols).copied().unwrap_or(E::ZERO)).collect()
     }

@@ -140,7 +140,7 @@ pub fn edges<F: Function, E: Bits>() {
     assert_power::<F, E>(&checker, "near its points", &near);
 }
 
-/// Checks inputs of random bits, and as many inputs that are evenly spaced where the result is neither zero nor
+/// Checks inputs of random bits, and the same number of evenly spaced inputs whose results are neither zero nor
 /// infinite.
 pub fn sampled<F: Function, E: Bits>(count: usize) {
     let mut rng = generate::rng(F::NAME);

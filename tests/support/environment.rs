@@ -1,7 +1,7 @@
 //! Non-default floating-point environments, as a host program may set them on its threads.
 
 #![allow(unsafe_code)]
-// Each test program uses only a part of this module.
+// Unused items are allowed, because each test program uses only a part of this module.
 #![allow(dead_code)]
 
 use std::arch::asm;

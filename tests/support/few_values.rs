@@ -54,8 +54,8 @@ impl<E: Bits> FewValues<E> {
         Self::at_places(base, len, &others)
     }
 
-    /// Returns a row with up to half of its elements large and as many zero, one of them tiny instead. The others are
-    /// half of the large value, which is nearly the mean.
+    /// Returns a row with up to half of its elements large and the same number zero, except that one zero is replaced
+    /// by a tiny number. The others are half of the large value, which is nearly the mean.
     fn around_the_mean(rng: &mut SmallRng, len: usize) -> Self {
         let limits = E::LIMITS;
         let large = 2f64.powi(rng.random_range(0..=limits.max.log2() as i32 - 1));

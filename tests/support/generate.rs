@@ -29,7 +29,7 @@ pub fn any_bits<E: Bits>(rng: &mut SmallRng, count: usize) -> Vec<E> {
     (0..count).map(|_| E::from_bits(rng.random())).collect()
 }
 
-/// Generates bell-shaped values around a mean, each from the sum of four uniform ones.
+/// Generates bell-shaped values around a mean. Each is a sum of four uniform numbers.
 pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -> Vec<E> {
     let one = |rng: &mut SmallRng| (0..4).map(|_| rng.random_range(-1.0..1.0f64)).sum::<f64>();
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
@@ -40,7 +40,7 @@ pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
 }
 
-/// Row lengths around the one where the fixed-point sum changes its unit. Their references are slow to compute.
+/// Row lengths around the length at which the fixed-point sum changes its unit. Their references are slow to compute.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
 /// Returns a proptest configuration with `count` cases and a printed seed. It writes no files; a failure prints its

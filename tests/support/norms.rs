@@ -105,8 +105,8 @@ pub fn mean_term_of<E: Element>(row: &[E]) -> f64 {
     mean_term::<E>(sum_is_exact(row.iter().map(|x| (x.widen(), 1))), row.len())
 }
 
-/// Returns whether f64 represents every partial sum of these values, given with their counts, exactly. This holds if
-/// all values are multiples of a unit and the sum of their magnitudes is at most 2^53 units.
+/// Returns whether f64 represents every partial sum of these values, given with their counts, exactly. All values must
+/// be multiples of a unit, and the sum of their magnitudes at most 2^53 units.
 pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool {
     let lowest_bit = |v: f64| {
         let exponent = ((v.to_bits() >> 52 & 0x7ff) as i32).max(1) - 1075;

@@ -30,11 +30,12 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 /// Returns a row of 16,384 elements, 64 tiles of the tiled sum, and the relative error of the sum of its squares in
-/// units of 2^-53. A greedy choice of partial sums makes the rounded sum as much too large as it can.
+/// units of 2^-53. A greedy choice of partial sums makes the rounded sum as large as possible compared with the exact
+/// sum.
 pub fn one_way(rng: &mut SmallRng) -> (Vec<f64>, f64) {
     let mut level: Vec<Rc<Partial>> = (0..20 * KEPT).map(|_| Rc::new(lane(rng))).collect();
     keep_worst(&mut level);
-    // Six folds of the lanes of a tile, then six folds of the tiles.
+    // First come six folds of the lanes of a tile, then six folds of the tiles.
     for _ in 0..12 {
         let mut next = Vec::with_capacity(KEPT * PARTNERS);
         for a in &level {

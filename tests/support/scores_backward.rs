@@ -375,7 +375,7 @@ pub fn forms<G: Gradient, E: Bits>() {
     for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         let mut dy = generate::bell::<E>(&mut rng, rows * cols, 0.1, 2.0);
-        // One fully masked row, and rows with a NaN.
+        // The rows include a fully masked row, and rows with a NaN.
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
         dy[rows / 2 * cols] = E::NAN;

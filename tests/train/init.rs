@@ -56,7 +56,7 @@ fn distributions_are_what_they_are_called() {
     let bell = wide(&Init::Normal { mean: 2.0, std: 0.5 });
     assert!(distance(bell, |x| normal(x.iter().map(|x| (x - 2.0) / 0.5))) < 2.4);
 
-    // Limits around the mean, on one side of it, far from it, and with one limit only.
+    // The limits are around the mean, on one side of it, or far from it. Some cases have only one limit.
     for (low, high) in [(-2.0, 2.0), (-0.5, 3.0), (1.0, 4.0), (4.0, 9.0), (-1.0, f64::INFINITY), (-30.0, 40.0)] {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
         assert!(
@@ -98,7 +98,8 @@ fn moments_are_those_of_the_closed_form() {
     let shape = [128, 64, 3, 3];
     let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
     let relu = 2.0;
-    // Variance, and the ratio of the fourth moment to its square: 9/5 for a uniform distribution, 3 for a normal one.
+    // Variance, and the fourth moment divided by the squared variance: 9/5 for a uniform distribution, 3 for a normal
+    // distribution.
     let cases = [
         (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
         (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
@@ -119,11 +120,11 @@ fn moments_are_those_of_the_closed_form() {
         let x: Vec<f64> = made(&init, &shape, Stream::numbered(11, i as u64));
         let n = x.len() as f64;
         let (mean, got) = moments(&x);
-        // Each is beyond 5 standard deviations once in a million runs.
+        // Each statistic exceeds 5 standard deviations once in a million runs.
         assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
         assert!((got / variance - 1.0).abs() < off, "{init:?}: expected variance {variance}, got {got}");
-        // The largest magnitude, which some distributions limit.
+        // Checks the largest magnitude, which some distributions limit.
         let largest = x.iter().fold(0.0f64, |a, x| a.max(x.abs()));
         match init {
             Init::Scaled { spread: Spread::Uniform, .. } => assert!(largest <= (3.0 * variance).sqrt() * (1.0 + 1e-15)),
@@ -195,8 +196,8 @@ fn pinned() {
     assert_eq!(inits.each_ref().map(bits).concat(), PINNED);
 }
 
-/// Expected bits. A few lines of Python after the papers give the same for uniform and truncated values, and normal
-/// ones within 2^-53.
+/// Expected bits. A direct implementation of the papers in Python gives the same uniform and truncated values, and
+/// normal values within 2^-53.
 const PINNED: [u64; 12] = [
     0x3fe0_ae8d_83c7_883d,
     0x3fe6_7998_a57b_1677,

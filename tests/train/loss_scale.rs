@@ -94,7 +94,7 @@ fn stages() {
 #[test]
 fn gradients_that_are_nan_for_good_are_an_error() {
     let mut scaler = LossScale::dynamic().min_scale(3.0).validate().unwrap();
-    // The scales 65536, .., 4, then the limit.
+    // The scales are 65536, .., 4, then the limit.
     for scale in (3..=16).rev().map(|e| (1u32 << (e - 1)) as f32).map(|scale| scale.max(3.0)) {
         step(&mut scaler, false);
         assert_eq!(scaler.scale(), scale);

@@ -57,8 +57,8 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 }
 
 /// Compares AdamW with PyTorch. Each step on either side has about 4 roundings to 2^-53 of gradients within 4. A mean
-/// forgets an error over 1 / (1 - beta) steps; a weight, within 8, never does. The ratio of a mean and its root has the
-/// error of both, times at most 4.
+/// forgets an error over 1 / (1 - beta) steps. A weight, which stays within 8, never forgets it. The quotient of mean
+/// and root has the errors of both, times at most 4.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -104,7 +104,7 @@ fn sgd_is_torch_s() {
     }
 }
 
-/// Adam in plain loops of f64, with squares instead of their roots, and no state in a narrower type.
+/// Computes Adam in plain f64 loops. The state is the mean square instead of its root, and has no narrower type.
 struct Plain {
     rule: AdamW,
     weights: Vec<f64>,
@@ -194,8 +194,8 @@ fn one_step_is_rounded_once() {
     }
 }
 
-/// Checks gradients whose squares overflow or underflow the type. A weight moves by the learning rate anyway, and
-/// finally stops.
+/// Checks gradients whose squares overflow or underflow the type. Each step still moves the weight by the learning
+/// rate. Finally the weight stops.
 fn any_size<E: Element>(sizes: &[f64]) {
     let rule = AdamW::default().lr(0.5).eps(f64::MIN_POSITIVE).weight_decay(0.0);
     let mut run = Run::<E, _>::new(rule, &vec![1.0; sizes.len()]);

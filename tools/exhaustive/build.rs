@@ -31,8 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let library = manifest("../../Cargo.toml")?["package"]["version"].as_str().ok_or("no version")?.to_string();
     let core_math = manifest("Cargo.toml")?["dependencies"]["core-math"].as_str().ok_or("no core-math")?.to_string();
     println!("cargo::rustc-env=EXHAUSTIVE_EVENKEEL={library}");
-    // The library is identified by the last commit that changed it. The program's history does not matter, so its tree
-    // identifies it.
+    // The library is identified by the last commit that changed it. The program's history does not matter, so the git
+    // tree of its sources identifies it.
     let commit = state("../../src", &["log", "-1", "--format=%h", "--abbrev=12", "--", "../../src"]);
     let tree = state("src", &["rev-parse", "--short=12", "HEAD:./src"]);
     println!("cargo::rustc-env=EXHAUSTIVE_COMMIT={commit}");

@@ -304,7 +304,7 @@ class Race:
         torch = self.torch
         rows, cols = shape
         of_type = getattr(torch, TYPES[dtype])
-        # Most ops read and write at least this much.
+        # Number of bytes that most ops read and write at least.
         moved = 2 * rows * cols * of_type.itemsize
         pieces = min(max(-(-ROUND // moved), 1), 64)
         function, is_prepared = self.function(op, by)

@@ -20,7 +20,7 @@ macro_rules! each_pair {
     };
 }
 
-/// Computes y, and dx if dy is given, of an op with optional options.
+/// Computes y of an op with optional options, and dx if dy is given.
 macro_rules! results {
     ($call:expr, $op:ident, $gradient:ident $(, $options:expr)?) => {{
         let (x, dy) = ($call.float("x")?, $call.optional_float("dy")?);

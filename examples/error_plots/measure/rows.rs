@@ -166,7 +166,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// One query with a number of keys and values, and the exact logits.
+/// One query with its keys, its values, and the exact logits.
 struct Attended<E: Element> {
     q: Vec<E>,
     k: Vec<E>,

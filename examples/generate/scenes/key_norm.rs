@@ -62,7 +62,7 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a model of six layers with those key norms and a massive channel, with four sets of ops.
+/// Runs a model of six layers, with these key norms and one massive channel, with four sets of ops.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \
@@ -71,7 +71,7 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     let mut weights = Memorised::new(HIDDEN, LAYERS);
     weights.values("token_embd.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = MASSIVE_VALUE);
     weights.values("output.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = 0.0);
-    // The norm shrinks the other channels. Its weight reverts that, as trained weights do.
+    // The norm shrinks the other channels. Its weight scales them up again, as trained weights do.
     let mut norm = vec![MASSIVE_VALUE / (HIDDEN as f32).sqrt(); HIDDEN];
     norm[MASSIVE] = 0.0;
     weights.values("output_norm.weight").clone_from(&norm);
@@ -122,7 +122,7 @@ struct Apart;
 /// Norms whose sums of squares are in f16 and overflow to infinity.
 struct Overflowing;
 
-/// Norms whose sums of squares are in f16 and saturate at its largest number.
+/// Norms whose sums of squares are in f16 and saturate at the largest f16 number.
 struct Saturating;
 
 impl Ops for Apart {

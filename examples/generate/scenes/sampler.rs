@@ -104,14 +104,14 @@ fn flags(tokens: &[u32]) -> Vec<u8> {
     keep
 }
 
-/// Tokens that may be drawn, in order, and the sum of the probabilities from which top-p chooses.
+/// Tokens that may be drawn, in order, and the total probability before top-p.
 struct Support {
     sum: f64,
     tokens: Vec<u32>,
 }
 
-/// Computes the tokens that may be drawn as an engine does that keeps everything in bf16: temperature, top-k, top-p,
-/// then a mask.
+/// Computes the tokens that may be drawn, like an engine that keeps all numbers in bf16. It applies temperature, top-k,
+/// top-p, then a mask.
 fn naive_support(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Result<Support, &'static str> {
     let temperature = bf16::from_f64(config.temperature);
     let mut scores: Vec<bf16> = logits.iter().map(|&logit| logit / temperature).collect();
@@ -150,7 +150,7 @@ fn draw(
     Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
 }
 
-/// Returns the tokens that the filters keep by definition. They are empty for a row that is refused.
+/// Returns the tokens that the filters keep by definition. The list is empty for a rejected row.
 fn definition(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Vec<u32> {
     let allowed =
         logits.iter().zip(keep).map(|(logit, &keep)| if keep == 0 { f32::NEG_INFINITY } else { logit.to_f32() });

@@ -69,7 +69,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
 }
 
-/// Returns x, limited from below to -1000. There silu and gelu are already -0 in every type; candle's are NaN at -inf.
+/// Returns x, limited from below to -1000. At -1000, silu and gelu are already -0 in every type. Candle's functions
+/// give NaN at -inf.
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)

@@ -80,7 +80,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     };
     let weight = operand(options.weight, x.dims())?;
     let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
-    // relu and abs instead of maximum, because candle's gradients of these two add up to the correct one at zero.
+    // relu and abs instead of maximum, because candle's gradients of these two add up to the correct gradient at zero.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
     let loss = (weight * (far + ((miss + hit)? * rest)?)?)?;

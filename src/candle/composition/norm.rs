@@ -217,7 +217,7 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The derivative of the square root is infinite at 0, so the root is taken of 1 there and the result replaced by 0.
+    // The derivative of the square root is infinite at 0. So 1 replaces 0 before the root, and 0 replaces the result.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;

@@ -77,7 +77,7 @@ pub(crate) fn shares(a: &Tensor, b: &Tensor, sigmoid: fn(&Tensor) -> Result<Tens
     Ok([share(&difference)?, share(&difference.neg()?)?])
 }
 
-/// Returns a - b, and 0 for two equal infinities.
+/// Returns a - b. For two equal infinities, returns 0.
 fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.detach(), b.detach());
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)

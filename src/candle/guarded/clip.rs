@@ -143,7 +143,7 @@ fn multiply(
     scale: Scale,
     into: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
-    // In reverse order, because the pass that computed the norm left the last gradients in the cache.
+    // Goes in reverse order, because the pass that computed the norm left the last gradients in the cache.
     for place in places.iter().rev() {
         if let Some(grad) = grads.get(&vars[*place]) {
             let (scaled, ()) = changed(&into(grad)?, op, |mut grad| grad.scale(scale))?;

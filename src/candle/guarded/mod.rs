@@ -9,8 +9,8 @@
 //! - Gradients reach the same arguments as in the drop-ins, through scale and softcap too. Masked elements have a
 //!   gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
-//!   `candle-cuda`. The composition returns [`Error::Backend`](crate::Error::Backend) for masks, except in
-//!   [`attention`] and [`mean_pool`], and for policies other than zeros, except in these two. The in-place forms return
+//!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns
+//!   [`Error::Backend`](crate::Error::Backend) for masks and for policies other than zeros. The in-place forms return
 //!   it for any tensor that is not on the CPU.
 //!
 //! ```

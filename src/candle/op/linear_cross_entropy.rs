@@ -121,7 +121,7 @@ impl Layer {
     }
 
     /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. The first pass finds the
-    /// maxima, the second adds up.
+    /// maxima, and the second adds the exponentials.
     fn sums(&self, call: &Call) -> Result<CrossEntropySums> {
         let (classes, targets, options) = (self.classes()?, &call.targets, &call.options());
         let find = |first: usize| {

@@ -11,9 +11,9 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Span};
 use std::ops::Range;
 
-/// Blocks of sixteen in a row of scores.
+/// Number of blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / LANES;
-/// Rows multiplied at a time, each with as many keys as the row of the chunk that sees farthest.
+/// Number of rows multiplied at a time. All of them use as many keys as the row that sees farthest.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct Buffers {
     queries: Vec<f32>,
     keys: Vec<[f32; LANES]>,
     values: Vec<[f32; LANES]>,
-    /// Keys of the block that have a value that is not finite.
+    /// Keys of the block whose values are not all finite.
     broken: Vec<usize>,
     /// Scores, later replaced by weights: a row of [`KEYS`] for each query of a chunk.
     weights: Vec<[f32; LANES]>,

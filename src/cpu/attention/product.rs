@@ -26,7 +26,7 @@ pub struct Product<'a> {
     pub columns: usize,
 }
 
-/// Rows computed at a time.
+/// Number of rows computed at a time.
 pub const ROWS: usize = 6;
 
 /// Terms added in one unrolled iteration.

@@ -19,7 +19,7 @@ pub struct Parts {
     values: Vec<f64>,
 }
 
-/// Shape of the rows that parts belong to.
+/// Shape of the rows whose partial results these are.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Number of key heads, in all batches.

@@ -15,7 +15,7 @@ use crate::math::sum::sum_o;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
 use std::ops::Range;
 
-/// Queries processed at a time; a multiple of the chain length.
+/// Number of queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
 /// Blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / LANES;

@@ -111,7 +111,7 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Elements of a chunk in place. Results overwrite the source, so the chunk is copied first.
+/// Chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
 const COPY: usize = 1024;
 /// A chunk is computed again in f64 as a whole if more than one in `MANY` of its elements are uncertain.
 const MANY: usize = 8;

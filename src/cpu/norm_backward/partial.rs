@@ -1,5 +1,5 @@
-//! Norm gradients of sharded rows: partial results of shards, cut at multiples of 256 columns, that combine into those
-//! of complete rows. Each step is the same as for a complete row, so the results have the same bits.
+//! Norm gradients of sharded rows: partial results of shards, cut at multiples of 256 columns, that combine into the
+//! results of complete rows. Each step is the same as for a complete row, so the results have the same bits.
 
 use super::{Factors, Norm, NormBackward, Row, Sums};
 use crate::cpu::each_row::{OfRow, each_row};

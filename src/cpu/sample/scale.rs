@@ -84,7 +84,8 @@ impl Scale {
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // The sum gives the same, but takes longer than finding the largest of a thousand logits.
+            // The general sum below gives the same result, but takes longer than finding the largest of a thousand
+            // logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
         }

@@ -72,7 +72,7 @@ impl<S: Element> Whole<'_, S> {
                 let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
                 let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
                 sum = sum + ((a + b) + (c + d));
-                // Only one running maximum, because AVX2 has no registers for more.
+                // There is only one running maximum, because AVX2 has no registers for more.
                 max = a.max(b).max(c.max(d)).max(max);
             }
             for part in [before, rest] {

@@ -21,7 +21,7 @@ use std::ops::Range;
 pub enum Of {
     Softmax,
     LogSoftmax,
-    /// logsumexp: the one gradient of a row takes the place of its sum.
+    /// logsumexp. The single gradient of a row replaces its sum.
     LogSumExp,
 }
 
@@ -81,7 +81,7 @@ fn gained<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: Option<&[f64]
 struct Gaining<'a, E> {
     part: Part<'a, E>,
     dy: Rows<'a, E>,
-    /// Largest gradients of complete rows; nothing in the round that computes them.
+    /// Largest gradients of complete rows; `None` in the round that computes them.
     largest: Option<&'a [f64]>,
     first: usize,
     to: &'a mut [Gained],
@@ -181,7 +181,7 @@ impl<E: Element> Part<'_, E> {
 pub struct RowSums {
     /// 1 / the sum of the exponentials, in two parts.
     pub reciprocal: (f64, f64),
-    /// Sum of the terms; for f64 those on a grid, and the remainders.
+    /// Sum of the terms; for f64, the sum of the terms on a grid and the sum of the remainders.
     pub sum: (f64, f64),
     /// Largest gradient, for f64 only.
     pub largest: f64,

@@ -42,7 +42,7 @@ fn neighbours(z: f64, count: u64) -> Vec<f64> {
 /// Returns the first f32 of a step.
 fn first_of_step(n: f32) -> f32 {
     let step = |z: f32| z.mul_add(PER_STEP, SHIFTER) - SHIFTER;
-    // Bisection by the bits of magnitudes, which decrease as the numbers increase.
+    // Bisects by the bits of magnitudes, which decrease as the numbers increase.
     let (mut far, mut near) = (70.0f32.to_bits(), 0);
     while far - near > 1 {
         let middle = near + (far - near) / 2;
@@ -138,7 +138,7 @@ impl<F: Function> Kernel for Walk<F> {
         let power = self.0.powers(isa);
         const LARGEST: f32 = 1.0 / (1 << 27) as f32;
         let (mut above, mut count) = (1.0f32, 0);
-        // Downward in value, by the bits of magnitudes.
+        // Bisects downward in value, by the bits of magnitudes.
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(LANES) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
@@ -160,8 +160,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table. Only those are tested
-/// where f32 are so close that errors could exchange two powers.
+/// Ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table. The tests cover only the
+/// ends where f32 are so close that errors could exchange two powers.
 struct Ends {
     d: f32,
 }

@@ -18,10 +18,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LongRope<'a> {
-    /// Divisors of the pairs' frequencies in sequences of up to `original_positions`. One for each pair, finite and
-    /// above 0.
+    /// Divisors of the pairs' frequencies in sequences of up to `original_positions`. There is one for each pair,
+    /// finite and above 0.
     pub short: &'a [f64],
-    /// Divisors of the pairs' frequencies in longer sequences. One for each pair, finite and above 0.
+    /// Divisors of the pairs' frequencies in longer sequences. There is one for each pair, finite and above 0.
     pub long: &'a [f64],
     /// Number of positions that the model was trained on. At least 2.
     pub original_positions: usize,

@@ -87,9 +87,10 @@ pub enum RopeScaling<'a> {
     Llama3 {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
-        /// Turns below which a pair is slow. Finite and above 0.
+        /// Number of turns within the original positions below which a pair is slow. Finite and above 0.
         low_freq_factor: f64,
-        /// Turns above which a pair is fast. Finite and above `low_freq_factor`.
+        /// Number of turns within the original positions above which a pair is fast. Finite and above
+        /// `low_freq_factor`.
         high_freq_factor: f64,
         /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,

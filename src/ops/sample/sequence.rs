@@ -6,8 +6,8 @@ use crate::error::Result;
 
 /// Sequence that is being sampled: a sampler with a seed and the tokens so far.
 ///
-/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. Tokens that are truncated
-/// and sampled again are therefore the same.
+/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. Truncating and sampling
+/// again therefore gives the same tokens.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;

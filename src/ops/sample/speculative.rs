@@ -57,7 +57,7 @@ impl Distribution {
         })
     }
 
-    /// Verifies a token of a draft without probabilities, such as one of n-grams; see [`Distribution::verify`].
+    /// Verifies a token of a draft without probabilities, such as an n-gram draft; see [`Distribution::verify`].
     ///
     /// The token is accepted with its probability in the target. Otherwise another token is drawn from the target.
     pub fn verify_token(&self, token: u32, draw: Draw) -> Verified {
@@ -85,7 +85,7 @@ impl Distribution {
         }
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
-            // All weights are 0: both distributions are equal, and the draft gives the token mass 0.
+            // All weights are 0 if both distributions are equal and the draft gives the token mass 0.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }
@@ -99,7 +99,7 @@ struct Chance {
 }
 
 impl Chance {
-    /// Returns whether 64 random bits succeed: they do if they are among the first ceil(2^64 of / out_of) values.
+    /// Returns whether 64 random bits are among the first ceil(2^64 of / out_of) values.
     fn comes_out(&self, toss: u64) -> bool {
         let low = u128::from(toss) * u128::from(self.out_of as u64);
         // floor(toss * out_of / 2^64)
@@ -199,7 +199,7 @@ mod tests {
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Masses that differ a lot, masses that hardly differ, and tiny masses except for one token.
+        // The masses differ a lot, hardly differ, or are tiny except for one token.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();

@@ -74,7 +74,7 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
     tokens.truncate(reached);
 }
 
-/// Keeps the tokens whose surprisal is closest to the entropy, and all that are as close as the last of them, in order.
+/// Keeps the tokens whose surprisal is closest to the entropy, including ties with the last of them, in order.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

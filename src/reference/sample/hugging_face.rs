@@ -47,8 +47,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Removes the smallest tokens as long as their total probability is at most the threshold. Always keeps the `least`
-/// most probable ones.
+/// Removes the least probable tokens as long as their total probability is at most the threshold. Always keeps the
+/// `least` most probable tokens.
 pub fn top_p(tokens: &mut Tokens, threshold: f64, least: usize) {
     let probs = softmax(tokens);
     let mut order: Vec<usize> = (0..tokens.len()).collect();

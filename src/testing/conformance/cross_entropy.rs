@@ -10,7 +10,7 @@ use crate::testing::ulp;
 /// Checks a cross-entropy: `f(logits, rows, cols, targets)` returns the mean of the losses of all rows. Each row has
 /// one target class.
 ///
-/// The loss may be stored in the type of the logits. For a NaN or a masked target, an error is correct too. For a
+/// The loss may be stored in the type of the logits. For a NaN or a masked target, an error is also correct. For a
 /// target that is not a class, an error is required.
 ///
 /// ```

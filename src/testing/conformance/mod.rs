@@ -1,4 +1,4 @@
-//! Suites that check an engine's own functions for known defects, and name those that they find.
+//! Suites that check an engine's own functions for known defects, and name the defects that they find.
 //!
 //! A suite takes a closure, which may panic. It reports only results that are wrong for any design: a sum in bf16 that
 //! stops growing, a one-pass variance, NaN for a masked row, a result that depends on the batch. It does not check the
@@ -33,7 +33,7 @@
 //! ```
 //!
 //! Closures are also called with empty input, without rows or without columns. They may return a `Result`; each suite
-//! documents the inputs for which an error is correct. A panic is caught and is a finding; its message goes to stderr
+//! documents which inputs may be rejected with an error. A panic is caught and is a finding; its message goes to stderr
 //! as usual.
 
 mod cross_entropy;

@@ -8,7 +8,7 @@ use crate::testing::hostile;
 
 /// Checks a softmax over the last axis: `f(x, rows, cols)` returns as many elements as `x` has.
 ///
-/// Masked scores are -inf. For a fully masked row, and for a row with a NaN, an error is correct too.
+/// Masked scores are -inf. For a fully masked row, and for a row with a NaN, an error is also correct.
 ///
 /// ```
 /// use evenkeel::testing::conformance;

@@ -28,7 +28,7 @@ plain!(Vec<E>, E; f64; u32);
 
 impl<T, X: Display> Outcome<T> for Result<T, X> {
     fn outcome(self) -> Result<T, String> {
-        // Only the first line: an error may contain a backtrace, which does not help in a report.
+        // Keeps only the first line, because an error may contain a backtrace, which does not help in a report.
         self.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())
     }
 }
@@ -118,7 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // On a row that provokes a defect, a few rounded steps are accepted. Other rows detect those.
+            // On a row that provokes another defect, the errors of a few rounded steps are accepted. Other rows detect
+            // such errors.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

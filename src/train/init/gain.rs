@@ -1,12 +1,11 @@
-//! Gain and fan, by which the standard deviation of a layer's weights depends on the function that follows it and on
+//! Gain and fan. They adapt the standard deviation of a layer's weights to the function that follows the layer, and to
 //! its size.
 
 use super::OP;
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Gain for the function that follows a layer, by which its weights are scaled. See
-/// `torch.nn.init.calculate_gain`.
+/// Factor of a layer's weights for the function that follows the layer. See `torch.nn.init.calculate_gain`.
 ///
 /// ```
 /// use evenkeel::train::init::Gain;

@@ -55,7 +55,7 @@ impl Sink for Jsonl {
         }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        // A single write, so that the file never holds part of a line.
+        // This is a single write, so that the file never holds part of a line.
         self.file.write_all(&line)
     }
 }

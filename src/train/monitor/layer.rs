@@ -30,8 +30,8 @@ pub struct Layer {
     /// Statistics of the parameter after the step.
     #[cfg_attr(feature = "serde", serde(serialize_with = "stats", skip_serializing_if = "Option::is_none"))]
     pub weight: Option<Stats>,
-    /// Ratio of the norm of the parameter's change in the step to its norm before. About 1e-3 in a healthy run. `None`
-    /// if the norm before was 0.
+    /// Norm of the parameter's change in the step, divided by the parameter's norm before the step. About 1e-3 in a
+    /// healthy run. `None` if the norm before was 0.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "super::record::optional", skip_serializing_if = "Option::is_none")
@@ -100,7 +100,7 @@ fn norm(stats: &Stats) -> f64 {
     if count == 0 {
         return 0.0;
     }
-    // Computed in units of the largest element, because its square may exceed f64.
+    // The sum is in units of the largest element, because its square may exceed f64.
     let unit = if stats.max_abs > 0.0 { stats.max_abs } else { 1.0 };
     in_default(|| {
         let (mean, std) = (stats.mean / unit, stats.std / unit);

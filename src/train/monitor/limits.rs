@@ -14,7 +14,7 @@ pub struct Limits {
     /// Limit for the ratio of the loss to the last finite loss before it; 10 by default. It does not apply after a loss
     /// of 0 or less.
     pub loss_jump: f64,
-    /// Limit for the ratio of the norm of a parameter's change to its norm before; 0.1 by default.
+    /// Limit for the norm of a parameter's change divided by the parameter's norm before the step; 0.1 by default.
     pub update_ratio: f64,
 }
 

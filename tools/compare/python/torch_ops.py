@@ -150,7 +150,7 @@ def softmax_backward(function, gradient):
     return make
 
 
-# The name of aten's argument for the result.
+# Name of aten's argument for the result.
 OUT = {aten._softmax_backward_data: "grad_input", aten._log_softmax_backward_data: "out"}
 
 

@@ -20,7 +20,7 @@ type Writes<'a, E> = Box<dyn FnMut(&mut [E]) -> Result<()> + Send + 'a>;
 type Overwrites<'a> = Box<dyn FnMut(&Tensor) -> candle_core::Result<()> + Send + 'a>;
 
 pub enum Run<'a, E> {
-    /// Writes into existing memory, which all such contenders share.
+    /// Writes into existing memory. All contenders of this kind share it.
     Into(Writes<'a, E>),
     /// Overwrites its input, which is restored between calls.
     InPlace(&'a [E], Writes<'a, E>),

@@ -1,5 +1,5 @@
-//! Input numbers, reproducible bit for bit in Rust and Python: they are made of a hash of the index and sums of
-//! integers.
+//! Input numbers, reproducible bit for bit in Rust and Python: they are computed from a hash of the index and from sums
+//! of integers.
 
 use crate::float::Float;
 use evenkeel::Element;
@@ -11,7 +11,8 @@ pub enum Distribution {
     Normal,
     /// Like `Normal` with standard deviation 3/32: logits of an untrained model.
     Flat,
-    /// Like `Normal` with standard deviation 3/2, plus 16 for every 4096th: a few tokens hold nearly all probability.
+    /// Like `Normal` with standard deviation 3/2. Every 4096th number is 16 larger, so that a few tokens have nearly
+    /// all of the probability.
     Peaked,
     /// Uniform above 0 and up to 16, for logarithms.
     Positive,
@@ -28,7 +29,7 @@ impl Distribution {
     }
 
     /// Makes `len` numbers. Sets of different streams differ. All numbers are multiples of a power of two with few
-    /// enough digits to be exact in f32, so the only rounding is that to the element type.
+    /// enough digits to be exact in f32, so the only rounding is to the element type.
     pub fn numbers<E: Float>(self, stream: u64, len: usize) -> Vec<E> {
         let index = |i: usize| stream << 40 | i as u64;
         match self {

@@ -1,4 +1,5 @@
-//! Comparison of Evenkeel and its competitors on the same inputs: time, with a copy of as many bytes, and error.
+//! Comparison of Evenkeel and its competitors on the same inputs: time, next to the time of a copy of the same number
+//! of bytes, and error.
 //!
 //! `./run` builds and runs everything; see its usage text.
 
@@ -41,7 +42,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(time: &Time) -> Result<()> {
-    // Collected first, so that this run does not change the load that the facts report.
+    // The facts are collected first, because the run itself would change the load that they report.
     let mut facts = machine::facts();
     facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
     ThreadPoolBuilder::new().num_threads(1).build_global()?;

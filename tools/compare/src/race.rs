@@ -21,9 +21,10 @@ impl Pace {
     pub const QUICK: Pace = Pace { rounds: 5, limit: 3e7 };
     /// Smallest number of turns.
     const LEAST: usize = 3;
-    /// Nanoseconds that the repeated calls of a turn take together, at least.
+    /// Minimum duration of a turn's repeated calls together, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Duration in nanoseconds above which a turn has no untimed call first. That call restores the caches.
+    /// Duration of a call in nanoseconds. Above it, a turn does not begin with an untimed call, which would restore the
+    /// caches.
     const WARMED: f64 = 2e7;
 }
 

@@ -16,7 +16,8 @@ namespace {
 enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
 
 struct Fiber {
-    // Point to resume at. A long jump avoids the system call for the signal mask that a context switch makes.
+    // Point at which the fiber resumes. A long jump avoids the system call for the signal mask that a context switch
+    // makes.
     jmp_buf at;
     bool started;
     State state;
@@ -115,7 +116,7 @@ bool have_ended() {
     return true;
 }
 
-// Returns the i-th of n indices, a power of two. Order 0 is forward and 1 backward; any other order depends on the
+// Returns the i-th of n indices; n is a power of two. Order 0 is forward and 1 backward; any other order depends on the
 // random number.
 unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
@@ -141,7 +142,7 @@ bool run_warp(unsigned first, unsigned order, uint64_t random) {
     return ran;
 }
 
-// Runs a block. Returns false if threads wait for others that never arrive, or never end.
+// Runs a block. Returns false if some threads never end, or wait for threads that never arrive.
 bool run_block(unsigned order, uint64_t& random) {
     unsigned n = (unsigned)fibers.size();
     for (Fiber& fiber : fibers) {

@@ -150,7 +150,7 @@ pub fn round(dtype: DType, value: f64) -> f64 {
     if rounded.is_nan() { 0.0 } else { rounded.clamp(-max, max) }
 }
 
-/// Returns the value this many representable values further, clamped to finite values.
+/// Returns the value `steps` representable values further, clamped to finite values.
 pub fn step(dtype: DType, value: f64, steps: i64) -> f64 {
     use evenkeel::testing::values::Bits;
     let next = with_type!(dtype, E => E::at_place(E::from_wide(value).place().saturating_add(steps)).widen());

@@ -10,7 +10,7 @@ use evenkeel::{DType, Element, accuracy};
 pub struct Op {
     /// Name in the accuracy table.
     pub name: &'static str,
-    /// Family by which `--family` selects it.
+    /// Family, a value of `--family`.
     pub family: &'static str,
     /// Storage types that are searched: those whose bound no exhaustive test covers.
     pub dtypes: &'static [DType],
@@ -66,7 +66,7 @@ pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl F
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// Finds the worst of some results like [`worst`]. `besides` is an absolute error that the op's page allows in
+/// Finds the worst of some results, as [`worst`] does. `besides` is an absolute error that the op's page allows in
 /// addition.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],

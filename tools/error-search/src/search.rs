@@ -1,4 +1,5 @@
-//! Hill climbing from random candidates and from the best ones so far. Each thread evaluates one candidate at a time.
+//! Hill climbing from random candidates and from the best candidates so far. Each thread evaluates one candidate at a
+//! time.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict};
@@ -16,7 +17,7 @@ const KEPT: usize = 12;
 const PATIENCE: usize = 250;
 /// Smallest gain, as a fraction of the bound, for which a change counts as an improvement and is printed.
 const LEAST_GAIN: f64 = 1e-3;
-/// Longest duration of a climb, as wide candidates are slow. In a short search it is shorter, so that each op and type
+/// Longest duration of a climb, because wide candidates are slow. A short search reduces it, so that each op and type
 /// has several climbs.
 const LONGEST_CLIMB: Duration = Duration::from_secs(5);
 
@@ -129,7 +130,7 @@ impl Target<'_> {
             } else {
                 failures += 1;
             }
-            // Equally good candidates are accepted too, and sometimes a slightly worse one. This helps to leave a
+            // Equally good candidates are accepted too, and sometimes a slightly worse candidate. This helps to leave a
             // plateau.
             if ratio.is_none() || found >= before || (found > 0.97 * before && rng.random_bool(0.02)) {
                 (current, ratio) = (candidate, Some(found));

@@ -32,8 +32,8 @@ pub struct Size {
 pub enum Choice {
     /// One of these; NaN leaves the option unset.
     One(&'static [f64]),
-    /// Factor: one of these values, or a power of two, an inverse square root, or another number between these
-    /// magnitudes.
+    /// Factor: one of these values, or a number between these magnitudes. The number may be a power of two, an inverse
+    /// square root, or any other.
     Factor(f64, f64, &'static [f64]),
     /// Any integer up to this one.
     Integer(u32),
@@ -54,8 +54,8 @@ pub struct Array {
 pub enum Values {
     /// Scores of the softmax family, whose differences matter.
     Scores,
-    /// Biases added to the scores of the array with this index, which are first multiplied by the option with this
-    /// index.
+    /// Biases. They are added to the scores in the operand with the first index, multiplied by the option with the
+    /// second index.
     Bias(usize, usize),
     /// 0 or 1.
     Flags,
@@ -136,7 +136,7 @@ impl Size {
     }
 
     fn random(&self, rng: &mut SmallRng) -> usize {
-        /// Upper limit for most sizes, as small candidates are evaluated faster.
+        /// Upper limit for most sizes, because small candidates are evaluated faster.
         const SMALL: usize = 600;
         let edges: Vec<usize> = match rng.random_range(0..100) {
             0..6 => self.edges.to_vec(),

@@ -10,7 +10,7 @@ use crate::function::Function;
 pub enum Reference {
     /// A correctly rounded function, with the name of its library.
     Rounded(&'static str, fn(f32) -> f32),
-    /// An f64 formula with an error bound; MPFR decides where that leaves two results.
+    /// An f64 formula with an error bound. If the bound allows two results, MPFR decides.
     Bounded(fn(f32) -> Bracket),
 }
 

@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Makes the row of a walk.
+    /// Creates the table row of a finished walk.
     pub fn new(reference: &str, walk: Progress) -> Self {
         let Progress { function, simd, seconds, provenance, tally, .. } = walk;
         let example = |Example { x, got, expected }: &Example| format!("{x:08x}:{got:08x}:{expected:08x}");

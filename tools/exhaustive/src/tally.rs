@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Number of misrounded inputs that are stored in full.
 const EXAMPLES: usize = 16;
 
-/// An input whose result is not the correctly rounded one, as bits.
+/// An input whose result is not correctly rounded, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
     /// Bits of the input.

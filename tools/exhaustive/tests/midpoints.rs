@@ -32,7 +32,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
         let function = function(name).expect("a function of the table");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
-            // Half of x lies between these two. All three functions exceed x/2, for either sign.
+            // Half of x lies between these two numbers. All three functions exceed x/2, for either sign.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } = function.expected(x).expect("a result");
@@ -64,13 +64,13 @@ fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
 #[test]
 fn ties_go_to_the_even_one() {
     let bits = |exact, x| exact::rounded(exact, x).map(f32::to_bits);
-    // Results of half and of three halves of the smallest number.
+    // Results for half and for three halves of the smallest number.
     assert_eq!(bits(exact::exp2, -150.0), Ok(0));
     assert_eq!(bits(exact::exp2, (-150.0f32).next_up()), Ok(1));
     let three_halves = |x: &Float, bits: u32| Value { number: Float::with_val(bits, x * 3u32) >> 150, is_exact: true };
     assert_eq!(bits(three_halves, 1.0), Ok(2));
     assert_eq!(bits(three_halves, -1.0), Ok(1 << 31 | 2));
-    // Exact results that are not ties.
+    // These exact results are not ties.
     assert_eq!(exact::rounded(exact::log2, f32::MIN_POSITIVE), Ok(-126.0));
     assert_eq!(exact::rounded(exact::reciprocal, 2f32.powi(127)), Ok(2f32.powi(-127)));
     assert_eq!(exact::rounded(exact::reciprocal, -0.0), Ok(f32::NEG_INFINITY));

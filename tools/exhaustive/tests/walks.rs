@@ -50,7 +50,7 @@ fn walked(function: &Function) -> Progress {
     progress
 }
 
-/// Makes the row without the duration, which varies.
+/// Creates the table row without the duration, which varies.
 fn row(progress: Progress) -> Row {
     Row::new("CORE-MATH", Progress { seconds: 0.0, ..progress })
 }
@@ -136,7 +136,7 @@ fn a_stopped_walk_goes_on_and_gives_the_same_row() {
     assert_eq!((stored.chunks, stored.tally.misrounded), (200, 1));
     let resumed = until(&planted(), folder.path(), CHUNKS);
     assert_eq!(row(resumed.clone()), row(walked(&planted())));
-    // A finished walk gives its row again without testing anything again.
+    // A finished walk returns its row again without further tests.
     assert_eq!(until(&planted(), folder.path(), CHUNKS), resumed);
     resumed.remove(folder.path()).expect("a file");
     assert_eq!(begun(&planted()).resumed(folder.path()).expect("nothing"), begun(&planted()));

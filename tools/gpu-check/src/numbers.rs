@@ -31,7 +31,8 @@ pub struct Case {
     pub seed: u64,
 }
 
-/// Returns the calls of an op with `ways` ways to be called: of every `part`-th shape of at most `elements` elements.
+/// Returns the calls of an op that can be called in `ways` ways, for every `part`-th shape of at most `elements`
+/// elements.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();

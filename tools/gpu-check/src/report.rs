@@ -245,7 +245,7 @@ mod tests {
         };
         let timings = Timings { device, timings: vec![timing.clone()], ..Timings::default() };
         record::write_json(&folder.join("time.json"), &timings).unwrap();
-        // The format of peers.py.
+        // Format of peers.py.
         let peers = r#"{"versions": ["torch 9.9"], "left_out": ["Liger: not there"], "timings": [
             {"op": "softmax", "dtype": "BF16", "rows": 8192, "cols": 1024, "by": "torch", "us": 3.5, "fastest": 3.0,
              "slowest": 4.0, "trouble": null},

@@ -2,8 +2,8 @@
 //! device's.
 //!
 //! A plugin has one entry point, which returns a table of functions. Each function takes one struct of arguments, which
-//! starts with its size. A plugin accepts a larger struct than it knows. So all structs have the same size here, with
-//! zeros in the unused fields.
+//! starts with its size. A plugin accepts structs that are larger than it expects. So all structs have the same size
+//! here, with zeros in the unused fields.
 
 use evenkeel::neuron::{ElementType, Execute, Program, TensorSpec};
 use evenkeel::{Error, Result};
@@ -62,9 +62,9 @@ fn failed(reason: impl ToString) -> Error {
 /// Form in which the plugin receives a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// [`Program::hlo`].
+    /// The program as [`Program::hlo`] returns it.
     Hlo,
-    /// [`Program::stablehlo`].
+    /// The program as [`Program::stablehlo`] returns it.
     StableHlo,
 }
 
@@ -170,7 +170,7 @@ impl Plugin {
         if let Some(executable) = executables.get(&(form, code.to_vec())) {
             return Ok(*executable);
         }
-        // One replica and one partition. Without these options the CPU's plugin ends the process.
+        // Requests one replica and one partition. Without these options the CPU's plugin ends the process.
         const OPTIONS: [u8; 6] = [0x1a, 4, 0x20, 1, 0x28, 1];
         let source = Arguments::new(&[
             (16, address(code)),

@@ -11,10 +11,10 @@ use std::hint::black_box;
 const ROWS: usize = 4;
 const COLS: usize = 984;
 
-/// Number of elements by which an op's instruction count is divided.
+/// Number of elements. An op's instruction count is divided by it.
 pub const ELEMENTS: usize = ROWS * COLS;
 
-/// Function at whose calls callgrind writes the counts so far.
+/// Marker function. At each of its calls, callgrind writes the counts so far.
 pub const MARKER: &str = "watch::cases::marker";
 
 /// Op in a storage type.

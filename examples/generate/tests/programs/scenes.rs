@@ -38,7 +38,7 @@ fn each_failure_is_played_beside_its_remedy() {
         let line = text.lines().find(|line| line.trim_start().starts_with(start));
         line.unwrap_or_else(|| panic!("{start:?} begins no line of {text}")).split_whitespace().collect()
     };
-    // Layers that add nothing, layers that explode, and layers that do neither.
+    // The first layers add nothing, some layers explode, and others do neither.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
     assert!(line("f16 sum, saturating").contains(&"NaN"));
     let fused = &line("Evenkeel, fused")[2..];

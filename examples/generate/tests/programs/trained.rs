@@ -183,7 +183,7 @@ fn a_seed_makes_the_weights() {
     assert!(weights == make("1", "2"), "the number of threads has changed the weights");
     assert!(weights != make("2", "2"), "the seed has not changed the weights");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
-    // The committed weights come from the committed text, and from the default sizes and steps.
+    // The committed weights must result from the committed text with the default sizes and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
     let help = String::from_utf8(train(&["--help"], "1").stdout).expect("help is text");
     for key in ["seed", "steps"] {

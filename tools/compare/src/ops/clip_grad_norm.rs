@@ -35,7 +35,7 @@ fn naive_norm<E: Float>(x: &[E]) -> f32 {
     x.iter().map(|x| x.single() * x.single()).sum::<f32>().sqrt()
 }
 
-/// Composes the norm of rten's sums of squares of each tensor.
+/// Composes the norm from rten's sum of squares of each tensor.
 fn rten_norm(rten: &crate::peers::Function<'_>, x: &[f32], cols: usize) -> f32 {
     let mut sum = [0.0];
     let squares = x.chunks_exact(cols).map(|x| {

@@ -36,7 +36,7 @@ pub enum Results {
     Elements,
     /// A number for each row.
     Rows,
-    /// A row for each matrix. The last two axes are the matrices.
+    /// A row for each matrix. The last two axes are the axes of a matrix.
     Matrices,
     /// A single number.
     One,
@@ -69,7 +69,7 @@ pub trait Op {
     const INPUTS: Distribution = Distribution::Normal;
     /// Whether the results of each row sum to 1.
     const SUMS_TO_ONE: bool = false;
-    /// Name of evenkeel's op whose accuracy bound defines which number the ULP is taken of.
+    /// Name of evenkeel's op whose accuracy bound defines the unit of error.
     const BOUND: &'static str = Self::NAME;
     /// Element types.
     const DTYPES: &'static [&'static str] = &["f32", "f16", "bf16"];

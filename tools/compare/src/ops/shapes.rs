@@ -2,8 +2,8 @@
 
 use crate::problem::Shape;
 
-/// Rows in a core's second-level cache, rows beyond it, long rows, much memory; and rows so short that the cost of a
-/// call matters.
+/// Shapes: rows that fit in a core's second-level cache, rows that do not, long rows, and much memory. The last rows
+/// are so short that the cost of a call matters.
 pub const ROWS: &[Shape] = &[
     Shape(&[8, 4096]),
     Shape(&[1024, 4096]),

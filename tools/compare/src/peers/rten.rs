@@ -82,7 +82,7 @@ impl Function<'_> {
     }
 }
 
-/// Returns numbers of f32, which rten's functions take, or an empty slice if they have another type.
+/// Returns the numbers as f32, the only type of rten's functions, or an empty slice if they have another type.
 pub fn single<E: Float>(numbers: &[E]) -> &[f32] {
     match numbers.into() {
         Floats::F32(numbers) => numbers,

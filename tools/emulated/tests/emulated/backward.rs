@@ -52,7 +52,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Lengths of models' vocabularies, and a length for which the fixed-point sum has a coarser unit.
+/// Vocabulary sizes of models, and a length at which the fixed-point sum has another unit.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Returns random options. Each one has its default value in about half of all cases.
+/// Returns random options. Each option has its default value in about half of all cases.
 pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     let mut options = CrossEntropy::default();
     options.label_smoothing = [0.0, 0.0, 0.1, 1.0][rng.random_range(0..4)];
@@ -22,8 +22,8 @@ pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     options
 }
 
-/// Returns random targets for these rows: any class, the one with the largest logit, ignored ones, and sometimes an
-/// invalid class.
+/// Returns random targets for these rows: any class, the class with the largest logit, the ignored index, and sometimes
+/// an invalid class.
 pub fn targets<E: Element>(rng: &mut StdRng, logits: &[E], cols: usize, options: &CrossEntropy) -> Vec<i64> {
     let target = |row: &[E]| match rng.random_range(0..12) {
         0 | 1 => options.ignore_index,
@@ -41,7 +41,8 @@ pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> 
     (0..count).map(|_| if rng.random_bool(0.6) { 1.0 } else { others[rng.random_range(0..others.len())] }).collect()
 }
 
-/// Tests rows of many shapes. Only a third of the long rows, and of the longer ones with a softcap, run for each type.
+/// Tests rows of many shapes. For each type, only a third of the long rows, and of the longer rows with a softcap, are
+/// tested.
 fn rows_of_every_shape<E: DeviceElement>(third: usize) {
     let seed = 31;
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
@@ -103,7 +104,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>(2);
 }
 
-/// In such long rows, sums of exponentials have a coarser unit.
+/// In such long rows, sums of exponentials have another unit.
 #[test]
 fn a_long_row() {
     let mut rng = StdRng::seed_from_u64(32);
@@ -134,13 +135,13 @@ pub fn at_the_ends() -> Vec<Ends> {
     let (inf, max) = (f32::INFINITY, f32::MAX);
     let plain = CrossEntropy::default();
     vec![
-        // A fully masked row whose target has weight 0, with and without smoothing.
+        // A row is fully masked and its target has weight 0, with and without smoothing.
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain),
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain.label_smoothing(0.5).z_loss(1.0)),
         // A masked target.
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([1.0, 2.0]), 1.0, plain),
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([0.0, 2.0]), 1.0, plain.label_smoothing(0.1)),
-        // Weights that sum to 0.
+        // The weights sum to 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
         // Only ignored targets.
@@ -148,17 +149,17 @@ pub fn at_the_ends() -> Vec<Ends> {
         // Factors beyond f64.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain),
         ([1.0, 0.0, -inf, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain.label_smoothing(0.9)),
-        // Differences beyond f32, and squares beyond f64.
+        // Differences exceed f32, and squares exceed f64.
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
-        // Derivatives of the softcap that only show with a large gradient.
+        // Derivatives of the softcap are so small that only a large gradient shows them.
         ([18.0, 17.9, -18.0, 3.0], [0, 1], None, 1e305, plain.softcap(0.05)),
         ([18.0, 18.3, -18.5, 3.0], [1, 1], None, 1e305, plain.softcap(0.05).label_smoothing(0.2)),
-        // Two invalid targets, the first of which is reported.
+        // There are two invalid targets. The first is reported.
         ([1.0, 2.0, 1.0, 2.0], [2, -1], None, 1.0, plain.reduction(Reduction::Sum)),
-        // An invalid target, and otherwise only an ignored one.
+        // One target is invalid, and the other is ignored.
         ([1.0, 2.0, 1.0, 2.0], [5, -100], None, 1.0, plain),
-        // A class that is ignored.
+        // The ignored index is a class.
         ([1.0, 2.0, 1.0, 2.0], [1, 0], None, 1.0, plain.ignore_index(1)),
     ]
 }

@@ -15,15 +15,14 @@ fn check<E: DeviceElement>(function: &Function, inputs: &Inputs<'_, E>, how: How
     case(&Emulator::linked(), function, inputs, how).unwrap_or_else(|found| panic!("{found}"));
 }
 
-/// Offsets of the two inputs and the output from the alignment: all aligned, none aligned, or one of the three
-/// unaligned.
+/// Offsets of the two inputs and the output from the alignment. All are aligned, none is, or one of the three is not.
 const SHIFTS: [[usize; 3]; 5] = [[0, 0, 0], [1, 1, 1], [3, 0, 0], [0, 2, 0], [0, 0, 1]];
 
 fn slices_of_every_length<E: DeviceElement>() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
     for function in functions() {
-        // The remaining short lengths run with one of the alignments each, in turn.
+        // Each of the remaining short lengths runs with one of the alignments, in turn.
         let more = (1..=256).filter(|len| !COLS.contains(len));
         let mut shapes = Shapes::default();
         for (i, len) in COLS.iter().copied().chain(more).enumerate() {
@@ -93,7 +92,7 @@ fn many_numbers_of_32_bits() {
     println!("seed {seed}: {} functions of {count} F32", functions().len());
 }
 
-/// Tests each hostile number paired with every 31st of them.
+/// Tests each hostile number paired with every 31st hostile number.
 fn hostile_pairs<E: DeviceElement>() {
     let all = hostile::<E>();
     let (mut x, mut other) = (Vec::new(), Vec::new());

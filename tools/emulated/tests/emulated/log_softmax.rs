@@ -20,7 +20,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut shapes = Shapes::default();
     for (i, &cols) in COLS.iter().enumerate() {
-        // Each length runs with half of the six kinds of rows; the sixth is rows with a peak.
+        // Each length runs with half of the six kinds of rows. The sixth kind is max-dominated rows.
         for k in (0..6).filter(|k| if cols > 4096 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
             let rows = if cols > 4096 { 2 } else { 1 + (i + k) / 2 % 4 };
             let x: Vec<E> = (0..rows)

@@ -40,7 +40,7 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// All types together cover enough shapes, here and for the gradients.
+/// Shapes are counted over all types together, here and for the gradients.
 #[test]
 fn shapes() {
     let mut shapes = Shapes::default();
@@ -48,7 +48,7 @@ fn shapes() {
     shapes.are_enough("of all types together");
 }
 
-/// Rows longer than a block holds, with the options of attention.
+/// The rows are longer than the registers of a block hold, and have the options of attention.
 #[test]
 fn long_rows() {
     let (mut rng, emulator) = (StdRng::seed_from_u64(14), Emulator::linked());
@@ -63,7 +63,7 @@ fn long_rows() {
     }
 }
 
-/// In these rows the largest logit is not the one with the largest rounded sum.
+/// In these rows, the largest logit does not have the largest rounded sum.
 #[test]
 fn products_that_cancel() {
     let seed = 16;

@@ -51,7 +51,7 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// Rows with the options of attention: as long as a block holds, and longer.
+/// Tests rows with the options of attention, some of which exceed the registers of a block.
 #[test]
 fn long_rows() {
     let mut rng = StdRng::seed_from_u64(34);

@@ -134,7 +134,8 @@ impl<E: Element> Row<E> {
         if is_fast {
             self.compare(kind, |row, kind| row.by_groups::<Twofold>(kind))
         } else if self.x.len() <= 4096 {
-            // Inputs outside the range of the fast arithmetic need the slow one, which is used for short rows only.
+            // Inputs outside the range of the fast arithmetic need the slow arithmetic, which is used for short rows
+            // only.
             if how == Precision::Fast && self.x.len() > 64 {
                 return None;
             }
@@ -159,7 +160,7 @@ impl<E: Element> Row<E> {
         }
         let bound = bound::<E>(kind.name());
         // Additional absolute error that the pages of log_softmax and logsumexp allow if the sum of exponentials is
-        // that small.
+        // subnormal.
         let n = self.x.len() as f64;
         let (least, smallest) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, 2f64.powi(-1074)),
@@ -226,7 +227,7 @@ impl<E: Element> Row<E> {
             .collect();
         let max = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let exps: Vec<R> = groups.iter().map(|(z, ..)| (R::from(*z) - R::from(max)).exp()).collect();
-        // The remaining sum contains all elements except one of the largest.
+        // The remaining sum contains all elements except one occurrence of the largest.
         let mut rest = zero;
         let mut is_first = true;
         for ((z, _, count), &e) in groups.iter().zip(&exps) {

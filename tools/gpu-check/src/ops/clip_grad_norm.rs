@@ -53,10 +53,10 @@ impl<E: Number> Ready<E> for Clip {
 
 impl Op for ClipGradNorm {
     const NAME: &'static str = "clip_grad_norm";
-    // The op works in place: the first launch's results are filled with what is read.
+    // The op works in place, so the results are first filled with the input.
     const READ: &'static [Extent] = &[Extent::Whole];
     const WRITTEN: &'static [Extent] = &[Extent::Whole];
-    // The norm takes one more read of the gradients, before they are read and written.
+    // Computing the norm takes one more read of the gradients.
     const AGAIN: usize = 1;
     const IS_OF_ROWS: bool = false;
     const WAYS: &'static [&'static str] = &["exact", "as torch does", "NaN and infinities are refused"];

@@ -104,11 +104,11 @@ impl std::fmt::Display for Shape {
 /// Number of elements of an argument or a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// One for each element of the shape.
+    /// One number for each element of the shape.
     Whole,
-    /// One for each row.
+    /// One number for each row.
     Rows,
-    /// One for each column: a weight or its gradient.
+    /// One number for each column: a weight or its gradient.
     Columns,
 }
 

@@ -1,5 +1,5 @@
-//! Intermediate values of programs with finite results: finite input makes none of them infinite. The tests also check
-//! that the flags detect values that are not finite.
+//! Tests that finite input makes no intermediate value of a program infinite. The tests also check that the flags
+//! detect values that are not finite.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Program};

@@ -115,7 +115,7 @@ fn masked<E: Bits>(device: &Device) {
     assert_eq!(ours[1].as_ref().map_err(|error| (error.name(), error.row())), Err(("EmptySupport", Some(1))));
 }
 
-/// The largest number of candidates, on a vocabulary that is larger.
+/// Tests the largest number of candidates, on a larger vocabulary.
 #[test]
 fn most_candidates() {
     crate::support::on_each_device("most_candidates", |device| {

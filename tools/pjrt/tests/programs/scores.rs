@@ -35,7 +35,7 @@ fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     x
 }
 
-/// Options, and the mask with an entry for each logit.
+/// Options, and the expanded mask with an entry for each logit.
 struct Case<'a, E> {
     x: &'a Matrix<E>,
     options: Softmax<'a>,

@@ -75,7 +75,7 @@ fn has_nan(dtype: ElementType, bytes: &[u8]) -> bool {
     }
 }
 
-/// Makes a test for each function. A test runs the function for each type on each device.
+/// Defines a test for each function. It runs the function for each type on each device.
 macro_rules! for_each_dtype {
     ($($test:ident),*) => {$(
         #[test]
@@ -158,7 +158,7 @@ pub struct Worst {
     what: String,
     bound: f64,
     worst: f64,
-    /// Error that is allowed because numbers below the smallest normal one are flushed.
+    /// Error that is allowed because subnormal numbers are flushed.
     pub lost: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Faults in the elementwise kernels, by module. One of the modules also covers the code that all share.
+//! Faults in the elementwise kernels, by module. One of the modules also covers the code that all modules share.
 
 use super::{Fault, Found, fault};
 use crate::support::How;

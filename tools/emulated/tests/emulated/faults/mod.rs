@@ -1,6 +1,6 @@
-//! Faults planted in the kernels are detected. Each one changes one place in a copy of the sources, which is compiled
-//! and run like the original. Only the first few faults of each list are planted. EVENKEEL_ALL_FAULTS=1 plants all of
-//! them, which takes many minutes.
+//! Tests that faults planted in the kernels are detected. Each fault changes one place in a copy of the sources. The
+//! copy is compiled and run like the original. Only the first few faults of each list are planted.
+//! EVENKEEL_ALL_FAULTS=1 plants all of them, which takes many minutes.
 
 mod backward;
 mod clip_grad_norm;

@@ -1,4 +1,4 @@
-//! Faults in RMSNorm's kernels, and in the code that norms share.
+//! Faults in RMSNorm's kernels, and in the code shared by the norms.
 
 use super::{Fault, Found, fault};
 use crate::support::How;

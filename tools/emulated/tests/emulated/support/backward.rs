@@ -110,7 +110,7 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
 /// Returns gradients of results, after columns that a window masks. Their sum is 32 in the order of the whole row, and
 /// 0 in the order of the remaining part.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
-    // Column at which the order starts again, and number of adjacent columns in a tile.
+    // Column at which the order of additions starts again, and number of adjacent columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);
     let dims = [1, 50_000];
     let mut dy = vec![0.0; dims[1]];

@@ -26,8 +26,8 @@ enum Form {
     InPlace,
 }
 
-/// Runs one case in three forms, the loss alone, with the gradient, and with the gradient in place. Returns how it
-/// differs from the CPU, if it does.
+/// Runs one case in three forms: loss only, with the gradient, and with the gradient in place. Returns how it differs
+/// from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
@@ -135,7 +135,7 @@ fn run(
     unsafe { how.run(emulator, (launch, arguments)) }
 }
 
-/// Compares the sums over many rows with tiled sums: the weights of targets and classes, and the losses.
+/// Compares sums over many rows with tiled sums. The terms are the weights of targets and classes, and the losses.
 pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]) -> Result<(), String> {
     let options = CrossEntropy::default().reduction(Reduction::Sum);
     let call = Call { logits: &[], targets, weight: None, dloss: &[], cols: weights.len(), options };

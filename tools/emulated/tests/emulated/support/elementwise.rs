@@ -33,7 +33,7 @@ pub fn functions() -> Vec<Function> {
         Function::ClampedExp(exp.min(-3.1).max(4.5)),
         Function::ClampedLog(log),
         Function::ClampedLog(log.floor(0.1)),
-        // A floor that is subnormal in f64.
+        // The floor is subnormal in f64.
         Function::ClampedLog(log.floor(1e-320)),
         Function::LogAddExp,
         Function::SafeDiv(div),
@@ -104,7 +104,7 @@ pub fn case<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the numbers at which functions change their behavior, and their neighbors, with both signs.
+/// Returns the numbers at which functions change their behavior, and the neighbors of these numbers, with both signs.
 pub fn hostile<E: DeviceElement>() -> Vec<E> {
     let limits = E::LIMITS;
     let mut edges = vec![0.0, f64::INFINITY, f64::NAN, limits.max, limits.min_normal, 1.0];

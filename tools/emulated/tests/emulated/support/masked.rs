@@ -32,7 +32,7 @@ const OUTER: [&[usize]; 8] = [&[], &[2], &[1, 3, 1], &[2, 2], &[5], &[3, 2], &[7
 /// Number of shapes, all different.
 pub const SHAPES: usize = LENGTHS.len() * OUTER.len();
 
-/// Returns one of [`SHAPES`] shapes. Any 30 consecutive ones have all lengths.
+/// Returns one of [`SHAPES`] shapes. Any 30 consecutive shapes cover all lengths.
 pub fn shape(index: usize) -> Vec<usize> {
     let outer = OUTER[(index + index / LENGTHS.len()) % OUTER.len()];
     outer.iter().copied().chain([LENGTHS[index % LENGTHS.len()]]).collect()
@@ -142,10 +142,10 @@ fn broadcasting(rng: &mut StdRng, dims: &[usize]) -> Vec<usize> {
 fn bias(rng: &mut StdRng, len: usize) -> Bias {
     let kind = rng.random_range(0..5);
     let mut number = |_| match kind {
-        // A mask of 0 and -inf.
+        // The bias consists of 0 and -inf.
         0 | 1 => [0.0, 0.0, f64::NEG_INFINITY][rng.random_range(0..3)],
         2 => rng.random_range(-20.0..4.0),
-        // Large numbers, and one that f32 does not represent.
+        // The bias has large numbers, and a number that f32 cannot represent.
         3 => [-1e9, 0.1, 20_000.0, -65_504.0, f64::NEG_INFINITY, -0.0][rng.random_range(0..6)],
         _ if rng.random_bool(0.01) => [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN][rng.random_range(0..4)],
         _ => rng.random_range(-3.0..3.0),
@@ -303,7 +303,7 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Each bias is combined with each of the flags, and with none, at one of the scales.
+            // Each bias is combined with each mask of flags, and with no flags, at one of the scales.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

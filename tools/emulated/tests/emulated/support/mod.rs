@@ -30,8 +30,8 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder of vectors, warps and
-/// tiles, and for both sides of each size at which another kernel, or another part of one, takes over.
+/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder modulo vectors, warps
+/// and tiles, and for both sides of each size at which another kernel or code path is used.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
@@ -91,7 +91,7 @@ pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E>
     (0..cols).map(number).map(E::from_wide).collect()
 }
 
-/// Returns the values with the one at `at` replaced.
+/// Returns the values with the value at `at` replaced.
 pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
     let mut values = values.to_vec();
     values[at] = number;
