@@ -13,7 +13,7 @@ pub trait Pretrained: Weights {
     /// Returns the model's sizes and constants.
     fn config(&self) -> Result<Config>;
 
-    /// Sets the device to which weights are loaded. The default is the CPU.
+    /// Sets the device that weights are loaded to. The default is the CPU.
     fn place(&mut self, device: &Device);
 
     /// Returns the tokenizer.

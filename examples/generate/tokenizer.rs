@@ -10,8 +10,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
-/// Parts of the expression by which Llama 3 and Qwen 2 split texts. The two models differ in how many digits stay
-/// together. That number is inserted between the parts.
+/// Parts of the regular expression that Llama 3 and Qwen 2 split texts with. The two models differ in how many digits
+/// stay together. That number is inserted between the parts.
 const SPLIT: [&str; 2] =
     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"];
 

@@ -48,7 +48,7 @@ impl FailOn {
 }
 
 impl Arguments {
-    /// Returns the default thresholds, with those replaced that were set.
+    /// Returns the default thresholds, with the options applied.
     pub fn thresholds(&self) -> Thresholds {
         let mut thresholds = Thresholds::default();
         for (name, value) in &self.warn {

@@ -50,7 +50,7 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Returns rows to normalize, also used as gradients. The first two are not finite.
+/// Returns rows to normalize, which are also used as gradients. The first two are not finite.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();
     rows(all, |row, i| match row {

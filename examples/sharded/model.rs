@@ -143,8 +143,7 @@ impl Layer {
         Ok(Layer { own, weight, bias, optimizer })
     }
 
-    /// Computes the logits of each row. A logit starts as the class's bias, to which products are added in column
-    /// order.
+    /// Computes the logits of each row. A logit starts as the class's bias. Products are added to it in column order.
     fn logits(&self, hidden: &[f32], width: usize) -> Vec<f32> {
         let classes = || self.weight.chunks_exact(width).zip(&self.bias);
         let logit =

@@ -73,7 +73,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     })
 }
 
-/// Compares the gradients of sharded rows with those of an op on unsharded rows.
+/// Compares the gradients of sharded rows with the gradients of an op on unsharded rows.
 fn gradients<E: Element>(
     line: &mut Line<'_, '_>,
     ((x, dy), all): ((&[E], &[E]), usize),

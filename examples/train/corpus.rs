@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Pages that are read as a whole. Source files contribute their doc comments.
 const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
-/// Text from which the committed weights were trained. It is stored so that later changes of the documentation do not
+/// Text that the committed weights were trained on. It is stored so that later changes of the documentation do not
 /// change the weights.
 pub const COMMITTED: &str = include_str!("corpus.txt");
 
@@ -47,7 +47,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the text of a doc comment line, or nothing for a line of code.
+/// Returns the text of a doc comment line, or `None` for a line of code.
 fn comment(line: &str) -> &str {
     let line = line.trim_start();
     line.strip_prefix("//!").or_else(|| line.strip_prefix("///")).unwrap_or_default()

@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
         return Ok(true);
     }
     let held = if watched.no_guards { task.careless() } else { task.guarded() };
-    // Draw whatever was logged, also after an error of the run, which takes precedence.
+    // Draw what was logged, even after an error of the run. That error takes precedence over an error of drawing.
     let drawn = if log.exists() { picture::draw(&log, &folder.join("run.svg"), &title(arguments)) } else { Ok(()) };
     let held = held?;
     drawn.map(|()| held)
@@ -238,7 +238,7 @@ fn last(losses: &[f64]) -> f64 {
     last.iter().sum::<f64>() / last.len() as f64
 }
 
-/// File from which a run can resume.
+/// File that a run can resume from.
 struct State(PathBuf);
 
 impl State {

@@ -2,7 +2,7 @@
 //! tokenizer, tokens and weights can be read, or an error is returned.
 
 #![no_main]
-// The example uses more of the modules.
+// Only the example uses all items of these modules.
 #![allow(dead_code)]
 
 #[path = "../../examples/generate/chat.rs"]

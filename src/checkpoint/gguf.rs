@@ -17,7 +17,7 @@ const MOST_AXES: u32 = 4;
 const LONGEST_NAME: u64 = 65_535;
 /// Maximum depth of nested lists that is supported.
 const DEEPEST: u32 = 8;
-/// Alignment of files that do not specify one.
+/// Alignment of files that do not specify an alignment.
 const ALIGNMENT: u64 = 32;
 /// Minimum size in bytes of a metadata entry: a key, a type and a value of one byte.
 const SMALLEST_PAIR: u64 = 8 + 4 + 1;
@@ -50,7 +50,7 @@ struct Header<'a> {
     path: &'a Path,
     file: BufReader<File>,
     at: u64,
-    /// Offset by which the header must end.
+    /// Largest offset at which the header may end.
     end: u64,
     /// Length of the file.
     length: u64,

@@ -68,8 +68,8 @@ thresholds! {
     norm_rms: 8.0,
     /// Largest rms of an embedding's rows without a warning. 8 by default.
     embedding_rms: 8.0,
-    /// Factor by which an embedding's rms may differ from 1/sqrt(hidden) to be called near it in its note. 1.5 by
-    /// default.
+    /// Largest ratio of an embedding's rms to 1/sqrt(hidden), or of the inverse, for which a note calls them close. 1.5
+    /// by default.
     embedding_near: 1.5,
     /// Smallest number of elements for which a constant tensor gets a note, or a warning if it is a matrix of zeros. 2
     /// by default.

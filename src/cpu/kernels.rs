@@ -3,8 +3,8 @@
 //! Kernels are compiled here, once for each storage type. A generic function would be compiled again, for every
 //! instruction set, in each crate that calls it.
 //!
-//! `simd::run` runs kernels in the default floating-point environment. Entry points that compute outside of it, such as
-//! those that add up tiles, call `in_default` themselves.
+//! `simd::run` runs kernels in the default floating-point environment. Entry points that compute outside of kernels,
+//! for example to add up tiles, call `in_default` themselves.
 
 use super::*;
 use crate::error::Result;

@@ -35,8 +35,8 @@ pub enum Law {
     },
 }
 
-/// Returns the interval from which to draw a normal number of mean 0 and deviation 1 under these limits. It leaves out
-/// the ends, where the density is below e^-42 of its largest value. `low` must not be +inf, and `high` not -inf.
+/// Returns the interval for drawing a normal number of mean 0 and deviation 1 under these limits. It leaves out the
+/// ends, where the density is below e^-42 of its largest value. `low` must not be +inf, and `high` not -inf.
 pub fn interval(low: f64, high: f64) -> [f64; 2] {
     let nearest = 0f64.max(low).min(high);
     let distance = nearest.abs();

@@ -234,8 +234,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 }
 
 impl<E: Element> Products<'_, '_, E> {
-    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is R C. The last few rows of the
-    /// matrix follow one by one.
+    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is R C. The remaining rows of the
+    /// matrix are multiplied one by one.
     #[inline(always)]
     fn together<I: Isa, const R: usize, const C: usize, const N: usize>(mut self, isa: I) {
         let all = self.rows();

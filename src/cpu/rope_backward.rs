@@ -3,7 +3,7 @@
 use super::rope::Rope;
 
 impl Rope<'_> {
-    /// Returns the rotation that undoes this one.
+    /// Returns the inverse rotation.
     pub fn backward(self) -> Self {
         Rope { direction: -self.direction, ..self }
     }

@@ -19,15 +19,15 @@ mod found;
 pub use found::Found;
 use found::Sums;
 
-/// Scales for which the low part of a product stays within f32 wherever it matters.
+/// Range of scales that keep the low part of a product within f32 wherever it matters.
 const SCALES: Range<f64> = 1e-15..1e15;
 /// Limit of products whose error, 2^-46 of them, does not show in their exponentials.
 const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Distance between high parts below which the low parts can change the order of two logits. Low parts of logits whose
 /// products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16.
 const NEAR: f32 = 1.0 / 256.0;
-/// Share of a large product by which a logit may exceed its rounded sum: 2^-23 for the product, and 2^-24 for the sum
-/// where they cancel.
+/// Bound of a logit's excess over its rounded sum, as a share of a large product: 2^-23 for the product, and 2^-24 for
+/// the sum where they cancel.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;

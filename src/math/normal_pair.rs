@@ -35,7 +35,7 @@ const FAR: [f64; 13] = [
     f64::from_bits(0xc12e_3d34_e80a_2060),
     f64::from_bits(0xc139_1990_2be3_8531),
 ];
-/// Argument up to which the polynomial is valid. There, 1 minus the tail rounds to 1 in f32.
+/// Largest argument for which the polynomial is valid. There, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.25;

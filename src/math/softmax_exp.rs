@@ -22,7 +22,7 @@
 //! # Order
 //!
 //! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::narrow`] and
-//! [`SoftmaxExp::any`] accept, and for [`WeightExp`], by which a sampler truncates.
+//! [`SoftmaxExp::any`] accept, and for [`WeightExp`], which the sampler's cutoffs use.
 //!
 //! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. There, r is
 //! computed from z by roundings, which are monotone. Two neighbouring values of r are at least 2^-24 |r| apart. Their

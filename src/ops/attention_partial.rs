@@ -44,7 +44,7 @@ pub struct AttentionPartial {
     heads: usize,
     /// Total number of keys, over all shards.
     keys: usize,
-    /// Power of two by which all sums are multiplied, so that sums of f64 can be kept within its range.
+    /// Power of two that all sums are multiplied by, to keep sums of f64 within range.
     factor: f64,
     /// Partial sums, sorted by their blocks of keys.
     parts: Vec<Parts>,

@@ -9,7 +9,7 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "clamped_exp";
 
-/// Options of [`clamped_exp`]: the range to which exponents are clamped.
+/// Options of [`clamped_exp`]: the range that exponents are clamped to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ClampedExp {

@@ -11,7 +11,7 @@ pub use crate::options::NormType;
 
 pub(crate) const OP: &str = "clip_grad_norm";
 
-/// Factor by which [`clip_grad_norm`] multiplies gradients.
+/// Factor that [`clip_grad_norm`] multiplies gradients by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClipMode {
     /// `max_norm / norm` if the norm exceeds the limit. Otherwise gradients stay unchanged, bit by bit.

@@ -88,7 +88,7 @@ impl Sampler {
         sampled
     }
 
-    /// Returns the distribution from which a token of one row is drawn at a step.
+    /// Returns the distribution of the token that a row yields at a step.
     ///
     /// It gives the probabilities and can be drawn from more than once. The bias of a mask is added before the division
     /// by the temperature.

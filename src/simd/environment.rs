@@ -3,7 +3,7 @@
 //! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
 //! may run its threads in another environment, and a thread inherits its creator's. For example, programs linked with
 //! `-ffast-math` flush subnormals. So all float computations run through [`in_default`]. If the environment is not the
-//! default, it sets the default and restores the caller's environment at the end, also when unwinding.
+//! default, it sets the default and restores the caller's environment at the end, even when unwinding.
 //!
 //! Where the environment is the default already, this costs a read and a comparison for each call, and for each part of
 //! a call that is spread over threads.
@@ -41,7 +41,7 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
-    /// Restores the caller's environment, also when `f` unwinds.
+    /// Restores the caller's environment, even when `f` unwinds.
     struct GiveBack {
         callers: Word,
         /// Environment that an outer call has to restore, if a function that it called changed the environment again.

@@ -11,7 +11,7 @@ use crate::report;
 #[cfg(feature = "train")]
 use crate::trace_scope;
 
-/// Suspends the state of this thread. Dropping the result restores it, also when unwinding.
+/// Suspends the state of this thread. Dropping the result restores the state, even when unwinding.
 pub(crate) fn suspend() -> Suspended {
     Suspended {
         reports: report::take(),

@@ -26,10 +26,10 @@ const OP: &str = "loss_scale";
 pub struct LossScale {
     /// Scale of the first step; 65536 by default. This exceeds f16, so losses are scaled in f32.
     pub init: f32,
-    /// Factor by which the scale grows after [`LossScale::interval`] consecutive finite steps; 2 by default. The scale
-    /// does not grow beyond the range of f32. With 1 it never grows.
+    /// Factor that the scale is multiplied by after [`LossScale::interval`] consecutive finite steps; 2 by default. The
+    /// scale does not grow beyond the range of f32. With 1 it never grows.
     pub growth: f64,
-    /// Factor by which the scale shrinks after a step with non-finite gradients; 0.5 by default. With 1 it never
+    /// Factor that the scale is multiplied by after a step with non-finite gradients; 0.5 by default. With 1 it never
     /// shrinks.
     pub backoff: f64,
     /// Number of consecutive finite steps after which the scale grows; 2000 by default.

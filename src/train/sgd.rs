@@ -41,7 +41,7 @@ const OP: &str = "sgd";
 pub struct Sgd {
     /// Learning rate; 1e-3 by default.
     pub lr: f64,
-    /// Factor by which the previous direction is multiplied in each step; 0 by default.
+    /// Factor that the previous direction is multiplied by in each step; 0 by default.
     pub momentum: f64,
     /// Share of a gradient that is not added to the momentum; 0 by default.
     pub dampening: f64,

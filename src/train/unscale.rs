@@ -1,4 +1,4 @@
-//! Gradients of a scaled loss, checked in one pass and then unscaled and clipped in a second one.
+//! Gradients of a scaled loss, checked in a first pass, then unscaled and clipped in a second.
 
 use super::loss_scaler::LossScaler;
 use crate::cpu::clip_grad_norm::{Part, Scale};

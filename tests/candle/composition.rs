@@ -149,7 +149,7 @@ fn norms_keep_squares_in_range() -> Result<()> {
     Ok(())
 }
 
-/// Compares the kernels' gradients with those that devices without kernels use.
+/// Compares the kernels' gradients with the gradients for devices without kernels.
 #[test]
 fn gradients_of_norms() -> Result<()> {
     let eps = 1e-3;

@@ -68,7 +68,7 @@ fn an_engine_by_one_changed_import() -> Result<()> {
     assert!(model.sample(&logits)? < 10);
     let loss = evenkeel::candle::loss::cross_entropy(&logits.unsqueeze(0)?, &Tensor::new(&[3u32], &Device::Cpu)?)?;
     let grads = loss.backward()?;
-    // Every trained variable has a gradient, also through the norms and the softmax.
+    // Every trained variable has a gradient, including through the norms and the softmax.
     assert!(vars.all_vars().iter().all(|var| grads.get(var).is_some()));
     Ok(())
 }

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 const INF: f64 = f64::INFINITY;
 
-/// Returns whether a stored value is within `ulps` of an exact one.
+/// Returns whether a stored value is within `ulps` of an exact value.
 fn passes(got: f32, exact: f64, ulps: f64) -> bool {
     within("", &[], &[got], &[exact], ulps).is_ok()
 }

@@ -163,7 +163,7 @@ impl<E: Element> RowOp<E> for Forms<'_> {
     }
 }
 
-/// Checks the forms on `[N, C]`, also with gaps between entries.
+/// Checks the forms on `[N, C]`, with and without gaps between entries.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("group_norm, forms");
     for (rows, cols, groups) in [(1, 1, 1), (3, 2, 2), (5, 6, 3), (4, 16, 4), (3, 257, 1), (70, 1000, 8)] {

@@ -252,8 +252,8 @@ fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     });
 }
 
-/// Checks a row of distinct scores whose exponentials have errors of one sign, except one. The largest probability is
-/// 11 %.
+/// Checks a row of distinct scores. The errors of all exponentials but one have the same sign. The largest probability
+/// is 11 %.
 #[test]
 fn errors_of_one_sign() {
     let x = [

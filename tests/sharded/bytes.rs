@@ -1,4 +1,4 @@
-//! Tests that ops exchange as many bytes as `docs/sharding.md` states: per row, whatever the ranks and the columns.
+//! Tests that ops exchange the number of bytes per row that `docs/sharding.md` states, for any ranks and columns.
 
 use crate::attention::{Case, Shape};
 use crate::sharded_rows::{LONG, RANKS, cuts, dealt, on_ranks};

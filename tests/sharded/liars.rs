@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// First of two ranks. The second rank sends the same words, except for those that `lie` changes. `lie` takes the
+/// First of two ranks. The second rank sends the same words, except for the words that `lie` changes. `lie` takes the
 /// number of the exchange, the index of the word and the word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,

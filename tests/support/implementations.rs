@@ -25,7 +25,7 @@ macro_rules! for_each_dtype {
     };
 }
 
-/// Runs `body` with each instruction set of this machine, and prints those that are unavailable.
+/// Runs `body` with each instruction set of this machine, and prints which sets are unavailable.
 pub fn each_level(mut body: impl FnMut(Level)) {
     for level in Level::ALL {
         if let Err(reason) = with_level(level, || body(level)) {

@@ -57,7 +57,7 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, row: &[E]) {
     });
 }
 
-/// Checks rows that are made to break the naive formula, and that they break it.
+/// Checks rows that should break the naive formula, and that they do.
 pub fn hostile_rows<F: Function, E: Bits>() {
     let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::lengths() {

@@ -142,7 +142,7 @@ fn plain_gradients<E: Element>(len: usize) -> Vec<E> {
     (0..len).map(|i| E::from_wide(4.0 * scattered(i + 7) - 2.0)).collect()
 }
 
-/// Checks scores that are made to break the naive formula, and scores as far apart as the type allows.
+/// Checks scores that should break the naive formula, and scores as far apart as the type allows.
 pub fn hostile<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in generate::lengths() {

@@ -48,7 +48,7 @@ impl<E: Element, R: Rule> Run<E, R> {
     }
 }
 
-/// Fails unless every element is within `allowed` of the expected one.
+/// Fails unless every element is within `allowed` of the expected value.
 fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     assert_eq!(got.len(), expected.len());
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {

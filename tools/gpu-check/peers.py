@@ -221,8 +221,8 @@ class Clock:
         The batches cycle through the calls.
         """
         around = itertools.cycle(range(len(calls)))
-        # Keeps each result until its call runs again. Otherwise every result would be written to the memory of the last
-        # one.
+        # Keeps each result until its call runs again. Otherwise every result would be written to the memory of the
+        # previous result.
         results = [None] * len(calls)
 
         def some(count):

@@ -121,7 +121,7 @@ pub fn softplus(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn softplus_wide(x: &Tensor) -> Result<Tensor> {
-    /// Value from which ln(1 + e^x) rounds to x in every type.
+    /// Value above which ln(1 + e^x) rounds to x in every type.
     const LARGE: f64 = 40.0;
     let is_below = x.lt(LARGE)?;
     let below = is_below.where_cond(x, &x.zeros_like()?)?;

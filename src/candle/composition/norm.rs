@@ -147,7 +147,7 @@ pub(crate) struct Range {
     large: f64,
     /// Threshold of magnitude; a lane with all elements below it is scaled up, unless eps dominates its squares.
     small: f64,
-    /// Power of two by which a lane is divided or multiplied.
+    /// Power of two that a lane is divided or multiplied by.
     shift: f64,
     /// Threshold of the eps that is added to squares; small lanes are scaled up only if eps is below it.
     small_eps: f64,

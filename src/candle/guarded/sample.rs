@@ -35,8 +35,7 @@ pub fn sample_rows<'a>(
     Ok(op::sample::sample_rows(logits, sampler, mask, steps)?)
 }
 
-/// Returns the distribution from which a token of each row along the last dimension is drawn; see
-/// [`Sampler::distributions`].
+/// Returns the distribution of the sampled token for each row along the last dimension; see [`Sampler::distributions`].
 ///
 /// # Errors
 /// As for [`sample_rows`].

@@ -91,7 +91,7 @@ pub fn values<'a, I: Isa, E: Element>(
     }
 }
 
-/// Returns the numbers with zeros in place of those that are not finite. Clears `is_whole` if there is such a number.
+/// Returns the numbers, with zeros in place of non-finite numbers. Clears `is_whole` if there is such a number.
 #[inline(always)]
 fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; LANES] {
     let finite = values.abs().lt(isa.f32(f32::INFINITY));

@@ -14,7 +14,8 @@ use std::ops::Range;
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part, NaN or +inf a spoilt one.
+    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part. NaN or +inf marks a
+    /// non-finite part.
     ends: Vec<End>,
     values: Vec<f64>,
 }

@@ -228,7 +228,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// Counts the unit's rows, and those that are fully masked or not finite.
+    /// Counts the unit's rows, its fully masked rows, and its non-finite rows.
     fn count(&self, rows: &Rows, met: &mut Met) {
         met.counts.rows += self.rows.len() as u64;
         for (i, state) in rows.states.iter().enumerate() {

@@ -14,9 +14,9 @@ use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the end of the prefix.
 const SAMPLES: usize = 512;
-/// Samples by which the bracket extends to either side of the estimated end.
+/// Number of samples that the bracket extends to either side of the estimated end.
 const ASIDE: usize = 24;
-/// Number of weights up to which bisection runs without sampling.
+/// Maximum number of weights for bisection without sampling.
 const FEW: usize = 512;
 /// Maximum number of sampling rounds. Bisection then searches all remaining weights.
 const LOOKS: usize = 8;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Adjustments, Filter, History, Part, Request, Sampled};
 use std::ops::Range;
 
-/// Number of candidates up to which gathering is preferred to filtering on the shards.
+/// Maximum number of candidates for gathering, which is then preferred to filtering on the shards.
 pub const FEW: usize = 1024;
 
 /// Converts elements to another type, which represents them exactly.

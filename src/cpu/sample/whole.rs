@@ -29,7 +29,7 @@ pub fn iota<I: Isa>(isa: I, first: usize) -> I::I32 {
     isa.load_f32(&BITS).to_bits() + isa.i32(first as i32)
 }
 
-/// Contiguous logits. `first` is the token of the first one.
+/// Contiguous logits. `first` is the token of the first logit.
 #[derive(Clone, Copy)]
 pub struct Whole<'a, S> {
     pub z: &'a [S],

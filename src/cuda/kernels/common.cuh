@@ -39,7 +39,8 @@ static_assert(sizeof(u32) == 4 && sizeof(u64) == 8, "the host's structs have the
 const u32 WARP = 32;
 const float INFINITE = __builtin_inff();
 
-// Returns the thread's index, for rare paths. Unlike `threadIdx.x`, it keeps nothing in a register in between.
+// Returns the thread's index, for rare paths. The compiler keeps `threadIdx.x` in a register across the kernel, but not
+// this result.
 DEVICE u32 seldom_thread() {
 #ifdef __CUDACC__
     u32 index;

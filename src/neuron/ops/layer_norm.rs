@@ -13,7 +13,7 @@ use crate::rows::Rows;
 
 const OP: &str = "layer_norm";
 
-/// Magnitude from which rows are scaled by `DOWN`, so that their sums do not overflow.
+/// Smallest magnitude of rows that are scaled by `DOWN`, so that their sums do not overflow.
 const HIGH: f32 = (1u128 << 100) as f32;
 const DOWN: f32 = 1.0 / (1u128 << 64) as f32;
 

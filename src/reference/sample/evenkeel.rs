@@ -29,7 +29,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(p) = config.typical_p.filter(|p| *p < 1.0) {
         tokens = typical(tokens, p, config.min_keep);
     }
-    // p = 1 keeps all tokens. An f64 sum could round up to 1 before the last one.
+    // p = 1 keeps all tokens. An f64 sum could round up to 1 before the last token.
     if let Some(p) = config.top_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let mut sum = 0.0;
@@ -60,7 +60,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Sorts the tokens, and removes those that top-n-sigma rejects.
+/// Sorts the tokens, and removes the tokens that top-n-sigma rejects.
 fn sort_with(tokens: &mut Tokens, reaches: Vec<bool>, min_keep: usize) {
     let kept = reaches.iter().filter(|r| **r).count();
     sort_descending(tokens);

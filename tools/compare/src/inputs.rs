@@ -62,7 +62,7 @@ fn positive(index: u64) -> f32 {
     ((hash(index) >> 40) + 1) as f32 / (1 << 20) as f32
 }
 
-/// Computes a checksum of the bits, by which the Rust and Python sides check that their numbers are equal.
+/// Computes a checksum of the bits. The Rust and Python sides use it to check that their numbers are equal.
 pub fn digest<E: Float>(numbers: &[E]) -> u64 {
     let terms = numbers.iter().enumerate().map(|(i, x)| Element::bits(*x).wrapping_mul(2 * i as u64 + 1));
     terms.fold(0, u64::wrapping_add)

@@ -50,7 +50,8 @@ struct Runner<'c, 'a, E> {
     timed: Timed<E>,
 }
 
-/// Runs every contender once and keeps the first `kept` elements of its result. Then times those that did not fail.
+/// Runs every contender once and keeps the first `kept` elements of its result. Then times the contenders that did not
+/// fail.
 pub fn race<E: Float>(mut contenders: Vec<Contender<'_, E>>, outputs: usize, kept: usize, pace: Pace) -> Vec<Timed<E>> {
     // Memory is written before it is timed, because the first access to a page costs more.
     let mut y = vec![E::narrow(1.0); outputs];

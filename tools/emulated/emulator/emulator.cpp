@@ -128,7 +128,7 @@ unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     return (unsigned)((i * ((random >> 20) | 1) + (random >> 40)) % n);
 }
 
-// Runs the lanes of a warp that are ready, and returns whether there was one.
+// Runs the lanes of a warp that are ready, and returns whether any was ready.
 bool run_warp(unsigned first, unsigned order, uint64_t random) {
     bool ran = false;
     for (unsigned i = 0; i < WARP; i++) {

@@ -23,7 +23,7 @@ pub struct Op {
 /// Arithmetic of the expected results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Precision {
-    /// About 100 bits; fast, with formulas of this program.
+    /// Arithmetic of about 100 bits. It is fast, and uses this program's formulas.
     Fast,
     /// `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble); its verdict is final.
     Slow,

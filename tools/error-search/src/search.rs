@@ -44,7 +44,7 @@ struct Best {
 pub struct Plan {
     /// Duration of the search.
     pub time: Duration,
-    /// Seed from which each thread derives its own.
+    /// Seed. Each thread derives its own seed from it.
     pub seed: u64,
     /// Number of threads.
     pub threads: u64,
@@ -92,7 +92,7 @@ pub fn search(ops: &[&Op], dtypes: &[DType], plan: &Plan) -> Outcome {
             let (targets, evaluated) = (&targets, &evaluated);
             scope.spawn(move || {
                 let mut rng = SmallRng::seed_from_u64(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ thread);
-                // Each thread goes through all ops and types in turn, starting at a different one.
+                // Each thread goes through all ops and types in turn. Threads start at different places.
                 let offset = thread as usize * targets.len() / plan.threads as usize;
                 for turn in 0.. {
                     if start.elapsed() >= plan.time || targets.is_empty() {

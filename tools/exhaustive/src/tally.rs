@@ -16,7 +16,7 @@ pub struct Example {
     pub expected: u32,
 }
 
-/// Counts of a walk, or of a part of one.
+/// Counts of a walk, or of a part of a walk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {

@@ -24,7 +24,7 @@ const RANDOM: usize = 60;
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub shape: Shape,
-    /// Number of elements by which rows start past the memory's alignment.
+    /// Offset of the rows from the memory's alignment, in elements.
     pub shift: usize,
     /// Index into the op's ways to be called.
     pub way: usize,

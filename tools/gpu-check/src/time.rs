@@ -1,4 +1,4 @@
-//! Duration of each op, compared with a copy of as many bytes.
+//! Duration of each op, compared with a copy of the same number of bytes.
 //!
 //! Calls are timed in batches between two events of the device. Copies before each batch keep the device busy while
 //! calls are queued, so the host's time per call does not count. The calls cycle through more memory than the device's

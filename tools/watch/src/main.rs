@@ -2,7 +2,7 @@
 //! long.
 //!
 //! `watch counts` runs each op under callgrind with AVX2 and with portable code. It compares the instructions per
-//! element with those in `counts.tsv`. Callgrind does not support AVX-512, so `watch kernels` also inspects the
+//! element with the counts in `counts.tsv`. Callgrind does not support AVX-512, so `watch kernels` also inspects the
 //! program's machine code: which functions a kernel calls, and whether it uses the registers of its instruction set.
 //!
 //! Run it in this folder: its `.cargo/config.toml` enables the name mangling that identifies kernels.

@@ -106,7 +106,7 @@ pub fn look(emulator: &Emulator) -> Found {
 /// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(3);
-    // The last length runs in smaller blocks than the ones before.
+    // The last length runs in smaller blocks than the other lengths.
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 1032].into_iter().enumerate() {
         for (k, kind) in KINDS.into_iter().enumerate() {
             let x: Vec<E> = (0..3).flat_map(|_| row(&mut rng, kind, cols)).collect();
