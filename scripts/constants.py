@@ -183,7 +183,7 @@ def log_f64():
 def log_pair():
     """Constants of the natural and the binary logarithm: ln(1+r) = r - r^2/2 + r^3 q(r), and the same divided by ln 2."""
     base = mpf("0.71875")
-    # Eighths of a binade from the base on. The one that contains 1 keeps the factor 1.
+    # Lists the eighths of a binade from the base on. The eighth that contains 1 keeps the factor 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]

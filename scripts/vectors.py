@@ -217,7 +217,7 @@ def scaling_vectors(rng):
         (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
         (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 1.0, 0.0, 0.0, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
         (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
-        # The parameters of gpt-oss, and the two scales of DeepSeek-V2 and V3.
+        # These are the parameters of gpt-oss, and the two scales of DeepSeek-V2 and V3.
         (150000.0, "yarn", [32.0, 4096.0, 32.0, 1.0, 0.0, 0.0, 0.0], yarn(32.0, 4096, 32.0, 1.0, False), mscale(32.0)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 0.707], yarn(40.0, 4096, 32.0, 1.0), mscale(40.0) / mscale(40.0, 0.707)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 1.0], yarn(40.0, 4096, 32.0, 1.0), 1),

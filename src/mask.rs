@@ -1,6 +1,6 @@
 //! Attention masks: one type whose parts are combined by AND and broadcast.
 //!
-//! Causal and padding masks that are added often leave rows fully masked, which produces NaN in practice. Here both are
+//! Adding a causal mask to a padding mask often leaves rows fully masked, which produces NaN in practice. Here both are
 //! parts of one mask.
 
 #![forbid(unsafe_code)]

@@ -134,7 +134,7 @@ impl Beside {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
         self.moments = self.moments.and(moments);
-        // Rare: zeros, or values so small that the bins cannot distinguish them.
+        // These values are rare: zeros, or values so small that the bins cannot distinguish them.
         if small > 0 {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);

@@ -24,7 +24,7 @@ pub struct Arguments {
     cols: u64,
 }
 
-// SAFETY: plain integers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Parameter of the kernels for rows with mask, scale and softcap.
@@ -36,7 +36,7 @@ pub struct MaskedArguments {
     of: u64,
 }
 
-// SAFETY: plain numbers in C layout without padding; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
 unsafe impl DeviceRepr for MaskedArguments {}
 
 /// Kernels and properties of the gradient of one op.

@@ -37,9 +37,9 @@ pub struct Arguments {
     max_norm: f64,
 }
 
-// SAFETY: plain integers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Tensor {}
-// SAFETY: plain integers and a float in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers and a float in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// All elements of one gradient.

@@ -110,7 +110,7 @@ pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launc
     let function = function(stream.context(), launch)?;
     let config =
         LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: guaranteed by the caller.
+    // SAFETY: the caller guarantees this.
     check(unsafe { stream.launch_builder(&function).arg(arguments).launch(config) })?;
     Ok(())
 }

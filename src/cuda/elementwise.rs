@@ -22,7 +22,7 @@ pub struct Arguments {
     options: [f64; 2],
 }
 
-// SAFETY: plain integers and floats in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers and floats in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Passes the list of functions, each with its CUDA source, to a macro.

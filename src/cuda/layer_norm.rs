@@ -28,7 +28,7 @@ pub struct Arguments {
     unused: u32,
 }
 
-// SAFETY: plain numbers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Computes [`layer_norm`](crate::layer_norm) of rows on the stream's device, bit-identical to the CPU. The weight and

@@ -50,7 +50,7 @@ pub struct Arguments {
     length: [Part; PARTS],
 }
 
-// SAFETY: plain numbers in C layout without padding; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Range of scales that keep the low part of a float-float product within f32 range wherever it matters.

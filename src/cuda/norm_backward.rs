@@ -35,7 +35,7 @@ pub struct Arguments {
     is_rounded: u32,
 }
 
-// SAFETY: plain numbers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Properties of a norm that its gradient depends on.

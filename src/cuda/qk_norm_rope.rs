@@ -38,7 +38,7 @@ pub struct Arguments {
     padding: u32,
 }
 
-// SAFETY: plain numbers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Maximum number of columns of a head.

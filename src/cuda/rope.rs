@@ -25,7 +25,7 @@ pub struct Arguments {
     direction: f64,
 }
 
-// SAFETY: plain integers and a float in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers and a float in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// A [`RopeTable`](crate::RopeTable) in a device's memory.

@@ -56,7 +56,7 @@ pub struct Request {
     filter: [Stage; MOST_FILTERS],
 }
 
-// SAFETY: plain numbers in C layout; the kernels declare the same struct. All zeros are a request without filters.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it. All zeros are a request without filters.
 unsafe impl DeviceRepr for Request {}
 // SAFETY: as above.
 unsafe impl ValidAsZeroBits for Request {}
@@ -146,7 +146,8 @@ pub struct Outcome {
     padding: u32,
 }
 
-// SAFETY: plain integers in C layout; the kernels declare the same struct. All zeros are token 0 with no tokens kept.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it. All zeros are token 0 with no tokens
+// kept.
 unsafe impl DeviceRepr for Outcome {}
 // SAFETY: as above.
 unsafe impl ValidAsZeroBits for Outcome {}
@@ -194,7 +195,7 @@ pub struct AdjustArguments {
     cols: u64,
 }
 
-// SAFETY: plain integers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for AdjustArguments {}

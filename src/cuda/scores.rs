@@ -30,7 +30,7 @@ pub struct Arguments {
     uniform: f32,
 }
 
-// SAFETY: plain numbers in C layout; the kernels declare the same struct.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Kernels and properties of one op.
@@ -85,7 +85,7 @@ pub fn into<E: DeviceElement>(
 /// The requirements of [`device::run`].
 pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Launch, A)>) -> Result<()> {
     match planned {
-        // SAFETY: guaranteed by the caller.
+        // SAFETY: the caller guarantees this.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }

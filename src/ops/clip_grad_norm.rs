@@ -67,7 +67,7 @@ impl ClipGradNorm {
 
     /// Checks the options that do not depend on the gradients.
     pub(crate) fn check(&self) -> Result<()> {
-        // False for NaN too.
+        // The comparison is also false for NaN.
         let is_valid = is_in_zero_to(self.max_norm, f64::INFINITY);
         if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }

@@ -47,8 +47,8 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// # Accuracy
 /// min, max and max_abs are exact. For every type, the errors of mean and std are in ULP of f64. The mean is within 16
 /// ULP of max_abs, because the terms may cancel. std is within 16 ULP of itself. Both bounds grow by 1 for every 16,384
-/// elements, which is the bound of a [tiled sum](crate::math::sum). Measured were 1 ULP on random elements, and 5 ULP
-/// on a million elements with nine different values.
+/// elements, which is the bound of a [tiled sum](crate::math::sum). The measured errors were 1 ULP on random elements,
+/// and 5 ULP on a million elements with nine different values.
 ///
 /// # Errors
 /// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.

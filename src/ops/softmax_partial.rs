@@ -201,7 +201,7 @@ impl SoftmaxPartial {
         Sums::new(self, x, first, options, For::Gradient)
     }
 
-    /// Returns the first fully masked row; `None` also if rows have no columns.
+    /// Returns the first fully masked row. Returns `None` if there is none, or if rows have no columns.
     pub(crate) fn first_masked(&self) -> Option<usize> {
         self.found.iter().position(Found::is_masked).filter(|_| self.frame.all() > 0)
     }

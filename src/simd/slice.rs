@@ -61,8 +61,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Returns the source. In place, it is overwritten once results are written.
     #[inline(always)]
     pub fn source(&self) -> &[S] {
-        // SAFETY: built from a borrow of `len` values that lives for 'a. Writing consumes the span, so nothing is
-        // written while the returned borrow lives.
+        // SAFETY: the span was built from a borrow of `len` values that lives for 'a. Writing consumes the span, so
+        // nothing is written while the returned borrow lives.
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
@@ -123,7 +123,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     pub fn fill(self, value: D) -> &'a mut [D] {
         for i in 0..self.len {
-            // SAFETY: inside the destination.
+            // SAFETY: the index is inside the destination.
             unsafe { (*self.to.add(i)).write(value) };
         }
         self.written()
@@ -134,7 +134,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     pub fn copy_from(self, values: &[D]) -> &'a mut [D] {
         assert_eq!(values.len(), self.len);
         for (i, value) in values.iter().enumerate() {
-            // SAFETY: inside the destination.
+            // SAFETY: the index is inside the destination.
             unsafe { (*self.to.add(i)).write(*value) };
         }
         self.written()
@@ -340,7 +340,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
         for (span, buffer) in spans.iter().zip(&to_buffers) {
             for (i, value) in buffer[..rest].iter().enumerate() {
-                // SAFETY: inside the destination.
+                // SAFETY: the index is inside the destination.
                 unsafe { *span.to.add(LANES * whole + i) = *value };
             }
         }

@@ -29,7 +29,7 @@ fn by_norm() -> Result<()> {
             let mut grads = backward(&vars)?;
             let before: Vec<Tensor> = vars.iter().map(|var| grads.get(var).unwrap().clone()).collect();
             let kept: Vec<Vec<f64>> = before.iter().map(flat).collect();
-            // Expected: the slice function on the same values.
+            // The expected gradients come from the slice function on the same values.
             let (mut a, mut b) =
                 (before[0].flatten_all()?.to_vec1::<f64>()?, before[1].flatten_all()?.to_vec1::<f32>()?);
             let mut c = before[2].flatten_all()?.to_vec1::<half::f16>()?;

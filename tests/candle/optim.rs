@@ -55,7 +55,7 @@ fn steps_of_slices<E: Element + WithDType>() -> Result<()> {
     let mut slices = train::Optimizer::new(rule, &[(&weights).into()])?;
     let mut optimizer = AdamW::new(vec![var.clone()], params())?;
     for seed in 0..5 {
-        // A transposed gradient.
+        // The gradient is transposed.
         let grad = tensor(&[4, 6], DType::F32, 1.0, seed)?.t()?;
         let mut grads = loss(&var)?.backward()?;
         grads.insert(&var, grad.clone());

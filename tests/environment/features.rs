@@ -2,7 +2,7 @@
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
-/// Adds the inspection of a checkpoint, on a pool's threads and on this one, and the list of its findings.
+/// Adds the inspection of a checkpoint, on the threads of a pool and on this thread, and the list of its findings.
 #[cfg(feature = "checkpoint")]
 pub fn checkpoint(add: &mut Add<'_>) {
     use evenkeel::checkpoint::{Checkpoint, Thresholds};

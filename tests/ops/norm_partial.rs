@@ -1,5 +1,5 @@
-//! Tests of norms over column ranges. Results have the bits of the whole, wherever the columns are cut and in any order
-//! of merging. Also checks the number of rounds and the rejection of incompatible parts.
+//! Tests of norms over column ranges. Results have the same bits as for whole rows, wherever the columns are cut and in
+//! any order of merging. Also checks the number of rounds and the rejection of incompatible parts.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};

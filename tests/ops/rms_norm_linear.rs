@@ -208,7 +208,7 @@ fn products_beyond_the_type<E: Bits>() {
             assert_eq!(y, expected, "{level}");
         }
     });
-    // First a matrix, then a bias brings the product of a huge weight back into the range of the type.
+    // A matrix brings the product of a huge weight back into the range of the type. Then a bias does so.
     let weight = vec![E::LIMITS.max * 0.75; 300];
     let tiny = vec![E::from_wide(E::LIMITS.min_normal); 300];
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight));

@@ -136,7 +136,7 @@ fn forms<E: Bits>() {
     for (rows, cols) in [(1, 2), (5, 6), (3, 34), (600, 128)] {
         let dy = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         for interleaved in [false, true] {
-            // A single position, so that a row gives the same result alone and in a batch.
+            // The table has a single position, so that a row gives the same result alone and in a batch.
             let table = RopeTable::new(&[77], cols, &Rope::default().interleaved(interleaved)).unwrap();
             assert_forms_agree(&Forms(table), &dy, cols);
         }

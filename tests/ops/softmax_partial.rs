@@ -1,5 +1,5 @@
-//! Tests of softmax over column ranges. Results have the bits of the whole, wherever the columns are cut and in any
-//! order of merging. Incompatible parts are rejected.
+//! Tests of softmax over column ranges. Results have the same bits as for whole rows, wherever the columns are cut and
+//! in any order of merging. Incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -113,7 +113,7 @@ fn hostile_rows<E: Bits>() {
         }
         let x: Vec<E> = (0..all).map(|i| E::from_wide(if i % 3 == 0 { 3e38 } else { -3e38 })).collect();
         Dealt { x: &x, dims: &[1, all], options: Softmax::default() }.same_somehow("at the limits", &mut rng);
-        // One row with a NaN or an infinity between two finite rows.
+        // The second of three rows has a NaN or an infinity.
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             x[all + rng.random_range(0..all)] = E::from_wide(broken);

@@ -17,7 +17,7 @@ fn same<E: Bits>(what: &str, (x, dy, dims): (&[E], &[E], &[usize]), cuts: &[Rang
     let all = dims[dims.len() - 1];
     let rows: usize = dims[..dims.len() - 1].iter().product();
     let (whole, whole_dy) = (Rows::shaped(x, dims).unwrap(), Rows::shaped(dy, dims).unwrap());
-    // The part of dy for each rank's columns.
+    // Selects the part of dy for each rank's columns.
     let own: Vec<Vec<E>> = cuts.iter().map(|cut| columns(dy, all, cut)).collect();
     let of = |rank: usize| {
         let mut dims = dims.to_vec();

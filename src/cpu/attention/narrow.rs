@@ -36,7 +36,7 @@ enum Weighed {
     /// No unmasked key.
     Empty,
     Found(End),
-    /// Beyond the range of f32: the row is computed again in f64.
+    /// The result is beyond the range of f32, so the row is computed again in f64.
     Beyond,
 }
 

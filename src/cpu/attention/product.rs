@@ -38,7 +38,7 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let whole = self.rows - self.rows % ROWS;
-        // Six rows by four panels fill the registers of AVX-512; six rows by one panel fill those of AVX2.
+        // Six rows by four panels fill the registers of AVX-512. Six rows by one panel fill the registers of AVX2.
         if I::REGISTERS >= 32 {
             self.block::<I, ROWS, 4>(isa, 0..whole);
         } else {
@@ -112,7 +112,7 @@ fn chain<I: Isa, const R: usize, const C: usize>(
     terms: usize,
 ) -> [[I::F32; C]; R] {
     let mut sums = [[isa.f32(0.0); C]; R];
-    // Unrolled, so that addresses are computed less often.
+    // The loop is unrolled, so that addresses are computed less often.
     let turns = terms / TURN;
     let mut turns_a = [a[0].as_chunks::<TURN>().0; R];
     for r in 0..R {

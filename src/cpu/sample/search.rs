@@ -86,7 +86,7 @@ impl Search {
             tokens.for_each(|(c, amount)| sums[(key::<S>(c.logit) >> shift) as usize] += amount);
             return sums;
         }
-        // The first round stores no tokens. The second stores those with the first digit.
+        // The first round stores no tokens. The second round stores the tokens with the first digit.
         if shift + 2 * DIGIT == bits::<S>() {
             let (unknown, known) = (self.unknown, self.key);
             let place = |(c, amount): (Candidate, u64)| Place { key: key::<S>(c.logit), amount, token: c.token };

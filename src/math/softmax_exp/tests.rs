@@ -60,7 +60,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
         let last = first.next_down();
         let middle = (f64::from(first) + f64::from(last)) / 2.0;
         assert_in_order(&neighbours(middle, 2000));
-        // The f32 below the end of the step, and the midpoints between them.
+        // Takes the f32 around the end of the step, and the midpoints between them.
         let mut z: Vec<f64> = neighbours(f64::from(first), 0);
         let mut below = last;
         for _ in 0..500 {

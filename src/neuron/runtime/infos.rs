@@ -17,7 +17,7 @@ pub unsafe fn names(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Vec<CString>> {
-    // SAFETY: guaranteed by the caller.
+    // SAFETY: the caller guarantees this.
     let count = unsafe { (*array).tensor_count };
     let expected = inputs.len() + outputs.len();
     if count != expected as u64 {

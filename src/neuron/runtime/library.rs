@@ -81,7 +81,7 @@ functions! {
 /// # Safety
 /// `T` must be the function type of the symbol.
 unsafe fn find<T: Copy>(library: &libloading::Library, symbol: &str) -> Option<T> {
-    // SAFETY: guaranteed by the caller.
+    // SAFETY: the caller guarantees this.
     unsafe { library.get::<T>(symbol) }.ok().map(|found| *found)
 }
 

@@ -53,7 +53,7 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
     let far = E::LIMITS.max.min(1e30);
     let masked = f64::NEG_INFINITY;
 
-    // Twelve tokens with similar probabilities, unsorted.
+    // The row has twelve unsorted tokens with similar probabilities.
     let flat = row(&[0.25, 0.5, 0.125, 0.375, 0.0, 0.625, -0.125, 0.75, -0.25, 0.875, -0.375, 1.0]);
     let peaked = row(&[-2.0, 3.0, 0.5, 1.0, masked, 2.0, -1.0, 0.0]);
     let mut cuts = vec![("temperature 1", plain), ("temperature 0.5", plain.temperature(0.5)), ("greedy", greedy)];

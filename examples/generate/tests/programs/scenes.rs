@@ -23,13 +23,13 @@ fn each_failure_is_played_beside_its_remedy() {
         "!!!!!!!!!!!!!!",
         "naive     [NaN, NaN, NaN, NaN]",
         "Evenkeel  [0.0, 0.0, 1.0, 0.0]",
-        // Rows without an unmasked key.
+        // Scene: rows without an unmasked key.
         "naive     !!!!!!!!!!!!!!!!!!",
         "Evenkeel  An even keel holds a ship upright in any wind, and no one looks down!",
         "tokens per text: naive 4608, Evenkeel 0.",
         "the text from the prompt alone: 3 of 3.",
         "What Evenkeel's guards reported",
-        // The tiny model.
+        // Text of the tiny model.
         "A tiny model and its text",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");

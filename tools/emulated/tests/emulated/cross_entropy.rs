@@ -138,13 +138,13 @@ pub fn at_the_ends() -> Vec<Ends> {
         // A row is fully masked and its target has weight 0, with and without smoothing.
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain),
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain.label_smoothing(0.5).z_loss(1.0)),
-        // A masked target.
+        // The target is masked.
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([1.0, 2.0]), 1.0, plain),
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([0.0, 2.0]), 1.0, plain.label_smoothing(0.1)),
         // The weights sum to 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
-        // Only ignored targets.
+        // All targets are ignored.
         ([f32::NAN; 4], [-100, -100], None, 1.0, plain.z_loss(0.5)),
         // Factors beyond f64.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain),
