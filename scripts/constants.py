@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Derives every numeric constant in src/math, src/dtype.rs, src/real and src/reference.
 
-Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names tell.
-Polynomials are minimax fits by Remez exchange. Those with a pinned leading coefficient are marked.
+Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names indicate.
+Polynomials are minimax fits by Remez exchange. Polynomials with a pinned leading coefficient are marked.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh

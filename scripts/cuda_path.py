@@ -1,7 +1,7 @@
 """Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
 
-The count is that of the shortest path from a kernel's first instruction to its end that reads and writes all the pieces
-of a thread, and does the table lookups of all their exponentials. This is the path of a row without masked elements that
+It counts the shortest path from a kernel's first instruction to its end that reads and writes all the pieces of a
+thread, and does the table lookups of all their exponentials. This is the path of a row without masked elements that
 spans at most 87, in a warp whose threads have all of their pieces. Instructions that write a warp's result by its first
 lane count for all lanes, because the warp waits for them.
 """

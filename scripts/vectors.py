@@ -50,7 +50,7 @@ FUNCTIONS = {
 
 
 def arguments(name, rng):
-    """Returns f64 arguments: points where implementations change their method, and random ones at every scale."""
+    """Returns f64 arguments: points where implementations change their method, and random arguments at every scale."""
     spread = lambda low, high: float(mpf(2) ** rng.uniform(low, high))
     signed = lambda x: x if rng.random() < 0.5 else -x
     if name == "exp":

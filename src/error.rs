@@ -114,7 +114,7 @@ pub enum Error {
         step: u64,
         /// Name of the quantity that is not finite.
         what: &'static str,
-        /// Its value.
+        /// Value of that quantity.
         value: f64,
     },
     /// A sink for training records failed to write a record.

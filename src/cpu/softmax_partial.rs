@@ -100,7 +100,7 @@ impl Found {
 #[cfg(feature = "sharded")]
 pub const KEYS: usize = 6;
 
-/// Number of these integers for rows without a mask.
+/// Number of integers that ranks exchange for the statistics of a row without a mask.
 #[cfg(feature = "sharded")]
 pub const PLAIN_KEYS: usize = 2;
 

@@ -280,7 +280,7 @@ fn round_trips<I: Isa, E: Element>(isa: I, from_bits: fn(u16) -> E, round: fn(f3
 
 fn check_stored<E: Element>(stored: &[MaybeUninit<E>; 16], inputs: &[f32; 16], round: fn(f32) -> E) {
     for (stored, input) in stored.iter().zip(inputs) {
-        // SAFETY: a store writes all sixteen.
+        // SAFETY: a store writes all sixteen elements.
         let stored = unsafe { stored.assume_init() };
         let expected = if input.is_nan() { E::NAN } else { round(*input) };
         assert_eq!(stored.bits(), expected.bits(), "{} of {input:e} ({:08x})", E::DTYPE, input.to_bits());
@@ -304,7 +304,7 @@ fn one_rounding_from_f64() {
             fn stored<I: Isa, E: Element>(isa: I, value: f64) -> E {
                 let mut to = [MaybeUninit::uninit(); 16];
                 E::store_wide(isa, isa.f64(value), &mut to);
-                // SAFETY: a store writes all sixteen.
+                // SAFETY: a store writes all sixteen elements.
                 unsafe { to[0].assume_init() }
             }
             let above = 1.0 + 1.0 / 256.0 + 1e-12;

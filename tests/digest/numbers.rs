@@ -5,11 +5,11 @@ use evenkeel::Element;
 /// Kind of values in a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
-    /// Moderate values around zero
+    /// Moderate values around zero.
     Plain,
-    /// Values far from zero with small differences
+    /// Values far from zero with small differences.
     Far,
-    /// Values of every magnitude of the type
+    /// Values of every magnitude of the type.
     Wide,
     /// Plain values with some infinities, NaN, zeros and extremes of the type.
     Special,

@@ -1,4 +1,4 @@
-//! Tests from a program to its results, and of everything that prevents a device from being opened.
+//! Tests of running a program on a device, and of everything that prevents a device from being opened.
 
 #![forbid(unsafe_code)]
 

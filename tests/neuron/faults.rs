@@ -40,7 +40,7 @@ fn faults_at_every_call_leave_nothing_behind() {
     work().unwrap();
     standin.is_left_clean();
     let (calls, threads_before, mut rounds) = (standin.calls() - before, threads(), 0);
-    // The effect of a fault depends on the calls before it, and on those made after it.
+    // The effect of a fault depends on the calls before it, and on the calls after it.
     for status in
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 1002, 1003, 1004, 1005, 1006, 1100, 1200, 1204, 1205, -5]
     {

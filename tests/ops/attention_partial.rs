@@ -1,5 +1,5 @@
-//! Tests of attention over key ranges. Merging partial results gives the bits of the whole, however the keys are cut.
-//! Incompatible parts are rejected.
+//! Tests of attention over key ranges. Merging partial results gives the same bits as all keys together, however the
+//! keys are cut. Incompatible parts are rejected.
 
 use super::attention::{Case, SHAPES, Shape};
 use crate::support::compare::assert_same_bits;

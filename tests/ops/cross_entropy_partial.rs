@@ -43,7 +43,7 @@ impl<E: Bits> Dealt<'_, E> {
         (0..losses).map(|i| 0.75 + scattered(i)).collect()
     }
 
-    /// Fails unless parts with these column ranges, merged in this order, give the bits of the whole.
+    /// Fails unless parts with these column ranges, merged in this order, give the same bits as whole rows.
     #[track_caller]
     fn same(&self, what: &str, cuts: &[Range<usize>]) {
         let Dealt { x, all, targets, options } = self;

@@ -29,7 +29,7 @@ impl<E: Bits> Dealt<'_, E> {
         self.x.chunks(self.all()).flat_map(|row| row[columns.clone()].to_vec()).collect()
     }
 
-    /// Fails unless parts with these column ranges, merged in this order, give the bits of the whole.
+    /// Fails unless parts with these column ranges, merged in this order, give the same bits as whole rows.
     #[track_caller]
     fn same(&self, what: &str, cuts: &[Range<usize>]) {
         let options = &self.options;

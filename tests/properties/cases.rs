@@ -52,7 +52,7 @@ fn allowed(op: &Op, cols: usize) -> usize {
     }
 }
 
-/// Generates rows of finite values, for a sampler also with logits of -inf.
+/// Generates rows of finite values. For a sampler, some logits are -inf.
 fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrategy<Vec<E>> {
     let row = |len| match op.kind {
         Kind::Sampler if len > 0 => prop_oneof![hostile::rows(len..=len), hostile::logits(len..=len)].boxed(),

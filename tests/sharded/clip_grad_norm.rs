@@ -1,4 +1,4 @@
-//! Tests of clipping gradients sharded across ranks: the bits of one rank that has all of them.
+//! Tests of clipping gradients sharded across ranks. The bits are the same as on one rank that has all gradients.
 
 use crate::sharded_rows::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
 use crate::support::generate::{self, Bits};

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_parts, every_option, peaked_rows, rows_that_do_not_count);
 
-/// Fails unless loss and gradient have the bits of the whole on every rank.
+/// Fails unless loss and gradient have the same bits as whole rows on every rank.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,

@@ -60,7 +60,7 @@ pub fn dealt<E: Bits, T: Send>(
     })
 }
 
-/// Fails unless each rank gets its columns of the whole result, or the same error as the whole.
+/// Fails unless each rank gets its columns of the whole result, or the same error as whole rows give.
 #[track_caller]
 pub fn assert_dealt<E: Bits>(
     what: &str,

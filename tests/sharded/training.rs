@@ -6,7 +6,7 @@ mod model;
 use crate::sharded_rows::{LONG, on_ranks};
 use model::{Dealt, Task, Whole, digest};
 
-/// Checks that losses, norms and weights of 200 steps have the bits of one rank.
+/// Checks that losses, norms and weights of 200 steps have the same bits as on one rank.
 #[test]
 fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
     let (width, steps) = (16, 200);

@@ -99,7 +99,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Number of keys up to the last one that a row of the chunk sees.
+        // This is the number of keys up to the last key that a row of the chunk sees.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)

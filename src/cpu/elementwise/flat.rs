@@ -56,7 +56,7 @@ pub struct Flat<'a, E> {
     pub function: &'a dyn Forms<E>,
 }
 
-/// Elements counted as one row when the work is split over threads.
+/// Number of elements counted as one row when the work is split over threads.
 pub const ROW: usize = 4096;
 
 impl<E: Element> Work for Flat<'_, E> {

@@ -226,7 +226,7 @@ impl Report {
     /// Asserts that there are no findings.
     ///
     /// # Panics
-    /// With the report as message if there are findings.
+    /// Panics with the report as message if there are findings.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert!(self.is_clean(), "{self}");

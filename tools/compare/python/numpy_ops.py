@@ -1,4 +1,4 @@
-"""NumPy: formulas composed of its functions, each of which writes to existing memory."""
+"""NumPy contenders: formulas composed of functions that write to existing memory."""
 
 import numpy as np
 from inputs import EPS

@@ -1,4 +1,4 @@
-"""ONNX Runtime: models of one op, or of a few ops that compose it, with results in existing memory."""
+"""ONNX Runtime contenders: models of one op, or of a few ops that compose it. They write to existing memory."""
 
 import numpy as np
 import onnxruntime

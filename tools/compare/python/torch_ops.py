@@ -1,4 +1,4 @@
-"""torch, with results in existing memory (`out`) where it has such functions."""
+"""torch contenders. They write to existing memory (`out`) where torch has such functions."""
 
 import torch
 import torch.nn.functional as F

@@ -35,7 +35,7 @@ pub enum Choice {
     /// Factor: one of these values, or a number between these magnitudes. The number may be a power of two, an inverse
     /// square root, or any other.
     Factor(f64, f64, &'static [f64]),
-    /// Any integer up to this one.
+    /// Any integer up to this limit.
     Integer(u32),
 }
 

@@ -1,4 +1,4 @@
-//! Run without arguments: failures from the field, Evenkeel's results next to them, and a text.
+//! Tests of a run without arguments. It prints failures from the field next to Evenkeel's results, and a text.
 
 use std::process::Command;
 
