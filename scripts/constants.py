@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Derives every numeric constant in src/math, src/dtype.rs, src/real and src/reference.
 
-Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names indicate.
+Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
+indicate.
 Polynomials are minimax fits by Remez exchange. Polynomials with a pinned leading coefficient are marked.
 """
 import struct

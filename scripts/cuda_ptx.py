@@ -29,7 +29,7 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Converts the numbers of each kernel's registers. `convert` gets a register's number and the previous register's."""
+    """Converts each kernel's register numbers. `convert` gets a register's number and the previous register's."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         last = {}

@@ -199,7 +199,7 @@ struct Products<'a, 'o, E> {
     exponents: &'a [i32],
     call: &'a RmsNormLinear<'a, E>,
     first: usize,
-    /// Products. The products of one row of the matrix are adjacent.
+    /// Destination of the products. The products of one row of the matrix are adjacent.
     to: &'o mut [E],
 }
 

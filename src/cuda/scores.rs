@@ -82,7 +82,7 @@ pub fn into<E: DeviceElement>(
 /// Launches the planned kernel, if any.
 ///
 /// # Safety
-/// The requirements of [`device::run`].
+/// The requirements of [`device::run`] apply.
 pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Launch, A)>) -> Result<()> {
     match planned {
         // SAFETY: the caller guarantees this.

@@ -75,7 +75,7 @@ pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
 }
 
-/// Clamps `x` to the range just beyond which exp in `E` reaches 0 or infinity. NaN stays.
+/// Clamps `x` to the range just beyond which exp in `E` reaches 0 or infinity. NaN stays NaN.
 #[inline(always)]
 pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
     isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(E::LIMITS.exp_min - 1.0).max(x))

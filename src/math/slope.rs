@@ -23,7 +23,7 @@ pub const fn far<E: Element>() -> f64 {
     }
 }
 
-/// Clamps x to within `limit` of zero. NaN stays.
+/// Clamps x to within `limit` of zero. NaN stays NaN.
 #[inline(always)]
 pub fn within<I: Isa>(isa: I, x: I::F64, limit: f64) -> I::F64 {
     isa.f64(limit).min(isa.f64(-limit).max(x))

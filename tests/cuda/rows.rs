@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 type Stream = Arc<cuda::cudarc::driver::CudaStream>;
 
-/// Shapes with one element, warps, blocks, rows with and without whole chunks of 16 bytes, and row lengths of models.
+/// Shapes: a single element, sizes around warps and blocks, rows with and without whole chunks of 16 bytes, and row
+/// lengths of models.
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (3, 7), (5, 128), (64, 1000), (7, 4096), (33, 4100), (4, 20_000), (3, 40_000), (2, 128_256)];
 

@@ -343,7 +343,7 @@ fn nan_and_infinities<E: Bits>() {
         let Shape([_, heads, of_keys, queries, keys, features, of_values]) = shape;
         let clean = Case::<E>::new(&mut rng, shape, 1.0);
         let expected = clean.run(&Attention::default());
-        // A NaN in a query spoils its row.
+        // A NaN in a query makes its row NaN.
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         let row = rng.random_range(0..case.rows());
         case.q[row * features] = E::NAN;
@@ -359,7 +359,8 @@ fn nan_and_infinities<E: Bits>() {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
             }
         }
-        // A NaN in a key spoils all queries of its heads. An infinity in a value spoils one feature of them.
+        // A NaN in a key makes all queries of its heads NaN. An infinity in a value affects one feature of these
+        // queries.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;

@@ -453,7 +453,7 @@ fn nan_and_infinities<E: Bits>() {
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
-        // A NaN in the first query spoils only the keys that it attends to.
+        // A NaN in the first query affects only the keys that it attends to.
         if queries > 1 && queries == keys.min(queries) && group == 1 && batch == 1 {
             let mut graded = clean.clone();
             graded.case.q[0] = E::NAN;
@@ -467,8 +467,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
-        // A NaN in the last key spoils the queries that attend to it. An infinity in the last value spoils their dq and
-        // dk, but no dv.
+        // A NaN in the last key makes the queries that attend to it NaN. An infinity in the last value affects their dq
+        // and dk, but no dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;

@@ -206,7 +206,7 @@ fn outcomes<E: Bits>() {
             assert!(run::<E>(&[], 0, &[-100; 2], &[1.0], &options).1.is_empty());
             assert_eq!(run(&[one, minus(one)], 1, &[0, 0], &[1.0], &options).1.map(), [0.0; 2]);
         }
-        // A NaN in dloss spoils all gradients.
+        // A NaN in dloss makes all gradients NaN.
         assert_same_bits("dloss", &run(&[one, zero], 2, &[0], &[f64::NAN], &mean).1, &[E::NAN; 2]);
         let (_, met) = report::scope(|| run(&[[masked; 2], [nan; 2]].concat(), 2, &[0, 0], &[1.0], &mean));
         let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";

@@ -184,7 +184,7 @@ fn outcomes<E: Bits>() {
             assert!(!dweight[1].is_finite() || x[1].widen().is_infinite() || dy[1].widen().is_infinite());
             assert_eq!(met.nan + met.infinite, 1);
         }
-        // A NaN in dy spoils dweight only in its column.
+        // A NaN in dy makes dweight NaN in its column only.
         let (_, dweight, _) = outcome(live, [one, nan, zero]);
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
         // The norm of a row of zeros is zeros.

@@ -237,7 +237,7 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl Part<'_> {
-    /// Writes the part's values into `values`, and returns its end. The maximum of a spoilt part is NaN or +inf.
+    /// Writes the part's values into `values`, and returns its end. The maximum of a non-finite part is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {

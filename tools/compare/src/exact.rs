@@ -1,4 +1,4 @@
-//! Exact results, and the errors against them.
+//! Exact results, and the errors of other results against them.
 
 use crate::float::Float;
 use crate::ops::{Op, Results};
