@@ -345,7 +345,7 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // Only the largest blocks must have `WARPS` warps. Others may have fewer, by a power of two.
+    // A block may have fewer than `WARPS` warps, unless `WARPS` is 32. The number of warps is a power of two.
     const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
     return warp(partial[threadIdx.x & (warps - 1)], warps / 2);
 }
