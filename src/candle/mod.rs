@@ -36,15 +36,15 @@
 //!
 //! # How a call runs
 //!
-//! 1. A drop-in such as [`ops::softmax`], or its form in [`guarded`], checks its own arguments and calls the function in
-//!    `op/softmax.rs`.
+//! 1. A drop-in such as [`ops::softmax`], or its form in [`guarded`], checks its own arguments and calls the function
+//!    in `op/softmax.rs`.
 //! 2. That function asks `Op::has_kernel` whether a kernel supports the tensor. If not, it returns the [`composition`].
 //! 3. Otherwise candle calls the op through the adapter in `custom_op.rs`: `cpu_fwd` on the CPU, `cuda_fwd` on a CUDA
 //!    device, and `bwd` in the backward pass.
 //!
 //! A file of `op` has everything about an op: its kernels on all devices, its gradient and its in-place form. The norms
-//! share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's storage to
-//! the arguments of kernels. `support.rs` lists the supported types.
+//! share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's storage
+//! to the arguments of kernels. `support.rs` lists the supported types.
 
 #![forbid(unsafe_code)]
 
