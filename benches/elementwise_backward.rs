@@ -9,13 +9,13 @@ use evenkeel::{Element, reference};
 /// Races one gradient. A positive `$shift` replaces `$x` by its magnitude plus `$shift`, for functions of positive
 /// numbers.
 macro_rules! race {
-    ($c:expr, $E:ty, $name:literal, $into:ident, $slope:ident, $shift:literal, $composed:expr) => {
+    ($c:expr, $E:ty, $name:literal, $into:ident, $derivative:ident, $shift:literal, $composed:expr) => {
         for shape @ (rows, cols) in SHAPES {
             let raised = |x: $E| <$E>::from_wide(if $shift > 0.0 { x.widen().abs() + $shift } else { x.widen() });
             let x: Vec<$E> = numbers::<$E>(rows * cols).into_iter().map(raised).collect();
             let mut dx = x.clone();
             let dy = numbers::<$E>(rows * cols);
-            let product = |(&x, &dy): (&$E, &$E)| reference::$slope(x) * <$E as Element>::Exact::from(dy.widen());
+            let product = |(&x, &dy): (&$E, &$E)| reference::$derivative(x) * <$E as Element>::Exact::from(dy.widen());
             let exact = x[..cols].iter().zip(&dy).map(product).collect();
             let (xs, dys) = (tensor(&x, shape), tensor(&dy, shape));
             let composed: fn(&Tensor) -> Result<Tensor> = $composed;
@@ -73,18 +73,18 @@ fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    race!(c, E, "exp_backward", exp_backward_into, exp_slope, 0.0, Tensor::exp);
-    race!(c, E, "exp2_backward", exp2_backward_into, exp2_slope, 0.0, exp2);
-    race!(c, E, "log_backward", log_backward_into, log_slope, 0.1, Tensor::recip);
-    race!(c, E, "log2_backward", log2_backward_into, log2_slope, 0.1, log2);
-    race!(c, E, "reciprocal_backward", reciprocal_backward_into, reciprocal_slope, 0.1, reciprocal);
-    race!(c, E, "rsqrt_backward", rsqrt_backward_into, rsqrt_slope, 0.1, rsqrt);
-    race!(c, E, "sigmoid_backward", sigmoid_backward_into, sigmoid_slope, 0.0, sigmoid);
-    race!(c, E, "silu_backward", silu_backward_into, silu_slope, 0.0, silu);
-    race!(c, E, "tanh_backward", tanh_backward_into, tanh_slope, 0.0, tanh);
-    race!(c, E, "erf_backward", erf_backward_into, erf_slope, 0.0, erf);
-    race!(c, E, "gelu_backward", gelu_backward_into, gelu_slope, 0.0, gelu);
-    race!(c, E, "gelu_tanh_backward", gelu_tanh_backward_into, gelu_tanh_slope, 0.0, gelu_tanh);
+    race!(c, E, "exp_backward", exp_backward_into, exp_derivative, 0.0, Tensor::exp);
+    race!(c, E, "exp2_backward", exp2_backward_into, exp2_derivative, 0.0, exp2);
+    race!(c, E, "log_backward", log_backward_into, log_derivative, 0.1, Tensor::recip);
+    race!(c, E, "log2_backward", log2_backward_into, log2_derivative, 0.1, log2);
+    race!(c, E, "reciprocal_backward", reciprocal_backward_into, reciprocal_derivative, 0.1, reciprocal);
+    race!(c, E, "rsqrt_backward", rsqrt_backward_into, rsqrt_derivative, 0.1, rsqrt);
+    race!(c, E, "sigmoid_backward", sigmoid_backward_into, sigmoid_derivative, 0.0, sigmoid);
+    race!(c, E, "silu_backward", silu_backward_into, silu_derivative, 0.0, silu);
+    race!(c, E, "tanh_backward", tanh_backward_into, tanh_derivative, 0.0, tanh);
+    race!(c, E, "erf_backward", erf_backward_into, erf_derivative, 0.0, erf);
+    race!(c, E, "gelu_backward", gelu_backward_into, gelu_derivative, 0.0, gelu);
+    race!(c, E, "gelu_tanh_backward", gelu_tanh_backward_into, gelu_tanh_derivative, 0.0, gelu_tanh);
 }
 
 pub fn run(c: &mut Criterion) {

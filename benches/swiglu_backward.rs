@@ -27,8 +27,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
         race.candle(|| {
             let s = candle_nn::ops::sigmoid(&gates)?;
             let dup = (&dys * &gates)? * &s;
-            let slope = &s * (&gates * s.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?;
-            dup.and(slope? * (&dys * &ups)?)
+            let derivative = &s * (&gates * s.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?;
+            dup.and(derivative? * (&dys * &ups)?)
         });
     }
 }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 /// Compares the device with the CPU, prints the results, and returns whether they agree.
 pub fn agrees(session: &Session) -> bool {
     let mut all_agree = true;
-    let mut told = |what: &str, check: &dyn Fn() -> Result<Vec<String>>| {
+    let mut report = |what: &str, check: &dyn Fn() -> Result<Vec<String>>| {
         let start = Instant::now();
         let wrong = check().unwrap_or_else(|error| vec![error.to_string()]);
         let seconds = start.elapsed().as_secs_f64();
@@ -68,11 +68,11 @@ pub fn agrees(session: &Session) -> bool {
         println!("{what}: {} ({seconds:.1} s)", if wrong.is_empty() { "agrees" } else { "differs" });
         wrong.iter().for_each(|wrong| println!("    {wrong}"));
     };
-    told("softmax f32", &|| softmax(session, |x| x, f64::from));
-    told("softmax f16", &|| softmax(session, f16::from_f32, f64::from));
-    told("softmax bf16", &|| softmax(session, bf16::from_f32, f64::from));
-    told("sample f32", &|| sample(session, |x| x));
-    told("sample bf16", &|| sample(session, bf16::from_f32));
+    report("softmax f32", &|| softmax(session, |x| x, f64::from));
+    report("softmax f16", &|| softmax(session, f16::from_f32, f64::from));
+    report("softmax bf16", &|| softmax(session, bf16::from_f32, f64::from));
+    report("sample f32", &|| sample(session, |x| x));
+    report("sample bf16", &|| sample(session, bf16::from_f32));
     all_agree
 }
 
@@ -111,8 +111,8 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
         let near = (a - b).abs() <= part * b.abs() + f64::powi(2.0, -24);
         !(near || a.is_nan() && b.is_nan())
     });
-    let told = wrong.map(|(at, (a, b))| format!("row {} column {}: {a:e}; the CPU has {b:e}", at / COLS, at % COLS));
-    Ok(told.take(10).collect())
+    let lines = wrong.map(|(at, (a, b))| format!("row {} column {}: {a:e}; the CPU has {b:e}", at / COLS, at % COLS));
+    Ok(lines.take(10).collect())
 }
 
 /// Returns the rows for which the token drawn with the device's candidates is not the CPU's.

@@ -1,8 +1,8 @@
 //! Error bounds of the ops, as a table that tests assert.
 //!
 //! Bounds are in ULP of the storage type, relative to the exact result for the given inputs. The unit is the ULP of the
-//! result itself ([`Of::Result`]). If terms of the result can cancel, it is the ULP of the largest term
-//! ([`Of::LargestTerm`]), which the op's page names.
+//! result itself ([`Unit::Result`]). If terms of the result can cancel, it is the ULP of the largest term
+//! ([`Unit::LargestTerm`]), which the op's page names.
 //!
 //! `inspect` returns f64 for every type: its bounds are in ULP of f64, plus 1 ULP for every 16,384 elements. Losses are
 //! f64 too. They are meant to be rounded to f32, or kept in f64 for f64 logits, and their bounds are in ULP of that
@@ -29,7 +29,7 @@ use crate::element::DType;
 
 /// The quantity whose ULP a bound is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Of {
+pub enum Unit {
     /// The exact result.
     Result,
     /// The largest magnitude among the result and its terms, or other terms that the op's page names.
@@ -47,7 +47,7 @@ pub struct Bound {
     /// Maximum error in ULP; 0.5 means correct rounding.
     pub ulps: f64,
     /// The quantity whose ULP is used.
-    pub of: Of,
+    pub unit: Unit,
 }
 
 /// An op's name and its evidence for each storage type, in the order of [`DType::ALL`].
@@ -55,14 +55,14 @@ type EvidenceRow = (&'static str, [Evidence; 4]);
 
 macro_rules! table {
     ($($page:literal $section:literal $kind64:ident $kind32:ident $kind16:ident $kindb16:ident {
-        $($op:literal $of:ident: F64 $f64:literal, F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*
+        $($op:literal $unit:ident: F64 $f64:literal, F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*
     })*) => {
         /// Bounds of every op in every storage type on the CPU. CUDA kernels give the same bits.
         pub const TABLE: &[Bound] = &[$($(
-            Bound { op: $op, dtype: DType::F64, ulps: $f64, of: Of::$of },
-            Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
-            Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
-            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
+            Bound { op: $op, dtype: DType::F64, ulps: $f64, unit: Unit::$unit },
+            Bound { op: $op, dtype: DType::F32, ulps: $f32, unit: Unit::$unit },
+            Bound { op: $op, dtype: DType::F16, ulps: $f16, unit: Unit::$unit },
+            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, unit: Unit::$unit },
         )*)*];
 
         const EVIDENCE: &[EvidenceRow] = &[$($((
@@ -222,7 +222,7 @@ pub fn evidence(op: &str, dtype: DType) -> Option<&'static Evidence> {
 }
 
 macro_rules! neuron {
-    ($($op:literal $of:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
+    ($($op:literal $unit:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
         /// Bounds of the ops on Neuron devices. All are measured, by `tools/pjrt/tests/programs`, with the programs
         /// compiled by XLA for the CPU. The functions of a device may be less accurate.
         ///
@@ -235,9 +235,9 @@ macro_rules! neuron {
         /// - Losses and the root of `squared_norm` are compared in ULP of f32, whatever the type of the input.
         /// - The host computes everything that `sample` returns about a token.
         pub const NEURON: &[Bound] = &[$(
-            Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
-            Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
-            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
+            Bound { op: $op, dtype: DType::F32, ulps: $f32, unit: Unit::$unit },
+            Bound { op: $op, dtype: DType::F16, ulps: $f16, unit: Unit::$unit },
+            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, unit: Unit::$unit },
         )*];
     };
 }

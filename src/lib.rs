@@ -9,11 +9,11 @@
 //! // Attention scores of two sequences: one query over three keys each. All keys of the first sequence are padding.
 //! let scores = [0.5f32, 2.0, -1.0, 0.5, 2.0, -1.0];
 //! let mask = Mask::causal().and_lengths(&[0, 3]);
-//! let (y, met) = evenkeel::report::scope(|| {
+//! let (y, report) = evenkeel::report::scope(|| {
 //!     softmax(Rows::shaped(&scores, &[2, 1, 3])?, &Softmax::default().mask(&mask).scale(0.125))
 //! });
 //! assert_eq!(y?[..3], [0.0, 0.0, 0.0]); // not NaN
-//! assert_eq!(met.to_string(), "softmax: 1 of 2 rows fully masked");
+//! assert_eq!(report.to_string(), "softmax: 1 of 2 rows fully masked");
 //! # Ok::<(), evenkeel::Error>(())
 //! ```
 //!
@@ -261,7 +261,7 @@ struct Guides;
 /// Exports the functions of one element, in all forms.
 #[cfg(feature = "inference")]
 macro_rules! export {
-    ($($name:ident $Op:ident $formula:literal [$($form:ident)*] $slope:ident [$($gradient:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal [$($form:ident)*] $derivative:ident [$($gradient:ident)*];)*) => {
         $(pub use ops::$name::{$name $(, $form)* $(, $gradient)*};)*
     };
 }

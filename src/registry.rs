@@ -102,39 +102,39 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
 macro_rules! for_each_elementwise {
     ($then:ident) => {
         $then! {
-            erf Erf "the error function" [erf_into erf_in_place] erf_slope
+            erf Erf "the error function" [erf_into erf_in_place] erf_derivative
                 [erf_backward erf_backward_into erf_backward_in_place];
-            exp Exp "e^x" [exp_into exp_in_place] exp_slope
+            exp Exp "e^x" [exp_into exp_in_place] exp_derivative
                 [exp_backward exp_backward_into exp_backward_in_place];
-            exp2 Exp2 "2^x" [exp2_into exp2_in_place] exp2_slope
+            exp2 Exp2 "2^x" [exp2_into exp2_in_place] exp2_derivative
                 [exp2_backward exp2_backward_into exp2_backward_in_place];
-            expm1 Expm1 "e^x - 1" [expm1_into expm1_in_place] expm1_slope
+            expm1 Expm1 "e^x - 1" [expm1_into expm1_in_place] expm1_derivative
                 [expm1_backward expm1_backward_into expm1_backward_in_place];
-            gelu Gelu "x (1 + erf(x / sqrt(2))) / 2" [gelu_into gelu_in_place] gelu_slope
+            gelu Gelu "x (1 + erf(x / sqrt(2))) / 2" [gelu_into gelu_in_place] gelu_derivative
                 [gelu_backward gelu_backward_into gelu_backward_in_place];
-            gelu_tanh GeluTanh "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2" [gelu_tanh_into gelu_tanh_in_place] gelu_tanh_slope
+            gelu_tanh GeluTanh "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2" [gelu_tanh_into gelu_tanh_in_place] gelu_tanh_derivative
                 [gelu_tanh_backward gelu_tanh_backward_into gelu_tanh_backward_in_place];
-            log Log "ln x" [log_into log_in_place] log_slope
+            log Log "ln x" [log_into log_in_place] log_derivative
                 [log_backward log_backward_into log_backward_in_place];
-            log1p Log1p "ln(1 + x)" [log1p_into log1p_in_place] log1p_slope
+            log1p Log1p "ln(1 + x)" [log1p_into log1p_in_place] log1p_derivative
                 [log1p_backward log1p_backward_into log1p_backward_in_place];
-            log2 Log2 "log2 x" [log2_into log2_in_place] log2_slope
+            log2 Log2 "log2 x" [log2_into log2_in_place] log2_derivative
                 [log2_backward log2_backward_into log2_backward_in_place];
-            log_sigmoid LogSigmoid "-ln(1 + e^-x)" [log_sigmoid_into log_sigmoid_in_place] log_sigmoid_slope
+            log_sigmoid LogSigmoid "-ln(1 + e^-x)" [log_sigmoid_into log_sigmoid_in_place] log_sigmoid_derivative
                 [log_sigmoid_backward log_sigmoid_backward_into log_sigmoid_backward_in_place];
-            reciprocal Reciprocal "1 / x" [reciprocal_into reciprocal_in_place] reciprocal_slope
+            reciprocal Reciprocal "1 / x" [reciprocal_into reciprocal_in_place] reciprocal_derivative
                 [reciprocal_backward reciprocal_backward_into reciprocal_backward_in_place];
-            rsqrt Rsqrt "1 / sqrt(x)" [rsqrt_into rsqrt_in_place] rsqrt_slope
+            rsqrt Rsqrt "1 / sqrt(x)" [rsqrt_into rsqrt_in_place] rsqrt_derivative
                 [rsqrt_backward rsqrt_backward_into rsqrt_backward_in_place];
-            sigmoid Sigmoid "1 / (1 + e^-x)" [sigmoid_into sigmoid_in_place] sigmoid_slope
+            sigmoid Sigmoid "1 / (1 + e^-x)" [sigmoid_into sigmoid_in_place] sigmoid_derivative
                 [sigmoid_backward sigmoid_backward_into sigmoid_backward_in_place];
-            silu Silu "x / (1 + e^-x)" [silu_into silu_in_place] silu_slope
+            silu Silu "x / (1 + e^-x)" [silu_into silu_in_place] silu_derivative
                 [silu_backward silu_backward_into silu_backward_in_place];
-            softplus Softplus "ln(1 + e^x)" [softplus_into softplus_in_place] softplus_slope
+            softplus Softplus "ln(1 + e^x)" [softplus_into softplus_in_place] softplus_derivative
                 [softplus_backward softplus_backward_into softplus_backward_in_place];
-            sqrt Sqrt "sqrt x" [sqrt_into sqrt_in_place] sqrt_slope
+            sqrt Sqrt "sqrt x" [sqrt_into sqrt_in_place] sqrt_derivative
                 [sqrt_backward sqrt_backward_into sqrt_backward_in_place];
-            tanh Tanh "tanh x" [tanh_into tanh_in_place] tanh_slope
+            tanh Tanh "tanh x" [tanh_into tanh_in_place] tanh_derivative
                 [tanh_backward tanh_backward_into tanh_backward_in_place];
         }
     };

@@ -51,11 +51,11 @@ impl Counts {
 
 /// The counts of a scope by op, in the order of each op's first call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Met {
+pub struct Report {
     ops: Vec<(&'static str, Counts)>,
 }
 
-impl Met {
+impl Report {
     /// Returns the counts of each op that was called.
     pub fn ops(&self) -> impl Iterator<Item = (&'static str, Counts)> + '_ {
         self.ops.iter().copied()
@@ -72,7 +72,7 @@ impl Met {
     }
 
     /// Adds the counts of another scope.
-    pub fn merge(&mut self, other: &Met) {
+    pub fn merge(&mut self, other: &Report) {
         for (op, counts) in other.ops() {
             self.add(op, &counts);
         }
@@ -86,7 +86,7 @@ impl Met {
     }
 }
 
-impl fmt::Display for Met {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.ops.is_empty() {
             return f.write_str("no op was called");
@@ -110,7 +110,7 @@ impl fmt::Display for Met {
 }
 
 thread_local! {
-    static OPEN: RefCell<Vec<Met>> = const { RefCell::new(Vec::new()) };
+    static OPEN: RefCell<Vec<Report>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f` and returns its result with the counts of the ops that it called on this thread, directly or through
@@ -122,19 +122,19 @@ thread_local! {
 /// A thread that waits in a large op may run tasks of other requests. The scope is suspended during such a wait, so it
 /// does not count these tasks. Evenkeel cannot detect that `f` waits in other libraries, such as `par_iter` or a matrix
 /// product of candle. Tasks that this thread runs during such a wait are counted, and tasks that other threads run for
-/// `f` are not. If requests share such a pool, open a scope in each task and [merge](Met::merge) the reports.
+/// `f` are not. If requests share such a pool, open a scope in each task and [merge](Report::merge) the reports.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, report, softmax};
 /// let inf = f32::NEG_INFINITY;
-/// let (y, met) = report::scope(|| softmax(Rows::new(&[0.0, 1.0, inf, inf], 2, 2)?, &Softmax::default()));
-/// assert_eq!(met.op("softmax").fully_masked, 1);
-/// assert_eq!(met.to_string(), "softmax: 1 of 2 rows fully masked");
+/// let (y, report) = report::scope(|| softmax(Rows::new(&[0.0, 1.0, inf, inf], 2, 2)?, &Softmax::default()));
+/// assert_eq!(report.op("softmax").fully_masked, 1);
+/// assert_eq!(report.to_string(), "softmax: 1 of 2 rows fully masked");
 /// # y.map(|_| ())
 /// # .map_err(|e: evenkeel::Error| e)?;
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Met) {
+pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Report) {
     /// Closes the scope if `f` unwinds.
     struct Close;
     impl Drop for Close {
@@ -142,40 +142,40 @@ pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Met) {
             close();
         }
     }
-    OPEN.with_borrow_mut(|open| open.push(Met::default()));
+    OPEN.with_borrow_mut(|open| open.push(Report::default()));
     let guard = Close;
     let value = f();
     std::mem::forget(guard);
     (value, close())
 }
 
-fn close() -> Met {
+fn close() -> Report {
     OPEN.with_borrow_mut(|open| {
-        let met = open.pop().unwrap_or_default();
+        let report = open.pop().unwrap_or_default();
         if let Some(outer) = open.last_mut() {
-            outer.merge(&met);
+            outer.merge(&report);
         }
-        met
+        report
     })
 }
 
 /// Removes the open scopes from this thread and returns them.
 #[cfg(feature = "parallel")]
-pub(crate) fn take() -> Vec<Met> {
+pub(crate) fn take() -> Vec<Report> {
     OPEN.take()
 }
 
 /// Restores the scopes that [`take`] returned.
 #[cfg(feature = "parallel")]
-pub(crate) fn put(open: Vec<Met>) {
+pub(crate) fn put(open: Vec<Report>) {
     OPEN.set(open);
 }
 
 /// Adds one call's counts to the open scope, if there is one.
 pub(crate) fn record(op: &'static str, counts: Counts) {
     OPEN.with_borrow_mut(|open| {
-        if let Some(met) = open.last_mut() {
-            met.add(op, &Counts { calls: 1, ..counts });
+        if let Some(report) = open.last_mut() {
+            report.add(op, &Counts { calls: 1, ..counts });
         }
     });
 }

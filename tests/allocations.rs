@@ -59,10 +59,10 @@ fn later_steps_allocate_nothing<E: Bits>() {
                 };
                 on_threads(1, level, || {
                     step();
-                    let met = measure(&mut step).count_total;
+                    let allocations = measure(&mut step).count_total;
                     let (mask, allowed) = (mask.is_some(), allowed.is_some());
                     assert_eq!(
-                        met, 0,
+                        allocations, 0,
                         "no allocation expected: {config:?}, mask {mask}, allowed tokens {allowed}, {level}"
                     );
                 });

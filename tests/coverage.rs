@@ -55,7 +55,7 @@ fn ops_are_in_every_table() {
     let pictures = read("docs/error/README.md");
     let devices = read("docs/gpu/README.md");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
-    sources(&root().join("tools/emulated/tests"), &mut of_devices);
+    sources(&root().join("tools/cuda-emulator/tests"), &mut of_devices);
     let mut of_programs = Vec::new();
     sources(&root().join("tools/pjrt/tests"), &mut of_programs);
     let programs: String = of_programs.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
@@ -72,7 +72,7 @@ fn ops_are_in_every_table() {
                     let word =
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
                     assert!(word(&devices), "docs/gpu/README.md must list {name}");
-                    assert!(word(&emulated), "tools/emulated/tests must test {name}");
+                    assert!(word(&emulated), "tools/cuda-emulator/tests must test {name}");
                 }
                 Backend::Neuron => {
                     assert!(
@@ -214,7 +214,7 @@ fn index_of_bounds() -> String {
             let bound = accuracy::bound(name, dtype).unwrap();
             let evidence = accuracy::evidence(name, dtype)
                 .unwrap_or_else(|| panic!("the bound of {name} in {dtype} has no evidence"));
-            let of = if bound.of == accuracy::Of::LargestTerm { " †" } else { "" };
+            let of = if bound.unit == accuracy::Unit::LargestTerm { " †" } else { "" };
             index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
             let slug: String =
                 evidence.section.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();

@@ -44,7 +44,7 @@ impl<E: Element> Forms<'_, E> {
 
 macro_rules! elementwise {
     ($(
-        $name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident
+        $name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident
             [$backward:ident $backward_into:ident $backward_in_place:ident];
     )*) => {
         /// Runs a function of one element or its gradient. Returns `false` for other ops.
@@ -367,8 +367,8 @@ fn every_form<E: Element>() {
             }
             "attention" | "attention_backward" => attended(&x),
             "inspect" => {
-                let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
-                assert_eq!((stats.count, stats.min, stats.max, met.first), (x.len(), 0.25, 12.25, None));
+                let (stats, found) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
+                assert_eq!((stats.count, stats.min, stats.max, found.first), (x.len(), 0.25, 12.25, None));
             }
             "mean_pool" | "mean_pool_backward" => pooled(&x, &keep),
             "rope" => Forms {

@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Shape, Tensor, Var, WithDType};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use evenkeel::Element;
-use evenkeel::accuracy::{self, Bound, Of};
+use evenkeel::accuracy::{self, Bound, Unit};
 pub use evenkeel::testing::workloads::numbers;
 use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
@@ -113,9 +113,9 @@ impl<'c, E: Element> Race<'c, E> {
     /// Returns the largest error, in ULP of each result. If results may cancel, it is in ULP of the largest result.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
-        let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.of {
-            Of::Result => ulp::error(got, exact),
-            Of::LargestTerm => ulp::error_at(got, exact, largest),
+        let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.unit {
+            Unit::Result => ulp::error(got, exact),
+            Unit::LargestTerm => ulp::error_at(got, exact, largest),
         };
         got.iter().zip(&self.exact).map(error).fold(0.0, f64::max)
     }

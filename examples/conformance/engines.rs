@@ -79,7 +79,7 @@ fn layer_norm_slow<E: Stored>(reports: &mut Vec<Named>) {
     reports.push(Named { name: "ops::layer_norm_slow", report });
 }
 
-/// Tests candle-nn. Its only sampler has neither filters nor a seed. `tools/adoption` tests the sampler of
+/// Tests candle-nn. Its only sampler has neither filters nor a seed. `tools/candle-compat` tests the sampler of
 /// candle-transformers.
 pub fn candle() -> Vec<Named> {
     let mut reports = Vec::new();

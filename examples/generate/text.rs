@@ -51,7 +51,7 @@ impl<'a> Text<'a> {
 
     /// Writes the text to stdout, and the speed to stderr.
     pub fn write(mut self) -> Result<()> {
-        let ((outcome, met), found) = if self.arguments.trace {
+        let ((outcome, report), found) = if self.arguments.trace {
             let (result, found) = trace::scope(|| report::scope(|| self.draw()));
             (result, Some(found))
         } else {
@@ -60,7 +60,7 @@ impl<'a> Text<'a> {
         if let Some(found) = found {
             eprintln!("trace: {found}");
         }
-        eprintln!("{}\nguards reported: {met}", outcome?);
+        eprintln!("{}\nguards reported: {report}", outcome?);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ const MISSED: u8 = 1;
 pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let last = rank.rank + 1 == rank.size;
     let start = Instant::now();
-    let met = match failure {
+    let outcome = match failure {
         Failure::Nan => {
             let mut grad = [0.5f32; 10];
             grad[7] = if last { f32::NAN } else { 0.5 };
@@ -39,12 +39,12 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
         }
     };
     let in_time = start.elapsed() < rank.timeout;
-    let named = match &met {
+    let named = match &outcome {
         Err(Error::Collective { rank, .. }) => *rank,
         Err(Error::NonFiniteShard { rank, .. }) => Some(*rank),
         _ => None,
     };
-    say(rank, start, &met);
+    say(rank, start, &outcome);
     // All ranks must have printed first: the first process that exits terminates the others.
     rank.comm.sum(&mut [0])?;
     Ok(ExitCode::from(if named == Some(rank.size - 1) && in_time { FOUND } else { MISSED }))
@@ -61,16 +61,16 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let own = rank.columns(all);
     let x = columns(&numbers::<f32>(rows * all), all, &own);
     let shard = Sharded::new(&rank.comm, own.clone(), all);
-    let met = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
+    let outcome = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
     let in_time = start.elapsed() < rank.timeout.mul_f64(1.5);
-    say(rank, start, &met);
+    say(rank, start, &outcome);
     // All ranks must have printed first: the first process that exits terminates the others.
     std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
-    Ok(if matches!(met, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
+    Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }
 
-fn say(rank: &Rank, start: Instant, met: &Result<()>) {
+fn say(rank: &Rank, start: Instant, outcome: &Result<()>) {
     let after = start.elapsed().as_secs_f64();
-    let what = met.as_ref().map_or_else(Error::to_string, |()| "no error".into());
+    let what = outcome.as_ref().map_or_else(Error::to_string, |()| "no error".into());
     println!("rank {} after {after:.3} s: {what}", rank.rank);
 }

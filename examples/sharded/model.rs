@@ -53,9 +53,9 @@ pub trait Ops {
 }
 
 /// All classes on one rank.
-pub struct Whole;
+pub struct Unsharded;
 
-impl Ops for Whole {
+impl Ops for Unsharded {
     fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)> {
         let (loss, gradient) = cross_entropy_backward(logits, targets, &[1.0], options)?;
         Ok((loss.value(), gradient))
@@ -67,13 +67,13 @@ impl Ops for Whole {
 }
 
 /// Classes sharded across ranks.
-pub struct Dealt<'c, C> {
+pub struct ShardedClasses<'c, C> {
     pub comm: &'c C,
     pub own: Range<usize>,
     pub task: &'c Task,
 }
 
-impl<C: Collective> Ops for Dealt<'_, C> {
+impl<C: Collective> Ops for ShardedClasses<'_, C> {
     fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)> {
         let shard = Sharded::new(self.comm, self.own.clone(), self.task.classes);
         let (loss, gradient) = shard.cross_entropy_backward(logits, targets, &[1.0], options)?;

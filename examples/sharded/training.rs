@@ -1,6 +1,6 @@
 //! Trains on all ranks together, and on each rank alone. The losses, norms and weights must have the same bits.
 
-use crate::model::{Dealt, Task, Whole, digest};
+use crate::model::{ShardedClasses, Task, Unsharded, digest};
 use crate::table::differing;
 use crate::{Arguments, Rank};
 use evenkeel::sharded::Collective;
@@ -10,9 +10,10 @@ pub fn run(rank: &Rank, steps: usize, arguments: &Arguments) -> anyhow::Result<E
     let task = Task::new(arguments.width)?;
     let own = rank.columns(task.classes);
     rank.comm.take();
-    let (layer, done) = task.train(own.clone(), steps, &Dealt { comm: &rank.comm, own: own.clone(), task: &task })?;
+    let (layer, done) =
+        task.train(own.clone(), steps, &ShardedClasses { comm: &rank.comm, own: own.clone(), task: &task })?;
     let exchanged = rank.comm.take();
-    let (alone, whole) = task.train(0..task.classes, steps, &Whole)?;
+    let (alone, whole) = task.train(0..task.classes, steps, &Unsharded)?;
     let width = arguments.width;
     let differ = done.iter().zip(&whole).filter(|(done, whole)| done != whole).count() as u64
         + differing(&layer.weight, &alone.weight[own.start * width..own.end * width])

@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::kind::Decode;
 use super::stats::{self, Stats};
 use super::tensor::Tensor;
-use super::wide::{BLOCK, Beside};
+use super::wide::{Beside, RUN};
 use crate::simd::{self, Token};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -148,13 +148,13 @@ impl Counter {
             Decode::Bits8(_) => tables.add(bytes, u16::from),
             Decode::Bits16(_) => tables.add_bits16(bytes),
             Decode::F64 => {
-                for block in bytes.as_chunks::<8>().0.chunks(BLOCK) {
+                for block in bytes.as_chunks::<8>().0.chunks(RUN) {
                     let block: Vec<f64> = block.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
                     beside.add(&block, *token, tables);
                 }
             }
             Decode::F32 => {
-                for block in bytes.as_chunks::<4>().0.chunks(BLOCK) {
+                for block in bytes.as_chunks::<4>().0.chunks(RUN) {
                     floats.clear();
                     floats.extend(block.iter().map(|&bytes| f32::from_le_bytes(bytes)));
                     beside.add(floats, *token, tables);
@@ -163,7 +163,7 @@ impl Counter {
             Decode::Blocks(decode) => {
                 floats.clear();
                 decode(bytes, floats);
-                floats.chunks(BLOCK).for_each(|block| beside.add(block, *token, tables));
+                floats.chunks(RUN).for_each(|block| beside.add(block, *token, tables));
             }
         }
     }

@@ -87,15 +87,15 @@ impl Stats {
 }
 
 /// A magnitude, with the numbers of negative and positive elements that have it.
-struct Met {
+struct MagnitudeCounts {
     magnitude: f64,
     negative: u64,
     positive: u64,
 }
 
-impl Met {
+impl MagnitudeCounts {
     fn new(bin: &Bin, magnitude: f64) -> Self {
-        Met { magnitude, negative: bin.negative, positive: bin.positive }
+        MagnitudeCounts { magnitude, negative: bin.negative, positive: bin.positive }
     }
 
     fn count(&self) -> u64 {
@@ -105,16 +105,22 @@ impl Met {
 
 /// Computes the statistics for a type whose bit patterns were all counted.
 pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: f64) -> Stats {
-    let (finite, rest): (Vec<Met>, Vec<Met>) =
-        bins.iter().map(|bin| Met::new(bin, value(bin.magnitude))).partition(|met| met.magnitude.is_finite());
-    let count = |of: fn(&Met, f64) -> bool| finite.iter().filter(|met| of(met, min_normal)).map(Met::count).sum();
-    let of_rest = |nan| rest.iter().filter(|met| met.magnitude.is_nan() == nan).map(Met::count).sum();
-    let negative = || finite.iter().filter(|met| met.negative > 0);
-    let positive = || finite.iter().filter(|met| met.positive > 0);
-    let min = negative().next_back().map(|met| -met.magnitude).or(positive().next().map(|met| met.magnitude));
-    let max = positive().next_back().map(|met| met.magnitude).or(negative().next().map(|met| -met.magnitude));
+    let (finite, rest): (Vec<MagnitudeCounts>, Vec<MagnitudeCounts>) = bins
+        .iter()
+        .map(|bin| MagnitudeCounts::new(bin, value(bin.magnitude)))
+        .partition(|entry| entry.magnitude.is_finite());
+    let count = |of: fn(&MagnitudeCounts, f64) -> bool| {
+        finite.iter().filter(|entry| of(entry, min_normal)).map(MagnitudeCounts::count).sum()
+    };
+    let of_rest = |nan| rest.iter().filter(|entry| entry.magnitude.is_nan() == nan).map(MagnitudeCounts::count).sum();
+    let negative = || finite.iter().filter(|entry| entry.negative > 0);
+    let positive = || finite.iter().filter(|entry| entry.positive > 0);
+    let min = negative().next_back().map(|entry| -entry.magnitude).or(positive().next().map(|entry| entry.magnitude));
+    let max = positive().next_back().map(|entry| entry.magnitude).or(negative().next().map(|entry| -entry.magnitude));
     let lost = |narrow: &Narrow| {
-        let sum = |of: &dyn Fn(f64) -> bool| finite.iter().filter(|met| of(met.magnitude)).map(Met::count).sum();
+        let sum = |of: &dyn Fn(f64) -> bool| {
+            finite.iter().filter(|entry| of(entry.magnitude)).map(MagnitudeCounts::count).sum()
+        };
         Fit {
             dtype: narrow.name,
             overflow: sum(&|magnitude| magnitude > narrow.fits()),
@@ -126,14 +132,14 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
         nan: of_rest(true),
         infinite: of_rest(false),
         finite: moments.count,
-        subnormal: count(|met, min_normal| met.magnitude > 0.0 && met.magnitude < min_normal),
-        zero: count(|met, _| met.magnitude == 0.0),
+        subnormal: count(|entry, min_normal| entry.magnitude > 0.0 && entry.magnitude < min_normal),
+        zero: count(|entry, _| entry.magnitude == 0.0),
         min: min.unwrap_or(f64::NAN) + 0.0,
         max: max.unwrap_or(f64::NAN) + 0.0,
         mean: moments.mean,
         std: moments.std,
         rms: hypot(moments.mean, moments.std),
-        max_abs: finite.last().map_or(f64::NAN, |met| met.magnitude),
+        max_abs: finite.last().map_or(f64::NAN, |entry| entry.magnitude),
         quantiles: quantiles(&finite, moments.count),
         abs_quantiles: abs_quantiles(&finite, moments.count),
         bin_width: 0.0,
@@ -144,10 +150,11 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
 
 /// Computes the statistics for a type whose elements were counted by their upper bits.
 pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
-    let mut finite: Vec<Met> = bins.iter().map(|one| Met::new(one, bin::<T>(one.magnitude)[2])).collect();
+    let mut finite: Vec<MagnitudeCounts> =
+        bins.iter().map(|one| MagnitudeCounts::new(one, bin::<T>(one.magnitude)[2])).collect();
     // The bin of zeros has the largest number, so it comes last before sorting.
     finite.sort_by(|a, b| a.magnitude.total_cmp(&b.magnitude));
-    let zero = finite.first().filter(|met| met.magnitude == 0.0).map_or(0, Met::count);
+    let zero = finite.first().filter(|entry| entry.magnitude == 0.0).map_or(0, MagnitudeCounts::count);
     let Beside { nan, infinite, subnormal, min, max, over, under_bf16, moments } = *beside;
     let count = moments.count;
     let some = |value: f64| if count == 0 { f64::NAN } else { value + 0.0 };
@@ -182,21 +189,21 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
 }
 
 /// Computes the moments in two passes over the values.
-fn moments(finite: &[Met]) -> Moments {
-    let count: u64 = finite.iter().map(Met::count).sum();
+fn moments(finite: &[MagnitudeCounts]) -> Moments {
+    let count: u64 = finite.iter().map(MagnitudeCounts::count).sum();
     let mean = match finite {
         [] => f64::NAN,
         // The mean of a constant is exact.
         [one] if one.negative == 0 => one.magnitude,
         [one] if one.positive == 0 => -one.magnitude,
         _ => {
-            let sum = |met: &Met| met.magnitude * (met.positive as f64 - met.negative as f64);
+            let sum = |entry: &MagnitudeCounts| entry.magnitude * (entry.positive as f64 - entry.negative as f64);
             finite.iter().map(sum).sum::<f64>() / count as f64
         }
     };
-    let square = |met: &Met| {
-        let (above, below) = (met.magnitude - mean, met.magnitude + mean);
-        above * above * met.positive as f64 + below * below * met.negative as f64
+    let square = |entry: &MagnitudeCounts| {
+        let (above, below) = (entry.magnitude - mean, entry.magnitude + mean);
+        above * above * entry.positive as f64 + below * below * entry.negative as f64
     };
     let variance = finite.iter().map(square).sum::<f64>() / count as f64;
     Moments { count, mean: mean + 0.0, std: variance.sqrt() }
@@ -216,25 +223,25 @@ fn at_shares(rising: impl Iterator<Item = (f64, u64)> + Clone, count: u64) -> [f
     })
 }
 
-fn quantiles(finite: &[Met], count: u64) -> [f64; 5] {
-    let negative = finite.iter().rev().map(|met| (-met.magnitude, met.negative));
-    at_shares(negative.chain(finite.iter().map(|met| (met.magnitude, met.positive))), count)
+fn quantiles(finite: &[MagnitudeCounts], count: u64) -> [f64; 5] {
+    let negative = finite.iter().rev().map(|entry| (-entry.magnitude, entry.negative));
+    at_shares(negative.chain(finite.iter().map(|entry| (entry.magnitude, entry.positive))), count)
 }
 
-fn abs_quantiles(finite: &[Met], count: u64) -> [f64; 5] {
-    at_shares(finite.iter().map(|met| (met.magnitude, met.count())), count)
+fn abs_quantiles(finite: &[MagnitudeCounts], count: u64) -> [f64; 5] {
+    at_shares(finite.iter().map(|entry| (entry.magnitude, entry.count())), count)
 }
 
-fn binades(finite: &[Met]) -> Vec<Binade> {
+fn binades(finite: &[MagnitudeCounts]) -> Vec<Binade> {
     let mut binades: Vec<Binade> = Vec::new();
-    for met in finite.iter().filter(|met| met.magnitude > 0.0) {
-        let exponent = exponent(met.magnitude);
+    for entry in finite.iter().filter(|entry| entry.magnitude > 0.0) {
+        let exponent = exponent(entry.magnitude);
         match binades.last_mut() {
             Some(last) if last.exponent == exponent => {
-                last.negative += met.negative;
-                last.positive += met.positive;
+                last.negative += entry.negative;
+                last.positive += entry.positive;
             }
-            _ => binades.push(Binade { exponent, negative: met.negative, positive: met.positive }),
+            _ => binades.push(Binade { exponent, negative: entry.negative, positive: entry.positive }),
         }
     }
     binades

@@ -7,9 +7,9 @@ use super::narrow::Narrow;
 use crate::simd::{Isa, Kernel, Token};
 
 /// Number of elements that are processed together; they stay in the L1 cache.
-pub(crate) const BLOCK: usize = 2048;
+pub(crate) const RUN: usize = 2048;
 /// Number of independent accumulators of a loop, so that the compiler can vectorise it.
-const LANES: usize = 8;
+const BLOCK: usize = 8;
 /// Number of the bin of zeros.
 const ZEROS: u16 = 0x7fff;
 
@@ -198,8 +198,8 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
 #[inline(always)]
 fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(x, best) { x } else { best };
-    let mut lanes = [x[0]; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [x[0]; BLOCK];
+    let (chunks, rest) = x.as_chunks::<BLOCK>();
     for chunk in chunks {
         lanes = std::array::from_fn(|lane| choose(lanes[lane], chunk[lane]));
     }
@@ -227,10 +227,10 @@ fn moments<T: Wide>(x: &[T], largest: T) -> Moments {
 
 #[inline(always)]
 fn sum<T: Wide>(x: &[T], of: impl Fn(T) -> f64) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0; BLOCK];
+    let (chunks, rest) = x.as_chunks::<BLOCK>();
     for chunk in chunks {
-        (0..LANES).for_each(|lane| lanes[lane] += of(chunk[lane]));
+        (0..BLOCK).for_each(|lane| lanes[lane] += of(chunk[lane]));
     }
     lanes.iter().sum::<f64>() + rest.iter().map(|&x| of(x)).sum::<f64>()
 }

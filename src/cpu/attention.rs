@@ -21,8 +21,8 @@ pub use split_kv::Shape;
 #[cfg(feature = "sharded")]
 pub use wide::SMALL;
 
-use super::lanes::Met;
-use super::scores::Scores;
+use super::lanes::GuardCounts;
+use super::scores::LogitTransform;
 use super::scratch::{self, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
@@ -31,7 +31,7 @@ use crate::heads::Heads;
 use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
-use merge::{Part, State};
+use merge::{BlockResult, State};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -53,7 +53,7 @@ pub struct Attention<'a, E> {
     pub q: Heads<'a, E>,
     pub k: Heads<'a, E>,
     pub v: Heads<'a, E>,
-    pub scores: Scores<'a>,
+    pub scores: LogitTransform<'a>,
     /// Extra logit of each query head, which has no value.
     pub sinks: Option<Floats<'a>>,
     /// Index of the first key among all keys that the mask covers; a multiple of [`KEYS`].
@@ -143,7 +143,7 @@ impl<E: Element> Attention<'_, E> {
 /// Keys visible to each row, and the transform of their products into logits.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
-    pub scores: Scores<'a>,
+    pub scores: LogitTransform<'a>,
     /// Index of the first key.
     first: usize,
     /// Index one past the last key.
@@ -181,7 +181,7 @@ pub fn apply<'a, E: Element>(
     parts: Option<&[Parts]>,
     out: Output<'a, E>,
     lse: Option<&mut [f64]>,
-) -> Result<(&'a mut [E], Met)> {
+) -> Result<(&'a mut [E], GuardCounts)> {
     if parts.is_none() && split_kv::are_worth_it(&call) {
         let parts = Parts::of(call)?;
         return run(call, Some(std::slice::from_ref(&parts)), out, lse);
@@ -194,10 +194,10 @@ fn run<'a, E: Element>(
     parts: Option<&[Parts]>,
     out: Output<'a, E>,
     lse: Option<&mut [f64]>,
-) -> Result<(&'a mut [E], Met)> {
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (to, finish) = out.start();
-    let (written, met) = simd::run(Tiles { call, parts, tiles: 0..call.tiles(), to, lse })?;
-    Ok((finish.done(written), met))
+    let (written, guards) = simd::run(Tiles { call, parts, tiles: 0..call.tiles(), to, lse })?;
+    Ok((finish.done(written), guards))
 }
 
 struct Tiles<'a, 'o, E> {
@@ -210,7 +210,7 @@ struct Tiles<'a, 'o, E> {
 }
 
 impl<E: Element> Work for Tiles<'_, '_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.tiles.len()
@@ -240,17 +240,17 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Tiles { call, parts, tiles, mut to, mut lse } = self;
-        let (mut written, mut met) = (Written::default(), Met::default());
+        let (mut written, mut guards) = (Written::default(), GuardCounts::default());
         let features = call.v.shape()[3];
         for tile in tiles {
             let rows = call.rows_of(tile);
             let (these, rest) = to.split_at_mut(rows.len() * features);
             let (these_lse, rest_lse) = lse.map(|lse| lse.split_at_mut(rows.len())).unzip();
             (to, lse) = (rest, rest_lse);
-            let these = Tile { call: &call, parts, tile, rows, to: these, lse: these_lse, met: &mut met };
+            let these = Tile { call: &call, parts, tile, rows, to: these, lse: these_lse, guards: &mut guards };
             written = written + these.run(isa);
         }
-        (written, met)
+        (written, guards)
     }
 }
 
@@ -262,16 +262,16 @@ struct Tile<'a, 'o, E> {
     rows: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
     lse: Option<&'o mut [f64]>,
-    met: &'o mut Met,
+    guards: &'o mut GuardCounts,
 }
 
 impl<E: Element> Tile<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let Tile { call, parts, tile, rows, to, mut lse, met } = self;
+        let Tile { call, parts, tile, rows, to, mut lse, guards } = self;
         let features = call.v.shape()[3];
         let mut written = Written::default();
-        met.counts.rows += rows.len() as u64;
+        guards.counts.rows += rows.len() as u64;
         with_buffers(
             #[inline(always)]
             |buffers| {
@@ -285,7 +285,7 @@ impl<E: Element> Tile<'_, '_, E> {
                 for (i, row) in rows.enumerate() {
                     let at = i * features..(i + 1) * features;
                     let state = buffers.states[i];
-                    written = written + finish(isa, call, row, state, &buffers.out[at.clone()], &mut to[at], met);
+                    written = written + finish(isa, call, row, state, &buffers.out[at.clone()], &mut to[at], guards);
                     if let Some(lse) = &mut lse {
                         lse[i] = state.log_sum_exp(isa);
                     }
@@ -367,7 +367,7 @@ fn each_part<I: Isa, E: Element>(
     call: &Attention<'_, E>,
     (rows, blocks): (Range<usize>, Range<usize>),
     (narrow, wide, scratch): (&mut narrow::Buffers, &mut wide::Buffers, &mut Scratch),
-    mut each: impl FnMut(usize, usize, Part<'_>),
+    mut each: impl FnMut(usize, usize, BlockResult<'_>),
 ) {
     let in_f32 = !E::IS_F64;
     if in_f32 {
@@ -419,11 +419,11 @@ fn finish<I: Isa, E: Element>(
     state: State,
     out: &[f64],
     to: &mut [MaybeUninit<E>],
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> Written {
     let to = Span::new(out, to);
     if state.is_empty() {
-        met.counts.fully_masked += 1;
+        guards.counts.fully_masked += 1;
         return match call.scores.fully_masked {
             FullyMasked::Zeros => to.fill(E::ZERO).into(),
             FullyMasked::Uniform => {
@@ -431,16 +431,16 @@ fn finish<I: Isa, E: Element>(
                 to.copy_from(&mean).into()
             }
             FullyMasked::Error => {
-                met.first_refused = met.first_refused.or(Some(row));
+                guards.first_refused = guards.first_refused.or(Some(row));
                 to.fill(E::ZERO).into()
             }
         };
     }
     if let Some(spoilt) = state.spoilt() {
         if spoilt.is_nan() {
-            met.counts.nan += 1;
+            guards.counts.nan += 1;
         } else {
-            met.counts.infinite += 1;
+            guards.counts.infinite += 1;
         }
         return to.fill(E::NAN).into();
     }

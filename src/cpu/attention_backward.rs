@@ -13,12 +13,12 @@ mod tile;
 mod unit;
 
 use super::attention::Attention;
-use super::lanes::Met;
+use super::lanes::GuardCounts;
 use super::scratch;
 use crate::element::Element;
 use crate::error::Result;
 use crate::heads::Heads;
-use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use unit::with_buffers;
@@ -36,14 +36,14 @@ pub fn apply<'a, E: Element>(
     call: AttentionBackward<'_, E>,
     out: [Output<'a, E>; 3],
     dsinks: &mut [f64],
-) -> Result<([&'a mut [E]; 3], Met)> {
+) -> Result<([&'a mut [E]; 3], GuardCounts)> {
     let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
     // Without queries and keys nothing is written, and the head count could be arbitrarily large: skip the loop.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
-    let ([in_q, in_k, in_v], met) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
-    Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], met))
+    let ([in_q, in_k, in_v], guards) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
+    Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], guards))
 }
 
 /// Key heads, each with the query heads that share it.
@@ -64,7 +64,7 @@ impl<E: Element> Units<'_, '_, E> {
 }
 
 impl<E: Element> Work for Units<'_, '_, E> {
-    type Out = ([Written; 3], Met);
+    type Out = ([Written; 3], GuardCounts);
 
     fn rows(&self) -> usize {
         self.units.len()
@@ -96,7 +96,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let (mut written, mut met) = ([Written::default(); 3], Met::default());
+        let (mut written, mut guards) = ([Written::default(); 3], GuardCounts::default());
         let (shapes, group) = (self.shapes(), self.call.forward.group());
         let Units { call, units, mut to, dsinks } = self;
         for (i, unit) in units.enumerate() {
@@ -105,7 +105,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
                 |buffers| {
                     scratch::with(
                         #[inline(always)]
-                        |scratch| unit::gradients(isa, &call, unit, buffers, scratch, &mut met),
+                        |scratch| unit::gradients(isa, &call, unit, buffers, scratch, &mut guards),
                     );
                     dsinks[i * group..][..group].copy_from_slice(&buffers.sums.dsinks);
                     for ((to, written), (sums, (rows, features))) in
@@ -118,18 +118,18 @@ impl<E: Element> Work for Units<'_, '_, E> {
                 },
             );
         }
-        (written, met)
+        (written, guards)
     }
 }
 
 /// Rounds rows of sums to `E`. Each row of sums starts at a block.
 #[inline(always)]
-fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; LANES]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
+fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; BLOCK]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
     let mut written = Written::default();
     if features == 0 {
         return written;
     }
-    let blocks = features.div_ceil(LANES);
+    let blocks = features.div_ceil(BLOCK);
     for (row, to) in sums.chunks_exact(blocks).zip(to.chunks_exact_mut(features)) {
         let row = &row.as_flattened()[..features];
         let stored = Span::new(row, to).map_wide(

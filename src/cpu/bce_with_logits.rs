@@ -53,8 +53,8 @@ impl Kernel for OneRow<'_, '_> {
                 let positive = zero.lt(x);
                 let loss = times(isa, I::F64::select(positive, miss, hit), far) + (miss + hit) * log;
                 let (p, rest) = (I::F64::select(positive, large, small), I::F64::select(positive, small, large));
-                let slope = miss * p - hit * rest;
-                (times(isa, weight, loss), times(isa, weight, slope) * factor)
+                let derivative = miss * p - hit * rest;
+                (times(isa, weight, loss), times(isa, weight, derivative) * factor)
             },
         );
         match losses {

@@ -9,25 +9,25 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
-use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
+use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
 /// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. Elements are in
 /// units of 2^exponent. NaN and infinity come from the elements.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct TensorNorm {
     pub value: f64,
     pub exponent: i32,
 }
 
 /// Computes the contribution of one tensor.
-pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<Part> {
+pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
     let found = tiles(x, norm_type, 1.0)?;
     if norm_type == NormType::Infinity {
-        return Ok(Part { value: found.largest, exponent: 0 });
+        return Ok(TensorNorm { value: found.largest, exponent: 0 });
     }
     let unit = unit_for(found.largest);
     let sums = if unit == 1.0 { found.sums } else { tiles(x, norm_type, unit)?.sums };
-    Ok(Part::of_sums(&sums, unit))
+    Ok(TensorNorm::of_sums(&sums, unit))
 }
 
 /// Contributions of the tiles of a tensor.
@@ -50,10 +50,10 @@ pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tile
     Ok(Tiles { sums, largest: if seen.nan { f64::NAN } else { seen.largest() } })
 }
 
-impl Part {
+impl TensorNorm {
     /// Adds up the sums of all tiles, given in order and in this unit.
     pub fn of_sums(tiles: &[f64], unit: f64) -> Self {
-        Part { value: sum_of_tiles(tiles), exponent: 1023 - (unit.to_bits() >> 52) as i32 }
+        TensorNorm { value: sum_of_tiles(tiles), exponent: 1023 - (unit.to_bits() >> 52) as i32 }
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Norm {
 
 impl Norm {
     /// Returns the norm of all parts together, added by the tiled sum.
-    pub fn of(parts: &[Part], norm_type: NormType) -> Self {
+    pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
             return Norm { value, exponent: 0 };
@@ -192,7 +192,7 @@ impl<E: Element> Overwriting<E> for Scale {
 /// Largest magnitude of each lane, and whether a NaN was seen, which a maximum ignores.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    largest: [f64; LANES],
+    largest: [f64; BLOCK],
     nan: bool,
 }
 

@@ -8,19 +8,19 @@ use std::cell::Cell;
 
 /// Whether any element is NaN, and whether any is infinite.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Met {
+pub struct NonFinite {
     pub nan: bool,
     pub infinite: bool,
 }
 
-impl Met {
-    fn join(self, rest: Met) -> Met {
-        Met { nan: self.nan | rest.nan, infinite: self.infinite | rest.infinite }
+impl NonFinite {
+    fn join(self, rest: NonFinite) -> NonFinite {
+        NonFinite { nan: self.nan | rest.nan, infinite: self.infinite | rest.infinite }
     }
 }
 
 /// Clamps every element except NaN to `-limit ..= limit`.
-pub fn clip<E: Element>(x: &mut [E], limit: f64) -> Result<Met> {
+pub fn clip<E: Element>(x: &mut [E], limit: f64) -> Result<NonFinite> {
     // Rounding the limit to the type first does not change the rounded results.
     simd::run(Overwrite { x, kernel: Within { limit: E::from_wide(limit).widen() } })
 }
@@ -31,30 +31,30 @@ struct Within {
 }
 
 impl<E: Element> Overwriting<E> for Within {
-    type Seen = Met;
+    type Seen = NonFinite;
 
-    fn join(first: Met, rest: Met) -> Met {
+    fn join(first: NonFinite, rest: NonFinite) -> NonFinite {
         first.join(rest)
     }
 
     #[inline(always)]
-    fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Met {
+    fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> NonFinite {
         // `a.min(b)` returns b unless a < b, and `a.max(b)` returns b unless a > b. So v stays NaN or -0.
         if E::IS_F64 {
             let (low, high, infinity) = (isa.f64(-self.limit), isa.f64(self.limit), isa.f64(f64::INFINITY));
             let none = infinity.lt(infinity);
-            let met = Cell::new((none, none));
+            let guards = Cell::new((none, none));
             Span::in_place(x).map_wide(
                 isa,
                 #[inline(always)]
                 |_, v| {
-                    let (nan, infinite) = met.get();
-                    met.set((nan | v.is_nan(), infinite | v.abs().eq(infinity)));
+                    let (nan, infinite) = guards.get();
+                    guards.set((nan | v.is_nan(), infinite | v.abs().eq(infinity)));
                     high.min(low.max(v))
                 },
             );
-            let (nan, infinite) = met.get();
-            return Met { nan: nan.any(), infinite: infinite.any() };
+            let (nan, infinite) = guards.get();
+            return NonFinite { nan: nan.any(), infinite: infinite.any() };
         }
         let limit = self.limit as f32;
         let (low, high, infinity) = (isa.f32(-limit), isa.f32(limit), isa.f32(f32::INFINITY));
@@ -69,6 +69,6 @@ impl<E: Element> Overwriting<E> for Within {
                 high.min(low.max(v))
             },
         );
-        Met { nan: nan.any(), infinite: infinite.any() }
+        NonFinite { nan: nan.any(), infinite: infinite.any() }
     }
 }

@@ -1,19 +1,19 @@
 //! Cross-entropy of rows: (max - z_t) + ln(sum), which has no cancellation, plus label smoothing and z-loss.
 
-use super::lanes::Met;
-use super::scores::{Live, Logits, Row, Scores};
+use super::lanes::GuardCounts;
+use super::scores::{Live, LogitTransform, Logits, Row};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::bins::Bins;
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::simd::{self, Float, Isa, Kernel, LANES, Select, Storage, Work, block};
+use crate::simd::{self, BLOCK, Float, Isa, Kernel, Select, Storage, Work, block};
 
 /// Options of a call, resolved against its operands. Every target that is not ignored is a valid class.
 #[derive(Clone, Copy)]
 pub struct CrossEntropy<'a> {
-    pub scores: Scores<'a>,
+    pub scores: LogitTransform<'a>,
     pub targets: &'a [i64],
     pub ignore_index: i64,
     /// Weight of each class.
@@ -34,8 +34,8 @@ pub struct RowLoss {
 
 /// Computes the loss of each row.
 pub fn losses<E: Element>(x: Rows<'_, E>, to: &mut [RowLoss], op: CrossEntropy<'_>) -> Result<Counts> {
-    let met = simd::run(Losses { x, first: 0, to, op })?;
-    Ok(met.counts)
+    let guards = simd::run(Losses { x, first: 0, to, op })?;
+    Ok(guards.counts)
 }
 
 struct Losses<'a, E> {
@@ -46,7 +46,7 @@ struct Losses<'a, E> {
 }
 
 impl<E: Element> Work for Losses<'_, E> {
-    type Out = Met;
+    type Out = GuardCounts;
 
     fn rows(&self) -> usize {
         self.to.len()
@@ -61,14 +61,14 @@ impl<E: Element> Work for Losses<'_, E> {
         (Losses { to: a, ..self }, Losses { first: self.first + at, to: b, ..self })
     }
 
-    fn join(first: Met, rest: Met) -> Met {
+    fn join(first: GuardCounts, rest: GuardCounts) -> GuardCounts {
         first.join(rest)
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Met {
-        let mut met = Met::default();
-        met.counts.rows = self.to.len() as u64;
+    fn run<I: Isa>(self, isa: I) -> GuardCounts {
+        let mut guards = GuardCounts::default();
+        guards.counts.rows = self.to.len() as u64;
         scratch::with(
             #[inline(always)]
             |scratch| {
@@ -76,12 +76,12 @@ impl<E: Element> Work for Losses<'_, E> {
                     let index = self.first + i;
                     if let Some(target) = self.op.target(index) {
                         let x = self.x.row(index);
-                        *to = self.op.row(isa, index, x, target, scratch, &mut met);
+                        *to = self.op.row(isa, index, x, target, scratch, &mut guards);
                     }
                 }
             },
         );
-        met
+        guards
     }
 }
 
@@ -94,14 +94,14 @@ impl CrossEntropy<'_> {
         x: &[E],
         target: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> RowLoss {
         match self.scores.read(isa, index, x, &mut scratch.logits) {
             Row::Live(live) => {
                 let log_sum = live.log_sum(isa, x, &mut scratch.made);
                 self.loss(isa, x, target, &live, log_sum)
             }
-            row => self.fill_value::<E>(&row, index, target, met),
+            row => self.fill_value::<E>(&row, index, target, guards),
         }
     }
 
@@ -119,8 +119,14 @@ impl CrossEntropy<'_> {
 
     /// Returns the loss of a row that is not live: its terms are NaN or infinite.
     #[inline(always)]
-    pub fn fill_value<E: Element>(&self, row: &Row<'_>, index: usize, target: usize, met: &mut Met) -> RowLoss {
-        row.fill_value(index, self.scores.fully_masked, met, E::ZERO, E::ZERO);
+    pub fn fill_value<E: Element>(
+        &self,
+        row: &Row<'_>,
+        index: usize,
+        target: usize,
+        guards: &mut GuardCounts,
+    ) -> RowLoss {
+        row.fill_value(index, self.scores.fully_masked, guards, E::ZERO, E::ZERO);
         let term = if matches!(row, Row::Masked) { f64::INFINITY } else { f64::NAN };
         let counts = self.weight(target) != 0.0 || self.label_smoothing != 0.0;
         RowLoss {
@@ -236,7 +242,7 @@ impl<S: Storage> Kernel for Distances<'_, S> {
             #[inline(always)]
             |i| {
                 // Columns past the end add 0.
-                let there = z.len().saturating_sub(LANES * i).min(LANES);
+                let there = z.len().saturating_sub(BLOCK * i).min(BLOCK);
                 let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
                 let term = distance.block(isa, weight, i, S::load_wide(isa, &block(z, i, pad)));
                 I::F64::select(inside, term, zero)

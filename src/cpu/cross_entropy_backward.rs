@@ -2,7 +2,7 @@
 
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
-use super::lanes::{Ends, Met};
+use super::lanes::{GuardCounts, RowIo};
 use super::scores::{Exps, Row};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
@@ -30,9 +30,9 @@ pub fn apply<'a, E: Element>(
     op: Gradient<'_>,
 ) -> Result<(&'a mut [E], Counts)> {
     let (to, finish) = out.data.start();
-    let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-    let (written, met) = simd::run(Gradients { ends, cols: x.cols(), first: 0, losses, op })?;
-    Ok((finish.done(written), met.counts))
+    let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+    let (written, guards) = simd::run(Gradients { io, cols: x.cols(), first: 0, losses, op })?;
+    Ok((finish.done(written), guards.counts))
 }
 
 /// Runs the kernel in place.
@@ -43,13 +43,13 @@ pub fn apply_in_place<E: Element>(
     op: Gradient<'_>,
 ) -> Result<Counts> {
     let cols = x.cols();
-    let ends = Ends::in_place(name, LanesMut::from(x))?;
-    let (_, met) = simd::run(Gradients { ends, cols, first: 0, losses, op })?;
-    Ok(met.counts)
+    let io = RowIo::in_place(name, LanesMut::from(x))?;
+    let (_, guards) = simd::run(Gradients { io, cols, first: 0, losses, op })?;
+    Ok(guards.counts)
 }
 
 struct Gradients<'a, E> {
-    ends: Ends<'a, E>,
+    io: RowIo<'a, E>,
     cols: usize,
     first: usize,
     losses: &'a mut [RowLoss],
@@ -57,7 +57,7 @@ struct Gradients<'a, E> {
 }
 
 impl<E: Element> Work for Gradients<'_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.losses.len()
@@ -68,11 +68,11 @@ impl<E: Element> Work for Gradients<'_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let Gradients { ends, cols, first, losses, op } = self;
-        let ((ends_a, ends_b), (a, b)) = (ends.split_at(at), losses.split_at_mut(at));
+        let Gradients { io, cols, first, losses, op } = self;
+        let ((io_a, io_b), (a, b)) = (io.split_at(at), losses.split_at_mut(at));
         (
-            Gradients { ends: ends_a, cols, first, losses: a, op },
-            Gradients { ends: ends_b, cols, first: first + at, losses: b, op },
+            Gradients { io: io_a, cols, first, losses: a, op },
+            Gradients { io: io_b, cols, first: first + at, losses: b, op },
         )
     }
 
@@ -82,25 +82,26 @@ impl<E: Element> Work for Gradients<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
-        let (mut written, mut met) = (Written::default(), Met::default());
-        met.counts.rows = self.losses.len() as u64;
+        let (mut written, mut guards) = (Written::default(), GuardCounts::default());
+        guards.counts.rows = self.losses.len() as u64;
         scratch::with(
             #[inline(always)]
             |scratch| {
                 for (i, loss) in self.losses.iter_mut().enumerate() {
-                    let (index, span) = (self.first + i, self.ends.span(i, self.cols));
+                    let (index, span) = (self.first + i, self.io.span(i, self.cols));
                     written = written
                         + match self.op.forward.target(index) {
                             None => span.fill(E::ZERO).into(),
                             Some(target) => {
-                                let row = OneRow { op: &self.op, index, target, span, loss, scratch, met: &mut met };
+                                let row =
+                                    OneRow { op: &self.op, index, target, span, loss, scratch, guards: &mut guards };
                                 isa.outline(row)
                             }
                         };
                 }
             },
         );
-        (written, met)
+        (written, guards)
     }
 }
 
@@ -111,7 +112,7 @@ struct OneRow<'a, 's, E> {
     span: Span<'s, E, E>,
     loss: &'a mut RowLoss,
     scratch: &'a mut Scratch,
-    met: &'a mut Met,
+    guards: &'a mut GuardCounts,
 }
 
 impl<E: Element> Kernel for OneRow<'_, '_, E> {
@@ -119,10 +120,10 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let OneRow { op, index, target, span, loss, scratch, met } = self;
+        let OneRow { op, index, target, span, loss, scratch, guards } = self;
         let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
         let Row::Live(live) = row else {
-            *loss = op.forward.fill_value::<E>(&row, index, target, met);
+            *loss = op.forward.fill_value::<E>(&row, index, target, guards);
             return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
         let (columns, len) = (&span.source()[live.columns.clone()], span.len());
@@ -179,8 +180,8 @@ impl Gradient<'_> {
         let smoothed = of_weight * self.forward.weight(target);
         let mut at_target = of_all * (one / sum.0) - smoothed - of_target * (others / sum.0);
         if let (Some(cap), Some(at)) = (softcap, here) {
-            let slope = slope(isa, isa.f64(span.source()[at].widen()), cap);
-            at_target *= isa.array_f64(slope)[0];
+            let derivative = derivative(isa, isa.f64(span.source()[at].widen()), cap);
+            at_target *= isa.array_f64(derivative)[0];
         }
         let factor = over(of_both, sum);
         let plain = of_weight == 0.0 && softcap.is_none();
@@ -242,7 +243,7 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
                 #[inline(always)]
                 |i, x| {
                     let e = S::load_wide(isa, &block(exps, i, exps[0]));
-                    combine(isa, e, factors, weight, i) * slope(isa, x, cap)
+                    combine(isa, e, factors, weight, i) * derivative(isa, x, cap)
                 },
             ),
         }
@@ -266,7 +267,7 @@ fn combine<I: Isa>(
 
 /// Returns 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which stays accurate where tanh is near 1.
 #[inline(always)]
-fn slope<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
+fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
     let t = exp::exp::<I, f64>(isa, (x / isa.f64(cap)).abs() * isa.f64(-2.0)).round::<f64>(isa);
     let one = t + isa.f64(1.0);
     t * isa.f64(4.0) / (one * one)

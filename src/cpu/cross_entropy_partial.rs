@@ -8,10 +8,10 @@ use super::each_row::{OfRow, each_row};
 #[cfg(feature = "sharded")]
 use super::exp_sum;
 use super::exp_sum::ExpSum;
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::scores::{Live, Logits, Row};
 use super::scratch::{Buffers, Scratch};
-use super::softmax_partial::Found;
+use super::softmax_partial::ShardStats;
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::bins::Bins;
@@ -62,7 +62,7 @@ impl Sums {
 
     /// Builds the sums of a row of this length from the added units of all parts, without bins. The key 0 means no
     /// logit.
-    pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &Found, row_len: usize) -> Self {
+    pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
     }
@@ -81,7 +81,7 @@ impl Sums {
 
 /// Range of columns of all rows.
 #[derive(Clone, Copy)]
-pub struct Part<'a> {
+pub struct LossShard<'a> {
     /// Options for the full rows.
     pub forward: CrossEntropy<'a>,
     /// First column of the range.
@@ -90,37 +90,37 @@ pub struct Part<'a> {
     pub all: usize,
 }
 
-/// Computes the statistics of each row's part. An ignored row has [`Found::NOTHING`].
-pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
-    each_row(x, Found::NOTHING, Finding(part))
+/// Computes the statistics of each row's part. An ignored row has [`ShardStats::NOTHING`].
+pub fn find<E: Element>(x: Rows<'_, E>, part: LossShard<'_>) -> Result<Vec<ShardStats>> {
+    each_row(x, ShardStats::NOTHING, Finding(part))
 }
 
 /// Computes the sums of each row's part.
-pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found]) -> Result<Vec<Sums>> {
+pub fn sums<E: Element>(x: Rows<'_, E>, part: LossShard<'_>, found: &[ShardStats]) -> Result<Vec<Sums>> {
     each_row(x, Sums::default(), Summing { part, found })
 }
 
 #[derive(Clone, Copy)]
-struct Finding<'a>(Part<'a>);
+struct Finding<'a>(LossShard<'a>);
 
 impl<E: Element> OfRow<E> for Finding<'_> {
-    type Out = Found;
+    type Out = ShardStats;
 
     fn op(&self) -> &'static str {
         "cross_entropy"
     }
 
     #[inline(always)]
-    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
-        let Part { forward, first, .. } = self.0;
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
+        let LossShard { forward, first, .. } = self.0;
         match forward.target(row) {
-            None => Found::NOTHING,
-            Some(_) => Found::of(isa, &forward.scores.read_part(isa, row, first, x, &mut scratch.logits), x),
+            None => ShardStats::NOTHING,
+            Some(_) => ShardStats::of(isa, &forward.scores.read_part(isa, row, first, x, &mut scratch.logits), x),
         }
     }
 }
 
-impl Part<'_> {
+impl LossShard<'_> {
     /// Returns the logits of this part of a live row; `found` are the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
@@ -128,7 +128,7 @@ impl Part<'_> {
         isa: I,
         row: usize,
         x: &[E],
-        found: &Found,
+        found: &ShardStats,
         [logits, beside]: [&'b mut Buffers; 2],
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
@@ -142,8 +142,8 @@ impl Part<'_> {
 
 #[derive(Clone, Copy)]
 struct Summing<'a> {
-    part: Part<'a>,
-    found: &'a [Found],
+    part: LossShard<'a>,
+    found: &'a [ShardStats],
 }
 
 impl<E: Element> OfRow<E> for Summing<'_> {
@@ -155,7 +155,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
-        let Part { forward, first, all } = self.part;
+        let LossShard { forward, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let found = &self.found[row];
         let (Some(target), Row::Live(_)) = (forward.target(row), found.row()) else { return Sums::default() };
@@ -174,7 +174,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
 }
 
 /// Returns the logarithm of each row's sum; 0 for a row that is not live.
-pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[Sums]) -> Result<Vec<f64>> {
+pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[Sums]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })
 }
@@ -182,7 +182,7 @@ pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[Sums]) -> Result<Ve
 #[derive(Clone, Copy)]
 struct Logs<'a> {
     all: usize,
-    found: &'a [Found],
+    found: &'a [ShardStats],
     sums: &'a [Sums],
 }
 
@@ -208,10 +208,10 @@ impl CrossEntropy<'_> {
     pub fn loss_of_parts<E: Element>(
         &self,
         (index, all): (usize, usize),
-        found: &Found,
+        found: &ShardStats,
         sums: &Sums,
         log_sum: f64,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Option<RowLoss> {
         let Some(target) = self.target(index) else { return Some(RowLoss::default()) };
         match found.row() {
@@ -219,7 +219,7 @@ impl CrossEntropy<'_> {
                 let distances = if self.label_smoothing == 0.0 { 0.0 } else { Distance::total(&sums.distances) };
                 Some(self.combine(all, target, (live.max, sums.logit?), log_sum, distances))
             }
-            row => Some(self.fill_value::<E>(&row, index, target, met)),
+            row => Some(self.fill_value::<E>(&row, index, target, guards)),
         }
     }
 }
@@ -228,8 +228,8 @@ impl CrossEntropy<'_> {
 #[derive(Clone, Copy)]
 pub struct Gradients<'a> {
     pub gradient: Gradient<'a>,
-    pub part: Part<'a>,
-    pub found: &'a [Found],
+    pub part: LossShard<'a>,
+    pub found: &'a [ShardStats],
     pub sums: &'a [Sums],
 }
 
@@ -239,17 +239,17 @@ impl<E: Element> LaneKernel<E> for Gradients<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |row, span| self.lane(isa, row, span, scratch, met),
+            |row, span| self.lane(isa, row, span, scratch, guards),
         )
     }
 }
@@ -262,15 +262,15 @@ impl Gradients<'_> {
         row: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        let Part { forward, first, all } = self.part;
+        let LossShard { forward, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let (found, sums) = (&self.found[row], &self.sums[row].exps);
         let Some(target) = forward.target(row) else { return span.fill(E::ZERO).into() };
         let known = found.row();
         let Row::Live(_) = known else {
-            forward.fill_value::<E>(&known, row, target, met);
+            forward.fill_value::<E>(&known, row, target, guards);
             return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
         let live = self.part.live(isa, row, span.source(), found, [logits, beside]);

@@ -9,7 +9,7 @@
 mod flat;
 mod kernels;
 
-pub use flat::{Ends, ROW, apply, apply_in_place};
+pub use flat::{ROW, SliceIo, apply, apply_in_place};
 
 use crate::element::Element;
 use crate::math::exp::exp;

@@ -3,20 +3,20 @@
 use super::pairwise::{self, Pairwise};
 use crate::element::Element;
 use crate::math::wide::Wide;
-use crate::math::{exp2, gelu, gelu_tanh, reciprocal, slope};
+use crate::math::{derivative, exp2, gelu, gelu_tanh, reciprocal};
 use crate::simd::{Float, Isa, Kernel, Select};
 use std::marker::PhantomData;
 
 /// Derivative, and the range of x outside which it is replaced by 0.
 #[derive(Clone, Copy)]
 pub struct Gradient {
-    pub slope: Slope,
+    pub derivative: Derivative,
     pub within: Option<(f64, f64)>,
 }
 
-impl From<Slope> for Gradient {
-    fn from(slope: Slope) -> Self {
-        Gradient { slope, within: None }
+impl From<Derivative> for Gradient {
+    fn from(derivative: Derivative) -> Self {
+        Gradient { derivative, within: None }
     }
 }
 
@@ -40,11 +40,11 @@ trait Product: Copy {
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
 }
 
-macro_rules! slopes {
+macro_rules! derivatives {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident, $dy:ident| $value:expr;)*) => {
         /// Derivative of one of the functions.
         #[derive(Clone, Copy)]
-        pub enum Slope {
+        pub enum Derivative {
             $($(#[doc = $doc])* $name,)*
         }
 
@@ -66,25 +66,25 @@ macro_rules! slopes {
                 if let Some(range) = self.within {
                     keep_within(isa, x, dy, range);
                 }
-                match self.slope {
-                    $(Slope::$name => isa.outline(Each { product: $name, x, dy, rounded_to: PhantomData::<E> }),)*
+                match self.derivative {
+                    $(Derivative::$name => isa.outline(Each { product: $name, x, dy, rounded_to: PhantomData::<E> }),)*
                 }
             }
         }
     };
 }
 
-slopes! {
+derivatives! {
     /// 2/sqrt(pi) e^(-x^2).
-    Erf: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::erf::<I, E>(isa, x));
+    Erf: |isa, x, dy| derivative::times::<I, E>(isa, dy, derivative::erf::<I, E>(isa, x));
     /// e^x.
-    Exp: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::exp::<I, E>(isa, x, isa.f64(0.0)));
+    Exp: |isa, x, dy| derivative::times::<I, E>(isa, dy, derivative::exp::<I, E>(isa, x, isa.f64(0.0)));
     /// ln2 2^x.
-    Exp2: |isa, x, dy| slope::times::<I, E>(isa, dy, exp2::slope::<I, E>(isa, x));
+    Exp2: |isa, x, dy| derivative::times::<I, E>(isa, dy, exp2::derivative::<I, E>(isa, x));
     /// The normal distribution function plus x times its density.
-    Gelu: |isa, x, dy| slope::times::<I, E>(isa, dy, gelu::gelu_slope::<I, E>(isa, x));
+    Gelu: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu::gelu_derivative::<I, E>(isa, x));
     /// s + x z' s (1 - s), with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
-    GeluTanh: |isa, x, dy| slope::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_slope::<I, E>(isa, x));
+    GeluTanh: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_derivative::<I, E>(isa, x));
     /// 1 / x; NaN below zero.
     Log: |isa, x, dy| dy / from_zero_on(isa, x);
     /// 1 / (1 + x); NaN below -1.
@@ -93,32 +93,34 @@ slopes! {
     Log2: |isa, x, dy| dy / from_zero_on(isa, x) * isa.f64(std::f64::consts::LOG2_E);
     /// 1 / (1 + e^x).
     LogSigmoid: |isa, x, dy| {
-        slope::times::<I, E>(isa, dy, slope::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), isa.f64(0.0).lt(x)))
+        derivative::times::<I, E>(isa, dy, derivative::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), isa.f64(0.0).lt(x)))
     };
     /// -1 / x^2.
-    Reciprocal: |isa, x, dy| reciprocal::times_slope::<I, E>(isa, dy, x);
+    Reciprocal: |isa, x, dy| reciprocal::times_derivative::<I, E>(isa, dy, x);
     /// -1/2 x^(-3/2).
-    Rsqrt: |isa, x, dy| slope::times_rsqrt::<I, E>(isa, dy, x);
+    Rsqrt: |isa, x, dy| derivative::times_rsqrt::<I, E>(isa, dy, x);
     /// s (1 - s), with s = 1 / (1 + e^-x).
-    Sigmoid: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::logistic::<I, E>(isa, isa.f64(-0.0) - x.abs()));
+    Sigmoid: |isa, x, dy| {
+        derivative::times::<I, E>(isa, dy, derivative::logistic::<I, E>(isa, isa.f64(-0.0) - x.abs()))
+    };
     /// s + x s (1 - s), with s = 1 / (1 + e^-x).
     Silu: |isa, x, dy| {
-        let x = slope::within(isa, x, slope::far::<E>());
+        let x = derivative::within(isa, x, derivative::far::<E>());
         let zero = isa.f64(0.0);
-        let slope = slope::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
-        slope::times::<I, E>(isa, dy, slope)
+        let derivative = derivative::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
+        derivative::times::<I, E>(isa, dy, derivative)
     };
     /// 1 / (1 + e^-x).
     Softplus: |isa, x, dy| {
-        slope::times::<I, E>(isa, dy, slope::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), x.lt(isa.f64(0.0))))
+        derivative::times::<I, E>(isa, dy, derivative::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), x.lt(isa.f64(0.0))))
     };
     /// 1 / (2 sqrt x).
     Sqrt: |isa, x, dy| dy / (from_zero_on(isa, x).sqrt() * isa.f64(2.0));
     /// (1 - tanh x)(1 + tanh x), as 4 t / (1 + t)^2 with t = e^(-2|x|).
     Tanh: |isa, x, dy| {
-        let Wide { hi, lo, exponent } = slope::logistic::<I, E>(isa, x.abs() * isa.f64(-2.0));
+        let Wide { hi, lo, exponent } = derivative::logistic::<I, E>(isa, x.abs() * isa.f64(-2.0));
         let four = isa.f64(4.0);
-        slope::times::<I, E>(isa, dy, Wide { hi: hi * four, lo: lo * four, exponent })
+        derivative::times::<I, E>(isa, dy, Wide { hi: hi * four, lo: lo * four, exponent })
     };
 }
 

@@ -3,8 +3,8 @@
 use super::Kernels;
 #[cfg(feature = "sharded")]
 use super::clip_grad_norm::Tiles;
-use super::clip_grad_norm::{Part, Scale};
-use super::clip_grad_value::Met;
+use super::clip_grad_norm::{Scale, TensorNorm};
+use super::clip_grad_value::NonFinite;
 use crate::error::Result;
 use crate::floats::{Floats, FloatsMut, each_type};
 use crate::options::NormType;
@@ -15,7 +15,7 @@ impl Floats<'_> {
         each_type!(self, values => Kernels::finite(values))
     }
 
-    pub(crate) fn norm_part(&self, norm_type: NormType) -> Result<Part> {
+    pub(crate) fn norm_part(&self, norm_type: NormType) -> Result<TensorNorm> {
         each_type!(self, values => Kernels::norm_part(values, norm_type))
     }
 
@@ -35,7 +35,7 @@ impl FloatsMut<'_> {
         }
     }
 
-    pub(crate) fn clip(&mut self, limit: f64) -> Result<Met> {
+    pub(crate) fn clip(&mut self, limit: f64) -> Result<NonFinite> {
         match self {
             FloatsMut::F64(values) => Kernels::clip_value(values, limit),
             FloatsMut::F32(values) => Kernels::clip_value(values, limit),

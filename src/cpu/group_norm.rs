@@ -1,6 +1,6 @@
 //! GroupNorm: normalises each group of channels like a LayerNorm row, with a weight and a bias for each channel.
 
-use super::lanes::{Ends, LaneKernel, Met};
+use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::layer_norm::LayerNorm;
 use super::moments::OfRow;
 use super::norm_rows::Norm;
@@ -37,15 +37,15 @@ impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         _: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let is_narrow = self.norm().is_narrow::<I, E>(isa);
         let mut written = Written::default();
         for (i, index) in which.enumerate() {
-            written = written + self.row(isa, is_narrow, index, ends.span(i, len), met);
+            written = written + self.row(isa, is_narrow, index, io.span(i, len), guards);
         }
         written
     }
@@ -64,7 +64,7 @@ impl GroupNorm<'_> {
         is_narrow: bool,
         index: usize,
         span: Span<'_, E, E>,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let Layout { groups, groups_a_row, channels, inner } = self.layout;
         let mut written = Written::default();
@@ -73,7 +73,7 @@ impl GroupNorm<'_> {
             let group;
             (group, rest) = rest.split_at(channels * inner);
             let first_channel = (index * groups_a_row + i) % groups * channels;
-            written = written + self.group(isa, is_narrow, first_channel, group, met);
+            written = written + self.group(isa, is_narrow, first_channel, group, guards);
         }
         written
     }
@@ -85,11 +85,11 @@ impl GroupNorm<'_> {
         is_narrow: bool,
         channel: usize,
         span: Span<'_, E, E>,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let norm = self.norm();
         let moments = isa.outline(OfRow { x: span.source(), eps: norm.eps, centred: true });
-        moments.count(&mut met.counts);
+        moments.count(&mut guards.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         let mut weights = Channels::new(self.weight, 1.0, channel, self.layout.inner);
         let mut biases = Channels::new(self.bias, 0.0, channel, self.layout.inner);

@@ -5,19 +5,19 @@ use super::tensor_reduce::{Pass, pass};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};
-use crate::simd::{Float, Isa, LANES, MaskBits, Select, fold};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, Select, fold};
 use crate::stats::{Finite, Stats};
 
 /// Counts NaN and infinite elements.
 pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
-    let (_, met) = pass(x, Check)?;
-    Ok(met.finite(x.len()))
+    let (_, counts) = pass(x, Check)?;
+    Ok(counts.finite(x.len()))
 }
 
 /// Computes the statistics in two passes. f64 takes three, and one more if its magnitudes are extreme.
 pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (sum, seen) = pass(x, Survey)?;
-    let Finite { count, nan, infinite, .. } = seen.met.finite(x.len());
+    let Finite { count, nan, infinite, .. } = seen.counts.finite(x.len());
     let Extremes { min, max } = seen.extremes;
     let min = min.into_iter().fold(f64::INFINITY, f64::min) + 0.0;
     let max = max.into_iter().fold(f64::NEG_INFINITY, f64::max) + 0.0;
@@ -43,13 +43,13 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
 
 /// Counts of non-finite elements, and the index of the first.
 #[derive(Clone, Copy, Default)]
-pub struct Met {
+pub struct NonFiniteCounts {
     nan: usize,
     infinite: usize,
     first: Option<usize>,
 }
 
-impl Met {
+impl NonFiniteCounts {
     /// Counts a block with non-finite elements; `start` is the index of its first element.
     #[cold]
     fn add(&mut self, start: usize, nan: u16, infinite: u16) {
@@ -60,8 +60,12 @@ impl Met {
         }
     }
 
-    fn join(self, rest: Met) -> Met {
-        Met { nan: self.nan + rest.nan, infinite: self.infinite + rest.infinite, first: self.first.or(rest.first) }
+    fn join(self, rest: NonFiniteCounts) -> NonFiniteCounts {
+        NonFiniteCounts {
+            nan: self.nan + rest.nan,
+            infinite: self.infinite + rest.infinite,
+            first: self.first.or(rest.first),
+        }
     }
 
     fn finite(self, count: usize) -> Finite {
@@ -74,21 +78,21 @@ impl Met {
 struct Check;
 
 impl<E: Element> Pass<E> for Check {
-    type Seen = Met;
+    type Seen = NonFiniteCounts;
     const SUMS: bool = false;
 
-    fn join(first: Met, rest: Met) -> Met {
+    fn join(first: NonFiniteCounts, rest: NonFiniteCounts) -> NonFiniteCounts {
         first.join(rest)
     }
 
     #[inline(always)]
-    fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], met: &mut Met) -> [f64; GROUP] {
-        *met = fold(
+    fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], counts: &mut NonFiniteCounts) -> [f64; GROUP] {
+        *counts = fold(
             run,
             E::ZERO,
-            *met,
+            *counts,
             #[inline(always)]
-            |mut met, i, values| {
+            |mut counts, i, values| {
                 let (bad, nan) = if E::IS_F64 {
                     let v = E::load_wide(isa, values);
                     (!v.abs().lt(isa.f64(f64::INFINITY)).bits(), v.is_nan().bits())
@@ -97,9 +101,9 @@ impl<E: Element> Pass<E> for Check {
                     (!v.abs().lt(isa.f32(f32::INFINITY)).bits(), v.is_nan().bits())
                 };
                 if bad != 0 {
-                    met.add(start + LANES * i, nan, bad & !nan);
+                    counts.add(start + BLOCK * i, nan, bad & !nan);
                 }
-                met
+                counts
             },
         );
         [0.0; GROUP]
@@ -112,19 +116,19 @@ struct Survey;
 
 #[derive(Default)]
 struct Surveyed {
-    met: Met,
+    counts: NonFiniteCounts,
     extremes: Extremes,
 }
 
 /// Smallest and largest finite element of each lane.
 struct Extremes {
-    min: [f64; LANES],
-    max: [f64; LANES],
+    min: [f64; BLOCK],
+    max: [f64; BLOCK],
 }
 
 impl Default for Extremes {
     fn default() -> Self {
-        Extremes { min: [f64::INFINITY; LANES], max: [f64::NEG_INFINITY; LANES] }
+        Extremes { min: [f64::INFINITY; BLOCK], max: [f64::NEG_INFINITY; BLOCK] }
     }
 }
 
@@ -132,11 +136,11 @@ impl<E: Element> Pass<E> for Survey {
     type Seen = Surveyed;
 
     fn join(mut first: Surveyed, rest: Surveyed) -> Surveyed {
-        for i in 0..LANES {
+        for i in 0..BLOCK {
             first.extremes.min[i] = first.extremes.min[i].min(rest.extremes.min[i]);
             first.extremes.max[i] = first.extremes.max[i].max(rest.extremes.max[i]);
         }
-        Surveyed { met: first.met.join(rest.met), ..first }
+        Surveyed { counts: first.counts.join(rest.counts), ..first }
     }
 
     #[inline(always)]
@@ -145,7 +149,7 @@ impl<E: Element> Pass<E> for Survey {
         let minus_infinity = isa.f64(f64::NEG_INFINITY);
         let mut min = isa.load_f64(&seen.extremes.min);
         let mut max = isa.load_f64(&seen.extremes.max);
-        let met = &mut seen.met;
+        let counts = &mut seen.counts;
         let [sums] = group_o(
             isa,
             run,
@@ -158,10 +162,10 @@ impl<E: Element> Pass<E> for Survey {
                 let finite = v.abs().lt(infinity);
                 let bad = !finite.bits();
                 if bad != 0 {
-                    let left = run.len().saturating_sub(LANES * i);
-                    let there = if left < LANES { (1 << left) - 1 } else { u16::MAX };
+                    let left = run.len().saturating_sub(BLOCK * i);
+                    let there = if left < BLOCK { (1 << left) - 1 } else { u16::MAX };
                     let nan = v.is_nan().bits() & there;
-                    met.add(start + LANES * i, nan, bad & there & !nan);
+                    counts.add(start + BLOCK * i, nan, bad & there & !nan);
                 }
                 min = I::F64::select(finite, v, infinity).min(min);
                 max = I::F64::select(finite, v, minus_infinity).max(max);

@@ -13,10 +13,10 @@ use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::{Output, in_default};
 use half::{bf16, f16};
-use lanes::Met;
+use lanes::GuardCounts;
 
 /// Result of a kernel, with its guard counts.
-type Seen<T> = Result<(T, Met)>;
+type Seen<T> = Result<(T, GuardCounts)>;
 
 /// Passes the list of entry points, grouped by feature, to a macro. The functions of one element are in
 /// `for_each_elementwise!` of `src/registry.rs`.
@@ -61,7 +61,11 @@ macro_rules! each_kernel {
                 fn gradient_in_place(x: &[Self], dy: &mut [Self], of: elementwise_backward::Gradient) -> Result<()> {
                     pairwise::apply_in_place(dy, x, of)
                 }
-                fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: scores::Scores<'_>) -> Seen<&'a mut [Self]> {
+                fn logsumexp<'a>(
+                    x: Lanes<'_, Self>,
+                    out: Output<'a, Self>,
+                    scores: scores::LogitTransform<'_>,
+                ) -> Seen<&'a mut [Self]> {
                     logsumexp::apply(x, out, scores)
                 }
                 fn mean_pool<'a>(
@@ -95,7 +99,7 @@ macro_rules! each_kernel {
                     op: &'static str,
                     x: [RowsMut<'_, Self>; 2],
                     kernel: rms_norm::RmsNorm<'_>,
-                ) -> Result<Met> {
+                ) -> Result<GuardCounts> {
                     rms_norm::with_residual_in_place(op, x, kernel)
                 }
                 fn swiglu<'a>(gate: &[Self], up: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
@@ -119,7 +123,7 @@ macro_rules! each_kernel {
                 ) -> Seen<[&'a mut [Self]; 3]> {
                     attention_backward::apply(call, out, dsinks)
                 }
-                fn clip_value(x: &mut [Self], limit: f64) -> Result<clip_grad_value::Met> {
+                fn clip_value(x: &mut [Self], limit: f64) -> Result<clip_grad_value::NonFinite> {
                     in_default(|| clip_grad_value::clip(x, limit))
                 }
                 fn cross_entropy(
@@ -190,7 +194,7 @@ macro_rules! each_kernel {
                 fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>> {
                     norm_columns::moments(x, norm)
                 }
-                fn norm_part(x: &[Self], norm_type: crate::options::NormType) -> Result<clip_grad_norm::Part> {
+                fn norm_part(x: &[Self], norm_type: crate::options::NormType) -> Result<clip_grad_norm::TensorNorm> {
                     in_default(|| clip_grad_norm::part(x, norm_type))
                 }
                 fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()> {
@@ -225,8 +229,8 @@ macro_rules! each_kernel {
                 }
                 fn cross_entropy_found(
                     x: Rows<'_, Self>,
-                    part: cross_entropy_partial::Part<'_>,
-                ) -> Result<Vec<softmax_partial::Found>> {
+                    part: cross_entropy_partial::LossShard<'_>,
+                ) -> Result<Vec<softmax_partial::ShardStats>> {
                     cross_entropy_partial::find(x, part)
                 }
                 fn cross_entropy_gradients<'a>(
@@ -240,46 +244,52 @@ macro_rules! each_kernel {
                     op: &'static str,
                     x: RowsMut<'_, Self>,
                     gradients: cross_entropy_partial::Gradients<'_>,
-                ) -> Result<Met> {
+                ) -> Result<GuardCounts> {
                     lanes::apply_in_place(op, x.into(), &gradients)
                 }
                 fn cross_entropy_logs(
                     all: usize,
-                    found: &[softmax_partial::Found],
+                    found: &[softmax_partial::ShardStats],
                     sums: &[cross_entropy_partial::Sums],
                 ) -> Result<Vec<f64>> {
                     cross_entropy_partial::logs::<Self>(all, found, sums)
                 }
                 fn cross_entropy_sums(
                     x: Rows<'_, Self>,
-                    part: cross_entropy_partial::Part<'_>,
-                    found: &[softmax_partial::Found],
+                    part: cross_entropy_partial::LossShard<'_>,
+                    found: &[softmax_partial::ShardStats],
                 ) -> Result<Vec<cross_entropy_partial::Sums>> {
                     cross_entropy_partial::sums(x, part, found)
                 }
                 fn layer_norm_part<'a>(
                     x: Rows<'_, Self>,
                     out: RowsMut<'a, Self>,
-                    part: norm_partial::Part<'_, layer_norm::LayerNorm<'_>>,
+                    part: norm_partial::ShardNorm<'_, layer_norm::LayerNorm<'_>>,
                 ) -> Seen<&'a mut [Self]> {
                     lanes::apply(x.into(), out.into(), &part)
                 }
-                fn norm_found(x: Rows<'_, Self>, question: norm_partial::Question<'_>) -> Result<Vec<norm_partial::Found>> {
+                fn norm_found(
+                    x: Rows<'_, Self>,
+                    question: norm_partial::Question<'_>,
+                ) -> Result<Vec<norm_partial::ShardStats>> {
                     norm_partial::ask(x, question)
                 }
                 fn rms_norm_part<'a>(
                     x: Rows<'_, Self>,
                     out: RowsMut<'a, Self>,
-                    part: norm_partial::Part<'_, rms_norm::RmsNorm<'_>>,
+                    part: norm_partial::ShardNorm<'_, rms_norm::RmsNorm<'_>>,
                 ) -> Seen<&'a mut [Self]> {
                     lanes::apply(x.into(), out.into(), &part)
                 }
-                fn softmax_found(x: Rows<'_, Self>, part: softmax_partial::Part<'_>) -> Result<Vec<softmax_partial::Found>> {
+                fn softmax_found(
+                    x: Rows<'_, Self>,
+                    part: softmax_partial::LogitShard<'_>,
+                ) -> Result<Vec<softmax_partial::ShardStats>> {
                     softmax_partial::find(x, part)
                 }
                 fn softmax_logs(
                     all: usize,
-                    found: &[softmax_partial::Found],
+                    found: &[softmax_partial::ShardStats],
                     sums: &[exp_sum::ExpSum],
                 ) -> Result<Vec<f64>> {
                     softmax_partial::logs::<Self>(all, found, sums)
@@ -293,8 +303,8 @@ macro_rules! each_kernel {
                 }
                 fn softmax_sums(
                     x: Rows<'_, Self>,
-                    part: softmax_partial::Part<'_>,
-                    found: &[softmax_partial::Found],
+                    part: softmax_partial::LogitShard<'_>,
+                    found: &[softmax_partial::ShardStats],
                     of: softmax_partial::For,
                 ) -> Result<Vec<exp_sum::ExpSum>> {
                     softmax_partial::sums(x, part, found, of)
@@ -310,7 +320,7 @@ macro_rules! each_kernel {
                 }
                 fn norm_backward_tiles(
                     dy: Rows<'_, Self>,
-                    part: norm_backward::partial::Part<'_, Self>,
+                    part: norm_backward::partial::ShardInput<'_, Self>,
                 ) -> Result<Vec<norm_backward::partial::OfTiles>> {
                     norm_backward::partial::tiles_of_each(dy, part)
                 }
@@ -318,13 +328,13 @@ macro_rules! each_kernel {
                     in_default(|| clip_grad_norm::tiles(x, norm_type, unit))
                 }
                 fn scores_backward_largest(
-                    part: scores_backward::partial::Part<'_, Self>,
+                    part: scores_backward::partial::ShardInput<'_, Self>,
                     dy: Rows<'_, Self>,
                 ) -> Result<Vec<f64>> {
                     scores_backward::partial::largest_of_each(part, dy)
                 }
                 fn scores_backward_store<'a>(
-                    part: scores_backward::partial::Part<'_, Self>,
+                    part: scores_backward::partial::ShardInput<'_, Self>,
                     dy: Rows<'_, Self>,
                     out: RowsMut<'a, Self>,
                     sums: &[scores_backward::partial::RowSums],
@@ -332,10 +342,10 @@ macro_rules! each_kernel {
                     scores_backward::partial::store(part, dy, out, sums)
                 }
                 fn scores_backward_terms(
-                    part: scores_backward::partial::Part<'_, Self>,
+                    part: scores_backward::partial::ShardInput<'_, Self>,
                     dy: Rows<'_, Self>,
                     largest: &[f64],
-                ) -> Result<Vec<Vec<pieces::Piece>>> {
+                ) -> Result<Vec<Vec<partial_tiles::PartialTiles>>> {
                     scores_backward::partial::terms_of_each(part, dy, largest)
                 }
             }
@@ -344,7 +354,7 @@ macro_rules! each_kernel {
 }
 
 macro_rules! declare_elementwise {
-    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident $gradient:tt;)*) => {$(
         #[doc(hidden)]
         fn $name<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]>;
         #[doc(hidden)]
@@ -353,7 +363,7 @@ macro_rules! declare_elementwise {
 }
 
 macro_rules! implement_elementwise {
-    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident $gradient:tt;)*) => {$(
         fn $name<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
             elementwise::apply(x, out, &elementwise::$Op)
         }
@@ -381,7 +391,7 @@ macro_rules! declare {
                     fn $lane<'a>(x: Lanes<'_, Self>, out: LanesMut<'a, Self>, kernel: $kernel) -> Seen<&'a mut [Self]>;
                     #[cfg(feature = $family)]
                     #[doc(hidden)]
-                    fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
+                    fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<GuardCounts>;
                 )*
                 $(
                     #[cfg(feature = $family)]
@@ -410,7 +420,7 @@ macro_rules! implement {
                         lanes::apply(x, out, &kernel)
                     }
                     #[cfg(feature = $family)]
-                    fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met> {
+                    fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<GuardCounts> {
                         lanes::apply_in_place(op, x, &kernel)
                     }
                 )*

@@ -1,10 +1,10 @@
 //! Division of a lane by its Euclidean norm, computed in f64 and rounded once.
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::moments::Moments;
 use super::scratch::Scratch;
 use crate::element::Element;
-use crate::simd::{Ahead, Isa, Span, Written};
+use crate::simd::{Isa, PrefetchRow, Span, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -18,27 +18,27 @@ impl<E: Element> LaneKernel<E> for L2Normalize {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         _: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |_, span| self.lane(isa, span, met),
+            |_, span| self.lane(isa, span, guards),
         )
     }
 }
 
 impl L2Normalize {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, E, E>, guards: &mut GuardCounts) -> Written {
         let moments = Moments::l2(isa, span.source(), self.eps);
-        moments.count(&mut met.counts);
-        let (next, next_to) = (Ahead::of(span.source(), 1), span.ahead(1));
+        moments.count(&mut guards.counts);
+        let (next, next_to) = (PrefetchRow::of(span.source(), 1), span.ahead(1));
         span.map_wide(
             isa,
             #[inline(always)]

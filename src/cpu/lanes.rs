@@ -12,26 +12,26 @@ use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lanes of these indices, each `len` long. The first of them is the first row of `ends`.
+    /// Writes the lanes of these indices, each `len` long. The first of them is the first row of `io`.
     /// `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written;
 }
 
 /// [`LaneKernel`] as a trait object, so that the driver of lanes is compiled once for each storage type.
 pub trait AnyKernel<E: Element>: Sync {
-    fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written;
+    fn run(&self, token: Token, lanes: LaneCall<'_, '_, E>) -> Written;
 }
 
 impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
-    fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written {
+    fn run(&self, token: Token, lanes: LaneCall<'_, '_, E>) -> Written {
         token.run((*self, lanes))
     }
 }
@@ -40,26 +40,26 @@ impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
 #[inline(always)]
 pub fn each_lane<E: Element>(
     which: Range<usize>,
-    ends: &mut Ends<'_, E>,
+    io: &mut RowIo<'_, E>,
     len: usize,
     mut f: impl FnMut(usize, Span<'_, E, E>) -> Written,
 ) -> Written {
     let mut written = Written::default();
     for (i, index) in which.enumerate() {
-        written = written + f(index, ends.span(i, len));
+        written = written + f(index, io.span(i, len));
     }
     written
 }
 
 /// Guard counts of a kernel for the report, and the first row that a policy or a contract rejects.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Met {
+pub struct GuardCounts {
     pub counts: Counts,
     pub first_refused: Option<usize>,
 }
 
-impl Met {
-    pub fn join(mut self, rest: Met) -> Met {
+impl GuardCounts {
+    pub fn join(mut self, rest: GuardCounts) -> GuardCounts {
         self.counts.add(&rest.counts);
         self.first_refused = self.first_refused.or(rest.first_refused);
         self
@@ -71,20 +71,24 @@ pub fn apply<'a, E: Element>(
     x: rows::Lanes<'_, E>,
     out: LanesMut<'a, E>,
     kernel: &dyn AnyKernel<E>,
-) -> Result<(&'a mut [E], Met)> {
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (to, finish) = out.data.start();
-    let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-    let (written, met) =
-        simd::run(LaneWork { ends, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })?;
-    Ok((finish.done(written), met))
+    let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+    let (written, guards) =
+        simd::run(LaneWork { io, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })?;
+    Ok((finish.done(written), guards))
 }
 
 /// Runs the kernel in place.
-pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: &dyn AnyKernel<E>) -> Result<Met> {
+pub fn apply_in_place<E: Element>(
+    op: &'static str,
+    x: LanesMut<'_, E>,
+    kernel: &dyn AnyKernel<E>,
+) -> Result<GuardCounts> {
     let geometry = x.geometry;
-    let ends = Ends::in_place(op, x)?;
-    let (_, met) = simd::run(LaneWork { ends, geometry, groups: groups(&geometry), first: 0, kernel })?;
-    Ok(met)
+    let io = RowIo::in_place(op, x)?;
+    let (_, guards) = simd::run(LaneWork { io, geometry, groups: groups(&geometry), first: 0, kernel })?;
+    Ok(guards)
 }
 
 /// Returns the number of groups to process. Empty lanes are skipped: nothing is written, so no policy applies.
@@ -93,34 +97,34 @@ fn groups(geometry: &Geometry) -> usize {
 }
 
 /// Source and destination of rows, or of groups of lanes.
-pub enum Ends<'a, E> {
+pub enum RowIo<'a, E> {
     Apart { from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize },
     InPlace { data: &'a mut [E], stride: usize },
 }
 
-impl<'a, E: Element> Ends<'a, E> {
+impl<'a, E: Element> RowIo<'a, E> {
     pub fn apart(from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize) -> Self {
-        Ends::Apart { from, from_stride, to, to_stride }
+        RowIo::Apart { from, from_stride, to, to_stride }
     }
 
     pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
         let stride = x.geometry.stride;
         let data =
             x.data.into_values().ok_or_else(|| Error::shape(op, "x", "uninitialised memory", "initialised values"))?;
-        Ok(Ends::InPlace { data, stride })
+        Ok(RowIo::InPlace { data, stride })
     }
 
     /// Splits off the first `at` rows.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         match self {
-            Ends::Apart { from, from_stride, to, to_stride } => {
+            RowIo::Apart { from, from_stride, to, to_stride } => {
                 let (from_a, from_b) = from.split_at(at * from_stride);
                 let (to_a, to_b) = to.split_at_mut(at * to_stride);
-                (Ends::apart(from_a, from_stride, to_a, to_stride), Ends::apart(from_b, from_stride, to_b, to_stride))
+                (RowIo::apart(from_a, from_stride, to_a, to_stride), RowIo::apart(from_b, from_stride, to_b, to_stride))
             }
-            Ends::InPlace { data, stride } => {
+            RowIo::InPlace { data, stride } => {
                 let (a, b) = data.split_at_mut(at * stride);
-                (Ends::InPlace { data: a, stride }, Ends::InPlace { data: b, stride })
+                (RowIo::InPlace { data: a, stride }, RowIo::InPlace { data: b, stride })
             }
         }
     }
@@ -130,12 +134,12 @@ impl<'a, E: Element> Ends<'a, E> {
     #[inline(always)]
     pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
         match self {
-            Ends::Apart { from, from_stride, to, to_stride } => {
+            RowIo::Apart { from, from_stride, to, to_stride } => {
                 let next = &from[(row + 1).min(rows - 1) * *from_stride..][..len];
                 let span = Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]);
                 (span.of_many(from.len()), next)
             }
-            Ends::InPlace { data, stride } => {
+            RowIo::InPlace { data, stride } => {
                 let all = data.len();
                 let rest = &mut data[row * *stride..];
                 let (row, next) = rest.split_at_mut((*stride).min(rest.len()));
@@ -148,11 +152,11 @@ impl<'a, E: Element> Ends<'a, E> {
     #[inline(always)]
     pub fn span(&mut self, row: usize, len: usize) -> Span<'_, E, E> {
         match self {
-            Ends::Apart { from, from_stride, to, to_stride } => {
+            RowIo::Apart { from, from_stride, to, to_stride } => {
                 let all = from.len();
                 Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]).of_many(all)
             }
-            Ends::InPlace { data, stride } => {
+            RowIo::InPlace { data, stride } => {
                 let all = data.len();
                 Span::in_place(&mut data[row * *stride..][..len]).of_many(all)
             }
@@ -161,7 +165,7 @@ impl<'a, E: Element> Ends<'a, E> {
 }
 
 struct LaneWork<'a, E> {
-    ends: Ends<'a, E>,
+    io: RowIo<'a, E>,
     geometry: Geometry,
     /// Number of groups in this part.
     groups: usize,
@@ -171,7 +175,7 @@ struct LaneWork<'a, E> {
 }
 
 impl<E: Element> Work for LaneWork<'_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.groups
@@ -182,11 +186,11 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let LaneWork { ends, geometry, groups, first, kernel } = self;
-        let (a, b) = ends.split_at(at);
+        let LaneWork { io, geometry, groups, first, kernel } = self;
+        let (a, b) = io.split_at(at);
         (
-            LaneWork { ends: a, geometry, groups: at, first, kernel },
-            LaneWork { ends: b, geometry, groups: groups - at, first: first + at, kernel },
+            LaneWork { io: a, geometry, groups: at, first, kernel },
+            LaneWork { io: b, geometry, groups: groups - at, first: first + at, kernel },
         )
     }
 
@@ -196,28 +200,28 @@ impl<E: Element> Work for LaneWork<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let LaneWork { mut ends, geometry, groups, first, kernel } = self;
+        let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
-        let mut met = Met::default();
+        let mut guards = GuardCounts::default();
         // Without rows, their length could be arbitrarily large: allocate no buffer for it.
         if groups == 0 {
-            return (Written::default(), met);
+            return (Written::default(), guards);
         }
         let written = scratch::with(
             #[inline(always)]
             |scratch| {
-                let mut write = |which, ends: &mut Ends<'_, E>| {
-                    kernel.run(isa.token(), Lanes { len, scratch, met: &mut met, which, ends })
+                let mut write = |which, io: &mut RowIo<'_, E>| {
+                    kernel.run(isa.token(), LaneCall { len, scratch, guards: &mut guards, which, io })
                 };
                 if inner == 1 {
-                    write(first..first + groups, &mut ends)
+                    write(first..first + groups, &mut io)
                 } else {
-                    write_strided(&geometry, first..first + groups, &mut ends, &mut write)
+                    write_strided(&geometry, first..first + groups, &mut io, &mut write)
                 }
             },
         );
-        met.counts.rows = (groups * inner) as u64;
-        (written, met)
+        guards.counts.rows = (groups * inner) as u64;
+        (written, guards)
     }
 }
 
@@ -231,8 +235,8 @@ const AT_A_TIME: usize = 16;
 fn write_strided<E: Element>(
     geometry: &Geometry,
     groups: Range<usize>,
-    ends: &mut Ends<'_, E>,
-    write: &mut dyn FnMut(Range<usize>, &mut Ends<'_, E>) -> Written,
+    io: &mut RowIo<'_, E>,
+    write: &mut dyn FnMut(Range<usize>, &mut RowIo<'_, E>) -> Written,
 ) -> Written {
     let (len, inner) = (geometry.len(), geometry.inner());
     let mut written = Written::default();
@@ -241,14 +245,14 @@ fn write_strided<E: Element>(
     }
     let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
     for (i, group) in groups.enumerate() {
-        let block = ends.span(i, len * inner);
+        let block = io.span(i, len * inner);
         let mut result = block.source().to_vec();
         for start in (0..inner).step_by(AT_A_TIME) {
             let count = AT_A_TIME.min(inner - start);
             let rows = &mut buffer[..len * count];
             gather(&result, inner, start, len, rows);
             let which = group * inner + start..group * inner + start + count;
-            write(which, &mut Ends::InPlace { data: rows, stride: len });
+            write(which, &mut RowIo::InPlace { data: rows, stride: len });
             scatter(rows, &mut result, inner, start, len);
         }
         written = written + block.copy_from(&result).into();
@@ -257,21 +261,21 @@ fn write_strided<E: Element>(
 }
 
 /// Lanes for one call of a kernel, and its buffers.
-pub struct Lanes<'a, 'e, E> {
+pub struct LaneCall<'a, 'e, E> {
     len: usize,
     scratch: &'a mut Scratch,
-    met: &'a mut Met,
+    guards: &'a mut GuardCounts,
     which: Range<usize>,
-    ends: &'a mut Ends<'e, E>,
+    io: &'a mut RowIo<'e, E>,
 }
 
 /// Tuple that begins with the kernel, so that the compiler places the code next to the code of the kernel's type.
-impl<E: Element, K: LaneKernel<E>> Kernel for (K, Lanes<'_, '_, E>) {
+impl<E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, E>) {
     type Out = Written;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let (kernel, Lanes { len, scratch, met, which, ends }) = self;
-        kernel.lanes(isa, which, ends, len, scratch, met)
+        let (kernel, LaneCall { len, scratch, guards, which, io }) = self;
+        kernel.lanes(isa, which, io, len, scratch, guards)
     }
 }

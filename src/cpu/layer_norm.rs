@@ -1,6 +1,6 @@
 //! LayerNorm of a row, in f64 and rounded once. Rows of 16-bit types are written in f32 where its range suffices.
 
-use super::lanes::{Ends, LaneKernel, Met};
+use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;
 use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
 use super::scratch::Scratch;
@@ -72,11 +72,11 @@ impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        write_rows(isa, *self, ends, which, len, scratch, met)
+        write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }

@@ -1,7 +1,7 @@
 //! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; in f32 for rows of 16-bit types.
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Live, Logits, Row, Scores};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
+use super::scores::{Live, LogitTransform, Logits, Row};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
@@ -9,7 +9,7 @@ use crate::simd::{Isa, Span, Storage, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
-pub struct LogSoftmax<'m>(pub Scores<'m>);
+pub struct LogSoftmax<'m>(pub LogitTransform<'m>);
 
 impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     #[inline(always)]
@@ -17,17 +17,17 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |index, span| self.lane(isa, index, span, scratch, met),
+            |index, span| self.lane(isa, index, span, scratch, guards),
         )
     }
 }
@@ -40,12 +40,12 @@ impl LogSoftmax<'_> {
         index: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
         let Row::Live(live) = row else {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
-            return span.fill(row.fill_value(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
+            return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform)).into();
         };
         let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
         write_live(isa, &live, log_sum, span)

@@ -1,7 +1,7 @@
 //! Log-sum-exp of a row: max + ln(sum) in f64, rounded once.
 
-use super::lanes::Met;
-use super::scores::{Row, Scores};
+use super::lanes::GuardCounts;
+use super::scores::{LogitTransform, Row};
 use super::scratch::{self, Scratch};
 use super::transpose::gather;
 use crate::element::Element;
@@ -12,10 +12,14 @@ use crate::simd::{self, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
 /// Writes one value for each lane.
-pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, scores: Scores<'_>) -> Result<(&'a mut [E], Met)> {
+pub fn apply<'a, E: Element>(
+    x: Lanes<'_, E>,
+    out: Output<'a, E>,
+    scores: LogitTransform<'_>,
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (to, finish) = out.start();
-    let (written, met) = simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores })?;
-    Ok((finish.done(written), met))
+    let (written, guards) = simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores })?;
+    Ok((finish.done(written), guards))
 }
 
 struct Reduce<'a, E> {
@@ -23,11 +27,11 @@ struct Reduce<'a, E> {
     groups: usize,
     first: usize,
     to: &'a mut [MaybeUninit<E>],
-    scores: Scores<'a>,
+    scores: LogitTransform<'a>,
 }
 
 impl<E: Element> Work for Reduce<'_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.groups
@@ -51,7 +55,7 @@ impl<E: Element> Work for Reduce<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let mut met = Met::default();
+        let mut guards = GuardCounts::default();
         let (len, inner, stride) = (self.x.geometry.len(), self.x.geometry.inner(), self.x.geometry.stride);
         let mut written = Written::default();
         let mut column = Vec::new();
@@ -71,46 +75,46 @@ impl<E: Element> Work for Reduce<'_, E> {
                             }
                             &column
                         };
-                        let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut met);
+                        let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut guards);
                         let to = Span::<E, E>::new(std::slice::from_ref(&value), std::slice::from_mut(to));
                         written = written + to.fill(value).into();
                     }
                 }
             },
         );
-        met.counts.rows = (self.groups * inner) as u64;
-        (written, met)
+        guards.counts.rows = (self.groups * inner) as u64;
+        (written, guards)
     }
 }
 
 #[inline(always)]
 fn log_sum_exp<I: Isa, E: Element>(
     isa: I,
-    scores: &Scores<'_>,
+    scores: &LogitTransform<'_>,
     index: usize,
     x: &[E],
     scratch: &mut Scratch,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> E {
     match scores.read(isa, index, x, &mut scratch.logits) {
         Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
         // A row without columns gives -inf under every policy.
         Row::Masked if x.is_empty() => E::NEG_INFINITY,
-        row => row.log_sum_exp(index, scores.fully_masked, met),
+        row => row.log_sum_exp(index, scores.fully_masked, guards),
     }
 }
 
 impl Row<'_> {
     /// Returns the log-sum-exp of a row that is not live, and counts the row.
     #[inline(always)]
-    pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met) -> E {
+    pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, guards: &mut GuardCounts) -> E {
         match self {
             Row::Infinite(_) => {
-                self.fill_value(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
+                self.fill_value(index, FullyMasked::Zeros, guards, E::ZERO, E::ZERO);
                 E::INFINITY
             }
             // A fully masked row is a sum of no terms, -inf, under every policy that does not reject it.
-            row => row.fill_value(index, policy, met, E::NEG_INFINITY, E::NEG_INFINITY),
+            row => row.fill_value(index, policy, guards, E::NEG_INFINITY, E::NEG_INFINITY),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Gradient of log-sum-exp of a row: softmax times the row's dy.
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Row, Scores};
-use super::scores_backward::{kept, settle, slopes, spoil, weights};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
+use super::scores::{LogitTransform, Row};
+use super::scores_backward::{derivatives, kept, live_part, spoil, weights};
 use super::scratch::{Buffers, Scratch};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Span, Written, block};
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LogSumExpBackward<'m, E> {
-    pub scores: Scores<'m>,
+    pub scores: LogitTransform<'m>,
     /// Gradient of each lane's result.
     pub dy: &'m [E],
 }
@@ -22,17 +22,17 @@ impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |index, span| self.lane(isa, index, span, scratch, met),
+            |index, span| self.lane(isa, index, span, scratch, guards),
         )
     }
 }
@@ -45,13 +45,13 @@ impl<E: Element> LogSumExpBackward<'_, E> {
         index: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let dy = self.dy[index].widen();
         let Scratch { logits, made, beside } = scratch;
         let row = self.scores.read(isa, index, span.source(), logits);
         let Buffers { f64s, flags, .. } = beside;
-        let Some((live, flags)) = settle(&self.scores, &row, index, span.source(), flags, met) else {
+        let Some((live, flags)) = live_part(&self.scores, &row, index, span.source(), flags, guards) else {
             return span.fill(E::ZERO).into();
         };
         let columns = live.columns.clone();
@@ -63,7 +63,7 @@ impl<E: Element> LogSumExpBackward<'_, E> {
             Some(exps) if dy.is_finite() => {
                 let (high, low) = exps.reciprocal_wide(isa);
                 let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
-                let slopes = slopes(isa, &self.scores, self.scores.scale, span.source(), f64s);
+                let derivatives = derivatives(isa, &self.scores, self.scores.scale, span.source(), f64s);
                 let scale = isa.f64(self.scores.scale);
                 let ahead = span.ahead(1);
                 span.map_wide(
@@ -73,15 +73,16 @@ impl<E: Element> LogSumExpBackward<'_, E> {
                         ahead.block(i);
                         let e = weights::<I, E>(isa, &exps, 0, i);
                         let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };
-                        let slope = slopes.map_or(scale, |slopes| isa.load_f64(&block(slopes, i, 0.0)));
-                        kept(isa, flags.map(|flags| block(flags, i, 0)), y * dy * slope)
+                        let derivative =
+                            derivatives.map_or(scale, |derivatives| isa.load_f64(&block(derivatives, i, 0.0)));
+                        kept(isa, flags.map(|flags| block(flags, i, 0)), y * dy * derivative)
                     },
                 )
                 .into()
             }
             Some(_) => {
-                met.counts.nan += u64::from(dy.is_nan());
-                met.counts.infinite += u64::from(dy.is_infinite());
+                guards.counts.nan += u64::from(dy.is_nan());
+                guards.counts.infinite += u64::from(dy.is_infinite());
                 spoil(flags, span)
             }
             None => spoil(flags, span),

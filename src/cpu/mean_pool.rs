@@ -1,12 +1,12 @@
 //! Means over the tokens of each sequence. A run of columns is summed at a time, by the tiled sum over the tokens.
 
-use super::lanes::Met;
+use super::lanes::GuardCounts;
 use crate::element::Element;
 use crate::error::Result;
 use crate::mask::Resolved;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Lanes;
-use crate::simd::{self, Isa, LANES, Output, Span, Work, Written, block};
+use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written, block};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -37,11 +37,11 @@ impl MeanPool<'_> {
     }
 
     /// Counts the columns of a sequence whose tokens are all masked. A sequence of no tokens is not counted.
-    pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, met: &mut Met) {
+    pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
-            met.counts.fully_masked += columns as u64;
+            guards.counts.fully_masked += columns as u64;
             if self.refuses {
-                met.first_refused = met.first_refused.or(Some(sequence));
+                guards.first_refused = guards.first_refused.or(Some(sequence));
             }
         }
     }
@@ -54,11 +54,15 @@ impl Tokens<'_> {
 }
 
 /// Computes the means of all columns of all sequences.
-pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
+pub fn apply<'a, E: Element>(
+    x: Lanes<'_, E>,
+    out: Output<'a, E>,
+    pool: MeanPool<'_>,
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (to, finish) = out.start();
     let runs = x.geometry.inner().div_ceil(WIDTH);
-    let (written, met) = simd::run(Runs { x, pool, runs, first: 0, count: x.geometry.outer() * runs, to })?;
-    Ok((finish.done(written), met))
+    let (written, guards) = simd::run(Runs { x, pool, runs, first: 0, count: x.geometry.outer() * runs, to })?;
+    Ok((finish.done(written), guards))
 }
 
 /// Number of columns summed at a time. Each token then contributes at least a whole cache line, and the sums stay in
@@ -66,7 +70,7 @@ pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool
 const WIDTH: usize = 64;
 
 /// Blocks in a run of columns.
-const BLOCKS: usize = WIDTH / LANES;
+const BLOCKS: usize = WIDTH / BLOCK;
 
 /// Runs of columns, sequence by sequence.
 struct Runs<'a, E> {
@@ -89,7 +93,7 @@ impl<E> Runs<'_, E> {
 }
 
 impl<E: Element> Work for Runs<'_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.count
@@ -117,7 +121,7 @@ impl<E: Element> Work for Runs<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Runs { x, pool, runs, first, count, mut to } = self;
         let (len, inner, stride) = (x.geometry.len(), x.geometry.inner(), x.geometry.stride);
-        let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
+        let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
         for run in first..first + count {
             let (sequence, column) = (run / runs, run % runs * WIDTH);
             let width = WIDTH.min(inner - column);
@@ -126,13 +130,13 @@ impl<E: Element> Work for Runs<'_, E> {
             let tokens = pool.tokens(sequence, len, &mut buffer);
             let mut means = [0.0; WIDTH];
             if tokens.count == 0 {
-                pool.count_masked(sequence, len, width, &mut met);
+                pool.count_masked(sequence, len, width, &mut guards);
             } else {
                 let x = Columns { x: &x.data[sequence * stride..][..len * inner], inner, column, width, tokens };
                 means = x.means(isa);
                 for mean in &means[..width] {
-                    met.counts.nan += u64::from(mean.is_nan());
-                    met.counts.infinite += u64::from(mean.is_infinite());
+                    guards.counts.nan += u64::from(mean.is_nan());
+                    guards.counts.infinite += u64::from(mean.is_infinite());
                 }
             }
             let to = Span::<f64, E>::new(&means[..width], part);
@@ -143,9 +147,9 @@ impl<E: Element> Work for Runs<'_, E> {
                     |_, mean| mean,
                 )
                 .into();
-            met.counts.rows += width as u64;
+            guards.counts.rows += width as u64;
         }
-        (written, met)
+        (written, guards)
     }
 }
 
@@ -188,7 +192,7 @@ impl<E: Element> Columns<'_, E> {
             for token in start.max(tile * TILE)..end.min((tile + 1) * TILE) {
                 if self.tokens.counts(token) {
                     let from = &self.x[token * self.inner + self.column..][..self.width];
-                    for (b, sum) in lanes[token % SUM_LANES].iter_mut().enumerate().take(self.width.div_ceil(LANES)) {
+                    for (b, sum) in lanes[token % SUM_LANES].iter_mut().enumerate().take(self.width.div_ceil(BLOCK)) {
                         let v = E::load_wide(isa, &block(from, b, E::ZERO));
                         *sum = *sum + if E::IS_F64 { v * isa.f64(unit) } else { v };
                     }
@@ -197,7 +201,7 @@ impl<E: Element> Columns<'_, E> {
             add::<I>(&mut of_tiles[tile % SUM_LANES], &folded::<I>(lanes));
         }
         let mut sums = [0.0; WIDTH];
-        for (to, sum) in sums.chunks_mut(LANES).zip(folded::<I>(of_tiles)) {
+        for (to, sum) in sums.chunks_mut(BLOCK).zip(folded::<I>(of_tiles)) {
             to.copy_from_slice(&isa.array_f64(sum + isa.f64(0.0)));
         }
         sums

@@ -1,6 +1,6 @@
 //! Gradient of means over tokens: every unmasked token gets the same share.
 
-use super::lanes::Met;
+use super::lanes::GuardCounts;
 use super::mean_pool::MeanPool;
 use crate::element::Element;
 use crate::error::Result;
@@ -9,12 +9,13 @@ use crate::simd::{self, Isa, Span, Work, Written};
 use std::mem::MaybeUninit;
 
 /// Spreads the gradient of each column's mean over its tokens.
-pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
+pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], GuardCounts)> {
     let geometry = dx.geometry;
     let (len, inner, stride) = (geometry.len(), geometry.inner(), geometry.stride);
     let (to, finish) = dx.data.start();
-    let (written, met) = simd::run(Sequences { dy, pool, len, inner, stride, first: 0, count: geometry.outer(), to })?;
-    Ok((finish.done(written), met))
+    let (written, guards) =
+        simd::run(Sequences { dy, pool, len, inner, stride, first: 0, count: geometry.outer(), to })?;
+    Ok((finish.done(written), guards))
 }
 
 struct Sequences<'a, E> {
@@ -31,7 +32,7 @@ struct Sequences<'a, E> {
 }
 
 impl<E: Element> Work for Sequences<'_, E> {
-    type Out = (Written, Met);
+    type Out = (Written, GuardCounts);
 
     fn rows(&self) -> usize {
         self.count
@@ -54,18 +55,18 @@ impl<E: Element> Work for Sequences<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
+        let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
         // Without elements, the counts of sequences and tokens could be arbitrarily large: skip the loop.
         if self.count == 0 || self.inner == 0 {
-            return (written, met);
+            return (written, guards);
         }
         let mut share = vec![E::ZERO; self.inner];
         for i in 0..self.count {
             let sequence = self.first + i;
             let tokens = self.pool.tokens(sequence, self.len, &mut buffer);
-            met.counts.rows += self.inner as u64;
+            guards.counts.rows += self.inner as u64;
             if tokens.count == 0 {
-                self.pool.count_masked(sequence, self.len, self.inner, &mut met);
+                self.pool.count_masked(sequence, self.len, self.inner, &mut guards);
             }
             let count = isa.f64(tokens.count as f64);
             share.copy_from_slice(&self.dy[sequence * self.inner..][..self.inner]);
@@ -81,6 +82,6 @@ impl<E: Element> Work for Sequences<'_, E> {
                 written = written + done.into();
             }
         }
-        (written, met)
+        (written, guards)
     }
 }

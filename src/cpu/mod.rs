@@ -70,7 +70,7 @@ pub(crate) mod optimizer;
 #[cfg(feature = "inference")]
 pub(crate) mod pairwise;
 #[cfg(feature = "sharded")]
-pub(crate) mod pieces;
+pub(crate) mod partial_tiles;
 #[cfg(feature = "inference")]
 pub(crate) mod qk_norm_rope;
 #[cfg(feature = "train")]

@@ -22,7 +22,7 @@ use super::smallest::{Least, Smallest};
 use crate::element::Element;
 use crate::math::sum::sums_o;
 use crate::report::Counts;
-use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Select, fold};
 use std::marker::PhantomData;
 
 /// Statistics and factors that normalise a row: see [`Moments::normalise`].
@@ -73,7 +73,7 @@ impl Moments {
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
-        let ([sum], least) = squares::<I, E, Whole>(isa, x, unit);
+        let ([sum], least) = squares::<I, E, FullRow>(isa, x, unit);
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
@@ -91,7 +91,7 @@ impl Moments {
     #[inline(always)]
     pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps);
-        let ([square], least) = squares::<I, E, Whole>(isa, x, unit);
+        let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
         // Infinite for a row of zeros with an eps that is 0 or whose reciprocal overflows.
@@ -106,17 +106,17 @@ impl Moments {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
         if E::IS_F64 {
-            let [total] = totals::<I, E, Whole>(isa, x, unit);
+            let [total] = totals::<I, E, FullRow>(isa, x, unit);
             let mean = total / n;
-            let [sum] = about::<I, E, Whole, 1, 1>(isa, x, unit, [mean, 0.0]);
+            let [sum] = about::<I, E, FullRow, 1, 1>(isa, x, unit, [mean, 0.0]);
             let mean = refined_mean(x.len(), mean, sum);
-            let [squares] = about::<I, E, Whole, 2, 1>(isa, x, unit, mean);
+            let [squares] = about::<I, E, FullRow, 2, 1>(isa, x, unit, mean);
             return Self::of_squared_deviations::<E>(x.len(), eps, unit, mean, squares);
         }
-        let sums = totals_and_squares::<I, E, Whole>(isa, x);
+        let sums = totals_and_squares::<I, E, FullRow>(isa, x);
         match Self::of_one_pass::<E>(x.len(), eps, sums) {
             Ok(moments) => moments,
-            Err(mean) => Self::of_deviations::<E>(x.len(), eps, mean, about::<I, E, Whole, 1, 2>(isa, x, unit, mean)),
+            Err(mean) => Self::of_deviations::<E>(x.len(), eps, mean, about::<I, E, FullRow, 1, 2>(isa, x, unit, mean)),
         }
     }
 
@@ -340,21 +340,21 @@ pub trait Kept {
     fn sums<I: Isa, E: Element, const N: usize>(
         isa: I,
         x: &[E],
-        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+        add: impl FnMut(usize, &[E; BLOCK], [I::F64; N]) -> [I::F64; N],
     ) -> Self::Sums<N>;
 }
 
 /// Sums of a full row.
-pub struct Whole;
+pub struct FullRow;
 
-impl Kept for Whole {
+impl Kept for FullRow {
     type Sums<const N: usize> = [f64; N];
 
     #[inline(always)]
     fn sums<I: Isa, E: Element, const N: usize>(
         isa: I,
         x: &[E],
-        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+        add: impl FnMut(usize, &[E; BLOCK], [I::F64; N]) -> [I::F64; N],
     ) -> [f64; N] {
         sums_o(isa, x, E::ZERO, add)
     }
@@ -370,7 +370,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
         #[inline(always)]
         |i, block, [sum]| {
             if E::IS_F32 {
-                smallest = smallest.meet(i, E::load(isa, block).abs());
+                smallest = smallest.update(i, E::load(isa, block).abs());
             }
             let v = in_units::<I, E>(isa, E::load_wide(isa, block), unit);
             [add_square::<I, E>(sum, v)]
@@ -446,8 +446,8 @@ impl<E: Element, K: Kept, const FIRST: u32, const N: usize> Kernel for About<'_,
             |i, block, mut sums: [I::F64; N]| {
                 let d = in_units::<I, E>(isa, E::load_wide(isa, block), unit) - mean;
                 let d = if E::IS_F64 && FIRST == 2 { d - low } else { d };
-                let left = x.len().saturating_sub(i * LANES);
-                let d = if left >= LANES { d } else { I::F64::select(isa.mask_wide((1 << left) - 1), d, isa.f64(0.0)) };
+                let left = x.len().saturating_sub(i * BLOCK);
+                let d = if left >= BLOCK { d } else { I::F64::select(isa.mask_wide((1 << left) - 1), d, isa.f64(0.0)) };
                 for (power, sum) in (FIRST..).zip(&mut sums) {
                     *sum = if power == 2 { d.mul_add(d, *sum) } else { *sum + d };
                 }

@@ -8,14 +8,14 @@
 #[cfg(feature = "sharded")]
 pub mod partial;
 
-use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Kept, Moments, OfRow, Whole, power_of_two};
+use super::lanes::{GuardCounts, LaneKernel, RowIo};
+use super::moments::{FullRow, Kept, Moments, OfRow, power_of_two};
 use super::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
-use crate::simd::{Ahead, Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchRow, Select, Span, Written, block, fold};
 use std::ops::Range;
 
 /// Parameters of a norm that its gradients need.
@@ -80,15 +80,15 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let weights = narrow_weights::<I, E>(isa, &self.norm, len, &mut scratch.made.f32s);
         let mut written = Written::default();
         for (i, index) in which.enumerate() {
-            written = written + self.row(isa, weights, index, ends.span(i, len), met);
+            written = written + self.row(isa, weights, index, io.span(i, len), guards);
         }
         written
     }
@@ -122,7 +122,7 @@ impl<E: Element> NormBackward<'_, E> {
         weights: Option<&[f32]>,
         index: usize,
         span: Span<'_, E, E>,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let (norm, x) = (self.norm, self.x.row(index));
         let moments = match self.moments {
@@ -134,20 +134,20 @@ impl<E: Element> NormBackward<'_, E> {
             |sums| sums[index],
         );
         match weights {
-            Some(weights) => narrow(isa, &norm, (moments, sums), x, weights, span, met),
-            None => isa.outline(Wide { norm, x, moments, sums, span, met }),
+            Some(weights) => narrow(isa, &norm, (moments, sums), x, weights, span, guards),
+            None => isa.outline(Wide { norm, x, moments, sums, span, guards }),
         }
     }
 }
 
 /// Returns minus the mean of h n, or NaN if that is not finite, and the mean of h. Counts a row that is not finite.
 #[inline(always)]
-fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, met: &mut Met) -> [f64; 2] {
+fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
-    moments.count(&mut met.counts);
+    moments.count(&mut guards.counts);
     if moments.is_finite() && !along.is_finite() {
         // The input row is finite, so the cause is in dy. An infinity there makes the whole row NaN, as a NaN does.
-        met.counts.add_broken(along);
+        guards.counts.add_broken(along);
     }
     let along = if along.is_finite() { -along } else { f64::NAN };
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
@@ -162,17 +162,17 @@ fn narrow<I: Isa, E: Element>(
     x: &[E],
     weights: &[f32],
     span: Span<'_, E, E>,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> Written {
     let offset = isa.f64(norm.weight_offset);
-    let of = Of { isa, moments, offset };
+    let of = RowTerms { isa, moments, offset };
     let sums = match sums {
         Some(sums) => sums,
         None => of.sums(norm.centred, span.source(), x, weights),
     };
-    let [along, mean] = means(norm, &moments, sums, met);
+    let [along, mean] = means(norm, &moments, sums, guards);
     let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
-    let (next, next_x) = (span.next(1), Ahead::of(x, 1));
+    let (next, next_x) = (span.next(1), PrefetchRow::of(x, 1));
     span.map_wide_with_both(
         isa,
         [x],
@@ -188,13 +188,13 @@ fn narrow<I: Isa, E: Element>(
 }
 
 /// Operands of the terms of a row narrower than f64.
-struct Of<I: Isa> {
+struct RowTerms<I: Isa> {
     isa: I,
     moments: Moments,
     offset: I::F64,
 }
 
-impl<I: Isa> Of<I> {
+impl<I: Isa> RowTerms<I> {
     /// Returns the sums over the row. Past the last element dy is padded with 0, so the terms are 0.
     #[inline(always)]
     fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f32]) -> Sums {
@@ -224,12 +224,12 @@ impl<I: Isa> Of<I> {
     }
 
     #[inline(always)]
-    fn n<E: Element>(&self, x: &[E; LANES]) -> I::F64 {
+    fn n<E: Element>(&self, x: &[E; BLOCK]) -> I::F64 {
         self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, x))
     }
 
     #[inline(always)]
-    fn h(&self, dy: I::F64, weight: &[f32; LANES]) -> I::F64 {
+    fn h(&self, dy: I::F64, weight: &[f32; BLOCK]) -> I::F64 {
         dy * (self.isa.widen(self.isa.load_f32(weight)) + self.offset)
     }
 }
@@ -241,7 +241,7 @@ struct Wide<'a, 's, E> {
     moments: Moments,
     sums: Option<Sums>,
     span: Span<'s, E, E>,
-    met: &'a mut Met,
+    guards: &'a mut GuardCounts,
 }
 
 impl<E: Element> Kernel for Wide<'_, '_, E> {
@@ -249,7 +249,7 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let Wide { norm, x, moments, sums, span, met } = self;
+        let Wide { norm, x, moments, sums, span, guards } = self;
         let dy = span.source();
         let factors = match sums {
             Some(sums) => sums.factors,
@@ -259,11 +259,11 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
         let sums = match sums {
             Some(sums) => sums,
             None => {
-                let [[along], [sum]] = row.sums::<Whole>(dy).map(|sums| sums.unwrap_or_default());
+                let [[along], [sum]] = row.sums::<FullRow>(dy).map(|sums| sums.unwrap_or_default());
                 Sums { factors, sums: [along, sum], cols: dy.len() }
             }
         };
-        let [along, mean] = means(&norm, &moments, sums, met);
+        let [along, mean] = means(&norm, &moments, sums, guards);
         let (along, mean) = (isa.f64(along), isa.f64(mean));
         let scale = isa.f64(moments.scale());
         let powers = moments.out_of_units(row.factors.exponent).map(

@@ -12,7 +12,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Rows;
-use crate::simd::{self, Ahead, Float, Isa, LANES, Work};
+use crate::simd::{self, BLOCK, Float, Isa, PrefetchRow, Work};
 use std::ops::Add;
 
 /// Returns the moments of every row.
@@ -71,7 +71,7 @@ pub fn sums<E: Element>(
 const WIDTH: usize = 256;
 
 /// Number of blocks in a run of columns.
-const BLOCKS: usize = WIDTH / LANES;
+const BLOCKS: usize = WIDTH / BLOCK;
 
 struct Columns<'a, E> {
     x: Rows<'a, E>,
@@ -132,7 +132,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 }
             };
             for (which, to) in [of_weight, of_bias].into_iter().enumerate() {
-                for (b, to) in to.chunks_mut(LANES).enumerate() {
+                for (b, to) in to.chunks_mut(BLOCK).enumerate() {
                     let sums = isa.array_f64(sums[b][which] / run.units[b] + isa.f64(0.0));
                     to.copy_from_slice(&sums[..to.len()]);
                 }
@@ -220,17 +220,17 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         const MOST: usize = TILE / SUM_LANES;
         let (mut x, mut dy, mut moments): ([&[E]; MOST], [&[E]; MOST], _) =
             ([&[]; MOST], [&[]; MOST], [Moments::default(); MOST]);
-        let mut next = [[Ahead::of(&[], 0); 2]; MOST];
+        let mut next = [[PrefetchRow::of(&[], 0); 2]; MOST];
         let part = |of: &Rows<'r, E>, row| &of.row(row)[self.first..][..self.len];
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
             (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
             // This stretch of a row is too short for the hardware prefetcher to predict the next row's.
             let row = (row + 1).min(self.x.rows() - 1);
-            next[i] = [Ahead::of(part(&self.x, row), 0), Ahead::of(part(&self.dy, row), 0)];
+            next[i] = [PrefetchRow::of(part(&self.x, row), 0), PrefetchRow::of(part(&self.dy, row), 0)];
         }
         let moments = &moments[..rows.min(MOST)];
-        let (whole, rest) = (self.len / LANES, self.len % LANES);
+        let (whole, rest) = (self.len / BLOCK, self.len % BLOCK);
         let mut push = fold.push();
         for b in 0..whole {
             let sums = self.block(
@@ -246,10 +246,10 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
             push(b, sums);
         }
         if rest > 0 {
-            let mut last = [[[E::ZERO; LANES]; 2]; MOST];
+            let mut last = [[[E::ZERO; BLOCK]; 2]; MOST];
             for i in 0..moments.len() {
-                last[i][0][..rest].copy_from_slice(&x[i][whole * LANES..]);
-                last[i][1][..rest].copy_from_slice(&dy[i][whole * LANES..]);
+                last[i][0][..rest].copy_from_slice(&x[i][whole * BLOCK..]);
+                last[i][1][..rest].copy_from_slice(&dy[i][whole * BLOCK..]);
             }
             let sums = self.block(
                 whole,
@@ -263,7 +263,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 
     /// Sums a block of columns over the rows with these moments; `at` returns the blocks of x and dy of a row.
     #[inline(always)]
-    fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; LANES]; 2]) -> [I::F64; 2] {
+    fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; BLOCK]; 2]) -> [I::F64; 2] {
         let isa = self.isa;
         let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
         for (i, moments) in moments.iter().enumerate() {

@@ -2,7 +2,7 @@
 //! known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
 
 use super::each_row::{OfRow, each_row};
-use super::lanes::{Ends, LaneKernel, Met};
+use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Kept, Moments, about, largest, refined_mean, squares, totals, totals_and_squares, unit_for};
 use super::norm_rows::{Norm, write_rows};
 use super::scratch::Scratch;
@@ -14,7 +14,7 @@ use crate::floats::Floats;
 use crate::math::keys;
 use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
-use crate::simd::{Isa, LANES, Written};
+use crate::simd::{BLOCK, Isa, Written};
 use std::ops::Range;
 
 /// Kind of norm.
@@ -41,7 +41,7 @@ pub enum Known {
 
 /// Partial statistics of a shard. Merging all shards gives the complete row's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct ShardStats {
     largest: f64,
     least: Least,
     tiles: Vec<SomeTiles>,
@@ -56,8 +56,8 @@ struct SomeTiles {
     squares: Vec<f64>,
 }
 
-impl Found {
-    const NOTHING: Self = Found { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
+impl ShardStats {
+    const NOTHING: Self = ShardStats { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
 
     /// Merges the statistics of another shard into these.
     pub fn merge(&mut self, other: Self) {
@@ -81,11 +81,11 @@ impl Found {
 pub const KEYS: usize = 3;
 
 #[cfg(feature = "sharded")]
-impl Found {
+impl ShardStats {
     /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
         // Key of the smallest magnitude of one kind, or 0 if there is none. It is inverted, so that the maximum selects
-        // the smallest. A NaN is ignored, as in [`Found::merge`].
+        // the smallest. A NaN is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -172,7 +172,7 @@ impl Known {
     }
 
     /// Returns the state of a row of `len` columns after a round; `found` is merged from all shards.
-    pub fn after<E: Element>(self, kind: Kind, eps: f64, len: usize, found: &Found) -> Self {
+    pub fn after<E: Element>(self, kind: Kind, eps: f64, len: usize, found: &ShardStats) -> Self {
         let [sum, squares] = found.sums();
         match self {
             Known::Nothing => Known::Unit(unit_for(found.largest)),
@@ -195,12 +195,12 @@ impl Known {
 }
 
 /// Computes the requested statistics for the shard of each row.
-pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<Found>> {
-    each_row(x, Found::NOTHING, question)
+pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<ShardStats>> {
+    each_row(x, ShardStats::NOTHING, question)
 }
 
 impl<E: Element> OfRow<E> for Question<'_> {
-    type Out = Found;
+    type Out = ShardStats;
 
     fn op(&self) -> &'static str {
         match self.kind {
@@ -210,42 +210,42 @@ impl<E: Element> OfRow<E> for Question<'_> {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> Found {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> ShardStats {
         let first = self.first / TILE;
         let one = |tiles: Vec<[f64; 1]>| {
             let sums = tiles.into_iter().map(|[sum]| sum).collect();
-            Found { tiles: vec![SomeTiles { first, sums, squares: Vec::new() }], ..Found::NOTHING }
+            ShardStats { tiles: vec![SomeTiles { first, sums, squares: Vec::new() }], ..ShardStats::NOTHING }
         };
         let both = |tiles: Vec<[f64; 2]>| {
             let (sums, squares) = tiles.into_iter().map(|[sum, square]| (sum, square)).unzip();
-            Found { tiles: vec![SomeTiles { first, sums, squares }], ..Found::NOTHING }
+            ShardStats { tiles: vec![SomeTiles { first, sums, squares }], ..ShardStats::NOTHING }
         };
         match self.known[row] {
-            Known::Nothing => Found { largest: largest(isa, x, self.eps.sqrt()), ..Found::NOTHING },
+            Known::Nothing => ShardStats { largest: largest(isa, x, self.eps.sqrt()), ..ShardStats::NOTHING },
             Known::Unit(unit) if self.kind == Kind::Rms => {
                 let (sums, least) = squares::<I, E, Tiles>(isa, x, unit);
-                Found { least, ..one(sums) }
+                ShardStats { least, ..one(sums) }
             }
             Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
             Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x)),
             Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
             Known::Centre { unit, mean } if E::IS_F64 => one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean)),
             Known::Centre { unit, mean } => both(about::<I, E, Tiles, 1, 2>(isa, x, unit, mean)),
-            Known::Moments(_) => Found::NOTHING,
+            Known::Moments(_) => ShardStats::NOTHING,
         }
     }
 }
 
 /// Norm applied to the shard of rows that begins at column `first`, with known moments.
 #[derive(Clone, Copy)]
-pub struct Part<'a, N> {
+pub struct ShardNorm<'a, N> {
     /// Norm with the operands of all columns.
     pub norm: N,
     pub moments: &'a [Moments],
     pub first: usize,
 }
 
-impl<N: Norm> Norm for Part<'_, N> {
+impl<N: Norm> Norm for ShardNorm<'_, N> {
     #[inline(always)]
     fn operands(&self) -> [Option<Floats<'_>>; 2] {
         self.norm.operands()
@@ -292,18 +292,18 @@ impl<N: Norm> Norm for Part<'_, N> {
     }
 }
 
-impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for Part<'_, N> {
+impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for ShardNorm<'_, N> {
     #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        write_rows(isa, *self, ends, which, len, scratch, met)
+        write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }
 
@@ -317,7 +317,7 @@ impl Kept for Tiles {
     fn sums<I: Isa, E: Element, const N: usize>(
         isa: I,
         x: &[E],
-        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+        add: impl FnMut(usize, &[E; BLOCK], [I::F64; N]) -> [I::F64; N],
     ) -> Vec<[f64; N]> {
         tiles_o(isa, x, E::ZERO, add)
     }

@@ -1,13 +1,13 @@
 //! Writes normalised rows in runs of columns, so that weights and biases are converted once for several rows. A row
 //! whose results stay well within f32's range is computed in f32, all others in f64.
 
-use super::lanes::{Ends, Met};
+use super::lanes::{GuardCounts, RowIo};
 use super::moments::Moments;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Span, Written, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, PrefetchSpan, Span, Written, fold};
 use std::ops::Range;
 
 /// A normalisation of rows.
@@ -49,16 +49,16 @@ const WIDE_RUN: usize = 512;
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// Writes the rows with the indices `which`, of length `len`. The first of them is at the start of `ends`.
+/// Writes the rows with the indices `which`, of length `len`. The first of them is at the start of `io`.
 #[inline(always)]
 pub fn write_rows<I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
-    ends: &mut Ends<'_, E>,
+    io: &mut RowIo<'_, E>,
     which: Range<usize>,
     len: usize,
     scratch: &mut Scratch,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> Written {
     let together = match len {
         // In short rows the dependent sum, root and reciprocal take longer than the rest. Several rows overlap this
@@ -76,7 +76,7 @@ pub fn write_rows<I: Isa, E: Element>(
         let group = &mut group[..together.min(rows - first)];
         for (i, plan) in group.iter_mut().enumerate() {
             let row = which.start + first + i;
-            *plan = Plan::of(isa, norm, row, ends.span(first + i, len).source(), is_narrow, met);
+            *plan = Plan::of(isa, norm, row, io.span(first + i, len).source(), is_narrow, guards);
         }
         let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
         for start in (0..len).step_by(run) {
@@ -89,7 +89,7 @@ pub fn write_rows<I: Isa, E: Element>(
             let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
             converted = (columns.clone(), [narrow, wide]);
             for (i, plan) in group.iter().enumerate() {
-                let span = ends.span(first + i, len);
+                let span = io.span(first + i, len);
                 let next = span.next(together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
                 written = written + operands.write(isa, norm, plan, next.from(start), run).into();
@@ -108,15 +108,15 @@ pub fn write_row<'a, I: Isa, E: Element>(
     row: usize,
     span: Span<'a, E, E>,
     scratch: &mut Scratch,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> &'a mut [E] {
-    let plan = Plan::of(isa, norm, row, span.source(), is_narrow, met);
+    let plan = Plan::of(isa, norm, row, span.source(), is_narrow, guards);
     let next = span.next(1);
     span.in_runs(
         WIDE_RUN,
         #[inline(always)]
         |first, run| {
-            let start = first * LANES;
+            let start = first * BLOCK;
             let (columns, narrow) = (start..start + run.len(), plan.factors.is_some());
             let Scratch { made, beside, .. } = &mut *scratch;
             let operands = Operands::of(isa, &norm, columns, [narrow, !narrow], [made, beside], false);
@@ -132,7 +132,7 @@ pub struct OneRow<'s, 'a, N, E> {
     pub row: usize,
     pub span: Span<'a, E, E>,
     pub scratch: &'s mut Scratch,
-    pub met: &'s mut Met,
+    pub guards: &'s mut GuardCounts,
 }
 
 impl<'a, N: Norm, E: Element> Kernel for OneRow<'_, 'a, N, E> {
@@ -140,8 +140,8 @@ impl<'a, N: Norm, E: Element> Kernel for OneRow<'_, 'a, N, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
-        let OneRow { norm, is_narrow, row, span, scratch, met } = self;
-        write_row(isa, norm, is_narrow, row, span, scratch, met)
+        let OneRow { norm, is_narrow, row, span, scratch, guards } = self;
+        write_row(isa, norm, is_narrow, row, span, scratch, guards)
     }
 }
 
@@ -166,8 +166,8 @@ impl<'a, N: Norm> ShortRows<'a, N> {
 
     /// Decides how to write the row `x` with this index.
     #[inline(always)]
-    pub fn plan<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], met: &mut Met) -> Plan {
-        Plan::of(isa, *self.norm, row, x, self.is_narrow, met)
+    pub fn plan<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], guards: &mut GuardCounts) -> Plan {
+        Plan::of(isa, *self.norm, row, x, self.is_narrow, guards)
     }
 
     /// Writes a row and returns its memory.
@@ -200,7 +200,7 @@ pub struct NarrowRow<'a, I: Isa, N> {
 impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
     /// Computes a block from its elements, weights and biases, rounded to the row's type.
     #[inline(always)]
-    pub fn block<E: Element>(&self, x: &[E; LANES], [weight, bias]: [&[f32; LANES]; 2]) -> I::F64 {
+    pub fn block<E: Element>(&self, x: &[E; BLOCK], [weight, bias]: [&[f32; BLOCK]; 2]) -> I::F64 {
         let NarrowRow { isa, norm, factors } = *self;
         let (weight, bias) = (isa.load_f32(weight), isa.load_f32(bias));
         isa.widen(E::round_number(isa, norm.narrow_value::<I, E>(isa, factors, E::load(isa, x), weight, bias)))
@@ -216,9 +216,16 @@ pub struct Plan {
 
 impl Plan {
     #[inline(always)]
-    fn of<I: Isa, E: Element>(isa: I, norm: impl Norm, row: usize, x: &[E], is_narrow: bool, met: &mut Met) -> Self {
+    fn of<I: Isa, E: Element>(
+        isa: I,
+        norm: impl Norm,
+        row: usize,
+        x: &[E],
+        is_narrow: bool,
+        guards: &mut GuardCounts,
+    ) -> Self {
         let moments = norm.moments(isa, row, x);
-        moments.count(&mut met.counts);
+        moments.count(&mut guards.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         Plan { moments, factors }
     }
@@ -271,7 +278,7 @@ impl<'a> Operands<'a> {
         isa: I,
         norm: impl Norm,
         plan: &Plan,
-        next: Next<E, E>,
+        next: PrefetchSpan<E, E>,
         run: Span<'s, E, E>,
     ) -> &'s mut [E] {
         let Some(factors) = plan.factors else {
@@ -332,7 +339,7 @@ impl<W: Element> Kernel for Within<'_, W> {
             #[inline(always)]
             |(smallest, others), i, values| {
                 let magnitudes = W::load(isa, values).abs();
-                (smallest.meet(i, magnitudes), others | !magnitudes.le(most))
+                (smallest.update(i, magnitudes), others | !magnitudes.le(most))
             },
         );
         !others.any() && smallest.found(isa, weights).value >= least

@@ -3,13 +3,13 @@
 //! Elements are widened to f64 a chunk at a time. A function is then compiled twice for each instruction set: once for
 //! f64 and once for all narrower types.
 
-use super::elementwise::{Ends, ROW};
+use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
-use crate::math::slope::within;
+use crate::math::derivative::within;
 use crate::math::softplus::log_add_exp;
 use crate::math::wide::Wide;
-use crate::simd::{self, Float, Isa, Kernel, LANES, Output, Select, Span, Work, Written};
+use crate::simd::{self, BLOCK, Float, Isa, Kernel, Output, Select, Span, Work, Written};
 use std::marker::PhantomData;
 
 /// Number of elements widened at a time.
@@ -106,18 +106,18 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
 /// Applies the function to two slices, and writes the results into another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function: impl Pairwise) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
-    let written = simd::run(Flat { span: Ends::Apart { from: x, to }, other, function })?;
+    let written = simd::run(Flat { span: SliceIo::Apart { from: x, to }, other, function })?;
     Ok(finish.done(written))
 }
 
 /// Applies the function in place of the first slice.
 pub fn apply_in_place<E: Element>(x: &mut [E], other: &[E], function: impl Pairwise) -> Result<()> {
-    simd::run(Flat { span: Ends::InPlace(x), other, function })?;
+    simd::run(Flat { span: SliceIo::InPlace(x), other, function })?;
     Ok(())
 }
 
 struct Flat<'a, E, F> {
-    span: Ends<'a, E>,
+    span: SliceIo<'a, E>,
     other: &'a [E],
     function: F,
 }
@@ -193,5 +193,5 @@ pub fn map<I: Isa>(isa: I, other: &[f64], values: &mut [f64], f: impl Fn(I::F64,
         #[inline(always)]
         |i, value| f(isa.load_f64(&simd::block(other, i, 0.0)), value),
     );
-    const { assert!(CHUNK.is_multiple_of(LANES)) };
+    const { assert!(CHUNK.is_multiple_of(BLOCK)) };
 }

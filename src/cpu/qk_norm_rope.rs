@@ -1,7 +1,7 @@
 //! RMSNorm of the rows of heads, followed by rotary embedding of the rounded results while they are in the nearest
 //! cache.
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};
 use super::rms_norm::RmsNorm;
 use super::rope::{self, Rope};
@@ -22,10 +22,10 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         if ShortRows::<RmsNorm<'_>>::are(len) {
             let Scratch { logits, made, beside } = scratch;
@@ -36,10 +36,10 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                 let mut group = [Plan::default(); TOGETHER];
                 let group = &mut group[..TOGETHER.min(which.len() - first)];
                 for (i, plan) in group.iter_mut().enumerate() {
-                    *plan = rows.plan(isa, which.start + first + i, ends.span(first + i, len).source(), met);
+                    *plan = rows.plan(isa, which.start + first + i, io.span(first + i, len).source(), guards);
                 }
                 for (i, plan) in group.iter().enumerate() {
-                    let (index, span) = (which.start + first + i, ends.span(first + i, len));
+                    let (index, span) = (which.start + first + i, io.span(first + i, len));
                     written = written
                         + match rows.narrow(isa, plan) {
                             // Rotates the row without writing the normalised row first.
@@ -68,11 +68,11 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         let is_narrow = self.norm.is_narrow::<I, E>(isa);
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
             |index, span| {
-                let row = isa.outline(OneRow { norm: self.norm, is_narrow, row: index, span, scratch, met });
+                let row = isa.outline(OneRow { norm: self.norm, is_narrow, row: index, span, scratch, guards });
                 let (span, buffers) = (Span::in_place(row), &mut scratch.logits);
                 isa.outline(rope::OneRow { rope: self.rope, index, span, buffers })
             },

@@ -7,7 +7,7 @@ use crate::math::exp::term;
 use crate::math::log::log;
 use crate::math::philox::philox4x32;
 use crate::math::trig::sin_cos;
-use crate::simd::{self, Float, Isa, Kernel, LANES, Work};
+use crate::simd::{self, BLOCK, Float, Isa, Kernel, Work};
 use std::f64::consts::TAU;
 
 /// Largest distance of a normal number from its mean, in standard deviations. It follows from the smallest uniform
@@ -61,15 +61,15 @@ impl<E: Element> Work for Fill<'_, E> {
     type Out = ();
 
     fn rows(&self) -> usize {
-        self.x.len().div_ceil(LANES)
+        self.x.len().div_ceil(BLOCK)
     }
 
     fn cols(&self) -> usize {
-        LANES
+        BLOCK
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let at = at * LANES;
+        let at = at * BLOCK;
         let (a, b) = self.x.split_at_mut(at);
         (Fill { x: a, ..self }, Fill { x: b, start: self.start + at, ..self })
     }
@@ -78,8 +78,8 @@ impl<E: Element> Work for Fill<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        for (i, block) in self.x.chunks_mut(LANES).enumerate() {
-            let first = (self.start + i * LANES) as u64;
+        for (i, block) in self.x.chunks_mut(BLOCK).enumerate() {
+            let first = (self.start + i * BLOCK) as u64;
             let numbers = isa.outline(Block { first, stream: self.stream, law: self.law });
             for (to, number) in block.iter_mut().zip(numbers) {
                 *to = E::from_wide(number);
@@ -96,12 +96,12 @@ struct Block {
 }
 
 impl Kernel for Block {
-    type Out = [f64; LANES];
+    type Out = [f64; BLOCK];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> [f64; LANES] {
+    fn run<I: Isa>(self, isa: I) -> [f64; BLOCK] {
         let [seed, tensor] = self.stream.map(halves);
-        let words: [[u32; 4]; LANES] = std::array::from_fn(|i| {
+        let words: [[u32; 4]; BLOCK] = std::array::from_fn(|i| {
             let [low, high] = halves(self.first.wrapping_add(i as u64));
             philox4x32([low, high, tensor[0], tensor[1]], seed)
         });
@@ -117,7 +117,7 @@ impl Kernel for Block {
 
 /// Draws normal numbers by the method of Box and Muller ("A note on the generation of random normal deviates", 1958).
 #[inline(always)]
-fn normals<I: Isa>(isa: I, words: [[u32; 4]; LANES]) -> [f64; LANES] {
+fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
     // Numbers in (0, 1], whose logarithms are finite.
     let radii = words.map(|words| 1.0 - uniforms(words)[0]);
     let squares = log(isa, isa.load_f64(&radii)).hi * isa.f64(-2.0);
@@ -128,23 +128,23 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; LANES]) -> [f64; LANES] {
 /// Draws truncated normal numbers by rejection of uniform numbers. On average a number takes at most about 40 tries,
 /// and 1.7 within two deviations.
 #[inline(always)]
-fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; LANES], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; LANES] {
+fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
     // After this many tries one number in 10^40 is still open. It becomes the most probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
-    let (mut found, mut open) = ([nearest; LANES], [true; LANES]);
+    let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);
     for _ in 0..TRIES {
         let tried = words.map(|words| between(low, high, uniforms(words)[0]));
         let x = isa.load_f64(&tried);
         // (nearest^2 - x^2) / 2, which is 0 or less.
         let power = (isa.f64(nearest) - x) * (x + isa.f64(nearest)) * isa.f64(0.5);
         let chance = isa.array_f64(term(isa, power.min(isa.f64(0.0))));
-        for i in 0..LANES {
+        for i in 0..BLOCK {
             if open[i] && uniforms(words[i])[1] < chance[i] {
                 (found[i], open[i]) = (tried[i], false);
             }
         }
-        if open == [false; LANES] {
+        if open == [false; BLOCK] {
             break;
         }
         words = words.map(|words| philox4x32(words, seed));

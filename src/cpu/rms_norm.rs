@@ -4,7 +4,7 @@
 //! f32, which is correctly rounded except for one result in millions. A row of a 16-bit type is multiplied in f32. All
 //! else is computed in f64 and rounded once.
 
-use super::lanes::{Ends, LaneKernel, Met};
+use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Moments, pair};
 use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
 use super::scratch::{self, Scratch};
@@ -91,12 +91,12 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        write_rows(isa, *self, ends, which, len, scratch, met)
+        write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }
 
@@ -105,15 +105,15 @@ pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
     kernel: RmsNorm<'_>,
-) -> Result<([&'a mut [E]; 2], Met)> {
+) -> Result<([&'a mut [E]; 2], GuardCounts)> {
     let (rows, cols) = (x.rows(), x.cols());
     let strides = [out.geometry.stride, residual_out.geometry.stride];
     let (to, finish) = out.data.start();
     let (residual_to, residual_finish) = residual_out.data.start();
-    let x = Ends::apart(x.data, x.geometry.stride, to, strides[0]);
-    let residual = Ends::apart(residual.data, residual.geometry.stride, residual_to, strides[1]);
-    let ([written, residual_written], met) = simd::run(WithResidual { x, residual, rows, cols, kernel })?;
-    Ok(([finish.done(written), residual_finish.done(residual_written)], met))
+    let x = RowIo::apart(x.data, x.geometry.stride, to, strides[0]);
+    let residual = RowIo::apart(residual.data, residual.geometry.stride, residual_to, strides[1]);
+    let ([written, residual_written], guards) = simd::run(WithResidual { x, residual, rows, cols, kernel })?;
+    Ok(([finish.done(written), residual_finish.done(residual_written)], guards))
 }
 
 /// Computes in place: x becomes the norm, and the residual the sum.
@@ -121,24 +121,24 @@ pub fn with_residual_in_place<E: Element>(
     op: &'static str,
     [x, residual]: [RowsMut<'_, E>; 2],
     kernel: RmsNorm<'_>,
-) -> Result<Met> {
+) -> Result<GuardCounts> {
     let (rows, cols) = (x.rows(), x.cols());
-    let x = Ends::in_place(op, x.into())?;
-    let residual = Ends::in_place(op, residual.into())?;
+    let x = RowIo::in_place(op, x.into())?;
+    let residual = RowIo::in_place(op, residual.into())?;
     Ok(simd::run(WithResidual { x, residual, rows, cols, kernel })?.1)
 }
 
 /// Computation of x + residual and of its norm.
 struct WithResidual<'a, E> {
-    x: Ends<'a, E>,
-    residual: Ends<'a, E>,
+    x: RowIo<'a, E>,
+    residual: RowIo<'a, E>,
     rows: usize,
     cols: usize,
     kernel: RmsNorm<'a>,
 }
 
 impl<E: Element> Work for WithResidual<'_, E> {
-    type Out = ([Written; 2], Met);
+    type Out = ([Written; 2], GuardCounts);
 
     fn rows(&self) -> usize {
         self.rows
@@ -164,7 +164,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
-        let mut met = Met::default();
+        let mut guards = GuardCounts::default();
         let mut written = [Written::default(); 2];
         let is_narrow = self.kernel.is_narrow::<I, E>(isa);
         scratch::with(
@@ -190,13 +190,13 @@ impl<E: Element> Work for WithResidual<'_, E> {
                             |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
                         )
                     };
-                    let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut met);
+                    let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut guards);
                     written[0] = written[0] + norm.into();
                     written[1] = written[1] + sum.into();
                 }
             },
         );
-        met.counts.rows = self.rows as u64;
-        (written, met)
+        guards.counts.rows = self.rows as u64;
+        (written, guards)
     }
 }

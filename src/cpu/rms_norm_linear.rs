@@ -5,7 +5,7 @@
 //! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
 //! multiplied with the whole group while it is in a near cache.
 
-use super::lanes::Met;
+use super::lanes::GuardCounts;
 use super::moments::{OfRow, largest, power_of_two, unit_for};
 use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
@@ -36,13 +36,13 @@ pub fn apply<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
     call: RmsNormLinear<'_, E>,
-) -> Result<(&'a mut [E], Met)> {
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
     let (to, finish) = out.data.start();
     // Without elements, no memory limits the other counts.
     if rows == 0 || results == 0 && cols == 0 {
-        return Ok((finish.done(Written::default()), Met::default()));
+        return Ok((finish.done(Written::default()), GuardCounts::default()));
     }
     let weight = Weight::of(&call.norm, cols);
     let most = rows.min(TOGETHER);
@@ -51,14 +51,14 @@ pub fn apply<'a, E: Element>(
     // Ordered by result, then by row, so that threads can split the results.
     let mut made = vec![E::ZERO; results * most];
     let mut row_made = vec![E::ZERO; results];
-    let mut met = Met::default();
+    let mut guards = GuardCounts::default();
     let mut written = Written::default();
     for first in (0..rows).step_by(TOGETHER) {
         let count = TOGETHER.min(rows - first);
         let (normalised, exponents) = (&mut normalised[..count * cols], &mut exponents[..count]);
         let call = &call;
         let normalise = Normalise { x, first, call, weight: &weight, to: &mut *normalised, exponents: &mut *exponents };
-        met = met.join(simd::run(normalise)?);
+        guards = guards.join(simd::run(normalise)?);
         let made = &mut made[..results * count];
         simd::run(Products { rows: normalised, exponents, call, first: 0, to: &mut *made })?;
         for row in 0..count {
@@ -67,8 +67,8 @@ pub fn apply<'a, E: Element>(
             written = written + Span::new(&row_made, to).copy_from(&row_made).into();
         }
     }
-    met.counts.rows = rows as u64;
-    Ok((finish.done(written), met))
+    guards.counts.rows = rows as u64;
+    Ok((finish.done(written), guards))
 }
 
 /// Weight with its offset, times 2^exponent so that no product with it overflows or vanishes.
@@ -102,7 +102,7 @@ struct Normalise<'a, 'o, E> {
 }
 
 impl<E: Element> Work for Normalise<'_, '_, E> {
-    type Out = Met;
+    type Out = GuardCounts;
 
     fn rows(&self) -> usize {
         self.exponents.len()
@@ -121,16 +121,16 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
         )
     }
 
-    fn join(first: Met, rest: Met) -> Met {
+    fn join(first: GuardCounts, rest: GuardCounts) -> GuardCounts {
         first.join(rest)
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Met {
-        let mut met = Met::default();
+    fn run<I: Isa>(self, isa: I) -> GuardCounts {
+        let mut guards = GuardCounts::default();
         let cols = self.x.cols();
         if cols == 0 {
-            return met;
+            return guards;
         }
         let Normalise { x, first, call, weight, to, exponents } = self;
         let is_narrow = call.rounded && call.norm.is_narrow::<I, E>(isa);
@@ -143,15 +143,16 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
                     *exponent = if call.rounded {
                         rounded.copy_from_slice(row);
                         let span = Span::in_place(&mut rounded[..]);
-                        let row = OneRow { norm: call.norm, is_narrow, row: first + i, span, scratch, met: &mut met };
+                        let row =
+                            OneRow { norm: call.norm, is_narrow, row: first + i, span, scratch, guards: &mut guards };
                         widened(isa, isa.outline(row), to)
                     } else {
-                        unrounded(isa, &call.norm, weight, row, to, &mut met)
+                        unrounded(isa, &call.norm, weight, row, to, &mut guards)
                     };
                 }
             },
         );
-        met
+        guards
     }
 }
 
@@ -175,10 +176,10 @@ fn unrounded<I: Isa, E: Element>(
     weight: &Weight,
     row: &[E],
     to: &mut [f64],
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> i32 {
     let moments = isa.outline(OfRow { x: row, eps: norm.eps, centred: false });
-    moments.count(&mut met.counts);
+    moments.count(&mut guards.counts);
     let before = norm.rounding == Rounding::BeforeWeight;
     Span::in_place(to).reading(row).map_wide_with(
         isa,
@@ -272,15 +273,15 @@ impl<E: Element> Products<'_, '_, E> {
         let count = self.exponents.len();
         let whole = count - count % R;
         for first in (0..whole).step_by(R) {
-            self.meet::<I, R, C, N>(isa, first, &beside);
+            self.multiply::<I, R, C, N>(isa, first, &beside);
         }
         for first in whole..count {
-            self.meet::<I, 1, C, C>(isa, first, &beside);
+            self.multiply::<I, 1, C, C>(isa, first, &beside);
         }
     }
 
     #[inline(always)]
-    fn meet<I: Isa, const R: usize, const C: usize, const N: usize>(
+    fn multiply<I: Isa, const R: usize, const C: usize, const N: usize>(
         &mut self,
         isa: I,
         first: usize,

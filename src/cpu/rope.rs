@@ -1,13 +1,13 @@
 //! Rotary embedding of a row. Each pair is rotated in f64 and rounded once.
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, Kernel, LANES, Span, Written, reserve};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Span, Written, reserve};
 use std::ops::Range;
 
 /// Mapping from rows of the tensor to rows of the table.
@@ -47,14 +47,14 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        _: &mut Met,
+        _: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
             |index, span| self.lane(isa, index, span, &mut scratch.made),
@@ -98,7 +98,7 @@ impl Rope<'_> {
         span: Span<'_, E, E>,
         buffers: &mut Buffers,
         beside: [[&[f32]; N]; 2],
-        of: impl Fn(&[E; LANES], [&[f32; LANES]; N]) -> I::F64,
+        of: impl Fn(&[E; BLOCK], [&[f32; BLOCK]; N]) -> I::F64,
     ) -> Written {
         let half = span.len() / 2;
         let rotate = self.rotate(isa, index, scratch_slice(&mut buffers.f64s, 2 * half));
@@ -157,7 +157,7 @@ struct Rotate<'a, I> {
 impl<I: Isa> Rotate<'_, I> {
     /// Returns (a cos - b sin, a sin + b cos).
     #[inline(always)]
-    fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; LANES]; 2]) -> (I::F64, I::F64) {
+    fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; BLOCK]; 2]) -> (I::F64, I::F64) {
         let cos = self.isa.load_f64(cos);
         let sin = self.isa.load_f64(sin) * self.isa.f64(self.direction);
         (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))

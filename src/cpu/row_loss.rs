@@ -3,7 +3,7 @@
 
 use super::bce_with_logits::{self, Bce};
 use super::kl_div::{self, KlDiv};
-use super::lanes::Ends;
+use super::lanes::RowIo;
 use super::scratch::{self, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
@@ -83,7 +83,7 @@ pub fn gradients<'a, E: Element>(
 ) -> Result<(&'a mut [E], Counts)> {
     let (rows, cols) = (x.rows(), x.cols());
     let (to, finish) = out.data.start();
-    let logits = Logits::Written(Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride));
+    let logits = Logits::Written(RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride));
     let (written, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
     Ok((finish.done(written), counts))
 }
@@ -97,14 +97,14 @@ pub fn gradients_in_place<E: Element>(
     op: LossOp<'_>,
 ) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
-    let logits = Logits::Written(Ends::in_place(name, LanesMut::from(x))?);
+    let logits = Logits::Written(RowIo::in_place(name, LanesMut::from(x))?);
     let (_, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
     Ok(counts)
 }
 
 enum Logits<'a, E> {
     Read(Rows<'a, E>),
-    Written(Ends<'a, E>),
+    Written(RowIo<'a, E>),
 }
 
 struct Losses<'a, E> {
@@ -134,9 +134,9 @@ impl<E: Element> Work for Losses<'_, E> {
         let (a, b) = losses.split_at_mut(at * each);
         let (logits_a, logits_b) = match logits {
             Logits::Read(x) => (Logits::Read(x), Logits::Read(x)),
-            Logits::Written(ends) => {
-                let (ends_a, ends_b) = ends.split_at(at);
-                (Logits::Written(ends_a), Logits::Written(ends_b))
+            Logits::Written(io) => {
+                let (io_a, io_b) = io.split_at(at);
+                (Logits::Written(io_a), Logits::Written(io_b))
             }
         };
         (
@@ -172,8 +172,8 @@ impl<E: Element> Work for Losses<'_, E> {
                             widen(isa, rows.row(first + i), x);
                             None
                         }
-                        Logits::Written(ends) => {
-                            let span = ends.span(i, cols);
+                        Logits::Written(io) => {
+                            let span = io.span(i, cols);
                             widen(isa, span.source(), x);
                             Some(span)
                         }

@@ -6,6 +6,7 @@
 
 mod candidates;
 mod filters;
+mod logit_slice;
 mod prefix;
 mod rows;
 mod scale;
@@ -15,23 +16,22 @@ mod search;
 pub mod sharded_row;
 mod top_p;
 mod typical;
-mod whole;
 
-use super::scores::{Live, Logits, Row, Scores};
+use super::scores::{Live, LogitTransform, Logits, Row};
 use super::scratch::{self, Buffers};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::sampler::{Adjustments, Filter, History, Left, LeftLogits, Part, Request, Requests};
+use crate::sampler::{Adjustments, Filter, History, Left, LeftLogits, LogitSliceMut, Request, Requests};
 use crate::simd::{self, Isa, Kernel, Work};
 use candidates::{Candidate, Candidates};
-use filters::{Filtering, Found, Scraps};
+use filters::{DrawnCandidate, Filtering, Scraps};
+use logit_slice::LogitSlice;
 use prefix::Search;
 use scale::Scale;
 use std::cell::RefCell;
-use whole::Whole;
 
 const OP: &str = "sample";
 
@@ -43,7 +43,7 @@ pub fn each_row<E: Element, T: Send>(
     out: &mut [Result<T>],
     make: fn(Left<'_>) -> T,
 ) -> Result<Counts> {
-    let scores = Scores { mask, scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
+    let scores = LogitTransform { mask, scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
     simd::run(Draws { logits, first: 0, out, scores, requests, make })
 }
 
@@ -52,7 +52,7 @@ struct Draws<'a, 'r, E, T> {
     first: usize,
     /// Results of the rows from `first` on.
     out: &'a mut [Result<T>],
-    scores: Scores<'a>,
+    scores: LogitTransform<'a>,
     requests: &'a Requests<'a, 'r>,
     make: fn(Left<'_>) -> T,
 }
@@ -131,8 +131,8 @@ fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
 }
 
 impl Sampling {
-    fn left(&self, found: &Found) -> Left<'_> {
-        let &Found { scale: Scale { max, inverse, vocabulary }, log_sum, drawn } = found;
+    fn left(&self, found: &DrawnCandidate) -> Left<'_> {
+        let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn } = found;
         let (tokens, logits, weights) = if self.is_wide {
             (self.wide.tokens(), LeftLogits::F64(self.wide.logits()), self.wide.weights())
         } else {
@@ -151,7 +151,7 @@ struct Adjusted {
 
 /// A row to draw from.
 struct Drawn<'a> {
-    scores: &'a Scores<'a>,
+    scores: &'a LogitTransform<'a>,
     request: Request<'a>,
     row: usize,
 }
@@ -165,7 +165,7 @@ impl Drawn<'_> {
         x: &[E],
         (logits, sampling): (&mut Buffers, &mut Sampling),
         counts: &mut Counts,
-    ) -> Result<Found> {
+    ) -> Result<DrawnCandidate> {
         let (config, _, step) = self.request.parts();
         let Some(adjustments) = Adjustments::new(config, step) else {
             return isa.outline(OfRow { drawn: self, x, logits, sampling, counts });
@@ -176,13 +176,13 @@ impl Drawn<'_> {
             f64s.clear();
             f64s.extend(x.iter().map(|z| z.widen()));
             adjustments
-                .apply(self.row, Part::whole(&mut f64s), &mut sampling.history)
+                .apply(self.row, LogitSliceMut::whole(&mut f64s), &mut sampling.history)
                 .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], logits, sampling, counts }))
         } else {
             f32s.clear();
             f32s.extend(x.iter().map(|z| z.widen() as f32));
             adjustments
-                .apply(self.row, Part::whole(&mut f32s), &mut sampling.history)
+                .apply(self.row, LogitSliceMut::whole(&mut f32s), &mut sampling.history)
                 .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], logits, sampling, counts }))
         };
         sampling.adjusted = Adjusted { f32s, f64s };
@@ -200,17 +200,17 @@ struct OfRow<'a, E> {
 }
 
 impl<E: Element> Kernel for OfRow<'_, E> {
-    type Out = Result<Found>;
+    type Out = Result<DrawnCandidate>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Result<Found> {
+    fn run<I: Isa>(self, isa: I) -> Result<DrawnCandidate> {
         let OfRow { drawn: &Drawn { scores, request, row }, x, logits, sampling, counts } = self;
-        let mut of = Of { request, vocabulary: x.len(), sampling };
+        let mut of = RowSampler { request, vocabulary: x.len(), sampling };
         if scores.is_bare::<E>() {
-            let whole = Whole { z: x, first: 0 };
+            let whole = LogitSlice { z: x, first: 0 };
             let max = whole.survey(isa, &mut of.sampling.maxima);
             if max.is_finite() {
-                return Ok(isa.outline(OfWhole { of: &mut of, whole, max }));
+                return Ok(isa.outline(SurveyedRow { of: &mut of, whole, max }));
             }
         }
         match scores.read(isa, row, x, logits) {
@@ -229,10 +229,10 @@ impl<E: Element> Kernel for OfRow<'_, E> {
             }
             Row::Live(live) => Ok(match live.logits {
                 Logits::Direct if !E::IS_F64 => {
-                    let whole = Whole { z: &x[live.columns.clone()], first: live.columns.start };
+                    let whole = LogitSlice { z: &x[live.columns.clone()], first: live.columns.start };
                     of.surveyed(isa, whole)
                 }
-                Logits::F32(z) => of.surveyed(isa, Whole { z, first: live.columns.start }),
+                Logits::F32(z) => of.surveyed(isa, LogitSlice { z, first: live.columns.start }),
                 Logits::Direct | Logits::F64(_) => of.wide(isa, &live, x),
             }),
         }
@@ -240,16 +240,16 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 }
 
 /// Sampler state for one row.
-struct Of<'a> {
+struct RowSampler<'a> {
     request: Request<'a>,
     vocabulary: usize,
     sampling: &'a mut Sampling,
 }
 
-impl Of<'_> {
+impl RowSampler<'_> {
     /// Draws uniformly among the tokens whose logit is +inf.
     #[inline(always)]
-    fn infinite<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
+    fn infinite<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> DrawnCandidate {
         self.sampling.wide.clear();
         live.gather(x, |z| z == f64::INFINITY, &mut self.sampling.wide);
         self.sampling.wide.make_alike();
@@ -257,14 +257,14 @@ impl Of<'_> {
     }
 
     #[inline(always)]
-    fn surveyed<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>) -> Found {
+    fn surveyed<I: Isa, S: Element>(&mut self, isa: I, whole: LogitSlice<'_, S>) -> DrawnCandidate {
         let max = whole.survey(isa, &mut self.sampling.maxima);
-        isa.outline(OfWhole { of: self, whole, max })
+        isa.outline(SurveyedRow { of: self, whole, max })
     }
 
     /// Draws from a row in f64.
     #[inline(always)]
-    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
+    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> DrawnCandidate {
         let (_, plan, _) = self.request.parts();
         let (temperature, filters) = heat(&plan.filters);
         let scale = Scale::new(live.max, temperature, self.vocabulary);
@@ -281,7 +281,7 @@ impl Of<'_> {
     }
 
     #[inline(always)]
-    fn filter_wide<I: Isa>(&mut self, isa: I, filters: &[Filter], scale: Scale, total: u64) -> Found {
+    fn filter_wide<I: Isa>(&mut self, isa: I, filters: &[Filter], scale: Scale, total: u64) -> DrawnCandidate {
         let (_, plan, step) = self.request.parts();
         let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
         *is_wide = true;
@@ -291,18 +291,18 @@ impl Of<'_> {
 }
 
 /// A row in f32 lanes whose maxima are known. Its first filters are applied while its candidates are collected.
-struct OfWhole<'a, 'o, S> {
-    of: &'o mut Of<'a>,
-    whole: Whole<'o, S>,
+struct SurveyedRow<'a, 'o, S> {
+    of: &'o mut RowSampler<'a>,
+    whole: LogitSlice<'o, S>,
     max: f32,
 }
 
-impl<S: Element> Kernel for OfWhole<'_, '_, S> {
-    type Out = Found;
+impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
+    type Out = DrawnCandidate;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Found {
-        let OfWhole { of, whole, max } = self;
+    fn run<I: Isa>(self, isa: I) -> DrawnCandidate {
+        let SurveyedRow { of, whole, max } = self;
         let (_, plan, step) = of.request.parts();
         let (temperature, filters) = heat(&plan.filters);
         let scale = Scale::new(f64::from(max), temperature, of.vocabulary);

@@ -14,7 +14,7 @@ mod extrema;
 pub use exps::{Exps, exp_f64, leaves_digits, log_of_units};
 pub use extrema::{Plain, halve};
 
-use super::lanes::Met;
+use super::lanes::GuardCounts;
 use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::mask::{FullyMasked, Resolved, saturate};
@@ -25,7 +25,7 @@ use std::ops::Range;
 
 /// Options of a call that turn scores into logits, resolved for its view.
 #[derive(Clone, Copy)]
-pub struct Scores<'m> {
+pub struct LogitTransform<'m> {
     pub mask: Option<Resolved<'m>>,
     pub scale: f64,
     pub softcap: Option<f64>,
@@ -52,23 +52,30 @@ impl Row<'static> {
 }
 
 impl Row<'_> {
-    /// Returns the value that fills a row that is not live, and counts the row in `met`.
+    /// Returns the value that fills a row that is not live, and counts the row in `guards`.
     #[inline(always)]
-    pub fn fill_value<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met, zero: E, uniform: E) -> E {
+    pub fn fill_value<E: Element>(
+        &self,
+        index: usize,
+        policy: FullyMasked,
+        guards: &mut GuardCounts,
+        zero: E,
+        uniform: E,
+    ) -> E {
         match self {
             Row::Live(_) => E::NAN,
             Row::Nan(_) => {
-                met.counts.nan += 1;
+                guards.counts.nan += 1;
                 E::NAN
             }
             Row::Infinite(_) => {
-                met.counts.infinite += 1;
+                guards.counts.infinite += 1;
                 E::NAN
             }
             Row::Masked => {
-                met.counts.fully_masked += 1;
+                guards.counts.fully_masked += 1;
                 if policy == FullyMasked::Error {
-                    met.first_refused = met.first_refused.or(Some(index));
+                    guards.first_refused = guards.first_refused.or(Some(index));
                 }
                 if policy == FullyMasked::Uniform { uniform } else { zero }
             }
@@ -93,7 +100,7 @@ pub enum Logits<'s> {
     F64(&'s [f64]),
 }
 
-impl Scores<'_> {
+impl LogitTransform<'_> {
     /// Returns whether the scores are the logits, except where the mask excludes them.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
@@ -261,9 +268,9 @@ impl Scores<'_> {
     }
 }
 
-/// [`Scores::read`] compiled as a separate function, which four ops share.
+/// [`LogitTransform::read`] compiled as a separate function, which four ops share.
 struct Read<'a, 's, E> {
-    scores: &'a Scores<'a>,
+    scores: &'a LogitTransform<'a>,
     lane: usize,
     first: usize,
     x: &'a [E],

@@ -11,8 +11,8 @@
 #[cfg(feature = "sharded")]
 pub mod partial;
 
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Exps, Live, Logits, Row, Scores};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
+use super::scores::{Exps, Live, LogitTransform, Logits, Row};
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::transpose::gather;
 use crate::element::Element;
@@ -20,7 +20,7 @@ use crate::mask::saturate;
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Lanes;
-use crate::simd::{Ahead, Float, Isa, Kernel, MaskBits, Select, Span, Written, block, block_within, fold};
+use crate::simd::{Float, Isa, Kernel, MaskBits, PrefetchRow, Select, Span, Written, block, block_within, fold};
 use std::ops::Range;
 
 /// Gradient formula of one op.
@@ -36,7 +36,7 @@ pub trait Formula: Copy + Send + Sync {
 /// Kernel of a gradient: maps the gradients of a lane's results to the gradients of its scores `x`.
 #[derive(Clone, Copy)]
 pub struct Backward<'m, E, F> {
-    pub scores: Scores<'m>,
+    pub scores: LogitTransform<'m>,
     pub x: Lanes<'m, E>,
     pub formula: F,
 }
@@ -47,17 +47,17 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |index, span| self.lane(isa, index, span, scratch, met),
+            |index, span| self.lane(isa, index, span, scratch, guards),
         )
     }
 }
@@ -70,14 +70,14 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
         index: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let mut gathered = Vec::new();
         let x = lane_of(&self.x, index, &mut gathered);
         let Scratch { logits, made, beside } = scratch;
         let row = self.scores.read(isa, index, x, logits);
         let Buffers { f64s, flags, .. } = beside;
-        let Some((live, flags)) = settle(&self.scores, &row, index, x, flags, met) else {
+        let Some((live, flags)) = live_part(&self.scores, &row, index, x, flags, guards) else {
             return span.fill(E::ZERO).into();
         };
         let columns = live.columns.clone();
@@ -88,15 +88,15 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
             if let (Exps::F32 { values, .. }, None, 0, None) = (&exps, flags, columns.start, self.scores.softcap)
                 && !E::IS_F64
             {
-                let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, met);
+                let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, guards);
                 return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
             }
             let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
             if sums.sum.0.is_finite() {
-                let slopes = slopes(isa, &self.scores, sums.scale, &x[columns], f64s);
-                write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
+                let derivatives = derivatives(isa, &self.scores, sums.scale, &x[columns], f64s);
+                write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
             } else {
-                count(span.source(), flags, met);
+                count(span.source(), flags, guards);
                 spoil(flags, span)
             }
         } else {
@@ -115,7 +115,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
     values: &[f32],
     scale: f64,
     span: Span<'_, E, E>,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> Written {
     let reciprocal = exps.reciprocal_wide(isa);
     let [sum] = sums_o_beside(
@@ -127,7 +127,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
     );
     let sums = Sums::new::<F, E>(reciprocal, (sum, 0.0), 1.0, scale);
     if !sums.sum.0.is_finite() {
-        count(span.source(), None, met);
+        count(span.source(), None, guards);
         return spoil(None, span);
     }
     let next = span.next(1);
@@ -159,16 +159,16 @@ fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec
 /// Returns the part of a lane that has logits, with flags if some of them are masked; `None` if all are. Counts the
 /// class of the lane.
 #[inline(always)]
-pub fn settle<'r, 's, E: Element>(
-    scores: &Scores<'_>,
+pub fn live_part<'r, 's, E: Element>(
+    scores: &LogitTransform<'_>,
     row: &'r Row<'_>,
     index: usize,
     x: &[E],
     buffer: &'s mut Vec<u8>,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
     // Only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
-    row.fill_value(index, scores.fully_masked, met, E::ZERO, E::ZERO);
+    row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,
         Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => Some((live, flags(live, x, buffer))),
@@ -208,12 +208,12 @@ pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written 
 }
 
 /// Counts a lane whose gradients contain a NaN or an infinity.
-fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, met: &mut Met) {
+fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, guards: &mut GuardCounts) {
     let is_live = |i: usize| flags.is_none_or(|flags| flags[i] != 0);
     if dy.iter().enumerate().any(|(i, dy)| is_live(i) && dy.widen().is_nan()) {
-        met.counts.nan += 1;
+        guards.counts.nan += 1;
     } else {
-        met.counts.infinite += 1;
+        guards.counts.infinite += 1;
     }
 }
 
@@ -260,7 +260,7 @@ impl Sums {
         }
         let terms = Terms { exps, dy, first, flags, up };
         if !E::IS_F64 {
-            let ahead = Ahead::of(dy, 1);
+            let ahead = PrefetchRow::of(dy, 1);
             let sum = sum_o(
                 isa,
                 len,
@@ -311,15 +311,16 @@ impl Sums {
         Sums { reciprocal, sum, up, scale, down }
     }
 
-    /// Returns the gradients of a block of scores. `slope` is the derivatives of their logits times [`Sums::scale`].
+    /// Returns the gradients of a block of scores. `derivative` is the derivatives of their logits times
+    /// [`Sums::scale`].
     #[inline(always)]
-    fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, slope: I::F64) -> I::F64 {
+    fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, derivative: I::F64) -> I::F64 {
         let (high, sum) = (isa.f64(self.reciprocal.0), isa.f64(self.sum.0));
         if !E::IS_F64 {
-            return F::gradient(isa, e * high, dy, (sum, isa.f64(0.0))) * slope;
+            return F::gradient(isa, e * high, dy, (sum, isa.f64(0.0))) * derivative;
         }
         let y = e.mul_add(high, e * isa.f64(self.reciprocal.1));
-        F::gradient(isa, y, dy * isa.f64(self.up), (sum, isa.f64(self.sum.1))) * slope * isa.f64(self.down)
+        F::gradient(isa, y, dy * isa.f64(self.up), (sum, isa.f64(self.sum.1))) * derivative * isa.f64(self.down)
     }
 }
 
@@ -385,36 +386,36 @@ fn grid(range: f64) -> f64 {
 
 /// Returns d logit / d score times `scale` for each score, or `None` if it is `scale` everywhere.
 #[inline(always)]
-pub fn slopes<'s, I: Isa, E: Element>(
+pub fn derivatives<'s, I: Isa, E: Element>(
     isa: I,
-    scores: &Scores<'_>,
+    scores: &LogitTransform<'_>,
     scale: f64,
     x: &[E],
     buffer: &'s mut Vec<f64>,
 ) -> Option<&'s [f64]> {
     let cap = scores.softcap?;
-    let slopes = scratch_slice(buffer, x.len());
-    isa.outline(Slopes { scores, cap, scale, x, slopes: &mut *slopes });
-    Some(slopes)
+    let derivatives = scratch_slice(buffer, x.len());
+    isa.outline(Derivatives { scores, cap, scale, x, derivatives: &mut *derivatives });
+    Some(derivatives)
 }
 
-/// [`slopes`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 e / (1 + e)^2 with e =
-/// e^(-2|v|), which does not cancel.
-struct Slopes<'a, 's, E> {
-    scores: &'a Scores<'a>,
+/// [`derivatives`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 e / (1 + e)^2 with e
+/// = e^(-2|v|), which does not cancel.
+struct Derivatives<'a, 's, E> {
+    scores: &'a LogitTransform<'a>,
     cap: f64,
     scale: f64,
     x: &'a [E],
-    slopes: &'s mut [f64],
+    derivatives: &'s mut [f64],
 }
 
-impl<E: Element> Kernel for Slopes<'_, '_, E> {
+impl<E: Element> Kernel for Derivatives<'_, '_, E> {
     type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (cap, score, scale) = (isa.f64(self.cap), isa.f64(self.scores.scale), isa.f64(self.scale));
-        Span::in_place(self.slopes).map_from_wide(
+        Span::in_place(self.derivatives).map_from_wide(
             isa,
             self.x,
             #[inline(always)]
@@ -435,13 +436,13 @@ fn write<F: Formula, I: Isa, E: Element>(
     isa: I,
     exps: &Exps<'_>,
     sums: &Sums,
-    slopes: Option<&[f64]>,
+    derivatives: Option<&[f64]>,
     flags: Option<&[u8]>,
     span: Span<'_, E, E>,
 ) -> Written {
     let ahead = span.ahead(1);
     let scale = isa.f64(sums.scale);
-    match slopes {
+    match derivatives {
         None => span.map_wide(
             isa,
             #[inline(always)]
@@ -451,13 +452,13 @@ fn write<F: Formula, I: Isa, E: Element>(
                 kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, scale))
             },
         ),
-        Some(slopes) => span.map_wide(
+        Some(derivatives) => span.map_wide(
             isa,
             #[inline(always)]
             |i, dy| {
                 let e = weights::<I, E>(isa, exps, 0, i);
-                let slope = isa.load_f64(&block(slopes, i, 0.0));
-                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, slope))
+                let derivative = isa.load_f64(&block(derivatives, i, 0.0));
+                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, derivative))
             },
         ),
     }

@@ -2,21 +2,21 @@
 //! unevaluated sum of two f32. It is computed once for the maximum, and again for its exponential.
 //!
 //! This path serves rows whose largest logit is below 256 in magnitude, and whose terms are not much larger. All other
-//! rows take the general path of [`super::scores`]. For a sharded row, each shard reports its statistics ([`Found`]),
-//! and these together decide the path of the row.
+//! rows take the general path of [`super::scores`]. For a sharded row, each shard reports its statistics
+//! ([`MaskedStats`]), and these together decide the path of the row.
 
-use super::scores::{Scores, halve};
+use super::scores::{LogitTransform, halve};
 use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::wide::{fast_two_sum, two_sum};
-use crate::simd::{Ahead, Float, Isa, LANES, MaskBits, Select, Span, Storage, fold_with};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, PrefetchRow, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
 mod found;
 
-pub use found::Found;
+pub use found::MaskedStats;
 use found::Sums;
 
 /// Range of scales that keep the low part of a product within f32 wherever it matters.
@@ -56,7 +56,7 @@ enum Bias<'a> {
     Both(&'a [f32], &'a [f32]),
 }
 
-impl Scores<'_> {
+impl LogitTransform<'_> {
     /// Finds the row's maximum, or returns `None` if the row does not take this path.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
@@ -94,27 +94,27 @@ impl Scores<'_> {
         first: usize,
         x: &[E],
         buffers: [&mut Buffers; 2],
-    ) -> Found {
+    ) -> MaskedStats {
         if !self.may_be_masked::<E>() {
-            return Found::NOTHING;
+            return MaskedStats::NOTHING;
         }
         let columns = self.bounds(lane, first..first + x.len());
         let Some(bias) = self.bias(isa, lane, (columns.start, columns.end), false, buffers) else {
-            return Found { fits: false, ..Found::NOTHING };
+            return MaskedStats { fits: false, ..MaskedStats::NOTHING };
         };
         let x = &x[columns.start - first..columns.end - first];
         let scale = self.scale_pair();
-        let nothing = Found::NOTHING;
+        let nothing = MaskedStats::NOTHING;
         match bias {
             Bias::None if self.scale == 1.0 => nothing,
-            Bias::None => Found { score: max_score::<I, E, false, 0>(isa, x, []), ..nothing },
-            Bias::Flags(flags) => Found { score: max_score::<I, E, true, 1>(isa, x, [flags]), ..nothing },
+            Bias::None => MaskedStats { score: max_score::<I, E, false, 0>(isa, x, []), ..nothing },
+            Bias::Flags(flags) => MaskedStats { score: max_score::<I, E, true, 1>(isa, x, [flags]), ..nothing },
             Bias::Exact(bias) => {
                 let score = max_score::<I, E, false, 1>(isa, x, [bias]);
-                Found { score, sums: max_of_sums(isa, x, scale, [bias]), ..nothing }
+                MaskedStats { score, sums: max_of_sums(isa, x, scale, [bias]), ..nothing }
             }
-            Bias::Any(bias) => Found { exact: false, sums: max_of_sums(isa, x, scale, [bias]), ..nothing },
-            Bias::Both(bias, flags) => Found { sums: max_of_sums(isa, x, scale, [bias, flags]), ..nothing },
+            Bias::Any(bias) => MaskedStats { exact: false, sums: max_of_sums(isa, x, scale, [bias]), ..nothing },
+            Bias::Both(bias, flags) => MaskedStats { sums: max_of_sums(isa, x, scale, [bias, flags]), ..nothing },
         }
     }
 
@@ -126,7 +126,7 @@ impl Scores<'_> {
         lane: usize,
         first: usize,
         x: &[E],
-        found: &Found,
+        found: &MaskedStats,
         buffers: [&'s mut Buffers; 2],
     ) -> Option<Masked<'s>> {
         if !(self.may_be_masked::<E>() && found.fits) {
@@ -192,9 +192,9 @@ impl Scores<'_> {
 #[inline(always)]
 fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
     if far {
-        let ahead = Ahead::of(keep, 1);
+        let ahead = PrefetchRow::of(keep, 1);
         for line in 0..keep.len() / 64 {
-            ahead.block(line * 64 / LANES);
+            ahead.block(line * 64 / BLOCK);
         }
     }
     for (to, keep) in to.iter_mut().zip(keep) {
@@ -205,7 +205,7 @@ fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
 
 /// Returns the logits, with -inf where the flag is not set.
 #[inline(always)]
-fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; LANES]) -> I::F32 {
+fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; BLOCK]) -> I::F32 {
     let flags = isa.load_f32(flags);
     I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
 }
@@ -214,7 +214,7 @@ fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; LANES]) -> I::F32 {
 #[inline(always)]
 fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     // Only 0 and the infinities equal twice their value.
-    let (blocks, rest) = bias.as_chunks::<LANES>();
+    let (blocks, rest) = bias.as_chunks::<BLOCK>();
     for bias in blocks {
         let bias = isa.load_f32(bias);
         if (!(bias + bias).eq(bias)).any() {
@@ -321,7 +321,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     isa: I,
     x: &[E],
     bias: [&[f32]; N],
-    f: impl Fn(I::F32, [&[f32; LANES]; N]) -> I::F32,
+    f: impl Fn(I::F32, [&[f32; BLOCK]; N]) -> I::F32,
 ) -> Option<f32> {
     let least = isa.f32(f32::NEG_INFINITY);
     let (max, nan) = fold_with(
@@ -356,7 +356,7 @@ fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
 
 /// Returns the rounded sum of a product, its bias and its flags.
 #[inline(always)]
-fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; LANES]; N]) -> I::F32 {
+fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; BLOCK]; N]) -> I::F32 {
     let sum = product + isa.load_f32(beside[0]);
     match beside.get(1) {
         Some(flags) => kept(isa, sum, flags),
@@ -371,7 +371,7 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,
     x: I::F32,
     scale: (f32, f32),
-    beside: [&[f32; LANES]; N],
+    beside: [&[f32; BLOCK]; N],
 ) -> (I::F32, I::F32) {
     let x = if EXACT && N > 0 { x + isa.load_f32(beside[0]) } else { x };
     let (scale, scale_low) = (isa.f32(scale.0), isa.f32(scale.1));
@@ -417,7 +417,7 @@ impl Masked<'_> {
             RUN,
             #[inline(always)]
             |first, run| {
-                let start = first * LANES;
+                let start = first * BLOCK;
                 let beside = beside.map(|values| &values[start..start + run.len()]);
                 let next = next.from(start);
                 let values = run.numbers_with(
@@ -428,7 +428,7 @@ impl Masked<'_> {
                         next.source(i);
                         if far {
                             for values in beside {
-                                Ahead::of(values, 0).from(self.columns.len()).block(0);
+                                PrefetchRow::of(values, 0).from(self.columns.len()).block(0);
                             }
                         }
                         let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);

@@ -41,7 +41,7 @@ impl<I: Isa> Smallest<I> {
 
     /// Includes the magnitudes of the block with this index.
     #[inline(always)]
-    pub fn meet(mut self, index: usize, magnitudes: I::F32) -> Self {
+    pub fn update(mut self, index: usize, magnitudes: I::F32) -> Self {
         self.0[index % 2] = magnitudes.min(self.0[index % 2]);
         self
     }

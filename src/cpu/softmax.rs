@@ -3,17 +3,17 @@
 //! extremes of the next row.
 
 use super::exp_sum::ExpSum;
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Exps, Live, Plain, Row, Scores};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
+use super::scores::{Exps, Live, LogitTransform, Plain, Row};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
-use crate::simd::{Float, Isa, Kernel, Next, Span, Storage, Written};
+use crate::simd::{Float, Isa, Kernel, PrefetchSpan, Span, Storage, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
-pub struct Softmax<'m>(pub Scores<'m>);
+pub struct Softmax<'m>(pub LogitTransform<'m>);
 
 impl<E: Element> LaneKernel<E> for Softmax<'_> {
     #[inline(always)]
@@ -21,25 +21,25 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         if !self.0.is_bare::<E>() || which.is_empty() {
             return each_lane(
                 which,
-                ends,
+                io,
                 len,
                 #[inline(always)]
-                |index, span| self.lane(isa, index, span, scratch, met),
+                |index, span| self.lane(isa, index, span, scratch, guards),
             );
         }
         let mut written = Written::default();
-        let mut plain = Some(Plain::first(isa, ends.span(0, len).source()));
+        let mut plain = Some(Plain::first(isa, io.span(0, len).source()));
         for (i, index) in which.clone().enumerate() {
             let row = plain.as_ref().map_or(Row::Masked, |plain| plain.row(len));
-            let (span, next) = ends.span_and_next(i, len, which.len());
+            let (span, next) = io.span_and_next(i, len, which.len());
             if index + 1 == which.end {
                 plain = None;
             }
@@ -48,7 +48,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     #[inline(always)]
                     |_| Plain::first(isa, next),
                 );
-                written = written + self.fill_value(&row, index, span, met);
+                written = written + self.fill_value(&row, index, span, guards);
                 continue;
             };
             written = written + write(isa, &live, span, len, &mut scratch.made, None, &mut plain, next);
@@ -65,7 +65,7 @@ impl Softmax<'_> {
         index: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         let Scratch { logits, made, beside } = scratch;
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
@@ -76,16 +76,22 @@ impl Softmax<'_> {
         }
         let row = self.0.read(isa, index, span.source(), logits);
         let Row::Live(live) = row else {
-            return self.fill_value(&row, index, span, met);
+            return self.fill_value(&row, index, span, guards);
         };
         let row_len = span.len();
         isa.outline(Write { row: With::Live(&live), span, row_len, made, inverse: None })
     }
 
     #[inline(always)]
-    fn fill_value<E: Element>(&self, row: &Row<'_>, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    fn fill_value<E: Element>(
+        &self,
+        row: &Row<'_>,
+        index: usize,
+        span: Span<'_, E, E>,
+        guards: &mut GuardCounts,
+    ) -> Written {
         let uniform = E::from_wide(1.0 / span.len() as f64);
-        span.fill(row.fill_value(index, self.0.fully_masked, met, E::ZERO, uniform)).into()
+        span.fill(row.fill_value(index, self.0.fully_masked, guards, E::ZERO, uniform)).into()
     }
 }
 
@@ -202,7 +208,7 @@ fn divide<I: Isa, S: Storage, E: Element>(
     isa: I,
     span: Span<'_, S, E>,
     (high, low): (f32, f32),
-    ahead: Next<E, E>,
+    ahead: PrefetchSpan<E, E>,
     plain: &mut Option<Plain>,
     next: &[E],
 ) -> Written {

@@ -3,9 +3,9 @@
 
 use super::each_row::{OfRow, each_row};
 use super::exp_sum::{ExpSum, RescaleExponent};
-use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::log_softmax;
-use super::scores::{Exps, Live, Logits, Row, Scores};
+use super::scores::{Exps, Live, LogitTransform, Logits, Row};
 use super::scores_masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::softmax::{With, Write};
@@ -21,7 +21,7 @@ use std::ops::Range;
 
 /// Partial statistics of a shard. Merging all shards gives the complete row's.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct ShardStats {
     /// Largest logit; +inf if there is a NaN.
     max: f64,
     /// Largest logit below `max`; not computed for f64, which does not need it.
@@ -29,23 +29,23 @@ pub struct Found {
     nan: bool,
     /// Whether f32 holds all logits.
     exact: bool,
-    masked: scores_masked::Found,
+    masked: scores_masked::MaskedStats,
 }
 
-impl Found {
+impl ShardStats {
     /// Statistics of no columns.
-    pub const NOTHING: Self = Found {
+    pub const NOTHING: Self = ShardStats {
         max: f64::NEG_INFINITY,
         second: f64::NEG_INFINITY,
         nan: false,
         exact: true,
-        masked: scores_masked::Found::NOTHING,
+        masked: scores_masked::MaskedStats::NOTHING,
     };
 
     /// Returns the merged statistics of two shards.
     pub fn merge(self, other: Self) -> Self {
         let max = self.max.max(other.max);
-        Found {
+        ShardStats {
             max,
             second: self.below(max).max(other.below(max)),
             nan: self.nan || other.nan,
@@ -68,10 +68,10 @@ impl Found {
     #[inline(always)]
     pub fn of<I: Isa, E: Element>(isa: I, row: &Row<'_>, x: &[E]) -> Self {
         match row {
-            Row::Nan(_) => Found { max: f64::INFINITY, nan: true, ..Found::NOTHING },
-            Row::Infinite(_) => Found { max: f64::INFINITY, ..Found::NOTHING },
-            Row::Masked => Found::NOTHING,
-            Row::Live(live) => Found {
+            Row::Nan(_) => ShardStats { max: f64::INFINITY, nan: true, ..ShardStats::NOTHING },
+            Row::Infinite(_) => ShardStats { max: f64::INFINITY, ..ShardStats::NOTHING },
+            Row::Masked => ShardStats::NOTHING,
+            Row::Live(live) => ShardStats {
                 max: live.max,
                 second: if E::IS_F64 {
                     f64::NEG_INFINITY
@@ -79,7 +79,7 @@ impl Found {
                     live.second(isa, &x[live.columns.clone()], live.max)
                 },
                 exact: !matches!(live.logits, Logits::F64(_)),
-                ..Found::NOTHING
+                ..ShardStats::NOTHING
             },
         }
     }
@@ -105,7 +105,7 @@ pub const KEYS: usize = 6;
 pub const PLAIN_KEYS: usize = 2;
 
 #[cfg(feature = "sharded")]
-impl Found {
+impl ShardStats {
     /// Returns integers whose maxima over all shards are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
         let max = keys::of_f64(if self.nan { f64::NAN } else { self.max });
@@ -116,14 +116,14 @@ impl Found {
     pub fn of_keys([max, inexact, masked @ ..]: [u64; KEYS]) -> Self {
         let max = keys::to_f64(max);
         let nan = max.is_nan();
-        let masked = scores_masked::Found::of_keys(masked);
+        let masked = scores_masked::MaskedStats::of_keys(masked);
         let max = if nan { f64::INFINITY } else { max };
-        Found { max, second: f64::NEG_INFINITY, nan, exact: inexact == 0, masked }
+        ShardStats { max, second: f64::NEG_INFINITY, nan, exact: inexact == 0, masked }
     }
 
     /// Returns a key for a max-reduction that yields the second-largest logit. `all` holds the statistics of all
     /// columns.
-    pub fn second_key(&self, all: &Found) -> u64 {
+    pub fn second_key(&self, all: &ShardStats) -> u64 {
         keys::of_f64(self.below(all.max))
     }
 
@@ -132,15 +132,15 @@ impl Found {
         self.second = keys::to_f64(key);
     }
 
-    /// Returns the subset of [`Found::keys`] that rows without a mask need.
+    /// Returns the subset of [`ShardStats::keys`] that rows without a mask need.
     pub fn plain_keys(&self) -> [u64; PLAIN_KEYS] {
         let [max, inexact, ..] = self.keys();
         [max, inexact]
     }
 
     pub fn of_plain_keys([max, inexact]: [u64; PLAIN_KEYS]) -> Self {
-        let [_, _, a, b, c, d] = Found::NOTHING.keys();
-        Found::of_keys([max, inexact, a, b, c, d])
+        let [_, _, a, b, c, d] = ShardStats::NOTHING.keys();
+        ShardStats::of_keys([max, inexact, a, b, c, d])
     }
 
     /// Returns the largest logit.
@@ -170,9 +170,9 @@ pub enum For {
 
 /// Shard of rows: some of their columns.
 #[derive(Clone, Copy)]
-pub struct Part<'a> {
+pub struct LogitShard<'a> {
     /// Logit options of the complete rows.
-    pub scores: Scores<'a>,
+    pub scores: LogitTransform<'a>,
     /// First column of the shard.
     pub first: usize,
     /// Number of columns of the complete rows.
@@ -180,38 +180,38 @@ pub struct Part<'a> {
 }
 
 /// Returns the statistics of the shard of each row.
-pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
-    each_row(x, Found::NOTHING, Finding(part))
+pub fn find<E: Element>(x: Rows<'_, E>, part: LogitShard<'_>) -> Result<Vec<ShardStats>> {
+    each_row(x, ShardStats::NOTHING, Finding(part))
 }
 
 /// Returns the sum of exponentials of the shard of each row.
-pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found], of: For) -> Result<Vec<ExpSum>> {
+pub fn sums<E: Element>(x: Rows<'_, E>, part: LogitShard<'_>, found: &[ShardStats], of: For) -> Result<Vec<ExpSum>> {
     each_row(x, ExpSum::default(), Summing { part, found, of })
 }
 
 #[derive(Clone, Copy)]
-struct Finding<'a>(Part<'a>);
+struct Finding<'a>(LogitShard<'a>);
 
 impl<E: Element> OfRow<E> for Finding<'_> {
-    type Out = Found;
+    type Out = ShardStats;
 
     fn op(&self) -> &'static str {
         "softmax"
     }
 
     #[inline(always)]
-    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
-        let Part { scores, first, .. } = self.0;
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
+        let LogitShard { scores, first, .. } = self.0;
         let Scratch { logits, beside, .. } = scratch;
         let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
-        Found { masked, ..Found::of(isa, &scores.read_part(isa, row, first, x, logits), x) }
+        ShardStats { masked, ..ShardStats::of(isa, &scores.read_part(isa, row, first, x, logits), x) }
     }
 }
 
 #[derive(Clone, Copy)]
 struct Summing<'a> {
-    part: Part<'a>,
-    found: &'a [Found],
+    part: LogitShard<'a>,
+    found: &'a [ShardStats],
     of: For,
 }
 
@@ -224,7 +224,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ExpSum {
-        let Part { scores, first, all } = self.part;
+        let LogitShard { scores, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let found = &self.found[row];
         let Row::Live(_) = found.row() else { return ExpSum::default() };
@@ -248,8 +248,8 @@ impl<E: Element> OfRow<E> for Summing<'_> {
 /// Kernel that writes the results of some columns.
 #[derive(Clone, Copy)]
 pub struct Store<'a> {
-    pub part: Part<'a>,
-    pub found: &'a [Found],
+    pub part: LogitShard<'a>,
+    pub found: &'a [ShardStats],
     pub sums: &'a [ExpSum],
     pub of: For,
 }
@@ -260,17 +260,17 @@ impl<E: Element> LaneKernel<E> for Store<'_> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |row, span| self.lane(isa, row, span, scratch, met),
+            |row, span| self.lane(isa, row, span, scratch, guards),
         )
     }
 }
@@ -283,9 +283,9 @@ impl Store<'_> {
         row: usize,
         span: Span<'_, E, E>,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        let Part { scores, first, all } = self.part;
+        let LogitShard { scores, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let (found, sum) = (&self.found[row], &self.sums[row]);
         let (zero, uniform) = match self.of {
@@ -294,7 +294,7 @@ impl Store<'_> {
         };
         let known = found.row();
         let Row::Live(_) = known else {
-            return span.fill(known.fill_value(row, scores.fully_masked, met, zero, E::from_wide(uniform))).into();
+            return span.fill(known.fill_value(row, scores.fully_masked, guards, zero, E::from_wide(uniform))).into();
         };
         if self.of == For::Softmax
             && let Some(masked) =
@@ -318,7 +318,7 @@ impl Store<'_> {
 }
 
 /// Returns the logarithm of each row's sum, for rows of type `E`; 0 for rows that are not live.
-pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[ExpSum]) -> Result<Vec<f64>> {
+pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[ExpSum]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })
 }
@@ -326,7 +326,7 @@ pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[ExpSum]) -> Result<
 #[derive(Clone, Copy)]
 struct Logs<'a> {
     all: usize,
-    found: &'a [Found],
+    found: &'a [ShardStats],
     sums: &'a [ExpSum],
 }
 
@@ -346,13 +346,13 @@ impl<E: Element> OfRow<E> for Logs<'_> {
     }
 }
 
-impl Found {
+impl ShardStats {
     /// Returns the log-sum-exp of the complete row with these statistics. `row` is its index, and `log` the logarithm
     /// of its sum.
-    pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, met: &mut Met) -> E {
+    pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, guards: &mut GuardCounts) -> E {
         match self.row() {
             Row::Live(_) => E::from_wide(self.max + log),
-            known => known.log_sum_exp(row, policy, met),
+            known => known.log_sum_exp(row, policy, guards),
         }
     }
 }

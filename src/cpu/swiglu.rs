@@ -3,7 +3,7 @@
 //! The choice for an element depends on that element alone. The f64 form is a separate function, which runs over the
 //! chunks that have such elements.
 
-use super::elementwise::{Ends, ROW};
+use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
@@ -15,18 +15,18 @@ const CHUNK: usize = 512;
 /// Computes the product from two slices into another of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
-    let written = simd::run(Flat { span: Ends::Apart { from: gate, to }, up })?;
+    let written = simd::run(Flat { span: SliceIo::Apart { from: gate, to }, up })?;
     Ok(finish.done(written))
 }
 
 /// Computes the product in place of the gate.
 pub fn apply_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
-    simd::run(Flat { span: Ends::InPlace(gate), up })?;
+    simd::run(Flat { span: SliceIo::InPlace(gate), up })?;
     Ok(())
 }
 
 struct Flat<'a, E> {
-    span: Ends<'a, E>,
+    span: SliceIo<'a, E>,
     up: &'a [E],
 }
 

@@ -1,6 +1,6 @@
 //! Gradients of swiglu by both arguments, in f64. Three slices are read once, and two are written once.
 
-use super::elementwise::{Ends, ROW};
+use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{by_gate, by_up};
@@ -13,20 +13,20 @@ const CHUNK: usize = 512;
 /// Writes the gradients of `gate` and `up` to two slices of the same length.
 pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
     let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
-    let ends = [(gate, to_gate), (up, to_up)].map(|(from, to)| Ends::Apart { from, to });
-    let [written_gate, written_up] = simd::run(Flat { ends, dy })?;
+    let io = [(gate, to_gate), (up, to_up)].map(|(from, to)| SliceIo::Apart { from, to });
+    let [written_gate, written_up] = simd::run(Flat { io, dy })?;
     Ok([gate_finish.done(written_gate), up_finish.done(written_up)])
 }
 
 /// Overwrites `gate` and `up` with their gradients.
 pub fn apply_in_place<E: Element>([gate, up]: [&mut [E]; 2], dy: &[E]) -> Result<()> {
-    simd::run(Flat { ends: [gate, up].map(Ends::InPlace), dy })?;
+    simd::run(Flat { io: [gate, up].map(SliceIo::InPlace), dy })?;
     Ok(())
 }
 
 struct Flat<'a, E> {
     /// Source and destination for the gate and for `up`.
-    ends: [Ends<'a, E>; 2],
+    io: [SliceIo<'a, E>; 2],
     dy: &'a [E],
 }
 
@@ -43,8 +43,8 @@ impl<E: Element> Work for Flat<'_, E> {
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let (dy_a, dy_b) = self.dy.split_at(at * ROW);
-        let [(gate_a, gate_b), (up_a, up_b)] = self.ends.map(|ends| ends.split_at(at * ROW));
-        (Flat { ends: [gate_a, up_a], dy: dy_a }, Flat { ends: [gate_b, up_b], dy: dy_b })
+        let [(gate_a, gate_b), (up_a, up_b)] = self.io.map(|io| io.split_at(at * ROW));
+        (Flat { io: [gate_a, up_a], dy: dy_a }, Flat { io: [gate_b, up_b], dy: dy_b })
     }
 
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
@@ -55,7 +55,7 @@ impl<E: Element> Work for Flat<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let mut buffers = [[0.0; CHUNK]; 3];
         let mut written = [Written::default(); 2];
-        let [mut gates, mut ups] = self.ends.map(Ends::span);
+        let [mut gates, mut ups] = self.io.map(SliceIo::span);
         for dy in self.dy.chunks(CHUNK) {
             let (gate, up);
             (gate, gates) = gates.split_at(dy.len());

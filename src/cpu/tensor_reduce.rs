@@ -31,11 +31,11 @@ pub fn pass<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(f64, P::Seen)> 
 /// Returns the sum of each tile, and the statistics.
 pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::Seen)> {
     let mut tiles = vec![0.0; if P::SUMS { x.len().div_ceil(TILE) } else { 0 }];
-    let seen = simd::run(Whole { x, tiles: &mut tiles, start: 0, pass })?;
+    let seen = simd::run(TensorPass { x, tiles: &mut tiles, start: 0, pass })?;
     Ok((tiles, seen))
 }
 
-struct Whole<'a, E, P> {
+struct TensorPass<'a, E, P> {
     x: &'a [E],
     /// Destination of the sums of its tiles.
     tiles: &'a mut [f64],
@@ -43,7 +43,7 @@ struct Whole<'a, E, P> {
     pass: P,
 }
 
-impl<E: Element, P: Pass<E>> Work for Whole<'_, E, P> {
+impl<E: Element, P: Pass<E>> Work for TensorPass<'_, E, P> {
     type Out = P::Seen;
 
     fn rows(&self) -> usize {
@@ -55,11 +55,11 @@ impl<E: Element, P: Pass<E>> Work for Whole<'_, E, P> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let Whole { x, tiles, start, pass } = self;
+        let TensorPass { x, tiles, start, pass } = self;
         let (x_a, x_b) = x.split_at(at * RUN);
         let (tiles_a, tiles_b) = tiles.split_at_mut(if P::SUMS { at * GROUP } else { 0 });
-        let rest = Whole { x: x_b, tiles: tiles_b, start: start + at * RUN, pass };
-        (Whole { x: x_a, tiles: tiles_a, start, pass }, rest)
+        let rest = TensorPass { x: x_b, tiles: tiles_b, start: start + at * RUN, pass };
+        (TensorPass { x: x_a, tiles: tiles_a, start, pass }, rest)
     }
 
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out {

@@ -19,7 +19,7 @@ pub struct Arguments {
     x: u64,
     dy: u64,
     dx: u64,
-    met: u64,
+    guards: u64,
     rows: u64,
     cols: u64,
 }
@@ -198,8 +198,8 @@ fn into<E: DeviceElement>(
     let (x, _read) = x.data.device_ptr(stream);
     let (dy, _read_too) = dy.device_ptr(stream);
     let (dx, _written) = dx.data.device_ptr_mut(stream);
-    scores::refusing(op.name, stream, options.fully_masked, |met| {
-        let addresses = [x, dy, dx, met];
+    scores::refusing(op.name, stream, options.fully_masked, |guards| {
+        let addresses = [x, dy, dx, guards];
         if scores::is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
             // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
@@ -304,7 +304,7 @@ pub fn launch_logsumexp_masked(
 fn launch(
     op: &Op,
     dtype: DType,
-    [x, dy, dx, met]: [u64; 4],
+    [x, dy, dx, guards]: [u64; 4],
     (rows, cols): (usize, usize),
     options: &Softmax<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {
@@ -314,14 +314,14 @@ fn launch(
         return Ok(None);
     }
     let kernel = op.kernels[index][usize::from(is_held(op, [x, dy, dx], cols, lanes))];
-    let arguments = Arguments { x, dy, dx, met, rows: rows as u64, cols: cols as u64 };
+    let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
     Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
 }
 
 fn launch_masked(
     op: &Op,
     dtype: DType,
-    [x, dy, dx, met]: [u64; 4],
+    [x, dy, dx, guards]: [u64; 4],
     dims: &[usize],
     parts: &Parts,
     options: &Softmax<'_>,
@@ -333,7 +333,7 @@ fn launch_masked(
     let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
     let kernel =
         |index: usize, cols, lanes| MASKED[index][usize::from(has_products && is_held(op, [x, dy, dx], cols, lanes))];
-    let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, met], shape, parts, options, kernel)?;
+    let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 

@@ -1,7 +1,7 @@
 //! Gradient clipping by the global norm of all gradients, on a device.
 
 use super::device::{self, Launch};
-use super::room;
+use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
@@ -97,20 +97,20 @@ pub fn clip_grad_norm(
         }
         let plan = Plan::new(&list, options)?;
         let (norm, _written) = norm.device_ptr_mut(stream);
-        room::with(stream, |room| {
+        workspace::with(stream, |workspace| {
             // The workspace begins with the sums of squares, so that the host can read them.
             let count = plan.tensors.len();
-            let parts = room.words(OP, count + 2 + plan.tiles())?;
+            let parts = workspace.words(OP, count + 2 + plan.tiles())?;
             let behind = |words: usize| parts + (words * size_of::<f64>()) as u64;
             let (scale, tiles) = (behind(count), behind(count + 2));
-            let memory = Memory { tensors: room.list(OP, &plan.tensors)?, tiles, parts, norm, scale };
+            let memory = Memory { tensors: workspace.list(OP, &plan.tensors)?, tiles, parts, norm, scale };
             let (launches, arguments) = plan.launches(memory);
             for launch in launches {
                 // SAFETY: the tensors come from the views, the workspace has the lengths of the plan, and all are used
                 // on this stream.
                 unsafe { device::run(stream, &launch, &arguments)? };
             }
-            if options.error_if_nonfinite { room.read_words(count) } else { Ok(Vec::new()) }
+            if options.error_if_nonfinite { workspace.read_words(count) } else { Ok(Vec::new()) }
         })?
     };
     if let Some(tensor) = parts.iter().position(|part| !f64::from_bits(*part).is_finite()) {

@@ -2,10 +2,10 @@
 
 use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
-use super::operand::{At, Operand, given, one_a_column};
-use super::room;
+use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use super::scores::{MOST_BLOCKS, of_type};
+use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
@@ -29,7 +29,7 @@ pub struct Arguments {
     losses: u64,
     parts: u64,
     settled: u64,
-    met: u64,
+    guards: u64,
     rows: u64,
     ignore_index: i64,
     label_smoothing: f64,
@@ -69,14 +69,14 @@ impl<'a> Targets<'a> {
     /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Backend`].
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
         let rows = self.classes.len();
-        let settled = room::with(stream, |room| {
+        let settled = workspace::with(stream, |workspace| {
             let (targets, _read) = self.classes.device_ptr(stream);
-            let settled = room.words(OP, SETTLED)?;
+            let settled = workspace.words(OP, SETTLED)?;
             let memory = Memory { targets, settled, ..Memory::default() };
             let (launches, arguments) = launches(DType::F32, &memory, None, (rows, classes), options)?;
             // SAFETY: the first kernel reads one target for each row and writes `SETTLED` words, on this stream.
             unsafe { device::run(stream, &launches[0], &arguments)? };
-            room.read_words(SETTLED)
+            workspace.read_words(SETTLED)
         })?;
         let Ok(row) = usize::try_from(settled[FIRST_REFUSED]) else { return Ok(()) };
         if row >= rows {
@@ -174,10 +174,10 @@ fn run(
     let weight = weight.as_ref().map(|weight| weight.at(stream));
     let dloss = dloss.as_ref().map_or(0, |(dloss, _)| *dloss);
     let weight = weight.as_ref().map(|(at, _)| *at);
-    room::with(stream, |room| {
-        let settled = room.words(op, SETTLED + parts)?;
+    workspace::with(stream, |workspace| {
+        let settled = workspace.words(op, SETTLED + parts)?;
         let parts = settled + (SETTLED * size_of::<u64>()) as u64;
-        let memory = Memory { logits, dlogits, targets, dloss, losses, parts, settled, met: 0 };
+        let memory = Memory { logits, dlogits, targets, dloss, losses, parts, settled, guards: 0 };
         let (launches, arguments) = launches(dtype, &memory, weight, (rows, cols), options)?;
         for launch in launches {
             // SAFETY: the views have the lengths that the kernels access, the workspace has the lengths that `Memory`
@@ -206,7 +206,7 @@ pub struct Memory {
     /// Workspace of [`SETTLED`] 64-bit words, to be written.
     pub settled: u64,
     /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
-    pub met: u64,
+    pub guards: u64,
 }
 
 /// Number of 64-bit words that the first kernel writes.
@@ -232,7 +232,7 @@ const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_
 pub fn launches(
     dtype: DType,
     memory: &Memory,
-    weight: Option<At>,
+    weight: Option<TypedDevicePtr>,
     (rows, cols): (usize, usize),
     options: &CrossEntropy<'_>,
 ) -> Result<(Vec<Launch>, Arguments)> {
@@ -252,7 +252,7 @@ pub fn launches(
     if options.reduction != Reduction::None {
         launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024 });
     }
-    let Memory { logits, dlogits, targets, dloss, losses, parts, settled, met } = *memory;
+    let Memory { logits, dlogits, targets, dloss, losses, parts, settled, guards } = *memory;
     let arguments = Arguments {
         logits,
         dlogits,
@@ -262,7 +262,7 @@ pub fn launches(
         losses,
         parts,
         settled,
-        met,
+        guards,
         rows: rows as u64,
         ignore_index: options.ignore_index,
         label_smoothing: options.label_smoothing,

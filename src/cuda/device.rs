@@ -32,8 +32,8 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(refused("there is no CUDA driver on this machine (libcuda was not found)"));
     }
-    let context = CudaContext::new(ordinal).map_err(|e| refused(format!("device {ordinal}: {}", told(e))))?;
-    let (major, minor) = context.compute_capability().map_err(|e| refused(told(e)))?;
+    let context = CudaContext::new(ordinal).map_err(|e| refused(format!("device {ordinal}: {}", describe(e))))?;
+    let (major, minor) = context.compute_capability().map_err(|e| refused(describe(e)))?;
     if major < 8 {
         let reason = format!("device {ordinal} has compute capability {major}.{minor}; the kernels need 8.0 or above");
         return Err(refused(reason));
@@ -53,7 +53,7 @@ pub(super) fn refused(reason: impl Into<String>) -> Error {
     Error::Backend { backend: "cuda".to_string(), reason: reason.into() }
 }
 
-fn told(error: DriverError) -> String {
+fn describe(error: DriverError) -> String {
     match (error.error_name(), error.error_string()) {
         (Ok(name), Ok(text)) => format!("{}: {}", name.to_string_lossy(), text.to_string_lossy()),
         _ => format!("{error:?}"),
@@ -61,7 +61,7 @@ fn told(error: DriverError) -> String {
 }
 
 pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T> {
-    result.map_err(|error| refused(told(error)))
+    result.map_err(|error| refused(describe(error)))
 }
 
 /// Allocates memory for `len` elements, at least one, which a kernel must write before they are read.

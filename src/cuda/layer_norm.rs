@@ -2,7 +2,7 @@
 
 use super::device::{self, Launch};
 use super::norm::{kernels, not_of_the_host, plan, same_shape};
-use super::operand::{At, Operand, given, one_a_column};
+use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub fn layer_norm_into<E: DeviceElement>(
 pub fn launch(
     dtype: DType,
     [x, y]: [u64; 2],
-    [weight, bias]: [Option<At>; 2],
+    [weight, bias]: [Option<TypedDevicePtr>; 2],
     (rows, cols): (usize, usize),
     options: &LayerNorm<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {

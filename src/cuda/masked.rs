@@ -17,7 +17,7 @@ const AXES: usize = 7;
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-struct Part {
+struct MaskOperand {
     data: u64,
     strides: [u64; AXES],
     step: u32,
@@ -30,7 +30,7 @@ struct Part {
 pub struct Arguments {
     x: u64,
     y: u64,
-    met: u64,
+    guards: u64,
     rows: u32,
     cols: u32,
     uniform: u32,
@@ -45,9 +45,9 @@ pub struct Arguments {
     causal: u32,
     offset: i64,
     window: i64,
-    keep: [Part; PARTS],
-    bias: [Part; PARTS],
-    length: [Part; PARTS],
+    keep: [MaskOperand; PARTS],
+    bias: [MaskOperand; PARTS],
+    length: [MaskOperand; PARTS],
 }
 
 // SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
@@ -61,9 +61,9 @@ const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
 const FAR: i64 = 1 << 60;
 
 /// Returns a mask part with the strides that broadcast it to the rows' shape.
-fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]) -> Result<Part> {
+fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]) -> Result<MaskOperand> {
     broadcasts(op, "mask", shape.iter().product(), shape, dims)?;
-    let mut part = Part { data, dtype, ..Part::default() };
+    let mut part = MaskOperand { data, dtype, ..MaskOperand::default() };
     let mut stride = 1;
     for (behind, &len) in shape.iter().rev().enumerate() {
         match dims.len() - 1 - behind {
@@ -82,7 +82,7 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
 pub fn plan(
     (op, source): (&'static str, &'static str),
     dtype: DType,
-    [x, y, met]: [u64; 3],
+    [x, y, guards]: [u64; 3],
     shape: Shape,
     parts: &Parts,
     options: &Softmax<'_>,
@@ -128,7 +128,7 @@ pub fn plan(
     let mut arguments = Arguments {
         x,
         y,
-        met,
+        guards,
         rows: rows as u32,
         cols: cols as u32,
         uniform: u32::from(options.fully_masked == FullyMasked::Uniform),
@@ -145,9 +145,9 @@ pub fn plan(
         causal: u32::from(parts.causal),
         offset: offset.clamp(-FAR, FAR),
         window: parts.window.map_or(0, |keys| keys.min(FAR as usize) as i64),
-        keep: [Part::default(); PARTS],
-        bias: [Part::default(); PARTS],
-        length: [Part::default(); PARTS],
+        keep: [MaskOperand::default(); PARTS],
+        bias: [MaskOperand::default(); PARTS],
+        length: [MaskOperand::default(); PARTS],
     };
     for (axis, &len) in outer.iter().enumerate() {
         arguments.dims[axis] = len as u32;
@@ -170,7 +170,7 @@ pub fn plan(
             let (got, expected) = (format!("{count} entries"), format!("1 or {batch}"));
             return Err(Error::shape(op, "lengths", got, expected));
         }
-        *to = Part { data, ..Part::default() };
+        *to = MaskOperand { data, ..MaskOperand::default() };
         to.strides[0] = u64::from(count > 1);
     }
     if rows == 0 {

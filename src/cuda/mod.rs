@@ -42,12 +42,12 @@ mod ptx;
 pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rms_norm_backward;
-mod room;
 pub mod rope;
 mod rows;
 pub mod sample;
 mod scores;
 pub mod softmax;
+mod workspace;
 
 pub use backward::{
     log_softmax_backward_into, log_softmax_backward_masked_into, logsumexp_backward_into,
@@ -68,7 +68,7 @@ pub use layer_norm_backward::layer_norm_backward_into;
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::Mask;
-pub use operand::{At, Operand, OperandMut};
+pub use operand::{Operand, OperandMut, TypedDevicePtr};
 pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;

@@ -1,7 +1,7 @@
 //! Kernel selection for the row norms.
 
 use super::device::Launch;
-use super::operand::At;
+use super::operand::TypedDevicePtr;
 use super::rows::{Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub(super) fn plan<const N: usize>(
     dtype: DType,
     (rows, cols): (usize, usize),
     addresses: [u64; N],
-    operands: &[Option<At>],
+    operands: &[Option<TypedDevicePtr>],
 ) -> Result<Option<Launch>> {
     let ([held, long, any], lanes) = match dtype {
         DType::F32 => (kernels[0], 4),
@@ -47,7 +47,7 @@ pub(super) fn plan<const N: usize>(
         return Ok(None);
     }
     let is_aligned = |address: u64| address.is_multiple_of(16);
-    let of_vectors = |at: &At| is_aligned(at.address) && [dtype, DType::F32].contains(&at.dtype);
+    let of_vectors = |at: &TypedDevicePtr| is_aligned(at.address) && [dtype, DType::F32].contains(&at.dtype);
     let has_vectors = cols.is_multiple_of(lanes)
         && addresses.into_iter().all(is_aligned)
         && operands.iter().flatten().all(of_vectors);

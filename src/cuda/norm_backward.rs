@@ -2,9 +2,9 @@
 
 use super::device::{self, Launch};
 use super::norm::{kernels, plan, same_shape};
-use super::operand::{At, Operand, OperandMut, given, one_a_column};
-use super::room;
+use super::operand::{Operand, OperandMut, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
+use super::workspace;
 use crate::element::DType;
 use crate::error::Result;
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
@@ -51,10 +51,10 @@ pub(super) struct Norm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// Gradient of the weight, if wanted.
-    pub dweight: Option<At>,
+    pub dweight: Option<TypedDevicePtr>,
     /// Gradient of the bias, if wanted.
-    pub dbias: Option<At>,
-    /// Address of [`workspace`] f64 numbers; unused if both gradients are absent.
+    pub dbias: Option<TypedDevicePtr>,
+    /// Address of [`workspace_len`] f64 numbers; unused if both gradients are absent.
     pub workspace: u64,
 }
 
@@ -66,7 +66,7 @@ const MOST_BLOCKS: usize = 1 << 20;
 const MOMENTS: usize = 3;
 
 /// Returns how many f64 numbers of workspace the gradients of the weight and bias need.
-pub fn workspace((rows, cols): (usize, usize)) -> usize {
+pub fn workspace_len((rows, cols): (usize, usize)) -> usize {
     MOMENTS * rows + 2 * rows.div_ceil(TILE) * cols
 }
 
@@ -75,7 +75,7 @@ pub(super) fn launches(
     norm: &Norm,
     dtype: DType,
     [x, dy, dx]: [u64; 3],
-    weight: Option<At>,
+    weight: Option<TypedDevicePtr>,
     columns: Columns,
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
@@ -134,21 +134,21 @@ pub(super) fn into<E: DeviceElement>(
     same_shape(norm.op, "dy", dy.shape(), &x)?;
     same_shape(norm.op, "dx", dx.shape(), &x)?;
     one_a_column(norm.op, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
-    one_a_column(norm.op, "dweight", dweight.as_ref().map(|room| room.len()), x.cols)?;
-    one_a_column(norm.op, "dbias", dbias.as_ref().map(|room| room.len()), x.cols)?;
+    one_a_column(norm.op, "dweight", dweight.as_ref().map(|to| to.len()), x.cols)?;
+    one_a_column(norm.op, "dbias", dbias.as_ref().map(|to| to.len()), x.cols)?;
     let has_columns = dweight.is_some() || dbias.is_some();
     let ((x, _x_read), (dy, _dy_read)) = (x.data.device_ptr(stream), dy.data.device_ptr(stream));
     let (dx, _dx_written) = dx.data.device_ptr_mut(stream);
     let weight = weight.as_ref().map(|weight| weight.at(stream));
-    let [dweight, dbias] = [&mut dweight, &mut dbias].map(|room| room.as_mut().map(|room| room.at(stream)));
-    let at = |written: &Option<(At, _)>| written.as_ref().map(|(at, _)| *at);
+    let [dweight, dbias] = [&mut dweight, &mut dbias].map(|to| to.as_mut().map(|to| to.at(stream)));
+    let at = |written: &Option<(TypedDevicePtr, _)>| written.as_ref().map(|(at, _)| *at);
     let weight = weight.as_ref().map(|(at, _)| *at);
-    room::with(stream, |room| {
-        let workspace = room.words(norm.op, if has_columns { workspace(shape) } else { 0 })?;
+    workspace::with(stream, |workspace| {
+        let workspace = workspace.words(norm.op, if has_columns { workspace_len(shape) } else { 0 })?;
         let columns = Columns { dweight: at(&dweight), dbias: at(&dbias), workspace };
         for (launch, arguments) in launches(norm, E::DTYPE, [x, dy, dx], weight, columns, shape)? {
-            // SAFETY: the views have the lengths that the kernels access, the workspace has the length of `workspace`,
-            // and all are used on this stream.
+            // SAFETY: the views have the lengths that the kernels access, the workspace has the length of
+            // `workspace_len`, and all are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())

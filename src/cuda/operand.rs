@@ -46,13 +46,13 @@ impl Operand<'_> {
 
     /// Returns the address and type for a kernel on this stream, and a guard that marks the end of the read when
     /// dropped.
-    pub(super) fn at<'s>(&'s self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
+    pub(super) fn at<'s>(&'s self, stream: &'s CudaStream) -> (TypedDevicePtr, SyncOnDrop<'s>) {
         let (dtype, (address, read)) = match self {
             Operand::F32(values) => (DType::F32, values.device_ptr(stream)),
             Operand::F16(values) => (DType::F16, values.device_ptr(stream)),
             Operand::BF16(values) => (DType::BF16, values.device_ptr(stream)),
         };
-        (At { address, dtype }, read)
+        (TypedDevicePtr { address, dtype }, read)
     }
 }
 
@@ -96,13 +96,13 @@ impl OperandMut<'_> {
     }
 
     /// Returns the address, type and guard as [`Operand::at`] does, for writing.
-    pub(super) fn at<'s>(&'s mut self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
+    pub(super) fn at<'s>(&'s mut self, stream: &'s CudaStream) -> (TypedDevicePtr, SyncOnDrop<'s>) {
         let (dtype, (address, written)) = match self {
             OperandMut::F32(values) => (DType::F32, values.device_ptr_mut(stream)),
             OperandMut::F16(values) => (DType::F16, values.device_ptr_mut(stream)),
             OperandMut::BF16(values) => (DType::BF16, values.device_ptr_mut(stream)),
         };
-        (At { address, dtype }, written)
+        (TypedDevicePtr { address, dtype }, written)
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn one_a_column(op: &'static str, argument: &'static str, len: Option
 
 /// Address and type of an operand on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
+pub struct TypedDevicePtr {
     /// Address on the device.
     pub address: u64,
     /// Type of the numbers; f64 is not supported.
@@ -127,8 +127,8 @@ pub struct At {
 }
 
 /// Returns the address and the type code that kernels take, or zeros for `None`.
-pub(super) fn given(op: &'static str, at: Option<At>) -> Result<(u64, u32)> {
-    let Some(At { address, dtype }) = at else { return Ok((0, 0)) };
+pub(super) fn given(op: &'static str, at: Option<TypedDevicePtr>) -> Result<(u64, u32)> {
+    let Some(TypedDevicePtr { address, dtype }) = at else { return Ok((0, 0)) };
     let which = match dtype {
         DType::F32 => 1,
         DType::F16 => 2,

@@ -2,7 +2,7 @@
 
 use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
-use super::operand::{At, Operand, given, one_a_column};
+use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rope::RopeTable;
 use super::rows::{DeviceElement, Rows, RowsMut};
 use super::scores::of_type;
@@ -143,7 +143,7 @@ const NAMES: [[&str; 4]; 3] = [
 pub fn launch(
     dtype: DType,
     [x, y, cos, sin]: [u64; 4],
-    weight: Option<At>,
+    weight: Option<TypedDevicePtr>,
     (rows, cols): (usize, usize),
     (positions, interleaved): (usize, bool),
     options: &RmsNorm<'_>,

@@ -2,7 +2,7 @@
 
 use super::device::{self, Launch};
 use super::norm::{kernels, not_of_the_host, plan, same_shape};
-use super::operand::{At, Operand, given, one_a_column};
+use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
@@ -102,7 +102,7 @@ pub fn launch(
     dtype: DType,
     [x, y]: [u64; 2],
     residual: Option<[u64; 2]>,
-    weight: Option<At>,
+    weight: Option<TypedDevicePtr>,
     (rows, cols): (usize, usize),
     options: &RmsNorm<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {

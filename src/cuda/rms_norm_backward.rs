@@ -3,7 +3,7 @@
 use super::device::Launch;
 use super::norm::not_of_the_host;
 use super::norm_backward::{self, Norm};
-use super::operand::{At, Operand, OperandMut};
+use super::operand::{Operand, OperandMut, TypedDevicePtr};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::ops::rms_norm::{RmsNorm, Rounding};
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
 
-pub use super::norm_backward::{Arguments, Columns, workspace};
+pub use super::norm_backward::{Arguments, Columns, workspace_len};
 
 const OP: &str = "rms_norm_backward";
 
@@ -49,7 +49,7 @@ pub fn rms_norm_backward_into<E: DeviceElement>(
 pub fn launches(
     dtype: DType,
     addresses: [u64; 3],
-    weight: Option<At>,
+    weight: Option<TypedDevicePtr>,
     columns: Columns,
     shape: (usize, usize),
     options: &RmsNorm<'_>,

@@ -3,8 +3,8 @@
 use super::device::{self, Launch};
 use super::mask::{Mask, Parts};
 use super::masked;
-use super::room;
 use super::rows::{DeviceElement, Rows};
+use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
@@ -24,7 +24,7 @@ pub const MOST_BLOCKS: usize = 1 << 20;
 pub struct Arguments {
     x: u64,
     y: u64,
-    met: u64,
+    guards: u64,
     rows: u64,
     cols: u32,
     uniform: f32,
@@ -66,8 +66,8 @@ pub fn into<E: DeviceElement>(
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = x.data.device_ptr(stream);
     let (y, _written) = out.device_ptr_mut(stream);
-    refusing(op.name, stream, options.fully_masked, |met| {
-        let addresses = [x, y, met];
+    refusing(op.name, stream, options.fully_masked, |guards| {
+        let addresses = [x, y, guards];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
             // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
@@ -100,7 +100,7 @@ pub fn is_plain(parts: &Parts, options: &Softmax<'_>) -> bool {
 pub fn launch(
     op: &Op,
     dtype: DType,
-    [x, y, met]: [u64; 3],
+    [x, y, guards]: [u64; 3],
     (rows, cols): (usize, usize),
     options: &Softmax<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {
@@ -123,7 +123,7 @@ pub fn launch(
     };
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
-    let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
+    let arguments = Arguments { x, y, guards, rows: rows as u64, cols: cols as u32, uniform };
     Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }
 
@@ -131,7 +131,7 @@ pub fn launch(
 pub fn launch_masked(
     op: &Op,
     dtype: DType,
-    [x, y, met]: [u64; 3],
+    [x, y, guards]: [u64; 3],
     dims: &[usize],
     parts: &Parts,
     options: &Softmax<'_>,
@@ -140,7 +140,7 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_source), dtype, [x, y, met], shape, parts, options, |index, cols, lanes| {
+    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |index, cols, lanes| {
         let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
         op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
     })
@@ -197,11 +197,11 @@ pub fn refusing(
         return f(0);
     }
     const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
-    let counts = room::with(stream, |room| {
-        let met = room.words(op, NONE.len())?;
-        room.write_words(&NONE)?;
-        f(met)?;
-        room.read_words(NONE.len())
+    let counts = workspace::with(stream, |workspace| {
+        let guards = workspace.words(op, NONE.len())?;
+        workspace.write_words(&NONE)?;
+        f(guards)?;
+        workspace.read_words(NONE.len())
     })?;
     if counts[2] > 0 {
         return Err(Error::FullyMasked { op, row: counts[3] as usize });

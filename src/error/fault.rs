@@ -80,7 +80,7 @@ pub enum Fault {
         at_work: bool,
     },
     /// The device ended a run because of a NaN.
-    #[error("{program}: {}", told(*nan))]
+    #[error("{program}: {}", describe(*nan))]
     Numerical {
         /// Name of the program.
         program: String,
@@ -113,7 +113,7 @@ pub enum Fault {
     },
 }
 
-fn told(nan: NanAt) -> String {
+fn describe(nan: NanAt) -> String {
     match nan {
         NanAt::Output { output, index } => format!("the run produced a NaN, first in output {output} at index {index}"),
         NanAt::InsideOnly => "the device reports a NaN, but no output contains one".to_string(),

@@ -1,6 +1,6 @@
 //! Binned sums of [`super::sum`], over blocks.
 
-use crate::simd::{Float, Isa, LANES, MaskBits};
+use crate::simd::{BLOCK, Float, Isa, MaskBits};
 
 /// Number of bins that are kept.
 const BINS: usize = 4;
@@ -35,7 +35,7 @@ impl Bins {
         let zero = isa.f64(0.0);
         let (mut top, mut sums, mut beyond) = (NONE, [zero; BINS], None);
         let (mut room, mut units) = (zero, [zero; BINS]);
-        for i in 0..len.div_ceil(LANES) {
+        for i in 0..len.div_ceil(BLOCK) {
             let mut rest = block(i);
             // The negated comparison also catches NaN.
             if (!rest.abs().le(room)).any() {
@@ -109,7 +109,7 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     for (bin, shifter) in (1..).zip(&mut shifters) {
         *shifter = isa.f64(1.5 * power_of_two(52 - WIDTH * bin));
     }
-    for i in 0..len.div_ceil(LANES) {
+    for i in 0..len.div_ceil(BLOCK) {
         let mut rest = block(i);
         for (sum, shifter) in sums.iter_mut().zip(shifters) {
             let multiple = (rest + shifter) - shifter;
@@ -203,9 +203,9 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng, seq::SliceRandom};
 
-    struct Of<'a>(&'a [f64]);
+    struct BinnedSum<'a>(&'a [f64]);
 
-    impl Kernel for Of<'_> {
+    impl Kernel for BinnedSum<'_> {
         type Out = Bins;
 
         #[inline(always)]
@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn on(level: Level, terms: &[f64]) -> Bins {
-        with_level(level, || Token::current().unwrap().run(Of(terms))).unwrap()
+        with_level(level, || Token::current().unwrap().run(BinnedSum(terms))).unwrap()
     }
 
     /// Returns random terms whose exponents are at most `spread` below `exponent`.

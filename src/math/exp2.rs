@@ -4,8 +4,8 @@
 //! first term, r^2/2, is kept as two f64 too. The error is 0.53 ULP in f64, or 0.8 where a subnormal result is rounded
 //! a second time. The result is correctly rounded in every narrower type. Whole powers are exact.
 
+use super::derivative::within;
 use super::exp::{POLY, without_nan};
-use super::slope::within;
 use super::wide::{Wide, fast_two_sum, horner, product};
 use crate::element::Element;
 use crate::simd::{Float, Isa};
@@ -45,7 +45,7 @@ pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 
 /// Computes the derivative of 2^x, ln2 2^x, for any x.
 #[inline(always)]
-pub fn slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+pub fn derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // Magnitude beyond which the product with any number of the type is zero or infinite.
     let far = if E::IS_F64 { 2200.0 } else { 300.0 };
     let power = parts(isa, within(isa, x, far)).normalised();

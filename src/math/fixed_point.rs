@@ -3,7 +3,7 @@
 //! A sampler's masses are such sums too. Up to 262,144 weights they are fixed-point sums as defined there. Beyond that
 //! length their unit is 2^-42, so that a mass fits in 64 bits at any length.
 
-use crate::simd::{Float, Isa, Kernel, LANES, Storage, in_default, padded};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 
 /// Maximum length of a row whose fixed-point sum fits in 64 bits.
 const FINE_TERMS: usize = 1 << 18;
@@ -128,12 +128,12 @@ impl<S: Storage> Kernel for Long<'_, S> {
     fn run<I: Isa>(self, isa: I) -> u128 {
         /// Number of terms summed between two reductions. The units of a lane then stay below 2^56, so their bits, read
         /// as an f64, are a finite number.
-        const RUN: usize = 256 * LANES;
+        const RUN: usize = 256 * BLOCK;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {
-            let (blocks, tail) = run.as_chunks::<LANES>();
+            let (blocks, tail) = run.as_chunks::<BLOCK>();
             // Two chains hide the latency of the additions.
-            let mut sums = [long_units(isa, &padded(tail, S::NAUGHT)), isa.i64(0)];
+            let mut sums = [long_units(isa, &padded(tail, S::FILLER)), isa.i64(0)];
             for block in blocks {
                 sums = [sums[1] + long_units(isa, block), sums[0]];
             }
@@ -147,7 +147,7 @@ impl<S: Storage> Kernel for Long<'_, S> {
 /// Returns the units of the terms of a long row. Adding a term to an offset whose last place is the unit increases the
 /// offset's bit pattern by the term's units.
 #[inline(always)]
-fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; LANES]) -> I::I64 {
+fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     /// Midpoint of 16 and 32, between which the last place is 2^-48.
     const OFFSET: f64 = 24.0;
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
@@ -177,20 +177,20 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can
     /// still be recovered.
-    const RUN: usize = 256 * LANES;
+    const RUN: usize = 256 * BLOCK;
     let offset = grid(row_len);
     let mut total = 0u64;
     for run in terms.chunks(RUN) {
         let zero = (isa.i32(0), isa.i32(0));
-        let (quads, rest) = run.as_chunks::<{ 4 * LANES }>();
+        let (quads, rest) = run.as_chunks::<{ 4 * BLOCK }>();
         let mut sums = [zero; 4];
         for quad in quads {
-            let blocks = quad.as_chunks::<LANES>().0;
+            let blocks = quad.as_chunks::<BLOCK>().0;
             for i in 0..4 {
                 sums[i] = add_q(isa, offset, sums[i], S::load(isa, &blocks[i]));
             }
         }
-        let (blocks, tail) = rest.as_chunks::<LANES>();
+        let (blocks, tail) = rest.as_chunks::<BLOCK>();
         for block in blocks {
             sums[0] = add_q(isa, offset, sums[0], S::load(isa, block));
         }
@@ -200,7 +200,7 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
         }
         let high = (sums[0].0 + sums[1].0) + (sums[2].0 + sums[3].0);
         let low = (sums[0].1 + sums[1].1) + (sums[2].1 + sums[3].1);
-        total = total.wrapping_add(units_of(isa, (high, low), run.len().div_ceil(LANES), row_len));
+        total = total.wrapping_add(units_of(isa, (high, low), run.len().div_ceil(BLOCK), row_len));
     }
     total
 }
@@ -218,7 +218,7 @@ pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: us
     let high = isa.array_i32(high - isa.i32(1.0f32.to_bits().wrapping_mul(blocks) as i32));
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
-    for i in 0..LANES {
+    for i in 0..BLOCK {
         // Up to 511 times 2^23 for each lane, so the sum is read as unsigned.
         high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);

@@ -3,9 +3,9 @@
 //! It is x times the normal distribution function. Near zero that is 1/2 + x P(x^2) (relative error 2^-62.12). Below -1
 //! it is a tail e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39), and above 1 it is 1 minus the tail.
 
+use super::derivative;
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
-use super::slope;
 use super::wide::{Wide, fast_two_sum, product, two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
@@ -103,9 +103,9 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 ///
 /// Below -1 both terms have the factor e^(-x^2/2). Above 1 the derivative is 1 minus the derivative at -x.
 #[inline(always)]
-pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
-    let x = slope::within(isa, x, (2.0 * slope::far::<E>()).sqrt());
+    let x = derivative::within(isa, x, (2.0 * derivative::far::<E>()).sqrt());
     let a = x.abs();
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
@@ -121,7 +121,7 @@ pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 
     // Near zero: 1/2, the integral from 0 to x, and x times the density. If the last two terms are negative, they
     // cancel the 1/2.
-    let small = slope::within(isa, x, EDGE);
+    let small = derivative::within(isa, x, EDGE);
     let (integral, integral_low) = odd(isa, small, &NEAR);
     let (term, term_low) = product(isa, (small, zero), density);
     let (term, term_low) = product(isa, (term, term_low), exp_below_one(isa, &e, power));
@@ -134,5 +134,5 @@ pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let far = (I::F64::select(is_tail, t_hi, above), I::F64::select(is_tail, t_low, above_low));
     let hi = I::F64::select(is_near, near, far.0);
     let lo = I::F64::select(is_near, near_low, far.1);
-    Wide { hi, lo, exponent: slope::only_where(isa, is_tail, e.exponent) }
+    Wide { hi, lo, exponent: derivative::only_where(isa, is_tail, e.exponent) }
 }

@@ -1,8 +1,8 @@
 //! The tanh form of the Gaussian error linear unit in f64 with a low part: x times the logistic function of 2
 //! sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
 
+use super::derivative;
 use super::sigmoid::{logistic, times};
-use super::slope;
 use super::wide::{Wide, fast_two_sum, product};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
@@ -41,7 +41,7 @@ pub fn gelu_tanh<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 
 /// Computes the derivative of gelu_tanh, for any x.
 #[inline(always)]
-pub fn gelu_tanh_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+pub fn gelu_tanh_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
     let a = isa.f64(LARGEST).min(x.abs());
     let (z, z_low) = inner(isa, a, CUBIC);
@@ -49,5 +49,5 @@ pub fn gelu_tanh_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (w, w_low) = inner(isa, a, CUBIC_SLOPE);
     let negative = x.lt(zero);
     let w = (I::F64::select(negative, minus - w, w), I::F64::select(negative, minus - w_low, w_low));
-    slope::gate::<I, E>(isa, (minus - z, minus - z_low), w, negative)
+    derivative::gate::<I, E>(isa, (minus - z, minus - z_low), w, negative)
 }

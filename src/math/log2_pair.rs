@@ -56,8 +56,8 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let q = horner_narrow(isa, r, &POLY);
     let q = q.mul_add(r, isa.f32(LOG2_E[1] * -0.5));
     // The derivative of log2(1 + r) is (1 - r + r^2) / ln2, to second order.
-    let slope = (square - r).mul_add(factor, factor);
-    let small = low.mul_add(slope, product_low + isa.lookup(isa.table(&LOG_LO), interval));
+    let derivative = (square - r).mul_add(factor, factor);
+    let small = low.mul_add(derivative, product_low + isa.lookup(isa.table(&LOG_LO), interval));
     let small = half.mul_add(square_low, small);
     (hi, square.mul_add(q, small + (sum_low + hi_low)))
 }

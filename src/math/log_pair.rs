@@ -102,9 +102,9 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
 
     let q = horner_narrow(isa, r, &POLY);
     // The derivative of ln(1 + r) is 1 - r + r^2, to second order.
-    let slope = (square - r) + isa.f32(1.0);
+    let derivative = (square - r) + isa.f32(1.0);
     let small = k.mul_add(isa.f32(LN2_LO), isa.lookup(isa.table(&LOG_LO), interval));
-    let small = half.mul_add(square_low, low.mul_add(slope, small));
+    let small = half.mul_add(square_low, low.mul_add(derivative, small));
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod bins;
+pub(crate) mod derivative;
 pub(crate) mod erf;
 pub(crate) mod exp;
 pub(crate) mod exp2;
@@ -29,7 +30,6 @@ pub(crate) mod power;
 pub(crate) mod reciprocal;
 pub(crate) mod sigmoid;
 pub(crate) mod sigmoid_pair;
-pub(crate) mod slope;
 pub(crate) mod softmax_exp;
 pub(crate) mod softplus;
 pub(crate) mod softplus_pair;

@@ -1,6 +1,6 @@
 //! Reciprocal, and the product of a gradient with its derivative.
 
-use super::slope::times;
+use super::derivative::times;
 use super::wide::Wide;
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
@@ -28,7 +28,7 @@ pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
 
 /// Computes the gradient `dy` times the derivative of 1 / x, -1 / x^2. The derivative itself may be out of f64's range.
 #[inline(always)]
-pub fn times_slope<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
+pub fn times_derivative<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     let (minus, zero, infinity) = (isa.f64(-0.0), isa.f64(0.0), isa.f64(f64::INFINITY));
     let plain = (minus - dy) / (x * x);
     if !E::IS_F64 {

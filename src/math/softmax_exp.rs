@@ -21,7 +21,7 @@
 //!
 //! # Order
 //!
-//! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::narrow`] and
+//! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and
 //! [`SoftmaxExp::any`] accept, and for [`WeightExp`], which the sampler's cutoffs use.
 //!
 //! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. There, r is
@@ -132,7 +132,7 @@ impl<I: Isa> SoftmaxExp<I> {
         SoftmaxExp { low: low_table(isa, f64::from(d) + f64::from(low)), ..exp }
     }
 
-    /// Returns whether [`SoftmaxExp::narrow`] is valid for this row.
+    /// Returns whether [`SoftmaxExp::exp_fast`] is valid for this row.
     #[inline(always)]
     pub fn is_narrow(&self) -> bool {
         self.narrow
@@ -140,7 +140,7 @@ impl<I: Isa> SoftmaxExp<I> {
 
     /// Computes the exponential for rows whose maximum is below 256 in magnitude and which span no more than 87.
     #[inline(always)]
-    pub fn narrow(&self, x: I::F32) -> I::F32 {
+    pub fn exp_fast(&self, x: I::F32) -> I::F32 {
         let (t, s) = self.parts(
             x,
             #[inline(always)]

@@ -74,7 +74,7 @@ use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_groups};
 use super::bins::power_of_two;
 pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
-use crate::simd::{Float, Isa, LANES, Storage, in_default};
+use crate::simd::{BLOCK, Float, Isa, Storage, in_default};
 
 /// Number of lanes that a tiled sum adds in.
 pub(crate) const SUM_LANES: usize = 64;
@@ -165,7 +165,7 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
         len,
         #[inline(always)]
         |first| {
-            let blocks = len.div_ceil(LANES);
+            let blocks = len.div_ceil(BLOCK);
             let mut group = Group::new(isa);
             for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
                 let start = t * BLOCKS;
@@ -190,7 +190,7 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
     x: &[S],
     pad: S,
-    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, &[S; BLOCK], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
     sums_o_beside::<I, S, S, 1, 0, N>(
         isa,
@@ -213,7 +213,7 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     let len = a[0].len();
     assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
     let (tiles, rest) = (len / TILE, len % TILE);
-    let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::NAUGHT; TILE]; C]);
+    let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::FILLER; TILE]; C]);
     for r in 0..R {
         last[r][..rest].copy_from_slice(&a[r][tiles * TILE..]);
     }
@@ -271,7 +271,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     isa: I,
     (x, pad_x): ([&[S]; A], S),
     (y, pad_y): ([&[T]; B], T),
-    mut add: impl FnMut(usize, [&[S; LANES]; A], [&[T; LANES]; B], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, [&[S; BLOCK]; A], [&[T; BLOCK]; B], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
     of_groups(
         isa,
@@ -298,7 +298,7 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
     x: &[S],
     pad: S,
-    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, &[S; BLOCK], [I::F64; N]) -> [I::F64; N],
 ) -> Vec<[f64; N]> {
     let tiles = x.len().div_ceil(TILE);
     let mut all = Vec::with_capacity(tiles);
@@ -311,7 +311,7 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
             #[inline(always)]
             |i, block, sums| add(i, block, sums),
         );
-        let mut each = [[0.0; LANES]; N];
+        let mut each = [[0.0; BLOCK]; N];
         for n in 0..N {
             each[n] = isa.array_f64(sums[n]);
         }
@@ -328,7 +328,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     x: &[S],
     pad: S,
     first: usize,
-    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, &[S; BLOCK], [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
     group_o_beside::<I, S, S, 1, 0, N>(
         isa,
@@ -347,7 +347,7 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
     (x, pad_x): ([&[S]; A], S),
     (y, pad_y): ([&[T]; B], T),
     first: usize,
-    mut add: impl FnMut(usize, [&[S; LANES]; A], [&[T; LANES]; B], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, [&[S; BLOCK]; A], [&[T; BLOCK]; B], [I::F64; N]) -> [I::F64; N],
 ) -> Group<I, N> {
     let len = x[0].len();
     assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
@@ -395,7 +395,7 @@ fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S;
 
 /// Returns the `i`th block of each chunk.
 #[inline(always)]
-fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; LANES]; A] {
+fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; BLOCK]; A] {
     parts.map(
         #[inline(always)]
         |part| &part.as_chunks().0[i],

@@ -1,6 +1,6 @@
 //! silu(gate) * up and its gradients.
 
-use super::slope::{self, far};
+use super::derivative::{self, far};
 use super::softmax_exp::SoftmaxExp;
 use super::wide::{Wide, fast_two_sum};
 use super::{exp, sigmoid_pair};
@@ -20,9 +20,9 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     // gate * up is at least as large in magnitude as the result and has its sign, so a zero product gives the result.
     let most = x * up;
     let y = if E::IS_F64 {
-        let share = slope::share::<I, f64>(isa, minus, x.lt(zero));
+        let share = derivative::share::<I, f64>(isa, minus, x.lt(zero));
         let (product, moved) = product(isa, x, up);
-        slope::times::<I, f64>(isa, product, with_exponent(isa, share, moved))
+        derivative::times::<I, f64>(isa, product, with_exponent(isa, share, moved))
     } else {
         let t = exp::term(isa, minus);
         let share = I::F64::select(x.lt(zero), t, isa.f64(1.0)) / (isa.f64(1.0) + t);
@@ -38,27 +38,27 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
-    let x = slope::within(isa, gate, far::<E>());
-    let slope = slope::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
+    let x = derivative::within(isa, gate, far::<E>());
+    let derivative = derivative::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
     let dx = if E::IS_F64 {
         let (product, moved) = product(isa, dy, up);
-        slope::times::<I, f64>(isa, product, with_exponent(isa, slope, moved))
+        derivative::times::<I, f64>(isa, product, with_exponent(isa, derivative, moved))
     } else {
         // The product of two f32 is exact in f64.
-        slope::times::<I, E>(isa, dy * up, slope)
+        derivative::times::<I, E>(isa, dy * up, derivative)
     };
-    without_slope(isa, dy, gate.either_nan(up), dx)
+    without_derivative(isa, dy, gate.either_nan(up), dx)
 }
 
 /// Computes `dy` times the derivative of [`swiglu`] with respect to its second factor, to be rounded to `E`.
 #[inline(always)]
 pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
-    without_slope(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
+    without_derivative(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
 }
 
 /// Returns `dy` where it is zero, and `dx` elsewhere: a zero gradient stays zero, however large the derivative is.
 #[inline(always)]
-fn without_slope<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) -> I::F64 {
+fn without_derivative<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) -> I::F64 {
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
 }
 

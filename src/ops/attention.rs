@@ -1,6 +1,6 @@
 //! Scaled dot-product attention.
 
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -103,7 +103,8 @@ impl<'a> Attention<'a> {
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, &geometry)).transpose()?;
         let scale = self.scale.unwrap_or_else(|| in_default(|| 1.0 / (features.max(1) as f64).sqrt()));
         Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(op)?;
-        let scores = cpu::scores::Scores { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
+        let scores =
+            cpu::scores::LogitTransform { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
         Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first, factor: 1.0 })
     }
 }
@@ -292,7 +293,7 @@ pub(super) fn write<'a, E: Element>(
     if let Some(lse) = lse.as_ref().filter(|lse| lse.len() != rows) {
         return Err(Error::shape(OP, "lse", format!("{} elements", lse.len()), format!("{rows} elements")));
     }
-    let (written, met) = E::attention(call, parts, out, lse)?;
-    settle(OP, met)?;
+    let (written, guards) = E::attention(call, parts, out, lse)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }

@@ -1,7 +1,7 @@
 //! Gradients of attention.
 
 use super::attention::Attention;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::cpu::attention_backward::AttentionBackward;
 use crate::element::Element;
@@ -146,8 +146,8 @@ pub fn attention_backward_into<'a, E: Element>(
     // Without queries and keys, no unit of work writes the gradients of the sinks.
     let units = if q.shape()[2] == 0 && k.shape()[2] == 0 && dsinks.is_none() { 0 } else { batch * heads };
     let mut of_batches = filled(OP, "the gradients of sinks", units, 0.0)?;
-    let (written, met) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;
-    settle(OP, met)?;
+    let (written, guards) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;
+    finish_call(OP, guards)?;
     if let Some(mut dsinks) = dsinks {
         let sum = |head| of_batches.iter().skip(head).step_by(heads).fold(0.0, |sum, part| sum + part);
         in_default(|| dsinks.store(&(0..heads).map(sum).collect::<Vec<f64>>()));

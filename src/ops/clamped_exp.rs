@@ -2,7 +2,7 @@
 
 use super::elementwise::{as_long, ordered};
 use crate::cpu::elementwise::ClampedExp as Kernel;
-use crate::cpu::elementwise_backward::{Gradient, Slope};
+use crate::cpu::elementwise_backward::{Derivative, Gradient};
 use crate::element::{Element, Limits};
 use crate::error::Result;
 use crate::simd::{Output, new_vec};
@@ -150,12 +150,12 @@ pub fn clamped_exp_backward_into<'a, E: Element>(
     let dx = dx.into();
     as_long(NAME, "dy", dy.len(), x.len())?;
     as_long(NAME, "dx", dx.len(), x.len())?;
-    E::gradient(x, dy, dx, Gradient { slope: Slope::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
+    E::gradient(x, dy, dx, Gradient { derivative: Derivative::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
 }
 
 /// Replaces `dy` by the result of [`clamped_exp_backward`].
 pub fn clamped_exp_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options: &ClampedExp) -> Result<()> {
     const NAME: &str = "clamped_exp_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;
-    E::gradient_in_place(x, dy, Gradient { slope: Slope::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
+    E::gradient_in_place(x, dy, Gradient { derivative: Derivative::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
 }

@@ -2,7 +2,7 @@
 
 use super::elementwise::as_long;
 use crate::cpu::elementwise::ClampedLog as Kernel;
-use crate::cpu::elementwise_backward::{Gradient, Slope};
+use crate::cpu::elementwise_backward::{Derivative, Gradient};
 use crate::element::{Element, Limits};
 use crate::error::{Error, Result};
 use crate::simd::{Output, in_default, new_vec};
@@ -139,7 +139,7 @@ pub fn clamped_log_backward_into<'a, E: Element>(
     as_long(NAME, "dy", dy.len(), x.len())?;
     as_long(NAME, "dx", dx.len(), x.len())?;
     let within = Some((options.checked(NAME, &E::LIMITS)?, f64::INFINITY));
-    E::gradient(x, dy, dx, Gradient { slope: Slope::Log, within })
+    E::gradient(x, dy, dx, Gradient { derivative: Derivative::Log, within })
 }
 
 /// Replaces `dy` by the result of [`clamped_log_backward`].
@@ -147,5 +147,5 @@ pub fn clamped_log_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options:
     const NAME: &str = "clamped_log_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;
     let within = Some((options.checked(NAME, &E::LIMITS)?, f64::INFINITY));
-    E::gradient_in_place(x, dy, Gradient { slope: Slope::Log, within })
+    E::gradient_in_place(x, dy, Gradient { derivative: Derivative::Log, within })
 }

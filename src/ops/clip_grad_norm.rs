@@ -1,7 +1,7 @@
 //! Gradient clipping by the norm over all tensors.
 
 use super::is_in_zero_to;
-use crate::cpu::clip_grad_norm::{Norm, Part, Scale};
+use crate::cpu::clip_grad_norm::{Norm, Scale, TensorNorm};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::report::{self, Counts};
@@ -74,17 +74,17 @@ impl ClipGradNorm {
 
     /// Reports the call, and returns the norm and the factor from the contributions of all tensors. The factor is
     /// `None` if the gradients stay unchanged.
-    pub(crate) fn settle(&self, parts: &[Part]) -> (f64, Option<Scale>) {
-        self.settle_scaled(OP, parts, 1.0)
+    pub(crate) fn finish(&self, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
+        self.finish_scaled(OP, parts, 1.0)
     }
 
-    /// Does the same as [`ClipGradNorm::settle`] for gradients that are multiplied by a positive `factor` before
+    /// Does the same as [`ClipGradNorm::finish`] for gradients that are multiplied by a positive `factor` before
     /// clipping. The returned scale includes `factor`.
-    pub(crate) fn settle_scaled(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
-        in_default(|| self.settle_here(op, parts, factor))
+    pub(crate) fn finish_scaled(&self, op: &'static str, parts: &[TensorNorm], factor: f64) -> (f64, Option<Scale>) {
+        in_default(|| self.finish_here(op, parts, factor))
     }
 
-    fn settle_here(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
+    fn finish_here(&self, op: &'static str, parts: &[TensorNorm], factor: f64) -> (f64, Option<Scale>) {
         let has = |what: fn(f64) -> bool| parts.iter().filter(|part| what(part.value)).count() as u64;
         let (nan, infinite) = (has(f64::is_nan), has(f64::is_infinite));
         report::record(op, Counts { rows: parts.len() as u64, nan, infinite, ..Counts::default() });
@@ -108,13 +108,13 @@ impl ClipGradNorm {
     }
 
     /// Returns the first tensor that is an error, if any.
-    pub(crate) fn refuses(&self, parts: &[Part]) -> Option<usize> {
+    pub(crate) fn refuses(&self, parts: &[TensorNorm]) -> Option<usize> {
         if self.error_if_nonfinite { broken(parts) } else { None }
     }
 }
 
 /// Returns the first tensor with a NaN or an infinity.
-pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
+pub(crate) fn broken(parts: &[TensorNorm]) -> Option<usize> {
     in_default(|| parts.iter().position(|part| !part.value.is_finite()))
 }
 
@@ -177,8 +177,8 @@ pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
 pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Result<f64> {
     options.check()?;
     let parts =
-        grads.iter().map(|grad| grad.as_floats().norm_part(options.norm_type)).collect::<Result<Vec<Part>>>()?;
-    let (norm, scale) = options.settle(&parts);
+        grads.iter().map(|grad| grad.as_floats().norm_part(options.norm_type)).collect::<Result<Vec<TensorNorm>>>()?;
+    let (norm, scale) = options.finish(&parts);
     if let Some(tensor) = options.refuses(&parts) {
         return Err(refusal(OP, tensor, grads[tensor].as_floats())?);
     }

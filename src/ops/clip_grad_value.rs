@@ -1,7 +1,7 @@
 //! Gradient clipping by value.
 
 use super::is_in_zero_to;
-use crate::cpu::clip_grad_value::Met;
+use crate::cpu::clip_grad_value::NonFinite;
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
 use crate::report::{self, Counts};
@@ -15,9 +15,10 @@ pub(crate) fn check(clip_value: f64) -> Result<()> {
 }
 
 /// Reports how many tensors have a NaN and how many have an infinity.
-pub(crate) fn settle(met: &[Met]) {
-    let (nan, infinite) = (met.iter().filter(|met| met.nan).count(), met.iter().filter(|met| met.infinite).count());
-    let counts = Counts { rows: met.len() as u64, nan: nan as u64, infinite: infinite as u64, ..Counts::default() };
+pub(crate) fn finish_call(found: &[NonFinite]) {
+    let (nan, infinite) =
+        (found.iter().filter(|found| found.nan).count(), found.iter().filter(|found| found.infinite).count());
+    let counts = Counts { rows: found.len() as u64, nan: nan as u64, infinite: infinite as u64, ..Counts::default() };
     report::record(OP, counts);
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn settle(met: &[Met]) {
 /// ```
 pub fn clip_grad_value(grads: &mut [FloatsMut<'_>], clip_value: f64) -> Result<()> {
     check(clip_value)?;
-    let met = grads.iter_mut().map(|grad| grad.clip(clip_value)).collect::<Result<Vec<Met>>>()?;
-    settle(&met);
+    let found = grads.iter_mut().map(|grad| grad.clip(clip_value)).collect::<Result<Vec<NonFinite>>>()?;
+    finish_call(&found);
     Ok(())
 }

@@ -146,7 +146,7 @@ impl<'a> CrossEntropy<'a> {
     ) -> cpu::cross_entropy::CrossEntropy<'k> {
         let Softmax { scale, softcap, fully_masked, .. } = self.scores();
         cpu::cross_entropy::CrossEntropy {
-            scores: cpu::scores::Scores { mask: None, scale, softcap, fully_masked },
+            scores: cpu::scores::LogitTransform { mask: None, scale, softcap, fully_masked },
             targets,
             ignore_index: self.ignore_index,
             weight: resolved.weight.as_deref(),

@@ -7,9 +7,9 @@ use super::loss::Loss;
 use crate::cpu::cross_entropy::RowLoss;
 #[cfg(feature = "sharded")]
 use crate::cpu::cross_entropy_partial::units_for;
-use crate::cpu::cross_entropy_partial::{Gradients, Part, Sums};
-use crate::cpu::lanes::Met;
-use crate::cpu::softmax_partial::Found;
+use crate::cpu::cross_entropy_partial::{Gradients, LossShard, Sums};
+use crate::cpu::lanes::GuardCounts;
+use crate::cpu::softmax_partial::ShardStats;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 #[cfg(feature = "sharded")]
@@ -59,7 +59,7 @@ pub struct CrossEntropyPartial {
     frame: Frame,
     columns: Columns,
     /// Statistics of each row over the merged columns.
-    found: Vec<Found>,
+    found: Vec<ShardStats>,
 }
 
 /// Properties that all merged partials must share.
@@ -119,8 +119,8 @@ impl Frame {
         targets: &'k [i64],
         options: &CrossEntropy<'_>,
         resolved: &'k Resolved,
-    ) -> Part<'k> {
-        Part { forward: options.kernel(resolved, targets), first, all: self.all }
+    ) -> LossShard<'k> {
+        LossShard { forward: options.kernel(resolved, targets), first, all: self.all }
     }
 }
 
@@ -188,13 +188,13 @@ impl CrossEntropyPartial {
 impl CrossEntropyPartial {
     /// Returns the keys for a max-reduction over ranks.
     pub(crate) fn keys(&self) -> Vec<u64> {
-        self.found.iter().flat_map(Found::plain_keys).collect()
+        self.found.iter().flat_map(ShardStats::plain_keys).collect()
     }
 
     /// Replaces this partial by the partial of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
-        self.found = keys.as_chunks().0.iter().copied().map(Found::of_plain_keys).collect();
+        self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_plain_keys).collect();
         Ok(())
     }
 
@@ -254,14 +254,14 @@ impl CrossEntropySums {
         let CrossEntropy { softcap, label_smoothing, .. } = *options;
         frame.check("partial", &Frame { softcap, label_smoothing, ..frame.clone() })?;
         self.columns.check_all(OP, frame.all)?;
-        let mut met = Met::default();
-        met.counts.rows = found.len() as u64;
+        let mut guards = GuardCounts::default();
+        guards.counts.rows = found.len() as u64;
         let losses = match frame.dtype {
-            DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut met),
+            DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut guards),
             // The exponentials of all other types are f32.
-            _ => self.losses::<f32>(targets, options, &resolved, &mut met),
+            _ => self.losses::<f32>(targets, options, &resolved, &mut guards),
         }?;
-        Ok((options.reduce(&losses, &resolved), met.counts))
+        Ok((options.reduce(&losses, &resolved), guards.counts))
     }
 
     /// Computes the gradient for the shard `logits` that begins at column `first`.
@@ -284,8 +284,8 @@ impl CrossEntropySums {
         new_vec(BACKWARD, rows * cols, |out| {
             let out = RowsMut::new(out, rows, cols)?;
             let gradients = self.gradients(first, targets, dloss, options, &resolved);
-            let (written, met) = E::cross_entropy_gradients(logits, out, gradients)?;
-            report::record(BACKWARD, met.counts);
+            let (written, guards) = E::cross_entropy_gradients(logits, out, gradients)?;
+            report::record(BACKWARD, guards.counts);
             Ok::<_, Error>(written)
         })
     }
@@ -327,14 +327,14 @@ impl CrossEntropySums {
         targets: &[i64],
         options: &CrossEntropy<'_>,
         resolved: &Resolved,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Result<Vec<RowLoss>> {
         let CrossEntropyPartial { frame: Frame { all, .. }, found, .. } = &self.partial;
         let logs = E::cross_entropy_logs(*all, found, &self.sums)?;
         let kernel = options.kernel(resolved, targets);
         let rows = found.iter().zip(&self.sums).zip(logs).enumerate();
         let losses = rows.map(|(row, ((found, sums), log))| {
-            let loss = kernel.loss_of_parts::<E>((row, *all), found, sums, log, met);
+            let loss = kernel.loss_of_parts::<E>((row, *all), found, sums, log, guards);
             let expected = "the target for which the sums were computed";
             loss.ok_or_else(|| Error::invalid_in_row(OP, "target", row, targets[row], expected))
         });

@@ -34,7 +34,7 @@ macro_rules! elementwise_op {
 
 /// Defines the same three functions for the gradient of an op, in a module that already uses [`elementwise_op`].
 macro_rules! elementwise_backward_op {
-    ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Slope:ident) => {
+    ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Derivative:ident) => {
         $(#[doc = $doc])*
         pub fn $name<E: Element>(x: &[E], dy: &[E]) -> Result<Vec<E>> {
             new_vec(stringify!($name), x.len(), |out| $into(x, dy, out))
@@ -47,13 +47,13 @@ macro_rules! elementwise_backward_op {
             let dx = dx.into();
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
             crate::ops::elementwise::as_long(stringify!($name), "dx", dx.len(), x.len())?;
-            E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Slope::$Slope.into())
+            E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Derivative::$Derivative.into())
         }
 
         #[doc = concat!("Replaces `dy` by the result of [`", stringify!($name), "`].")]
         pub fn $in_place<E: Element>(x: &[E], dy: &mut [E]) -> Result<()> {
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
-            E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Slope::$Slope.into())
+            E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Derivative::$Derivative.into())
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Group normalisation.
 
-use super::softmax::settle;
+use super::softmax::finish_call;
 use super::{same_lanes, valid_eps};
 use crate::cpu;
 use crate::cpu::group_norm::Layout;
@@ -154,8 +154,8 @@ pub fn group_norm_into<'x, 'a, E: Element>(
     let (rows, cols) = rows(&x.geometry, &kernel.layout);
     let from = Rows::strided(x.data, rows, cols, stride(&x.geometry, cols, whole))?;
     let to = RowsMut::strided(out.data, rows, cols, stride(&out.geometry, cols, whole))?;
-    let (written, met) = E::group_norm(from.into(), to.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::group_norm(from.into(), to.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -166,8 +166,8 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     let kernel = options.resolve(&x.geometry, whole)?;
     let (rows, cols) = rows(&x.geometry, &kernel.layout);
     let rows = RowsMut::strided(x.data, rows, cols, stride(&x.geometry, cols, whole))?;
-    let met = E::group_norm_in_place(OP, rows.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::group_norm_in_place(OP, rows.into(), kernel)?;
+    finish_call(OP, guards)
 }
 
 /// Returns the numbers of rows and columns. A row is a group, or a batch entry if there are gaps between batch entries.

@@ -14,9 +14,9 @@ const OP: &str = "inspect";
 /// This takes one pass, and does not compute the statistics of [`inspect`].
 ///
 /// ```
-/// let met = evenkeel::finite(&[1.0f32, f32::INFINITY, f32::NAN, f32::NAN])?;
-/// assert!(!met.is_finite());
-/// assert_eq!((met.count, met.nan, met.infinite, met.first), (4, 2, 1, Some(1)));
+/// let finite = evenkeel::finite(&[1.0f32, f32::INFINITY, f32::NAN, f32::NAN])?;
+/// assert!(!finite.is_finite());
+/// assert_eq!((finite.count, finite.nan, finite.infinite, finite.first), (4, 2, 1, Some(1)));
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 ///

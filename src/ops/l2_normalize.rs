@@ -1,6 +1,6 @@
 //! Division of lanes by their Euclidean norm.
 
-use super::softmax::settle;
+use super::softmax::finish_call;
 use super::{same_lanes, valid_eps};
 use crate::cpu;
 use crate::element::Element;
@@ -109,13 +109,13 @@ pub fn l2_normalize_into<'x, 'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let (x, out) = (x.into(), out.into());
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    let (written, met) = E::l2_normalize(x, out, options.kernel()?)?;
-    settle(OP, met)?;
+    let (written, guards) = E::l2_normalize(x, out, options.kernel()?)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `x` by the result of [`l2_normalize`].
 pub fn l2_normalize_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &L2Normalize) -> Result<()> {
-    let met = E::l2_normalize_in_place(OP, x.into(), options.kernel()?)?;
-    settle(OP, met)
+    let guards = E::l2_normalize_in_place(OP, x.into(), options.kernel()?)?;
+    finish_call(OP, guards)
 }

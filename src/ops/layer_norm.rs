@@ -1,6 +1,6 @@
 //! Layer normalisation.
 
-use super::softmax::settle;
+use super::softmax::finish_call;
 use super::{one_a_column, same_lanes, valid_eps};
 use crate::cpu;
 use crate::element::Element;
@@ -135,14 +135,14 @@ pub fn layer_norm_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let kernel = options.resolve(OP, x.cols())?;
-    let (written, met) = E::layer_norm(x.into(), out.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::layer_norm(x.into(), out.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `x` by the result of [`layer_norm`].
 pub fn layer_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &LayerNorm<'_>) -> Result<()> {
     let kernel = options.resolve(OP, x.cols())?;
-    let met = E::layer_norm_in_place(OP, x.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::layer_norm_in_place(OP, x.into(), kernel)?;
+    finish_call(OP, guards)
 }

@@ -1,7 +1,7 @@
 //! Logarithm of softmax.
 
 use super::same_lanes;
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu;
 use crate::element::Element;
 use crate::error::Result;
@@ -70,8 +70,8 @@ pub fn log_softmax_into<'x, 'a, E: Element>(
     let (x, out) = (x.into(), out.into());
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let (written, met) = E::log_softmax(x, out, cpu::log_softmax::LogSoftmax(scores))?;
-    settle(OP, met)?;
+    let (written, guards) = E::log_softmax(x, out, cpu::log_softmax::LogSoftmax(scores))?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -79,6 +79,6 @@ pub fn log_softmax_into<'x, 'a, E: Element>(
 pub fn log_softmax_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &Softmax<'_>) -> Result<()> {
     let x = x.into();
     let scores = options.resolve(OP, &x.geometry)?;
-    let met = E::log_softmax_in_place(OP, x, cpu::log_softmax::LogSoftmax(scores))?;
-    settle(OP, met)
+    let guards = E::log_softmax_in_place(OP, x, cpu::log_softmax::LogSoftmax(scores))?;
+    finish_call(OP, guards)
 }

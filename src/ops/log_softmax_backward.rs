@@ -1,7 +1,7 @@
 //! Gradient of the logarithm of softmax.
 
 use super::same_lanes;
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu::log_softmax_backward::{LogSoftmax as Formula, LogSoftmaxBackward};
 use crate::element::Element;
 use crate::error::Result;
@@ -77,8 +77,8 @@ pub fn log_softmax_backward_into<'x, 'y, 'a, E: Element>(
     same_lanes(OP, "dy", &dy.geometry, &x.geometry)?;
     same_lanes(OP, "dx", &dx.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let (written, met) = E::log_softmax_backward(dy, dx, LogSoftmaxBackward { scores, x, formula: Formula })?;
-    settle(OP, met)?;
+    let (written, guards) = E::log_softmax_backward(dy, dx, LogSoftmaxBackward { scores, x, formula: Formula })?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -91,6 +91,6 @@ pub fn log_softmax_backward_in_place<'x, 'a, E: Element>(
     let (x, dy) = (x.into(), dy.into());
     same_lanes(OP, "dy", &dy.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let met = E::log_softmax_backward_in_place(OP, dy, LogSoftmaxBackward { scores, x, formula: Formula })?;
-    settle(OP, met)
+    let guards = E::log_softmax_backward_in_place(OP, dy, LogSoftmaxBackward { scores, x, formula: Formula })?;
+    finish_call(OP, guards)
 }

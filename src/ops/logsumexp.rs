@@ -1,7 +1,7 @@
 //! Logarithm of a sum of exponentials.
 
-use super::softmax::{Softmax, settle};
-use crate::cpu::scores::Scores;
+use super::softmax::{Softmax, finish_call};
+use crate::cpu::scores::LogitTransform;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::rows::Lanes;
@@ -74,8 +74,8 @@ pub fn logsumexp_into<'x, 'a, E: Element>(
     run(x, out, options.resolve(OP, &x.geometry)?)
 }
 
-fn run<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, scores: Scores<'_>) -> Result<&'a mut [E]> {
-    let (written, met) = E::logsumexp(x, out, scores)?;
-    settle(OP, met)?;
+fn run<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, scores: LogitTransform<'_>) -> Result<&'a mut [E]> {
+    let (written, guards) = E::logsumexp(x, out, scores)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }

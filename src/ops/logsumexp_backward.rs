@@ -1,7 +1,7 @@
 //! Gradient of the logarithm of a sum of exponentials.
 
 use super::same_lanes;
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu::logsumexp_backward::LogSumExpBackward;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -75,8 +75,8 @@ pub fn logsumexp_backward_into<'x, 'a, E: Element>(
     one_a_lane(dy, x.lanes())?;
     same_lanes(OP, "dx", &dx.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let (written, met) = E::logsumexp_backward(x, dx, LogSumExpBackward { scores, dy })?;
-    settle(OP, met)?;
+    let (written, guards) = E::logsumexp_backward(x, dx, LogSumExpBackward { scores, dy })?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -89,8 +89,8 @@ pub fn logsumexp_backward_in_place<'a, E: Element>(
     let x = x.into();
     one_a_lane(dy, x.lanes())?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let met = E::logsumexp_backward_in_place(OP, x, LogSumExpBackward { scores, dy })?;
-    settle(OP, met)
+    let guards = E::logsumexp_backward_in_place(OP, x, LogSumExpBackward { scores, dy })?;
+    finish_call(OP, guards)
 }
 
 fn one_a_lane<E>(dy: &[E], lanes: usize) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Mean pooling: the mean over the unmasked tokens of each sequence.
 
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -122,7 +122,7 @@ fn run<'a, E: Element>(
     out: Output<'a, E>,
     kernel: cpu::mean_pool::MeanPool<'_>,
 ) -> Result<&'a mut [E]> {
-    let (written, met) = E::mean_pool(x, out, kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::mean_pool(x, out, kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }

@@ -1,7 +1,7 @@
 //! The gradient of mean pooling.
 
 use super::mean_pool::MeanPool;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -62,8 +62,8 @@ pub fn mean_pool_backward_into<'a, E: Element>(
 }
 
 fn run<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, kernel: cpu::mean_pool::MeanPool<'_>) -> Result<&'a mut [E]> {
-    let (written, met) = E::mean_pool_backward(dy, dx, kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::mean_pool_backward(dy, dx, kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 

@@ -1,7 +1,7 @@
 //! Driver shared by the gradients of the norms: first the gradients of weight and bias, then dx.
 
 use super::one_a_column;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu::moments::Moments;
 use crate::cpu::norm_backward::{Norm, NormBackward};
 use crate::element::Element;
@@ -31,8 +31,8 @@ pub(super) fn into<'a, E: Element, const N: usize>(
 ) -> Result<&'a mut [E]> {
     let moments = columns([x, dy], operands, norm)?;
     let kernel = NormBackward { norm, x, moments: moments.as_deref(), sums: None };
-    let (written, met) = E::norm_backward(dy.into(), dx.into(), kernel)?;
-    settle(op, met)?;
+    let (written, guards) = E::norm_backward(dy.into(), dx.into(), kernel)?;
+    finish_call(op, guards)?;
     Ok(written)
 }
 
@@ -49,8 +49,8 @@ pub(super) fn in_place<E: Element, const N: usize>(
     let data = values.ok_or_else(|| Error::shape(op, "dy", "uninitialised memory", "an initialised buffer"))?;
     let moments = columns([x, Rows { data: &*data, geometry }], operands, norm)?;
     let kernel = NormBackward { norm, x, moments: moments.as_deref(), sums: None };
-    let met = E::norm_backward_in_place(op, RowsMut { data: data.into(), geometry }.into(), kernel)?;
-    settle(op, met)
+    let guards = E::norm_backward_in_place(op, RowsMut { data: data.into(), geometry }.into(), kernel)?;
+    finish_call(op, guards)
 }
 
 /// Stores the requested gradients of weight and bias, and returns the moments of all rows so that dx can reuse them.

@@ -3,10 +3,10 @@
 use super::columns::Columns;
 use super::layer_norm::LayerNorm;
 use super::rms_norm::RmsNorm;
-use super::softmax::settle;
-use crate::cpu::lanes::Met;
+use super::softmax::finish_call;
+use crate::cpu::lanes::GuardCounts;
 use crate::cpu::moments::Moments;
-use crate::cpu::norm_partial::{Found, Kind, Known, Part, Question};
+use crate::cpu::norm_partial::{Kind, Known, Question, ShardNorm, ShardStats};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::math::sum::TILE;
@@ -54,7 +54,7 @@ pub struct NormPartial {
     columns: Columns,
     /// Results of the earlier rounds, for each row.
     known: Vec<Known>,
-    found: Vec<Found>,
+    found: Vec<ShardStats>,
 }
 
 /// Properties that all merged partials must share.
@@ -181,7 +181,7 @@ impl NormPartial {
     pub fn finish_rms_norm<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &RmsNorm<'_>) -> Result<Vec<E>> {
         let norm = options.resolve("rms_norm", self.frame.all)?;
         let moments = self.moments(&x, first, Kind::Rms, options.eps)?;
-        store(x, "rms_norm", |out| E::rms_norm_part(x, out, Part { norm, moments: &moments, first }))
+        store(x, "rms_norm", |out| E::rms_norm_part(x, out, ShardNorm { norm, moments: &moments, first }))
     }
 
     /// Computes the result of [`layer_norm`](crate::layer_norm()) for the shard `x` that begins at column `first`.
@@ -196,7 +196,7 @@ impl NormPartial {
     ) -> Result<Vec<E>> {
         let norm = options.resolve("layer_norm", self.frame.all)?;
         let moments = self.moments(&x, first, Kind::Layer, options.eps)?;
-        store(x, "layer_norm", |out| E::layer_norm_part(x, out, Part { norm, moments: &moments, first }))
+        store(x, "layer_norm", |out| E::layer_norm_part(x, out, ShardNorm { norm, moments: &moments, first }))
     }
 
     /// Returns the state of each row after this round.
@@ -232,7 +232,7 @@ impl NormPartial {
     /// the same rounds.
     pub(crate) fn keys(&self) -> Option<Vec<u64>> {
         let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
-        asked.then(|| self.found.iter().flat_map(Found::keys).collect())
+        asked.then(|| self.found.iter().flat_map(ShardStats::keys).collect())
     }
 
     /// Replaces the maxima of these columns by the maxima of all columns, given as max-reduced keys.
@@ -257,7 +257,7 @@ impl NormPartial {
     /// `columns[i]`.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
         self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;
-        self.found.iter_mut().for_each(Found::drop_tiles);
+        self.found.iter_mut().for_each(ShardStats::drop_tiles);
         for (columns, mut words) in columns.iter().zip(words.iter().map(Vec::as_slice)) {
             let (first, tiles) = (columns.start / TILE, columns.len().div_ceil(TILE));
             for (known, found) in self.known.iter().zip(&mut self.found) {
@@ -273,12 +273,12 @@ impl NormPartial {
 fn store<E: Element>(
     x: Rows<'_, E>,
     op: &'static str,
-    write: impl for<'a> FnOnce(RowsMut<'a, E>) -> Result<(&'a mut [E], Met)>,
+    write: impl for<'a> FnOnce(RowsMut<'a, E>) -> Result<(&'a mut [E], GuardCounts)>,
 ) -> Result<Vec<E>> {
     let (rows, cols) = (x.rows(), x.cols());
     new_vec(op, rows * cols, |out| {
-        let (written, met) = write(RowsMut::new(out, rows, cols)?)?;
-        settle(op, met)?;
+        let (written, guards) = write(RowsMut::new(out, rows, cols)?)?;
+        finish_call(op, guards)?;
         Ok(written)
     })
 }

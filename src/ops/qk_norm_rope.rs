@@ -3,7 +3,7 @@
 use super::rms_norm::RmsNorm;
 use super::rope::RopeTable;
 use super::same_lanes;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::element::Element;
 use crate::error::Result;
@@ -75,16 +75,16 @@ pub fn qk_norm_rope_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let kernel = kernel(x.rows(), x.cols(), table, options)?;
-    let (written, met) = E::qk_norm_rope(x.into(), out.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::qk_norm_rope(x.into(), out.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `x` by the result of [`qk_norm_rope`].
 pub fn qk_norm_rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<()> {
     let kernel = kernel(x.rows(), x.cols(), table, options)?;
-    let met = E::qk_norm_rope_in_place(OP, x.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::qk_norm_rope_in_place(OP, x.into(), kernel)?;
+    finish_call(OP, guards)
 }
 
 fn kernel<'a>(

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation, alone or fused with the addition of a residual.
 
-use super::softmax::settle;
+use super::softmax::finish_call;
 use super::{is_finite, one_a_column, same_lanes, valid_eps};
 use crate::cpu;
 use crate::element::Element;
@@ -141,16 +141,16 @@ pub fn rms_norm_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let kernel = options.resolve(OP, x.cols())?;
-    let (written, met) = E::rms_norm(x.into(), out.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::rms_norm(x.into(), out.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `x` by the result of [`rms_norm`].
 pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -> Result<()> {
     let kernel = options.resolve(OP, x.cols())?;
-    let met = E::rms_norm_in_place(OP, x.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::rms_norm_in_place(OP, x.into(), kernel)?;
+    finish_call(OP, guards)
 }
 
 /// Computes `x + residual` and its [`rms_norm`], and returns the norm and the sum, in this order.
@@ -201,8 +201,8 @@ fn residual_into<'a, E: Element>(
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     same_lanes(OP, "residual_out", &residual_out.geometry, &x.geometry)?;
     let kernel = options.resolve(OP, x.cols())?;
-    let (written, met) = E::rms_norm_residual([x, residual], [out, residual_out], kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::rms_norm_residual([x, residual], [out, residual_out], kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -214,6 +214,6 @@ pub fn rms_norm_residual_in_place<E: Element>(
 ) -> Result<()> {
     same_lanes(OP, "residual", &residual.geometry, &x.geometry)?;
     let kernel = options.resolve(OP, x.cols())?;
-    let met = E::rms_norm_residual_in_place(OP, [x, residual], kernel)?;
-    settle(OP, met)
+    let guards = E::rms_norm_residual_in_place(OP, [x, residual], kernel)?;
+    finish_call(OP, guards)
 }

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation of rows followed by a linear layer.
 
 use super::rms_norm::RmsNorm;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -156,7 +156,7 @@ fn run<'a, E: Element>(
     out: RowsMut<'a, E>,
     call: cpu::rms_norm_linear::RmsNormLinear<'_, E>,
 ) -> Result<&'a mut [E]> {
-    let (written, met) = E::rms_norm_linear(x, out, call)?;
-    settle(OP, met)?;
+    let (written, guards) = E::rms_norm_linear(x, out, call)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }

@@ -1,7 +1,7 @@
 //! Rotary position embedding.
 
 use super::same_lanes;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::cpu;
 use crate::cpu::rope::Layout;
 use crate::element::Element;
@@ -238,14 +238,14 @@ pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &Ro
 }
 
 fn rotate<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, kernel: cpu::rope::Rope<'_>) -> Result<&'a mut [E]> {
-    let (written, met) = E::rope(x.into(), out.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::rope(x.into(), out.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `x` by the result of [`rope`].
 pub fn rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
     let kernel = table.kernel(OP, x.rows(), x.cols())?;
-    let met = E::rope_in_place(OP, x.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::rope_in_place(OP, x.into(), kernel)?;
+    finish_call(OP, guards)
 }

@@ -2,7 +2,7 @@
 
 use super::rope::RopeTable;
 use super::same_lanes;
-use super::softmax::settle;
+use super::softmax::finish_call;
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::{Rows, RowsMut};
@@ -63,14 +63,14 @@ pub fn rope_backward_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "dx", &dx.geometry, &dy.geometry)?;
     let kernel = table.kernel(OP, dy.rows(), dy.cols())?.backward();
-    let (written, met) = E::rope(dy.into(), dx.into(), kernel)?;
-    settle(OP, met)?;
+    let (written, guards) = E::rope(dy.into(), dx.into(), kernel)?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
 /// Replaces `dy` by the result of [`rope_backward`].
 pub fn rope_backward_in_place<E: Element>(dy: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
     let kernel = table.kernel(OP, dy.rows(), dy.cols())?.backward();
-    let met = E::rope_in_place(OP, dy.into(), kernel)?;
-    settle(OP, met)
+    let guards = E::rope_in_place(OP, dy.into(), kernel)?;
+    finish_call(OP, guards)
 }

@@ -2,8 +2,8 @@
 
 use super::{is_finite, same_lanes};
 use crate::cpu;
-use crate::cpu::lanes::Met;
-use crate::cpu::scores::Scores;
+use crate::cpu::lanes::GuardCounts;
+use crate::cpu::scores::LogitTransform;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
@@ -66,13 +66,13 @@ impl<'a> Softmax<'a> {
     }
 
     /// Checks the options against the shape of the scores, and resolves the mask.
-    pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<Scores<'a>> {
+    pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<LogitTransform<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, geometry)).transpose()?;
         if geometry.len() > MAX_TERMS {
             return Err(Error::invalid(op, "columns", geometry.len(), format!("at most {MAX_TERMS}")));
         }
         self.check(op)?;
-        Ok(Scores { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
+        Ok(LogitTransform { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
     }
 
     /// Checks the options that do not depend on the shape.
@@ -88,9 +88,9 @@ impl<'a> Softmax<'a> {
 }
 
 /// Records the counts of a call, and returns [`Error::FullyMasked`] if the policy rejected a row.
-pub(crate) fn settle(op: &'static str, met: Met) -> Result<()> {
-    report::record(op, met.counts);
-    match met.first_refused {
+pub(crate) fn finish_call(op: &'static str, guards: GuardCounts) -> Result<()> {
+    report::record(op, guards.counts);
+    match guards.first_refused {
         Some(row) => Err(Error::FullyMasked { op, row }),
         None => Ok(()),
     }
@@ -172,8 +172,8 @@ pub fn softmax_into<'x, 'a, E: Element>(
     let (x, out) = (x.into(), out.into());
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let (written, met) = E::softmax(x, out, cpu::softmax::Softmax(scores))?;
-    settle(OP, met)?;
+    let (written, guards) = E::softmax(x, out, cpu::softmax::Softmax(scores))?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -181,6 +181,6 @@ pub fn softmax_into<'x, 'a, E: Element>(
 pub fn softmax_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &Softmax<'_>) -> Result<()> {
     let x = x.into();
     let scores = options.resolve(OP, &x.geometry)?;
-    let met = E::softmax_in_place(OP, x, cpu::softmax::Softmax(scores))?;
-    settle(OP, met)
+    let guards = E::softmax_in_place(OP, x, cpu::softmax::Softmax(scores))?;
+    finish_call(OP, guards)
 }

@@ -1,7 +1,7 @@
 //! The gradient of softmax.
 
 use super::same_lanes;
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu::softmax_backward::{Softmax as Formula, SoftmaxBackward};
 use crate::element::Element;
 use crate::error::Result;
@@ -86,8 +86,8 @@ pub fn softmax_backward_into<'x, 'y, 'a, E: Element>(
     same_lanes(OP, "dy", &dy.geometry, &x.geometry)?;
     same_lanes(OP, "dx", &dx.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let (written, met) = E::softmax_backward(dy, dx, SoftmaxBackward { scores, x, formula: Formula })?;
-    settle(OP, met)?;
+    let (written, guards) = E::softmax_backward(dy, dx, SoftmaxBackward { scores, x, formula: Formula })?;
+    finish_call(OP, guards)?;
     Ok(written)
 }
 
@@ -100,6 +100,6 @@ pub fn softmax_backward_in_place<'x, 'a, E: Element>(
     let (x, dy) = (x.into(), dy.into());
     same_lanes(OP, "dy", &dy.geometry, &x.geometry)?;
     let scores = options.resolve(OP, &x.geometry)?;
-    let met = E::softmax_backward_in_place(OP, dy, SoftmaxBackward { scores, x, formula: Formula })?;
-    settle(OP, met)
+    let guards = E::softmax_backward_in_place(OP, dy, SoftmaxBackward { scores, x, formula: Formula })?;
+    finish_call(OP, guards)
 }

@@ -1,12 +1,12 @@
 //! Softmax, log-softmax and log-sum-exp of rows whose columns are sharded.
 
 use super::columns::Columns;
-use super::softmax::{Softmax, settle};
+use super::softmax::{Softmax, finish_call};
 use crate::cpu::exp_sum::ExpSum;
 #[cfg(feature = "sharded")]
 use crate::cpu::exp_sum::units_for;
-use crate::cpu::lanes::Met;
-use crate::cpu::softmax_partial::{For, Found, Part, Store};
+use crate::cpu::lanes::GuardCounts;
+use crate::cpu::softmax_partial::{For, LogitShard, ShardStats, Store};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 #[cfg(feature = "sharded")]
@@ -50,7 +50,7 @@ const OP: &str = "softmax";
 pub struct SoftmaxPartial {
     frame: Frame,
     columns: Columns,
-    found: Vec<Found>,
+    found: Vec<ShardStats>,
 }
 
 /// Properties that all merged partials must share.
@@ -93,12 +93,12 @@ impl Frame {
         x: &Rows<'_, E>,
         first: usize,
         options: &Softmax<'a>,
-    ) -> Result<(Part<'a>, Columns)> {
+    ) -> Result<(LogitShard<'a>, Columns)> {
         let all = self.all();
         let scores = options.resolve(OP, &Geometry::shaped(&self.dims, -1)?)?;
         self.check("partial", &Frame::of(x, all, options))?;
         let columns = Columns::new(OP, first, x.cols(), all)?;
-        Ok((Part { scores, first, all }, columns))
+        Ok((LogitShard { scores, first, all }, columns))
     }
 }
 
@@ -156,13 +156,13 @@ impl SoftmaxPartial {
 impl SoftmaxPartial {
     /// Returns the keys for a max-reduction over ranks.
     pub(crate) fn keys(&self) -> Vec<u64> {
-        self.found.iter().flat_map(Found::keys).collect()
+        self.found.iter().flat_map(ShardStats::keys).collect()
     }
 
     /// Replaces this partial by the partial of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
-        self.found = keys.as_chunks().0.iter().copied().map(Found::of_keys).collect();
+        self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_keys).collect();
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl SoftmaxPartial {
     }
 
     /// Returns the maxima of each row.
-    pub(crate) fn found(&self) -> &[Found] {
+    pub(crate) fn found(&self) -> &[ShardStats] {
         &self.found
     }
 
@@ -187,7 +187,7 @@ impl SoftmaxPartial {
         x: &Rows<'_, E>,
         first: usize,
         options: &Softmax<'a>,
-    ) -> Result<Part<'a>> {
+    ) -> Result<LogitShard<'a>> {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
@@ -203,7 +203,7 @@ impl SoftmaxPartial {
 
     /// Returns the first fully masked row. Returns `None` if there is none, or if rows have no columns.
     pub(crate) fn first_masked(&self) -> Option<usize> {
-        self.found.iter().position(Found::is_masked).filter(|_| self.frame.all() > 0)
+        self.found.iter().position(ShardStats::is_masked).filter(|_| self.frame.all() > 0)
     }
 }
 
@@ -275,13 +275,14 @@ impl SoftmaxLogSums {
             return Ok(vec![E::NEG_INFINITY; found.len()]);
         }
         let logs = E::softmax_logs(frame.all(), found, sums)?;
-        let mut met = Met::default();
-        met.counts.rows = found.len() as u64;
+        let mut guards = GuardCounts::default();
+        guards.counts.rows = found.len() as u64;
         let each = found.iter().zip(&logs).enumerate();
-        let mut one =
-            |(row, (found, log)): (usize, (&Found, &f64))| found.log_sum_exp(row, *log, options.fully_masked, &mut met);
+        let mut one = |(row, (found, log)): (usize, (&ShardStats, &f64))| {
+            found.log_sum_exp(row, *log, options.fully_masked, &mut guards)
+        };
         let y = in_default(|| each.map(&mut one).collect());
-        settle("logsumexp", met)?;
+        finish_call("logsumexp", guards)?;
         Ok(y)
     }
 }
@@ -372,8 +373,8 @@ impl Sums {
         let (rows, cols) = (x.rows(), x.cols());
         let store = Store { part, found: &self.partial.found, sums: &self.sums, of };
         new_vec(op, rows * cols, |out| {
-            let (written, met) = E::softmax_store(x, RowsMut::new(out, rows, cols)?, store)?;
-            settle(op, met)?;
+            let (written, guards) = E::softmax_store(x, RowsMut::new(out, rows, cols)?, store)?;
+            finish_call(op, guards)?;
             Ok(written)
         })
     }

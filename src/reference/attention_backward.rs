@@ -9,8 +9,8 @@ use super::softmax_backward::softmax_backward_of;
 pub struct AttentionGradient<R> {
     /// Weight of each value. The gradient of the value is its weight times dy.
     pub weights: Vec<R>,
-    /// Gradients of the logits. Multiply them by [`logit_slopes`](super::logit_slopes()) for the gradients of the
-    /// products of query and key.
+    /// Gradients of the logits. Multiply them by [`logit_derivatives`](super::logit_derivatives()) for the gradients of
+    /// the products of query and key.
     pub dlogits: Vec<R>,
     /// Gradient of the sink, if there is one.
     pub dsink: Option<R>,

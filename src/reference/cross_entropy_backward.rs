@@ -46,15 +46,15 @@ pub fn cross_entropy_backward<E: Element>(
         let p = exps[j] / sum;
         let target_term = if j == target { -(a * others) } else { a * p };
         let terms = [target_term, b * weights * p, c * p, -(b * weight(j))];
-        let slope = match options.softcap {
+        let derivative = match options.softcap {
             None => real(1.0),
             Some(cap) => {
                 let t = (real(-2.0) * (real(row[j].widen()) / real(cap)).abs()).exp();
                 real(4.0) * t / ((real(1.0) + t) * (real(1.0) + t))
             }
         };
-        let largest = terms.iter().map(|&term| (term * slope).abs().to_f64()).fold(0.0, f64::max);
-        (terms.into_iter().fold(real(0.0), |sum, term| sum + term) * slope, largest)
+        let largest = terms.iter().map(|&term| (term * derivative).abs().to_f64()).fold(0.0, f64::max);
+        (terms.into_iter().fold(real(0.0), |sum, term| sum + term) * derivative, largest)
     };
     (0..row.len()).map(gradient).unzip()
 }

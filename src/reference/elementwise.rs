@@ -15,7 +15,7 @@ pub fn erf<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`erf`], 2/sqrt(pi) e^(-x^2).
 ///
 /// [`erf_backward`](crate::erf_backward()) multiplies gradients by it.
-pub fn erf_slope<E: Element>(x: E) -> E::Exact {
+pub fn erf_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     let two = E::Exact::from(2.0);
     // 2/sqrt(pi) is computed from 2 pi.
@@ -35,7 +35,7 @@ pub fn exp<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`exp`], e^x.
 ///
 /// [`exp_backward`](crate::exp_backward()) multiplies gradients by it.
-pub fn exp_slope<E: Element>(x: E) -> E::Exact {
+pub fn exp_derivative<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
 
@@ -51,7 +51,7 @@ pub fn exp2<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`exp2`], 2^x ln 2.
 ///
 /// [`exp2_backward`](crate::exp2_backward()) multiplies gradients by it.
-pub fn exp2_slope<E: Element>(x: E) -> E::Exact {
+pub fn exp2_derivative<E: Element>(x: E) -> E::Exact {
     exp2(x) * E::Exact::from(2.0).ln()
 }
 
@@ -67,7 +67,7 @@ pub fn expm1<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`expm1`], e^x.
 ///
 /// [`expm1_backward`](crate::expm1_backward()) multiplies gradients by it.
-pub fn expm1_slope<E: Element>(x: E) -> E::Exact {
+pub fn expm1_derivative<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
 
@@ -88,7 +88,7 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`gelu`], the normal distribution function plus x times its density.
 ///
 /// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
-pub fn gelu_slope<E: Element>(x: E) -> E::Exact {
+pub fn gelu_derivative<E: Element>(x: E) -> E::Exact {
     // Returns the limits, because the product would be an infinity times 0.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
@@ -109,23 +109,23 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     }
     // (1 + tanh z) / 2 is the logistic function of 2z, which does not cancel.
     let cubic = DoubleDouble::from(44_715.0) / DoubleDouble::from(1_000_000.0);
-    let slope = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
-    E::Exact::from_double_double(x * sigmoid_of(slope * (x + cubic * x * x * x)))
+    let derivative = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
+    E::Exact::from_double_double(x * sigmoid_of(derivative * (x + cubic * x * x * x)))
 }
 
 /// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi)
 /// (x + 0.044715 x^3).
 ///
 /// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by it.
-pub fn gelu_tanh_slope<E: Element>(x: E) -> E::Exact {
+pub fn gelu_tanh_derivative<E: Element>(x: E) -> E::Exact {
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }
     let x = DoubleDouble::from(x.widen());
     let cubic = DoubleDouble::from(44_715.0) / DoubleDouble::from(1_000_000.0);
-    let slope = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
-    let z = slope * (x + cubic * x * x * x);
-    let of_z = slope * (DoubleDouble::from(1.0) + DoubleDouble::from(3.0) * cubic * x * x);
+    let derivative = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
+    let z = derivative * (x + cubic * x * x * x);
+    let of_z = derivative * (DoubleDouble::from(1.0) + DoubleDouble::from(3.0) * cubic * x * x);
     E::Exact::from_double_double(sigmoid_of(z) + x * of_z * sigmoid_of(z) * sigmoid_of(-z))
 }
 
@@ -141,7 +141,7 @@ pub fn log<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`log`], 1 / x.
 ///
 /// [`log_backward`](crate::log_backward()) multiplies gradients by it.
-pub fn log_slope<E: Element>(x: E) -> E::Exact {
+pub fn log_derivative<E: Element>(x: E) -> E::Exact {
     // At a zero of either sign, the derivative is its limit from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
@@ -162,7 +162,7 @@ pub fn log1p<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`log1p`], 1 / (1 + x).
 ///
 /// [`log1p_backward`](crate::log1p_backward()) multiplies gradients by it.
-pub fn log1p_slope<E: Element>(x: E) -> E::Exact {
+pub fn log1p_derivative<E: Element>(x: E) -> E::Exact {
     let d = E::Exact::from(1.0) + E::Exact::from(x.widen());
     if d < E::Exact::from(0.0) { E::Exact::from(f64::NAN) } else { E::Exact::from(1.0) / d }
 }
@@ -179,7 +179,7 @@ pub fn log2<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`log2`], 1 / (x ln 2).
 ///
 /// [`log2_backward`](crate::log2_backward()) multiplies gradients by it.
-pub fn log2_slope<E: Element>(x: E) -> E::Exact {
+pub fn log2_derivative<E: Element>(x: E) -> E::Exact {
     // At a zero of either sign, the derivative is its limit from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
@@ -205,7 +205,7 @@ pub fn log_sigmoid_of<R: Real>(x: R) -> R {
 /// Returns the unrounded derivative of [`log_sigmoid`], 1 / (1 + e^x).
 ///
 /// [`log_sigmoid_backward`](crate::log_sigmoid_backward()) multiplies gradients by it.
-pub fn log_sigmoid_slope<E: Element>(x: E) -> E::Exact {
+pub fn log_sigmoid_derivative<E: Element>(x: E) -> E::Exact {
     sigmoid_of(-E::Exact::from(x.widen()))
 }
 
@@ -221,7 +221,7 @@ pub fn reciprocal<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`reciprocal`], -1 / x^2.
 ///
 /// [`reciprocal_backward`](crate::reciprocal_backward()) multiplies gradients by it.
-pub fn reciprocal_slope<E: Element>(x: E) -> E::Exact {
+pub fn reciprocal_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     E::Exact::from(-1.0) / (x * x)
 }
@@ -238,7 +238,7 @@ pub fn rsqrt<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`rsqrt`], -1/2 x^(-3/2).
 ///
 /// [`rsqrt_backward`](crate::rsqrt_backward()) multiplies gradients by it.
-pub fn rsqrt_slope<E: Element>(x: E) -> E::Exact {
+pub fn rsqrt_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     E::Exact::from(-0.5) / (x * x.sqrt())
 }
@@ -263,7 +263,7 @@ pub fn sigmoid_of<R: Real>(x: R) -> R {
 /// Returns the unrounded derivative of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x).
 ///
 /// [`sigmoid_backward`](crate::sigmoid_backward()) multiplies gradients by it.
-pub fn sigmoid_slope<E: Element>(x: E) -> E::Exact {
+pub fn sigmoid_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     sigmoid_of(x) * sigmoid_of(-x)
 }
@@ -289,7 +289,7 @@ pub fn silu_of<R: Real>(x: R) -> R {
 /// Returns the unrounded derivative of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x).
 ///
 /// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
-pub fn silu_slope<E: Element>(x: E) -> E::Exact {
+pub fn silu_derivative<E: Element>(x: E) -> E::Exact {
     // Returns the limits, because the product would be an infinity times 0.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
@@ -317,7 +317,7 @@ pub fn softplus_of<R: Real>(x: R) -> R {
 /// Returns the unrounded derivative of [`softplus`], 1 / (1 + e^-x).
 ///
 /// [`softplus_backward`](crate::softplus_backward()) multiplies gradients by it.
-pub fn softplus_slope<E: Element>(x: E) -> E::Exact {
+pub fn softplus_derivative<E: Element>(x: E) -> E::Exact {
     sigmoid_of(E::Exact::from(x.widen()))
 }
 
@@ -333,7 +333,7 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`sqrt`], 1 / (2 sqrt x).
 ///
 /// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by it.
-pub fn sqrt_slope<E: Element>(x: E) -> E::Exact {
+pub fn sqrt_derivative<E: Element>(x: E) -> E::Exact {
     // At a zero of either sign, the derivative is its limit from above.
     match x.widen() {
         0.0 => E::Exact::from(f64::INFINITY),
@@ -353,7 +353,7 @@ pub fn tanh<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`tanh`], 1 - tanh(x)^2.
 ///
 /// [`tanh_backward`](crate::tanh_backward()) multiplies gradients by it.
-pub fn tanh_slope<E: Element>(x: E) -> E::Exact {
+pub fn tanh_derivative<E: Element>(x: E) -> E::Exact {
     // 1 - tanh^2 = 4 / (e^x + e^-x)^2, computed from e^-|x|, which cannot overflow.
     let t = (-E::Exact::from(x.widen()).abs()).exp();
     let share = E::Exact::from(2.0) * t / (E::Exact::from(1.0) + t * t);
@@ -370,7 +370,7 @@ pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
 }
 
 /// Returns the unrounded derivative of [`clamped_exp`]: e^x from `min` to `max`, 0 outside.
-pub fn clamped_exp_slope<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
+pub fn clamped_exp_derivative<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
     let x = x.widen();
     if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }
 }
@@ -385,7 +385,7 @@ pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
 }
 
 /// Returns the unrounded derivative of [`clamped_log`]: 1 / x from `floor` on, 0 below.
-pub fn clamped_log_slope<E: Element>(x: E, floor: f64) -> E::Exact {
+pub fn clamped_log_derivative<E: Element>(x: E, floor: f64) -> E::Exact {
     let x = x.widen();
     if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }
 }

@@ -43,12 +43,12 @@ pub fn logits<E: Element>(
 /// times (1 - tanh^2), where the scaled score is rounded to f64.
 ///
 /// ```
-/// use evenkeel::reference::logit_slopes;
-/// assert_eq!(logit_slopes(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
+/// use evenkeel::reference::logit_derivatives;
+/// assert_eq!(logit_derivatives(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
 /// ```
-pub fn logit_slopes<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Vec<E::Exact> {
+pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Vec<E::Exact> {
     let real = <E::Exact as From<f64>>::from;
-    let slope = |x: &E| match softcap {
+    let derivative = |x: &E| match softcap {
         None => real(scale),
         Some(cap) => {
             let score = x.widen();
@@ -58,7 +58,7 @@ pub fn logit_slopes<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Ve
             real(4.0) * e / ((real(1.0) + e) * (real(1.0) + e)) * real(scale)
         }
     };
-    x.iter().map(slope).collect()
+    x.iter().map(derivative).collect()
 }
 
 /// Clamps a value to the finite range if its operands were finite.

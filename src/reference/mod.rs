@@ -134,7 +134,7 @@ pub use log_add_exp::log_add_exp;
 pub use log_softmax::{log_softmax, log_softmax_of};
 #[cfg(feature = "train")]
 pub use log_softmax_backward::{log_softmax_backward, log_softmax_backward_of};
-pub use logits::{logit_slopes, logits};
+pub use logits::{logit_derivatives, logits};
 #[cfg(feature = "inference")]
 pub use logsumexp::{logsumexp, logsumexp_of};
 #[cfg(feature = "train")]

@@ -1,6 +1,6 @@
 //! Gradients of SwiGLU.
 
-use super::{silu_slope, swiglu};
+use super::{silu_derivative, swiglu};
 use crate::element::Element;
 
 /// Returns the unrounded results of [`swiglu_backward`](crate::swiglu_backward()) for one pair: dgate and dup.
@@ -10,5 +10,5 @@ use crate::element::Element;
 /// ```
 pub fn swiglu_backward<E: Element>(gate: E, up: E, dy: E) -> [E::Exact; 2] {
     let of = |value: E| E::Exact::from(value.widen());
-    [silu_slope(gate) * of(up) * of(dy), swiglu(gate, dy)]
+    [silu_derivative(gate) * of(up) * of(dy), swiglu(gate, dy)]
 }

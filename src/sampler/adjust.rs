@@ -21,7 +21,7 @@ pub struct History {
 }
 
 /// Logits of a row, or of a shard of contiguous tokens. Changes of tokens outside the shard are ignored.
-pub struct Part<'a, E> {
+pub struct LogitSliceMut<'a, E> {
     pub logits: &'a mut [E],
     /// Token of the first logit.
     pub first: usize,
@@ -29,9 +29,9 @@ pub struct Part<'a, E> {
     pub all: usize,
 }
 
-impl<'a, E: Element> Part<'a, E> {
+impl<'a, E: Element> LogitSliceMut<'a, E> {
     pub fn whole(logits: &'a mut [E]) -> Self {
-        Part { first: 0, all: logits.len(), logits }
+        LogitSliceMut { first: 0, all: logits.len(), logits }
     }
 
     fn logit(&mut self, token: u32) -> Option<&mut E> {
@@ -74,7 +74,7 @@ impl<'a> Adjustments<'a> {
     }
 
     /// Changes the logits of a row; `row` is its index for error messages.
-    pub fn apply<E: Element>(&self, row: usize, mut part: Part<'_, E>, history: &mut History) -> Result<()> {
+    pub fn apply<E: Element>(&self, row: usize, mut part: LogitSliceMut<'_, E>, history: &mut History) -> Result<()> {
         let known = |argument, token: u32| match part.all {
             n if (token as usize) < n => Ok(()),
             n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, the vocabulary size"))),
@@ -106,7 +106,7 @@ impl<'a> Adjustments<'a> {
         self.allow(part)
     }
 
-    fn penalise<E: Element>(&self, part: &mut Part<'_, E>, sorted: &mut Vec<u32>) {
+    fn penalise<E: Element>(&self, part: &mut LogitSliceMut<'_, E>, sorted: &mut Vec<u32>) {
         let c = self.config;
         let rounded = |v: f64| E::from_wide(v.clamp(-E::LIMITS.max, E::LIMITS.max)).widen();
         let [repetition, presence, frequency] =
@@ -148,7 +148,7 @@ impl<'a> Adjustments<'a> {
     }
 
     /// Applies DRY: penalises tokens that would continue an earlier occurrence of the last tokens.
-    fn break_repetitions<E: Element>(&self, part: &mut Part<'_, E>, repeats: &mut Repeats) {
+    fn break_repetitions<E: Element>(&self, part: &mut LogitSliceMut<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 {
             return;
@@ -173,9 +173,9 @@ impl<'a> Adjustments<'a> {
         tokens.len() <= prompt.len() + output.len() && tokens.iter().rev().zip(last).all(|(a, b)| a == b)
     }
 
-    fn allow<E: Element>(&self, part: Part<'_, E>) -> Result<()> {
+    fn allow<E: Element>(&self, part: LogitSliceMut<'_, E>) -> Result<()> {
         let Some(words) = self.step.allowed else { return Ok(()) };
-        let Part { logits, first, all } = part;
+        let LogitSliceMut { logits, first, all } = part;
         let needed = all.div_ceil(32);
         if words.len() < needed {
             let expected = format!("{needed} words for {all} tokens");

@@ -10,7 +10,7 @@ mod plan;
 mod profile;
 mod step;
 
-pub use adjust::{Adjustments, History, Part};
+pub use adjust::{Adjustments, History, LogitSliceMut};
 pub use config::SamplerConfig;
 pub use left::{Left, LeftLogits};
 pub use plan::{Filter, Plan};

@@ -4,8 +4,8 @@ use super::Sharded;
 use super::collective::Collective;
 use super::digest::Digest;
 use super::grad_shard::{GradShard, Place};
-use super::layout::{Part as TensorPart, Tensor, layout};
-use crate::cpu::clip_grad_norm::{Part, Tiles};
+use super::layout::{Tensor, TensorShard, layout};
+use crate::cpu::clip_grad_norm::{TensorNorm, Tiles};
 use crate::cpu::moments::unit_for;
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     in_default(|| {
         let shared = Shared::new(comm, grads, options)?;
         let (parts, unlike) = shared.parts()?;
-        let (norm, scale) = options.settle(&parts);
+        let (norm, scale) = options.finish(&parts);
         // Report a non-finite replica as non-finite, not as different from the other replicas.
         if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
             shared.refuse()?;
@@ -106,7 +106,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
 
     /// Returns each tensor's contribution to the norm, and the error for the first tensor whose replicas differ, if
     /// any.
-    fn parts(&self) -> Result<(Vec<Part>, Option<Error>)> {
+    fn parts(&self) -> Result<(Vec<TensorNorm>, Option<Error>)> {
         let cuts = self.cuts()?;
         let words = self.words(&cuts)?;
         let lens: Vec<usize> = (0..self.ranks.comm.size()).map(|rank| self.count_words(rank)).collect();
@@ -115,15 +115,15 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         let mut unlike = None;
         let mut parts = Vec::with_capacity(self.tensors.len());
         for (number, tensor) in self.tensors.iter().enumerate() {
-            let mut part = Part { value: 0.0, exponent: 0 };
+            let mut part = TensorNorm { value: 0.0, exponent: 0 };
             let tiles = if tensor.is_cut() { tensor.all.div_ceil(TILE) } else { 0 };
             let mut sums = filled(OP, "the sums of a tensor", tiles, 0.0)?;
-            for TensorPart { place, holders } in &tensor.parts {
+            for TensorShard { place, holders } in &tensor.parts {
                 let mut take = |rank: usize| lists[rank].next().unwrap_or(0);
                 let first = holders[0];
                 match self.count_sums(tensor, place) {
                     _ if !tensor.is_cut() => {
-                        part = Part { value: f64::from_bits(take(first)), exponent: take(first) as i64 as i32 };
+                        part = TensorNorm { value: f64::from_bits(take(first)), exponent: take(first) as i64 as i32 };
                     }
                     0 => {}
                     _ => {
@@ -139,8 +139,10 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
             }
             parts.push(match cuts.get(&number) {
                 None => part,
-                Some(cut) if self.norm_type == NormType::Infinity => Part { value: cut.tiles.largest, exponent: 0 },
-                Some(cut) => Part::of_sums(&sums, cut.unit),
+                Some(cut) if self.norm_type == NormType::Infinity => {
+                    TensorNorm { value: cut.tiles.largest, exponent: 0 }
+                }
+                Some(cut) => TensorNorm::of_sums(&sums, cut.unit),
             });
         }
         Ok((parts, unlike))
@@ -197,7 +199,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
                 _ if part.holders[0] != rank => {}
                 Some(cut) => words.extend(cut.tiles.sums.iter().map(|sum| sum.to_bits())),
                 None => {
-                    let Part { value, exponent } = grad.norm_part(self.norm_type)?;
+                    let TensorNorm { value, exponent } = grad.norm_part(self.norm_type)?;
                     words.extend([value.to_bits(), i64::from(exponent) as u64]);
                 }
             }
@@ -211,7 +213,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
     /// Returns the number of words that a rank sends.
     fn count_words(&self, rank: usize) -> usize {
         let of_tensor = |tensor: &Tensor| {
-            let Some(TensorPart { place, holders }) = tensor.part_of(rank) else { return 0 };
+            let Some(TensorShard { place, holders }) = tensor.part_of(rank) else { return 0 };
             let sums = if holders[0] == rank { self.count_sums(tensor, place) } else { 0 };
             sums + usize::from(holders.len() > 1)
         };

@@ -10,12 +10,12 @@ pub(super) struct Tensor {
     /// Number of elements.
     pub all: usize,
     /// Shards in order of their ranges, without empty ones.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TensorShard>,
 }
 
 /// A shard of a tensor. Several ranks may hold a replica of it.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct TensorShard {
     pub place: Place,
     /// Ranks that hold the shard, in order. The first contributes its sums to the norm.
     pub holders: Vec<usize>,
@@ -28,7 +28,7 @@ impl Tensor {
     }
 
     /// Returns the shard that a rank holds.
-    pub fn part_of(&self, rank: usize) -> Option<&Part> {
+    pub fn part_of(&self, rank: usize) -> Option<&TensorShard> {
         self.parts.iter().find(|part| part.holders.contains(&rank))
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor
 /// Returns the tensor made of these places, each with its rank, in the order of ranks.
 fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     let (first_rank, first) = places[0];
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<TensorShard> = Vec::new();
     for (rank, place) in places {
         let differs = (place.dtype, &place.dims) != (first.dtype, &first.dims);
         let crosses = place.axis != first.axis && !place.is_whole() && !first.is_whole();
@@ -66,7 +66,7 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
         match parts.iter_mut().find(|part| same(&part.place, place)) {
             _ if place.len() == 0 => {}
             Some(part) => part.holders.push(*rank),
-            None => parts.push(Part { place: Place::clone(place), holders: vec![*rank] }),
+            None => parts.push(TensorShard { place: Place::clone(place), holders: vec![*rank] }),
         }
     }
     parts.sort_by_key(|part| part.place.own.start);
@@ -76,12 +76,12 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
 
 /// Checks that each element belongs to exactly one shard. `rank` and `place` are one holder of the tensor, for
 /// messages.
-fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[Part]) -> Result<()> {
-    let holes = |part: &Part, from: usize, to: usize| {
+fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard]) -> Result<()> {
+    let holes = |part: &TensorShard, from: usize, to: usize| {
         let rank = part.holders[0];
         Err(at(op, rank, format!("{}, but no rank has {from}..{to} of that axis", has(rank, &part.place))))
     };
-    let mut before: Option<&Part> = None;
+    let mut before: Option<&TensorShard> = None;
     for part in parts {
         let (start, end) = (part.place.own.start, before.map_or(0, |before| before.place.own.end));
         match before {

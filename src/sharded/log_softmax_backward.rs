@@ -2,7 +2,7 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use crate::cpu::scores_backward::partial::Of;
+use crate::cpu::scores_backward::partial::SoftmaxOp;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -31,6 +31,6 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &Softmax<'_>,
     ) -> Result<Vec<E>> {
-        in_default(|| self.scores_backward(OP, x, dy, options, Of::LogSoftmax))
+        in_default(|| self.scores_backward(OP, x, dy, options, SoftmaxOp::LogSoftmax))
     }
 }

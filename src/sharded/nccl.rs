@@ -64,7 +64,7 @@ impl Nccl {
     /// [`Error::Backend`] if the library is missing or returns an error.
     pub fn id() -> Result<Id> {
         check_library()?;
-        Id::new().map_err(|error| refused(told(error)))
+        Id::new().map_err(|error| refused(describe(error)))
     }
 
     /// Creates this rank, of `size` ranks that share `id`, with a deadline of 30 seconds.
@@ -78,7 +78,7 @@ impl Nccl {
         if i32::try_from(size).is_err() || rank >= size {
             return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, which must be below 2^31")));
         }
-        let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(told(error)))?;
+        let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(describe(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })
     }
 
@@ -108,7 +108,7 @@ impl Nccl {
         let stream = self.comm.stream();
         let given = stream.clone_htod(words).map_err(of_driver)?;
         let mut got = stream.alloc_zeros(back).map_err(of_driver)?;
-        begin(&given, &mut got).map_err(|error| failed(told(error)))?;
+        begin(&given, &mut got).map_err(|error| failed(describe(error)))?;
         let done = stream.record_event(None).map_err(of_driver)?;
         let start = Instant::now();
         while !done.is_complete() {
@@ -172,6 +172,6 @@ fn refused(reason: String) -> Error {
     Error::Backend { backend: "nccl".into(), reason }
 }
 
-fn told(error: NcclError) -> String {
+fn describe(error: NcclError) -> String {
     format!("NCCL returned {:?}", error.0)
 }

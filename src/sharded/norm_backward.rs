@@ -3,7 +3,7 @@
 use super::Sharded;
 use super::collective::Collective;
 use crate::cpu::moments::Moments;
-use crate::cpu::norm_backward::partial::{OfTiles, Part};
+use crate::cpu::norm_backward::partial::{OfTiles, ShardInput};
 use crate::cpu::norm_backward::{Norm, Sums};
 use crate::cpu::norm_partial::Kind;
 use crate::element::Element;
@@ -13,7 +13,7 @@ use crate::math::sum::TILE;
 use crate::ops::norm_backward::{Operands, store_columns};
 use crate::ops::norm_partial::NormPartial;
 use crate::ops::same_lanes;
-use crate::ops::softmax::settle;
+use crate::ops::softmax::finish_call;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
 use std::ops::Range;
@@ -41,11 +41,11 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             store_columns([x, dy], operands, norm, &moments)?;
         }
         let sums = self.norm_sums(op, [x, dy], norm, &moments, &agreed.columns)?;
-        let kernel = Part { norm, x, moments: &moments, sums: &sums }.kernel();
+        let kernel = ShardInput { norm, x, moments: &moments, sums: &sums }.kernel();
         let (rows, cols) = (x.rows(), x.cols());
         new_vec(op, rows * cols, |dx| {
-            let (written, met) = E::norm_backward(dy.into(), RowsMut::new(dx, rows, cols)?.into(), kernel)?;
-            settle(op, met)?;
+            let (written, guards) = E::norm_backward(dy.into(), RowsMut::new(dx, rows, cols)?.into(), kernel)?;
+            finish_call(op, guards)?;
             Ok(written)
         })
     }
@@ -67,7 +67,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             largest = own.as_chunks().0.iter().map(|keys| keys.map(keys::to_f64)).collect();
         }
         let begun: Vec<Sums> = largest.into_iter().map(|largest| Sums::begin(largest, self.all)).collect();
-        let own = E::norm_backward_tiles(dy, Part { norm, x, moments, sums: &begun })?;
+        let own = E::norm_backward_tiles(dy, ShardInput { norm, x, moments, sums: &begun })?;
         let words: Vec<u64> = own.iter().flatten().flatten().map(|sum| sum.to_bits()).collect();
         let each = if norm.centred { 2 } else { 1 };
         let tiles = |columns: &Range<usize>| columns.len().div_ceil(TILE);

@@ -5,8 +5,8 @@ use super::agree::Agreed;
 use super::collective::Collective;
 use super::digest::Digest;
 use super::scores::of_mask;
-use crate::cpu::sample::sharded_row::{BUCKETS, Next, SampleFloat, ShardedRow, Task};
-use crate::cpu::scores::Scores;
+use crate::cpu::sample::sharded_row::{BUCKETS, NextRound, SampleFloat, ShardedRow, Task};
+use crate::cpu::scores::LogitTransform;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
@@ -67,7 +67,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         logits: &Rows<'_, E>,
         mask: Option<&'m Mask<'_>>,
         requests: usize,
-    ) -> Result<Option<Scores<'m>>> {
+    ) -> Result<Option<LogitTransform<'m>>> {
         let rows = logits.rows();
         if requests != rows {
             let expected = format!("one for each of {rows} rows");
@@ -85,14 +85,15 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if rows > 0 && self.all == 0 {
             return Err(Error::EmptyInput { op: OP });
         }
-        let of_mask = |mask| Scores { mask: Some(mask), scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
+        let of_mask =
+            |mask| LogitTransform { mask: Some(mask), scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
         Ok(mask.map(of_mask))
     }
 
     fn sample_in<S: SampleFloat, E: Element>(
         &self,
         logits: Rows<'_, E>,
-        scores: Option<Scores<'_>>,
+        scores: Option<LogitTransform<'_>>,
         requests: &[Request<'_>],
         agreed: Agreed,
     ) -> Result<Vec<Result<Sampled>>> {
@@ -117,9 +118,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             let (mut listing, mut sharing, mut cutting) = (Vec::new(), Vec::new(), Vec::new());
             for row in &mut rows {
                 match row.next() {
-                    Next::First(_) | Next::All => listing.push(row),
-                    Next::Share => sharing.push(row),
-                    Next::Cut => cutting.push(row),
+                    NextRound::First(_) | NextRound::All => listing.push(row),
+                    NextRound::Share => sharing.push(row),
+                    NextRound::Cut => cutting.push(row),
                 }
             }
             self.list(&ranks, &mut listing)?;

@@ -2,15 +2,15 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use crate::cpu::pieces::Piece;
+use crate::cpu::partial_tiles::PartialTiles;
 use crate::cpu::scores::Row;
-use crate::cpu::scores_backward::partial::{Of, Part, RowSums};
-use crate::cpu::softmax_partial::{For, Found};
+use crate::cpu::scores_backward::partial::{RowSums, ShardInput, SoftmaxOp};
+use crate::cpu::softmax_partial::{For, ShardStats};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::math::keys;
 use crate::ops::same_lanes;
-use crate::ops::softmax::{Softmax, settle};
+use crate::ops::softmax::{Softmax, finish_call};
 use crate::ops::softmax_partial::SoftmaxPartial;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
@@ -23,12 +23,12 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         x: Rows<'_, E>,
         dy: Rows<'_, E>,
         options: &Softmax<'_>,
-        of: Of,
+        of: SoftmaxOp,
     ) -> Result<Vec<E>> {
         let checked = same_lanes(op, "dy", &dy.geometry, &x.geometry);
         let partial = self.maxima_beside(op, x, options, "", checked)?;
         let reciprocals = self.reciprocals(op, x, &partial, options)?;
-        let part = Part { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
+        let part = ShardInput { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
         let mut largest = vec![0.0; x.rows()];
         if E::IS_F64 {
             let mut own: Vec<u64> = E::scores_backward_largest(part, dy)?.into_iter().map(keys::of_f64).collect();
@@ -53,8 +53,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ) -> Result<Vec<E>> {
         let partial = self.maxima_beside(op, x, options, beside, checked)?;
         let reciprocals = self.reciprocals(op, x, &partial, options)?;
-        let of = Of::LogSumExp;
-        let part = Part { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
+        let of = SoftmaxOp::LogSumExp;
+        let part = ShardInput { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
         let rows = reciprocals.into_iter().zip(dy);
         let rows: Vec<RowSums> =
             rows.map(|(reciprocal, dy)| RowSums { reciprocal, sum: (dy.widen(), 0.0), largest: 0.0 }).collect();
@@ -78,7 +78,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     fn sums_of_terms<E: Element>(
         &self,
         op: &'static str,
-        part: Part<'_, E>,
+        part: ShardInput<'_, E>,
         dy: Rows<'_, E>,
         largest: &[f64],
     ) -> Result<Vec<(f64, f64)>> {
@@ -86,7 +86,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         E::scores_backward_terms(part, dy, largest)?.iter().flatten().for_each(|piece| piece.to_words(&mut words));
         let lists = self.gather_any(op, &words)?;
         let mut parts: Vec<&[u64]> = lists.iter().map(Vec::as_slice).collect();
-        let sum = |found: &Found| match found.row() {
+        let sum = |found: &ShardStats| match found.row() {
             Row::Live(_) => {
                 let gained = parts.iter_mut().enumerate().map(|(rank, words)| {
                     let short = || {
@@ -104,21 +104,21 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 }
 
 /// Decodes a rank's terms of one row: one piece, or two for f64.
-fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<Piece>> {
+fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<PartialTiles>> {
     let count = if E::IS_F64 { 2 } else { 1 };
     let mut one = || {
-        let (piece, rest) = Piece::of_words(words, all)?;
+        let (piece, rest) = PartialTiles::of_words(words, all)?;
         *words = rest;
         Some(piece)
     };
     (0..count).map(|_| one()).collect()
 }
 
-fn finish<E: Element>(op: &'static str, part: Part<'_, E>, dy: Rows<'_, E>, sums: &[RowSums]) -> Result<Vec<E>> {
+fn finish<E: Element>(op: &'static str, part: ShardInput<'_, E>, dy: Rows<'_, E>, sums: &[RowSums]) -> Result<Vec<E>> {
     let (rows, cols) = (dy.rows(), dy.cols());
     new_vec(op, rows * cols, |out| {
-        let (written, met) = E::scores_backward_store(part, dy, RowsMut::new(out, rows, cols)?, sums)?;
-        settle(op, met)?;
+        let (written, guards) = E::scores_backward_store(part, dy, RowsMut::new(out, rows, cols)?, sums)?;
+        finish_call(op, guards)?;
         Ok(written)
     })
 }

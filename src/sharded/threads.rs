@@ -32,11 +32,11 @@ pub struct Threads {
     rank: usize,
     size: usize,
     timeout: Duration,
-    meeting: Arc<Meeting>,
+    rendezvous: Arc<Rendezvous>,
 }
 
 #[derive(Debug, Default)]
-struct Meeting {
+struct Rendezvous {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -75,18 +75,18 @@ impl Threads {
         let mut ranks = reserve(OP, "the ranks", size)?;
         let (brought, gone) = (filled(OP, "the ranks", size, None)?, filled(OP, "the ranks", size, false)?);
         let state = State { brought, gone, ..State::default() };
-        let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
-        ranks.extend((0..size).map(|rank| Threads { rank, size, timeout, meeting: meeting.clone() }));
+        let rendezvous = Arc::new(Rendezvous { state: Mutex::new(state), changed: Condvar::new() });
+        ranks.extend((0..size).map(|rank| Threads { rank, size, timeout, rendezvous: rendezvous.clone() }));
         Ok(ranks)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is consistent even if a thread panicked, because each change is made in one step.
-        self.meeting.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rendezvous.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Contributes words to an exchange, and returns the words of all ranks.
-    fn meet(&self, what: &'static str, words: &[u64]) -> Result<Arc<Vec<Brought>>> {
+    fn exchange(&self, what: &'static str, words: &[u64]) -> Result<Arc<Vec<Brought>>> {
         // A deadline beyond the clock's range never passes.
         let deadline = Instant::now().checked_add(self.timeout);
         let mut state = self.state();
@@ -97,14 +97,14 @@ impl Threads {
             let all: Vec<Brought> = state.brought.iter_mut().filter_map(Option::take).collect();
             state.full = Some(Arc::new(all));
             state.to_take = self.size;
-            self.meeting.changed.notify_all();
+            self.rendezvous.changed.notify_all();
         }
         state = self.wait(what, state, deadline, |state| state.full.is_some())?;
         let all = state.full.clone().unwrap_or_default();
         state.to_take -= 1;
         if state.to_take == 0 {
             state.full = None;
-            self.meeting.changed.notify_all();
+            self.rendezvous.changed.notify_all();
         }
         drop(state);
         match all.iter().position(|(other, theirs)| *other != what || theirs.len() != words.len()) {
@@ -137,13 +137,13 @@ impl Threads {
                 }
                 state.broken = self.breaks(&state, left);
                 if state.broken.is_some() {
-                    self.meeting.changed.notify_all();
+                    self.rendezvous.changed.notify_all();
                 }
             }
             if let Some(Broken { rank, reason }) = state.broken.clone() {
                 return Err(Error::Collective { op: what, rank: Some(rank), reason });
             }
-            let waited = self.meeting.changed.wait_timeout(state, left);
+            let waited = self.rendezvous.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -164,7 +164,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.state().gone[self.rank] = true;
-        self.meeting.changed.notify_all();
+        self.rendezvous.changed.notify_all();
     }
 }
 
@@ -178,14 +178,14 @@ impl Collective for Threads {
     }
 
     fn max(&self, words: &mut [u64]) -> Result<()> {
-        for (_, theirs) in self.meet("max", words)?.iter() {
+        for (_, theirs) in self.exchange("max", words)?.iter() {
             words.iter_mut().zip(theirs).for_each(|(word, other)| *word = (*word).max(*other));
         }
         Ok(())
     }
 
     fn sum(&self, words: &mut [u64]) -> Result<()> {
-        let all = self.meet("sum", words)?;
+        let all = self.exchange("sum", words)?;
         words.fill(0);
         for (_, theirs) in all.iter() {
             words.iter_mut().zip(theirs).for_each(|(word, other)| *word = word.wrapping_add(*other));
@@ -194,6 +194,6 @@ impl Collective for Threads {
     }
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
-        Ok(self.meet("gather", words)?.iter().flat_map(|(_, theirs)| theirs.iter().copied()).collect())
+        Ok(self.exchange("gather", words)?.iter().flat_map(|(_, theirs)| theirs.iter().copied()).collect())
     }
 }

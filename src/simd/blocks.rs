@@ -1,23 +1,23 @@
 //! Slices read in blocks of sixteen, the last one padded.
 
-use super::slice::LANES;
+use super::slice::BLOCK;
 use super::storage::Storage;
 
 /// Slices that are read along with a span, and their padded last blocks.
 pub(super) struct Beside<'b, T, const N: usize> {
     pub(super) values: [&'b [T]; N],
-    pub(super) last: &'b [[T; LANES]; N],
+    pub(super) last: &'b [[T; BLOCK]; N],
     pub(super) whole: usize,
 }
 
 impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
     /// Prepares slices of `len` elements. `last` is filled with the elements that do not make a full block.
     #[inline(always)]
-    pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; LANES]; N], len: usize) -> Self {
-        let whole = len / LANES;
+    pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; BLOCK]; N], len: usize) -> Self {
+        let whole = len / BLOCK;
         for n in 0..N {
             assert_eq!(values[n].len(), len);
-            let rest = &values[n][LANES * whole..];
+            let rest = &values[n][BLOCK * whole..];
             if let Some(pad) = rest.first() {
                 last[n] = padded(rest, *pad);
             }
@@ -27,12 +27,12 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
 
     /// Returns the full blocks of this index.
     #[inline(always)]
-    pub(super) fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
+    pub(super) fn whole(&self, index: usize) -> [&'b [T; BLOCK]; N] {
         debug_assert!(index < self.whole);
         let mut blocks = self.last.each_ref();
         for (block, values) in blocks.iter_mut().zip(self.values) {
             // SAFETY: the sixteen elements from 16 * index on are inside every slice.
-            *block = unsafe { &*values.as_ptr().add(LANES * index).cast() };
+            *block = unsafe { &*values.as_ptr().add(BLOCK * index).cast() };
         }
         blocks
     }
@@ -40,8 +40,8 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
 
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
 #[inline(always)]
-pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; LANES]) -> A) -> A {
-    let (blocks, rest) = source.as_chunks::<LANES>();
+pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
+    let (blocks, rest) = source.as_chunks::<BLOCK>();
     let buffer = padded(rest, pad);
     let mut acc = init;
     for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
@@ -58,11 +58,11 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     pad: S,
     beside: [&[T]; N],
     init: A,
-    f: impl Fn(A, &[S; LANES], [&[T; LANES]; N]) -> A,
+    f: impl Fn(A, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
 ) -> A {
-    let mut last = [[T::NAUGHT; LANES]; N];
+    let mut last = [[T::FILLER; BLOCK]; N];
     let beside = Beside::new(beside, &mut last, source.len());
-    let (blocks, rest) = source.as_chunks::<LANES>();
+    let (blocks, rest) = source.as_chunks::<BLOCK>();
     let mut acc = init;
     for (i, block) in blocks.iter().enumerate() {
         acc = f(acc, block, beside.whole(i));
@@ -75,9 +75,9 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
 
 /// Returns the block of this index, with `pad` after the last element.
 #[inline(always)]
-pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
-    let values = values.get(index * LANES..).unwrap_or(&[]);
-    match values.first_chunk::<LANES>() {
+pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; BLOCK] {
+    let values = values.get(index * BLOCK..).unwrap_or(&[]);
+    match values.first_chunk::<BLOCK>() {
         Some(block) => *block,
         None => padded(values, pad),
     }
@@ -86,15 +86,15 @@ pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
 /// Returns the block of this index of a longer row. The row's elements from `first` on are `values`; all others are
 /// `pad`.
 #[inline(always)]
-pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; LANES] {
-    match (index * LANES).checked_sub(first) {
-        Some(at) => match values.get(at..).and_then(<[S]>::first_chunk::<LANES>) {
+pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
+    match (index * BLOCK).checked_sub(first) {
+        Some(at) => match values.get(at..).and_then(<[S]>::first_chunk::<BLOCK>) {
             Some(block) => *block,
             None => padded(values.get(at..).unwrap_or(&[]), pad),
         },
         None => {
-            let mut block = [pad; LANES];
-            let behind = (first - index * LANES).min(LANES);
+            let mut block = [pad; BLOCK];
+            let behind = (first - index * BLOCK).min(BLOCK);
             for (to, value) in block[behind..].iter_mut().zip(values) {
                 *to = *value;
             }
@@ -105,8 +105,8 @@ pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -
 
 /// Returns the values, at most sixteen, followed by `pad`.
 #[inline(always)]
-pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; LANES] {
-    let mut block = [pad; LANES];
+pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; BLOCK] {
+    let mut block = [pad; BLOCK];
     block[..values.len()].copy_from_slice(values);
     block
 }

@@ -41,7 +41,7 @@ pub(crate) use blocks::{block, block_within, fold, fold_with, padded};
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
 pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
-pub(crate) use prefetch::{Ahead, Next};
+pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
 #[cfg(test)]
 pub(crate) use rows::run_here;
 #[cfg(feature = "checkpoint")]
@@ -49,4 +49,4 @@ pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
-pub(crate) use slice::{LANES, Span, Written};
+pub(crate) use slice::{BLOCK, Span, Written};

@@ -1,13 +1,13 @@
 //! Prefetching the next lane while the current one is computed. A lane here is a run of elements, such as a row.
 
-use super::slice::LANES;
+use super::slice::BLOCK;
 
 /// Address of the next lane, if lanes are contiguous, for prefetching it while the current one is computed. Hardware
 /// prefetches within a pass over memory, but not for a later pass.
 #[derive(Clone, Copy)]
-pub struct Ahead<T>(*const T);
+pub struct PrefetchRow<T>(*const T);
 
-impl<T> Ahead<T> {
+impl<T> PrefetchRow<T> {
     /// Maximum size of a lane in bytes. Prefetching the lane after a longer lane would evict the current lane from the
     /// cache.
     const LONGEST: usize = 1 << 18;
@@ -21,12 +21,12 @@ impl<T> Ahead<T> {
     /// prefetch costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
-        Ahead(if is_long { lane } else { lane.wrapping_add(lanes * len) })
+        PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
     }
 
     /// Advances the address by `start` elements.
     pub fn from(self, start: usize) -> Self {
-        Ahead(self.0.wrapping_add(start))
+        PrefetchRow(self.0.wrapping_add(start))
     }
 
     /// Prefetches the next lane's block of this index. The block need not exist.
@@ -50,8 +50,8 @@ impl<T> Ahead<T> {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline(always)]
     fn ask<const HINT: i32>(self, index: usize) {
-        let block = self.0.wrapping_add(LANES * index).cast::<i8>();
-        for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
+        let block = self.0.wrapping_add(BLOCK * index).cast::<i8>();
+        for line in 0..(BLOCK * size_of::<T>()).div_ceil(64) {
             // SAFETY: a prefetch is a hint and cannot fault, whatever the address.
             unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(block.wrapping_add(64 * line)) };
         }
@@ -60,23 +60,23 @@ impl<T> Ahead<T> {
 
 /// Source and destination of a later lane, to be prefetched. Nothing is prefetched if all data is near anyway.
 #[derive(Clone, Copy)]
-pub struct Next<S, D> {
-    pub(super) source: Ahead<S>,
-    pub(super) to: Ahead<D>,
+pub struct PrefetchSpan<S, D> {
+    pub(super) source: PrefetchRow<S>,
+    pub(super) to: PrefetchRow<D>,
     pub(super) far: bool,
 }
 
-impl<S, D> Next<S, D> {
+impl<S, D> PrefetchSpan<S, D> {
     /// Targets the source that starts `elements` elements after this part, unless that is too far.
     pub fn behind(part: &[S], elements: usize) -> Self {
-        let none = Ahead(std::ptr::null());
-        Next { source: Ahead::new(part.as_ptr(), elements, 1), to: none, far: true }
+        let none = PrefetchRow(std::ptr::null());
+        PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }
     }
 
     /// Advances both addresses by `start` elements.
     #[inline(always)]
     pub fn from(self, start: usize) -> Self {
-        Next { source: self.source.from(start), to: self.to.from(start), far: self.far }
+        PrefetchSpan { source: self.source.from(start), to: self.to.from(start), far: self.far }
     }
 
     /// Prefetches the source's block of this index.

@@ -70,25 +70,25 @@ fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
         return token.run((work,));
     }
     let (first, rest) = work.split_at(rows / 2);
-    let (mut first, mut rest) = (Part::Waiting(first), Part::Waiting(rest));
+    let (mut first, mut rest) = (Half::Waiting(first), Half::Waiting(rest));
     join(&mut || first.run(token, most), &mut || rest.run(token, most));
     match (first, rest) {
-        (Part::Done(first), Part::Done(rest)) => W::join(first, rest),
+        (Half::Done(first), Half::Done(rest)) => W::join(first, rest),
         _ => unreachable!("both parts were run"),
     }
 }
 
 /// Part of some work, or its result.
-enum Part<W: Work> {
+enum Half<W: Work> {
     Waiting(W),
     Running,
     Done(W::Out),
 }
 
-impl<W: Work> Part<W> {
+impl<W: Work> Half<W> {
     fn run(&mut self, token: Token, most: usize) {
-        if let Part::Waiting(work) = std::mem::replace(self, Part::Running) {
-            *self = Part::Done(halve(work, token, most));
+        if let Half::Waiting(work) = std::mem::replace(self, Half::Running) {
+            *self = Half::Done(halve(work, token, most));
         }
     }
 }

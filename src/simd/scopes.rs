@@ -24,7 +24,7 @@ pub(crate) fn suspend() -> Suspended {
 
 /// The suspended state of a thread.
 pub(crate) struct Suspended {
-    reports: Vec<report::Met>,
+    reports: Vec<report::Report>,
     #[cfg(feature = "train")]
     traces: Vec<trace_scope::Trace>,
     forced: Option<Token>,

@@ -2,14 +2,14 @@
 
 use super::block::Isa;
 use super::blocks::{Beside, padded};
-use super::prefetch::{Ahead, Next};
+use super::prefetch::{PrefetchRow, PrefetchSpan};
 use super::storage::Storage;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Add;
 
 /// Number of lanes in a block.
-pub const LANES: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// Number of elements of an output that were written; see [`Finish::done`](super::memory::Finish::done).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -96,18 +96,18 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Returns the source and destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
     #[inline(always)]
-    pub fn next(&self, lanes: usize) -> Next<S, D> {
+    pub fn next(&self, lanes: usize) -> PrefetchSpan<S, D> {
         let lanes = if self.far { lanes } else { 0 };
-        Next {
-            source: Ahead::new(self.source, self.len, lanes),
-            to: Ahead::new(self.to.cast_const().cast(), self.len, lanes),
+        PrefetchSpan {
+            source: PrefetchRow::new(self.source, self.len, lanes),
+            to: PrefetchRow::new(self.to.cast_const().cast(), self.len, lanes),
             far: self.far,
         }
     }
 
     /// Returns the destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
-    pub fn ahead(&self, lanes: usize) -> Ahead<D> {
-        Ahead::new(self.to.cast_const().cast(), self.len, lanes)
+    pub fn ahead(&self, lanes: usize) -> PrefetchRow<D> {
+        PrefetchRow::new(self.to.cast_const().cast(), self.len, lanes)
     }
 
     /// Splits the span into the first `at` elements and the rest.
@@ -168,7 +168,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self,
         isa: I,
         beside: [&[T]; N],
-        mut f: impl FnMut(usize, I::F32, [&[T; LANES]; N]) -> I::F32,
+        mut f: impl FnMut(usize, I::F32, [&[T; BLOCK]; N]) -> I::F32,
     ) -> &'a mut [D] {
         self.blocks_with::<T, f32, N, 0, I::F32>(
             beside,
@@ -186,7 +186,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self,
         isa: I,
         beside: [&[T]; N],
-        f: impl Fn(usize, I::F64, [&[T; LANES]; N]) -> I::F64,
+        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N]) -> I::F64,
     ) -> &'a mut [D] {
         self.map_wide_with_both::<I, T, f32, N, 0>(
             isa,
@@ -204,7 +204,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         isa: I,
         beside: [&[T]; N],
         also: [&[U]; M],
-        f: impl Fn(usize, I::F64, [&[T; LANES]; N], [&[U; LANES]; M]) -> I::F64,
+        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> I::F64,
     ) -> &'a mut [D] {
         self.blocks_with(
             beside,
@@ -296,21 +296,21 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         isa: I,
         beside: [&[T]; N],
         each: [[&[U]; M]; 2],
-        f: impl Fn(usize, [(&[S; LANES], [&[U; LANES]; M]); 2], [&[T; LANES]; N]) -> (I::F64, I::F64),
+        f: impl Fn(usize, [(&[S; BLOCK], [&[U; BLOCK]; M]); 2], [&[T; BLOCK]; N]) -> (I::F64, I::F64),
     ) -> [&'a mut [D]; 2] {
         let (mut last, mut first_last, mut second_last) =
-            ([[T::NAUGHT; LANES]; N], [[U::NAUGHT; LANES]; M], [[U::NAUGHT; LANES]; M]);
+            ([[T::FILLER; BLOCK]; N], [[U::FILLER; BLOCK]; M], [[U::FILLER; BLOCK]; M]);
         let beside = Beside::new(beside, &mut last, spans[0].len);
         let first = Beside::new(each[0], &mut first_last, spans[0].len);
         let second = Beside::new(each[1], &mut second_last, spans[0].len);
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
-        let (whole, rest) = (a.len / LANES, a.len % LANES);
-        let mut from_buffers = [[MaybeUninit::<S>::uninit(); LANES]; 2];
-        let mut to_buffers = [[MaybeUninit::<D>::uninit(); LANES]; 2];
+        let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
+        let mut from_buffers = [[MaybeUninit::<S>::uninit(); BLOCK]; 2];
+        let mut to_buffers = [[MaybeUninit::<D>::uninit(); BLOCK]; 2];
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
-                let from = &span.source()[LANES * whole..];
+                let from = &span.source()[BLOCK * whole..];
                 for (to, value) in buffer.iter_mut().zip(padded(from, from[0])) {
                     to.write(value);
                 }
@@ -319,7 +319,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         for i in 0..whole + usize::from(rest > 0) {
             let at = if i < whole {
                 // SAFETY: the sixteen elements from 16 * i on are inside source and destination of both spans.
-                [a, b].map(|span| unsafe { (span.source.add(LANES * i), span.to.add(LANES * i)) })
+                [a, b].map(|span| unsafe { (span.source.add(BLOCK * i), span.to.add(BLOCK * i)) })
             } else {
                 let [from_a, from_b] = from_buffers.each_ref().map(|buffer| buffer.as_ptr().cast::<S>());
                 let [to_a, to_b] = to_buffers.each_mut().map(|buffer| buffer.as_mut_ptr());
@@ -341,7 +341,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         for (span, buffer) in spans.iter().zip(&to_buffers) {
             for (i, value) in buffer[..rest].iter().enumerate() {
                 // SAFETY: the index is inside the destination.
-                unsafe { *span.to.add(LANES * whole + i) = *value };
+                unsafe { *span.to.add(BLOCK * whole + i) = *value };
             }
         }
         spans.map(Span::written)
@@ -360,7 +360,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             let to = part.to;
             let written = write(first, part);
             assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "another's memory");
-            first += run / LANES;
+            first += run / BLOCK;
         }
         all.written()
     }
@@ -385,8 +385,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     fn blocks<V>(
         self,
-        mut compute: impl FnMut(usize, &[S; LANES]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+        mut compute: impl FnMut(usize, &[S; BLOCK]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
     ) -> &'a mut [D] {
         self.blocks_with::<f32, f32, 0, 0, V>(
             [],
@@ -404,28 +404,28 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self,
         beside: [&[T]; N],
         also: [&[U]; M],
-        mut compute: impl FnMut(usize, &[S; LANES], [&[T; LANES]; N], [&[U; LANES]; M]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+        mut compute: impl FnMut(usize, &[S; BLOCK], [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
     ) -> &'a mut [D] {
-        let whole = self.len / LANES;
-        let (mut last, mut also_last) = ([[T::NAUGHT; LANES]; N], [[U::NAUGHT; LANES]; M]);
+        let whole = self.len / BLOCK;
+        let (mut last, mut also_last) = ([[T::FILLER; BLOCK]; N], [[U::FILLER; BLOCK]; M]);
         let beside = Beside::new(beside, &mut last, self.len);
         let also = Beside::new(also, &mut also_last, self.len);
         let all = Span { ..self };
-        let pairs = self.len / (2 * LANES);
+        let pairs = self.len / (2 * BLOCK);
         for pair in 0..pairs {
             // SAFETY: the 32 elements from 32 * pair on are inside source and destination.
-            let (from, to) = unsafe { (self.source.add(2 * LANES * pair), self.to.add(2 * LANES * pair)) };
+            let (from, to) = unsafe { (self.source.add(2 * BLOCK * pair), self.to.add(2 * BLOCK * pair)) };
             // SAFETY: 32 values are readable.
-            let from: &[[S; LANES]; 2] = unsafe { &*from.cast() };
+            let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
             let a = compute(2 * pair, &from[0], beside.whole(2 * pair), also.whole(2 * pair));
             let b = compute(2 * pair + 1, &from[1], beside.whole(2 * pair + 1), also.whole(2 * pair + 1));
             // SAFETY: 32 values fit, and the reference to the source is no longer used.
-            let to: &mut [[MaybeUninit<D>; LANES]; 2] = unsafe { &mut *to.cast() };
+            let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
             store(a, &mut to[0]);
             store(b, &mut to[1]);
         }
-        self.split_at(2 * LANES * pairs).1.blocks_once(
+        self.split_at(2 * BLOCK * pairs).1.blocks_once(
             #[inline(always)]
             |i, from| {
                 let i = 2 * pairs + i;
@@ -445,21 +445,21 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     fn blocks_once<V>(
         self,
-        mut compute: impl FnMut(usize, &[S; LANES]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+        mut compute: impl FnMut(usize, &[S; BLOCK]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
     ) -> &'a mut [D] {
-        let whole = self.len / LANES;
-        let rest = self.len % LANES;
-        let mut from_buffer = [MaybeUninit::<S>::uninit(); LANES];
-        let mut to_buffer = [MaybeUninit::<D>::uninit(); LANES];
+        let whole = self.len / BLOCK;
+        let rest = self.len % BLOCK;
+        let mut from_buffer = [MaybeUninit::<S>::uninit(); BLOCK];
+        let mut to_buffer = [MaybeUninit::<D>::uninit(); BLOCK];
         if rest > 0 {
-            let from = &self.source()[LANES * whole..];
+            let from = &self.source()[BLOCK * whole..];
             from_buffer = padded(from, from[0]).map(MaybeUninit::new);
         }
         for i in 0..whole + usize::from(rest > 0) {
             let (from, to) = if i < whole {
                 // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
-                unsafe { (self.source.add(LANES * i), self.to.add(LANES * i)) }
+                unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) }
             } else {
                 (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
             };
@@ -470,7 +470,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
         for (i, value) in to_buffer[..rest].iter().enumerate() {
             // SAFETY: the element is inside the destination.
-            unsafe { *self.to.add(LANES * whole + i) = *value };
+            unsafe { *self.to.add(BLOCK * whole + i) = *value };
         }
         self.written()
     }

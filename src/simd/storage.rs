@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
-    const NAUGHT: Self;
+    const FILLER: Self;
     /// Whether this is f64. Code behind this constant is not compiled for the other types. Behind a comparison of
     /// [`Element::DTYPE`](crate::Element::DTYPE) it would be.
     #[doc(hidden)]
@@ -50,7 +50,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
 }
 
 impl Storage for f64 {
-    const NAUGHT: Self = 0.0;
+    const FILLER: Self = 0.0;
     const IS_F64: bool = true;
 
     #[inline(always)]
@@ -76,7 +76,7 @@ impl Storage for f64 {
 }
 
 impl Storage for f32 {
-    const NAUGHT: Self = 0.0;
+    const FILLER: Self = 0.0;
     const IS_F32: bool = true;
 
     #[inline(always)]
@@ -104,7 +104,7 @@ impl Storage for f32 {
 macro_rules! half_storage {
     ($type:ident, $dtype:ident, $load:ident, $store:ident, $exact:ident) => {
         impl Storage for $type {
-            const NAUGHT: Self = $type::ZERO;
+            const FILLER: Self = $type::ZERO;
 
             #[inline(always)]
             fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {

@@ -17,7 +17,7 @@ pub enum Width {
 /// A part of a training step, with the types in which it is stored and computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Part {
+pub struct PartPrecision {
     /// Name of the part.
     pub name: &'static str,
     /// Type in which its result is stored.
@@ -29,8 +29,8 @@ pub struct Part {
     pub reason: &'static str,
 }
 
-const fn part(name: &'static str, stored: Width, computed: Width, reason: &'static str) -> Part {
-    Part { name, stored, computed, reason }
+const fn part(name: &'static str, stored: Width, computed: Width, reason: &'static str) -> PartPrecision {
+    PartPrecision { name, stored, computed, reason }
 }
 
 /// All parts of a step, in order.
@@ -43,7 +43,7 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 /// let loss = PARTS.iter().find(|part| part.name == "loss").unwrap();
 /// assert_eq!((loss.stored, loss.computed), (Width::F32, Width::F32));
 /// ```
-pub const PARTS: &[Part] = &[
+pub const PARTS: &[PartPrecision] = &[
     part("parameters, activations", Width::Model, Width::Model, "16 bits are meant to save their memory"),
     part(
         "matrix products",

@@ -1,7 +1,7 @@
 //! Gradients of a scaled loss, checked in a first pass, then unscaled and clipped in a second.
 
 use super::loss_scaler::LossScaler;
-use crate::cpu::clip_grad_norm::{Part, Scale};
+use crate::cpu::clip_grad_norm::{Scale, TensorNorm};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
@@ -99,7 +99,7 @@ impl LossScaler {
             return Err(Error::invalid_in_row(OP, "a gradient's type", tensor, DType::F16, expected));
         }
         let parts = grads.iter().map(|grad| grad.as_floats().norm_part(clip.norm_type)).collect::<Result<Vec<_>>>()?;
-        let (norm, scale) = self.settle(clip, &parts);
+        let (norm, scale) = self.finish(clip, &parts);
         if let Some(tensor) = broken(&parts) {
             let why = refusal(OP, tensor, grads[tensor].as_floats())?;
             self.record(false)?;
@@ -114,7 +114,7 @@ impl LossScaler {
 
     /// Computes the norm from the parts of all tensors, and the factor for the gradients, or `None` if they need no
     /// change.
-    pub(crate) fn settle(&self, clip: &ClipGradNorm, parts: &[Part]) -> (f64, Option<Scale>) {
-        in_default(|| clip.settle_scaled(OP, parts, f64::from(self.inverse())))
+    pub(crate) fn finish(&self, clip: &ClipGradNorm, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
+        in_default(|| clip.finish_scaled(OP, parts, f64::from(self.inverse())))
     }
 }

@@ -29,7 +29,7 @@ fn apply(dtype: Dtype, values: &[f64]) -> Apply {
 }
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
         fn elementwise() -> Vec<Value> {
             vec![$(json!([stringify!($name), {"x": "x"}, {}, ["y"]]),)*]
         }

@@ -86,7 +86,7 @@ fn gradients() {
         let (got_dtype, shape, dx) = outcome.tensor("0.dx");
         assert_eq!((got_dtype, shape), (dtype, vec![2, 3]));
         let dy = [1.0, -2.0, 0.5, 4.0, 0.0, 1.0];
-        let product = |slope: fn(f64) -> f64| std::array::from_fn::<f64, 6, _>(|i| dy[i] * slope(X[i]));
+        let product = |derivative: fn(f64) -> f64| std::array::from_fn::<f64, 6, _>(|i| dy[i] * derivative(X[i]));
         assert_close(&dx, &product(f64::exp), tolerance);
         assert_close(&outcome.values("1.dx"), &product(|x| x.cosh().powi(-2)), tolerance);
         assert_close(&outcome.values("1.y"), &X.map(f64::tanh), tolerance);
@@ -135,8 +135,8 @@ fn guarded_forms() {
         };
         assert_close(&outcome.values("4.y"), &of(&|x, d| x * share(x) * d), 2.0 * tolerance);
         assert_close(&outcome.values("4.dup"), &of(&|x, _| x * share(x) * x), 2.0 * tolerance);
-        let slopes = of(&|x, d| x * d * (share(x) + x * share(x) * share(-x)));
-        assert_close(&outcome.values("4.dgate"), &slopes, 2.0 * tolerance);
+        let derivatives = of(&|x, d| x * d * (share(x) + x * share(x) * share(-x)));
+        assert_close(&outcome.values("4.dgate"), &derivatives, 2.0 * tolerance);
     }
 }
 

@@ -240,12 +240,13 @@ fn empty_tensors_keep_their_shape() {
 }
 
 /// Returns dx of softmax and log_softmax by definition, for logits with the given derivatives.
-fn gradients(z: &[f64], slopes: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
+fn gradients(z: &[f64], derivatives: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;
     let mean: f64 = (0..z.len()).filter(live).map(|i| y[i] * dy[i]).sum();
     let sum: f64 = (0..z.len()).filter(live).map(|i| dy[i]).sum();
-    let of = |f: &dyn Fn(usize) -> f64| (0..z.len()).map(|i| if live(&i) { slopes[i] * f(i) } else { 0.0 }).collect();
+    let of =
+        |f: &dyn Fn(usize) -> f64| (0..z.len()).map(|i| if live(&i) { derivatives[i] * f(i) } else { 0.0 }).collect();
     [of(&|i| y[i] * (dy[i] - mean)), of(&|i| dy[i] - y[i] * sum)]
 }
 
@@ -256,9 +257,9 @@ fn gradients_of_both_in_every_type() {
         let x = &X[3 * r..][..3];
         let capped = |x: f64| cap.map_or(x, |cap| cap * (x / cap).tanh());
         let z: Vec<f64> = (0..3).map(|i| if flags[i] { capped(0.5 * x[i]) } else { -INF }).collect();
-        let slopes: Vec<f64> =
+        let derivatives: Vec<f64> =
             x.iter().map(|x| cap.map_or(0.5, |c| 0.5 - 0.5 * (0.5 * x / c).tanh().powi(2))).collect();
-        gradients(&z, &slopes, &dy[3 * r..][..3])
+        gradients(&z, &derivatives, &dy[3 * r..][..3])
     };
     for (dtype, tolerance) in FLOATS {
         let mut hidden = dy;

@@ -68,9 +68,9 @@ fn what_is_not_finite() -> Result<()> {
     let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);
     assert!(guarded::clip_grad_norm(&mut grads, &vars, &lax)?.is_nan());
     assert_same("unchanged", grads.get(&vars[1]).unwrap(), &broken);
-    let (done, met) = report::scope(|| guarded::clip_grad_value(&mut grads, &vars, 1.5));
+    let (done, report) = report::scope(|| guarded::clip_grad_value(&mut grads, &vars, 1.5));
     done?;
-    assert_eq!(met.to_string(), "clip_grad_value: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
+    assert_eq!(report.to_string(), "clip_grad_value: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
     let got = flat(grads.get(&vars[1]).unwrap());
     assert!(
         got[..2] == [1.0, 1.5] && got[2].is_nan() && got[3..] == [1.5, 1.5, 0.0],
@@ -90,8 +90,8 @@ fn a_look_at_any_layout() -> Result<()> {
     for (dtype, _) in DTYPES {
         let x = Tensor::new(&[[1f64, -3.], [f64::NAN, 4.], [0., 8.]], CPU)?.to_dtype(dtype)?;
         for view in [x.clone(), x.t()?.contiguous()?.t()?] {
-            let met = guarded::finite(&view)?;
-            assert_eq!((met.count, met.nan, met.infinite, met.first), (6, 1, 0, Some(2)));
+            let found = guarded::finite(&view)?;
+            assert_eq!((found.count, found.nan, found.infinite, found.first), (6, 1, 0, Some(2)));
             let stats = guarded::inspect(&view)?;
             assert_eq!((stats.min, stats.max, stats.mean, stats.max_abs), (-3.0, 8.0, 2.0, 8.0));
         }

@@ -331,7 +331,7 @@ type Form = fn(&Tensor) -> Result<Tensor>;
 type Guarded = fn(&Tensor) -> evenkeel::Result<Tensor>;
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
         fn elementwise() -> Vec<(&'static str, Form, Guarded)> {
             vec![$((stringify!($name), composition::$name, guarded::$name),)*]
         }

@@ -73,17 +73,17 @@ fn reports_count_what_candle_tensors_met() -> Result<()> {
     let inf = f32::INFINITY;
     let x = Tensor::new(&[[0f32, 1.], [-inf, -inf], [f32::NAN, 0.], [inf, 0.]], CPU)?;
     let variable = candle_core::Var::from_tensor(&x)?;
-    let (result, met) = report::scope(|| -> Result<()> {
+    let (result, report) = report::scope(|| -> Result<()> {
         evenkeel::candle::ops::softmax_last_dim(&x)?;
         evenkeel::candle::ops::softmax(&variable, 1)?;
         evenkeel::candle::ops::rms_norm(&x, &Tensor::ones(2, DType::F32, CPU)?, 1e-5)?;
         Ok(())
     });
     result?;
-    let counts = met.op("softmax");
+    let counts = report.op("softmax");
     assert_eq!((counts.calls, counts.rows), (2, 8));
     assert_eq!((counts.fully_masked, counts.nan, counts.infinite), (2, 2, 2));
-    assert_eq!(met.op("rms_norm").calls, 1);
+    assert_eq!(report.op("rms_norm").calls, 1);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ type Form = Box<dyn Fn(&Tensor) -> evenkeel::Result<Tensor>>;
 type InPlace = Box<dyn Fn(&Tensor) -> evenkeel::Result<()>>;
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident $gradient:tt;)*) => {
         fn elementwise() -> Vec<(&'static str, Form, InPlace)> {
             vec![$((stringify!($name), Box::new(guarded::$name), Box::new(guarded::$in_place)),)*]
         }

@@ -10,7 +10,7 @@ const SHAPES: [&[usize]; 7] = [&[5], &[3, 4], &[2, 3, 4], &[2, 3, 4, 6], &[2, 1,
 type Op = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
         fn elementwise() -> Vec<(&'static str, Op)> {
             vec![$((stringify!($name), Box::new(|x| Ok(ours::guarded::$name(x)?))),)*]
         }

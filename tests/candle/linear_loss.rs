@@ -218,10 +218,10 @@ fn every_layout_and_what_is_met() -> Result<()> {
     let loss = linear_cross_entropy(&nobody, &layer.weight, None, &none, &CrossEntropy::default(), Some(4))?;
     assert_eq!(loss.to_scalar::<f32>()?, 0.0);
     // Rows are counted once per loss, not once per chunk.
-    let (loss, met) = report::scope(|| layer.loss(&options, Some(4)).unwrap());
-    assert_eq!(met.op("cross_entropy").rows, ROWS as u64);
-    let met = report::scope(|| loss.sum_all().unwrap().backward().unwrap()).1;
-    assert_eq!(met.op("cross_entropy_backward").rows, ROWS as u64);
+    let (loss, report) = report::scope(|| layer.loss(&options, Some(4)).unwrap());
+    assert_eq!(report.op("cross_entropy").rows, ROWS as u64);
+    let report = report::scope(|| loss.sum_all().unwrap().backward().unwrap()).1;
+    assert_eq!(report.op("cross_entropy_backward").rows, ROWS as u64);
     Ok(())
 }
 

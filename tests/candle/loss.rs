@@ -137,8 +137,8 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     // The logits are one row, without a row axis.
     let one = guarded::cross_entropy(&x.get(0)?, &Tensor::new(4i64, CPU)?, &plain.reduction(Reduction::None))?;
     assert!(one.dims().is_empty());
-    let met = report::scope(|| guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)).1;
-    assert_eq!(met.op("cross_entropy").rows, 3);
+    let report = report::scope(|| guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)).1;
+    assert_eq!(report.op("cross_entropy").rows, 3);
     Ok(())
 }
 

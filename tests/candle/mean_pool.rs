@@ -58,8 +58,8 @@ fn masked_tokens_are_not_read() -> Result<()> {
             assert_eq!(dx, [[0.5; 4].as_slice(), &[0.0; 8]].concat());
         }
     }
-    let met = report::scope(|| guarded::mean_pool(&x, 1, &options)).1;
-    assert_eq!((met.op("mean_pool").fully_masked, met.op("mean_pool").nan), (2, 1));
+    let report = report::scope(|| guarded::mean_pool(&x, 1, &options)).1;
+    assert_eq!((report.op("mean_pool").fully_masked, report.op("mean_pool").nan), (2, 1));
     Ok(())
 }
 

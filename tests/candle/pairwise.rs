@@ -94,7 +94,7 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
 }
 
 #[test]
-fn slopes_at_the_edges() -> Result<()> {
+fn derivatives_at_the_edges() -> Result<()> {
     let of = |op: Pair, a: f64, b: f64, dy: f64| -> Result<[f64; 2]> {
         let (a, b) = (Var::new(&[a], CPU)?, Var::new(&[b], CPU)?);
         let grads = (op(&a, &b)? * dy)?.backward()?;

@@ -32,16 +32,20 @@ thread_local! {
 fn read(bytes: &[u8]) {
     let file = file(bytes);
     let mut opened = None;
-    let met = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
+    let allocated = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
     assert!(
-        met.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64,
+        allocated.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64,
         "opening allocated {} bytes for a file of {}",
-        met.bytes_max,
+        allocated.bytes_max,
         bytes.len()
     );
     if let Some(Ok(checkpoint)) = opened {
-        let met = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
-        assert!(met.bytes_max <= (3 << 20) + 100 * bytes.len() as u64, "inspecting allocated {} bytes", met.bytes_max);
+        let allocated = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
+        assert!(
+            allocated.bytes_max <= (3 << 20) + 100 * bytes.len() as u64,
+            "inspecting allocated {} bytes",
+            allocated.bytes_max
+        );
     }
 }
 

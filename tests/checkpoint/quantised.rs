@@ -16,23 +16,23 @@ fn plain_blocks_by_hand() {
     let d = f16::from_f32(0.5).to_le_bytes();
     // The values are 0 to 31 minus 16, times 1/2.
     let bytes: Vec<u8> = d.into_iter().chain((-16i8..16).map(|q| q as u8)).collect();
-    let met = stats("Q8_0", 8, 32, bytes);
-    assert_eq!((met.min, met.max, met.mean, met.zero), (-8.0, 7.5, -0.25, 1));
+    let got = stats("Q8_0", 8, 32, bytes);
+    assert_eq!((got.min, got.max, got.mean, got.zero), (-8.0, 7.5, -0.25, 1));
     // Each value from 0 to 15 occurs twice, minus 8.
     let quants = (0..16u8).map(|q| q | q << 4);
-    let met = stats("Q4_0", 2, 32, d.into_iter().chain(quants.clone()).collect());
-    assert_eq!((met.min, met.max, met.mean, met.zero), (-4.0, 3.5, -0.25, 2));
+    let got = stats("Q4_0", 2, 32, d.into_iter().chain(quants.clone()).collect());
+    assert_eq!((got.min, got.max, got.mean, got.zero), (-4.0, 3.5, -0.25, 2));
     let m = f16::from_f32(10.0).to_le_bytes();
-    let met = stats("Q4_1", 3, 32, d.into_iter().chain(m).chain(quants).collect());
-    assert_eq!((met.min, met.max, met.mean), (10.0, 17.5, 13.75));
+    let got = stats("Q4_1", 3, 32, d.into_iter().chain(m).chain(quants).collect());
+    assert_eq!((got.min, got.max, got.mean), (10.0, 17.5, 13.75));
 }
 
 /// Checks that a non-finite scale affects only its block.
 #[test]
 fn scales_that_are_not_finite() {
     let block = |d: f32| f16::from_f32(d).to_le_bytes().into_iter().chain([1; 32]).collect::<Vec<u8>>();
-    let met = stats("Q8_0", 8, 96, [block(f32::NAN), block(2.0), block(f32::INFINITY)].concat());
-    assert_eq!((met.nan, met.infinite, met.finite, met.mean), (32, 32, 32, 2.0));
+    let got = stats("Q8_0", 8, 96, [block(f32::NAN), block(2.0), block(f32::INFINITY)].concat());
+    assert_eq!((got.nan, got.infinite, got.finite, got.mean), (32, 32, 32, 2.0));
 }
 
 #[cfg(feature = "candle")]
@@ -63,8 +63,8 @@ fn as_candle_decodes() {
         let decoded = quantised.dequantize(&Device::Cpu).and_then(|x| x.to_vec1::<f32>()).expect("its values");
         let plain = Gguf::new(vec![(Tensor::floats("w", "F32", &[n as u64], &wide(&decoded)), 0)]);
         let plain = inspect(&plain.bytes()).expect("the file is valid");
-        let (met, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 is analysed"));
-        assert_eq!(&met, wanted, "{name}");
+        let (got, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 is analysed"));
+        assert_eq!(&got, wanted, "{name}");
     }
 }
 

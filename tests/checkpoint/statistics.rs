@@ -128,13 +128,13 @@ fn every_pattern_of_8_bits() {
         if bits > 127 { -magnitude } else { magnitude }
     };
     let values: Vec<f64> = bytes.iter().map(|&bits| e4m3(bits)).collect();
-    let met = stats(Tensor::new("x", "F8_E4M3", &[256], bytes.clone()));
-    assert_eq!((met.nan, met.infinite, met.max), (2, 0, 448.0));
-    check(&met, &values, 2f64.powi(-6));
+    let got = stats(Tensor::new("x", "F8_E4M3", &[256], bytes.clone()));
+    assert_eq!((got.nan, got.infinite, got.max), (2, 0, 448.0));
+    check(&got, &values, 2f64.powi(-6));
     let values: Vec<f64> = bytes.iter().map(|&bits| e5m2(bits)).collect();
-    let met = stats(Tensor::new("x", "F8_E5M2", &[256], bytes));
-    assert_eq!((met.nan, met.infinite, met.max), (6, 2, 57344.0));
-    check(&met, &values, 2f64.powi(-14));
+    let got = stats(Tensor::new("x", "F8_E5M2", &[256], bytes));
+    assert_eq!((got.nan, got.infinite, got.max), (6, 2, 57344.0));
+    check(&got, &values, 2f64.powi(-14));
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn f64_beyond_f32() {
         check(&stats(Tensor::floats("x", "F64", &[3000], &values)), &values, f64::MIN_POSITIVE);
     }
     let ends = [f64::MAX, f64::MIN];
-    let met = stats(Tensor::floats("x", "F64", &[2], &ends));
-    assert_eq!((met.mean, met.std, met.max_abs), (0.0, f64::MAX, f64::MAX));
+    let got = stats(Tensor::floats("x", "F64", &[2], &ends));
+    assert_eq!((got.mean, got.std, got.max_abs), (0.0, f64::MAX, f64::MAX));
 }
 
 #[test]
@@ -171,10 +171,10 @@ fn small_beside_the_mean() {
 fn constants_have_no_deviation() {
     for dtype in ["F64", "F32", "F16", "BF16"] {
         for value in [0.0, -0.0, 1.0, -3.5] {
-            let met = stats(Tensor::floats("x", dtype, &[5000], &[value; 5000]));
-            assert!(met.is_constant());
-            assert_eq!((met.min, met.mean, met.std), (value, value, 0.0), "{dtype}");
-            assert!(met.min.is_sign_positive() || value < 0.0);
+            let got = stats(Tensor::floats("x", dtype, &[5000], &[value; 5000]));
+            assert!(got.is_constant());
+            assert_eq!((got.min, got.mean, got.std), (value, value, 0.0), "{dtype}");
+            assert!(got.min.is_sign_positive() || value < 0.0);
         }
     }
 }
@@ -182,15 +182,15 @@ fn constants_have_no_deviation() {
 #[test]
 fn nothing_finite_and_nothing_at_all() {
     for dtype in ["F64", "F32", "F16", "BF16"] {
-        let met = stats(Tensor::floats("x", dtype, &[2], &[f64::NAN, f64::INFINITY]));
-        assert_eq!((met.nan, met.infinite, met.finite), (1, 1, 0));
+        let got = stats(Tensor::floats("x", dtype, &[2], &[f64::NAN, f64::INFINITY]));
+        assert_eq!((got.nan, got.infinite, got.finite), (1, 1, 0));
         let none = stats(Tensor::floats("x", dtype, &[3, 0], &[]));
         assert_eq!((none.nan, none.infinite, none.finite, none.zero), (0, 0, 0, 0));
-        for met in [met, none] {
+        for got in [got, none] {
             let all =
-                [met.min, met.max, met.mean, met.std, met.max_abs, met.rms, met.quantiles[2], met.abs_quantiles[4]];
+                [got.min, got.max, got.mean, got.std, got.max_abs, got.rms, got.quantiles[2], got.abs_quantiles[4]];
             assert!(all.iter().all(|x| x.is_nan()), "expected NaN statistics, got {all:?}");
-            assert!(met.binades.is_empty() && !met.is_constant());
+            assert!(got.binades.is_empty() && !got.is_constant());
         }
     }
 }
@@ -210,8 +210,8 @@ fn large_tensors_on_any_number_of_threads() {
     let (one, three) = (on(1), on(3));
     assert_eq!(one, three);
     let mean = values.iter().map(|&x| f64::from(x as f32)).sum::<f64>() / count as f64;
-    let met = one[0].stats.as_ref().expect("F32 is analysed");
-    assert!((met.mean - mean).abs() < 1e-12 && met.finite == count as u64);
+    let got = one[0].stats.as_ref().expect("F32 is analysed");
+    assert!((got.mean - mean).abs() < 1e-12 && got.finite == count as u64);
 }
 
 #[test]

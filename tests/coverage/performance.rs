@@ -1,7 +1,7 @@
 //! Table of `docs/performance.md`: the measurements of `docs/performance.tsv`, and the bounds of the library.
 
 use evenkeel::DType;
-use evenkeel::accuracy::{Bound, Of, TABLE};
+use evenkeel::accuracy::{Bound, TABLE, Unit};
 use evenkeel::registry::{Kind, OPS};
 
 const HEAD: &str = "\
@@ -41,6 +41,6 @@ fn bound(op: &str, dtypes: &[DType]) -> String {
     };
     let bounds: Vec<&Bound> = TABLE.iter().filter(is_meant).collect();
     let ulps = bounds.iter().map(|bound| bound.ulps).fold(0.0, f64::max);
-    let mark = if bounds.iter().any(|bound| bound.of == Of::LargestTerm) { " †" } else { "" };
+    let mark = if bounds.iter().any(|bound| bound.unit == Unit::LargestTerm) { " †" } else { "" };
     format!("{ulps}{mark}")
 }

@@ -66,19 +66,19 @@ fn softmax_backward_f32() {
         "softmax_backward",
         |stream, x, dx| {
             let (rows, cols) = (dx.rows(), dx.cols());
-            let ones = stream.clone_htod(&slopes(rows * cols)).unwrap();
+            let ones = stream.clone_htod(&derivatives(rows * cols)).unwrap();
             let dy = Rows::new(ones.as_view(), rows, cols)?;
             cuda::softmax_backward_into(stream, x, dy, dx, &Softmax::default())
         },
         |x| {
-            let dy = slopes(x.rows() * x.cols());
+            let dy = derivatives(x.rows() * x.cols());
             evenkeel::softmax_backward(x, evenkeel::Rows::new(&dy, x.rows(), x.cols())?, &Softmax::default())
         },
     );
 }
 
 /// Generates gradients of the results, or weights.
-fn slopes(count: usize) -> Vec<f32> {
+fn derivatives(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37) % 23) as f32 / 7.0 - 1.5).collect()
 }
 
@@ -88,11 +88,11 @@ fn rms_norm_bf16() {
     compare::<bf16>(
         "rms_norm",
         |stream, x, y| {
-            let weight = stream.clone_htod(&slopes(y.cols())).unwrap();
+            let weight = stream.clone_htod(&derivatives(y.cols())).unwrap();
             cuda::rms_norm_into(stream, x, Some(Operand::from(weight.as_view())), y, &options)
         },
         |x| {
-            let weight = slopes(x.cols());
+            let weight = derivatives(x.cols());
             evenkeel::rms_norm(x, &options.weight(&weight))
         },
     );
@@ -103,12 +103,12 @@ fn layer_norm_f32() {
     compare::<f32>(
         "layer_norm",
         |stream, x, y| {
-            let weight = stream.clone_htod(&slopes(y.cols())).unwrap();
+            let weight = stream.clone_htod(&derivatives(y.cols())).unwrap();
             let operands = [Some(Operand::from(weight.as_view())), None];
             cuda::layer_norm_into(stream, x, operands, y, &LayerNorm::default())
         },
         |x| {
-            let weight = slopes(x.cols());
+            let weight = derivatives(x.cols());
             evenkeel::layer_norm(x, &LayerNorm::default().weight(&weight))
         },
     );
@@ -120,7 +120,7 @@ fn rms_norm_backward_with_that_of_the_weight_f32() {
     let mut rng = generate::rng("cuda, rms_norm_backward");
     for (rows, cols) in SHAPES {
         let x: Vec<f32> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
-        let (dy, weight) = (slopes(rows * cols), slopes(cols));
+        let (dy, weight) = (derivatives(rows * cols), derivatives(cols));
         let copy = |values: &[f32]| stream.clone_htod(values).unwrap();
         let (x_there, dy_there, weight_there) = (copy(&x), copy(&dy), copy(&weight));
         let (mut dx, mut dweight) = (copy(&x), copy(&weight));

@@ -44,13 +44,13 @@ impl Case {
 }
 
 /// Range of rows of a batch.
-struct Part<'a, E> {
+struct RowRange<'a, E> {
     data: &'a [E],
     range: Range<usize>,
     cols: usize,
 }
 
-impl<'a, E: Element> Part<'a, E> {
+impl<'a, E: Element> RowRange<'a, E> {
     fn rows(&self) -> Rows<'a, E> {
         Rows::new(self.data, self.range.len(), self.cols).unwrap()
     }
@@ -71,7 +71,7 @@ struct Batch<'a, E> {
 }
 
 impl<E: Element> Batch<'_, E> {
-    fn add(&mut self, op: &str, f: impl Fn(&Part<'_, E>) -> Result<Vec<E>> + Sync + 'static) {
+    fn add(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Result<Vec<E>> + Sync + 'static) {
         self.add_words(op, move |part| f(part).unwrap().into_iter().map(E::bits).collect());
     }
 
@@ -83,9 +83,10 @@ impl<E: Element> Batch<'_, E> {
         self.cases.push(Case { name, rows: 1, elements: rows * cols, run: Box::new(run) });
     }
 
-    fn add_words(&mut self, op: &str, f: impl Fn(&Part<'_, E>) -> Vec<u64> + Sync + 'static) {
+    fn add_words(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Vec<u64> + Sync + 'static) {
         let (x, rows, cols) = (self.x.clone(), self.rows, self.cols);
-        let run = move |range: Range<usize>| f(&Part { data: &x[range.start * cols..range.end * cols], range, cols });
+        let run =
+            move |range: Range<usize>| f(&RowRange { data: &x[range.start * cols..range.end * cols], range, cols });
         let name = format!("{op} {} {} {rows}x{cols}", E::DTYPE, self.label);
         self.cases.push(Case { name, rows, elements: rows * cols, run: Box::new(run) });
     }
@@ -138,7 +139,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
 type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
 
 macro_rules! functions {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
         /// Adds the functions of one element.
         fn functions<E: Element>(batch: &mut Batch<'_, E>) {
             $(batch.add(stringify!($name), |part| evenkeel::$name(part.data));)*
@@ -192,7 +193,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
     // Position of a part's first query, so that a row alone is the same query as in the batch.
-    let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
+    let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
         let shape = [part.range.len(), cols];
@@ -228,9 +229,9 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("gradients");
     let dy = numbers.rows::<E>(Fill::Plain, rows, cols);
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
-    let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
+    let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let given = dy.clone();
-    let grads = move |part: &Part<'_, E>| given[part.range.start * cols..part.range.end * cols].to_vec();
+    let grads = move |part: &RowRange<'_, E>| given[part.range.start * cols..part.range.end * cols].to_vec();
     let of = grads.clone();
     batch.add("softmax_backward", move |part| {
         softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &Softmax::default())
@@ -268,7 +269,7 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let targets: Vec<i64> = (0..rows).map(|r| if r % 5 == 3 { -100 } else { (r * 7 % cols) as i64 }).collect();
     for capped in [false, true] {
         let (weight, targets) = (weight.clone(), targets.clone());
-        let run = move |part: &Part<'_, E>| {
+        let run = move |part: &RowRange<'_, E>| {
             let options = CrossEntropy::default().reduction(Reduction::None);
             let options = match capped {
                 false => options,
@@ -285,7 +286,8 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
         batch.add(&name("cross_entropy_backward"), move |part| Ok(same(part).1));
     }
     let shares: Vec<f64> = (0..rows * cols).map(|i| (i * 7 % 9) as f64 / 8.0).collect();
-    let of = move |part: &Part<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
+    let of =
+        move |part: &RowRange<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
     // Words are listed per row, so that a row has the same words alone as in a batch.
     let words = move |rows: usize, loss: &Loss, dx: &[E]| -> Vec<u64> {
         let losses = loss.as_slice().chunks(loss.as_slice().len() / rows.max(1));
@@ -323,7 +325,7 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
         rms_norm(part.rows(), &options)
     });
     let w = weight.clone();
-    let with_residual = move |part: &Part<'_, E>| {
+    let with_residual = move |part: &RowRange<'_, E>| {
         let residual = Rows::new(part.of(&residual), part.range.len(), cols)?;
         rms_norm_residual(part.rows(), residual, &RmsNorm::default().weight(&w).eps(1e-5))
     };
@@ -458,7 +460,7 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
 }
 
 /// Returns the first two keys of each row as queries, and all keys.
-fn attending<'a, E: Element>(part: &Part<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
+fn attending<'a, E: Element>(part: &RowRange<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
     let (rows, keys) = (part.range.len(), part.cols / width);
     let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);
     Ok([view(keys.min(2))?, view(keys)?])
@@ -474,7 +476,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
         options.softcap = softcap;
         options
     }
-    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
+    let run = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
         // Results are listed per row, as for single rows.
@@ -484,7 +486,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
         };
         Ok((0..rows).flat_map(row).collect())
     };
-    let gradients = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
+    let gradients = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let of = attention_backward(q, k, k, q, &options)?;
         let row = |row: usize| {

@@ -42,7 +42,7 @@ fn foreign(environment: Option<Environment>) -> Foreign {
 /// Outcome of a call in a pool of two threads. One thread delayed its part until the other, which waited for it, had
 /// run the other request's task.
 struct Held {
-    met: report::Met,
+    report: report::Report,
     trace: trace::Trace,
     level_after: Level,
     panicked: bool,
@@ -66,7 +66,7 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
     fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let (met, trace, level_after, panicked, caller) = pool.install(|| {
+    let (report, trace, level_after, panicked, caller) = pool.install(|| {
         let caller = rayon::current_thread_index().unwrap();
         let request = |row: usize| {
             if rayon::current_thread_index() == Some(caller) {
@@ -85,7 +85,7 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
             Request { sampler: &sampler, step: Draw { seed: 1, row: row as u64, draw: 0 }.into() }
         };
         let mut out = Vec::new();
-        let ((result, trace), met) = report::scope(|| {
+        let ((result, trace), report) = report::scope(|| {
             trace::scope(|| {
                 with_level(level_of_call, || {
                     let rows = Rows::new(&logits, 8, COLS).unwrap();
@@ -99,20 +99,20 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
                 .unwrap()
             })
         });
-        (met, trace, result.0, result.1, caller)
+        (report, trace, result.0, result.1, caller)
     });
     let foreign = found.into_inner().unwrap_or_else(PoisonError::into_inner).expect("the task must have run");
-    Held { met, trace, level_after, panicked, caller, foreign }
+    Held { report, trace, level_after, panicked, caller, foreign }
 }
 
 fn check(environment: Option<Environment>, panics: bool) {
-    let Held { met, trace, level_after, panicked, caller, foreign } =
+    let Held { report, trace, level_after, panicked, caller, foreign } =
         call_that_waits(Level::Portable, environment, panics);
     assert_eq!(foreign.thread, Some(caller), "the task must run on the waiting thread for this test to be valid");
     assert_eq!(panicked, panics);
-    assert_eq!(met.op("softmax").nan, 0, "the other request's NaN must not be in the report: {met}");
-    assert_eq!(met.op("softmax").infinite, 1, "the call after the wait must be counted: {met}");
-    assert_eq!(met.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited must be counted: {met}");
+    assert_eq!(report.op("softmax").nan, 0, "the other request's NaN must not be in the report: {report}");
+    assert_eq!(report.op("softmax").infinite, 1, "the call after the wait must be counted: {report}");
+    assert_eq!(report.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited must be counted: {report}");
     assert_eq!(
         (trace.points, trace.first.unwrap().point.as_str()),
         (1, "after"),

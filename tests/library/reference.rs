@@ -229,20 +229,20 @@ fn references_keep_to_their_pages() {
         assert_eq!(limit.to_bits(), (-0.0f64).to_bits());
     }
 
-    assert_eq!((reference::rsqrt(4.0f32), reference::rsqrt_slope(4.0f32)), (0.5, -1.0 / 16.0));
-    assert_eq!((reference::reciprocal(-4.0f32), reference::reciprocal_slope(-4.0f32)), (-0.25, -1.0 / 16.0));
-    assert_eq!([-0.0f32, 0.0].map(reference::log2_slope), [f64::INFINITY; 2]);
-    assert_eq!([-1e4f32, 1e4].map(reference::tanh_slope), [0.0; 2]);
-    assert_eq!([f32::NEG_INFINITY, f32::INFINITY].map(reference::silu_slope), [0.0, 1.0]);
+    assert_eq!((reference::rsqrt(4.0f32), reference::rsqrt_derivative(4.0f32)), (0.5, -1.0 / 16.0));
+    assert_eq!((reference::reciprocal(-4.0f32), reference::reciprocal_derivative(-4.0f32)), (-0.25, -1.0 / 16.0));
+    assert_eq!([-0.0f32, 0.0].map(reference::log2_derivative), [f64::INFINITY; 2]);
+    assert_eq!([-1e4f32, 1e4].map(reference::tanh_derivative), [0.0; 2]);
+    assert_eq!([f32::NEG_INFINITY, f32::INFINITY].map(reference::silu_derivative), [0.0, 1.0]);
     assert_eq!(reference::logsumexp(&[f32::INFINITY, 1.0]), f64::INFINITY);
     assert!(reference::logsumexp(&[f32::INFINITY, f32::NAN]).is_nan());
     assert_eq!(reference::logsumexp_backward(&[3.0f32, 3.0], 3.0), Some(vec![1.5, 1.5]));
     assert_eq!(reference::softmax_backward(&[0.0f32, 0.0], &[1.0, 3.0]), Some(vec![-0.5, 0.5]));
-    assert_eq!(reference::logit_slopes(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
-    let slope = reference::logit_slopes(&[-3.0f32], 0.5, Some(2.0))[0];
+    assert_eq!(reference::logit_derivatives(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
+    let derivative = reference::logit_derivatives(&[-3.0f32], 0.5, Some(2.0))[0];
     assert!(
-        (slope - 0.5 * (1.0 - 0.75f64.tanh().powi(2))).abs() < 1e-15,
-        "expected 0.5 (1 - tanh(0.75)^2), got {slope}"
+        (derivative - 0.5 * (1.0 - 0.75f64.tanh().powi(2))).abs() < 1e-15,
+        "expected 0.5 (1 - tanh(0.75)^2), got {derivative}"
     );
 
     // Some gradients have a sum that overflows the type, and others are so tiny that they have no spare digits.

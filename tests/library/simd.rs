@@ -98,7 +98,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
 }
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
         /// Returns the bits of the functions of one element and of their gradients.
         fn elementwise<E: Element>(x: &[E]) -> Vec<(&'static str, Vec<u64>)> {
             let bits = |values: evenkeel::Result<Vec<E>>| values.unwrap().into_iter().map(E::bits).collect::<Vec<u64>>();

@@ -111,9 +111,9 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
         (&[("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "2")], "unset it"),
     ];
     for (variables, reason) in missing {
-        let told = sampled(variables);
-        let Some((backend, tokens)) = told.split_once('|') else {
-            panic!("{variables:?}: expected a backend and tokens, got {told}")
+        let output = sampled(variables);
+        let Some((backend, tokens)) = output.split_once('|') else {
+            panic!("{variables:?}: expected a backend and tokens, got {output}")
         };
         assert!(
             backend.starts_with("cpu (neuron: ") && backend.contains(reason),
@@ -123,10 +123,10 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
         assert_eq!(tokens, expected, "{variables:?}");
         // If the backend is requested by name, the same reason becomes an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
-        let told = sampled(&by_name);
+        let output = sampled(&by_name);
         assert!(
-            told.starts_with("Backend: neuron: ") && told.contains(reason),
-            "expected an error with {reason:?}, got {told}"
+            output.starts_with("Backend: neuron: ") && output.contains(reason),
+            "expected an error with {reason:?}, got {output}"
         );
     }
 }

@@ -32,9 +32,9 @@ fn compiled(variables: &[(&str, &str)]) -> (String, tempfile::TempDir) {
     std::fs::create_dir(&temporary).unwrap();
     let mut all = vec![("TMPDIR", temporary.to_str().unwrap())];
     all.extend(variables);
-    let told = child("compiler::compiling", folder.path(), &all);
+    let output = child("compiler::compiling", folder.path(), &all);
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{variables:?}: no temporary folder may remain");
-    (told, folder)
+    (output, folder)
 }
 
 fn calls(folder: &Path) -> String {
@@ -45,8 +45,8 @@ fn calls(folder: &Path) -> String {
 fn it_is_told_what_numerics_depend_on() {
     let numerics = "--auto-cast none --enable-mixed-precision-accumulation --model-type generic";
     for (family, target) in [("2", "trn1"), ("3", "trn1n"), ("4", "inf2"), ("12", "trn2")] {
-        let (told, folder) = compiled(&[("STANDIN_FAMILY", family)]);
-        assert_eq!(told, "Ok: true");
+        let (output, folder) = compiled(&[("STANDIN_FAMILY", family)]);
+        assert_eq!(output, "Ok: true");
         let said = calls(folder.path());
         assert!(
             said.contains(&format!("--framework XLA --target {target} {numerics} ")),
@@ -67,16 +67,16 @@ fn it_is_told_what_numerics_depend_on() {
 #[test]
 fn it_reads_text_where_that_is_asked_for() {
     // The program's text is empty, and so is the output of the fake compiler.
-    let (told, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
-    assert!(told.contains("it has 0 bytes"), "expected an empty output, got: {told}");
+    let (output, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
+    assert!(output.contains("it has 0 bytes"), "expected an empty output, got: {output}");
     assert!(calls(folder.path()).contains("/program.mlir "));
 }
 
 #[test]
 fn what_it_does_instead_of_compiling_is_said() {
-    let (told, _folder) = compiled(&[("STANDIN_COMPILER", "fails")]);
+    let (output, _folder) = compiled(&[("STANDIN_COMPILER", "fails")]);
     assert_eq!(
-        told,
+        output,
         "FallBack: neuronx-cc on double: exit status: 70; it wrote:\nCompilation failed\nan operator is not supported"
     );
     for (how, reason) in [
@@ -84,15 +84,15 @@ fn what_it_does_instead_of_compiling_is_said() {
         ("writes_empty", "its output is not a NEFF: it has 0 bytes, fewer than a header of 1024"),
         ("writes_rubbish", "its output is not a NEFF: its header gives its own size as "),
     ] {
-        let (told, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
-        assert!(told.starts_with(&format!("FallBack: neuronx-cc on double: {reason}")), "{told}");
+        let (output, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
+        assert!(output.starts_with(&format!("FallBack: neuronx-cc on double: {reason}")), "{output}");
     }
-    let (told, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
-    assert!(told.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"), "{told}");
-    let (told, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
+    let (output, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
+    assert!(output.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"), "{output}");
+    let (output, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
     assert!(
-        told.contains("does not report its version: exit status: 1"),
-        "expected an error about the version, got: {told}"
+        output.contains("does not report its version: exit status: 1"),
+        "expected an error about the version, got: {output}"
     );
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
@@ -115,12 +115,12 @@ fn what_it_does_instead_of_compiling_is_said() {
 #[test]
 fn one_that_hangs_is_ended_with_what_it_started() {
     let group = tempfile::NamedTempFile::new().unwrap();
-    let (told, _folder) = compiled(&[
+    let (output, _folder) = compiled(&[
         ("STANDIN_COMPILER", "hangs"),
         ("STANDIN_GROUP", group.path().to_str().unwrap()),
         ("EVENKEEL_NEURON_COMPILE_SECONDS", "1"),
     ]);
-    assert!(told.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"), "{told}");
+    assert!(output.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"), "{output}");
     // No process of its group remains, once the kernel has removed them.
     let id = std::fs::read_to_string(group.path()).unwrap();
     let living = || {

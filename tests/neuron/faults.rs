@@ -52,8 +52,8 @@ fn faults_at_every_call_leave_nothing_behind() {
                 // Freeing is retried, and so is a run if the status asks for it.
                 Ok(()) => assert!(call >= calls - 2 || status == 7, "fault {status} at call {call} was not reported"),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
-                Err(fault @ Fault::Status { status: told, at_work, .. }) => {
-                    assert_eq!(told, NrtStatus(status));
+                Err(fault @ Fault::Status { status: output, at_work, .. }) => {
+                    assert_eq!(output, NrtStatus(status));
                     assert!(
                         !at_work || fault.action() != Action::FallBack,
                         "a fault during work must not cause a fallback: {fault}"

@@ -97,7 +97,8 @@ impl<E: Bits> Case<E> {
         let (query, keys, _) = self.operands(row);
         let scale = options.scale.unwrap_or(1.0 / (query.len() as f64).sqrt());
         let (zero, one) = (E::Exact::from(0.0), E::Exact::from(1.0));
-        let (mut logits, mut slopes) = (vec![E::Exact::from(f64::NEG_INFINITY); keys.len()], vec![zero; keys.len()]);
+        let (mut logits, mut derivatives) =
+            (vec![E::Exact::from(f64::NEG_INFINITY); keys.len()], vec![zero; keys.len()]);
         let mut largest = 0.0f64;
         for (at, key) in keys.into_iter().enumerate() {
             let bias = bias(row, at);
@@ -110,16 +111,16 @@ impl<E: Bits> Case<E> {
                 sum = sum + E::Exact::from(q.widen()) * E::Exact::from(k.widen());
                 magnitude += (q.widen() * k.widen()).abs();
             }
-            let (mut z, mut slope) = (sum * E::Exact::from(scale), one);
+            let (mut z, mut derivative) = (sum * E::Exact::from(scale), one);
             if let Some(cap) = options.softcap {
                 let cap = E::Exact::from(cap);
                 let tanh = (z / cap).tanh();
-                (z, slope) = (cap * tanh, one - tanh * tanh);
+                (z, derivative) = (cap * tanh, one - tanh * tanh);
             }
-            (logits[at], slopes[at]) = (z + E::Exact::from(bias), slope);
+            (logits[at], derivatives[at]) = (z + E::Exact::from(bias), derivative);
             largest = largest.max(magnitude * scale.abs() + bias.abs());
         }
-        Logits { logits, slopes, largest }
+        Logits { logits, derivatives, largest }
     }
 
     /// Compares results with the reference; `bias` is added per row and key, and -inf masks a key. Checks the bound
@@ -195,7 +196,7 @@ fn roundings(terms: usize) -> f64 {
 pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled product.
-    pub slopes: Vec<R>,
+    pub derivatives: Vec<R>,
     /// Largest sum of magnitudes over the keys. The errors of the logits are relative to it.
     pub largest: f64,
 }

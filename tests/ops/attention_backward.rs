@@ -86,7 +86,7 @@ impl<E: Bits> Graded<E> {
         for row in 0..self.case.rows() {
             let (query, keys, values) = self.case.operands(row);
             let dy: Vec<E::Exact> = self.dy[row * of_values..][..of_values].iter().map(exact).collect();
-            let Logits { logits, slopes, largest: of_row } = self.case.logits(options, row, &bias);
+            let Logits { logits, derivatives, largest: of_row } = self.case.logits(options, row, &bias);
             largest = largest.max(of_row);
             let values: Vec<Vec<E::Exact>> = values.iter().map(|value| value.iter().map(exact).collect()).collect();
             let values: Vec<&[E::Exact]> = values.iter().map(Vec::as_slice).collect();
@@ -101,9 +101,9 @@ impl<E: Bits> Graded<E> {
             let mean: f64 = seen().map(|s| of.weights[s].to_f64() * magnitudes[s]).sum();
             let first = self.keys_of(row);
             for s in seen() {
-                let (slope, weight) = (slopes[s] * E::Exact::from(scale), of.weights[s]);
-                let grad = of.dlogits[s] * slope;
-                let magnitude = (weight * slope).abs().to_f64() * (magnitudes[s] + mean);
+                let (derivative, weight) = (derivatives[s] * E::Exact::from(scale), of.weights[s]);
+                let grad = of.dlogits[s] * derivative;
+                let magnitude = (weight * derivative).abs().to_f64() * (magnitudes[s] + mean);
                 for i in 0..features {
                     let (q, k) = (exact(&query[i]), exact(&keys[s][i]));
                     expected[0].add(row * features + i, grad * k, magnitude * k.abs().to_f64());
@@ -209,8 +209,8 @@ fn differences_of_the_forward_pass() {
                 let y = attention(q, k, v, options).unwrap();
                 y.iter().zip(&graded.dy).map(|(y, dy)| y * dy).sum()
             };
-            type Part = fn(&mut Case<f64>) -> &mut Vec<f64>;
-            let parts: [(&str, &[f64], Part); 3] = [
+            type Field = fn(&mut Case<f64>) -> &mut Vec<f64>;
+            let parts: [(&str, &[f64], Field); 3] = [
                 ("dq", &got.dq, |case| &mut case.q),
                 ("dk", &got.dk, |case| &mut case.k),
                 ("dv", &got.dv, |case| &mut case.v),
@@ -221,10 +221,13 @@ fn differences_of_the_forward_pass() {
                     part(&mut case)[i] += STEP;
                     let above = loss(&case, &options);
                     part(&mut case)[i] -= 2.0 * STEP;
-                    let slope = (above - loss(&case, &options)) / (2.0 * STEP);
+                    let derivative = (above - loss(&case, &options)) / (2.0 * STEP);
                     // The loss is below 100, with an error of about 1e-14. The rest of the tolerance is for the third
                     // derivative.
-                    assert!((slope - got).abs() < 1e-7, "{name} at {i} of {shape:?}: expected {slope}, got {got}");
+                    assert!(
+                        (derivative - got).abs() < 1e-7,
+                        "{name} at {i} of {shape:?}: expected {derivative}, got {got}"
+                    );
                 }
             }
             for (i, got) in got.dsinks.iter().flatten().enumerate() {
@@ -232,8 +235,8 @@ fn differences_of_the_forward_pass() {
                 above[i] += STEP;
                 below[i] -= STEP;
                 let [above, below] = [above, below].map(|sinks| loss(&graded.case, &options.sinks(&sinks)));
-                let slope = (above - below) / (2.0 * STEP);
-                assert!((slope - got).abs() < 1e-7, "dsinks at {i}: expected {slope}, got {got}");
+                let derivative = (above - below) / (2.0 * STEP);
+                assert!((derivative - got).abs() < 1e-7, "dsinks at {i}: expected {derivative}, got {got}");
             }
         }
     }
@@ -299,8 +302,8 @@ fn nothing_to_attend_to<E: Bits>() {
         let keep: Vec<bool> = (0..queries * keys).map(|i| i >= keys).collect();
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
-        let (zeros, met) = report::scope(|| graded.run(&options));
-        assert_eq!(met.op("attention_backward").fully_masked, (batch * heads) as u64, "{shape:?}");
+        let (zeros, report) = report::scope(|| graded.run(&options));
+        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "{shape:?}");
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
             "{shape:?}: expected a zero gradient for the fully masked query"
@@ -482,14 +485,14 @@ fn nan_and_infinities<E: Bits>() {
         }
         let mut graded = clean.clone();
         graded.case.v[last * of_values] = E::INFINITY;
-        let (got, met) = report::scope(|| graded.run(&options));
+        let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
             "{shape:?}: expected NaN in dq of the last query and in dk of its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
-        let met = met.op("attention_backward");
-        assert_eq!((met.rows, met.nan + met.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
+        let report = report.op("attention_backward");
+        assert_eq!((report.rows, report.nan + report.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
     }
 }
 

@@ -219,8 +219,8 @@ fn forms<E: Bits>() {
         });
         assert_eq!((got.0, bits(&got.1)), (loss.clone(), bits(&dx)));
     }
-    let met = report::scope(|| bce_with_logits(view, &targets, &options)).1;
-    assert_eq!(met.op("bce_with_logits").rows, rows as u64);
+    let report = report::scope(|| bce_with_logits(view, &targets, &options)).1;
+    assert_eq!(report.op("bce_with_logits").rows, rows as u64);
 }
 
 #[test]
@@ -235,8 +235,8 @@ fn finite_differences() {
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The tolerance covers h^2 / 2 times the third derivative, of magnitude at most 3, and the rounding of a sum
         // near 30, divided by 2 h.
-        let slope = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((slope - dx[i]).abs() < 2e-8, "{i}: expected {slope}, got {}", dx[i]);
+        let derivative = (loss(&above) - loss(&below)) / 2e-4;
+        assert!((derivative - dx[i]).abs() < 2e-8, "{i}: expected {derivative}, got {}", dx[i]);
     }
 }
 

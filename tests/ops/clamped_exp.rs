@@ -26,12 +26,13 @@ fn check<E: Element>(x: &[E]) {
     for options in options() {
         let (min, max) = range::<E>(&options);
         let exact: Vec<_> = x.iter().map(|&x| reference::clamped_exp(x, min, max)).collect();
-        let slope = |(&x, &dy): (&E, &E)| reference::clamped_exp_slope(x, min, max) * E::Exact::from(dy.widen());
-        let slopes: Vec<_> = x.iter().zip(&dy).map(slope).collect();
+        let derivative =
+            |(&x, &dy): (&E, &E)| reference::clamped_exp_derivative(x, min, max) * E::Exact::from(dy.widen());
+        let derivatives: Vec<_> = x.iter().zip(&dy).map(derivative).collect();
         each_level(|level| {
             checkers[0].check(&format!("{options:?}, {level}"), x, &clamped_exp(x, &options).unwrap(), &exact);
             let dx = clamped_exp_backward(x, &dy, &options).unwrap();
-            checkers[1].check(&format!("{options:?}, {level}"), x, &dx, &slopes);
+            checkers[1].check(&format!("{options:?}, {level}"), x, &dx, &derivatives);
         });
     }
 }

@@ -25,12 +25,12 @@ fn check<E: Element>(x: &[E]) {
     for options in options() {
         let floor = floor::<E>(&options);
         let exact: Vec<_> = x.iter().map(|&x| reference::clamped_log(x, floor)).collect();
-        let slope = |(&x, &dy): (&E, &E)| reference::clamped_log_slope(x, floor) * E::Exact::from(dy.widen());
-        let slopes: Vec<_> = x.iter().zip(&dy).map(slope).collect();
+        let derivative = |(&x, &dy): (&E, &E)| reference::clamped_log_derivative(x, floor) * E::Exact::from(dy.widen());
+        let derivatives: Vec<_> = x.iter().zip(&dy).map(derivative).collect();
         each_level(|level| {
             checkers[0].check(&format!("{options:?}, {level}"), x, &clamped_log(x, &options).unwrap(), &exact);
             let dx = clamped_log_backward(x, &dy, &options).unwrap();
-            checkers[1].check(&format!("{options:?}, {level}"), x, &dx, &slopes);
+            checkers[1].check(&format!("{options:?}, {level}"), x, &dx, &derivatives);
         });
     }
 }

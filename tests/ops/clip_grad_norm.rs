@@ -135,9 +135,9 @@ fn not_finite<E: Bits>() {
     let (mut a, mut b) = ([E::NAN, E::INFINITY], [E::INFINITY]);
     let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);
     let mut grads = [FloatsMut::from(&mut b), (&mut a).into()];
-    let (norm, met) = report::scope(|| clip_grad_norm(&mut grads, &lax).unwrap());
+    let (norm, report) = report::scope(|| clip_grad_norm(&mut grads, &lax).unwrap());
     assert!(norm.is_nan());
-    assert_eq!(met.to_string(), "clip_grad_norm: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
+    assert_eq!(report.to_string(), "clip_grad_norm: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
 }
 
 fn torch_and_not_finite<E: Bits>() {

@@ -51,9 +51,9 @@ fn threads<E: Bits>() {
     let alone = on_threads(1, Level::Portable, || clipped(&x, 0.7));
     each_level(|level| {
         for threads in [1, 2, 3] {
-            let (y, met) = on_threads(threads, level, || report::scope(|| clipped(&x, 0.7)));
+            let (y, report) = on_threads(threads, level, || report::scope(|| clipped(&x, 0.7)));
             assert_same_bits(&format!("{level}, {threads} threads"), &y, &alone);
-            assert_eq!((met.op("clip_grad_value").nan, met.op("clip_grad_value").infinite), (1, 1));
+            assert_eq!((report.op("clip_grad_value").nan, report.op("clip_grad_value").infinite), (1, 1));
         }
     });
 }
@@ -72,9 +72,9 @@ fn what_is_no_limit() {
 fn types_together() {
     let (mut a, mut b, mut c) = ([f16::INFINITY, f16::from_f32(-0.5)], vec![1e38f32, -2.0], [0.0; 0]);
     let mut grads = [FloatsMut::from(&mut a), (&mut b).into(), (&mut c).into()];
-    let (done, met) = report::scope(|| clip_grad_value(&mut grads, 1.0));
+    let (done, report) = report::scope(|| clip_grad_value(&mut grads, 1.0));
     assert_eq!(done, Ok(()));
     assert_eq!((a, b), ([f16::ONE, f16::from_f32(-0.5)], vec![1.0, -1.0]));
-    assert_eq!(met.to_string(), "clip_grad_value: 1 of 3 rows with infinity");
+    assert_eq!(report.to_string(), "clip_grad_value: 1 of 3 rows with infinity");
     assert_eq!(clip_grad_value(&mut [], 1.0), Ok(()));
 }

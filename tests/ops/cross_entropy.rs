@@ -272,8 +272,8 @@ fn outcomes<E: Bits>() {
         assert_eq!(value(&[one; 6], 3, &[0, 0], &mean.weight(&[0.0f32, 1.0, 1.0])), 0.0);
         // `ignore_index` may be a valid class.
         assert!(near(value(&rows([nan; 3]), 3, &[1, 0, 2], &mean.ignore_index(0)), ln_2));
-        let (_, met) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));
-        assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows fully masked");
+        let (_, report) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));
+        assert_eq!(report.to_string(), "cross_entropy: 1 of 3 rows fully masked");
     });
     // A count in bf16 would stop at 256 and make the mean wrong by 1 in 256.
     let many = vec![zero; 257 * 2];

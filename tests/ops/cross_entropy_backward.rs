@@ -208,9 +208,9 @@ fn outcomes<E: Bits>() {
         }
         // A NaN in dloss makes all gradients NaN.
         assert_same_bits("dloss", &run(&[one, zero], 2, &[0], &[f64::NAN], &mean).1, &[E::NAN; 2]);
-        let (_, met) = report::scope(|| run(&[[masked; 2], [nan; 2]].concat(), 2, &[0, 0], &[1.0], &mean));
+        let (_, report) = report::scope(|| run(&[[masked; 2], [nan; 2]].concat(), 2, &[0, 0], &[1.0], &mean));
         let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";
-        assert_eq!(met.to_string(), said);
+        assert_eq!(report.to_string(), said);
     });
     // A scale close to overflow leaves the gradient of a class without probability at 0.
     let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));

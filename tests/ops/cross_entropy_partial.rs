@@ -334,10 +334,10 @@ fn what_was_met_is_reported_once_a_loss() {
         CrossEntropyPartial::new(rows, (0, 2), &targets, &options).unwrap().sums(rows, 0, &targets, &options).unwrap()
     });
     assert_eq!(silent.to_string(), "no op was called");
-    let (_, met) = report::scope(|| sums.loss(&targets, &options).unwrap());
-    assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
-    let (_, met) = report::scope(|| sums.backward(rows, 0, &targets, &[1.0], &options).unwrap());
-    assert_eq!(met.to_string(), "cross_entropy_backward: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
+    let (_, report) = report::scope(|| sums.loss(&targets, &options).unwrap());
+    assert_eq!(report.to_string(), "cross_entropy: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
+    let (_, report) = report::scope(|| sums.backward(rows, 0, &targets, &[1.0], &options).unwrap());
+    assert_eq!(report.to_string(), "cross_entropy_backward: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
 use crate::support::ulp;
-use evenkeel::accuracy::{self, Of};
+use evenkeel::accuracy::{self, Unit};
 use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{DType, Element, Error, Result};
@@ -21,14 +21,14 @@ struct Gradient<E> {
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
     into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
-    /// Reference of the function. `slope` is its derivative.
+    /// Reference of the function. `derivative` is its derivative.
     value: fn(f64) -> DoubleDouble,
-    slope: fn(f64) -> DoubleDouble,
+    derivative: fn(f64) -> DoubleDouble,
 }
 
 macro_rules! gradients {
     ($(
-        $value:ident $Op:ident $formula:literal $forms:tt $slope:ident [$new:ident $into:ident $in_place:ident];
+        $value:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$new:ident $into:ident $in_place:ident];
     )*) => {
         fn gradients<E: Element>() -> Vec<Gradient<E>> {
             vec![$(Gradient {
@@ -37,7 +37,7 @@ macro_rules! gradients {
                 into: |x, dy, out| evenkeel::$into(x, dy, out),
                 in_place: evenkeel::$in_place,
                 value: reference::$value,
-                slope: reference::$slope,
+                derivative: reference::$derivative,
             },)*]
         }
     };
@@ -47,38 +47,38 @@ evenkeel::for_each_elementwise!(gradients);
 /// Returns the derivative at x and the magnitude for its error bound. If two terms cancel in the derivative of x s(x),
 /// the magnitude is the larger of s and the other term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
-    let (x, slope) = (x.widen(), (gradient.slope)(x.widen()));
-    let of = accuracy::bound(gradient.name, E::DTYPE).unwrap().of;
+    let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
+    let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;
     // In the narrower types, the remaining difference has full accuracy too, as the ops' pages state.
-    if of == Of::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
-        return (slope, slope.abs());
+    if unit == Unit::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
+        return (derivative, derivative.abs());
     }
     let share = ((gradient.value)(x) / DoubleDouble::from(x)).abs();
-    let rest = (slope - share).abs();
-    (slope, if share > rest { share } else { rest })
+    let rest = (derivative - share).abs();
+    (derivative, if share > rest { share } else { rest })
 }
 
 /// Checks one gradient at every x, with the dy of the same index.
 fn check<E: Element>(gradient: &Gradient<E>, checker: &Checker, what: &str, x: &[E], dy: &[E]) {
-    let slopes: Vec<_> = x.par_iter().map(|&x| exact(gradient, x)).collect();
-    check_slopes(gradient, checker, what, x, dy, &slopes);
+    let derivatives: Vec<_> = x.par_iter().map(|&x| exact(gradient, x)).collect();
+    check_derivatives(gradient, checker, what, x, dy, &derivatives);
 }
 
-fn check_slopes<E: Element>(
+fn check_derivatives<E: Element>(
     gradient: &Gradient<E>,
     checker: &Checker,
     what: &str,
     x: &[E],
     dy: &[E],
-    slopes: &[(DoubleDouble, DoubleDouble)],
+    derivatives: &[(DoubleDouble, DoubleDouble)],
 ) {
-    let product = |i: usize| slopes[i].0 * DoubleDouble::from(dy[i].widen());
+    let product = |i: usize| derivatives[i].0 * DoubleDouble::from(dy[i].widen());
     let shown: Vec<E::Exact> = (0..x.len()).map(|i| E::Exact::from_double_double(product(i))).collect();
     each_level(|_| {
         let got = (gradient.new)(x, dy).unwrap();
         let what = format!("{what}, {}", level().unwrap());
         checker.check_errors(&what, x, &got, &shown, |i| {
-            let term = ulp::toward_zero(slopes[i].1 * DoubleDouble::from(dy[i].widen()));
+            let term = ulp::toward_zero(derivatives[i].1 * DoubleDouble::from(dy[i].widen()));
             ulp::error_at(got[i], product(i), term)
         });
     });
@@ -95,10 +95,10 @@ fn exhaustive<E: Bits>() {
     for gradient in gradients::<E>() {
         let checker = Checker::new::<E>(gradient.name);
         let x = generate::all::<E>();
-        let slopes: Vec<_> = x.par_iter().map(|&x| exact(&gradient, x)).collect();
+        let derivatives: Vec<_> = x.par_iter().map(|&x| exact(&gradient, x)).collect();
         for dy in sizes::<E>() {
             let what = format!("every input, dy {:e}", dy.widen());
-            check_slopes(&gradient, &checker, &what, &x, &vec![dy; x.len()], &slopes);
+            check_derivatives(&gradient, &checker, &what, &x, &vec![dy; x.len()], &derivatives);
         }
     }
 }
@@ -144,10 +144,10 @@ fn edges<E: Bits>() {
     let near = generate::walk::<E>(&points, steps);
     for gradient in gradients::<E>() {
         let checker = Checker::new::<E>(gradient.name);
-        let slopes: Vec<_> = near.par_iter().map(|&x| exact(&gradient, x)).collect();
+        let derivatives: Vec<_> = near.par_iter().map(|&x| exact(&gradient, x)).collect();
         for dy in sizes::<E>() {
             let what = format!("near its points, dy {:e}", dy.widen());
-            check_slopes(&gradient, &checker, &what, &near, &vec![dy; near.len()], &slopes);
+            check_derivatives(&gradient, &checker, &what, &near, &vec![dy; near.len()], &derivatives);
         }
     }
 }
@@ -237,7 +237,7 @@ fn lengths_that_do_not_fit() {
 
 /// Checks the reference derivatives against finite differences of the reference functions.
 #[test]
-fn slopes_are_finite_differences() {
+fn derivatives_are_finite_differences() {
     const STEP: f64 = 1.0 / 1_048_576.0;
     for gradient in gradients::<f64>() {
         for i in -200..=200 {
@@ -248,12 +248,12 @@ fn slopes_are_finite_differences() {
             }
             let difference = (gradient.value)(x + STEP) - (gradient.value)(x - STEP);
             let difference = (difference / DoubleDouble::from(2.0 * STEP)).to_f64();
-            let slope = (gradient.slope)(x).to_f64();
+            let derivative = (gradient.derivative)(x).to_f64();
             // The tolerance covers the third derivative times the squared step.
-            let error = (difference - slope).abs();
+            let error = (difference - derivative).abs();
             assert!(
-                error <= 1e-7 * slope.abs().max(1e-3),
-                "{} at {x}: expected {slope}, got {difference}",
+                error <= 1e-7 * derivative.abs().max(1e-3),
+                "{} at {x}: expected {derivative}, got {difference}",
                 gradient.name
             );
         }

@@ -103,8 +103,8 @@ fn not_finite<E: Bits>() {
     for _ in 0..50 {
         check("any bits", &generate::any_bits::<E>(&mut rng, 300));
     }
-    let (_, met) = report::scope(|| [inspect(&[one, nan]), inspect(&[one]), inspect(&[E::INFINITY])]);
-    assert_eq!(met.to_string(), "inspect: 1 of 3 rows with NaN, 1 of 3 rows with infinity");
+    let (_, report) = report::scope(|| [inspect(&[one, nan]), inspect(&[one]), inspect(&[E::INFINITY])]);
+    assert_eq!(report.to_string(), "inspect: 1 of 3 rows with NaN, 1 of 3 rows with infinity");
 }
 
 fn words(stats: &Stats) -> Vec<u64> {
@@ -125,9 +125,9 @@ fn threads<E: Bits>() {
             let alone = on_threads(1, Level::Portable, || (inspect(&x).unwrap(), finite(&x).unwrap()));
             each_level(|level| {
                 for threads in [1, 2, 3] {
-                    let (stats, met) = on_threads(threads, level, || (inspect(&x).unwrap(), finite(&x).unwrap()));
+                    let (stats, found) = on_threads(threads, level, || (inspect(&x).unwrap(), finite(&x).unwrap()));
                     assert_eq!(words(&stats), words(&alone.0), "{len}, {level}, {threads} threads");
-                    assert_eq!(met, alone.1, "{len}, {level}, {threads} threads");
+                    assert_eq!(found, alone.1, "{len}, {level}, {threads} threads");
                 }
             });
         }
@@ -138,16 +138,16 @@ fn where_the_first_is<E: Bits>() {
     each_level(|level| {
         for len in [1, 16, 17, 4096, 4100, 100_000] {
             let clean = vec![E::from_wide(-2.5); len];
-            let met = finite(&clean).unwrap();
-            assert!(met.is_finite() && met.count == len, "expected {len} finite elements, got {met:?} ({level})");
+            let found = finite(&clean).unwrap();
+            assert!(found.is_finite() && found.count == len, "expected {len} finite elements, got {found:?} ({level})");
             for at in [0, len / 2, len - 1] {
                 for (value, nan) in [(E::NAN, 1), (E::INFINITY, 0), (E::NEG_INFINITY, 0)] {
                     let mut x = clean.clone();
                     x[at] = value;
                     x[len - 1] = value;
-                    let met = finite(&x).unwrap();
-                    assert!(!met.is_finite(), "expected non-finite elements, got {met:?} ({level})");
-                    let Finite { count, nan: nans, infinite, first, .. } = met;
+                    let found = finite(&x).unwrap();
+                    assert!(!found.is_finite(), "expected non-finite elements, got {found:?} ({level})");
+                    let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };
                     assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "{level}");
                     assert_eq!(first, Some(at), "{len}, {level}");

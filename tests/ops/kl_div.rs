@@ -202,8 +202,8 @@ fn forms<E: Bits>() {
         let got = on_threads(threads, Level::Portable, || kl_div_backward(view, &targets, &[2.0], &options).unwrap());
         assert_eq!((got.0, bits(&got.1)), (loss.clone(), bits(&dx)));
     }
-    let met = report::scope(|| kl_div(view, &targets, &options)).1;
-    assert_eq!(met.op("kl_div").rows, rows as u64);
+    let report = report::scope(|| kl_div(view, &targets, &options)).1;
+    assert_eq!(report.op("kl_div").rows, rows as u64);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn finite_differences() {
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The tolerance covers h^2 / 6 times the third derivative, of magnitude below 1, and the rounding of a sum near
         // 5, divided by 2 h.
-        let slope = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((slope - dx[i]).abs() < 1e-8, "{i}: expected {slope}, got {}", dx[i]);
+        let derivative = (loss(&above) - loss(&below)) / 2e-4;
+        assert!((derivative - dx[i]).abs() < 1e-8, "{i}: expected {derivative}, got {}", dx[i]);
     }
 }
 

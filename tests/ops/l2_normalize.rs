@@ -74,10 +74,10 @@ fn outcomes<E: Bits>() {
             assert_eq!(l2_normalize(none, &L2Normalize::default()), Ok(vec![]));
         }
     });
-    let (_, met) = evenkeel::report::scope(|| {
+    let (_, report) = evenkeel::report::scope(|| {
         l2_normalize(Rows::new(&[one, nan, inf], 3, 1).unwrap(), &L2Normalize::default()).unwrap()
     });
-    assert_eq!((met.op("l2_normalize").nan, met.op("l2_normalize").infinite), (1, 1));
+    assert_eq!((report.op("l2_normalize").nan, report.op("l2_normalize").infinite), (1, 1));
     for eps in [-1e-9, f64::NAN, f64::INFINITY] {
         let refused = l2_normalize(Rows::new(&live, 1, 3).unwrap(), &L2Normalize::default().eps(eps));
         assert!(matches!(refused, Err(Error::InvalidArgument { op: "l2_normalize", argument: "eps", .. })));

@@ -129,7 +129,7 @@ fn outcomes<E: Bits>() {
         let outcome = |x: [E; 3], dy: [E; 3]| {
             let (x, dy) = ([live, x, live].concat(), [[one; 3], dy, [one; 3]].concat());
             let (x, dy) = (Rows::new(&x, 3, 3).unwrap(), Rows::new(&dy, 3, 3).unwrap());
-            let (gradients, met) = evenkeel::report::scope(|| layer_norm_backward(x, dy, &options).unwrap());
+            let (gradients, report) = evenkeel::report::scope(|| layer_norm_backward(x, dy, &options).unwrap());
             for row in [&gradients.dx[..3], &gradients.dx[6..]] {
                 // The gradient is equal in all columns, so it changes only the mean, and dx is 0.
                 assert!(
@@ -139,25 +139,25 @@ fn outcomes<E: Bits>() {
             }
             let wide = |sums: Option<Vec<E>>| sums.unwrap().iter().map(|v| v.widen()).collect::<Vec<f64>>();
             let middle = gradients.dx[3..6].to_vec();
-            (middle, wide(gradients.dweight), wide(gradients.dbias), met.op("layer_norm_backward"))
+            (middle, wide(gradients.dweight), wide(gradients.dbias), report.op("layer_norm_backward"))
         };
         for broken in [[one, nan, zero], [one, inf, zero]] {
-            let (dx, dweight, dbias, met) = outcome(broken, live);
+            let (dx, dweight, dbias, report) = outcome(broken, live);
             assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in x, got {dx:?}");
             assert!(dweight.iter().all(|v| v.is_nan()));
             assert_eq!(dbias, [1.0, 2.0, 3.0]);
-            assert_eq!(met.nan + met.infinite, 1);
-            let (dx, dweight, dbias, met) = outcome(live, broken);
+            assert_eq!(report.nan + report.infinite, 1);
+            let (dx, dweight, dbias, report) = outcome(live, broken);
             assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in dy, got {dx:?}");
             assert!(
                 [dweight[0], dweight[2], dbias[0], dbias[2]].iter().all(|v| v.is_finite()),
                 "expected finite sums in the other columns, got {dweight:?} and {dbias:?}"
             );
             assert!(!dweight[1].is_finite() && !dbias[1].is_finite());
-            assert_eq!(met.nan + met.infinite, 1);
+            assert_eq!(report.nan + report.infinite, 1);
         }
         for equal in [zero, E::from_wide(3.3), E::from_wide(E::LIMITS.max)] {
-            let (dx, dweight, dbias, met) = outcome([equal; 3], [one, zero, one]);
+            let (dx, dweight, dbias, report) = outcome([equal; 3], [one, zero, one]);
             assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for equal elements, got {dx:?}");
             let root = 2.0 * 1.5f64.sqrt();
             assert!(
@@ -165,7 +165,7 @@ fn outcomes<E: Bits>() {
                 "expected [-{root}, 0, {root}], got {dweight:?}"
             );
             assert_eq!(dbias, [3.0, 2.0, 3.0]);
-            assert!(met.is_clean());
+            assert!(report.is_clean());
         }
     });
     for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {

@@ -121,9 +121,9 @@ fn outcomes<E: Bits>() {
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             let expect = |what: &str, x, dy, expected: [E; 2]| {
-                let (got, met) = report::scope(|| run(x, dy, policy).unwrap());
+                let (got, report) = report::scope(|| run(x, dy, policy).unwrap());
                 assert_same_bits(&format!("{what}, {level}"), &got, &[[half; 2], expected, [half; 2]].concat());
-                met.op(OfLogSumExp::NAME)
+                report.op(OfLogSumExp::NAME)
             };
             assert_eq!(expect("a NaN", [nan, masked], one, [nan, zero]).nan, 1);
             assert_eq!(expect("+inf", [inf, masked], one, [nan, zero]).infinite, 1);

@@ -119,8 +119,8 @@ fn outcomes<E: Bits>() {
         assert_eq!(refused, Err(Error::FullyMasked { op: "mean_pool", row: 1 }));
     });
     let mask = Mask::lengths(&[1, 0]);
-    let (_, met) = report::scope(|| pool(&[one, nan, one, one], [2, 1, 2], &MeanPool::default().mask(&mask)));
-    assert_eq!(met.to_string(), "mean_pool: 2 of 4 rows fully masked, 1 of 4 rows with NaN");
+    let (_, report) = report::scope(|| pool(&[one, nan, one, one], [2, 1, 2], &MeanPool::default().mask(&mask)));
+    assert_eq!(report.to_string(), "mean_pool: 2 of 4 rows fully masked, 1 of 4 rows with NaN");
 }
 
 fn threads<E: Bits>() {

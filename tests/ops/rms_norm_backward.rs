@@ -164,38 +164,38 @@ fn outcomes<E: Bits>() {
         let outcome = |x: [E; 3], dy: [E; 3]| {
             let (x, dy) = ([live, x, live].concat(), [live, dy, live].concat());
             let (x, dy) = (Rows::new(&x, 3, 3).unwrap(), Rows::new(&dy, 3, 3).unwrap());
-            let (gradients, met) = evenkeel::report::scope(|| rms_norm_backward(x, dy, &options).unwrap());
+            let (gradients, report) = evenkeel::report::scope(|| rms_norm_backward(x, dy, &options).unwrap());
             let dweight: Vec<f64> = gradients.dweight.unwrap().iter().map(|v| v.widen()).collect();
             let alone = rms_norm_backward(Rows::new(&live, 1, 3).unwrap(), Rows::new(&live, 1, 3).unwrap(), &options);
             let alone = alone.unwrap().dx;
             for row in [&gradients.dx[..3], &gradients.dx[6..]] {
                 assert_same_bits(&format!("the other rows, {level}"), row, &alone);
             }
-            (gradients.dx[3..6].to_vec(), dweight, met.op("rms_norm_backward"))
+            (gradients.dx[3..6].to_vec(), dweight, report.op("rms_norm_backward"))
         };
         for (x, dy) in
             [([one, nan, zero], live), (live, [one, nan, zero]), ([one, inf, zero], live), (live, [one, inf, zero])]
         {
-            let (dx, dweight, met) = outcome(x, dy);
+            let (dx, dweight, report) = outcome(x, dy);
             assert!(
                 dx.iter().all(|v| v.widen().is_nan()),
                 "expected NaN gradients for x {x:?} and dy {dy:?}, got {dx:?}"
             );
             assert!(!dweight[1].is_finite() || x[1].widen().is_infinite() || dy[1].widen().is_infinite());
-            assert_eq!(met.nan + met.infinite, 1);
+            assert_eq!(report.nan + report.infinite, 1);
         }
         // A NaN in dy makes dweight NaN in its column only.
         let (_, dweight, _) = outcome(live, [one, nan, zero]);
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
         // The norm of a row of zeros is zeros.
-        let (dx, dweight, met) = outcome([zero; 3], [one; 3]);
+        let (dx, dweight, report) = outcome([zero; 3], [one; 3]);
         assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for a row of zeros, got {dx:?}");
         let root = 1.5f64.sqrt();
         assert!(
             dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02),
             "expected 2 * [{root}, 0, {root}], got {dweight:?}"
         );
-        assert!(met.is_clean());
+        assert!(report.is_clean());
     });
     for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
         let view = Rows::<E>::new(&[], rows, cols).unwrap();

@@ -250,10 +250,10 @@ fn what_rows_were_met_is_reported() {
             &[Draw::default(); 10],
         )
     };
-    let (distributions, met) = report::scope(run);
+    let (distributions, report) = report::scope(run);
     assert_eq!(distributions.unwrap().iter().filter(|row| row.is_ok()).count(), 5);
     let expected = "sample: 3 of 10 rows fully masked, 2 of 10 rows with NaN, 4 of 10 rows with infinity";
-    assert_eq!(met.to_string(), expected);
+    assert_eq!(report.to_string(), expected);
 }
 
 /// Checks that a draw uses all bits. It is the product of 64 random bits and the total mass, so the top bit decides

@@ -119,7 +119,7 @@ const EXCEPTIONS: &[Exception] = &[
         ],
         reason: "the gradient times a derivative above 1 exceeds the type",
         gives_nan: false,
-        applies: |at| at.beyond(sloped(at.call, at.x[0], at.dy[0].abs())),
+        applies: |at| at.beyond(times_derivative(at.call, at.x[0], at.dy[0].abs())),
     },
     Exception {
         ops: &["log_softmax"],
@@ -248,7 +248,7 @@ const EXCEPTIONS: &[Exception] = &[
 ];
 
 /// Returns |dy| times the derivative at x, or times a bound of the derivative.
-fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
+fn times_derivative(call: &Call, x: f64, dy: f64) -> f64 {
     match call.name() {
         "clamped_exp_backward" if !(call.scale..=call.offset).contains(&x) => 0.0,
         "clamped_log_backward" if x < call.eps => 0.0,

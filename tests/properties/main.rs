@@ -239,9 +239,9 @@ fn any_options<E: Bits>() {
         proptest!(generate::cases(2 * CASES), |(case in anything::<E>(op))| {
             if let Err(error) = run(&case.call, &case.operands()) {
                 // The error names the op, the op whose gradient it is, or the op whose table it takes.
-                let told = error.to_string();
-                let (name, _) = told.split_once(':').expect("the error starts with an op's name");
-                assert!(op.name.contains(name), "expected an error that starts with the name of the op, got: {told}");
+                let text = error.to_string();
+                let (name, _) = text.split_once(':').expect("the error starts with an op's name");
+                assert!(op.name.contains(name), "expected an error that starts with the name of the op, got: {text}");
             }
         });
     }

@@ -247,12 +247,12 @@ fn what_was_met_is_reported_once() {
     let whole = Rows::new(&x, 3, 2).unwrap();
     let (_, of_loss) = report::scope(|| cross_entropy(whole, &targets, &options).unwrap());
     let (_, of_gradient) = report::scope(|| cross_entropy_backward(whole, &targets, &[1.0], &options).unwrap());
-    let met = dealt((&x, &[3, 2]), &[0..1, 1..2], |_, shard, x| {
+    let reports = dealt((&x, &[3, 2]), &[0..1, 1..2], |_, shard, x| {
         let (_, of_loss) = report::scope(|| shard.cross_entropy(x, &targets, &options).unwrap());
         let (_, of_gradient) = report::scope(|| shard.cross_entropy_backward(x, &targets, &[1.0], &options).unwrap());
         Ok((of_loss.to_string(), of_gradient.to_string()))
     });
-    for (met, _) in met {
-        assert_eq!(met.unwrap(), (of_loss.to_string(), of_gradient.to_string()));
+    for (report, _) in reports {
+        assert_eq!(report.unwrap(), (of_loss.to_string(), of_gradient.to_string()));
     }
 }

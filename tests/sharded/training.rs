@@ -4,14 +4,14 @@
 mod model;
 
 use crate::sharded_rows::{LONG, on_ranks};
-use model::{Dealt, Task, Whole, digest};
+use model::{ShardedClasses, Task, Unsharded, digest};
 
 /// Checks that losses, norms and weights of 200 steps have the same bits as on one rank.
 #[test]
 fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
     let (width, steps) = (16, 200);
     let task = Task::new(width).unwrap();
-    let (alone, whole) = task.train(0..task.classes, steps, &Whole).unwrap();
+    let (alone, whole) = task.train(0..task.classes, steps, &Unsharded).unwrap();
     let loss = |step: usize| f64::from_bits(whole[step].loss);
     assert!(
         loss(steps - 1) < loss(0) - 1.0,
@@ -25,7 +25,7 @@ fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
         let each = on_ranks(cuts.len(), LONG, |rank, comm| {
             let own = starts[rank]..cuts[rank];
             let (layer, done) =
-                task.train(own.clone(), steps, &Dealt { comm: &comm, own: own.clone(), task: &task }).unwrap();
+                task.train(own.clone(), steps, &ShardedClasses { comm: &comm, own: own.clone(), task: &task }).unwrap();
             assert_eq!(layer.weight, alone.weight[own.start * width..own.end * width]);
             assert_eq!(layer.bias, alone.bias[own]);
             done

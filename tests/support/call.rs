@@ -181,7 +181,7 @@ fn finite<E: Element>(values: &[E]) -> bool {
 }
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
         /// Computes a function of one element or its gradient.
         fn elementwise<E: Element>(op: &str, x: &[E], dy: &[E]) -> Result<Vec<E>, Error> {
             match op {
@@ -490,9 +490,9 @@ fn beside<E: Element>(losses: &[f64], dx: &[E], rows: usize) -> Outcome {
 }
 
 fn inspect<E: Element>(x: &[E]) -> Result<Outcome, Error> {
-    let (stats, met) = (evenkeel::inspect(x)?, evenkeel::finite(x)?);
-    assert_eq!((stats.nan, stats.infinite), (met.nan, met.infinite));
-    assert_eq!(met.first, x.iter().position(|v| !v.widen().is_finite()));
+    let (stats, found) = (evenkeel::inspect(x)?, evenkeel::finite(x)?);
+    assert_eq!((stats.nan, stats.infinite), (found.nan, found.infinite));
+    assert_eq!(found.first, x.iter().position(|v| !v.widen().is_finite()));
     let found = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
     assert_eq!(finite(&found), stats.nan + stats.infinite < x.len());
     assert!(!(stats.mean < stats.min || stats.mean > stats.max || stats.std > stats.max_abs));

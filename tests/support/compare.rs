@@ -81,7 +81,7 @@ impl Checker {
     /// it is as long as the results, otherwise only its length.
     #[track_caller]
     pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
-        self.settle(within(what, input, got, exact, self.bound), got.len());
+        self.finish(within(what, input, got, exact, self.bound), got.len());
     }
 
     /// Checks like [`Checker::check`], in ULP of the largest of each result and the terms that add up to it.
@@ -94,7 +94,7 @@ impl Checker {
         exact: &[E::Exact],
         largest: impl Fn(usize) -> f64,
     ) {
-        self.settle(within_terms(what, input, got, exact, largest, self.bound), got.len());
+        self.finish(within_terms(what, input, got, exact, largest, self.bound), got.len());
     }
 
     /// Checks like [`Checker::check`], with an error for each index computed by the caller.
@@ -107,11 +107,11 @@ impl Checker {
         exact: &[E::Exact],
         error: impl Fn(usize) -> f64,
     ) {
-        self.settle(all_within(what, input, got, exact, self.bound, error), got.len());
+        self.finish(all_within(what, input, got, exact, self.bound, error), got.len());
     }
 
     #[track_caller]
-    fn settle(&self, outcome: Result<f64, String>, results: usize) {
+    fn finish(&self, outcome: Result<f64, String>, results: usize) {
         match outcome {
             Ok(worst) => self.worst.set(self.worst.get().max(worst)),
             Err(failure) => panic!("{} {}: {failure}", self.op, self.dtype),

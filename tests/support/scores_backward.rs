@@ -7,7 +7,7 @@ use super::forms::transposed;
 use super::generate::{self, Bits, Hostile, scattered};
 use super::implementations::{each_level, on_threads};
 use super::ulp;
-use evenkeel::reference::{Real, logit_slopes, logits, softmax_of};
+use evenkeel::reference::{Real, logit_derivatives, logits, softmax_of};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{DType, Element, Error, FullyMasked, Lanes, LanesMut, Mask, Result, Rows, RowsMut, Softmax, report};
 use proptest::prelude::*;
@@ -70,7 +70,7 @@ impl<E: Element> Truth<E> {
         let masked = E::Exact::from(f64::NEG_INFINITY);
         let zero = E::Exact::from(0.0);
         let wide: Vec<E::Exact> = dy.iter().map(|dy| E::Exact::from(dy.widen())).collect();
-        let slopes = logit_slopes(x, scale, softcap);
+        let derivatives = logit_derivatives(x, scale, softcap);
         let Some(gradients) = G::exact(z, &wide) else {
             return Truth { exact: vec![zero; x.len()], terms: vec![0.0; x.len()], slack: 1.0 };
         };
@@ -84,11 +84,11 @@ impl<E: Element> Truth<E> {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
         };
-        let exact = |i: usize| if live(&i) { gradients[i] * slopes[i] } else { zero };
+        let exact = |i: usize| if live(&i) { gradients[i] * derivatives[i] } else { zero };
         let term = |i: usize| {
             let term = G::term(y[i].to_f64().max(least), dy[i].widen(), largest, sum).max(least_term);
-            let slope = slopes[i].abs().to_f64().max(least_term * scale.abs());
-            if live(&i) { term * slope } else { 0.0 }
+            let derivative = derivatives[i].abs().to_f64().max(least_term * scale.abs());
+            if live(&i) { term * derivative } else { 0.0 }
         };
         // With a softcap, derivatives and logits have errors of their own. Logits have 3 ULP in the kernel and less
         // than 1 ULP in the reference. They change the results by at most twice as much, relative to the logit. The
@@ -323,10 +323,10 @@ pub fn outcomes<G: Gradient, E: Bits>() {
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             let expect = |what: &str, x, dy, expected: [E; 3]| {
-                let (got, met) = report::scope(|| run(x, dy, policy).unwrap());
+                let (got, report) = report::scope(|| run(x, dy, policy).unwrap());
                 let expected = [&alone[..], &expected, &alone].concat();
                 assert_same_bits(&format!("{what}, {level}"), &got, &expected);
-                met.op(G::NAME)
+                report.op(G::NAME)
             };
             let ones = [one; 3];
             for (what, x) in [("a NaN", [one, nan, masked]), ("a NaN and +inf", [inf, nan, masked])] {
@@ -340,13 +340,13 @@ pub fn outcomes<G: Gradient, E: Bits>() {
             // A score whose exponential is 0 is not masked, so the NaN in its gradient counts.
             let far = E::from_wide(-E::LIMITS.max);
             assert_eq!(expect("a NaN far down", [one, far, one], [one, nan, one], [nan; 3]).nan, 1);
-            let met = expect("a masked NaN in dy", [masked, one, masked], [nan, one, inf], [zero; 3]);
-            assert!(met.is_clean());
+            let report = expect("a masked NaN in dy", [masked, one, masked], [nan, one, inf], [zero; 3]);
+            assert!(report.is_clean());
         }
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {
-            let (got, met) = report::scope(|| run([masked; 3], [nan; 3], policy).unwrap());
+            let (got, report) = report::scope(|| run([masked; 3], [nan; 3], policy).unwrap());
             assert_same_bits("all -inf", &got, &[&alone[..], &[zero; 3], &alone].concat());
-            assert_eq!((met.op(G::NAME).fully_masked, met.op(G::NAME).rows), (1, 3));
+            assert_eq!((report.op(G::NAME).fully_masked, report.op(G::NAME).rows), (1, 3));
         }
         let refused = Err(Error::FullyMasked { op: G::NAME, row: 1 });
         assert_eq!(run([masked; 3], [one; 3], FullyMasked::Error), refused);

@@ -97,11 +97,11 @@ fn what_is_not_finite_is_left_as_it_is() {
                 b[index] = value;
                 let before = (a.clone(), b.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), c.clone());
                 let mut scaler = LossScale::dynamic().init(64.0).validate().unwrap();
-                let (got, met) =
+                let (got, report) =
                     report::scope(|| scaler.unscale(&mut [(&mut a).into(), (&mut b).into(), (&mut c).into()], &clip));
                 let Ok(Unscaled::Skip { why }) = got else { panic!("expected a skipped step, got {got:?}") };
                 assert_eq!((why.name(), why.row(), why.index()), ("NonFiniteInput", Some(1), Some(index)));
-                assert!(met.to_string().starts_with("unscale: 1 of 3 rows with "), "{met}");
+                assert!(report.to_string().starts_with("unscale: 1 of 3 rows with "), "{report}");
                 assert!(before == (a, b.iter().map(|v| v.to_bits()).collect(), c));
                 assert_eq!(scaler.step(), Ok(false));
                 scaler.update().unwrap();

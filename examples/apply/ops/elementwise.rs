@@ -46,7 +46,7 @@ macro_rules! results {
 }
 
 macro_rules! elementwise {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
         /// Functions without options.
         pub const OPS: &[Op] = &[$(
             super::elementwise(stringify!($name), |call| results!(call, $name, $backward)),

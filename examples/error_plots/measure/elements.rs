@@ -15,7 +15,7 @@ const EPS: f64 = 1e-6;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     macro_rules! of_functions {
-        ($($name:ident $range:expr, $backward:ident $slope:ident $of_backward:expr;)*) => {
+        ($($name:ident $range:expr, $backward:ident $derivative:ident $of_backward:expr;)*) => {
             match op {
                 $(
                     stringify!($name) => {
@@ -23,7 +23,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
                         return Some(functions($range, evenkeel::$name, function));
                     }
                     stringify!($backward) => {
-                        let gradient = |x: E, dy: E| (reference::$slope(x), naive::$backward(x, dy));
+                        let gradient = |x: E, dy: E| (reference::$derivative(x), naive::$backward(x, dy));
                         return Some(gradients($of_backward, evenkeel::$backward, gradient));
                     }
                 )*
@@ -32,23 +32,23 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         };
     }
     of_functions!(
-        erf -4.0..4.0, erf_backward erf_slope -4.0..4.0;
-        exp -100.0..90.0, exp_backward exp_slope -100.0..90.0;
-        exp2 -160.0..130.0, exp2_backward exp2_slope -160.0..130.0;
-        expm1 -4.0..4.0, expm1_backward expm1_slope -4.0..4.0;
-        gelu -8.0..4.0, gelu_backward gelu_slope -8.0..4.0;
-        gelu_tanh -8.0..4.0, gelu_tanh_backward gelu_tanh_slope -8.0..4.0;
-        log 0.0..4.0, log_backward log_slope 0.0..4.0;
-        log1p -1.0..2.0, log1p_backward log1p_slope -1.0..2.0;
-        log2 0.0..4.0, log2_backward log2_slope 0.0..4.0;
-        log_sigmoid -30.0..30.0, log_sigmoid_backward log_sigmoid_slope -30.0..30.0;
-        reciprocal -4.0..4.0, reciprocal_backward reciprocal_slope -4.0..4.0;
-        rsqrt 0.0..10.0, rsqrt_backward rsqrt_slope 0.0..10.0;
-        sigmoid -100.0..30.0, sigmoid_backward sigmoid_slope -100.0..30.0;
-        silu -100.0..30.0, silu_backward silu_slope -100.0..30.0;
-        softplus -30.0..30.0, softplus_backward softplus_slope -100.0..100.0;
-        sqrt 0.0..10.0, sqrt_backward sqrt_slope 0.0..10.0;
-        tanh -4.0..4.0, tanh_backward tanh_slope -10.0..10.0;
+        erf -4.0..4.0, erf_backward erf_derivative -4.0..4.0;
+        exp -100.0..90.0, exp_backward exp_derivative -100.0..90.0;
+        exp2 -160.0..130.0, exp2_backward exp2_derivative -160.0..130.0;
+        expm1 -4.0..4.0, expm1_backward expm1_derivative -4.0..4.0;
+        gelu -8.0..4.0, gelu_backward gelu_derivative -8.0..4.0;
+        gelu_tanh -8.0..4.0, gelu_tanh_backward gelu_tanh_derivative -8.0..4.0;
+        log 0.0..4.0, log_backward log_derivative 0.0..4.0;
+        log1p -1.0..2.0, log1p_backward log1p_derivative -1.0..2.0;
+        log2 0.0..4.0, log2_backward log2_derivative 0.0..4.0;
+        log_sigmoid -30.0..30.0, log_sigmoid_backward log_sigmoid_derivative -30.0..30.0;
+        reciprocal -4.0..4.0, reciprocal_backward reciprocal_derivative -4.0..4.0;
+        rsqrt 0.0..10.0, rsqrt_backward rsqrt_derivative 0.0..10.0;
+        sigmoid -100.0..30.0, sigmoid_backward sigmoid_derivative -100.0..30.0;
+        silu -100.0..30.0, silu_backward silu_derivative -100.0..30.0;
+        softplus -30.0..30.0, softplus_backward softplus_derivative -100.0..100.0;
+        sqrt 0.0..10.0, sqrt_backward sqrt_derivative 0.0..10.0;
+        tanh -4.0..4.0, tanh_backward tanh_derivative -10.0..10.0;
     );
     let (min, max, floor) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max, E::LIMITS.min_normal);
     Some(match op {
@@ -60,7 +60,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         "clamped_exp_backward" => gradients(
             -100.0..100.0,
             |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default()),
-            |x: E, dy| (reference::clamped_exp_slope(x, min, max), naive::clamped_exp_backward(x, dy, min, max)),
+            |x: E, dy| (reference::clamped_exp_derivative(x, min, max), naive::clamped_exp_backward(x, dy, min, max)),
         ),
         "clamped_log" => functions(
             -1.0..4.0,
@@ -70,7 +70,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         "clamped_log_backward" => gradients(
             -1.0..4.0,
             |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default()),
-            |x: E, dy| (reference::clamped_log_slope(x, floor), naive::clamped_log_backward(x, dy, floor)),
+            |x: E, dy| (reference::clamped_log_derivative(x, floor), naive::clamped_log_backward(x, dy, floor)),
         ),
         "log_add_exp" => along("one of two inputs", -100.0..100.0, |a: &[E]| {
             let b = workloads::numbers::<E>(INPUTS);
@@ -130,8 +130,8 @@ fn gradients<E: Element>(
     let dy = workloads::numbers::<E>(INPUTS);
     along("x", range, |x: &[E]| {
         let product = |(&x, &dy): (&E, &E)| {
-            let (slope, naive) = truth(x, dy);
-            (slope * E::Exact::from(dy.widen()), naive)
+            let (derivative, naive) = truth(x, dy);
+            (derivative * E::Exact::from(dy.widen()), naive)
         };
         let (exact, naive) = x.iter().zip(&dy).map(product).unzip();
         Case::new(exact, ours(x, &dy), naive)

@@ -1,31 +1,31 @@
 //! Output of the scenes, and counts of what Evenkeel's guards handled in them.
 
 use anyhow::{Context, Result};
-use evenkeel::report::{self, Met};
+use evenkeel::report::{self, Report};
 use std::io::{Stdout, Write};
 
 /// Stage on which scenes are played: stdout.
 pub struct Stage {
     out: Stdout,
-    met: Vec<(&'static str, Met)>,
+    report: Vec<(&'static str, Report)>,
 }
 
 impl Stage {
     pub fn new() -> Self {
-        Stage { out: std::io::stdout(), met: Vec::new() }
+        Stage { out: std::io::stdout(), report: Vec::new() }
     }
 
     /// Begins a scene.
     pub fn title(&mut self, title: &'static str) -> Result<()> {
-        self.met.push((title, Met::default()));
+        self.report.push((title, Report::default()));
         self.heading(title)
     }
 
     /// Runs Evenkeel's part of a scene. The table of [`Stage::close`] contains what the guards report for it.
     pub fn guarded<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        let (value, met) = report::scope(part);
-        if let Some((_, sum)) = self.met.last_mut() {
-            sum.merge(&met);
+        let (value, report) = report::scope(part);
+        if let Some((_, sum)) = self.report.last_mut() {
+            sum.merge(&report);
         }
         value
     }
@@ -37,9 +37,9 @@ impl Stage {
             [scene.to_string(), op.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
         };
         let mut rows: Vec<Vec<String>> = Vec::new();
-        for (title, met) in &self.met {
+        for (title, report) in &self.report {
             let (scene, _) = title.split_once('.').unwrap_or((title, ""));
-            rows.extend(met.ops().map(|(op, counts)| {
+            rows.extend(report.ops().map(|(op, counts)| {
                 row(scene, op, [counts.calls, counts.rows, counts.fully_masked, counts.nan, counts.infinite])
             }));
         }

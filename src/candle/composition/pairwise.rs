@@ -18,8 +18,8 @@ use candle_core::{Result, Tensor};
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     let of_type = limits(xs, "safe_div")?;
     let (x, d) = (wide(xs)?, wide(d)?);
-    let (q, slopes) = quotient(&x, &d, options.checked(&of_type)?, of_type.max)?;
-    with_slopes(limited(&q, of_type.max)?, [&x, &d], slopes)?.to_dtype(xs.dtype())
+    let (q, derivatives) = quotient(&x, &d, options.checked(&of_type)?, of_type.max)?;
+    with_derivatives(limited(&q, of_type.max)?, [&x, &d], derivatives)?.to_dtype(xs.dtype())
 }
 
 /// Returns x / d, with |d| at least eps, and its derivatives with respect to x and d. The quotient is not yet clamped.
@@ -38,13 +38,13 @@ pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result
     let q = (&x / &divisor)?;
     let q = is_zero.where_cond(&x.eq(0.0)?.where_cond(&zero, &q)?, &q)?;
     let steepest = limits(&x, "safe_div")?.max;
-    let slope = is_zero.where_cond(&zero, &limited(&divisor.recip()?, steepest)?)?;
-    let by_x = q.abs()?.gt(largest)?.where_cond(&zero, &slope)?;
+    let derivative = is_zero.where_cond(&zero, &limited(&divisor.recip()?, steepest)?)?;
+    let by_x = q.abs()?.gt(largest)?.where_cond(&zero, &derivative)?;
     let by_d = limited(&product(&by_x, &q)?.neg()?, steepest)?;
     let by_d = is_below.where_cond(&zero, &by_d)?;
     let is_nan = q.ne(&q)?;
-    let slopes = [is_nan.where_cond(&q, &by_x)?, is_nan.where_cond(&q, &by_d)?];
-    Ok((q, slopes))
+    let derivatives = [is_nan.where_cond(&q, &by_x)?, is_nan.where_cond(&q, &by_d)?];
+    Ok((q, derivatives))
 }
 
 /// Computes ln(e^a + e^b) of each pair of elements, as [`crate::log_add_exp`] does.
@@ -57,7 +57,7 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let distance = difference(&a, &b)?.abs()?;
     let larger = a.lt(&b)?.where_cond(&b, &a)?.detach();
     let y = (larger + log1p_wide(&distance.neg()?.exp()?)?)?;
-    with_slopes(y, [&a, &b], shares(&a, &b, candle_nn::ops::sigmoid)?)?.to_dtype(dtype)
+    with_derivatives(y, [&a, &b], shares(&a, &b, candle_nn::ops::sigmoid)?)?.to_dtype(dtype)
 }
 
 /// Computes silu(gate) * up of each pair of elements, as [`crate::swiglu`] does.
@@ -84,12 +84,12 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// Attaches gradients to a value: the gradient of each argument is its derivative times the gradient of the result.
-fn with_slopes(value: Tensor, args: [&Tensor; 2], slopes: [Tensor; 2]) -> Result<Tensor> {
+fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
-    for (arg, slope) in args.into_iter().zip(slopes) {
+    for (arg, derivative) in args.into_iter().zip(derivatives) {
         // inf - inf would be NaN, so infinite arguments are replaced by 0 and get no gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
-        y = (y + ((&arg - arg.detach())? * slope)?)?;
+        y = (y + ((&arg - arg.detach())? * derivative)?)?;
     }
     Ok(y)
 }

@@ -4,7 +4,7 @@
 
 use crate::candle::support::check_dtype;
 use crate::candle::view::with_views;
-use crate::cpu::clip_grad_norm::{Part, Scale};
+use crate::cpu::clip_grad_norm::{Scale, TensorNorm};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::ops::clip_grad_norm::{self as by_norm, ClipGradNorm};
@@ -104,7 +104,7 @@ pub fn inspect(xs: &Tensor) -> Result<Stats> {
 pub fn clip_grad_norm(grads: &mut GradStore, vars: &[Var], options: &ClipGradNorm) -> Result<f64> {
     options.check()?;
     let (places, parts) = parts(by_norm::OP, grads, vars, options)?;
-    let (norm, scale) = options.settle(&parts);
+    let (norm, scale) = options.finish(&parts);
     if let Some(part) = options.refuses(&parts) {
         return Err(refusal(by_norm::OP, grads, vars, places[part])?);
     }
@@ -115,7 +115,12 @@ pub fn clip_grad_norm(grads: &mut GradStore, vars: &[Var], options: &ClipGradNor
 }
 
 /// Returns the indices of the variables that have a gradient, and the partial norm of each.
-fn parts(op: &'static str, grads: &GradStore, vars: &[Var], options: &ClipGradNorm) -> Result<(Vec<usize>, Vec<Part>)> {
+fn parts(
+    op: &'static str,
+    grads: &GradStore,
+    vars: &[Var],
+    options: &ClipGradNorm,
+) -> Result<(Vec<usize>, Vec<TensorNorm>)> {
     let (mut places, mut parts) = (Vec::new(), Vec::new());
     for place in with_gradient(grads, vars) {
         if let Some(grad) = grads.get(&vars[place]) {
@@ -190,7 +195,7 @@ pub fn unscale(grads: &mut GradStore, vars: &[Var], scaler: &mut LossScaler, cli
     clip.check()?;
     scaler.check_ready()?;
     let (places, parts) = parts(unscale::OP, grads, vars, clip)?;
-    let (norm, scale) = scaler.settle(clip, &parts);
+    let (norm, scale) = scaler.finish(clip, &parts);
     if let Some(part) = by_norm::broken(&parts) {
         let why = refusal(unscale::OP, grads, vars, places[part])?;
         scaler.record(false)?;
@@ -211,15 +216,15 @@ pub fn unscale(grads: &mut GradStore, vars: &[Var], scaler: &mut LossScaler, cli
 /// As for [`crate::clip_grad_value`]; see also the [module](super).
 pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> Result<()> {
     by_value::check(clip_value)?;
-    let mut met = Vec::new();
+    let mut found = Vec::new();
     for place in with_gradient(grads, vars) {
         if let Some(grad) = grads.get(&vars[place]) {
             let (clipped, seen) = changed(grad, by_value::OP, |mut grad| grad.clip(clip_value))?;
             grads.insert(&vars[place], clipped);
-            met.push(seen);
+            found.push(seen);
         }
     }
-    by_value::settle(&met);
+    by_value::finish_call(&found);
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
 }
 
 macro_rules! guarded {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident $gradient:tt;)*) => {$(
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {$(
         #[doc = concat!("Computes ", $formula, " of each element; see [`crate::", stringify!($name), "`].")]
         ///
         /// # Errors

@@ -161,7 +161,7 @@ pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
 }
 
 macro_rules! elementwise_in_place {
-    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident $gradient:tt;)*) => {$(
+    ($($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident $gradient:tt;)*) => {$(
         #[doc = concat!("Replaces `xs` by its [`", stringify!($name), "`](super::", stringify!($name), ").")]
         ///
         /// # Errors

@@ -96,7 +96,7 @@ pub(super) use map_both;
 
 macro_rules! elementwise {
     (
-        $($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $slope:ident
+        $($name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident
             [$backward:ident $($form:ident)*];)*
     ) => {$(
         pub struct $Op;

@@ -49,10 +49,16 @@ pub(super) fn apply<O: Op + Send + Sync + 'static>(
 }
 
 /// Computes the gradients of both arguments from their derivatives, which are f64.
-fn gradients(op: &'static str, args: &[&Tensor], slopes: [Tensor; 2], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+fn gradients(
+    op: &'static str,
+    args: &[&Tensor],
+    derivatives: [Tensor; 2],
+    grad: &Tensor,
+) -> Result<Vec<Option<Tensor>>> {
     let dy = formula::wide(grad)?;
-    let of = |(slope, arg): (&Tensor, &&Tensor)| formula::rounded(op, &product(slope, &dy)?, &dy, arg).map(Some);
-    slopes.iter().zip(args).map(of).collect()
+    let of =
+        |(derivative, arg): (&Tensor, &&Tensor)| formula::rounded(op, &product(derivative, &dy)?, &dy, arg).map(Some);
+    derivatives.iter().zip(args).map(of).collect()
 }
 
 struct SafeDiv(Options);
@@ -81,8 +87,8 @@ impl Op for SafeDiv {
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let limits = limits(args[0], self.name())?;
         let (x, d) = (formula::wide(args[0])?, formula::wide(args[1])?);
-        let (_, slopes) = quotient(&x, &d, self.0.checked(&limits)?, limits.max)?;
-        gradients(self.name(), args, slopes, grad)
+        let (_, derivatives) = quotient(&x, &d, self.0.checked(&limits)?, limits.max)?;
+        gradients(self.name(), args, derivatives, grad)
     }
 }
 
@@ -110,7 +116,7 @@ impl Op for LogAddExp {
     }
 
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let slopes = shares(&formula::wide(args[0])?, &formula::wide(args[1])?, sigmoid)?;
-        gradients(self.name(), args, slopes, grad)
+        let derivatives = shares(&formula::wide(args[0])?, &formula::wide(args[1])?, sigmoid)?;
+        gradients(self.name(), args, derivatives, grad)
     }
 }

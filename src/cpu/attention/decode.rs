@@ -4,7 +4,7 @@
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
 use crate::element::Element;
-use crate::simd::{Ahead, Float, Isa, LANES, padded};
+use crate::simd::{BLOCK, Float, Isa, PrefetchRow, padded};
 
 /// Largest number of queries handled here.
 pub const FEW: usize = 4;
@@ -17,11 +17,11 @@ pub fn scores<'a, I: Isa, E: Element>(
     queries: &[f32],
     (key, value): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> &'a [E]),
     (count, features): (usize, usize),
-    out: &mut [[f32; LANES]],
+    out: &mut [[f32; BLOCK]],
 ) {
     // Prefetches the values, which are read next.
     let after = |i| Some(value(i));
-    if out.len() == KEYS / LANES {
+    if out.len() == KEYS / BLOCK {
         scores_of::<I, E, 1>(isa, queries, (key, after), (count, features), out);
     } else {
         scores_of::<I, E, FEW>(isa, queries, (key, after), (count, features), out);
@@ -34,22 +34,22 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     queries: &[f32],
     (key, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     (count, features): (usize, usize),
-    out: &mut [[f32; LANES]],
+    out: &mut [[f32; BLOCK]],
 ) {
-    const BLOCKS: usize = KEYS / LANES;
+    const BLOCKS: usize = KEYS / BLOCK;
     let rows = out.len() / BLOCKS;
-    for panel in 0..count.div_ceil(LANES) {
-        let mut asked = panel * LANES;
+    for panel in 0..count.div_ceil(BLOCK) {
+        let mut asked = panel * BLOCK;
         let mut sums = [isa.f32(0.0); R];
         let mut totals = sums;
         sixteen_keys(
             isa,
-            |i| key((panel * LANES + i).min(count - 1)),
+            |i| key((panel * BLOCK + i).min(count - 1)),
             features,
             #[inline(always)]
             |first, some, keys| {
                 // Spreads the prefetches over the keys: only a limited number of loads can be in flight.
-                let part = panel * LANES + LANES * (first + some) / features;
+                let part = panel * BLOCK + BLOCK * (first + some) / features;
                 while asked < part.min(count) {
                     ask(after(asked));
                     asked += 1;
@@ -60,12 +60,12 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
                         sums[r] = isa.f32(0.0);
                     }
                 }
-                let mut parts = [[0.0; LANES]; R];
+                let mut parts = [[0.0; BLOCK]; R];
                 for r in 0..R {
                     // With fewer than `R` rows, the last row is repeated.
                     parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
                 }
-                for i in 0..LANES {
+                for i in 0..BLOCK {
                     if i < some {
                         for r in 0..R {
                             sums[r] = isa.f32(parts[r][i]).mul_add(keys[i], sums[r]);
@@ -86,8 +86,8 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
 #[inline(always)]
 fn ask<E: Element>(row: Option<&[E]>) {
     if let Some(row) = row {
-        let ahead = Ahead::of(row, 0);
-        for block in 0..row.len().div_ceil(LANES) {
+        let ahead = PrefetchRow::of(row, 0);
+        for block in 0..row.len().div_ceil(BLOCK) {
             ahead.block_for_later(block);
         }
     }
@@ -95,7 +95,7 @@ fn ask<E: Element>(row: Option<&[E]>) {
 
 /// Returns sixteen numbers from `first` on, padded with zeros.
 #[inline(always)]
-fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
+fn padded_part(row: &[f32], first: usize) -> [f32; BLOCK] {
     let row = &row[first..];
     match row.first_chunk() {
         Some(part) => *part,
@@ -110,14 +110,14 @@ pub fn sums<'a, I: Isa, E: Element>(
     weights: &[f32],
     (value, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     (count, features): (usize, usize),
-    out: &mut [[f32; LANES]],
+    out: &mut [[f32; BLOCK]],
 ) {
     /// Blocks of features summed at a time.
     const WIDE: usize = 4;
-    let columns = features.div_ceil(LANES);
+    let columns = features.div_ceil(BLOCK);
     for (row, (weights, out)) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))).enumerate() {
         let weights = &weights[..count];
-        let whole = features / LANES;
+        let whole = features / BLOCK;
         let wide = whole - whole % WIDE;
         for column in (0..wide).step_by(WIDE) {
             let after = |i| if row + column == 0 { after(i) } else { None };
@@ -133,7 +133,7 @@ pub fn sums<'a, I: Isa, E: Element>(
                 let mut sum = isa.f32(0.0);
                 for (i, &weight) in weights.iter().enumerate() {
                     let value = value(chain * CHAIN + i);
-                    let rest = E::load(isa, &padded(&value[whole * LANES..features], E::ZERO));
+                    let rest = E::load(isa, &padded(&value[whole * BLOCK..features], E::ZERO));
                     sum = isa.f32(weight).mul_add(rest, sum);
                 }
                 total = if chain == 0 { sum } else { total + sum };
@@ -149,7 +149,7 @@ fn sums_of<'a, I: Isa, E: Element, const C: usize>(
     weights: &[f32],
     (value, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     column: usize,
-    out: &mut [[f32; LANES]],
+    out: &mut [[f32; BLOCK]],
 ) {
     let mut totals = [isa.f32(0.0); C];
     for (chain, weights) in weights.chunks(CHAIN).enumerate() {
@@ -157,7 +157,7 @@ fn sums_of<'a, I: Isa, E: Element, const C: usize>(
         for (i, &weight) in weights.iter().enumerate() {
             let i = chain * CHAIN + i;
             ask(after(i));
-            let (blocks, _) = value(i)[column * LANES..][..C * LANES].as_chunks::<LANES>();
+            let (blocks, _) = value(i)[column * BLOCK..][..C * BLOCK].as_chunks::<BLOCK>();
             let weight = isa.f32(weight);
             for c in 0..C {
                 sums[c] = weight.mul_add(E::load(isa, &blocks[c]), sums[c]);

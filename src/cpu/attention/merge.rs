@@ -20,7 +20,7 @@ pub struct End {
 }
 
 /// Result of a row's block of keys.
-pub enum Part<'b> {
+pub enum BlockResult<'b> {
     /// No unmasked key.
     Empty,
     /// A logit is NaN or +inf; holds that logit.
@@ -31,14 +31,14 @@ pub enum Part<'b> {
     Wide(End, &'b [f64]),
 }
 
-impl Part<'_> {
+impl BlockResult<'_> {
     #[inline(always)]
     pub fn merge_into<I: Isa>(self, isa: I, state: &mut State, out: &mut [f64]) {
         match self {
-            Part::Empty => (),
-            Part::Spoilt(logit) => state.spoil(logit),
-            Part::Narrow(end, values) => state.merge(isa, out, end, values),
-            Part::Wide(end, values) => state.merge(isa, out, end, values),
+            BlockResult::Empty => (),
+            BlockResult::Spoilt(logit) => state.spoil(logit),
+            BlockResult::Narrow(end, values) => state.merge(isa, out, end, values),
+            BlockResult::Wide(end, values) => state.merge(isa, out, end, values),
         }
     }
 }

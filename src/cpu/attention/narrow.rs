@@ -1,32 +1,32 @@
 //! Computes a block of keys for a tile of queries, in f32.
 
 use super::decode::{self, FEW};
-use super::merge::{End, Part};
+use super::merge::{BlockResult, End};
 use super::product::{Product, ROWS};
 use super::{Attention, KEYS, NARROW_SCALES, Sight, pack};
-use crate::cpu::scores::{Row, Scores};
+use crate::cpu::scores::{LogitTransform, Row};
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
-use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Span};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span};
 use std::ops::Range;
 
 /// Number of blocks of sixteen in a row of scores.
-const BLOCKS: usize = KEYS / LANES;
+const BLOCKS: usize = KEYS / BLOCK;
 /// Number of rows multiplied at a time. All of them use as many keys as the row that sees farthest.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
 pub struct Buffers {
     queries: Vec<f32>,
-    keys: Vec<[f32; LANES]>,
-    values: Vec<[f32; LANES]>,
+    keys: Vec<[f32; BLOCK]>,
+    values: Vec<[f32; BLOCK]>,
     /// Keys of the block whose values are not all finite.
     broken: Vec<usize>,
     /// Scores, later replaced by weights: a row of [`KEYS`] for each query of a chunk.
-    weights: Vec<[f32; LANES]>,
+    weights: Vec<[f32; BLOCK]>,
     /// Weighted sums of the values, a row for each query.
-    sums: Vec<[f32; LANES]>,
+    sums: Vec<[f32; BLOCK]>,
     weighed: Vec<Weighed>,
 }
 
@@ -58,15 +58,15 @@ impl Buffers {
 
     /// Returns the result of a row's block; `None` if f32 cannot represent it.
     #[inline(always)]
-    pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<Part<'_>> {
+    pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<BlockResult<'_>> {
         let end = match self.weighed[row] {
-            Weighed::Empty => return Some(Part::Empty),
+            Weighed::Empty => return Some(BlockResult::Empty),
             Weighed::Found(end) => end,
             Weighed::Beyond => return None,
         };
-        let columns = features.div_ceil(LANES);
+        let columns = features.div_ceil(BLOCK);
         let sums = &self.sums[row * columns..][..columns];
-        is_finite(isa, sums).then_some(Part::Narrow(end, &sums.as_flattened()[..features]))
+        is_finite(isa, sums).then_some(BlockResult::Narrow(end, &sums.as_flattened()[..features]))
     }
 }
 
@@ -90,7 +90,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let start = first - call.first;
         let count = KEYS.min(call.keys().end - first);
         let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
-        let columns = of_values.div_ceil(LANES);
+        let columns = of_values.div_ceil(BLOCK);
         let Buffers { queries, keys, values, broken, weights, sums, weighed } = buffers;
         let weights = scratch_slice(weights, CHUNK.min(rows.len()) * BLOCKS);
         let sums = scratch_slice(sums, rows.len() * columns);
@@ -135,7 +135,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
                 rows: chunk.len(),
                 out: &mut *weights,
                 out_stride: BLOCKS,
-                columns: reach.div_ceil(LANES),
+                columns: reach.div_ceil(BLOCK),
             });
             let weights = weights.as_flattened_mut();
             for i in chunk.clone() {
@@ -197,7 +197,7 @@ impl Kernel for Weigh<'_, '_> {
                 row[key] = 0.0;
             }
         }
-        let scores = Scores { scale: 1.0, ..sight.scores };
+        let scores = LogitTransform { scale: 1.0, ..sight.scores };
         let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {
             Row::Live(live) => live,
             Row::Masked => {
@@ -235,7 +235,7 @@ fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
 }
 
 #[inline(always)]
-fn is_finite<I: Isa>(isa: I, blocks: &[[f32; LANES]]) -> bool {
+fn is_finite<I: Isa>(isa: I, blocks: &[[f32; BLOCK]]) -> bool {
     let infinity = isa.f32(f32::INFINITY);
     let mut finite = infinity.eq(infinity);
     for block in blocks {

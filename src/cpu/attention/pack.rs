@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::element::Element;
-use crate::simd::{Float, Isa, LANES, MaskBits, Select, padded};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, Select, padded};
 
 /// Packs keys into consecutive panels of sixteen keys: `[keys / 16][features][16]`. Entries past the last key are
 /// unspecified.
@@ -14,12 +14,12 @@ pub fn keys<'a, I: Isa, E: Element>(
     rows: impl Fn(usize) -> &'a [E],
     count: usize,
     features: usize,
-    panels: &mut [[f32; LANES]],
+    panels: &mut [[f32; BLOCK]],
 ) {
-    for (panel, to) in panels.chunks_exact_mut(features.max(1)).take(count.div_ceil(LANES)).enumerate() {
+    for (panel, to) in panels.chunks_exact_mut(features.max(1)).take(count.div_ceil(BLOCK)).enumerate() {
         sixteen_keys(
             isa,
-            |i| rows((panel * LANES + i).min(count - 1)),
+            |i| rows((panel * BLOCK + i).min(count - 1)),
             features,
             #[inline(always)]
             |first, some, block| {
@@ -38,27 +38,27 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,
     row: impl Fn(usize) -> &'a [E],
     features: usize,
-    mut each: impl FnMut(usize, usize, [I::F32; LANES]),
+    mut each: impl FnMut(usize, usize, [I::F32; BLOCK]),
 ) {
-    let (whole, rest) = (features / LANES, features % LANES);
-    let mut rows = [&row(0)[..features]; LANES];
-    let mut blocks = [&rows[0].as_chunks::<LANES>().0[..whole]; LANES];
-    for i in 0..LANES {
+    let (whole, rest) = (features / BLOCK, features % BLOCK);
+    let mut rows = [&row(0)[..features]; BLOCK];
+    let mut blocks = [&rows[0].as_chunks::<BLOCK>().0[..whole]; BLOCK];
+    for i in 0..BLOCK {
         rows[i] = &row(i)[..features];
-        blocks[i] = &rows[i].as_chunks::<LANES>().0[..whole];
+        blocks[i] = &rows[i].as_chunks::<BLOCK>().0[..whole];
     }
-    let mut block = [isa.f32(0.0); LANES];
+    let mut block = [isa.f32(0.0); BLOCK];
     for at in 0..whole {
-        for i in 0..LANES {
+        for i in 0..BLOCK {
             block[i] = E::load(isa, &blocks[i][at]);
         }
-        each(at * LANES, LANES, isa.transpose(block));
+        each(at * BLOCK, BLOCK, isa.transpose(block));
     }
     if rest > 0 {
-        for i in 0..LANES {
+        for i in 0..BLOCK {
             block[i] = E::load(isa, &padded(&rows[i][features - rest..], E::ZERO));
         }
-        each(whole * LANES, rest, isa.transpose(block));
+        each(whole * BLOCK, rest, isa.transpose(block));
     }
 }
 
@@ -71,12 +71,12 @@ pub fn values<'a, I: Isa, E: Element>(
     rows: impl Fn(usize) -> &'a [E],
     count: usize,
     features: usize,
-    panels: &mut [[f32; LANES]],
+    panels: &mut [[f32; BLOCK]],
     broken: &mut Vec<usize>,
 ) {
     broken.clear();
     for i in 0..count {
-        let (blocks, rest) = rows(i)[..features].as_chunks::<LANES>();
+        let (blocks, rest) = rows(i)[..features].as_chunks::<BLOCK>();
         let mut is_whole = true;
         for (panel, block) in blocks.iter().enumerate() {
             panels[panel * count + i] = finite_or_zero(isa, E::load(isa, block), &mut is_whole);
@@ -93,7 +93,7 @@ pub fn values<'a, I: Isa, E: Element>(
 
 /// Returns the numbers, with zeros in place of non-finite numbers. Clears `is_whole` if there is such a number.
 #[inline(always)]
-fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; LANES] {
+fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; BLOCK] {
     let finite = values.abs().lt(isa.f32(f32::INFINITY));
     *is_whole &= !(!finite).any();
     isa.array_f32(I::F32::select(finite, values, isa.f32(0.0)))

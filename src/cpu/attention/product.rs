@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::CHAIN;
-use crate::simd::{Float, Isa, Kernel, LANES};
+use crate::simd::{BLOCK, Float, Isa, Kernel};
 use std::ops::Range;
 
 /// Computes `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`, for `rows` rows and `terms` terms.
@@ -17,11 +17,11 @@ pub struct Product<'a> {
     pub a_stride: usize,
     pub terms: usize,
     /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
-    pub panels: &'a [[f32; LANES]],
+    pub panels: &'a [[f32; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
     /// Result, row by row, with a block for each panel.
-    pub out: &'a mut [[f32; LANES]],
+    pub out: &'a mut [[f32; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,
 }
@@ -108,7 +108,7 @@ impl Product<'_> {
 fn chain<I: Isa, const R: usize, const C: usize>(
     isa: I,
     a: [&[f32]; R],
-    panels: [&[[f32; LANES]]; C],
+    panels: [&[[f32; BLOCK]]; C],
     terms: usize,
 ) -> [[I::F32; C]; R] {
     let mut sums = [[isa.f32(0.0); C]; R];
@@ -139,7 +139,7 @@ fn step<'b, I: Isa, const R: usize, const C: usize>(
     isa: I,
     mut sums: [[I::F32; C]; R],
     a: impl Fn(usize) -> f32,
-    b: impl Fn(usize) -> &'b [f32; LANES],
+    b: impl Fn(usize) -> &'b [f32; BLOCK],
 ) -> [[I::F32; C]; R] {
     let mut column = [isa.f32(0.0); C];
     for c in 0..C {

@@ -1,7 +1,7 @@
 //! Results of blocks of keys, stored until they are merged. Keys can thus be split between threads and between
 //! machines, while the blocks are still merged in the same order.
 
-use super::merge::{End, Part};
+use super::merge::{BlockResult, End};
 use super::{Attention, KEYS, QUERIES, each_part, with_buffers};
 use crate::cpu::scratch;
 use crate::element::Element;
@@ -81,15 +81,15 @@ impl Parts {
 
     /// Returns the result of a block for a row, given by its index in its tile.
     #[inline(always)]
-    pub fn part(&self, tile: usize, block: usize, row: usize) -> Part<'_> {
+    pub fn part(&self, tile: usize, block: usize, row: usize) -> BlockResult<'_> {
         let slot = self.slot(tile, block, row);
         let end = self.ends[slot];
         if end.max == f64::NEG_INFINITY {
-            Part::Empty
+            BlockResult::Empty
         } else if end.max.is_finite() {
-            Part::Wide(end, &self.values[slot * self.shape.features..][..self.shape.features])
+            BlockResult::Wide(end, &self.values[slot * self.shape.features..][..self.shape.features])
         } else {
-            Part::Spoilt(end.max)
+            BlockResult::Spoilt(end.max)
         }
     }
 
@@ -236,18 +236,18 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
     }
 }
 
-impl Part<'_> {
+impl BlockResult<'_> {
     /// Writes the part's values into `values`, and returns its end. The maximum of a non-finite part is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {
-            Part::Empty => End { max: f64::NEG_INFINITY, sum: 0.0 },
-            Part::Spoilt(logit) => End { max: logit, sum: 0.0 },
-            Part::Narrow(end, from) => {
+            BlockResult::Empty => End { max: f64::NEG_INFINITY, sum: 0.0 },
+            BlockResult::Spoilt(logit) => End { max: logit, sum: 0.0 },
+            BlockResult::Narrow(end, from) => {
                 values.iter_mut().zip(from).for_each(|(to, value)| *to = f64::from(*value));
                 end
             }
-            Part::Wide(end, from) => {
+            BlockResult::Wide(end, from) => {
                 values.copy_from_slice(from);
                 end
             }

@@ -1,6 +1,6 @@
 //! Computes a row's block of keys in f64: for f64 rows, and for results that f32 cannot represent.
 
-use super::merge::{End, Part, State};
+use super::merge::{BlockResult, End, State};
 use super::{Attention, CHAIN, KEYS};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Logits, Row};
@@ -53,10 +53,10 @@ pub struct Block<'c, 'b, E> {
 }
 
 impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
-    type Out = Part<'b>;
+    type Out = BlockResult<'b>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Part<'b> {
+    fn run<I: Isa>(self, isa: I) -> BlockResult<'b> {
         let Block { call, row, first, buffers, scratch } = self;
         let [batch, head, _] = call.place(row);
         let head = head / call.group();
@@ -64,16 +64,16 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         let bounds = call.bounds(row);
         let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS));
         if low >= high {
-            return Part::Empty;
+            return BlockResult::Empty;
         }
         query.clear();
         query.extend(call.query(row).iter().map(|x| x.widen()));
         let scores = scratch_slice(scores, high - low);
         self::scores(call, row, low..high, query, &mut scratch.beside.flags, scores);
         let live = match call.scores.read_part(isa, row, low, &*scores, &mut scratch.logits) {
-            Row::Nan(_) => return Part::Spoilt(f64::NAN),
-            Row::Infinite(_) => return Part::Spoilt(f64::INFINITY),
-            Row::Masked => return Part::Empty,
+            Row::Nan(_) => return BlockResult::Spoilt(f64::NAN),
+            Row::Infinite(_) => return BlockResult::Spoilt(f64::INFINITY),
+            Row::Masked => return BlockResult::Empty,
             Row::Live(live) => live,
         };
         let columns = live.columns.clone();
@@ -107,7 +107,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             }
         }
         end_chain(values, chain);
-        Part::Wide(End { max: live.max, sum: (sum + rest) * call.factor }, values)
+        BlockResult::Wide(End { max: live.max, sum: (sum + rest) * call.factor }, values)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of tensors widened to f64 and packed for matrix products: as rows, or in panels of sixteen columns.
 
 use crate::element::Element;
-use crate::simd::{Isa, LANES, Span};
+use crate::simd::{BLOCK, Isa, Span};
 
 /// Widens rows into consecutive rows of `to`, multiplied by `factor`.
 #[inline(always)]
@@ -24,12 +24,12 @@ pub fn widen<'a, I: Isa, E: Element>(
 }
 
 /// Packs rows into consecutive panels of sixteen rows, `[rows / 16][features][16]`, with zeros past the last row.
-pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; LANES]]) {
-    panels.fill([0.0; LANES]);
+pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; BLOCK]]) {
+    panels.fill([0.0; BLOCK]);
     for (i, row) in rows.chunks_exact(features.max(1)).enumerate() {
-        let panel = &mut panels[i / LANES * features..][..features];
+        let panel = &mut panels[i / BLOCK * features..][..features];
         for (to, x) in panel.iter_mut().zip(row) {
-            to[i % LANES] = *x;
+            to[i % BLOCK] = *x;
         }
     }
 }
@@ -37,12 +37,12 @@ pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; LANES]]) {
 /// Packs rows into consecutive panels of sixteen features, `[features / 16][rows][16]`, multiplied by `factor`. Zeros
 /// are stored past the last feature, and in place of elements that are not finite. If such an element is not masked,
 /// the factor it is multiplied by is NaN, and so is the result.
-pub fn along(rows: &[f64], features: usize, factor: f64, panels: &mut [[f64; LANES]]) {
+pub fn along(rows: &[f64], features: usize, factor: f64, panels: &mut [[f64; BLOCK]]) {
     let count = rows.len() / features.max(1);
     for (i, row) in rows.chunks_exact(features.max(1)).enumerate() {
-        for (panel, part) in row.chunks(LANES).enumerate() {
+        for (panel, part) in row.chunks(BLOCK).enumerate() {
             let to = &mut panels[panel * count + i];
-            *to = [0.0; LANES];
+            *to = [0.0; BLOCK];
             for (to, &x) in to.iter_mut().zip(part) {
                 *to = if x.is_finite() { x * factor } else { 0.0 };
             }

@@ -2,7 +2,7 @@
 //! from the first term, and each chain's sum is added to the result in turn.
 
 use crate::cpu::attention::CHAIN;
-use crate::simd::{Float, Isa, Kernel, LANES};
+use crate::simd::{BLOCK, Float, Isa, Kernel};
 
 /// Computes `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
@@ -11,11 +11,11 @@ pub struct Product<'a> {
     pub a_stride: usize,
     pub terms: usize,
     /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
-    pub panels: &'a [[f64; LANES]],
+    pub panels: &'a [[f64; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
     /// Result, row by row, `out_stride` blocks apart.
-    pub out: &'a mut [[f64; LANES]],
+    pub out: &'a mut [[f64; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,
 }

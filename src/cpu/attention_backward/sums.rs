@@ -1,6 +1,6 @@
 //! Sums of gradients, and the scaling that keeps them within the range of f64.
 
-use crate::simd::LANES;
+use crate::simd::BLOCK;
 
 /// Exponents of the powers of two that operands are divided by.
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads
 #[derive(Default)]
 pub struct Sums {
     /// Gradients of q, k and v. Each row starts at a new block.
-    pub all: [Vec<[f64; LANES]>; 3],
+    pub all: [Vec<[f64; BLOCK]>; 3],
     /// Gradients of the sinks of this batch.
     pub dsinks: Vec<f64>,
 }
@@ -30,7 +30,7 @@ impl Sums {
     pub fn start(&mut self, shapes: [(usize, usize); 3], sinks: usize) {
         for (sums, (rows, features)) in self.all.iter_mut().zip(shapes) {
             sums.clear();
-            sums.resize(rows * features.div_ceil(LANES), [0.0; LANES]);
+            sums.resize(rows * features.div_ceil(BLOCK), [0.0; BLOCK]);
         }
         self.dsinks.clear();
         self.dsinks.resize(sinks, 0.0);

@@ -8,37 +8,37 @@ use crate::cpu::attention::merge::End;
 use crate::cpu::attention::{KEYS, wide};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64};
-use crate::cpu::scores_backward::slopes;
+use crate::cpu::scores_backward::derivatives;
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::sum::sum_o;
-use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, block};
 use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
 /// Blocks of sixteen in a row of scores.
-const BLOCKS: usize = KEYS / LANES;
+const BLOCKS: usize = KEYS / BLOCK;
 
 /// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
 #[derive(Default)]
 pub struct Made {
     /// Keys or values of a block as rows, before they are packed into panels.
     widened: Vec<f64>,
-    keys_across: Vec<[f64; LANES]>,
-    keys_along: Vec<[f64; LANES]>,
-    values_across: Vec<[f64; LANES]>,
+    keys_across: Vec<[f64; BLOCK]>,
+    keys_along: Vec<[f64; BLOCK]>,
+    values_across: Vec<[f64; BLOCK]>,
     queries: Vec<f64>,
-    queries_along: Vec<[f64; LANES]>,
+    queries_along: Vec<[f64; BLOCK]>,
     grads: Vec<f64>,
-    grads_along: Vec<[f64; LANES]>,
+    grads_along: Vec<[f64; BLOCK]>,
     /// Scores: a row of [`KEYS`] for each query.
-    scores: Vec<[f64; LANES]>,
+    scores: Vec<[f64; BLOCK]>,
     /// Products of dy and v, later replaced by the gradients of the scores; laid out like `scores`.
-    slopes: Vec<[f64; LANES]>,
+    derivatives: Vec<[f64; BLOCK]>,
     /// Weights of the values; laid out like `scores`.
-    weights: Vec<[f64; LANES]>,
-    /// Transpose of `slopes` or `weights`: a row of [`ROWS`] for each key.
+    weights: Vec<[f64; BLOCK]>,
+    /// Transpose of `derivatives` or `weights`: a row of [`ROWS`] for each key.
     turned: Vec<f64>,
 }
 
@@ -80,12 +80,12 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
             1.0,
             keys,
         );
-        across(keys, features, scratch_slice(&mut made.keys_across, count.div_ceil(LANES) * features));
+        across(keys, features, scratch_slice(&mut made.keys_across, count.div_ceil(BLOCK) * features));
         along(
             keys,
             features,
             power_of_two(-powers.keys),
-            scratch_slice(&mut made.keys_along, features.div_ceil(LANES) * count),
+            scratch_slice(&mut made.keys_along, features.div_ceil(BLOCK) * count),
         );
         let values = scratch_slice(&mut made.widened, count * of_values);
         widen(
@@ -96,7 +96,7 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
             power_of_two(-powers.grads),
             values,
         );
-        across(values, of_values, scratch_slice(&mut made.values_across, count.div_ceil(LANES) * of_values));
+        across(values, of_values, scratch_slice(&mut made.values_across, count.div_ceil(BLOCK) * of_values));
     }
 }
 
@@ -129,7 +129,7 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
             queries,
             features,
             power_of_two(-powers.keys),
-            scratch_slice(&mut made.queries_along, features.div_ceil(LANES) * count),
+            scratch_slice(&mut made.queries_along, features.div_ceil(BLOCK) * count),
         );
         let grads = scratch_slice(&mut made.grads, count * of_values);
         widen(
@@ -140,7 +140,7 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
             power_of_two(-powers.grads),
             grads,
         );
-        along(grads, of_values, 1.0, scratch_slice(&mut made.grads_along, of_values.div_ceil(LANES) * count));
+        along(grads, of_values, 1.0, scratch_slice(&mut made.grads_along, of_values.div_ceil(BLOCK) * count));
     }
 }
 
@@ -149,12 +149,14 @@ impl<E: Element> Unit<'_, E> {
     #[inline(always)]
     pub fn score<I: Isa>(&self, isa: I, tile: &Tile, made: &mut Made, scratch: &mut Scratch) {
         let (features, of_values) = self.features();
-        let Made { keys_across, values_across, queries, grads, scores, slopes, .. } = made;
-        let products =
-            [(&*queries, features, &*keys_across, &mut *scores), (&*grads, of_values, &*values_across, &mut *slopes)];
+        let Made { keys_across, values_across, queries, grads, scores, derivatives, .. } = made;
+        let products = [
+            (&*queries, features, &*keys_across, &mut *scores),
+            (&*grads, of_values, &*values_across, &mut *derivatives),
+        ];
         for (a, terms, panels, out) in products {
             let out = scratch_slice(out, tile.rows.len() * BLOCKS);
-            out.fill([0.0; LANES]);
+            out.fill([0.0; BLOCK]);
             isa.outline(Product {
                 a,
                 a_stride: terms,
@@ -164,7 +166,7 @@ impl<E: Element> Unit<'_, E> {
                 rows: tile.rows.len(),
                 out,
                 out_stride: BLOCKS,
-                columns: tile.reach.div_ceil(LANES),
+                columns: tile.reach.div_ceil(BLOCK),
             });
         }
         let forward = self.forward();
@@ -189,7 +191,7 @@ impl<E: Element> Unit<'_, E> {
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
         let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
-        let grads = &mut made.slopes.as_flattened_mut()[i * KEYS..][..tile.reach];
+        let grads = &mut made.derivatives.as_flattened_mut()[i * KEYS..][..tile.reach];
         let weights = &mut made.weights.as_flattened_mut()[i * KEYS..][..tile.reach];
         let at = tile.rows.start + i;
         let Scratch { logits: buffers, beside, .. } = scratch;
@@ -225,19 +227,19 @@ impl<E: Element> Unit<'_, E> {
             [&*weights, logits],
             #[inline(always)]
             |_, grad, [weight, logit]| {
-                let slope = isa.load_f64(weight) * share * (grad - mean);
-                I::F64::select(isa.load_f64(logit).eq(masked), zero, slope)
+                let derivative = isa.load_f64(weight) * share * (grad - mean);
+                I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
             },
         );
-        if let Some(slopes) = slopes(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
+        if let Some(derivatives) = derivatives(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
             Span::in_place(grads).map_wide_with(
                 isa,
-                [slopes, logits],
+                [derivatives, logits],
                 #[inline(always)]
-                |_, grad, [slope, logit]| {
+                |_, grad, [derivative, logit]| {
                     // The derivative of a masked score is 0 or NaN: at a score of -inf, a scale of 0 gives NaN.
-                    let slope = grad * isa.load_f64(slope);
-                    I::F64::select(isa.load_f64(logit).eq(masked), zero, slope)
+                    let derivative = grad * isa.load_f64(derivative);
+                    I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
                 },
             );
         }
@@ -266,7 +268,7 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Find { unit, tile, rows, made, scratch } = self;
-        let (scores, grads) = (made.scores.as_flattened(), made.slopes.as_flattened());
+        let (scores, grads) = (made.scores.as_flattened(), made.derivatives.as_flattened());
         for (i, at) in tile.rows.clone().enumerate() {
             let state = &mut rows.states[at];
             let row = unit.rows.start + at;
@@ -327,13 +329,13 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
         for i in 0..count {
             unit.weigh(isa, tile, i, rows, made, scratch);
         }
-        let Made { keys_along, queries_along, grads_along, slopes, weights, turned, .. } = made;
-        let (weights, slopes) = (weights.as_flattened(), slopes.as_flattened());
+        let Made { keys_along, queries_along, grads_along, derivatives, weights, turned, .. } = made;
+        let (weights, derivatives) = (weights.as_flattened(), derivatives.as_flattened());
         let turned = scratch_slice(turned, KEYS * ROWS);
         let [dq, dk, dv] = &mut sums.all;
-        let columns = features.div_ceil(LANES);
+        let columns = features.div_ceil(BLOCK);
         isa.outline(Product {
-            a: slopes,
+            a: derivatives,
             a_stride: KEYS,
             terms: reach,
             panels: keys_along,
@@ -343,14 +345,15 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
             out_stride: columns,
             columns,
         });
-        for (from, panels, width, out) in [(slopes, queries_along, features, dk), (weights, grads_along, of_values, dv)]
+        for (from, panels, width, out) in
+            [(derivatives, queries_along, features, dk), (weights, grads_along, of_values, dv)]
         {
             for (i, row) in from.chunks_exact(KEYS).take(count).enumerate() {
                 for (key, x) in row[..reach].iter().enumerate() {
                     turned[key * ROWS + i] = *x;
                 }
             }
-            let columns = width.div_ceil(LANES);
+            let columns = width.div_ceil(BLOCK);
             isa.outline(Product {
                 a: turned,
                 a_stride: ROWS,

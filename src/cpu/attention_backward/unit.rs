@@ -5,11 +5,11 @@ use super::sums::{PLAIN, Powers, SMALLER, Sums, power_of_two};
 use super::tile::{Find, Made, Multiply, ROWS, TakeKeys, TakeQueries, Tile};
 use crate::cpu::attention::merge::{State, weight};
 use crate::cpu::attention::{Attention, KEYS};
-use crate::cpu::lanes::Met;
+use crate::cpu::lanes::GuardCounts;
 use crate::cpu::scratch::Scratch;
 use crate::element::Element;
 use crate::mask::FullyMasked;
-use crate::simd::{Isa, Kernel, LANES};
+use crate::simd::{BLOCK, Isa, Kernel};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -107,7 +107,7 @@ pub fn gradients<I: Isa, E: Element>(
     unit: usize,
     buffers: &mut Buffers,
     scratch: &mut Scratch,
-    met: &mut Met,
+    guards: &mut GuardCounts,
 ) {
     let Buffers { sums, again, rows, made } = buffers;
     let unit = Unit::new(call, unit);
@@ -126,7 +126,7 @@ pub fn gradients<I: Isa, E: Element>(
             }
         }
     }
-    unit.count(rows, met);
+    unit.count(rows, guards);
 }
 
 /// A key head, with the rows that share it.
@@ -222,26 +222,26 @@ impl<'a, E: Element> Unit<'a, E> {
                 *sum = dy.mul_add(share, *sum);
             }
         }
-        let blocks = width.div_ceil(LANES);
+        let blocks = width.div_ceil(BLOCK);
         for dv in sums.all[2].chunks_exact_mut(blocks.max(1)) {
             dv.as_flattened_mut()[..width].copy_from_slice(&sum);
         }
     }
 
     /// Counts the unit's rows, its fully masked rows, and its non-finite rows.
-    fn count(&self, rows: &Rows, met: &mut Met) {
-        met.counts.rows += self.rows.len() as u64;
+    fn count(&self, rows: &Rows, guards: &mut GuardCounts) {
+        guards.counts.rows += self.rows.len() as u64;
         for (i, state) in rows.states.iter().enumerate() {
             if state.is_empty() {
-                met.counts.fully_masked += 1;
+                guards.counts.fully_masked += 1;
                 if self.forward().scores.fully_masked == FullyMasked::Error {
-                    met.first_refused = met.first_refused.or(Some(self.rows.start + i));
+                    guards.first_refused = guards.first_refused.or(Some(self.rows.start + i));
                 }
                 continue;
             }
             let found = state.spoilt().unwrap_or(rows.mean(i));
             if !found.is_finite() {
-                met.counts.add_broken(found);
+                guards.counts.add_broken(found);
             }
         }
     }

@@ -3,40 +3,40 @@
 use super::kernels::{CHUNK, Certain, Forms};
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
 /// Runs the function from one slice into another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
-    let written = simd::run(Flat { ends: Ends::Apart { from: x, to }, function })?;
+    let written = simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?;
     Ok(finish.done(written))
 }
 
 /// Runs the function in place.
 pub fn apply_in_place<E: Element>(data: &mut [E], function: &dyn Forms<E>) -> Result<()> {
-    simd::run(Flat { ends: Ends::InPlace(data), function })?;
+    simd::run(Flat { io: SliceIo::InPlace(data), function })?;
     Ok(())
 }
 
 /// Source and destination of the elements.
-pub enum Ends<'a, E> {
+pub enum SliceIo<'a, E> {
     Apart { from: &'a [E], to: &'a mut [MaybeUninit<E>] },
     InPlace(&'a mut [E]),
 }
 
-impl<'a, E: Element> Ends<'a, E> {
+impl<'a, E: Element> SliceIo<'a, E> {
     /// Splits off the first `at` elements.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         match self {
-            Ends::Apart { from, to } => {
+            SliceIo::Apart { from, to } => {
                 let (from_a, from_b) = from.split_at(at);
                 let (to_a, to_b) = to.split_at_mut(at);
-                (Ends::Apart { from: from_a, to: to_a }, Ends::Apart { from: from_b, to: to_b })
+                (SliceIo::Apart { from: from_a, to: to_a }, SliceIo::Apart { from: from_b, to: to_b })
             }
-            Ends::InPlace(data) => {
+            SliceIo::InPlace(data) => {
                 let (a, b) = data.split_at_mut(at);
-                (Ends::InPlace(a), Ends::InPlace(b))
+                (SliceIo::InPlace(a), SliceIo::InPlace(b))
             }
         }
     }
@@ -44,15 +44,15 @@ impl<'a, E: Element> Ends<'a, E> {
     #[inline(always)]
     pub fn span(self) -> Span<'a, E, E> {
         match self {
-            Ends::Apart { from, to } => Span::new(from, to),
-            Ends::InPlace(data) => Span::in_place(data),
+            SliceIo::Apart { from, to } => Span::new(from, to),
+            SliceIo::InPlace(data) => Span::in_place(data),
         }
     }
 }
 
 /// Applies a function to a slice.
 pub struct Flat<'a, E> {
-    pub ends: Ends<'a, E>,
+    pub io: SliceIo<'a, E>,
     pub function: &'a dyn Forms<E>,
 }
 
@@ -63,9 +63,9 @@ impl<E: Element> Work for Flat<'_, E> {
     type Out = Written;
 
     fn rows(&self) -> usize {
-        let len = match &self.ends {
-            Ends::Apart { from, .. } => from.len(),
-            Ends::InPlace(data) => data.len(),
+        let len = match &self.io {
+            SliceIo::Apart { from, .. } => from.len(),
+            SliceIo::InPlace(data) => data.len(),
         };
         len.div_ceil(ROW)
     }
@@ -76,8 +76,8 @@ impl<E: Element> Work for Flat<'_, E> {
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let function = self.function;
-        let (a, b) = self.ends.split_at(at * ROW);
-        (Flat { ends: a, function }, Flat { ends: b, function })
+        let (a, b) = self.io.split_at(at * ROW);
+        (Flat { io: a, function }, Flat { io: b, function })
     }
 
     fn join(first: Written, rest: Written) -> Written {
@@ -87,7 +87,7 @@ impl<E: Element> Work for Flat<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
         let mut written = Written::default();
-        let mut rest = self.ends.span();
+        let mut rest = self.io.span();
         if rest.separate_source().is_some() {
             while rest.len() > 0 {
                 let chunk;
@@ -162,7 +162,7 @@ fn mend<I: Isa, E: Element>(
     to: &mut [E],
     uncertain: impl Iterator<Item = u64>,
 ) {
-    let (mut places, mut values, mut results) = ([0; LANES], [E::ZERO; LANES], [E::ZERO; LANES]);
+    let (mut places, mut values, mut results) = ([0; BLOCK], [E::ZERO; BLOCK], [E::ZERO; BLOCK]);
     let mut found = 0;
     for (i, mut bits) in uncertain.enumerate() {
         while bits != 0 {
@@ -170,8 +170,8 @@ fn mend<I: Isa, E: Element>(
             bits &= bits - 1;
             (places[found], values[found]) = (place, x[place]);
             found += 1;
-            if found == LANES {
-                again::<I, E, LANES>(isa, function, &values, &mut results);
+            if found == BLOCK {
+                again::<I, E, BLOCK>(isa, function, &values, &mut results);
                 for (place, result) in places.iter().zip(&results) {
                     to[*place] = *result;
                 }
@@ -180,7 +180,7 @@ fn mend<I: Isa, E: Element>(
         }
     }
     if found > 0 {
-        again::<I, E, LANES>(isa, function, &values, &mut results);
+        again::<I, E, BLOCK>(isa, function, &values, &mut results);
         for (place, result) in places[..found].iter().zip(&results) {
             to[*place] = *result;
         }

@@ -2,7 +2,7 @@
 
 use super::Function;
 use crate::element::Element;
-use crate::simd::{Float, Int, Isa, Kernel, LANES, MaskBits, Span, Token, block};
+use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, Span, Token, block};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
@@ -28,17 +28,17 @@ impl<E: Element, F: Function> Forms<E> for F {
 }
 
 /// Flag of each lane: whether its rounding is certain.
-pub struct Certain([[u16; WORD]; CHUNK / LANES / WORD]);
+pub struct Certain([[u16; WORD]; CHUNK / BLOCK / WORD]);
 
 impl Certain {
     pub fn new() -> Self {
-        Certain([[u16::MAX; WORD]; CHUNK / LANES / WORD])
+        Certain([[u16::MAX; WORD]; CHUNK / BLOCK / WORD])
     }
 
     /// Returns the uncertain lanes of `len` elements as words of four blocks: bit 16 i + j is lane j of block i.
     pub fn uncertain(&self, len: usize) -> impl Iterator<Item = u64> {
-        let words = self.0[..len.div_ceil(LANES * WORD)].iter();
-        words.map(|blocks| !blocks.iter().rev().fold(0, |word, bits| word << LANES | u64::from(*bits)))
+        let words = self.0[..len.div_ceil(BLOCK * WORD)].iter();
+        words.map(|blocks| !blocks.iter().rev().fold(0, |word, bits| word << BLOCK | u64::from(*bits)))
     }
 }
 
@@ -75,14 +75,14 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                 above
             },
         );
-        let blocks = x.len().div_ceil(LANES);
+        let blocks = x.len().div_ceil(BLOCK);
         if all.bits() != u16::MAX {
             for (i, certain) in certain[..blocks].iter_mut().enumerate() {
                 *certain &= function.serves(isa, E::load(isa, &block(x, i, E::ZERO))).bits();
             }
         }
-        if !x.len().is_multiple_of(LANES) {
-            certain[blocks - 1] |= u16::MAX << (x.len() % LANES);
+        if !x.len().is_multiple_of(BLOCK) {
+            certain[blocks - 1] |= u16::MAX << (x.len() % BLOCK);
         }
         to
     }

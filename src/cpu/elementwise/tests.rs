@@ -2,8 +2,8 @@
 
 use super::flat::Flat;
 use super::{
-    Ends, Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, Softplus,
-    Sqrt, Tanh,
+    Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, SliceIo,
+    Softplus, Sqrt, Tanh,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -23,7 +23,7 @@ impl<F: Function> Function for InF64<F> {
 
 fn apply(x: &[f32], out: &mut [f32], function: impl Function) -> Result<()> {
     let (to, finish) = Output::from(out).start();
-    let written = run_here(Flat { ends: Ends::Apart { from: x, to }, function: &function })?;
+    let written = run_here(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?;
     finish.done(written);
     Ok(())
 }

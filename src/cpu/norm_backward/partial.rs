@@ -56,13 +56,13 @@ impl<E: Element> OfRow<E> for LargestProducts<'_> {
 }
 
 /// Returns the tile sums of each row's shard. The moments must be known, and the sums started by [`Sums::begin`].
-pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: Part<'_, E>) -> Result<Vec<OfTiles>> {
+pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: ShardInput<'_, E>) -> Result<Vec<OfTiles>> {
     each_row(dy, OfTiles::default(), part)
 }
 
 /// Shard of rows: some of their columns.
 #[derive(Clone, Copy)]
-pub struct Part<'a, E> {
+pub struct ShardInput<'a, E> {
     /// Norm with the weights of these columns.
     pub norm: Norm<'a>,
     pub x: Rows<'a, E>,
@@ -70,15 +70,15 @@ pub struct Part<'a, E> {
     pub sums: &'a [Sums],
 }
 
-impl<'a, E> Part<'a, E> {
+impl<'a, E> ShardInput<'a, E> {
     /// Returns the kernel that writes the gradients. The sums must cover complete rows.
     pub fn kernel(self) -> NormBackward<'a, E> {
-        let Part { norm, x, moments, sums } = self;
+        let ShardInput { norm, x, moments, sums } = self;
         NormBackward { norm, x, moments: Some(moments), sums: Some(sums) }
     }
 }
 
-impl<E: Element> OfRow<E> for Part<'_, E> {
+impl<E: Element> OfRow<E> for ShardInput<'_, E> {
     type Out = OfTiles;
 
     fn op(&self) -> &'static str {
@@ -87,7 +87,7 @@ impl<E: Element> OfRow<E> for Part<'_, E> {
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, dy: &[E], _: &mut Scratch) -> OfTiles {
-        let Part { norm, x, moments, sums } = *self;
+        let ShardInput { norm, x, moments, sums } = *self;
         isa.outline(RowTiles { norm, x: x.row(row), moments: moments[row], factors: sums[row].factors, dy })
     }
 }

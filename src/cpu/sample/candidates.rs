@@ -3,7 +3,7 @@
 use super::scale::Scale;
 use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
-use crate::simd::{Isa, LANES};
+use crate::simd::{BLOCK, Isa};
 use std::cmp::Ordering;
 
 /// A token and its logit.
@@ -75,7 +75,7 @@ impl<S: Element> Candidates<S> {
     /// Reserves space for `more` candidates and calls `fill`, which writes them and advances [`Room::count`].
     #[inline(always)]
     pub fn append(&mut self, more: usize, fill: impl FnOnce(&mut Room<'_, S>)) {
-        let len = self.count + more + LANES;
+        let len = self.count + more + BLOCK;
         let tokens = scratch_slice(&mut self.tokens, len);
         if self.logits.len() < len {
             self.logits.resize(len, S::ZERO);
@@ -131,10 +131,10 @@ impl<S: Element> Candidates<S> {
     /// Folds the logits in independent lanes, so that the steps overlap.
     #[inline(always)]
     fn extreme(&self, from: f64, choose: impl Fn(f64, f64) -> f64) -> f64 {
-        let mut lanes = [from; LANES];
-        let (blocks, rest) = self.logits().as_chunks::<LANES>();
+        let mut lanes = [from; BLOCK];
+        let (blocks, rest) = self.logits().as_chunks::<BLOCK>();
         for block in blocks {
-            for i in 0..LANES {
+            for i in 0..BLOCK {
                 lanes[i] = choose(lanes[i], block[i].widen());
             }
         }

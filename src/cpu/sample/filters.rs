@@ -7,7 +7,7 @@ use super::typical::{self, Place};
 use crate::element::Element;
 use crate::math::sum::sums_o;
 use crate::sampler::{Draw, Filter};
-use crate::simd::{Isa, Kernel, LANES, Select};
+use crate::simd::{BLOCK, Isa, Kernel, Select};
 
 /// Reusable buffers of the filters.
 #[derive(Default)]
@@ -31,7 +31,7 @@ pub struct Filtering<'a, S> {
 }
 
 /// Draw from the remaining candidates, and their normalization.
-pub struct Found {
+pub struct DrawnCandidate {
     pub scale: Scale,
     /// Logarithm of the sum of e^distance over the candidates.
     pub log_sum: f64,
@@ -40,16 +40,16 @@ pub struct Found {
 }
 
 impl<S: Element> Kernel for Filtering<'_, S> {
-    type Out = Found;
+    type Out = DrawnCandidate;
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) -> Found {
+    fn run<I: Isa>(mut self, isa: I) -> DrawnCandidate {
         for filter in self.filters {
             self.apply(isa, filter);
         }
         self.weigh(isa);
         let (log_sum, _) = self.scale.log_sum(isa, self.candidates.logits());
-        Found { scale: self.scale, log_sum, drawn: self.drawn(isa) }
+        DrawnCandidate { scale: self.scale, log_sum, drawn: self.drawn(isa) }
     }
 }
 
@@ -175,7 +175,7 @@ impl<S: Element> Filtering<'_, S> {
         // Terms are relative to the maximum, so the magnitude of the logits does not matter.
         let (max, zero) = (isa.f64(self.scale.max), isa.f64(0.0));
         // Masks out the padding of the last block.
-        let there = |i: usize| isa.mask_wide(((1u32 << logits.len().saturating_sub(i * LANES).min(LANES)) - 1) as u16);
+        let there = |i: usize| isa.mask_wide(((1u32 << logits.len().saturating_sub(i * BLOCK).min(BLOCK)) - 1) as u16);
         let [sum] = sums_o(
             isa,
             logits,

@@ -4,12 +4,12 @@
 //! the search, so no result depends on them.
 
 use super::candidates::Candidate;
+use super::logit_slice::{GROUP, LogitSlice, block_from, iota};
 use super::scale::Scale;
-use super::whole::{GROUP, Whole, block_from, iota};
 use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
 use crate::math::sum::{add_q, grid, units_of};
-use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Select, padded};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Select, padded};
 use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the end of the prefix.
@@ -21,7 +21,7 @@ const FEW: usize = 512;
 /// Maximum number of sampling rounds. Bisection then searches all remaining weights.
 const LOOKS: usize = 8;
 /// Number of weights summed in 32-bit integers before widening to 64 bits.
-const RUN: usize = 256 * LANES;
+const RUN: usize = 256 * BLOCK;
 
 /// Reusable buffers of the search.
 #[derive(Default)]
@@ -54,7 +54,12 @@ impl Pool {
 }
 
 #[inline(always)]
-fn weigh<'s, I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, weights: &'s mut Vec<f32>) -> &'s [f32] {
+fn weigh<'s, I: Isa, S: Element>(
+    isa: I,
+    whole: LogitSlice<'_, S>,
+    scale: Scale,
+    weights: &'s mut Vec<f32>,
+) -> &'s [f32] {
     let weights = scratch_slice(weights, whole.z.len());
     scale.weigh(isa, whole.z, weights);
     weights
@@ -62,7 +67,7 @@ fn weigh<'s, I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, weig
 
 /// Returns the mass of all tokens.
 #[inline(always)]
-pub fn mass<I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, search: &mut Search) -> u64 {
+pub fn mass<I: Isa, S: Element>(isa: I, whole: LogitSlice<'_, S>, scale: Scale, search: &mut Search) -> u64 {
     scale.mass_of(isa, weigh(isa, whole, scale, &mut search.weights))
 }
 
@@ -70,7 +75,7 @@ pub fn mass<I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, searc
 #[inline(always)]
 pub fn last<I: Isa, S: Element>(
     isa: I,
-    whole: Whole<'_, S>,
+    whole: LogitSlice<'_, S>,
     p: f64,
     order: fn(&Candidate, &Candidate) -> Ordering,
     scale: Scale,
@@ -203,16 +208,16 @@ impl Kernel for AtLeast<'_> {
         let (bound, zero, offset) = (isa.f32(bound), isa.f32(0.0), grid(scale.vocabulary));
         let (mut mass, mut count) = (0u64, 0);
         for run in weights.chunks(RUN) {
-            let (blocks, rest) = run.as_chunks::<LANES>();
+            let (blocks, rest) = run.as_chunks::<BLOCK>();
             let last = padded(rest, -1.0);
             let mut sums = (isa.i32(0), isa.i32(0));
-            for i in 0..run.len().div_ceil(LANES) {
+            for i in 0..run.len().div_ceil(BLOCK) {
                 let w = isa.load_f32(blocks.get(i).unwrap_or(&last));
                 let such = bound.le(w);
                 count += such.bits().count_ones() as usize;
                 sums = add_q(isa, offset, sums, I::F32::select(such, w, zero));
             }
-            mass = mass.wrapping_add(units_of(isa, sums, run.len().div_ceil(LANES), scale.vocabulary));
+            mass = mass.wrapping_add(units_of(isa, sums, run.len().div_ceil(BLOCK), scale.vocabulary));
         }
         (mass, count)
     }
@@ -249,17 +254,17 @@ impl Kernel for Split<'_> {
     fn run<I: Isa>(self, isa: I) -> u64 {
         let Split { all, pool, low, high, scale, to } = self;
         let weights = all.unwrap_or(pool.weights());
-        let within = scratch_slice(&mut to.weights, weights.len() + LANES);
-        let places = scratch_slice(&mut to.places, weights.len() + LANES);
+        let within = scratch_slice(&mut to.weights, weights.len() + BLOCK);
+        let places = scratch_slice(&mut to.places, weights.len() + BLOCK);
         let (low, high, zero) = (isa.f32(low), isa.f32(high), isa.f32(0.0));
         let none = zero.lt(zero);
         let offset = grid(scale.vocabulary);
         let (mut mass, mut count) = (0u64, 0);
         for (r, run) in weights.chunks(RUN).enumerate() {
-            let (blocks, rest) = run.as_chunks::<LANES>();
+            let (blocks, rest) = run.as_chunks::<BLOCK>();
             let last = padded(rest, -1.0);
             let mut above = (isa.i32(0), isa.i32(0));
-            let count_of_blocks = run.len().div_ceil(LANES);
+            let count_of_blocks = run.len().div_ceil(BLOCK);
             for first in (0..count_of_blocks).step_by(GROUP) {
                 let mut group = [(zero, none); GROUP];
                 let mut any = none;
@@ -271,7 +276,7 @@ impl Kernel for Split<'_> {
                 }
                 if any.any() {
                     for (i, (w, kept)) in group.into_iter().enumerate() {
-                        let place = r * RUN + (first + i) * LANES;
+                        let place = r * RUN + (first + i) * BLOCK;
                         isa.compress(kept, iota(isa, place), block_from(places, count));
                         count += isa.compress_f32(kept, w, block_from(within, count));
                     }
@@ -290,8 +295,8 @@ impl Kernel for Split<'_> {
 
 /// Returns block i of a run, whose remainder is padded to `last`. Blocks past the end are all padding.
 #[inline(always)]
-fn block_of<'w>(blocks: &'w [[f32; LANES]], last: &'w [f32; LANES], i: usize) -> &'w [f32; LANES] {
-    const NOTHING: [f32; LANES] = [-1.0; LANES];
+fn block_of<'w>(blocks: &'w [[f32; BLOCK]], last: &'w [f32; BLOCK], i: usize) -> &'w [f32; BLOCK] {
+    const NOTHING: [f32; BLOCK] = [-1.0; BLOCK];
     match blocks.get(i) {
         Some(block) => block,
         None if i == blocks.len() => last,

@@ -4,17 +4,17 @@ mod exchange;
 mod task;
 
 pub use super::search::BUCKETS;
-pub use exchange::Next;
+pub use exchange::NextRound;
 pub use task::{SampleFloat, Task};
 
 use super::candidates::Candidates;
 use super::scale::Scale;
 use super::search::Search;
 use super::{OP, heat};
-use crate::cpu::scores::Scores;
+use crate::cpu::scores::LogitTransform;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
-use crate::sampler::{Adjustments, Filter, History, Part, Request, Sampled};
+use crate::sampler::{Adjustments, Filter, History, LogitSliceMut, Request, Sampled};
 use std::ops::Range;
 
 /// Maximum number of candidates for gathering, which is then preferred to filtering on the shards.
@@ -29,7 +29,7 @@ fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
 pub struct ShardedRow<'a, S> {
     pub row: usize,
     /// Transform by the mask, until it is applied.
-    scores: Option<Scores<'a>>,
+    scores: Option<LogitTransform<'a>>,
     request: Request<'a>,
     /// Filters that have not run yet.
     filters: &'a [Filter],
@@ -62,7 +62,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
     /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
     pub fn new<E: Element>(
         (row, x): (usize, &[E]),
-        scores: Option<Scores<'a>>,
+        scores: Option<LogitTransform<'a>>,
         request: Request<'a>,
         (columns, all): (Range<usize>, usize),
         history: &mut History,
@@ -74,12 +74,12 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
             None => converted(x),
             Some(adjustments) if E::IS_F64 => {
                 let mut z: Vec<f64> = converted(x);
-                adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
+                adjustments.apply(row, LogitSliceMut { logits: &mut z, first: columns.start, all }, history)?;
                 converted(&z)
             }
             Some(adjustments) => {
                 let mut z: Vec<f32> = converted(x);
-                adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
+                adjustments.apply(row, LogitSliceMut { logits: &mut z, first: columns.start, all }, history)?;
                 converted(&z)
             }
         };

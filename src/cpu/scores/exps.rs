@@ -8,7 +8,7 @@ use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
 use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::simd::{Float, Isa, Kernel, LANES, Next, Select, Span, Storage, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchSpan, Select, Span, Storage, fold};
 
 /// Exponentials e^(z - max) of a row, with the inputs of their sum.
 pub enum Exps<'s> {
@@ -99,7 +99,7 @@ impl Live<'_> {
             RUN,
             #[inline(always)]
             |first, run| {
-                let values = exp_run(isa, &exp, next.from(first * LANES), run);
+                let values = exp_run(isa, &exp, next.from(first * BLOCK), run);
                 sum.add(isa, values);
                 values
             },
@@ -117,7 +117,7 @@ impl Live<'_> {
         let all = z.len();
         for z in z.chunks(SHORT_RUN) {
             let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
-            let next = Next::behind(z, all);
+            let next = PrefetchSpan::behind(z, all);
             let values = exp_run(isa, &exp, next, run);
             sum.add(isa, values);
         }
@@ -252,7 +252,7 @@ pub fn leaves_digits(units: u128, row_len: usize) -> bool {
 fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     isa: I,
     exp: &SoftmaxExp<I>,
-    next: Next<S, D>,
+    next: PrefetchSpan<S, D>,
     run: Span<'d, S, D>,
 ) -> &'d mut [D] {
     if exp.is_narrow() {
@@ -261,7 +261,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
             #[inline(always)]
             |i, x| {
                 next.source(i);
-                exp.narrow(x)
+                exp.exp_fast(x)
             },
         )
     } else {

@@ -2,7 +2,7 @@
 
 use super::{Logits, Row, classify};
 use crate::element::Element;
-use crate::simd::{Float, Isa, LANES, MaskBits, Span, Storage, fold, padded};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, Span, Storage, fold, padded};
 
 /// Maximum and minimum of a row, and whether it contains a NaN.
 #[derive(Clone, Copy)]
@@ -41,19 +41,19 @@ pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
         return Extrema { max, min, nan: nan.any() };
     }
     let mut extremes = Extremes::new(isa);
-    let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
+    let (quads, rest) = x.as_chunks::<{ 4 * BLOCK }>();
     for quad in quads {
-        let blocks = quad.as_chunks::<LANES>().0;
+        let blocks = quad.as_chunks::<BLOCK>().0;
         for (chain, block) in blocks.iter().enumerate() {
-            extremes.meet(chain, E::load(isa, block));
+            extremes.update(chain, E::load(isa, block));
         }
     }
-    let (blocks, tail) = rest.as_chunks::<LANES>();
+    let (blocks, tail) = rest.as_chunks::<BLOCK>();
     for block in blocks {
-        extremes.meet_alone(E::load(isa, block));
+        extremes.update_alone(E::load(isa, block));
     }
     if !tail.is_empty() {
-        extremes.meet_alone(E::load(isa, &padded(tail, tail[0])));
+        extremes.update_alone(E::load(isa, &padded(tail, tail[0])));
     }
     extremes.found(isa)
 }
@@ -76,7 +76,7 @@ impl<I: Isa> Extremes<I> {
     /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the first of
     /// two is detected with the second.
     #[inline(always)]
-    fn meet(&mut self, chain: usize, v: I::F32) {
+    fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
         self.min[chain] = v.min(self.min[chain]);
         if chain.is_multiple_of(2) {
@@ -87,7 +87,7 @@ impl<I: Isa> Extremes<I> {
     }
 
     #[inline(always)]
-    fn meet_alone(&mut self, v: I::F32) {
+    fn update_alone(&mut self, v: I::F32) {
         self.max[0] = v.max(self.max[0]);
         self.min[0] = v.min(self.min[0]);
         self.nan = self.nan | v.is_nan();
@@ -144,7 +144,7 @@ impl Plain {
             #[inline(always)]
             |i, v, [next]| {
                 // Blocks come in pairs, so that the chain is known at compile time.
-                extremes.meet(i % 2, E::load(isa, next));
+                extremes.update(i % 2, E::load(isa, next));
                 f(i, v)
             },
         );
@@ -155,8 +155,8 @@ impl Plain {
 
 /// Reduces sixteen values to one by repeated halving.
 #[inline(always)]
-pub fn halve<T: Copy>(mut values: [T; LANES], choose: impl Fn(T, T) -> T) -> T {
-    let mut width = LANES;
+pub fn halve<T: Copy>(mut values: [T; BLOCK], choose: impl Fn(T, T) -> T) -> T {
+    let mut width = BLOCK;
     while width > 1 {
         width /= 2;
         for i in 0..width {

@@ -1,31 +1,31 @@
 //! Gradients of sharded rows. Each shard computes its terms of the row's sum, and later its results. Each step is the
 //! same as for a complete row, so the results have the same bits.
 
-use super::{Formula, Sums, Terms, count, flags, grid, largest, normaliser, slopes, spoil, write};
-use crate::cpu::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::{Formula, Sums, Terms, count, derivatives, flags, grid, largest, normaliser, spoil, write};
+use crate::cpu::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use crate::cpu::log_softmax_backward::LogSoftmax;
-use crate::cpu::pieces::{self, Piece};
+use crate::cpu::partial_tiles::{self, PartialTiles};
 use crate::cpu::scores::Row;
 use crate::cpu::scratch::{self, Scratch};
 use crate::cpu::softmax_backward::Softmax;
-use crate::cpu::softmax_partial::{self, Found};
+use crate::cpu::softmax_partial::{self, ShardStats};
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Isa, LANES, Span, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Span, Work, Written};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Op whose gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum SoftmaxOp {
     Softmax,
     LogSoftmax,
     /// logsumexp. The single gradient of a row replaces its sum.
     LogSumExp,
 }
 
-/// Formula of [`Of::LogSumExp`]: softmax times the row's sum.
+/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's sum.
 #[derive(Clone, Copy)]
 struct LogSumExp;
 
@@ -45,12 +45,12 @@ impl Formula for LogSumExp {
 
 /// Shard of scores: some of their columns.
 #[derive(Clone, Copy)]
-pub struct Part<'a, E> {
-    pub part: softmax_partial::Part<'a>,
+pub struct ShardInput<'a, E> {
+    pub part: softmax_partial::LogitShard<'a>,
     pub x: Rows<'a, E>,
     /// Statistics of the complete rows.
-    pub found: &'a [Found],
-    pub of: Of,
+    pub found: &'a [ShardStats],
+    pub of: SoftmaxOp,
 }
 
 /// Contribution of a shard to the sum of a row.
@@ -59,27 +59,31 @@ pub struct Gained {
     /// Largest gradient, if it was requested.
     pub largest: f64,
     /// Terms of the sum. For f64 these are two pieces: the terms on a grid, and the remainders.
-    pub terms: Vec<Piece>,
+    pub terms: Vec<PartialTiles>,
 }
 
 /// Returns the largest gradient of each row's shard. Only f64 rows need it.
-pub fn largest_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>) -> Result<Vec<f64>> {
+pub fn largest_of_each<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>) -> Result<Vec<f64>> {
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
 /// Returns the terms of each row's shard; `largest` holds the largest gradients of the complete rows.
-pub fn terms_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: &[f64]) -> Result<Vec<Vec<Piece>>> {
+pub fn terms_of_each<E: Element>(
+    part: ShardInput<'_, E>,
+    dy: Rows<'_, E>,
+    largest: &[f64],
+) -> Result<Vec<Vec<PartialTiles>>> {
     Ok(gained(part, dy, Some(largest))?.into_iter().map(|gained| gained.terms).collect())
 }
 
-fn gained<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: Option<&[f64]>) -> Result<Vec<Gained>> {
+fn gained<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>, largest: Option<&[f64]>) -> Result<Vec<Gained>> {
     let mut to = vec![Gained::default(); part.x.rows()];
     simd::run(Gaining { part, dy, largest, first: 0, to: &mut to })?;
     Ok(to)
 }
 
 struct Gaining<'a, E> {
-    part: Part<'a, E>,
+    part: ShardInput<'a, E>,
     dy: Rows<'a, E>,
     /// Largest gradients of complete rows; `None` in the round that computes them.
     largest: Option<&'a [f64]>,
@@ -119,7 +123,7 @@ impl<E: Element> Work for Gaining<'_, E> {
     }
 }
 
-impl<E: Element> Part<'_, E> {
+impl<E: Element> ShardInput<'_, E> {
     #[inline(always)]
     fn gained<I: Isa>(
         &self,
@@ -129,14 +133,14 @@ impl<E: Element> Part<'_, E> {
         of_all: Option<f64>,
         Scratch { logits, made, beside }: &mut Scratch,
     ) -> Gained {
-        let softmax_partial::Part { scores, first, all } = self.part;
+        let softmax_partial::LogitShard { scores, first, all } = self.part;
         let (found, x) = (&self.found[row], self.x.row(row));
         let Row::Live(_) = found.row() else { return Gained::default() };
         let mut buffer = Vec::new();
         // Appends one block of padding, so that all blocks are complete.
-        let (mut terms, mut rest) = (vec![0.0; x.len() + LANES], Vec::new());
+        let (mut terms, mut rest) = (vec![0.0; x.len() + BLOCK], Vec::new());
         if E::IS_F64 {
-            rest.resize(x.len() + LANES, 0.0);
+            rest.resize(x.len() + BLOCK, 0.0);
         }
         // A fully masked shard adds zeros.
         if let Row::Live(live) = scores.read_part(isa, row, first, x, logits) {
@@ -150,13 +154,13 @@ impl<E: Element> Part<'_, E> {
             let live = live.within(isa, found.max(), found.is_exact(), beside);
             let exps = live.exps(isa, &x[columns.clone()], all, false, made);
             let of = Terms { exps: &exps, dy: &dy[columns.clone()], first: columns.start, flags, up };
-            for i in 0..x.len().div_ceil(LANES) {
+            for i in 0..x.len().div_ceil(BLOCK) {
                 let (term, off) = match self.of {
-                    Of::Softmax => of.block::<Softmax, I>(isa, i),
-                    Of::LogSoftmax => of.block::<LogSoftmax, I>(isa, i),
-                    Of::LogSumExp => of.block::<LogSumExp, I>(isa, i),
+                    SoftmaxOp::Softmax => of.block::<Softmax, I>(isa, i),
+                    SoftmaxOp::LogSoftmax => of.block::<LogSoftmax, I>(isa, i),
+                    SoftmaxOp::LogSumExp => of.block::<LogSumExp, I>(isa, i),
                 };
-                let to = i * LANES..(i + 1) * LANES;
+                let to = i * BLOCK..(i + 1) * BLOCK;
                 if E::IS_F64 {
                     let on = (term + grid) - grid;
                     terms[to.clone()].copy_from_slice(&isa.array_f64(on));
@@ -168,9 +172,9 @@ impl<E: Element> Part<'_, E> {
         }
         terms.truncate(x.len());
         rest.truncate(x.len());
-        let mut pieces = vec![Piece::of(isa, first, &terms)];
+        let mut pieces = vec![PartialTiles::of(isa, first, &terms)];
         if E::IS_F64 {
-            pieces.push(Piece::of(isa, first, &rest));
+            pieces.push(PartialTiles::of(isa, first, &rest));
         }
         Gained { largest: 0.0, terms: pieces }
     }
@@ -189,10 +193,10 @@ pub struct RowSums {
 
 impl RowSums {
     /// Returns the sum of the contributions of all shards. Each is a list of one piece, or of two for f64.
-    pub fn sum_of(gained: &[Vec<Piece>]) -> (f64, f64) {
+    pub fn sum_of(gained: &[Vec<PartialTiles>]) -> (f64, f64) {
         let of = |which: usize| {
-            let pieces: Vec<Piece> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();
-            pieces::sum(&pieces)
+            let pieces: Vec<PartialTiles> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();
+            partial_tiles::sum(&pieces)
         };
         (of(0), of(1))
     }
@@ -201,7 +205,7 @@ impl RowSums {
 /// Kernel that computes the results of some columns from their gradients.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
-    part: Part<'a, E>,
+    part: ShardInput<'a, E>,
     sums: &'a [RowSums],
     formula: PhantomData<F>,
 }
@@ -209,16 +213,16 @@ struct Store<'a, E, F> {
 /// Writes the gradients of the scores. `dy` holds the gradients of the results; for log-sum-exp, any values of that
 /// shape.
 pub fn store<'a, E: Element>(
-    part: Part<'_, E>,
+    part: ShardInput<'_, E>,
     dy: Rows<'_, E>,
     out: RowsMut<'a, E>,
     sums: &[RowSums],
-) -> Result<(&'a mut [E], Met)> {
+) -> Result<(&'a mut [E], GuardCounts)> {
     let (dy, out) = (dy.into(), out.into());
     match part.of {
-        Of::Softmax => crate::cpu::lanes::apply(dy, out, &Store::<_, Softmax>::new(part, sums)),
-        Of::LogSoftmax => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSoftmax>::new(part, sums)),
-        Of::LogSumExp => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSumExp>::new(part, sums)),
+        SoftmaxOp::Softmax => crate::cpu::lanes::apply(dy, out, &Store::<_, Softmax>::new(part, sums)),
+        SoftmaxOp::LogSoftmax => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSoftmax>::new(part, sums)),
+        SoftmaxOp::LogSumExp => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSumExp>::new(part, sums)),
     }
 }
 
@@ -228,23 +232,23 @@ impl<E: Element, F: Formula> LaneKernel<E> for Store<'_, E, F> {
         &self,
         isa: I,
         which: Range<usize>,
-        ends: &mut Ends<'_, E>,
+        io: &mut RowIo<'_, E>,
         len: usize,
         scratch: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
         each_lane(
             which,
-            ends,
+            io,
             len,
             #[inline(always)]
-            |row, span| self.lane(isa, row, span, scratch, met),
+            |row, span| self.lane(isa, row, span, scratch, guards),
         )
     }
 }
 
 impl<'a, E: Element, F: Formula> Store<'a, E, F> {
-    fn new(part: Part<'a, E>, sums: &'a [RowSums]) -> Self {
+    fn new(part: ShardInput<'a, E>, sums: &'a [RowSums]) -> Self {
         Store { part, sums, formula: PhantomData }
     }
 
@@ -255,34 +259,34 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         row: usize,
         span: Span<'_, E, E>,
         Scratch { logits, made, beside }: &mut Scratch,
-        met: &mut Met,
+        guards: &mut GuardCounts,
     ) -> Written {
-        let softmax_partial::Part { scores, first, all } = self.part.part;
+        let softmax_partial::LogitShard { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], self.part.x.row(row));
         let known = found.row();
         // Only counts the row. A fill value does not depend on the scores, so its gradient is 0.
-        known.fill_value(row, scores.fully_masked, met, E::ZERO, E::ZERO);
+        known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO).into(),
             Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => live,
         };
-        let (mut buffer, mut of_slopes) = (Vec::new(), Vec::new());
+        let (mut buffer, mut of_derivatives) = (Vec::new(), Vec::new());
         let flags = flags(&live, x, &mut buffer);
         let columns = live.columns.clone();
         let (span, behind) = span.split_at(columns.end);
         let (before, span) = span.split_at(columns.start);
         let RowSums { reciprocal, sum, largest } = self.sums[row];
-        let up = if E::IS_F64 && self.part.of != Of::LogSumExp { normaliser(largest).0 } else { 1.0 };
+        let up = if E::IS_F64 && self.part.of != SoftmaxOp::LogSumExp { normaliser(largest).0 } else { 1.0 };
         let sums = Sums::new::<F, E>(reciprocal, sum, up, scores.scale);
         let written = if !matches!(known, Row::Live(_)) {
             spoil(flags, span)
         } else if sums.sum.0.is_finite() {
             let live = live.within(isa, found.max(), found.is_exact(), beside);
             let exps = live.exps(isa, &x[columns.clone()], all, false, made);
-            let slopes = slopes(isa, &scores, sums.scale, &x[columns], &mut of_slopes);
-            write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
+            let derivatives = derivatives(isa, &scores, sums.scale, &x[columns], &mut of_derivatives);
+            write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
         } else {
-            count(span.source(), flags, met);
+            count(span.source(), flags, guards);
             spoil(flags, span)
         };
         written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()

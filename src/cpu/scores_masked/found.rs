@@ -9,7 +9,7 @@ const IRRELEVANT: f32 = 128.0;
 
 /// Statistics of a shard or, once all shards are merged, of a complete row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct MaskedStats {
     /// Whether f32 holds the bias.
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
@@ -20,14 +20,14 @@ pub struct Found {
     pub(super) sums: Option<Sums>,
 }
 
-impl Found {
+impl MaskedStats {
     /// Statistics of no columns.
     pub const NOTHING: Self =
-        Found { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
+        MaskedStats { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
 
     /// Returns the merged statistics of two shards.
     pub fn merge(self, other: Self) -> Self {
-        Found {
+        MaskedStats {
             fits: self.fits && other.fits,
             exact: self.exact && other.exact,
             score: self.score.zip(other.score).map(|(a, b)| a.max(b)),
@@ -37,7 +37,7 @@ impl Found {
 }
 
 #[cfg(feature = "sharded")]
-impl Found {
+impl MaskedStats {
     /// Returns integers whose maxima over all shards are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; 4] {
         const NAN: u64 = u64::MAX;
@@ -50,7 +50,7 @@ impl Found {
     pub fn of_keys([bias, score, sums, large]: [u64; 4]) -> Self {
         let score = (score != u64::MAX).then(|| keys::to_f32(score as u32));
         let sums = (sums != u64::MAX).then(|| Sums::of_keys([sums, large]));
-        Found { fits: bias & 2 == 0, exact: bias & 1 == 0, score, sums }
+        MaskedStats { fits: bias & 2 == 0, exact: bias & 1 == 0, score, sums }
     }
 }
 

@@ -81,15 +81,15 @@ struct CrossEntropyRow {
     DEVICE Powers powers(float max) {
         is_held = exp.narrow && HELD > 0;
         const Units units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
-        const bool peaked = is_peaked(units, a.cols);
+        const bool max_dominated = is_max_dominated(units, a.cols);
         double rest = 0.0;
-        if (peaked) {
+        if (max_dominated) {
             widen();
             const auto logit_of = [](u32, float x) { return x; };
             const auto power_of = [&](u32, float x) { return power<false>(x); };
             rest = rest_of<MAY_BE_LONG>(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
         }
-        return {units, peaked, rest};
+        return {units, max_dominated, rest};
     }
 
     DEVICE double distances(double max) {
@@ -135,7 +135,7 @@ struct CrossEntropyRow {
     DEVICE void finish(Bits* to) {
         const Extremes found = extremes(held, shared.extremes);
         if (!found.is_live()) {
-            stand_in<S, By>(a, index, target, found.is_nan(), found.is_masked(), to);
+            fill_value<S, By>(a, index, target, found.is_nan(), found.is_masked(), to);
             return;
         }
         prepare(found);

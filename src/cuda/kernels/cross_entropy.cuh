@@ -14,7 +14,7 @@ struct CrossEntropyArguments {
     u64 losses;          // Output, of the same shape as `dloss`.
     u64 parts;           // [rows] of `RowLoss`, if losses are reduced
     u64 settled;         // `Settled`
-    u64 met;             // As for softmax.
+    u64 guards;          // As for softmax.
     u64 rows;
     long long ignore_index;
     double label_smoothing, z_loss, softcap;
@@ -111,7 +111,7 @@ struct Gradient {
         of_weight = entropy * share;
         // Only the largest element of a max-dominated row needs the separate sum of the others.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;
-        const bool is_little = powers.peaked && power == 1.0f;
+        const bool is_little = powers.max_dominated && power == 1.0f;
         const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);
         at_target = of_all * (one / sum) - of_weight * weight - of_target * (others / sum);
         // Divides the factor by the sum, as a pair. The low part of a quotient that is not finite is 0. The low part
@@ -146,11 +146,11 @@ DEVICE void pass_over(const CrossEntropyArguments& a, u64 index, long long targe
 
 // Row with a NaN or +inf, or without an unmasked logit.
 template <class S, template <class> class By>
-DEVICE void stand_in(const CrossEntropyArguments& a, u64 index, u32 target, bool nan, bool masked,
+DEVICE void fill_value(const CrossEntropyArguments& a, u64 index, u32 target, bool nan, bool masked,
                      typename S::Bits* to) {
     const double term = masked ? (double)INFINITE : NOT_A_NUMBER;
     const bool counts = !masked || weight_of(a, target) != 0.0 || a.label_smoothing != 0.0;
     write_loss(a, index, {counts ? term : 0.0, a.z_loss == 0.0 ? 0.0 : term});
     fill<S, By>(to, a.cols, masked ? 0 : S::NOT_A_NUMBER);
-    meet(a.met, index, nan, masked);
+    count_guards(a.guards, index, nan, masked);
 }

@@ -10,7 +10,7 @@ struct SoftcapShared {
 };
 
 // Returns 1 - tanh^2(x / cap).
-DEVICE double slope(double x, double cap) {
+DEVICE double derivative(double x, double cap) {
     const double t = exp_of(fabs(x / cap) * -2.0), one = t + 1.0;
     return t * 4.0 / (one * one);
 }
@@ -36,12 +36,12 @@ DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float 
     const Gradient gradient(a, index, target, max + log_sum, powers, row.power(shared.tables, logit));
     row.held.each([&](u32 column, const float* x) {
         const float e = row.power(shared.tables, row.logits.at(column, *x));
-        const double value = gradient.of(e, weight_of(a, column)) * slope((double)*x, a.softcap);
+        const double value = gradient.of(e, weight_of(a, column)) * derivative((double)*x, a.softcap);
         to[column] = (typename S::Bits)store_wide<S>(value);
     });
     __syncthreads();
     if (threadIdx.x == 0) {
-        to[target] = (typename S::Bits)store_wide<S>(gradient.at_target * slope((double)score, a.softcap));
+        to[target] = (typename S::Bits)store_wide<S>(gradient.at_target * derivative((double)score, a.softcap));
     }
 }
 
@@ -64,7 +64,7 @@ DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
         if (row.found.is_live()) {
             finish(a, index, (u32)target, score, row, to, shared.sums, shared.distances);
         } else {
-            stand_in<S, Singles>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
+            fill_value<S, Singles>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
         }
         __syncthreads();
     }

@@ -4,7 +4,7 @@
 // Every function is defined in f64. Some also have a faster form in f32, whose result is used if it certainly rounds as
 // f64 does. For f32 the form is a float-float pair, as on the CPU; for 16-bit types it is a single f32.
 #pragma once
-#include "near.cuh"
+#include "approx_f32.cuh"
 #include "pair.cuh"
 #include "wide.cuh"
 

@@ -22,21 +22,21 @@ DEVICE void log_softmax(const ScoresArguments& a) {
         const Extremes found = extremes(held, shared.extremes);
         const bool is_live = found.is_live();
         double log_of_sum = 0.0;
-        u32 stand_in = S::NOT_A_NUMBER;
+        u32 fill_value = S::NOT_A_NUMBER;
         if (is_live) {
             log_of_sum = log_sum(held, from, a.cols, found, shared);
         } else {
             if (found.is_masked()) {
                 double high, low;
                 log_parts((double)a.cols, high, low);
-                stand_in = a.uniform > 0.0f ? narrow_once<S>(-high) : S::narrow(-INFINITE);
+                fill_value = a.uniform > 0.0f ? narrow_once<S>(-high) : S::narrow(-INFINITE);
             }
-            meet(a.met, index, found.is_nan(), found.is_masked());
+            count_guards(a.guards, index, found.is_nan(), found.is_masked());
         }
         held.each([&](u32 column, const float* z) {
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = is_live ? log_softmax_bits<S>(z[i], found.max, log_of_sum) : stand_in;
+                bits[i] = is_live ? log_softmax_bits<S>(z[i], found.max, log_of_sum) : fill_value;
             }
             By<S>::store(to + column, bits);
         });

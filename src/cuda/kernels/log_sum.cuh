@@ -45,7 +45,7 @@ DEVICE void log_parts(double x, double& high, double& low) {
 }
 
 // Returns whether the largest term dominates the sum so far that the integers keep few digits of the others.
-DEVICE bool is_peaked(const Units& sum, u32 row_len) {
+DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
     // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift does not overflow.
     const u64 above_one = sum.units + ((u64)sum.whole << 48) - ((u64)1 << unit_bits);
@@ -55,14 +55,14 @@ DEVICE bool is_peaked(const Units& sum, u32 row_len) {
 // Sum of a row's exponentials as integers. For a max-dominated row, `rest` is the sum without the largest.
 struct Powers {
     Units units;
-    bool peaked;
+    bool max_dominated;
     double rest;
 };
 
 // Returns ln of the sum.
 DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
     double sum = sum_of_units(powers.units, row_len), error = 0.0;
-    if (powers.peaked) {
+    if (powers.max_dominated) {
         // The sum exceeds 1 at most slightly, so the difference is exact.
         sum = 1.0 + powers.rest;
         error = (powers.rest - (sum - 1.0)) / sum;
@@ -144,9 +144,9 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     Held<S, Rolled, WARPS, 0> again(row, cols);
     const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
                                    : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);
-    const bool peaked = is_peaked(units, cols);
+    const bool max_dominated = is_max_dominated(units, cols);
     double rest = 0.0;
-    if (peaked) {
+    if (max_dominated) {
         exp.narrow = false;
         __syncthreads();
         exp.fill(shared.tables);
@@ -155,5 +155,5 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
         const auto power = [&](u32, float x) { return exp.power<false>(shared.tables, x); };
         rest = rest_of<MAY_BE_LONG>(again, cols, found.max, shared.seconds, shared.units, logit, power);
     }
-    return log_of_sum({units, peaked, rest}, cols);
+    return log_of_sum({units, max_dominated, rest}, cols);
 }

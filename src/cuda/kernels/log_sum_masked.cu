@@ -51,7 +51,7 @@ DEVICE void log_softmax_masked(const MaskedArguments& a) {
                 beside = narrow_once<S>(-log);
             }
             low = high = 0;
-            meet(a.met, index, row.found.nan, row.found.is_masked());
+            count_guards(a.guards, index, row.found.nan, row.found.is_masked());
         }
         fill_beside<S, WARPS>(to, a.cols, low, high, beside);
         __syncthreads();
@@ -71,7 +71,7 @@ DEVICE void logsumexp_masked(const MaskedArguments& a) {
             bits = narrow_once<S>(row.found.max + log_sum_of(row, shared.sums));
         } else {
             bits = row.found.nan ? S::NOT_A_NUMBER : S::narrow((float)row.found.max);
-            meet(a.cols > 0 ? a.met : 0, index, row.found.nan, row.found.is_masked());
+            count_guards(a.cols > 0 ? a.guards : 0, index, row.found.nan, row.found.is_masked());
         }
         if (threadIdx.x == 0) {
             ((Bits*)a.y)[index] = (Bits)bits;

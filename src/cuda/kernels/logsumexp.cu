@@ -15,7 +15,7 @@ DEVICE void logsumexp(const ScoresArguments& a) {
         } else {
             bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);
             // A row without columns is not counted in the report.
-            meet(a.cols > 0 ? a.met : 0, index, found.is_nan(), found.is_masked());
+            count_guards(a.cols > 0 ? a.guards : 0, index, found.is_nan(), found.is_masked());
         }
         if (threadIdx.x == 0) {
             ((typename S::Bits*)a.y)[index] = (typename S::Bits)bits;

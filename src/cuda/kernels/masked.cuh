@@ -11,7 +11,7 @@ const u32 PARTS = 2;
 const u32 AXES = 7;
 
 // Part of a mask: flags, a bias, or lengths. Strides of broadcast axes are 0.
-struct Part {
+struct MaskOperand {
     u64 data;
     u64 strides[AXES];
     u32 step; // Stride of a column.
@@ -21,7 +21,7 @@ struct Part {
 struct MaskedArguments {
     u64 x;       // [rows, cols]
     u64 y;       // [rows, cols], or [rows]
-    u64 met;     // As for softmax.
+    u64 guards;  // As for softmax.
     u32 rows, cols;
     u32 uniform;
     u32 pairs;   // Whether logits may be float-float pairs.
@@ -33,7 +33,7 @@ struct MaskedArguments {
     u32 causal;
     long long offset;              // Position of the first query.
     long long window;              // Number of keys in the window; 0 for no limit.
-    Part keep[PARTS], bias[PARTS], length[PARTS];
+    MaskOperand keep[PARTS], bias[PARTS], length[PARTS];
 };
 
 // Mask of a row. Without `HAS_BIAS` it has no bias.
@@ -156,7 +156,7 @@ struct WideLogits {
 
     // Derivative of a logit with respect to its score: scale (1 - tanh^2 v), where 1 - tanh^2 v = 4 e / (1 + e)^2 with
     // e = e^(-2|v|).
-    DEVICE double slope(float x) const {
+    DEVICE double derivative(float x) const {
         if (!(softcap > 0.0)) {
             return scale;
         }
@@ -314,14 +314,14 @@ struct WideRow {
 
     DEVICE Powers powers(LogSumShared<S, WARPS>& shared) {
         const Units sum = units(shared.tables, shared.units);
-        const bool peaked = is_peaked(sum, cols);
+        const bool max_dominated = is_max_dominated(sum, cols);
         double rest = 0.0;
-        if (peaked) {
+        if (max_dominated) {
             const auto logit_of = [&](u32 column, float x) { return logit(column, x); };
             const auto power_of = [&](u32 column, float x) { return power(shared.tables, logit(column, x)); };
             rest = rest_of<HELD == 0>(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
         }
-        return {sum, peaked, rest};
+        return {sum, max_dominated, rest};
     }
 };
 
@@ -360,7 +360,7 @@ struct PairRow {
     // NOT_A_MASKED_NUMBER if the bias only masks.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
-    struct Found {
+    struct RowMax {
         float max;
         u32 wrong;
     };
@@ -392,8 +392,8 @@ struct PairRow {
 
     // Finds the largest logit. Returns false if the row needs f64. Masked scores become -inf, which persists if the row
     // is in registers.
-    DEVICE bool find(Found* partial, Terms* partial_terms) {
-        Found own = {-INFINITE, 0};
+    DEVICE bool find(RowMax* partial, Terms* partial_terms) {
+        RowMax own = {-INFINITE, 0};
         held.each([&](u32 first, float* x) {
             for (u32 i = 0; i < COUNT; i++) {
                 const u32 column = first + i;
@@ -418,7 +418,7 @@ struct PairRow {
                 own.max = fmaxf(own.max, z);
             }
         });
-        const Found found = over_block<WARPS>(own, partial, [](Found own, u32 distance) {
+        const RowMax found = over_block<WARPS>(own, partial, [](RowMax own, u32 distance) {
             for (; distance > 0; distance /= 2) {
                 own.max = fmaxf(own.max, lane_beside(own.max, distance));
                 own.wrong |= lane_beside(own.wrong, distance);

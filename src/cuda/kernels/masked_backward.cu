@@ -79,7 +79,7 @@ struct MaskedBackward {
             for (u32 i = 0; i < COUNT; i++) {
                 const float e = row.weight(shared.tables, column + i, x[i]);
                 const double of_logit = gradient((double)e * reciprocal, (double)of_results[i], common);
-                bits[i] = e >= 0.0f ? narrow_once<S>(of_logit * row.logits.slope(x[i])) : 0;
+                bits[i] = e >= 0.0f ? narrow_once<S>(of_logit * row.logits.derivative(x[i])) : 0;
             }
             By<S>::store(dx + row.first + column, bits);
         });
@@ -106,7 +106,7 @@ struct MaskedBackward {
                 return own;
             });
         }
-        meet(a.scores.met, index, nan, found.is_masked());
+        count_guards(a.scores.guards, index, nan, found.is_masked());
         row.held.each([&](u32 column, const float* x) {
             dx[column] = (Bits)(row.logit(column, *x) == -(double)INFINITE ? 0 : S::NOT_A_NUMBER);
         });

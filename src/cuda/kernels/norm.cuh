@@ -25,7 +25,7 @@ struct Magnitudes {
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
 
-    DEVICE void meet(float v) {
+    DEVICE void update(float v) {
         const u32 bits = bits_of(v) & 0x7fffffff;
         join(bits, bits, bits - 1);
     }
@@ -118,7 +118,7 @@ struct Operand {
             float values[COUNT];
             load<S, COUNT>(column, values);
             for (u32 i = 0; i < COUNT; i++) {
-                own.meet(values[i]);
+                own.update(values[i]);
             }
         }
         const Magnitudes found = own.over<WARPS>(partial);

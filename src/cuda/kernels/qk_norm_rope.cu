@@ -84,7 +84,7 @@ struct HeadRow {
         Magnitudes own = Magnitudes::of_none();
         each([&](u32, const float* x) {
             for (u32 i = 0; i < COUNT; i++) {
-                own.meet(x[i]);
+                own.update(x[i]);
             }
         });
         own.join_lanes(lanes / 2);

@@ -97,7 +97,7 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
         double sums[1];
         sum_ordered(row.held, shared, sums, [&](u32, float x, double(&sum)[1]) {
             if (Row::IS_F32) {
-                own.meet(x);
+                own.update(x);
             }
             sum[0] = fma((double)x, (double)x, sum[0]);
         });

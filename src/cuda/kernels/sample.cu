@@ -167,8 +167,8 @@ struct SampleRow {
     DEVICE bool is_aligned() const { return (u64)x % 16 == 0 && cols % Vectors<S>::COUNT == 0; }
 
     // Sums `of` over all tokens.
-    template <class Of>
-    DEVICE u64 sum(Of of) {
+    template <class Term>
+    DEVICE u64 sum(Term of) {
         u64 own = 0;
         each([&](u32 i, float z) { own += of(i, z); });
         __syncthreads();
@@ -181,8 +181,8 @@ struct SampleRow {
     }
 
     // Returns the first token, in order of index, at which the running sum exceeds `above`. The total must exceed it.
-    template <class Of>
-    DEVICE u32 locate(u64 above, Of of) {
+    template <class Term>
+    DEVICE u32 locate(u64 above, Term of) {
         u32 from = 0, to = cols;
         while (to - from > 1) {
             const u32 len = (to - from + WARPS - 1) / WARPS;
@@ -318,15 +318,15 @@ template <class Row, u32 WARPS>
 DEVICE Survey survey(const Row& row, const SampleRequest& request, SampleShared<WARPS>& shared) {
     float max = -INFINITE;
     u32 nan = 0;
-    const auto meet = [&](u32, float z) {
+    const auto update = [&](u32, float z) {
         max = fmaxf(max, z);
         nan |= z != z;
     };
     // The first pass is limited by memory latency, so it uses vector loads where possible.
     if (row.is_aligned()) {
-        row.template each_by<Vectors>(meet);
+        row.template each_by<Vectors>(update);
     } else {
-        row.each(meet);
+        row.each(update);
     }
     u32 unknown = 0;
     for (u32 i = threadIdx.x; i < request.prompt_len + request.output_len; i += WARPS * WARP) {

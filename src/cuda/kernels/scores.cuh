@@ -2,12 +2,12 @@
 // without a finite result.
 #pragma once
 #include "softmax_exp.cuh"
-#include "whole.cuh"
+#include "register_row.cuh"
 
 struct ScoresArguments {
     u64 x;       // [rows, cols]
     u64 y;       // [rows, cols], or [rows] for logsumexp
-    u64 met;     // [4]: counts of rows with NaN, with +inf and fully masked, and the first fully masked row; or 0
+    u64 guards;  // [4]: counts of rows with NaN, with +inf and fully masked, and the first fully masked row; or 0
     u64 rows;
     u32 cols;    // May be 0 for logsumexp only.
     float uniform; // 1 / cols if softmax gives fully masked rows that value, else 0
@@ -59,7 +59,7 @@ DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Keys* partial) {
 
 // Finds the extremes with one operation per word, which handles two values of a 16-bit type.
 template <class S, u32 WARPS, u32 HELD>
-DEVICE Extremes extremes(const Whole<S, WARPS, HELD>& row, Keys* partial) {
+DEVICE Extremes extremes(const RegisterRow<S, WARPS, HELD>& row, Keys* partial) {
     u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
     row.each([&](bool is_there, u32 piece) {
         if (is_there) {
@@ -122,11 +122,11 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
-// Counts a row that is not live in the four integers at `met`, if `met` is not 0: rows with NaN, with +inf and fully
+// Counts a row that is not live in the four integers at `guards`, if `met` is not 0: rows with NaN, with +inf and fully
 // masked, and the first fully masked row.
-DEVICE void meet(u64 met, u64 row, bool nan, bool is_masked) {
-    if (met && seldom_thread() == 0) {
-        u64* counts = (u64*)met;
+DEVICE void count_guards(u64 guards, u64 row, bool nan, bool is_masked) {
+    if (guards && seldom_thread() == 0) {
+        u64* counts = (u64*)guards;
         atomicAdd(counts + (nan ? 0 : is_masked ? 2 : 1), (u64)1);
         if (is_masked) {
             atomicMin(counts + 3, row);

@@ -23,7 +23,7 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
 
 // Divides a narrow row in registers, where its exponentials replace it.
 template <class S, u32 WARPS, u32 HELD>
-DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
+DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
     // Any length up to this uses the same units.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
@@ -95,7 +95,7 @@ DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS
             bits[i] = found.is_masked() ? S::narrow(a.uniform) : S::NOT_A_NUMBER;
         }
         row.each([&](u32 column, const float*) { By<S>::store(to + column, bits); });
-        meet(a.met, index, found.is_nan(), found.is_masked());
+        count_guards(a.guards, index, found.is_nan(), found.is_masked());
     }
 }
 
@@ -104,7 +104,7 @@ DEVICE void softmax_held(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
     __shared__ SoftmaxShared<WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        Whole<S, WARPS, HELD> row((const Bits*)a.x + index * a.cols, a.cols);
+        RegisterRow<S, WARPS, HELD> row((const Bits*)a.x + index * a.cols, a.cols);
         Bits* to = (Bits*)a.y + index * a.cols;
         const Extremes found = extremes(row, shared.extremes);
         if (SoftmaxExp::is_narrow(found.max, found.min)) {

@@ -7,7 +7,7 @@
 
 struct BackwardArguments {
     u64 x, dy, dx; // [rows, cols]; dy of logsumexp is [rows]
-    u64 met;       // As for softmax. Rows of finite scores with gradients that are not finite are also counted.
+    u64 guards;    // As for softmax. Rows of finite scores with gradients that are not finite are also counted.
     u64 rows, cols;
 };
 
@@ -111,9 +111,10 @@ struct BackwardRow {
 
     static DEVICE bool is_kept(float x) { return NARROW || x != -INFINITE; }
 
-    DEVICE void write_or_spoil(const SoftmaxExp& exp, u64 met, u64 index, BackwardShared<WARPS>& shared, Terms& terms) {
+    DEVICE void write_or_spoil(const SoftmaxExp& exp, u64 guards, u64 index, BackwardShared<WARPS>& shared,
+                               Terms& terms) {
         if (!write(exp, shared, terms)) {
-            meet(met, index, has_nan(shared.nans), false);
+            count_guards(guards, index, has_nan(shared.nans), false);
             spoil();
         }
     }
@@ -144,14 +145,14 @@ DEVICE void backward(const BackwardArguments& a) {
             __syncthreads();
             if (exp.narrow) {
                 Row row = {held, dy, dx, cols};
-                row.write_or_spoil(exp, a.met, index, shared, terms);
+                row.write_or_spoil(exp, a.guards, index, shared, terms);
             } else {
-                any.write_or_spoil(exp, a.met, index, shared, terms_of_any);
+                any.write_or_spoil(exp, a.guards, index, shared, terms_of_any);
             }
         } else {
             // A fully masked row has no unmasked column, so this writes 0 everywhere.
             any.spoil();
-            meet(a.met, index, found.is_nan(), found.is_masked());
+            count_guards(a.guards, index, found.is_nan(), found.is_masked());
         }
         __syncthreads();
     }

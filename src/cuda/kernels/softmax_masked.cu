@@ -10,7 +10,7 @@ struct SoftmaxMasked {
     static const u32 COUNT = By<S>::COUNT;
 
     struct Shared {
-        typename Pairs::Found found[WARPS];
+        typename Pairs::RowMax found[WARPS];
         typename Pairs::Terms terms[WARPS];
         WideExtremes extremes[WARPS];
         Parts units[WARPS];
@@ -77,7 +77,7 @@ struct SoftmaxMasked {
             const u32 masked = a.uniform ? S::narrow((float)(1.0 / (double)a.cols)) : 0;
             beside = wide.found.is_masked() ? masked : S::NOT_A_NUMBER;
             low = high = 0;
-            meet(a.met, index, wide.found.nan, wide.found.is_masked());
+            count_guards(a.guards, index, wide.found.nan, wide.found.is_masked());
         }
         fill_beside<S, WARPS>(to, a.cols, low, high, beside);
     }

@@ -21,8 +21,8 @@ DEVICE double fold(double v, u32 threads) {
 }
 
 // Sums 64 lanes, in all threads. Lane l is `of(l)`.
-template <class Of>
-DEVICE double fold_lanes(Of of) {
+template <class Term>
+DEVICE double fold_lanes(Term of) {
     const u32 lane = threadIdx.x % WARP * 2;
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }

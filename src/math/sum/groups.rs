@@ -1,14 +1,14 @@
 //! Groups of sixteen tiles, whose sums are folded pairwise.
 
 use super::{GROUP, SUM_LANES, TILE};
-use crate::simd::{Isa, LANES};
+use crate::simd::{BLOCK, Isa};
 
 /// Number of blocks that hold the 64 lanes of a tile.
-pub(super) const CHAINS: usize = SUM_LANES / LANES;
+pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
 /// Number of terms in these blocks together.
 pub(super) const QUAD: usize = SUM_LANES;
 /// Number of blocks in a tile.
-pub(super) const BLOCKS: usize = TILE / LANES;
+pub(super) const BLOCKS: usize = TILE / BLOCK;
 
 /// Folded sums of up to sixteen consecutive tiles.
 pub(super) struct Group<I: Isa, const N: usize> {

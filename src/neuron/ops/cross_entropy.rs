@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::scores::{self, Logits, Scores};
+use super::scores::{self, Logits, MaskedLogits};
 use super::{one_a_column, output_status};
 use crate::cpu::cross_entropy::RowLoss;
 use crate::element::{DType, Element};
@@ -39,7 +39,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     options.check(OP)?;
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
-    let scores = Scores::new(&mut g, of, &Logits::of(OP, &options.scores())?);
+    let scores = MaskedLogits::new(&mut g, of, &Logits::of(OP, &options.scores())?);
     let target = g.parameter(ElementType::S32, &[rows]);
     let half_distance = scores.half_distance(&mut g);
     let exponentials = scores.exponentials(&mut g, half_distance);

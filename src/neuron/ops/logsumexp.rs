@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::output_status;
-use super::scores::{self, Logits, Scores};
+use super::scores::{self, Logits, MaskedLogits};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::neuron::execute::Execute;
@@ -19,7 +19,7 @@ const OP: &str = "logsumexp";
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
-    let scores = Scores::new(&mut g, of, &Logits::of(OP, options)?);
+    let scores = MaskedLogits::new(&mut g, of, &Logits::of(OP, options)?);
     let half_distance = scores.half_distance(&mut g);
     let exponentials = scores.exponentials(&mut g, half_distance);
     let log_sum = scores.log_sum(&mut g, exponentials);

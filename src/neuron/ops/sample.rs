@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::output_status;
-use super::scores::{self, Logits, Operands, Scores};
+use super::scores::{self, Logits, MaskedLogits, Operands};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::Mask;
@@ -45,7 +45,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, candidates: usize, mask: 
     }
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
-    let scores = Scores::new(&mut g, of, &Logits::of(OP, &options(mask))?);
+    let scores = MaskedLogits::new(&mut g, of, &Logits::of(OP, &options(mask))?);
     let columns = g.columns(rows, cols);
     let beyond = g.f32(cols as f32);
     let lowest = g.f32(f32::MIN);

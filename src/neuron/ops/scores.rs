@@ -40,7 +40,7 @@ impl Logits {
 }
 
 /// Values of a program that describe the logits of its rows.
-pub struct Scores {
+pub struct MaskedLogits {
     /// Logits; the lowest finite number where they are masked.
     pub logits: Value,
     pub is_live: Value,
@@ -52,7 +52,7 @@ pub struct Scores {
     pub status: Value,
 }
 
-impl Scores {
+impl MaskedLogits {
     /// Adds parameters for the scores and, if present, the keep flags and the bias; computes the logits from them.
     pub fn new(g: &mut Graph, of: Matrix, options: &Logits) -> Self {
         let x = g.parameter(of.dtype, &of.dims());
@@ -77,7 +77,7 @@ impl Scores {
         let x = g.select_or(is_live, x, 0.0);
         let bias = bias.map(|bias| g.select_or(is_live, bias, 0.0));
         let logits = logits(g, x, bias, options);
-        Scores::of(g, logits, is_live, spoilt)
+        MaskedLogits::of(g, logits, is_live, spoilt)
     }
 
     fn of(g: &mut Graph, logits: Value, is_live: Value, spoilt: Value) -> Self {
@@ -91,7 +91,7 @@ impl Scores {
         let (zero, one) = (g.f32(0.0), g.f32(1.0));
         let otherwise = g.select(has_live, zero, one);
         let status = g.select(is_spoilt, worst, otherwise);
-        Scores { logits, is_live, max, has_live, status }
+        MaskedLogits { logits, is_live, max, has_live, status }
     }
 
     /// Computes half the distance of each logit from the maximum. Halved differences cannot overflow.

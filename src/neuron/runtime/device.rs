@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A runtime with cores, before initialisation. It does not yet reserve the cores.
-struct Found {
+struct DetectedRuntime {
     functions: &'static Functions,
     worker: Worker,
     cores: u32,
@@ -64,7 +64,7 @@ impl fmt::Display for About {
     }
 }
 
-impl Found {
+impl DetectedRuntime {
     fn find() -> Result<Self> {
         settings::refuse_asynchronous()?;
         let worker = Worker::start()?;
@@ -74,15 +74,16 @@ impl Found {
         // SAFETY: this function may be called before `init`, and writes one number.
         let status = NrtStatus(worker.call(|| unsafe { (functions.visible_cores)(&mut cores) })?);
         if status != NrtStatus::SUCCESS || cores == 0 {
-            let told = if status == NrtStatus::SUCCESS { "it reports no core".to_string() } else { status.to_string() };
-            return Err(Fault::unavailable(format!("the Neuron runtime is installed, but found no device: {told}")));
+            let answer =
+                if status == NrtStatus::SUCCESS { "it reports no core".to_string() } else { status.to_string() };
+            return Err(Fault::unavailable(format!("the Neuron runtime is installed, but found no device: {answer}")));
         }
-        Ok(Found { functions, worker, cores })
+        Ok(DetectedRuntime { functions, worker, cores })
     }
 
     /// Initialises the runtime, and queries its version and the instance.
     fn begin(self) -> Result<Runtime> {
-        let Found { functions, worker, cores } = self;
+        let DetectedRuntime { functions, worker, cores } = self;
         let about = worker.call(|| {
             // SAFETY: `init` is called once in a process, with two empty strings.
             let status = NrtStatus(unsafe { (functions.init)(abi::NO_FRAMEWORK, c"".as_ptr(), c"".as_ptr()) });
@@ -99,17 +100,18 @@ impl About {
     fn ask(functions: &Functions, cores: u32) -> Self {
         let version = functions.version.and_then(|version| {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
-            let (mut told, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
+            let (mut answer, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
             // SAFETY: the size is the structure's.
-            let known = NrtStatus(unsafe { version(&mut told, size) }) == NrtStatus::SUCCESS;
-            known.then(|| format!("{}.{}.{}.{}", told.major, told.minor, told.patch, told.maintenance))
+            let known = NrtStatus(unsafe { version(&mut answer, size) }) == NrtStatus::SUCCESS;
+            known.then(|| format!("{}.{}.{}.{}", answer.major, answer.minor, answer.patch, answer.maintenance))
         });
         let family = functions.instance.and_then(|instance| {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
-            let (mut told, size) = (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
+            let (mut answer, size) =
+                (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
             // SAFETY: the size is the structure's.
-            let known = NrtStatus(unsafe { instance(&mut told, size) }) == NrtStatus::SUCCESS;
-            known.then_some(told.family)
+            let known = NrtStatus(unsafe { instance(&mut answer, size) }) == NrtStatus::SUCCESS;
+            known.then_some(answer.family)
         });
         About { version, family, cores, stochastic_rounding: settings::stochastic_rounding() }
     }
@@ -142,7 +144,7 @@ impl Runtime {
         if let Some(known) = &*known {
             return known.clone();
         }
-        let begun = Found::find()?.begin().map(|runtime| &*Box::leak(Box::new(runtime)));
+        let begun = DetectedRuntime::find()?.begin().map(|runtime| &*Box::leak(Box::new(runtime)));
         *known = Some(begun.clone());
         begun
     }
@@ -323,7 +325,7 @@ impl Drop for Loaded {
 /// The errors of [`Device::open`] and [`Compiler::find`].
 pub fn available() -> Result<()> {
     if RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-        drop(Found::find()?);
+        drop(DetectedRuntime::find()?);
         Compiler::find()?;
     }
     Device::open()?.compiler()?;

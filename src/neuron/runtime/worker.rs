@@ -51,7 +51,7 @@ impl Worker {
         }
         match result.recv() {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(panic)) => Err(Fault::Panicked { message: told(&*panic) }),
+            Ok(Err(panic)) => Err(Fault::Panicked { message: describe(&*panic) }),
             Err(_) => Err(Fault::Panicked { message: "the runtime's thread has ended".into() }),
         }
     }
@@ -67,7 +67,7 @@ impl Drop for Worker {
     }
 }
 
-fn told(panic: &(dyn Any + Send)) -> String {
+fn describe(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -53,7 +53,7 @@ impl Distribution {
                 };
                 self.tokens().iter().zip(self.masses()).map(excess)
             };
-            self.settle(token, chance, draw, residual)
+            self.finish(token, chance, draw, residual)
         })
     }
 
@@ -67,12 +67,12 @@ impl Distribution {
                 let without = |(&other, &mass): (&u32, &u64)| if other == token { 0 } else { u128::from(mass) };
                 self.tokens().iter().zip(self.masses()).map(without)
             };
-            self.settle(token, chance, draw, others)
+            self.finish(token, chance, draw, others)
         })
     }
 
     /// Accepts the token with this probability, or draws a token in proportion to the integer weights of `residual`.
-    fn settle<R: Iterator<Item = u128>>(
+    fn finish<R: Iterator<Item = u128>>(
         &self,
         token: u32,
         chance: Chance,

@@ -79,9 +79,9 @@ void standin_fail(const char *function, int after, int times, int status) {
 int standin_failures_left(void) { return fail_for; }
 
 __attribute__((constructor)) static void from_environment(void) {
-    const char *told = getenv("STANDIN_FAIL"), *count = getenv("STANDIN_CORES");
-    if (told) {
-        fail_for = sscanf(told, "%63[^:]:%d", failing, &fail_status) == 2 ? 1 << 30 : 0;
+    const char *output = getenv("STANDIN_FAIL"), *count = getenv("STANDIN_CORES");
+    if (output) {
+        fail_for = sscanf(output, "%63[^:]:%d", failing, &fail_status) == 2 ? 1 << 30 : 0;
     }
     if (count) {
         cores = atoi(count);

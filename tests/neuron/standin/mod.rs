@@ -79,8 +79,8 @@ pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
     let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test runs");
     let [said, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success() && said.contains("1 passed"), "{test} with {variables:?}:\n{said}\n{errors}");
-    let told = said.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
-    told.map(|(told, _)| told.to_string()).unwrap_or_default()
+    let output = said.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
+    output.map(|(output, _)| output.to_string()).unwrap_or_default()
 }
 
 /// Prints the text that the parent's [`child`] returns.

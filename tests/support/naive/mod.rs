@@ -1,17 +1,17 @@
 //! Naive formulas with every step rounded to the storage type. Hostile inputs must make them fail.
 
+mod derivatives;
 mod elements;
 mod norms;
 mod rows;
 mod scores;
-mod slopes;
 mod tensors;
 
+pub use derivatives::*;
 pub use elements::*;
 pub use norms::*;
 pub use rows::*;
 pub use scores::*;
-pub use slopes::*;
 pub use tensors::*;
 
 use evenkeel::Element;

@@ -5,7 +5,7 @@ use crate::ops::{Op, Results};
 use crate::plan::checked;
 use crate::problem::Problem;
 use evenkeel::Element;
-use evenkeel::accuracy::{self, Of};
+use evenkeel::accuracy::{self, Unit};
 use evenkeel::testing::ulp;
 use serde::{Deserialize, Serialize};
 
@@ -56,11 +56,11 @@ impl Exact {
         if self.results == Results::Tokens {
             return vec![if exact.contains(&got[0].widen()) { 0.0 } else { f64::INFINITY }];
         }
-        let of = accuracy::bound(self.of, <E as Element>::DTYPE).map_or(Of::Result, |bound| bound.of);
+        let unit = accuracy::bound(self.of, <E as Element>::DTYPE).map_or(Unit::Result, |bound| bound.unit);
         let largest = exact.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
-        let error = |(&got, &exact): (&E, &f64)| match of {
-            Of::Result => ulp::error(got, exact),
-            Of::LargestTerm => ulp::error_at(got, exact, largest),
+        let error = |(&got, &exact): (&E, &f64)| match unit {
+            Unit::Result => ulp::error(got, exact),
+            Unit::LargestTerm => ulp::error_at(got, exact, largest),
         };
         got.iter().zip(exact).map(error).collect()
     }

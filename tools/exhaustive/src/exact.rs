@@ -144,7 +144,7 @@ pub fn gelu(x: &Float, bits: u32) -> Value {
 
 /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
 pub fn gelu_tanh(x: &Float, bits: u32) -> Value {
-    let slope = (Float::with_val(bits, Constant::Pi).recip() * 8u32).sqrt();
+    let derivative = (Float::with_val(bits, Constant::Pi).recip() * 8u32).sqrt();
     let square = Float::with_val(bits, x.square_ref());
-    times(x, logistic(slope * (square * 44_715u32 / 1_000_000u32 + 1u32) * x))
+    times(x, logistic(derivative * (square * 44_715u32 / 1_000_000u32 + 1u32) * x))
 }

@@ -97,7 +97,7 @@ fn written(
         check.cases,
         check.mismatches,
         check.seconds,
-        check.first.as_ref().or(check.stopped.as_ref()).map(|told| format!(": {told}")).unwrap_or_default(),
+        check.first.as_ref().or(check.stopped.as_ref()).map(|text| format!(": {text}")).unwrap_or_default(),
     );
     write_json(plan.out, checks)?;
     ended
@@ -130,8 +130,8 @@ fn compare_case<O: Op, E: Number>(
     if let Err(found) = found {
         check.mismatches += 1;
         let Case { shape, shift, way, .. } = case;
-        let told = || format!("{shape}, {}, {shift} elements past the alignment: {found}", O::WAYS[*way]);
-        check.first.get_or_insert_with(told);
+        let describe = || format!("{shape}, {}, {shift} elements past the alignment: {found}", O::WAYS[*way]);
+        check.first.get_or_insert_with(describe);
     }
     match got {
         Err(error) if error.is_of_device() => Err(error),

@@ -93,10 +93,10 @@ struct Cases {
 fn device() -> Result<(Arc<CudaContext>, Device)> {
     let context = evenkeel::cuda::device(0)?;
     let (major, minor) = context.compute_capability()?;
-    let told = Command::new("nvidia-smi")
+    let output = Command::new("nvidia-smi")
         .args(["--query-gpu=driver_version,clocks.max.sm,clocks.max.mem", "--format=csv,noheader"])
         .output();
-    let driver = told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_string()).unwrap_or_default();
+    let driver = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
     let device = Device {
         name: context.name()?,
         compute_capability: format!("{major}.{minor}"),

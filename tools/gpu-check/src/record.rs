@@ -101,12 +101,12 @@ pub struct Step {
 
 /// Writes a file atomically.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let told = |error| Error::File(path.to_path_buf(), error);
+    let describe = |error| Error::File(path.to_path_buf(), error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(told)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(told)?;
-    file.write_all(text.as_bytes()).map_err(told)?;
-    file.persist(path).map_err(|error| told(error.error))?;
+    std::fs::create_dir_all(folder).map_err(describe)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(describe)?;
+    file.write_all(text.as_bytes()).map_err(describe)?;
+    file.persist(path).map_err(|error| describe(error.error))?;
     Ok(())
 }
 

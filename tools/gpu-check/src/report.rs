@@ -93,9 +93,9 @@ fn bits(page: &mut String, run: &Run) {
     let _ = writeln!(page, "|---|---|---:|---:|---:|---|---|");
     for check in &checks.checks {
         let Check { op, dtype, cases, elements, mismatches, first, stopped, .. } = check;
-        let told = [first, stopped].into_iter().flatten().map(|text| cell(text)).collect::<Vec<_>>().join("; ");
+        let described = [first, stopped].into_iter().flatten().map(|text| cell(text)).collect::<Vec<_>>().join("; ");
         let digest = on_build_machine(run, checks, check);
-        let _ = writeln!(page, "| {op} | {dtype} | {cases} | {elements} | {mismatches} | {told} | {digest} |");
+        let _ = writeln!(page, "| {op} | {dtype} | {cases} | {elements} | {mismatches} | {described} | {digest} |");
     }
     let _ = writeln!(page);
 }
@@ -192,13 +192,13 @@ fn rate(bytes: usize, us: f64) -> f64 {
 fn steps(page: &mut String, run: &Run) {
     let _ = writeln!(page, "## Steps\n\n| step | result | s |\n|---|---|---:|");
     for Step { name, status, seconds } in &run.steps {
-        let told = match status {
+        let described = match status {
             0 => "finished",
             124 | 137 => "timed out",
             127 => "missing",
             _ => "failed",
         };
-        let _ = writeln!(page, "| {name} | {told} ({status}) | {seconds} |");
+        let _ = writeln!(page, "| {name} | {described} ({status}) | {seconds} |");
     }
 }
 

@@ -19,7 +19,7 @@ const TOKEN_BITS: u32 = 21;
 
 /// Next step of a row.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum NextRound {
     /// Gathers at most this many candidates from each rank.
     First(usize),
     /// Gathers all remaining candidates.
@@ -65,7 +65,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
     pub fn lens(&self, widths: &[usize]) -> Vec<usize> {
         let count = |rank: &[u64; 2]| rank[0] as usize * Self::WORDS;
         match self.next() {
-            Next::First(k) => widths.iter().map(|width| k.min(*width) * Self::WORDS).collect(),
+            NextRound::First(k) => widths.iter().map(|width| k.min(*width) * Self::WORDS).collect(),
             _ => self.census.iter().flatten().map(count).collect(),
         }
     }
@@ -85,13 +85,13 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         self.census.is_none() && few_first(self.filters).is_none() && (self.is_cut || goes_by_what_is_left)
     }
 
-    pub fn next(&self) -> Next {
+    pub fn next(&self) -> NextRound {
         let is_few = self.is_cut && self.census.is_some() && self.count() <= FEW;
         match self.filters {
-            _ if is_few => Next::All,
-            [] => Next::Share,
-            [filter, ..] if is_float(filter) => Next::All,
-            filters => few_first(filters).map_or(Next::Cut, Next::First),
+            _ if is_few => NextRound::All,
+            [] => NextRound::Share,
+            [filter, ..] if is_float(filter) => NextRound::All,
+            filters => few_first(filters).map_or(NextRound::Cut, NextRound::First),
         }
     }
 
@@ -143,7 +143,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
     ///
     /// The first word of a candidate is never 0, so zeros can pad the list.
     pub fn list(&mut self) -> Vec<u64> {
-        if let Next::First(k) = self.next() {
+        if let NextRound::First(k) = self.next() {
             self.candidates.keep_first(k, false);
         }
         let mut words = Vec::with_capacity(self.candidates.len() * Self::WORDS);

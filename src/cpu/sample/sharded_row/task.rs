@@ -3,11 +3,11 @@
 use super::{Drawn, ShardedRow, few_first};
 use crate::cpu::sample::asks_for_total;
 use crate::cpu::sample::candidates::Candidates;
-use crate::cpu::sample::filters::{Filtering, Found, Scraps};
+use crate::cpu::sample::filters::{DrawnCandidate, Filtering, Scraps};
+use crate::cpu::sample::logit_slice::LogitSlice;
 use crate::cpu::sample::scale::Scale;
 use crate::cpu::sample::search::By;
-use crate::cpu::sample::whole::Whole;
-use crate::cpu::scores::{Row, Scores};
+use crate::cpu::scores::{LogitTransform, Row};
 use crate::cpu::scratch::Buffers;
 use crate::element::Element;
 use crate::error::Result;
@@ -20,14 +20,14 @@ use crate::simd::{self, Isa, Work};
 ///
 /// It is f64 for f64 rows and for masks with a bias, and f32 for all others.
 pub trait SampleFloat: Element + Default {
-    /// Returns the largest logit, or NaN if any logit is NaN. For f32, writes the `maxima` of [`Whole::survey`].
+    /// Returns the largest logit, or NaN if any logit is NaN. For f32, writes the `maxima` of [`LogitSlice::survey`].
     fn max<I: Isa>(isa: I, z: &[Self], maxima: &mut Vec<f32>) -> f64;
 
     /// Appends the tokens that are not masked.
-    fn present<I: Isa>(isa: I, whole: Whole<'_, Self>, to: &mut Candidates<Self>);
+    fn present<I: Isa>(isa: I, whole: LogitSlice<'_, Self>, to: &mut Candidates<Self>);
 
     /// Appends the first k tokens in order, or all unmasked tokens if there are fewer.
-    fn first<I: Isa>(isa: I, whole: Whole<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
+    fn first<I: Isa>(isa: I, whole: LogitSlice<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
 
     /// Runs the task on each row.
     fn each(task: Task, rows: &mut [&mut ShardedRow<'_, Self>]) -> Result<()>;
@@ -36,16 +36,16 @@ pub trait SampleFloat: Element + Default {
 impl SampleFloat for f32 {
     #[inline(always)]
     fn max<I: Isa>(isa: I, z: &[f32], maxima: &mut Vec<f32>) -> f64 {
-        f64::from(Whole { z, first: 0 }.survey(isa, maxima))
+        f64::from(LogitSlice { z, first: 0 }.survey(isa, maxima))
     }
 
     #[inline(always)]
-    fn present<I: Isa>(isa: I, whole: Whole<'_, f32>, to: &mut Candidates<f32>) {
+    fn present<I: Isa>(isa: I, whole: LogitSlice<'_, f32>, to: &mut Candidates<f32>) {
         whole.present(isa, to);
     }
 
     #[inline(always)]
-    fn first<I: Isa>(isa: I, whole: Whole<'_, f32>, k: usize, maxima: &[f32], to: &mut Candidates<f32>) {
+    fn first<I: Isa>(isa: I, whole: LogitSlice<'_, f32>, k: usize, maxima: &[f32], to: &mut Candidates<f32>) {
         if k < whole.z.len() {
             whole.top_k(isa, (k, false), maxima, &mut Vec::new(), to);
         } else {
@@ -66,7 +66,7 @@ impl SampleFloat for f64 {
     }
 
     #[inline(always)]
-    fn present<I: Isa>(_: I, whole: Whole<'_, f64>, to: &mut Candidates<f64>) {
+    fn present<I: Isa>(_: I, whole: LogitSlice<'_, f64>, to: &mut Candidates<f64>) {
         to.append(whole.z.len(), |room| {
             for (i, z) in whole.z.iter().enumerate().filter(|(_, z)| **z > f64::NEG_INFINITY) {
                 (room.tokens[room.count], room.logits[room.count]) = ((whole.first + i) as u32, *z);
@@ -76,7 +76,7 @@ impl SampleFloat for f64 {
     }
 
     #[inline(always)]
-    fn first<I: Isa>(isa: I, whole: Whole<'_, f64>, k: usize, _: &[f32], to: &mut Candidates<f64>) {
+    fn first<I: Isa>(isa: I, whole: LogitSlice<'_, f64>, k: usize, _: &[f32], to: &mut Candidates<f64>) {
         Self::present(isa, whole, to);
         to.keep_first(k, false);
     }
@@ -162,7 +162,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
 
     /// Replaces the logits with the masked ones.
     #[inline(always)]
-    fn mask<I: Isa>(&mut self, isa: I, scores: Scores<'_>) {
+    fn mask<I: Isa>(&mut self, isa: I, scores: LogitTransform<'_>) {
         let mut masked = vec![S::NEG_INFINITY; self.z.len()];
         let mut buffers = Buffers::default();
         match scores.read_part(isa, self.row, self.columns.start, &self.z, &mut buffers) {
@@ -177,7 +177,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
 
     #[inline(always)]
     fn begin<I: Isa>(&mut self, isa: I) {
-        let whole = Whole { z: &self.z[..], first: self.columns.start };
+        let whole = LogitSlice { z: &self.z[..], first: self.columns.start };
         if self.scale.max == f64::INFINITY {
             // Draws uniformly among the tokens whose logit is +inf, without any filter.
             S::present(isa, whole, &mut self.candidates);
@@ -240,7 +240,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
             scale: self.scale,
             scraps: &mut scraps,
         });
-        let Found { scale, log_sum, drawn } = found;
+        let DrawnCandidate { scale, log_sum, drawn } = found;
         let c = self.candidates.candidate(drawn);
         let logprob = scale.distance(c.logit) - log_sum;
         self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len() });

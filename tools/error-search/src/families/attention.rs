@@ -68,7 +68,7 @@ pub struct Head<E> {
 pub struct Logits<R> {
     pub z: Vec<R>,
     /// Derivative of each logit with respect to the scaled product.
-    pub slopes: Vec<R>,
+    pub derivatives: Vec<R>,
     /// Approximate attention weights.
     pub weights: Vec<f64>,
     /// Largest sum of magnitudes of the terms in a scaled product, as defined on the page of `attention`.
@@ -131,7 +131,7 @@ impl<E: Element> Head<E> {
         let [_, keys, features, _] = self.sizes;
         let query = &self.q[query * features..][..features];
         let mut z = vec![R::from(f64::NEG_INFINITY); keys];
-        let mut slopes = vec![R::from(0.0); keys];
+        let mut derivatives = vec![R::from(0.0); keys];
         let mut magnitudes = vec![0.0; keys];
         for s in (0..keys).filter(|&s| self.keep.as_ref().is_none_or(|keep| keep[s])) {
             let (mut sum, mut magnitude) = (R::from(0.0), 0.0);
@@ -139,18 +139,18 @@ impl<E: Element> Head<E> {
                 sum = sum + R::from(q.widen()) * R::from(k.widen());
                 magnitude += (q.widen() * k.widen()).abs();
             }
-            let (mut logit, mut slope) = (sum * R::from(self.scale), R::from(1.0));
+            let (mut logit, mut derivative) = (sum * R::from(self.scale), R::from(1.0));
             if let Some(cap) = self.cap {
                 let v = logit / R::from(cap);
                 // This form of 1 / cosh^2 avoids the cancellation in 1 - tanh^2.
                 let e = (R::from(-2.0) * if v < R::from(0.0) { R::from(0.0) - v } else { v }).exp();
                 let of_sum = R::from(1.0) + e;
-                (logit, slope) = (R::from(cap) * v.tanh(), R::from(4.0) * e / (of_sum * of_sum));
+                (logit, derivative) = (R::from(cap) * v.tanh(), R::from(4.0) * e / (of_sum * of_sum));
             }
             if let Some(bias) = &self.bias {
                 logit = logit + R::from(f64::from(bias[s]));
             }
-            (z[s], slopes[s], magnitudes[s]) = (logit, slope, magnitude * self.scale.abs());
+            (z[s], derivatives[s], magnitudes[s]) = (logit, derivative, magnitude * self.scale.abs());
         }
         let near: Vec<f64> = z.iter().map(|z| z.to_f64()).chain(self.sink).collect();
         let max = near.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -162,7 +162,7 @@ impl<E: Element> Head<E> {
         };
         let of_sink = self.sink.filter(|sink| (sink - max).exp() / sum > Self::LEAST).map_or(0.0, f64::abs) * share;
         let largest = (0..keys).map(|s| magnitudes[s] + of_bias(s)).fold(0.0, f64::max) + of_sink;
-        Logits { z, slopes, weights, largest }
+        Logits { z, derivatives, weights, largest }
     }
 
     /// Returns the bound. It includes the terms that the page of `attention` adds for more features and keys than the

@@ -73,9 +73,9 @@ fn compare<E: Element, R: Real>(
         let mean: f64 = (0..keys).filter(seen).map(|s| of.weights[s].to_f64() * products[s]).sum();
         for s in (0..keys).filter(seen) {
             let weight = of.weights[s].to_f64().max(if E::DTYPE == DType::F64 { Head::<E>::LEAST } else { 0.0 });
-            let grad = of.dlogits[s] * logits.slopes[s] * scale;
+            let grad = of.dlogits[s] * logits.derivatives[s] * scale;
             // This order of factors avoids the underflow of weight times derivative.
-            let magnitude = (products[s] + mean) * weight * logits.slopes[s].abs().to_f64() * head.scale.abs();
+            let magnitude = (products[s] + mean) * weight * logits.derivatives[s].abs().to_f64() * head.scale.abs();
             let magnitude = magnitude.max(if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 });
             for i in 0..features {
                 let (q, k) = (head.q[t * features + i].widen(), head.k[s * features + i].widen());

@@ -216,7 +216,7 @@ impl<E: Element> Row<E> {
         let of_class = |j: usize| {
             let p = exp(j) / parts.sum;
             let target_term = if j == self.target { -(a * others) } else { a * p };
-            let slope = match self.cap {
+            let derivative = match self.cap {
                 None => real(1.0),
                 Some(cap) => {
                     let t = (real(-2.0) * (real(self.x[j].widen()) / real(cap)).abs()).exp();
@@ -224,11 +224,11 @@ impl<E: Element> Row<E> {
                 }
             };
             let terms = [target_term, b * weights * p, c * p, -(b * real(self.weight_of(j)))];
-            let sum = terms.into_iter().fold(real(0.0), |sum, term| sum + term) * slope;
+            let sum = terms.into_iter().fold(real(0.0), |sum, term| sum + term) * derivative;
             let p = if p < least { least } else { p };
             let of_target = if j == self.target { a * others } else { a * p };
             let magnitudes = [of_target, b * weights * p, real(of_z) * p, b * real(self.weight_of(j))];
-            (sum, magnitudes.into_iter().map(|term| term.abs().to_f64()).sum::<f64>() * slope.to_f64())
+            (sum, magnitudes.into_iter().map(|term| term.abs().to_f64()).sum::<f64>() * derivative.to_f64())
         };
         (0..n).map(of_class).unzip()
     }

@@ -29,7 +29,7 @@ fn spec(dtype: DType) -> Spec {
 type Value = fn(f64) -> DoubleDouble;
 
 macro_rules! functions {
-    ($($name:ident $Op:ident $formula:literal $forms:tt $slope:ident [$backward:ident $($form:ident)*];)*) => {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
         pub fn ops() -> Vec<Op> {
             let mut ops = pairs();
             $(
@@ -51,7 +51,7 @@ macro_rules! functions {
                     judge: |case, _: Precision| with_type!(case.dtype, E => {
                         let (x, dy): (Vec<E>, Vec<E>) = (case.array(0), case.array(1));
                         let dx = evenkeel::$backward(&x, &dy).ok()?;
-                        backward(stringify!($backward), (&x, &dy), &dx, (reference::$name, reference::$slope))
+                        backward(stringify!($backward), (&x, &dy), &dx, (reference::$name, reference::$derivative))
                     }),
                 });
             )*
@@ -70,21 +70,21 @@ fn backward<E: Element>(
     name: &str,
     (x, dy): (&[E], &[E]),
     got: &[E],
-    (value, slope): (Value, Value),
+    (value, derivative): (Value, Value),
 ) -> Option<Verdict> {
-    let of = accuracy::bound(name, E::DTYPE)?.of;
+    let unit = accuracy::bound(name, E::DTYPE)?.unit;
     let number = DoubleDouble::from;
     let each = |(x, dy): (&E, &E)| {
         let (x, dy) = (x.widen(), number(dy.widen()));
-        let slope = slope(x);
-        let exact = slope * dy;
+        let derivative = derivative(x);
+        let exact = derivative * dy;
         // The derivative of x s(x) has two terms: s, and the rest.
-        let cancels = of == accuracy::Of::LargestTerm && E::DTYPE == DType::F64 && x != 0.0;
+        let cancels = unit == accuracy::Unit::LargestTerm && E::DTYPE == DType::F64 && x != 0.0;
         let share = if cancels { (value(x) / number(x)).abs() } else { number(0.0) };
-        let rest = (slope - share).abs();
+        let rest = (derivative - share).abs();
         let largest = if cancels { (if share > rest { share } else { rest }) * dy } else { exact };
         // An infinite derivative is a special value that the op's page defines.
-        if !slope.to_f64().is_finite() {
+        if !derivative.to_f64().is_finite() {
             return None;
         }
         Some((exact, largest.abs().to_f64()))
@@ -149,17 +149,17 @@ fn swiglu_backward<E: Element>(case: &Case) -> Option<Verdict> {
     let mut by_up = Vec::new();
     for i in 0..gate.len() {
         let (x, factor) = (gate[i].widen(), number(&up[i]) * number(&dy[i]));
-        let slope = reference::silu_slope::<f64>(x);
+        let derivative = reference::silu_derivative::<f64>(x);
         let share = reference::sigmoid::<f64>(x);
-        let rest = (slope - share).abs();
+        let rest = (derivative - share).abs();
         let largest = if E::DTYPE == DType::F64 && share > rest {
             share
         } else if E::DTYPE == DType::F64 {
             rest
         } else {
-            slope
+            derivative
         };
-        by_gate.0.push(slope * factor);
+        by_gate.0.push(derivative * factor);
         by_gate.1.push((largest * factor).abs().to_f64());
         by_up.push(reference::silu::<f64>(x) * number(&dy[i]));
     }

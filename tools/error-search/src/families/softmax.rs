@@ -198,7 +198,7 @@ impl<E: Element> Row<E> {
     }
 
     /// Returns the derivative of a logit with respect to the score.
-    fn slope<R: Real>(&self, i: usize) -> R {
+    fn derivative<R: Real>(&self, i: usize) -> R {
         let Some(cap) = self.cap else { return R::from(self.scale) };
         let v = (self.x[i].widen() * self.scale).clamp(f64::MIN, f64::MAX) / cap;
         let e = (R::from(-2.0 * v.abs())).exp();
@@ -262,7 +262,7 @@ impl<E: Element> Row<E> {
             .collect();
         let result = |(i, &g): (usize, &usize)| match kind.is_backward() {
             true if self.z[i] == f64::NEG_INFINITY => zero,
-            true => of_group[g] * self.slope::<R>(i),
+            true => of_group[g] * self.derivative::<R>(i),
             false => of_group[g],
         };
         group.iter().enumerate().map(result).collect()
@@ -284,9 +284,11 @@ impl<E: Element> Row<E> {
             return results;
         }
         let wide: Vec<f64> = self.x.iter().map(|x| x.widen()).collect();
-        let slopes = reference::logit_slopes::<f64>(&wide, self.scale, self.cap);
-        let of = |(i, (dx, slope))| if self.z[i] == f64::NEG_INFINITY { DoubleDouble::from(0.0) } else { dx * slope };
-        results.into_iter().zip(slopes).enumerate().map(of).collect()
+        let derivatives = reference::logit_derivatives::<f64>(&wide, self.scale, self.cap);
+        let of = |(i, (dx, derivative))| {
+            if self.z[i] == f64::NEG_INFINITY { DoubleDouble::from(0.0) } else { dx * derivative }
+        };
+        results.into_iter().zip(derivatives).enumerate().map(of).collect()
     }
 
     /// Returns the largest logit, and the sum of the exponentials of the differences from it.
@@ -327,8 +329,8 @@ impl<E: Element> Row<E> {
                 Kind::LogSoftmaxBackward => dy.max(y * total),
                 _ => y * dy,
             };
-            let slope = self.slope::<f64>(i).abs().max(least_term * self.scale.abs());
-            if live(&i) { term.max(least_term) * slope } else { 0.0 }
+            let derivative = self.derivative::<f64>(i).abs().max(least_term * self.scale.abs());
+            if live(&i) { term.max(least_term) * derivative } else { 0.0 }
         };
         (0..self.x.len()).map(term).collect()
     }

@@ -27,7 +27,7 @@ fn targets(shape: Shape) -> Vec<i64> {
 }
 
 /// Returns the gradients of the losses.
-fn slopes(shape: Shape, way: usize) -> Vec<f64> {
+fn derivatives(shape: Shape, way: usize) -> Vec<f64> {
     let count = if options(way).reduction == Reduction::None { shape.rows } else { 1 };
     (0..count).map(|i| 1.0 - (i % 3) as f64 * 0.75).collect()
 }
@@ -43,20 +43,20 @@ struct Losses {
     shape: Shape,
     way: usize,
     targets: CudaSlice<i64>,
-    slopes: Option<CudaSlice<f64>>,
+    derivatives: Option<CudaSlice<f64>>,
     losses: CudaSlice<f64>,
 }
 
 impl Losses {
     fn new(stream: &Stream, shape: Shape, way: usize, has_gradient: bool) -> Result<Self> {
-        let slopes = slopes(shape, way);
+        let derivatives = derivatives(shape, way);
         Ok(Losses {
             stream: stream.clone(),
             shape,
             way,
             targets: stream.clone_htod(&targets(shape))?,
-            losses: stream.alloc_zeros(slopes.len())?,
-            slopes: if has_gradient { Some(stream.clone_htod(&slopes)?) } else { None },
+            losses: stream.alloc_zeros(derivatives.len())?,
+            derivatives: if has_gradient { Some(stream.clone_htod(&derivatives)?) } else { None },
         })
     }
 }
@@ -65,10 +65,10 @@ impl<E: Number> Ready<E> for Losses {
     fn launch(&mut self, read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()> {
         let (logits, targets) = (read[0].rows(self.shape)?, Targets::new(self.targets.as_view()));
         let (losses, options) = (self.losses.as_view_mut(), options(self.way));
-        match &self.slopes {
-            Some(slopes) => {
-                let (slopes, to) = (slopes.as_view(), written[0].rows_mut(self.shape)?);
-                cuda::cross_entropy_backward_into(&self.stream, logits, &targets, slopes, losses, to, &options)?;
+        match &self.derivatives {
+            Some(derivatives) => {
+                let (derivatives, to) = (derivatives.as_view(), written[0].rows_mut(self.shape)?);
+                cuda::cross_entropy_backward_into(&self.stream, logits, &targets, derivatives, losses, to, &options)?;
             }
             None => cuda::cross_entropy_into(&self.stream, logits, &targets, losses, &options)?,
         }
@@ -109,8 +109,8 @@ impl Op for CrossEntropyBackward {
     const WAYS: &'static [&'static str] = WAYS;
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
-        let (logits, slopes) = (rows(&read[0], shape)?, slopes(shape, way));
-        let (loss, dlogits) = evenkeel::cross_entropy_backward(logits, &targets(shape), &slopes, &options(way))?;
+        let (logits, derivatives) = (rows(&read[0], shape)?, derivatives(shape, way));
+        let (loss, dlogits) = evenkeel::cross_entropy_backward(logits, &targets(shape), &derivatives, &options(way))?;
         Ok(Results { written: vec![dlogits], words: words(loss.as_slice()) })
     }
 

@@ -1,0 +1,269 @@
+//! Search and selection in a row of f32, f16 or bf16 logits, in few passes and without sorting.
+
+use super::candidates::{Candidate, Candidates};
+use crate::cpu::scores::halve;
+use crate::element::Element;
+use crate::simd::{BLOCK, Float, Isa, MaskBits, block, padded};
+
+/// Number of elements in a tile. A survey keeps 16 maxima for each tile, one per lane.
+const TILE: usize = 64 * BLOCK;
+/// Size of a cache line in bytes.
+const CACHE_LINE: usize = 64;
+/// Number of blocks tested with one branch, which is predicted better than one branch per block.
+pub const GROUP: usize = 4;
+/// Lane indices 0 to 15.
+const LANE_NUMBERS: [f32; BLOCK] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// Returns `first` and the 15 integers after it.
+#[inline(always)]
+pub fn iota<I: Isa>(isa: I, first: usize) -> I::I32 {
+    const BITS: [f32; BLOCK] = {
+        let mut bits = [0.0; BLOCK];
+        let mut i = 0;
+        while i < BLOCK {
+            bits[i] = f32::from_bits(i as u32);
+            i += 1;
+        }
+        bits
+    };
+    isa.load_f32(&BITS).to_bits() + isa.i32(first as i32)
+}
+
+/// Contiguous logits. `first` is the token of the first logit.
+#[derive(Clone, Copy)]
+pub struct LogitSlice<'a, S> {
+    pub z: &'a [S],
+    pub first: usize,
+}
+
+impl<S: Element> LogitSlice<'_, S> {
+    /// Returns the number of logits before the first cache line boundary.
+    ///
+    /// Aligned blocks are read faster. No result depends on the alignment.
+    fn lead(&self) -> usize {
+        let lead = self.z.as_ptr().align_offset(CACHE_LINE);
+        if lead < CACHE_LINE { lead.min(self.z.len()) } else { 0 }
+    }
+
+    /// Splits the logits into the tiles of a survey. The first tile also contains the logits of [`LogitSlice::lead`].
+    fn tiles(&self) -> impl Iterator<Item = Self> {
+        let (head, rest) = self.z.split_at((self.lead() + TILE).min(self.z.len()));
+        let behind = self.first + head.len();
+        let rest = rest.chunks(TILE).enumerate().map(move |(i, z)| LogitSlice { z, first: behind + i * TILE });
+        std::iter::once(LogitSlice { z: head, first: self.first }).chain(rest)
+    }
+
+    /// Returns the largest logit, or NaN if any logit is NaN. Writes each tile's maximum of each lane to `maxima`.
+    #[inline(always)]
+    pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
+        let least = isa.f32(f32::NEG_INFINITY);
+        // NaN if a logit is NaN; adding is cheaper than comparing. Infinities of both signs also give NaN.
+        let mut sum = isa.f32(0.0);
+        let mut all = least;
+        maxima.clear();
+        let mut lead = self.lead();
+        for tile in self.tiles() {
+            let mut max = least;
+            let (before, behind) = tile.z.split_at(lead);
+            lead = 0;
+            let (quads, rest) = behind.as_chunks::<{ 4 * BLOCK }>();
+            for quad in quads {
+                let blocks = quad.as_chunks::<BLOCK>().0;
+                let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
+                let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
+                sum = sum + ((a + b) + (c + d));
+                // There is only one running maximum, because AVX2 has no registers for more.
+                max = a.max(b).max(c.max(d)).max(max);
+            }
+            for part in [before, rest] {
+                for block in part.chunks(BLOCK) {
+                    let v = S::load(isa, &padded(block, S::NEG_INFINITY));
+                    sum = sum + v;
+                    max = v.max(max);
+                }
+            }
+            all = max.max(all);
+            maxima.extend_from_slice(&isa.array_f32(max));
+        }
+        if sum.is_nan().any() && self.has_nan(isa) { f32::NAN } else { largest(isa.array_f32(all)) }
+    }
+
+    #[inline(always)]
+    fn has_nan<I: Isa>(&self, isa: I) -> bool {
+        for block in self.z.chunks(BLOCK) {
+            if S::load(isa, &padded(block, S::NEG_INFINITY)).is_nan().any() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns the first token with the largest logit. `max` and `maxima` come from a survey.
+    #[inline(always)]
+    pub fn first_largest<I: Isa>(&self, isa: I, max: f32, maxima: &[f32]) -> usize {
+        let bound = isa.f32(max);
+        let (of_tiles, _) = maxima.as_chunks::<BLOCK>();
+        for (tile, maxima) in self.tiles().zip(of_tiles) {
+            if isa.load_f32(maxima).eq(bound).any() {
+                let (mut before, (blocks, _)) = (0, tile.z.as_chunks::<BLOCK>());
+                for block in blocks {
+                    if S::load(isa, block).eq(bound).any() {
+                        break;
+                    }
+                    before += BLOCK;
+                }
+                let at = tile.z[before..].iter().position(|z| z.widen() == f64::from(max));
+                return tile.first + before + at.unwrap_or(0);
+            }
+        }
+        self.first
+    }
+
+    /// Appends the tokens up to and including the candidate `last` in order, with their weights.
+    #[inline(always)]
+    pub fn up_to<I: Isa>(
+        &self,
+        isa: I,
+        (last, highest_first): (Candidate, bool),
+        weights: &[f32],
+        to: &mut Candidates<f32>,
+    ) {
+        let prefix = Prefix { logit: isa.f32(last.logit as f32), own: last.token as usize - self.first, highest_first };
+        let (blocks, rest) = self.z.as_chunks::<BLOCK>();
+        let padding = padded(rest, S::NEG_INFINITY);
+        let nothing = isa.f32(0.0);
+        let none = nothing.lt(nothing);
+        to.append(
+            self.z.len(),
+            #[inline(always)]
+            |room| {
+                let count = blocks.len() + usize::from(!rest.is_empty());
+                for first in (0..count).step_by(GROUP) {
+                    let mut group = [(nothing, none); GROUP];
+                    let mut any = none;
+                    for (i, (z, kept)) in (first..count).zip(&mut group) {
+                        *z = S::load(isa, blocks.get(i).unwrap_or(&padding));
+                        *kept = prefix.holds(isa, *z, i * BLOCK);
+                        any = any | *kept;
+                    }
+                    if !any.any() {
+                        continue;
+                    }
+                    for (i, (z, kept)) in (first..).zip(group) {
+                        let weights = isa.load_f32(&block(weights, i, 0.0));
+                        isa.compress(kept, iota(isa, self.first + i * BLOCK), block_from(room.tokens, room.count));
+                        isa.compress_f32(kept, weights, block_from(room.weights, room.count));
+                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
+                    }
+                }
+            },
+        );
+        to.set_weighed(true);
+    }
+
+    /// Appends the tokens that are not masked.
+    #[inline(always)]
+    pub fn present<I: Isa>(&self, isa: I, to: &mut Candidates<f32>) {
+        self.at_least(isa, f32::MIN, to);
+    }
+
+    /// Appends the tokens with at least this logit.
+    #[inline(always)]
+    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
+        let bound = isa.f32(bound);
+        let (blocks, rest) = self.z.as_chunks::<BLOCK>();
+        let padding = padded(rest, S::NEG_INFINITY);
+        to.append(
+            self.z.len(),
+            #[inline(always)]
+            |room| {
+                for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+                    let z = S::load(isa, blocks.get(i).unwrap_or(&padding));
+                    let kept = bound.le(z);
+                    if kept.any() {
+                        isa.compress(kept, iota(isa, self.first + i * BLOCK), block_from(room.tokens, room.count));
+                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
+                    }
+                }
+            },
+        );
+    }
+
+    /// Appends the first k tokens in order and, with `keeps_equals`, the ties of the last one's logit.
+    ///
+    /// k is less than the number of logits. The `maxima` come from a survey. The k-th largest of them is a lower bound
+    /// for the logits to gather: at least k tokens reach it, and few others.
+    #[inline(always)]
+    pub fn top_k<I: Isa>(
+        &self,
+        isa: I,
+        (k, keeps_equals): (usize, bool),
+        maxima: &[f32],
+        buffer: &mut Vec<f32>,
+        to: &mut Candidates<f32>,
+    ) {
+        buffer.clear();
+        buffer.extend_from_slice(maxima);
+        let bound = match buffer.get(k - 1) {
+            Some(_) => *buffer.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
+            None => f32::MIN,
+        };
+        let bound = bound.max(f32::MIN);
+        let (of_tiles, _) = maxima.as_chunks::<BLOCK>();
+        for (tile, maxima) in self.tiles().zip(of_tiles) {
+            if isa.f32(bound).le(isa.load_f32(maxima)).any() {
+                tile.at_least(isa, bound, to);
+            }
+        }
+        to.keep_first(k, keeps_equals);
+    }
+}
+
+/// End of a prefix in the order of candidates.
+struct Prefix<I: Isa> {
+    /// Logit of the last token.
+    logit: I::F32,
+    /// Index of the last token among the logits.
+    own: usize,
+    highest_first: bool,
+}
+
+impl<I: Isa> Prefix<I> {
+    /// Returns the mask of a block's elements that are in the prefix. `start` is the index of the first.
+    #[inline(always)]
+    fn holds(&self, isa: I, z: I::F32, start: usize) -> I::M32 {
+        let equal = z.eq(self.logit);
+        let before = self.logit.lt(z);
+        // Ties in a block are all inside or all outside the prefix, except in the block of the last token.
+        let all = if self.highest_first { start > self.own } else { start + BLOCK <= self.own };
+        if all {
+            return before | equal;
+        }
+        if !(start..start + BLOCK).contains(&self.own) {
+            return before;
+        }
+        let (own, lanes) = (isa.f32((self.own - start) as f32), isa.load_f32(&LANE_NUMBERS));
+        let ties = if self.highest_first { own.le(lanes) } else { lanes.le(own) };
+        before | (equal & ties)
+    }
+}
+
+/// Returns the block of `values` that starts at `from`.
+///
+/// The buffers extend one block past the last candidate, so the block always exists.
+#[inline(always)]
+pub fn block_from<T>(values: &mut [T], from: usize) -> &mut [T; BLOCK] {
+    match values[from..].first_chunk_mut() {
+        Some(block) => block,
+        None => unreachable!("the buffer extends one block past the last candidate"),
+    }
+}
+
+#[inline(always)]
+fn largest(values: [f32; BLOCK]) -> f32 {
+    halve(
+        values,
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    )
+}

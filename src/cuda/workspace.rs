@@ -1,0 +1,142 @@
+//! Workspace that ops need in addition to their arguments. Each stream keeps its own, so that running an op again at
+//! the same size allocates nothing.
+//!
+//! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain its
+//! addresses, so no allocation that a graph may use is freed before the stream itself is dropped.
+
+use super::clip_grad_norm::Tensor;
+use super::device;
+use crate::error::{Error, Result};
+use cudarc::driver::sys::CUstreamCaptureStatus;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+/// Workspace of a stream, locked from when it is requested until all kernels that use it are launched.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    stream: Arc<CudaStream>,
+    /// All allocations so far; only the last is in use.
+    words: Vec<CudaSlice<u64>>,
+    /// Copy of the tensor list that is on the device.
+    listed: Vec<Tensor>,
+    list: Option<CudaSlice<Tensor>>,
+    /// Whether a captured graph contains the address of `list`.
+    is_in_graph: bool,
+    /// Earlier lists whose addresses captured graphs contain.
+    lists_in_graphs: Vec<CudaSlice<Tensor>>,
+}
+
+/// Context, stream handle, and the thread for the handle that means a different stream in each thread.
+type Key = (usize, usize, Option<ThreadId>);
+/// Largest handle of the predefined streams, which always exist. It is the per-thread default stream.
+const PER_THREAD: usize = 2;
+
+/// Calls `f` with exclusive access to the stream's workspace.
+pub(super) fn with<T>(stream: &Arc<CudaStream>, f: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
+    let workspace = of(stream);
+    let mut workspace = locked(&workspace);
+    f(&mut workspace)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
+    static WORKSPACES: Mutex<Vec<(Key, Arc<Mutex<Workspace>>)>> = Mutex::new(Vec::new());
+    let handle = stream.cu_stream() as usize;
+    let thread = (handle == PER_THREAD).then(|| thread::current().id());
+    let key = (stream.context().cu_ctx() as usize, handle, thread);
+    let mut workspaces = locked(&WORKSPACES);
+    if let Some((_, workspace)) = workspaces.iter().find(|(of, _)| *of == key) {
+        return workspace.clone();
+    }
+    // Drop the workspaces of streams that have no other owner.
+    workspaces.retain(|(_, workspace)| Arc::strong_count(workspace) > 1 || locked(workspace).is_wanted());
+    let workspace = Arc::new(Mutex::new(Workspace::new(stream)));
+    workspaces.push((key, workspace.clone()));
+    workspace
+}
+
+impl Workspace {
+    fn new(stream: &Arc<CudaStream>) -> Self {
+        let stream = stream.clone();
+        let (words, listed, lists_in_graphs) = (Vec::new(), Vec::new(), Vec::new());
+        Workspace { stream, words, listed, list: None, is_in_graph: false, lists_in_graphs }
+    }
+
+    /// Returns whether the stream is predefined or has owners other than this workspace. Each slice owns the stream
+    /// too.
+    fn is_wanted(&self) -> bool {
+        let own = 1 + self.words.len() + usize::from(self.list.is_some()) + self.lists_in_graphs.len();
+        self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own
+    }
+
+    fn is_captured(&self) -> Result<bool> {
+        let status = device::check(self.stream.capture_status())?;
+        Ok(status != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
+    }
+
+    fn refuse_capture(&self, op: &'static str, needs: &str) -> Result<()> {
+        if self.is_captured()? {
+            let expected = format!("{needs}; run the op once on this stream before capturing it");
+            return Err(Error::invalid(op, "stream", "captured", expected));
+        }
+        Ok(())
+    }
+
+    /// Returns the address of at least `len` 64-bit words with unspecified contents.
+    pub(super) fn words(&mut self, op: &'static str, len: usize) -> Result<u64> {
+        let has = self.words.last().map_or(0, |slice| slice.len());
+        if has < len {
+            self.refuse_capture(op, &format!("a stream that already has a workspace of {len} 64-bit words"))?;
+            // SAFETY: kernels write these words before they read them.
+            self.words.push(device::check(unsafe { self.stream.alloc(len.max(2 * has)) })?);
+        }
+        // No events are needed, because only this stream uses the memory, in its own order.
+        Ok(self.words.last().map_or(0, |slice| slice.device_ptr(&self.stream).0))
+    }
+
+    /// Returns the first `len` words of the workspace; waits for the stream.
+    pub(super) fn read_words(&self, len: usize) -> Result<Vec<u64>> {
+        match self.words.last() {
+            Some(slice) if len > 0 => device::check(self.stream.clone_dtoh(&slice.slice(..len.min(slice.len())))),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes the first words of the workspace.
+    pub(super) fn write_words(&mut self, words: &[u64]) -> Result<()> {
+        match self.words.last_mut() {
+            Some(slice) => device::check(self.stream.memcpy_htod(words, slice)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the address of a device copy of the list. The list is copied only if it differs from the previous one.
+    pub(super) fn list(&mut self, op: &'static str, tensors: &[Tensor]) -> Result<u64> {
+        if tensors.is_empty() {
+            return Ok(0);
+        }
+        if self.listed != tensors {
+            self.refuse_capture(op, "a stream that already holds the list of these tensors")?;
+            self.listed.clear();
+            if self.is_in_graph {
+                self.lists_in_graphs.extend(self.list.take());
+                self.is_in_graph = false;
+            }
+            let has = self.list.as_ref().map_or(0, |slice| slice.len());
+            if has < tensors.len() {
+                // SAFETY: the list is written before it is read.
+                self.list = Some(device::check(unsafe { self.stream.alloc(tensors.len().max(2 * has)) })?);
+            }
+            if let Some(list) = &mut self.list {
+                device::check(self.stream.memcpy_htod(tensors, list))?;
+            }
+            self.listed.extend_from_slice(tensors);
+        }
+        self.is_in_graph |= self.is_captured()?;
+        Ok(self.list.as_ref().map_or(0, |slice| slice.device_ptr(&self.stream).0))
+    }
+}

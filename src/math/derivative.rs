@@ -1,0 +1,168 @@
+//! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
+//!
+//! Each derivative is a quotient or a product of positive parts. Cancellation occurs only where the derivative itself
+//! cancels: between the two terms of silu's, gelu's and gelu_tanh's derivatives near their zeros. There the terms have
+//! low parts.
+
+use super::exp::{exp_below_one, exp_parts};
+use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
+use crate::element::{DType, Element};
+use crate::simd::{Float, Isa, Select};
+
+/// 2 / sqrt(pi).
+const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
+/// 1.5 * 2^52. The sum with an integer has that integer in its low bits.
+const SHIFTER: f64 = 6_755_399_441_055_744.0;
+
+/// Returns an exponent x so large that e^-x times any two numbers of the type is zero, and e^x times any two is
+/// infinite.
+pub const fn far<E: Element>() -> f64 {
+    match E::DTYPE {
+        DType::F64 => 2400.0,
+        _ => 300.0,
+    }
+}
+
+/// Clamps x to within `limit` of zero. NaN stays NaN.
+#[inline(always)]
+pub fn within<I: Isa>(isa: I, x: I::F64, limit: f64) -> I::F64 {
+    isa.f64(limit).min(isa.f64(-limit).max(x))
+}
+
+/// Computes e^(x + low), for any x.
+#[inline(always)]
+pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
+    exp_parts(isa, within(isa, x, far::<E>()), low).normalised()
+}
+
+/// Computes 2/sqrt(pi) e^(-x^2), for any x.
+#[inline(always)]
+pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+    // The exponent is clamped again in `exp`, because the rounded square may lie a little beyond the limit.
+    let x = within(isa, x, far::<E>().sqrt());
+    let minus = isa.f64(-0.0) - x;
+    let power = x * minus;
+    let e = exp::<I, E>(isa, power, x.mul_add(minus, isa.f64(-0.0) - power));
+    let [factor, factor_low] = TWO_OVER_ROOT_PI.map(|c| isa.f64(c));
+    let (hi, lo) = product(isa, (e.hi, e.lo), (factor, factor_low));
+    Wide { hi, lo, ..e }
+}
+
+/// t = e^(minus + low) and 1 + t, for `minus` not above zero.
+struct Logistic<I: Isa> {
+    /// t with its power of two as a separate exponent.
+    t: Wide<I>,
+    /// t as a plain sum, 0 where it is below 2^-1000.
+    plain: (I::F64, I::F64),
+    /// 1 + t.
+    d: (I::F64, I::F64),
+}
+
+impl<I: Isa> Logistic<I> {
+    #[inline(always)]
+    fn new<E: Element>(isa: I, minus: I::F64, low: I::F64) -> Self {
+        let minus = isa.f64(-far::<E>()).max(minus);
+        let t = exp_parts(isa, minus, low).normalised();
+        let plain = exp_below_one(isa, &t, minus);
+        let (d, d_low) = fast_two_sum(isa.f64(1.0), plain.0);
+        Logistic { t, plain, d: (d, d_low + plain.1) }
+    }
+}
+
+/// Computes t / (1 + t)^2 with t = e^minus, for `minus` not above zero.
+#[inline(always)]
+pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
+    let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
+    let square = product(isa, d, d);
+    let (hi, lo) = quotient(isa, (t.hi, t.lo), square, isa.f64(1.0) / square.0);
+    Wide { hi, lo, ..t }
+}
+
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^minus, for `minus` not above zero.
+#[inline(always)]
+pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wide<I> {
+    let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
+    let n = I::F64::select(negative, t.hi, isa.f64(1.0));
+    let n_low = I::F64::select(negative, t.lo, isa.f64(0.0));
+    let (hi, lo) = quotient(isa, (n, n_low), d, isa.f64(1.0) / d.0);
+    Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
+}
+
+/// Computes the derivative of x s(z), s + w s (1 - s), where s = 1 / (1 + e^-z) and w is x times the derivative of z. w
+/// has the sign of z.
+///
+/// With t = e^-|z| it is (1 + t + w t) / (1 + t)^2, or t (1 + t + w) / (1 + t)^2 where z is below zero.
+#[inline(always)]
+pub fn gate<I: Isa, E: Element>(
+    isa: I,
+    (minus, low): (I::F64, I::F64),
+    (w, w_low): (I::F64, I::F64),
+    negative: I::M64,
+) -> Wide<I> {
+    let Logistic { t, plain, d } = Logistic::new::<E>(isa, minus, low);
+    let (above, above_low) = product(isa, (w, w_low), plain);
+    let second = I::F64::select(negative, w, above);
+    let (b, error) = two_sum(d.0, second);
+    let b_low = error + (d.1 + I::F64::select(negative, w_low, above_low));
+    let a = (I::F64::select(negative, t.hi, isa.f64(1.0)), I::F64::select(negative, t.lo, isa.f64(0.0)));
+    let square = product(isa, d, d);
+    let (hi, lo) = quotient(isa, product(isa, a, (b, b_low)), square, isa.f64(1.0) / square.0);
+    Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
+}
+
+/// Returns the exponent where the mask is set, and 0 elsewhere.
+#[inline(always)]
+pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Option<I::I64> {
+    exponent.map(
+        #[inline(always)]
+        |n| I::I64::select(mask, n, isa.i64(0)),
+    )
+}
+
+/// Computes -1/2 dy x^(-3/2) for x >= 0: the gradient `dy` times the derivative of 1 / sqrt(x). The derivative itself
+/// may be out of f64's range.
+#[inline(always)]
+pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
+    // A tiny gradient is scaled up, because its product with 1 / sqrt(x) could be subnormal although the result is not.
+    let tiny = dy.abs().lt(isa.f64(f64::from_bits((1023 - 900) << 52)));
+    let one = isa.f64(1.0);
+    let up = I::F64::select(tiny, isa.f64(f64::from_bits((1023 + 110) << 52)), one);
+    let back = I::F64::select(tiny, isa.f64(f64::from_bits((1023 - 110) << 52)), one);
+    let Wide { hi, lo, .. } = super::sqrt::rsqrt::<I, E>(isa, x);
+    let zero = isa.f64(0.0);
+    let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
+    let q = p / x;
+    let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
+    // At zero and infinity the correction is NaN or infinite, and is dropped.
+    (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
+}
+
+/// Computes the gradient `dy` times a derivative. The derivative's sum hi + lo is below 2^60 in magnitude, and above
+/// 2^-60 unless its terms cancel. The result is rounded to f64; for a narrower `E`, the store then rounds to `E`.
+#[inline(always)]
+pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
+    let n = match derivative.exponent {
+        Some(n) => n,
+        None => isa.i64(0),
+    };
+    if !E::IS_F64 {
+        return (derivative.hi + derivative.lo) * power_of_two(isa, n) * dy;
+    }
+    // A gradient far from 1 is scaled nearer to 1, and its power of two is moved to the exponent of the derivative.
+    let abs = dy.abs();
+    let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
+    let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
+    let [up, down] = [1023 + 600, 1023 - 600].map(|exponent| f64::from_bits(exponent << 52));
+    let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
+    let hi = dy * derivative.hi;
+    let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
+    // An infinite product has no error term, but infinity - infinity gives NaN.
+    let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
+    // Beyond 2^1700 either way the result is 0 or infinite, because the product is within 2^540 of 1.
+    let shifter = isa.f64(SHIFTER);
+    let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
+    let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));
+    let n = within(isa, n + moved, 1700.0);
+    let exponent = (n + shifter).to_bits() - shifter.to_bits();
+    Wide { hi, lo, exponent: Some(exponent) }.round::<f64>(isa)
+}

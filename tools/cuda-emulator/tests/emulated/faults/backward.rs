@@ -1,0 +1,122 @@
+//! Faults in the gradient kernels of softmax, log_softmax and logsumexp.
+
+use super::{Fault, Outcome, fault};
+use crate::support::backward::{case, sums_that_cancel};
+use crate::support::masked::Op;
+use crate::support::{How, KINDS, row};
+use evenkeel::cuda::DeviceElement;
+use evenkeel_cuda_emulator::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub const FAULTS: &[Fault] = &[
+    fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
+    fault("the mean is subtracted twice", "softmax_backward.cu", "y * (dy - mean)", "y * (dy - mean - mean)"),
+    fault(
+        "weights are rounded to f32",
+        "softmax_backward.cuh",
+        "weight(x[i]) * reciprocal",
+        "(float)(weight(x[i]) * reciprocal)",
+    ),
+    fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
+    fault("gradients of another column", "softmax_backward.cuh", "S::widen(dy[column])", "S::widen(dy[column ^ 1])"),
+    fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
+    fault("NaN is counted as infinite", "softmax_backward.cuh", "own |= is_kept(x[i]) && of", "own |= false && of"),
+    fault(
+        "masked columns of non-finite rows are NaN",
+        "softmax_backward.cuh",
+        "is_kept(x[i]) ? S::NOT",
+        "true ? S::NOT",
+    ),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+];
+
+pub const FAULTS_OF_LOG: &[Fault] = &[
+    fault(
+        "masked gradients are read",
+        "softmax_backward.cuh",
+        "is_kept(x) ? (double)S::widen",
+        "true ? (double)S::widen",
+    ),
+    fault("all tiles are added to one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
+    fault(
+        "all elements of a partial tile are added to one lane",
+        "sum.cuh",
+        "is_odd = piece % 2 == 1",
+        "is_odd = false",
+    ),
+    fault("tiles are stored at index 0", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
+    fault("the sum is divided like a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
+    fault("a product is rounded before the subtraction", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
+    fault("terms are multiplied by a factor", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
+    fault("the sum is rounded to f32", "softmax_backward.cuh", ": sums[0];", ": (float)sums[0];"),
+    fault(
+        "results are rounded twice",
+        "softmax_backward.cuh",
+        "narrow_once<S>(gradient)",
+        "S::narrow((float)gradient)",
+    ),
+];
+
+pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
+    fault(
+        "every row reads the first row's gradient",
+        "softmax_backward.cuh",
+        "IS_OF_ROWS ? 1 : cols",
+        "IS_OF_ROWS ? 0 : cols",
+    ),
+    fault("gradients are not multiplied by weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
+    fault("NaN is counted as infinite", "softmax_backward.cuh", "return of_row != of_row;", "return false;"),
+    fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
+    fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
+    fault(
+        "weights are rounded to f32",
+        "softmax_backward.cuh",
+        "weight(x[i]) * reciprocal",
+        "(float)(weight(x[i]) * reciprocal)",
+    ),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+];
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(22);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 2048].into_iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            let x: Vec<E> = (0..2).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            let dy: Vec<E> = (0..2).flat_map(|_| row(&mut rng, KINDS[(i + k) % 5], cols)).collect();
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                case(emulator, op, [&x, &dy], (2, cols), how)?;
+            }
+        }
+    }
+    // The differences cancel, apart from the rounding of a product.
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
+    // A NaN counts regardless of other values in the row.
+    let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);
+    case(emulator, op, [&[E::ZERO; 3], &dy], (1, 3), how)?;
+    for x in sums_that_cancel() {
+        case(emulator, op, [&vec![E::ZERO; x.len()], &x], (1, x.len()), how)?;
+    }
+    Ok(())
+}
+
+fn look_at_all(emulator: &Emulator, op: Op) -> Outcome {
+    look_at::<f16>(emulator, op)?;
+    look_at::<bf16>(emulator, op)?;
+    look_at::<f32>(emulator, op)
+}
+
+pub fn look(emulator: &Emulator) -> Outcome {
+    look_at_all(emulator, Op::Softmax)
+}
+
+pub fn look_at_log(emulator: &Emulator) -> Outcome {
+    look_at_all(emulator, Op::LogSoftmax)
+}
+
+pub fn look_at_logsumexp(emulator: &Emulator) -> Outcome {
+    look_at_all(emulator, Op::LogSumExp)
+}

@@ -1,0 +1,212 @@
+//! Faults in the elementwise kernels, by module. One of the modules also covers the code that all modules share.
+
+use super::{Fault, Outcome, fault};
+use crate::support::How;
+use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
+use evenkeel::DType;
+use evenkeel::cuda::DeviceElement;
+use evenkeel::cuda::elementwise::{Function, launch};
+use evenkeel_cuda_emulator::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+pub const EXP: &[Fault] = &[
+    fault("an element beyond the end is written", "elementwise.cuh", "if (at < left)", "if (at <= left)"),
+    fault("the last element is left out", "elementwise.cuh", "if (at < left)", "if (at + 1 < left)"),
+    fault("the last element is not read", "elementwise.cuh", "at < left ?", "at + 1 < left ?"),
+    fault("a block skips an element", "elementwise.cuh", "start += gridDim.x * TILE", "start += gridDim.x * TILE + 1"),
+    fault("words are swapped", "elementwise.cuh", "words[1] = words[2], words[2]", "words[1] = first, words[2]"),
+    fault(
+        "halves of a word are swapped",
+        "elementwise.cuh",
+        "bits >> 16 | words[1] << 16",
+        "bits >> 16 | words[2] << 16",
+    ),
+    fault("approximate values are swapped", "elementwise.cuh", "<< (i % 2 * 16);", "<< (i / 2 % 2 * 16);"),
+    fault("another element is recomputed", "elementwise.cuh", "rest >> i & 1", "rest >> (i ^ 1) & 1"),
+    fault("a digit of the approximate polynomial", "approx_f32.cuh", "0x1.5554e8p-5f", "0x1.4554e8p-5f"),
+    fault("16-bit types are rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
+    fault("another NaN is written", "wide.cuh", "return S::NOT_A_NUMBER;", "return S::NOT_A_NUMBER + 1;"),
+    fault("a digit of the polynomial", "exp.cuh", "0x1.111111110ebb2p-7", "0x1.111011110ebb2p-7"),
+    fault("digits of ln 2", "exp.cuh", "LN2_HI = 0x1.62e42fefa38p-1", "LN2_HI = 0x1.62e42fefap-1"),
+    fault(
+        "large powers of two are applied twice",
+        "exp.cuh",
+        "is_high ? 1.0 : power_of_two(at.n)",
+        "power_of_two(at.n)",
+    ),
+    fault("powers of two are clamped too early", "exp.cuh", "within(x, 200.0)", "within(x, 100.0)"),
+    fault("exponents are clamped too early", "exp.cuh", "larger(EXP_MIN - 1.0, x)", "larger(EXP_MIN + 1.0, x)"),
+    fault("the sign of a zero", "exp.cuh", "x == 0.0 ? x : v.hi", "v.hi"),
+    fault("bounds are swapped", "elementwise_exp.cu", "smaller(max, larger(min, x))", "smaller(min, larger(max, x))"),
+];
+
+pub const LOG: &[Fault] = &[
+    fault("a digit of the polynomial", "log.cuh", "0x1.9999999999ep-2", "0x1.9998999999ep-2"),
+    fault("digits of ln 2", "log.cuh", "LN2_HI = 0x1.62e42fefa3p-1", "LN2_HI = 0x1.62e42fefap-1"),
+    fault("digits of 1 / ln 2", "log.cuh", "0x1.71547652b82fep+0", "0x1.71547652p+0"),
+    fault("the result for zero", "log.cuh", "x == 0.0 ? -INFINITE : hi", "hi"),
+    fault(
+        "the result for infinity",
+        "log.cuh",
+        "double hi = x == INFINITE ? INFINITE : v.hi;\n    hi = x == 0.0",
+        "double hi = v.hi;\n    hi = x == 0.0",
+    ),
+    fault("the result for numbers below zero", "log.cuh", "x >= 0.0 ? hi", "x >= -2.0 ? hi"),
+    fault("the result for numbers below -1", "log.cuh", "x >= -1.0 ? hi", "x >= -3.0 ? hi"),
+    fault("the result for -1", "log.cuh", "x == -1.0 ? -INFINITE : hi", "hi"),
+    fault("the rounding error of 1 + x is ignored", "log.cuh", "sum.lo * scale", "0.0"),
+    fault("the scaling of subnormal floors", "log.cuh", "is_tiny ? at.k - 54.0 : at.k", "at.k"),
+    fault("the floor is ignored", "elementwise_log.cu", "larger(floor, x)", "x"),
+];
+
+pub const LOGISTIC: &[Fault] = &[
+    fault("sums are not rounded to odd", "wide.cuh", "(bits & 1) == 0", "false"),
+    fault("sums are rounded the wrong way", "wide.cuh", "== 0 ? 1 : ~0ull", "== 0 ? ~0ull : 1"),
+    fault(
+        "approximate results near ties are accepted",
+        "elementwise.cuh",
+        "is_normal & (above > 2 * OFF)",
+        "is_normal",
+    ),
+    fault(
+        "approximate subnormal results are accepted",
+        "elementwise.cuh",
+        "is_normal & (above > 2 * OFF)",
+        "(above > 2 * OFF)",
+    ),
+    fault("the approximation is accepted for NaN", "elementwise.cuh", "(v == v) & is_certain", "is_certain"),
+    fault(
+        "all float-float results are accepted",
+        "elementwise.cuh",
+        "bits_of(sides.above) == bits_of(sides.below)",
+        "true",
+    ),
+    fault("a digit of the float-float table", "pair.cuh", "0x3f85aac3", "0x3f85aac4"),
+    fault(
+        "float-float results are used for any number",
+        "pair.cuh",
+        "-PAIR_LARGEST < x && x < INFINITE",
+        "x < INFINITE",
+    ),
+    fault("float-float results are used for tiny numbers", "pair.cuh", "(0x1p-60f < fabsf(x) || is_zero)", "true"),
+    fault(
+        "tables are read before they are written",
+        "elementwise.cuh",
+        "tables.fill();\n        __syncthreads();",
+        "tables.fill();",
+    ),
+    fault(
+        "the wrong side of zero",
+        "logistic.cuh",
+        "logistic(0.0 - fabs(x), 0.0, x < 0.0)",
+        "logistic(0.0 - fabs(x), 0.0, x > 0.0)",
+    ),
+    fault("exponents are clamped too early", "logistic.cuh", "LOWEST = EXP_MIN - 10.0", "LOWEST = EXP_MIN + 10.0"),
+    fault(
+        "the sign of a zero",
+        "pair.cuh",
+        "is_zero ? x : found.above, is_zero ? x : found.below",
+        "found.above, found.below",
+    ),
+    fault("the result for infinity", "logistic.cuh", "lo = lo != lo ? 0.0 : lo;", ""),
+    fault("numbers are clamped too early", "logistic.cuh", "LARGEST = 50.0", "LARGEST = 5.0"),
+    fault("a digit of the derivative's constant", "logistic.cuh", "0x1.9884533d43651p+0", "0x1.98845p+0"),
+    fault("a digit of the cubic term", "logistic.cuh", "0x1.2444f2a4d8b4bp-4", "0x1.2444fp-4"),
+    fault("tanh is clamped too early", "logistic.cuh", "smaller(20.0, fabs(x))", "smaller(5.0, fabs(x))"),
+    fault("the sign of tanh", "logistic.cuh", "sign = sign_of(x)", "sign = 1.0"),
+];
+
+pub const NORMAL: &[Fault] = &[
+    fault("a digit of the float-float tail", "normal_pair.cuh", "0x1.0982b343ddd03p+0", "0x1.0981b343ddd03p+0"),
+    fault("a digit of the float-float polynomial", "normal_pair.cuh", "0x1.20dd750428588p+0", "0x1.20d1750428588p+0"),
+    fault(
+        "float-float results are used beyond the polynomial",
+        "normal_pair.cuh",
+        "-LARGEST < x && x < INFINITE",
+        "x == x",
+    ),
+    fault("the edge of erf's polynomial", "normal.cuh", "a < 0.75", "a < 2.75"),
+    fault("erf is clamped too early", "normal.cuh", "smaller(7.0, fabs(x))", "smaller(3.0, fabs(x))"),
+    fault("the sign of erf", "normal.cuh", "sign = sign_of(x)", "sign = 1.0"),
+    fault("a digit of erf's tail", "normal.cuh", "0x1.183316dde068p+2", "0x1.183216dde068p+2"),
+    fault("a digit of gelu's tail", "normal.cuh", "0x1.d2c8859e761e6p+2", "0x1.d2c7859e761e6p+2"),
+    fault("a digit of gelu's polynomial", "normal.cuh", "0x1.46d04297691dap-7", "0x1.46d14297691dap-7"),
+    fault("gelu is clamped too early", "normal.cuh", "LARGEST = 20.0", "LARGEST = 12.0"),
+    fault("the range of the tail's power of two", "normal.cuh", "x <= -1.0 ?", "x <= -2.0 ?"),
+    fault("the tail is used on both sides", "normal.cuh", "negative ? far.value.hi : above.hi", "far.value.hi"),
+    fault("the result for infinity", "normal.cuh", "value.lo != value.lo ? 0.0 : value.lo", "value.lo"),
+];
+
+pub const ROOT: &[Fault] = &[
+    fault("the sign of a zero's root", "elementwise_root.cu", "Sum{sqrt(x), -0.0}", "Sum{sqrt(x), 0.0}"),
+    fault("the sign of an infinity's reciprocal", "elementwise_root.cu", "Sum{1.0 / x, -0.0}", "Sum{1.0 / x, 0.0}"),
+    fault("the reciprocal of a zero's root", "elementwise_root.cu", "lo != lo ? 0.0 : lo", "lo"),
+    fault("small divisors are not replaced", "elementwise_root.cu", "fabs(d) < eps ? least : d", "d"),
+    fault("the sign of a small divisor is lost", "elementwise_root.cu", "(bits_of_wide(d) & SIGN)", "0"),
+    fault("the result for zero divided by zero", "elementwise_root.cu", "x == 0.0 && d == 0.0 ? 0.0 : odd", "odd"),
+    fault("the rest of infinite quotients", "elementwise_root.cu", "fabs(rest) < INFINITE ? rest : -0.0", "rest"),
+    fault("large quotients are not clamped", "elementwise_root.cu", ", largest);", ", 1e300);"),
+    fault("the second slice does not advance", "elementwise.cuh", "other.next(0);", ""),
+];
+
+pub const SOFTPLUS: &[Fault] = &[
+    fault(
+        "the larger of x and 0 is replaced by x",
+        "logistic.cuh",
+        "two_sum(larger(x, 0.0), log.hi)",
+        "two_sum(x, log.hi)",
+    ),
+    fault("the result for infinity", "logistic.cuh", "{sum.hi, lo != lo ? 0.0 : lo}", "{sum.hi, lo}"),
+    fault("the result has the wrong sign", "logistic.cuh", "return {-v.hi, -v.lo};", "return {v.hi, v.lo};"),
+    fault("the result for two infinities", "logistic.cuh", "{equal ? a : sum.hi, ", "{sum.hi, "),
+    fault("the rest of an infinite sum", "logistic.cuh", "!equal && fabs(sum.hi) < INFINITE ?", "!equal ?"),
+    fault(
+        "the rest for numbers far apart",
+        "logistic.cuh",
+        "difference.hi < LOWEST ? 0.0 : difference.lo",
+        "difference.lo",
+    ),
+    fault(
+        "the larger and the smaller number are swapped",
+        "logistic.cuh",
+        "const bool above = a < b;",
+        "const bool above = a > b;",
+    ),
+    fault("the rounding error of 1 + t is ignored", "log.cuh", "sum.lo * scale", "0.0"),
+];
+
+/// Checks the functions of a module.
+pub fn look(emulator: &Emulator, module: &str) -> Outcome {
+    let is_in = |function: &Function| {
+        let planned = launch(DType::F32, function, [0; 3], 1).unwrap().expect("there is an element");
+        planned.0.source == module
+    };
+    for function in functions().into_iter().filter(is_in) {
+        look_at::<f32>(emulator, &function)?;
+        look_at::<f16>(emulator, &function)?;
+        look_at::<bf16>(emulator, &function)?;
+    }
+    Ok(())
+}
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, function: &Function) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(4);
+    let all = (0..1 << 16).map(E::from_bits);
+    let x = if size_of::<E>() == 2 { all.collect() } else { numbers::<E>(&mut rng, 40_000) };
+    let mut other = x.clone();
+    other.shuffle(&mut rng);
+    let whole = Inputs { x: &x, other: &other, shifts: [0, 0] };
+    case(emulator, function, &whole, How { shift: 0, one_block: true, order: Order::Forward })?;
+    for (i, len) in [1, 9, 300, 1025, 5000].into_iter().enumerate() {
+        let inputs = Inputs { x: &x[..len], other: &other[..len], shifts: [i % 2, 0] };
+        case(emulator, function, &inputs, How { shift: 0, one_block: i % 2 == 0, order: Order::Backward })?;
+    }
+    // The pairs combine some hostile numbers with each other.
+    let few: Vec<E> = hostile().into_iter().step_by(37).chain(hostile().into_iter().take(36)).collect();
+    let x: Vec<E> = few.iter().flat_map(|v| vec![*v; few.len()]).collect();
+    let pairs = Inputs { x: &x, other: &few.repeat(few.len()), shifts: [0, 0] };
+    case(emulator, function, &pairs, How { shift: 0, one_block: false, order: Order::Forward })
+}

@@ -1,0 +1,103 @@
+//! Faults in LayerNorm's kernels, and in tiled sums, on which its means depend.
+
+use super::{Fault, Outcome, fault};
+use crate::support::How;
+use crate::support::layer_norm::{Limit, at_limits, case, limits};
+use crate::support::norm::{RowKind, operand, row_of};
+use evenkeel::LayerNorm;
+use evenkeel::cuda::DeviceElement;
+use evenkeel_cuda_emulator::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::sync::OnceLock;
+
+pub const FAULTS: &[Fault] = &[
+    fault("the variance is always computed in one pass", "norm.cuh", "if (!(mean", "if (false && !(mean"),
+    fault(
+        "the second pass does not subtract the mean",
+        "norm.cuh",
+        "const double d = (double)x - mean;",
+        "const double d = (double)x;",
+    ),
+    fault("the mean is rounded to one f32", "layer_norm.cu", "x[i] - high - low", "x[i] - high"),
+    fault(
+        "all rows are computed in f64",
+        "layer_norm.cu",
+        "if (may_be_narrow && keeps_low && has_room",
+        "if (false && has_room",
+    ),
+    fault(
+        "the bias is not checked",
+        "layer_norm.cu",
+        "bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, FINITE, partial[1])",
+        "true",
+    ),
+    fault(
+        "the weight is not checked",
+        "layer_norm.cu",
+        "weight.is_within<S, Row::COUNT, WARPS>(a.cols, 0x1p-60f, 0x1p60f, partial[0])",
+        "true",
+    ),
+    fault("smaller weights are accepted", "layer_norm.cu", "0x1p-60f, 0x1p60f", "0x1p-61f, 0x1p60f"),
+    fault("the variance leaves out the mean", "norm.cuh", "(sums[1] - sums[0] * mean) / n", "sums[1] / n"),
+    fault(
+        "the factor is not rounded",
+        "layer_norm.cu",
+        "fmaf(x[i] - high - low, by * weights[i], biases[i])",
+        "fmaf((x[i] - high - low) * by, weights[i], biases[i])",
+    ),
+    fault(
+        "lanes are added in another order",
+        "sum.cuh",
+        "own[2 * i][n] + own[2 * i + 1][n]",
+        "own[i][n] + own[i + width][n]",
+    ),
+    fault(
+        "a thread adds its two lanes first",
+        "sum.cuh",
+        "                tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
+        "                tile = fold(own[0][n] + own[1][n], WARP)",
+    ),
+    fault(
+        "tiles are added in another order",
+        "sum.cuh",
+        "distance = 1; distance < threads; distance *= 2",
+        "distance = threads / 2; distance > 0; distance /= 2",
+    ),
+    fault(
+        "no barrier before tiles are added",
+        "sum.cuh",
+        "        __syncthreads();\n        if (!IS_ONE)",
+        "        if (!IS_ONE)",
+    ),
+    fault("the next row overwrites sums", "sum.cuh", "    __syncthreads();\n    for (u32 lane", "    for (u32 lane"),
+    fault("lanes keep the last row's sums", "sum.cuh", "shared.lanes[n][lane] = 0.0;", ""),
+    fault("tiles that a short block lacks are added", "sum.cuh", "lane < tiles ?", "lane < At::TILES ?"),
+];
+
+/// Checks all types.
+pub fn look(emulator: &Emulator) -> Outcome {
+    look_at::<f32>(emulator)?;
+    look_at::<f16>(emulator)?;
+    look_at::<bf16>(emulator)?;
+    static LIMITS: OnceLock<Vec<Limit<bf16>>> = OnceLock::new();
+    at_limits(emulator, LIMITS.get_or_init(|| limits(&mut StdRng::seed_from_u64(5), &[128, 100])))
+}
+
+/// Checks rows of a type.
+fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(3);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 40_000].into_iter().enumerate() {
+        for (k, kind) in [RowKind::Normal, RowKind::Offset, RowKind::Cancelling].into_iter().enumerate() {
+            let x: Vec<E> = (0..2).flat_map(|_| row_of(&mut rng, kind, cols)).collect();
+            let (weight, bias) = (operand(&mut rng, E::DTYPE, cols), operand(&mut rng, E::DTYPE, cols));
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                let operands = ([weight.as_ref(), bias.as_ref()], 0);
+                case(emulator, &x, (2, cols), operands, &LayerNorm::default(), how)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Faults in softmax's kernels, and in the code that they share with others.
+
+use super::{Fault, Outcome, fault};
+use crate::support::softmax::case;
+use crate::support::{How, KINDS, row};
+use evenkeel::cuda::DeviceElement;
+use evenkeel::{FullyMasked, Softmax};
+use evenkeel_cuda_emulator::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub const FAULTS: &[Fault] = &[
+    fault(
+        "no barrier before partial results are read",
+        "common.cuh",
+        "    __syncthreads();\n    // A block may",
+        "    // A block may",
+    ),
+    fault("only one lane's extremes are used", "scores.cuh", "{ return own.of_warp(); }", "{ return own; }"),
+    fault(
+        "only half of a block's warps are read",
+        "common.cuh",
+        "threadIdx.x & (warps - 1)",
+        "threadIdx.x & (warps - 1) & ~1u",
+    ),
+    fault("the table of a wrong lane is read", "softmax_exp.cuh", "own.low, j)", "own.low, j ^ 1)"),
+    fault("words of a vector are swapped", "common.cuh", "words[i / 2] >>", "words[i / 2 ^ 1] >>"),
+    fault(
+        "words of a vector in registers are swapped",
+        "register_row.cuh",
+        "words[i][1] = v.y, words[i][2] = v.z",
+        "words[i][1] = v.z, words[i][2] = v.y",
+    ),
+    fault(
+        "a vector beyond the end is written",
+        "register_row.cuh",
+        "f(At::column(i) < cols, i);",
+        "f(At::column(i) < cols + 1, i);",
+    ),
+    fault("a vector beyond the end is summed", "softmax.cu", "is_there ? e : 0.0f", "e"),
+    fault(
+        "the last vector is left out",
+        "common.cuh",
+        "i / At::PIECES * (At::TILES * 256) < cols",
+        "(i / At::PIECES + 1) * (At::TILES * 256) < cols + 256",
+    ),
+    fault("bf16 is rounded half up", "common.cuh", "bits + 0x7fff + (bits >> 16 & 1)", "bits + 0x8000"),
+    fault("halves of a word are swapped", "common.cuh", "i % 2 * 16", "(i + 1) % 2 * 16"),
+    fault(
+        "the low half of a word in registers is used twice",
+        "register_row.cuh",
+        "S::high_of(words[i][w])",
+        "S::low_of(words[i][w])",
+    ),
+    fault(
+        "tables are read before they are written",
+        "softmax.cu",
+        "exp.fill(shared.tables);\n        __syncthreads();",
+        "exp.fill(shared.tables);",
+    ),
+    fault(
+        "the next row overwrites what this one reads",
+        "softmax.cu",
+        "again, to, found, shared);\n        }\n        __syncthreads();",
+        "again, to, found, shared);\n        }",
+    ),
+    fault("each thread uses its own minimum", "scores.cuh", "smallest_of_warp(min)", "min"),
+    fault("NaN in one half of a word is ignored", "scores.cuh", "max_or_nan(S::low_of(max)", "fmaxf(S::low_of(max)"),
+    fault("negative numbers are ordered by their bits", "scores.cuh", "bits ^ (bits >> 31 & 0x7fffffff);", "bits;"),
+    fault("the sum's middle part is lost", "scores.cuh", "((u64)middle << BITS)", "0"),
+    fault("partial sums of a larger block are summed too", "scores.cuh", "lane < blockDim.x / WARP", "lane < WARPS"),
+    fault(
+        "the policies for fully masked rows are swapped",
+        "softmax.cu",
+        "S::narrow(a.uniform)",
+        "S::narrow(1.0f / a.cols - a.uniform)",
+    ),
+    fault("rows with NaN are counted as infinite", "scores.cuh", "(nan ? 0 :", "(nan ? 1 :"),
+    fault("infinite rows become zeros", "softmax.cu", "found.is_masked() ? S::narrow", "!found.is_nan() ? S::narrow"),
+    fault("sums are collected too late", "softmax.cu", "sum.count >= 256", "sum.count >= 2560"),
+    fault("the reciprocal is rounded to one f32", "softmax.cu", "fmaf(e[i], high, e[i] * low)", "e[i] * high"),
+    fault("every row is narrow", "softmax_exp.cuh", "fabsf(max) < 256.0f && min >= max - 87.0f", "fabsf(max) < 256.0f"),
+    fault("far rows are not shifted", "softmax_exp.cuh", "shift = fabsf(max) < 256.0f", "shift = max < 4096.0f"),
+    fault("subnormal results are lost", "softmax_exp.cuh", "deepest = m - 104.0f", "deepest = m - 87.0f"),
+    fault("a digit of the table", "softmax_exp.cuh", "0x3f9837f0", "0x3f9837f1"),
+    fault(
+        "sums leave out their last digits",
+        "softmax_exp.cuh",
+        "bits_of(e + ((1.0f + grid()) - u))",
+        "bits_of(grid())",
+    ),
+    fault(
+        "steps are rounded down instead of to nearest",
+        "softmax_exp.cuh",
+        "rint((double)m * STEPS_OF_ONE)",
+        "floor((double)m * STEPS_OF_ONE)",
+    ),
+];
+
+/// Checks all types.
+pub fn look(emulator: &Emulator) -> Outcome {
+    look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))
+}
+
+/// Checks rows of a type.
+fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(3);
+    // The last length runs in smaller blocks than the other lengths.
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 1032].into_iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            let x: Vec<E> = (0..3).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                case(emulator, &x, (3, cols), &Softmax::default().fully_masked(policy), how)?;
+            }
+        }
+    }
+    // These sums overflow if they are collected too late.
+    let long = vec![E::from_wide(1.0); 300_000];
+    let how = How { shift: 1, one_block: true, order: Order::Backward };
+    case(emulator, &long, (1, long.len()), &Softmax::default(), how)
+}

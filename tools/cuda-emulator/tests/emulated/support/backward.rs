@@ -1,0 +1,121 @@
+//! Cases for the gradients of softmax, log_softmax and logsumexp.
+
+use super::masked::{Beside, Op};
+use super::{Guarded, How};
+use evenkeel::cuda::{DeviceElement, Launch, backward};
+use evenkeel::{Error, FullyMasked, Result as Planned, Rows, Softmax, report};
+use evenkeel_cuda_emulator::Emulator;
+
+/// Runs one case, and returns how it differs from the CPU, if it does. For logsumexp, the gradients of the rows are the
+/// first elements of `dy`.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    op: Op,
+    rows: [&[E]; 2],
+    shape: (usize, usize),
+    how: How,
+) -> Result<(), String> {
+    let launch = match op {
+        Op::Softmax => backward::launch_softmax,
+        Op::LogSoftmax => backward::launch_log_softmax,
+        Op::LogSumExp => backward::launch_logsumexp,
+    };
+    let beside = Beside::nothing(&[shape.0, shape.1]);
+    compare(emulator, op, rows, &beside, how, |addresses, options| launch(E::DTYPE, addresses, shape, options))
+}
+
+/// Runs one case of rows with masks, scale and softcap.
+pub fn masked_case<E: DeviceElement>(
+    emulator: &Emulator,
+    op: Op,
+    rows: [&[E]; 2],
+    beside: &Beside,
+    how: How,
+) -> Result<(), String> {
+    let launch = match op {
+        Op::Softmax => backward::launch_softmax_masked,
+        Op::LogSoftmax => backward::launch_log_softmax_masked,
+        Op::LogSumExp => backward::launch_logsumexp_masked,
+    };
+    compare(emulator, op, rows, beside, how, |addresses, options| {
+        launch(E::DTYPE, addresses, &beside.dims, &beside.parts(), options)
+    })
+}
+
+fn compare<E: DeviceElement, A: Copy>(
+    emulator: &Emulator,
+    op: Op,
+    [x, dy]: [&[E]; 2],
+    beside: &Beside,
+    how: How,
+    launch: impl Fn([u64; 4], &Softmax) -> Planned<Option<(Launch, A)>>,
+) -> Result<(), String> {
+    let describe =
+        |found: String| format!("gradients of {op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.describe());
+    let (mask, options) = (beside.mask(), beside.options());
+    let count = beside.dims[..beside.dims.len() - 1].iter().product();
+    let dy = if op == Op::LogSumExp { &dy[..count] } else { dy };
+    let rows = |values| Rows::shaped(values, &beside.dims).unwrap();
+    let on_cpu = |options: &Softmax| match op {
+        Op::Softmax => evenkeel::softmax_backward(rows(x), rows(dy), options),
+        Op::LogSoftmax => evenkeel::log_softmax_backward(rows(x), rows(dy), options),
+        Op::LogSumExp => evenkeel::logsumexp_backward(rows(x), dy, options),
+    };
+    let name = match op {
+        Op::Softmax => "softmax_backward",
+        Op::LogSoftmax => "log_softmax_backward",
+        Op::LogSumExp => "logsumexp_backward",
+    };
+    let (expected, report) = report::scope(|| on_cpu(&options.mask(&mask)));
+    let (expected, counts) = (expected.map_err(|error| describe(error.to_string()))?, report.op(name));
+    let first = match on_cpu(&options.mask(&mask).fully_masked(FullyMasked::Error)) {
+        Err(Error::FullyMasked { row, .. }) => row as u64,
+        _ => u64::MAX,
+    };
+    let wanted = [counts.nan, counts.infinite, counts.fully_masked, first];
+    // The output is a separate buffer first. Then it overwrites the scores or the gradients of the results.
+    let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
+    for over in [2, over] {
+        let mut placed =
+            [Guarded::of(x, how.shift), Guarded::of(dy, how.shift), Guarded::unwritten(x.len(), how.shift)];
+        let mut guards = [0u64, 0, 0, u64::MAX];
+        let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
+        let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
+        let planned = launch(addresses, &options).map_err(|error| describe(error.to_string()))?;
+        // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
+        unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(describe)?;
+        placed[over].compare(&expected).map_err(describe)?;
+        if guards != wanted {
+            return Err(describe(format!("row counts are {guards:?} instead of {wanted:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Returns rows whose sum is 1 or 0, depending on the order of addition: with columns of one tile, and of several.
+pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
+    [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
+        let mut x = vec![E::ZERO; other + 7];
+        (x[first], x[next], x[other]) = (E::from_wide(1e30), E::from_wide(-1e30), E::from_wide(1.0));
+        x
+    })
+}
+
+/// Returns scores at which the softcap's derivative is below the normal range until it is multiplied by the scale.
+pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
+    let len: usize = dims.iter().product();
+    let x = (0..len).map(|i| 3.4e-8 + 4e-9 * (i as f32 / len as f32)).collect();
+    (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
+}
+
+/// Returns gradients of results, after columns that a window masks. Their sum is 32 in the order of the whole row, and
+/// 0 in the order of the remaining part.
+pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
+    // Column at which the order of additions starts again, and number of adjacent columns in a tile.
+    let (start, tile) = (2 * 64 * 256, 256);
+    let dims = [1, 50_000];
+    let mut dy = vec![0.0; dims[1]];
+    (dy[start], dy[start + 31 * tile]) = (1e30, -1e30);
+    (32..64).for_each(|i| dy[start + i * tile] = 1.0);
+    (dy, Beside { window: Some(20_000), ..Beside::nothing(&dims) })
+}

@@ -1,0 +1,58 @@
+//! Cases for log_softmax and logsumexp.
+
+use super::{Guarded, How};
+use evenkeel::cuda::{DeviceElement, log_softmax, logsumexp};
+use evenkeel::{Rows, Softmax, report};
+use evenkeel_cuda_emulator::Emulator;
+
+/// Runs one case of log_softmax, and returns how it differs from the CPU, if it does.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    (rows, cols): (usize, usize),
+    options: &Softmax,
+    how: How,
+) -> Result<(), String> {
+    let describe = |found: String| format!("log_softmax {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let mut guards = [0u64, 0, 0, u64::MAX];
+    let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
+    let planned = log_softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("there are elements");
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    unsafe { how.run(emulator, planned) }.map_err(describe)?;
+    let (expected, report) =
+        report::scope(|| evenkeel::log_softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
+    to.compare(&expected).map_err(describe)?;
+    same_guards(x, cols, report.op("log_softmax"), guards).map_err(describe)
+}
+
+/// Runs one case of logsumexp, and returns how it differs from the CPU, if it does.
+pub fn case_of_sums<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    (rows, cols): (usize, usize),
+    options: &Softmax,
+    how: How,
+) -> Result<(), String> {
+    let describe = |found: String| format!("logsumexp {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(rows, 0));
+    let mut guards = [0u64, 0, 0, u64::MAX];
+    let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
+    let planned = logsumexp::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("there are rows");
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    unsafe { how.run(emulator, planned) }.map_err(describe)?;
+    let (expected, report) = report::scope(|| evenkeel::logsumexp(Rows::new(x, rows, cols).unwrap(), options).unwrap());
+    to.compare(&expected).map_err(describe)?;
+    same_guards(x, cols, report.op("logsumexp"), guards).map_err(describe)
+}
+
+/// Compares the counts of special rows with the CPU's report.
+fn same_guards<E: DeviceElement>(x: &[E], cols: usize, counts: report::Counts, guards: [u64; 4]) -> Result<(), String> {
+    let first = x.chunks(cols.max(1)).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
+    let first = first.map_or(u64::MAX, |row| row as u64);
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
+    if guards != expected {
+        return Err(format!("row counts are {guards:?} instead of {expected:?}"));
+    }
+    Ok(())
+}

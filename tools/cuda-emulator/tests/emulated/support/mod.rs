@@ -1,0 +1,178 @@
+//! Common parts of the cases: numbers, buffers that detect writes outside of them, and how kernels run.
+
+pub mod backward;
+pub mod clip_grad_norm;
+pub mod cross_entropy;
+pub mod elementwise;
+pub mod layer_norm;
+pub mod log_softmax;
+pub mod masked;
+pub mod norm;
+pub mod norm_backward;
+pub mod qk_norm_rope;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample;
+pub mod softmax;
+
+use evenkeel::Element;
+use evenkeel::cuda::Launch;
+use evenkeel_cuda_emulator::{Emulator, Order};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::collections::BTreeSet;
+
+/// Row lengths around the sizes of vectors, warps, tiles and blocks, and row lengths of models.
+pub const COLS: &[usize] = &[
+    1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
+    192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
+    1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
+    8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
+];
+
+/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder modulo vectors, warps
+/// and tiles, and for both sides of each size at which another kernel or code path is used.
+pub const LEAST_SHAPES: usize = 200;
+
+/// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
+#[derive(Default)]
+pub struct Shapes(BTreeSet<Vec<usize>>);
+
+impl Shapes {
+    pub fn add(&mut self, shape: &[usize]) {
+        self.0.insert(shape.to_vec());
+    }
+
+    /// Fails if there were too few.
+    pub fn are_enough(&self, of: impl std::fmt::Display) {
+        println!("{of}: {} shapes", self.0.len());
+        assert!(self.0.len() >= LEAST_SHAPES, "{of}: {} shapes are not {LEAST_SHAPES}", self.0.len());
+    }
+}
+
+/// Distribution of the numbers in a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Normal,
+    /// Some are far below the largest, which requires the exponential's long form.
+    Wide,
+    /// All are beyond 256, so that the largest is subtracted first.
+    Far,
+    /// Some, or all, are -inf.
+    Masked,
+    /// Random bits.
+    Any,
+}
+
+pub const KINDS: [Kind; 5] = [Kind::Normal, Kind::Wide, Kind::Far, Kind::Masked, Kind::Any];
+
+pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
+    let all_masked = rng.random_bool(0.3);
+    let mut normal = || (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+    let numbers: Vec<f64> = (0..cols).map(|_| normal()).collect();
+    let mut draw = |share: f64| rng.random_bool(share);
+    let numbers = numbers.into_iter().map(|z| match kind {
+        Kind::Normal => z * 3.0,
+        Kind::Wide => z * 60.0,
+        Kind::Far => z * 2.0 + 3000.0,
+        Kind::Masked if all_masked || draw(0.3) => f64::NEG_INFINITY,
+        Kind::Masked => z,
+        Kind::Any if draw(0.002) => [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN][(z.abs() * 3.0) as usize % 4],
+        Kind::Any => z * 10f64.powf(z * 3.0),
+    });
+    numbers.map(E::from_wide).collect()
+}
+
+/// Returns a row with one number that is `gap` above 5. The others are below 3, so that they hardly count for a large
+/// gap.
+pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E> {
+    let at = rng.random_range(0..cols);
+    let number = |i| if i == at { 5.0 + gap } else { rng.random_range(-9.0..3.0) };
+    (0..cols).map(number).map(E::from_wide).collect()
+}
+
+/// Returns the values with the value at `at` replaced.
+pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
+    let mut values = values.to_vec();
+    values[at] = number;
+    values
+}
+
+/// Parameters of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Offset of the rows from 16-byte alignment, in elements.
+    pub shift: usize,
+    /// Whether a single block processes all rows.
+    pub one_block: bool,
+    pub order: Order,
+}
+
+impl How {
+    /// Runs a planned kernel.
+    ///
+    /// # Safety
+    /// The requirements of [`Emulator::run`] apply.
+    pub unsafe fn run<A: Copy>(self, emulator: &Emulator, (mut launch, arguments): (Launch, A)) -> Result<(), String> {
+        if self.one_block {
+            launch.blocks = 1;
+        }
+        // SAFETY: the caller guarantees the same.
+        unsafe { emulator.run(&launch, &arguments, self.order) }.map_err(|error| error.to_string())
+    }
+}
+
+/// Numbers between guard elements that kernels must not overwrite.
+pub struct Guarded<E> {
+    all: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+const GUARD: usize = 16;
+
+impl<E: Element> Guarded<E> {
+    fn poison() -> E {
+        E::from_wide(-7.0)
+    }
+
+    /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
+    pub fn of(values: &[E], shift: usize) -> Self {
+        // Sixteen bytes are at most eight elements.
+        let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
+        let start = all.as_ptr().align_offset(16) + GUARD + shift;
+        all[start..][..values.len()].copy_from_slice(values);
+        Guarded { all, start, len: values.len() }
+    }
+
+    /// Creates an output buffer of `len` elements.
+    pub fn unwritten(len: usize, shift: usize) -> Self {
+        Self::of(&vec![Self::poison(); len], shift)
+    }
+
+    pub fn address(&mut self) -> u64 {
+        self.all[self.start..].as_mut_ptr() as u64
+    }
+
+    pub fn values(&self) -> &[E] {
+        &self.all[self.start..][..self.len]
+    }
+
+    pub fn values_mut(&mut self) -> &mut [E] {
+        &mut self.all[self.start..][..self.len]
+    }
+
+    /// Fails if a value differs from the expected bits, or if a guard element was overwritten.
+    pub fn compare(&self, expected: &[E]) -> Result<(), String> {
+        let got = self.values();
+        assert_eq!(got.len(), expected.len());
+        if let Some(i) = (0..got.len()).find(|&i| got[i].bits() != expected[i].bits()) {
+            return Err(format!("element {i} is {:?} instead of {:?}", got[i], expected[i]));
+        }
+        let beside = self.all[..self.start].iter().chain(&self.all[self.start + self.len..]);
+        if beside.into_iter().any(|v| v.bits() != Self::poison().bits()) {
+            return Err("written outside of the results".to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Cases for softmax.
+
+use super::{Guarded, How};
+use evenkeel::cuda::{DeviceElement, softmax};
+use evenkeel::{Rows, Softmax};
+use evenkeel_cuda_emulator::Emulator;
+
+/// Runs one case, and returns how it differs from the CPU, if it does.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    (rows, cols): (usize, usize),
+    options: &Softmax,
+    how: How,
+) -> Result<(), String> {
+    let describe = |found: String| format!("softmax {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let mut guards = [0u64, 0, 0, u64::MAX];
+    let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
+    let planned = softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("there are elements");
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    unsafe { how.run(emulator, planned) }.map_err(describe)?;
+    let (expected, report) =
+        evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
+    to.compare(&expected).map_err(describe)?;
+    let counts = report.op("softmax");
+    let first = x.chunks(cols).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
+    let first = first.map_or(u64::MAX, |row| row as u64);
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
+    if guards != expected {
+        return Err(describe(format!("row counts are {guards:?} instead of {expected:?}")));
+    }
+    Ok(())
+}
