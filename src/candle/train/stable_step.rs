@@ -107,8 +107,8 @@ impl<S: Settings> StableStep<S> {
     /// Runs one step with the gradients of the scalar that `loss` returns.
     ///
     /// # Errors
-    /// Errors of `loss`, the optimiser, the scaler ([`LossScaler::update`]) and the monitor ([`Monitor::record`]). The
-    /// parameters are unchanged then, except after an error of the monitor, which runs last.
+    /// Errors of `loss`, of the gradients and of the optimiser; the parameters are unchanged then. Errors of the layers'
+    /// statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]), which follow the step.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
         // The scaled loss fits in f32.
         let loss = loss()?.to_dtype(DType::F32)?;
