@@ -1,5 +1,5 @@
-//! Benchmark of `attention` against its composition from candle's ops: a prompt of 1,024 tokens, and one token after
-//! 32,768.
+//! Benchmark of `attention` against its composition from candle's ops: for a prompt of 1,024 tokens, and for one query
+//! over 32,768 keys.
 
 use crate::support::{Race, Timed, numbers, tensor};
 use candle_core::{D, Result, Tensor};

@@ -1,5 +1,5 @@
-//! Benchmark of `attention_backward` against its composition from candle's ops: a sequence of 1,024 tokens, and a short
-//! one.
+//! Benchmark of `attention_backward` against its composition from candle's ops, for a sequence of 1,024 tokens and for
+//! a short one.
 
 use crate::support::{Race, Timed, numbers, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -48,7 +48,7 @@ fn first_row<E: Timed>(q: &[E], k: &[E], v: &[E], dy: &[E], tokens: usize) -> Ve
         .collect()
 }
 
-/// Returns dq. Also computes dk and dv, and drops them.
+/// Computes dq, dk and dv, and returns only dq.
 fn composed(tensors: &[Tensor; 4]) -> Result<Tensor> {
     let dtype = if tensors[0].dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let [q, k, v, dy] = [0, 1, 2, 3].map(|i| tensors[i].to_dtype(dtype));

@@ -1,13 +1,13 @@
-//! Benchmark of the gradients of elementwise functions against compositions of candle's ops, which are also how candle
-//! computes gradients.
+//! Benchmark of the gradients of elementwise functions against compositions of candle's ops. Candle's autograd computes
+//! gradients by such compositions too.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{Element, reference};
 
-/// Races one gradient. A positive `$shift` replaces `$x` by its magnitude plus `$shift`, for functions of positive
-/// numbers.
+/// Times one gradient. If `$shift` is positive, `$x` is replaced by its magnitude plus `$shift`, for functions that
+/// need positive numbers.
 macro_rules! race {
     ($c:expr, $E:ty, $name:literal, $into:ident, $derivative:ident, $shift:literal, $composed:expr) => {
         for shape @ (rows, cols) in SHAPES {

@@ -13,7 +13,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
         let x = numbers::<E>(rows * cols);
         let (weight, bias) = (numbers::<E>(CHANNELS), numbers::<E>(CHANNELS));
-        // The rows are batches of images with 64 channels.
+        // The data is a batch of images with 64 channels.
         let [batch, side] = if rows == 8 { [2, 16] } else { [16, 64] };
         let inner = side * side;
         assert_eq!(batch * CHANNELS * inner, rows * cols);

@@ -8,7 +8,7 @@ use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_backward_into, reference};
 
 const EPS: f64 = 1e-5;
 
-/// Returns dx. Also computes dweight and dbias, and drops them.
+/// Computes dx, dweight and dbias, and returns only dx.
 fn composed(xs: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let [x, dy, weight] = [xs.to_dtype(dtype)?, dy.to_dtype(dtype)?, weight.to_dtype(dtype)?];

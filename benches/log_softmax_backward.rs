@@ -1,5 +1,5 @@
-//! Benchmark of `log_softmax_backward` over the last axis. It also times forward and backward pass by candle's
-//! autograd: the drop-in against candle's own op.
+//! Benchmark of `log_softmax_backward` over the last axis. It also times a forward and a backward pass with candle's
+//! autograd, for the drop-in and for candle's own op.
 
 use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;

@@ -1,5 +1,5 @@
-//! Benchmark of `logsumexp_backward` over the last axis. It also times forward and backward pass by candle's autograd:
-//! the guarded op against candle's own.
+//! Benchmark of `logsumexp_backward` over the last axis. It also times a forward and a backward pass with candle's
+//! autograd, for the guarded op and for candle's own op.
 
 use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;

@@ -1,5 +1,5 @@
-//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of an op. Any other text runs the
-//! benchmarks whose names contain it.
+//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of the op with this name. Any other text
+//! in its place selects the benchmarks whose names contain the text.
 
 #[macro_use]
 mod support;

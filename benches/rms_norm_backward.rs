@@ -7,7 +7,7 @@ use evenkeel::{RmsNorm, Rows, RowsMut, reference, rms_norm_backward_into};
 
 const EPS: f64 = 1e-5;
 
-/// Returns dx. Also computes dweight, and drops it.
+/// Computes dx and dweight, and returns only dx.
 fn composed(xs: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let [x, dy, weight] = [xs.to_dtype(dtype)?, dy.to_dtype(dtype)?, weight.to_dtype(dtype)?];

@@ -1,5 +1,5 @@
-//! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. candle-nn has no
-//! sampler. `tools/candle-compat` times the sampler of candle-transformers.
+//! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. It has no
+//! comparison, because candle-nn has no sampler. `tools/candle-compat` times the sampler of candle-transformers.
 
 use crate::support::{SHAPES, Timed, numbers};
 use criterion::{Criterion, Throughput};

@@ -1,4 +1,5 @@
-//! Benchmark of `swiglu` against silu and a multiplication, Evenkeel's and candle's.
+//! Benchmark of `swiglu`. It is compared with silu followed by a multiplication, both with Evenkeel's silu and with
+//! candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -76,8 +76,8 @@ pub fn agrees(session: &Session) -> bool {
     all_agree
 }
 
-/// Returns the elements at which the device's softmax differs from the CPU's by more than both error bounds together.
-/// It allows 2^-24 in addition, because the device flushes f16 subnormals to zero.
+/// Returns the elements at which the device's softmax differs from the CPU's by more than the sum of both error bounds.
+/// An additional error of 2^-24 is allowed, because the device flushes f16 subnormals to zero.
 fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f64) -> Result<Vec<String>> {
     let ulps: f64 = [accuracy::neuron_bound("softmax", E::DTYPE), accuracy::bound("softmax", E::DTYPE)]
         .iter()

@@ -3,7 +3,7 @@
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
 indicate.
-Polynomials are minimax fits by Remez exchange. Polynomials with a pinned leading coefficient are marked.
+Polynomials are minimax fits by Remez exchange. The output marks polynomials with a pinned leading coefficient.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -105,11 +105,11 @@ def monotone_poly(c):
     Two neighbours z < y belong to different steps, with arguments near ln2/16 and -ln2/16. Before the last rounding, which
     is monotonic, the computed powers have an error of at most `errors`. The polynomial has to leave a larger gap.
     """
-    half, unit = LN2 / 16, mpf(2) ** -29  # half a unit in the last place of r and t, which are between 2^-5 and 2^-4
-    argument = 2 * unit + mpf(2) ** -47  # f64 to f32, the table's low part, and ln2/8 in f64 times up to 739
-    cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # r^2; q, and its inner step
+    half, unit = LN2 / 16, mpf(2) ** -29  # |r| <= half; unit: half an ULP of r and t, which are 2^-5 to 2^-4
+    argument = 2 * unit + mpf(2) ** -47  # errors of r: to f32, low part; ln2/8 in f64 times up to 739
+    cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # error of r^2 q(r): r^2, q, its inner step
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The rounding of z to f32 selects the step, so the end of a step has this uncertainty.
+    # The rounding of z to f32 selects the step, so a step may end up to this distance before or after its exact end.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
@@ -182,9 +182,9 @@ def log_f64():
 
 
 def log_pair():
-    """Constants of the natural and the binary logarithm: ln(1+r) = r - r^2/2 + r^3 q(r), and the same divided by ln 2."""
+    """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
     base = mpf("0.71875")
-    # Lists the eighths of a binade from the base on. The eighth that contains 1 keeps the factor 1.
+    # Ends of the eight intervals that divide the binade from `base` on. The interval that contains 1 gets the factor 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
@@ -303,9 +303,10 @@ def expm1_f64():
 
 
 def normal_f64():
-    """Fits the odd part about zero in powers of the square, and the tail.
+    """Fits erf and the part of gelu that uses it: the odd function near zero, and the tail.
 
-    The tail is multiplied by e^(..) (a + pole), and fitted in powers of 1/(a + pole) - centre.
+    The odd function is divided by its argument and fitted in powers of the square. The tail at a is multiplied by the
+    exponential of `power(a)` and by a + pole, and fitted in powers of 1/(a + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),
@@ -339,7 +340,7 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """Constants of the functions in pairs of f32, except the exponential's."""
+    """Prints the constants of the functions that compute with pairs of f32, except the exponential's."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
     print("== src/math/normal_pair.rs")
     g = lambda z: erf(sqrt(z)) / sqrt(z)

@@ -1,9 +1,9 @@
 """Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
 
 It counts the shortest path from a kernel's first instruction to its end that reads and writes all the pieces of a
-thread, and does the table lookups of all their exponentials. This is the path of a row without masked elements that
-spans at most 87, in a warp whose threads have all of their pieces. Instructions that write a warp's result by its first
-lane count for all lanes, because the warp waits for them.
+thread, and does the table lookups of all their exponentials. A thread takes this path if its row has no masked elements
+and no logit is more than 87 below the largest, and if all threads of its warp hold all of their pieces. Instructions by
+which only the first lane writes a warp's result count for every lane, because the warp waits for them.
 """
 
 import heapq
@@ -13,10 +13,10 @@ ARCHITECTURE = "sm_90"
 # Number of 16-byte pieces that a thread holds, by kernel size, and number of elements in a piece, by type.
 PIECES = {"1x4": 4, "8x4": 4, "16x8": 8}
 IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
-# Largest number of instructions per element of two bytes, in blocks of more than one warp.
+# Largest allowed number of instructions per two-byte element, in blocks of more than one warp.
 MOST = 28
 
-# Instructions that a path must contain, by their start.
+# Patterns for the starts of the instructions that a path must contain.
 MARKS = (r"LDG\.E\.128", r"STG\.E\.128", r"SHFL\.IDX", r"STS")
 
 

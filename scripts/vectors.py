@@ -67,7 +67,8 @@ def arguments(name, rng):
     if name == "tanh":
         return [0.17, 0.171, -0.17, 20.0, -800.0, 1e-300] + [signed(spread(-60, 6)) for _ in range(20)]
     if name in ("sin", "cos"):
-        # The f64 that is relatively nearest to a multiple of pi/2, large numbers, and neighbours of small multiples.
+        # The first argument has the smallest relative distance from a multiple of pi/2 among all f64. Large numbers and
+        # neighbours of small multiples follow.
         edges = [6381956970095103 * 2.0**797, 1e300, 1.7976931348623157e308, 0.7853981633974483, 1.5707963267948966, 3.141592653589793, 1e22]
         return edges + [signed(spread(-40, 60)) for _ in range(20)] + [signed(spread(60, 1023)) for _ in range(20)]
     edges = [0.0, 1.0, -1.0, 40.0, -40.0, -708.0, -745.0, -760.0, 1e-300, -5e-324, 710.0]
@@ -80,7 +81,8 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
-# These cases have their own random generator, so that earlier lines of the file do not change.
+# Functions that were added later. Their cases have a random generator of their own, so that the lines of the functions
+# above do not change.
 LATER = {
     "exp_m1": mp.expm1,
     "softplus": lambda x: mp.log(1 + mp.exp(x)),
@@ -217,7 +219,7 @@ def scaling_vectors(rng):
         (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
         (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 1.0, 0.0, 0.0, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
         (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
-        # These are the parameters of gpt-oss, and the two scales of DeepSeek-V2 and V3.
+        # Tests the parameters of gpt-oss, and the two scales that DeepSeek-V2 and V3 set.
         (150000.0, "yarn", [32.0, 4096.0, 32.0, 1.0, 0.0, 0.0, 0.0], yarn(32.0, 4096, 32.0, 1.0, False), mscale(32.0)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 0.707], yarn(40.0, 4096, 32.0, 1.0), mscale(40.0) / mscale(40.0, 0.707)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 1.0], yarn(40.0, 4096, 32.0, 1.0), 1),
@@ -262,8 +264,9 @@ def write_reference():
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")
 
 
-# The three sums of the crate, in exact arithmetic: tiled (o), fixed-point (q) and binned (b). A term depends on its
-# index only.
+# The crate's three kinds of sums, computed in exact arithmetic. `rule_o` is the tiled sum, `rule_q` the fixed-point
+# sum, and `rule_b` the binned sum. `unit` gives the pseudorandom integer from which a term is made, as a function of
+# the term's index.
 
 
 def unit(i):
@@ -295,7 +298,7 @@ def rule_b(terms):
     largest = max(map(abs, terms), default=0)
     if largest == 0:
         return Fraction(0)
-    top = (math.frexp(largest)[1] // 31) * 31  # frexp's exponent is one above that of the last place before the point
+    top = (math.frexp(largest)[1] // 31) * 31  # frexp gives e with |largest| < 2^e
     bins = []
     for exponent in range(top, top - 4 * 31, -31):
         unit = Fraction(2) ** exponent

@@ -1,12 +1,13 @@
 //! Error bounds of the ops, as a table that tests assert.
 //!
-//! Bounds are in ULP of the storage type, relative to the exact result for the given inputs. The unit is the ULP of the
-//! result itself ([`Unit::Result`]). If terms of the result can cancel, it is the ULP of the largest term
-//! ([`Unit::LargestTerm`]), which the op's page names.
+//! Bounds are in ULP of the storage type, and limit the distance from the exact result for the given inputs. The unit
+//! is the ULP of the result itself ([`Unit::Result`]). If terms of the result can cancel, it is the ULP of the largest
+//! term ([`Unit::LargestTerm`]), which the op's page names.
 //!
-//! `inspect` returns f64 for every type: its bounds are in ULP of f64, plus 1 ULP for every 16,384 elements. Losses are
-//! f64 too. They are meant to be rounded to f32, or kept in f64 for f64 logits, and their bounds are in ULP of that
-//! type, per row or element. The gradients of `bce_with_logits` and `kl_div` have rows of their own.
+//! `inspect` returns f64 for every type, so its bounds are in ULP of f64. They grow by 1 ULP for every 16,384 elements.
+//! Losses are returned as f64 too. Callers may round them to f32, except for f64 logits. The bound of a row's or
+//! element's loss is therefore in ULP of f64 for f64 logits, and in ULP of f32 for the other types. The gradients of
+//! `bce_with_logits` and `kl_div` have separate entries in the table.
 //!
 //! Each bound is derived, exhaustive or measured. [`evidence()`] returns which, and the section of `docs/accuracy` with
 //! the derivation or the description of the measurement. `tools/error-search` searches for inputs that exceed a bound.
@@ -16,9 +17,11 @@
 //! rows, such as random ones, tests assert 2 ULP.
 //!
 //! The bounds of the norms and their gradients are derived in `docs/accuracy/norms.md`. The f64 bounds hold for rows of
-//! up to 16,384 columns, even if all roundings go in the same direction. The pages state the errors measured on other
-//! rows and the increase for longer rows. The bounds of `layer_norm_backward` in f32, f16 and bf16 hold for rows of up
-//! to 65,536 columns. In these types, the third term of `layer_norm`, which its page names, grows beyond 2^18 columns.
+//! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the errors that were
+//! measured on rows not constructed to maximise the error, and the increase for longer rows. The bounds of
+//! `layer_norm_backward` in f32, f16 and bf16 hold for rows of up to 65,536 columns. In these types, the bound of
+//! `layer_norm` is relative to the largest of several terms. The third term that the op's page names grows in
+//! proportion to the number of columns beyond 2^18 columns.
 
 #![forbid(unsafe_code)]
 
@@ -36,7 +39,7 @@ pub enum Unit {
     LargestTerm,
 }
 
-/// An error bound: one op in one storage type.
+/// Error bound of one op in one storage type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Bound {
@@ -223,15 +226,15 @@ pub fn evidence(op: &str, dtype: DType) -> Option<&'static Evidence> {
 
 macro_rules! neuron {
     ($($op:literal $unit:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
-        /// Bounds of the ops on Neuron devices. All are measured, by `tools/pjrt/tests/programs`, with the programs
-        /// compiled by XLA for the CPU. The functions of a device may be less accurate.
+        /// Bounds of the ops on Neuron devices. All are measured by `tools/pjrt/tests/programs`, which runs the
+        /// programs compiled by XLA for the CPU. A device may evaluate functions less accurately.
         ///
         /// - Numbers below the smallest normal f32 count as zero, in intermediate results too.
         /// - Logits are computed from scores in f32, and each operation rounds. A softcap multiplies the bound by
         ///   eight. Weights and options are rounded to f32.
         /// - In f32 softmax, the exponent (a logit minus the largest one) has an error of half an ULP of itself. For
         ///   probabilities close to zero that amounts to 64 ULP.
-        /// - The term of layer_norm is the weighted value farthest from the mean, or the bias.
+        /// - The terms of layer_norm are the weighted value farthest from the mean, and the bias.
         /// - Losses and the root of `squared_norm` are compared in ULP of f32, whatever the type of the input.
         /// - The host computes everything that `sample` returns about a token.
         pub const NEURON: &[Bound] = &[$(

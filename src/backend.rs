@@ -127,7 +127,7 @@ impl<T> fmt::Display for Chosen<T> {
 /// Checks that a backend is available in this build and on this machine: its first device, its runtime, its compiler.
 ///
 /// # Errors
-/// [`Error::Backend`] with the reason if it is not available. For Neuron, which this call initialises, `Error::Neuron`
+/// [`Error::Backend`] with the reason if it is not available. The call initialises Neuron, and returns `Error::Neuron`
 /// if it is present but broken.
 pub fn available(backend: Backend) -> Result<()> {
     match backend {

@@ -23,7 +23,7 @@ pub use crate::dtype::{DType, Limits};
 /// assert!(bf16::from_wide(f64::NAN).widen().is_nan());
 /// ```
 pub trait Element: Storage + Kernels {
-    /// Runtime value for this type.
+    /// This type as a value at run time.
     const DTYPE: DType;
     /// Limits of this type.
     const LIMITS: Limits = Self::DTYPE.limits();
@@ -35,7 +35,7 @@ pub trait Element: Storage + Kernels {
     const NEG_INFINITY: Self;
     /// The only NaN that kernels store: positive, quiet, no payload.
     const NAN: Self;
-    /// Type that [`crate::reference`] computes in for this type. Its own error is negligible.
+    /// Type in which [`crate::reference`] computes the exact results for this type. Its own error is negligible.
     type Exact: Real;
 
     /// Returns the value as `f64`, exactly.
@@ -48,7 +48,7 @@ pub trait Element: Storage + Kernels {
     fn from_bits(bits: u64) -> Self;
     /// Returns the values as an operand that may have any storage type, such as a weight or a bias.
     fn floats(values: &[Self]) -> Floats<'_>;
-    /// Returns the values as one of several slices that may have any storage type, such as gradients.
+    /// Returns the values as a mutable operand that may have any storage type, such as a gradient.
     fn floats_mut(values: &mut [Self]) -> FloatsMut<'_>;
 }
 

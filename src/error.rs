@@ -66,9 +66,9 @@ pub enum Error {
     NonFiniteInput {
         /// Name of the op that was called.
         op: &'static str,
-        /// Lowest row that has such a value; in clipping, the first tensor.
+        /// Lowest row that holds a rejected value. In clipping, the first tensor that holds one.
         row: usize,
-        /// Lowest index of such a value in the row or tensor.
+        /// Lowest index of a rejected value in that row or tensor.
         index: usize,
         /// The value found there.
         value: f64,

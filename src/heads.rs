@@ -26,11 +26,12 @@ pub struct Heads<'a, E> {
 }
 
 impl<'a, E: Element> Heads<'a, E> {
-    /// Creates a view of all of `data`, which is contiguous.
+    /// Creates a view of `data`, which holds exactly the elements of the shape, without gaps.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] for
-    /// more than 2^21 positions without features, because memory does not limit their number.
+    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape.
+    /// [`Error::InvalidArgument`] for more than 2^21 positions if they have no features, because memory does not limit
+    /// the number of such positions.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
@@ -43,7 +44,8 @@ impl<'a, E: Element> Heads<'a, E> {
         Ok(Heads { data, shape, strides: [heads * positions * features, positions * features, features] })
     }
 
-    /// Creates a view whose batches, heads and positions are `strides` elements apart. They may share memory.
+    /// Creates a view with the given distances, in elements, between batches, heads and positions. They may share
+    /// memory.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] as for
@@ -124,8 +126,9 @@ fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let rows = batch * heads * positions;
     let most = if features == 0 { MOST_EMPTY } else { MOST_SHARED.max(elements) };
     if rows > most {
-        let what = if features == 0 { "without features" } else { "that share memory" };
-        return Err(Error::invalid("view", "heads", format!("{shape:?}"), format!("at most {most} positions {what}")));
+        let case = if features == 0 { "have no features" } else { "share memory" };
+        let value = format!("{rows} in shape {shape:?}");
+        return Err(Error::invalid("view", "count of positions", value, format!("at most {most} if they {case}")));
     }
     Ok(())
 }

@@ -27,9 +27,9 @@
 //!    No value is changed silently: [`report::scope`] counts masked and non-finite rows.
 //! 2. **Accurate.** Exponentials are added exactly, as integers; other sums are computed in f64 ([`math::sum`]). Only
 //!    attention adds its products and weighted values in f32, in chains of 32 terms. Softmax computes its exponentials
-//!    in f32. Other elements are computed in f64, in pairs of f32, or in f32 if they are f16 or bf16.
-//!    [`accuracy::TABLE`] states the error bounds of this arithmetic in ULP, [`accuracy::evidence()`] how each was
-//!    obtained, and tests assert them against [`mod@reference`].
+//!    in f32. All other results are computed in f64, in pairs of f32, or for f16 and bf16 in f32. [`accuracy::TABLE`]
+//!    states the error bounds of this arithmetic in ULP, [`accuracy::evidence()`] how each was obtained, and tests
+//!    assert them against [`mod@reference`].
 //! 3. **Reproducible.** A row gives the same bits in any batch, on any number of threads, on any instruction set and on
 //!    any machine. There are no exceptions so far. The
 //!    [floating-point environment](#the-floating-point-environment) of the caller has no influence either.
@@ -62,7 +62,7 @@
 //! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and functions of one and two elements with their gradients. |
 //! | `sample` | by `ops` | The sampler. |
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
-//! | `partial` | no | Results of shards of a row, to be merged: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
+//! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
 //! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Backend`] on such CPUs. Other architectures always include it. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
@@ -95,7 +95,8 @@
 //! # Machines without a fused multiply-add
 //!
 //! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
-//! (x86-64 before 2013, WebAssembly) emulate it exactly, with the same bits but about 30 to 60 times slower.
+//! (x86-64 before 2013, WebAssembly) emulate it exactly and give the same bits, but are about 30 to 60 times slower
+//! than with the instruction.
 
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(
@@ -258,7 +259,7 @@ pub use simd::Output;
 #[doc = include_str!("../docs/training.md")]
 struct Guides;
 
-/// Exports the functions of one element, in all forms.
+/// Exports the functions of one element, with their `_into`, `_in_place` and gradient forms.
 #[cfg(feature = "inference")]
 macro_rules! export {
     ($($name:ident $Op:ident $formula:literal [$($form:ident)*] $derivative:ident [$($gradient:ident)*];)*) => {

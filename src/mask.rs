@@ -22,10 +22,10 @@ pub enum FullyMasked {
     /// Zeros from softmax and -inf from log_softmax, so that the row contributes nothing to later ops.
     #[default]
     Zeros,
-    /// 1/n in all n columns, masked or not, and -ln n from log_softmax. Some frameworks give this result because they
-    /// mask with a finite fill value.
+    /// 1/n from softmax and -ln n from log_softmax, in all n columns, masked or not. Some frameworks give this result
+    /// because they mask with a finite fill value.
     Uniform,
-    /// [`Error::FullyMasked`] with the lowest fully masked row.
+    /// No result: the op returns [`Error::FullyMasked`] with the lowest fully masked row.
     Error,
 }
 
@@ -128,12 +128,13 @@ impl<'a> Mask<'a> {
         Mask::none().and_keep(flags, shape)
     }
 
-    /// Creates a mask from a bias of the given shape, which is added to the scores; -inf masks.
+    /// Creates a mask from a bias of the given shape, which is added to the scores. A bias of -inf masks its position.
     pub fn bias(values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Creates a mask from the number of keys of each row, or of each entry of the first axis.
+    /// Creates a mask from one number of keys for all rows, or from one for each entry of the first axis. Keys from
+    /// that number on are masked.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
@@ -187,8 +188,8 @@ impl<'a> Mask<'a> {
 
     /// Adds a window: a query at position p sees no key before p - `keys` + 1.
     ///
-    /// Positions are counted as in [`Mask::and_causal`]. A window does not hide later keys; causality is a separate
-    /// part that does.
+    /// Positions are counted as in [`Mask::and_causal`]. A window does not hide keys after p; [`Mask::and_causal`]
+    /// does.
     pub fn and_window(self, keys: usize) -> Self {
         Self { window: Some(keys), ..self }
     }
@@ -389,8 +390,8 @@ impl Resolved<'_> {
         }
     }
 
-    /// Writes the bias of a lane, from `low` on, to `to` and returns it. Returns `None` if there is another bias, or if
-    /// f32 cannot represent its values exactly.
+    /// Writes the bias of a lane, from `low` on, to `to` and returns it. Returns `None` unless the mask has exactly one
+    /// bias, and f32 represents its values exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {

@@ -14,7 +14,7 @@ pub enum NormType {
     Infinity,
 }
 
-/// Where [`rms_norm`](crate::rms_norm()) rounds to the type of the rows.
+/// Points at which [`rms_norm`](crate::rms_norm()) rounds to the storage type of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rounding {
     /// Only at the store, as torch, Gemma and gpt-oss do.

@@ -9,8 +9,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub use double_double::DoubleDouble;
 
-/// A number with far more digits than the results that are compared with it: `f64`, [`DoubleDouble`], or with the
-/// feature `num-traits` a float of another crate in a `reference::Number`.
+/// A number with far more digits than the results that are compared with it. This is `f64`, [`DoubleDouble`], or with
+/// the feature `num-traits` a float of another crate wrapped in `reference::Number`.
 ///
 /// Infinities and NaN behave as in IEEE 754.
 ///
@@ -39,22 +39,22 @@ pub trait Real:
     fn from_double_double(value: DoubleDouble) -> Self;
     /// Returns e^x.
     fn exp(self) -> Self;
-    /// Returns e^x - 1, accurate for small x too.
+    /// Returns e^x - 1, with full accuracy near zero.
     fn exp_m1(self) -> Self;
     /// Returns 2^x.
     fn exp2(self) -> Self;
-    /// Returns ln x; NaN below zero, -inf at zero.
+    /// Returns ln x, which is NaN below zero and -inf at zero.
     fn ln(self) -> Self;
-    /// Returns ln(1 + x), accurate for small x too.
+    /// Returns ln(1 + x), with full accuracy near zero.
     fn ln_1p(self) -> Self;
-    /// Returns log2 x; NaN below zero, -inf at zero.
+    /// Returns log2 x, which is NaN below zero and -inf at zero.
     fn log2(self) -> Self;
-    /// Returns the square root; NaN below zero.
+    /// Returns the square root, which is NaN below zero.
     fn sqrt(self) -> Self;
     /// Returns the hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// Returns the sine and cosine of an angle in radians. The f64 angle counts as exact and may be of any magnitude.
-    /// If it is not finite, both are NaN.
+    /// Returns the sine and the cosine of an angle in radians. The f64 angle is taken as exact and may have any
+    /// magnitude. If the angle is not finite, both results are NaN.
     fn sin_cos(angle: f64) -> (Self, Self);
 
     /// Returns whether the number is NaN.
@@ -70,7 +70,8 @@ pub trait Real:
     }
 }
 
-/// Functions of the standard library. Their relative error is at most 2^-51 on the platforms that tests run on.
+/// Uses the functions of the standard library, except for sine and cosine. The relative error of these library
+/// functions is at most 2^-51 on the platforms that tests run on.
 impl Real for f64 {
     fn to_f64(self) -> f64 {
         self
@@ -102,8 +103,8 @@ impl Real for f64 {
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
-    /// Sine and cosine are computed in [`DoubleDouble`], because standard libraries lose digits for large angles near a
-    /// multiple of pi/2.
+    /// Computes the sine and the cosine in [`DoubleDouble`], because standard libraries lose digits for large angles
+    /// near a multiple of pi/2.
     fn sin_cos(angle: f64) -> (Self, Self) {
         let (sin, cos) = DoubleDouble::sin_cos(angle);
         (sin.to_f64(), cos.to_f64())

@@ -6,7 +6,7 @@
 
 use crate::element::DType;
 
-/// A backend, on which ops run.
+/// Backend that runs ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
@@ -49,7 +49,7 @@ pub enum Kind {
     LanesBackward,
     /// Lanes along an axis, with one result per lane.
     Reduction,
-    /// Rows and a matrix, with one result per row of the matrix.
+    /// Rows and a matrix, with one result for each pair of a row and a row of the matrix.
     Linear,
     /// Queries, keys and values; in the backward op also the gradients of the results.
     Attention,
@@ -94,9 +94,9 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: EVERYWHERE }
 }
 
-/// Passes the functions of one element to a macro. Each row has the function, its type in the kernels, the formula, the
-/// other forms, the reference of the derivative, and the forms of the gradient. `clamped_exp` and `clamped_log`, which
-/// have options, are not among them.
+/// Passes the functions of one element to a macro. Each entry has the function's name, its type in the kernels, its
+/// formula, its `_into` and `_in_place` forms, the reference function of its derivative, and the names of its gradient
+/// functions. `clamped_exp` and `clamped_log`, which have options, are not among them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_elementwise {

@@ -1,4 +1,4 @@
-//! Checked views, through which all shapes enter the crate.
+//! Checked views of a slice as rows or lanes.
 //!
 //! [`Rows`] are runs along the last axis, [`Lanes`] are runs along any axis. A view is checked once, when it is
 //! created, and kernels trust it. Rows that overlap are rejected.

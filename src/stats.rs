@@ -23,7 +23,8 @@ impl Finite {
     }
 }
 
-/// Statistics that [`inspect`](crate::inspect()) returns. All but the counts are those of the finite elements. Zeros are +0.
+/// Statistics that [`inspect`](crate::inspect()) returns. All except the counts are computed from the finite elements.
+/// Zero results are +0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {

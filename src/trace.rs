@@ -1,9 +1,9 @@
 //! Trace points, which find the first non-finite value of a model.
 //!
-//! An engine passes named tensors of its model to [`point`]. Within a [`scope`] each is checked, and the first one that
-//! holds a NaN or an infinity is reported, with the value's position and statistics of the point's inputs. Outside a
-//! scope a point only reads a thread-local flag, so it can remain in the engine. With the feature `tracing`, non-finite
-//! points are also emitted as events.
+//! An engine passes named tensors of its model to [`point`]. Within a [`scope`] each tensor is checked, and the first
+//! one that holds a NaN or an infinity is reported, with the value's position and statistics of the point's inputs.
+//! Outside a scope a point only reads a thread-local flag, so it can remain in the engine. With the feature `tracing`,
+//! non-finite points are also emitted as events.
 //!
 //! ```
 //! use evenkeel::trace;
@@ -30,7 +30,7 @@ use std::fmt;
 
 pub use crate::trace_scope::{Broken, Input, Trace, is_on, scope};
 
-/// A point that was passed. [`Point::from`] adds inputs to it.
+/// Result of [`point`]. [`Point::from`] adds inputs to the trace point.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     is_first: bool,
@@ -41,8 +41,8 @@ pub struct Point {
 /// The name is formatted only if a value is not finite, so `format_args!("layer {i}, attention")` is free otherwise.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`, and [`Error::Backend`]. There are none
-/// outside a scope.
+/// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`. [`Error::Backend`] if the requested
+/// instruction set is unavailable. Outside a scope, no error is returned.
 pub fn point<'a>(name: impl fmt::Display, x: impl Into<Floats<'a>>, cols: usize) -> Result<Point> {
     if !is_on() {
         return Ok(Point::OFF);
@@ -72,7 +72,7 @@ fn look(name: &dyn fmt::Display, x: Floats<'_>, cols: usize) -> Result<Point> {
 }
 
 impl Point {
-    /// A point outside a scope, or a finite point.
+    /// Point whose inputs are not recorded: it is finite, or no scope is open.
     pub(crate) const OFF: Point = Point { is_first: false };
 
     /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.
@@ -83,7 +83,7 @@ impl Point {
     /// Adds an input of the point. Its statistics are computed only if the point is the first that is not finite.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Backend`] if the requested instruction set is unavailable.
     pub fn from<'a>(self, name: impl fmt::Display, x: impl Into<Floats<'a>>) -> Result<Self> {
         if self.is_first {
             let stats = x.into().inspect()?;

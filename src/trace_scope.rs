@@ -1,4 +1,4 @@
-//! Open scopes of trace points on a thread, and what they found.
+//! Open scopes of trace points on a thread, and their results.
 
 #![forbid(unsafe_code)]
 
@@ -84,8 +84,8 @@ thread_local! {
 
 /// Runs `f` and returns its result with the trace of the points that it passed on this thread.
 ///
-/// Scopes nest; an outer scope does not include the points of an inner one. During waits in thread pools it behaves
-/// like [`report::scope`](crate::report::scope()).
+/// Scopes nest; an outer scope does not include the points of an inner one. While the thread waits in a thread pool, a
+/// scope behaves like [`report::scope`](crate::report::scope()).
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
     /// Closes the scope if `f` unwinds.
     struct Close;
@@ -124,7 +124,7 @@ pub(crate) fn put(open: Vec<Trace>) {
     OPEN.set(open);
 }
 
-/// Returns whether a scope is open on this thread. If not, the caller need not compute values only for a point.
+/// Returns whether a scope is open on this thread. If not, values that only a point would use need not be computed.
 #[inline]
 pub fn is_on() -> bool {
     ON.get()

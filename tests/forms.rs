@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-/// The data is two rows of one block and a tail, with four elements between the rows.
+/// Shape of the data: two rows of one block and a tail, with a gap of four elements between the rows.
 const ROWS: usize = 2;
 const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;
@@ -20,7 +20,7 @@ const STRIDE: usize = COLS + 4;
 /// Type of the form that writes to a buffer of the caller.
 type Writes<'f, E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]> + 'f;
 
-/// Forms of an op on rows, all of which give the results of the first.
+/// Forms of an op on rows. All must give the results of `new`.
 struct Forms<'f, E> {
     new: &'f dyn Fn(Rows<'_, E>) -> Result<Vec<E>>,
     into: &'f Writes<'f, E>,
@@ -47,7 +47,7 @@ macro_rules! elementwise {
         $name:ident $Op:ident $formula:literal [$into:ident $in_place:ident] $derivative:ident
             [$backward:ident $backward_into:ident $backward_in_place:ident];
     )*) => {
-        /// Runs a function of one element or its gradient. Returns `false` for other ops.
+        /// Runs the elementwise function or gradient with this name. Returns `false` for other ops.
         fn is_elementwise<E: Element>(op: &str, x: &[E]) -> bool {
             match op {
                 $(
@@ -390,7 +390,8 @@ fn every_form<E: Element>() {
     }
 }
 
-/// Runs attention and its gradients: three queries in two heads that share one key head, with eleven features.
+/// Runs attention and its gradients. Two query heads with three queries each share one key head with three keys. All
+/// have eleven features.
 fn attended<E: Element>(x: &[E]) {
     let (q, k) = (Heads::strided(x, [1, 2, 3, 11], [0, 1, 12]), Heads::strided(x, [1, 1, 3, 11], [0, 0, 11]));
     let (q, k, mask) = (q.unwrap(), k.unwrap(), Mask::causal());
@@ -407,7 +408,7 @@ fn attended<E: Element>(x: &[E]) {
     assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }
 
-/// Runs means over two sequences of eleven tokens, and their gradient.
+/// Runs `mean_pool` over two sequences of eleven tokens, and its gradient.
 fn pooled<E: Element>(x: &[E], keep: &[bool]) {
     let mask = Mask::keep(&keep[..11], &[11]);
     let options = MeanPool::default().mask(&mask);
@@ -435,7 +436,7 @@ fn elements<E: Element>(
     assert_eq!(data, expected);
 }
 
-/// Gradient as a function of the scores and the gradients of the results.
+/// Allocating form of a gradient, as a function of the scores, the gradients of the results and the options.
 type Gradient<E> = fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>;
 type GradientInto<E> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>;
 type GradientInPlace<E> = fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>;
@@ -466,7 +467,7 @@ fn lane_gradients<E: Element>(
     assert_eq!(data, expected, "along another axis in place");
 }
 
-/// Runs the gradient of an elementwise function. The elements are also the gradient of the result.
+/// Runs the gradient of an elementwise function. `x` is also the gradient of the result.
 fn gradients<E: Element>(
     x: &[E],
     new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

@@ -1,5 +1,5 @@
-//! Common parts of the benchmarks. Each checks results first, then times Evenkeel, candle-nn and a memory copy of the
-//! same number of bytes.
+//! Common parts of the benchmarks. Each benchmark first checks results. Then it times Evenkeel, candle-nn and a memory
+//! copy of the same number of bytes.
 //!
 //! Run with `RAYON_NUM_THREADS=1` to compare kernels rather than thread pools.
 
@@ -13,14 +13,14 @@ use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Rows and columns: one shape that fits in the second-level cache, and one that does not.
+/// Shapes as rows and columns: one that fits in the L2 cache, and one that does not.
 pub const SHAPES: [(usize, usize); 2] = [ACTIVATIONS[0].shape(), ACTIVATIONS[1].shape()];
 
-/// Storage type of both Evenkeel and candle.
+/// Storage type that both Evenkeel and candle support.
 pub trait Timed: Element + WithDType {}
 impl<E: Element + WithDType> Timed for E {}
 
-/// Returns settings that suit kernels of microseconds to milliseconds.
+/// Returns settings for kernels that take microseconds to milliseconds.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -41,7 +41,7 @@ pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) ->
     Ok(gradients.get(xs).expect("xs is a variable").clone())
 }
 
-/// Contenders for one op, storage type and shape.
+/// Comparison of several implementations of one op, for one storage type and shape.
 pub struct Race<'c, E: Element> {
     group: BenchmarkGroup<'c, WallTime>,
     op: &'static str,
@@ -51,7 +51,7 @@ pub struct Race<'c, E: Element> {
 }
 
 impl<'c, E: Element> Race<'c, E> {
-    /// Starts a race, and times a copy of the same number of elements.
+    /// Starts the comparison, and times a memory copy of the same number of elements.
     pub fn new(c: &'c mut Criterion, op: &'static str, (rows, cols): (usize, usize), exact: Vec<E::Exact>) -> Self {
         let mut group = c.benchmark_group(format!("{op}/{}/{rows}x{cols}", E::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
@@ -61,7 +61,7 @@ impl<'c, E: Element> Race<'c, E> {
         Race { group, op, bound: accuracy::bound(op, E::DTYPE).unwrap(), exact }
     }
 
-    /// Times a call that writes to a slice, after checking the first results.
+    /// Checks the first results of a call that writes to a slice, and times the call.
     pub fn slices(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) -> &mut Self {
         run(y).unwrap();
         let worst = self.largest_error(y);
@@ -70,7 +70,8 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
-    /// Times the sequence of ops that the op fuses. It need not be as accurate.
+    /// Prints the error of the sequence of ops that the op fuses, and times it. The sequence need not be as accurate as
+    /// the op.
     pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
         run(y).unwrap();
         println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));
@@ -110,7 +111,8 @@ impl<'c, E: Element> Race<'c, E> {
         }
     }
 
-    /// Returns the largest error, in ULP of each result. If results may cancel, it is in ULP of the largest result.
+    /// Returns the largest error. It is in ULP of the exact result, or in ULP of the largest exact result for an op
+    /// whose terms may cancel.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
         let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.unit {

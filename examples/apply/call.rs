@@ -13,7 +13,8 @@ use std::ops::RangeInclusive;
 /// Result of a job, or its failure.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Results of an op: pairs of result name and tensor. The tensors of a list repeat the name, in order.
+/// Results of an op: pairs of a result's name and a tensor. A list of tensors has one pair for each tensor, in order,
+/// all with the list's name.
 pub type Results = Vec<(&'static str, Output)>;
 
 /// Largest number of rows of a tensor without elements. Without a limit, an op would loop over billions of empty rows.
@@ -226,7 +227,7 @@ impl<'a> Call<'a> {
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        // No attribute may exceed 2^64. Below that, an integral f64 converts exactly.
+        // No attribute allows integers of 2^64 or more. An integral f64 below 2^65 converts to i128 exactly.
         let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
         let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
         match exact.or(float).filter(|v| range.contains(v)) {

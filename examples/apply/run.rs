@@ -41,8 +41,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     written.rename()
 }
 
-/// Returns why a device can't answer the jobs: it is absent, or present but unsupported here, as this program computes
-/// on the CPU.
+/// Returns the reason why a device can't answer the jobs: it is absent, or it is available but this program computes on
+/// the CPU only.
 fn not_here(backend: Backend) -> evenkeel::Error {
     let reason = || format!("it is available, but apply computes on {} only", Backend::Cpu.name());
     let unused = || evenkeel::Error::Backend { backend: backend.name().into(), reason: reason() };

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
-/// Range of the errors that are drawn. Errors outside it are clamped. At its upper end, no digit is correct in either
-/// type.
+/// Range of drawn errors in ULP. Errors outside of the range are clamped to its ends. At the upper end, no digit of a
+/// result is correct in any of the drawn types.
 const ULPS: (f64, f64) = (0.125, 1e8);
 /// Upper end of the y axis.
 const TOP: f64 = 3e8;

@@ -5,7 +5,8 @@ use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
-/// Returns a user's message, formatted and followed by the beginning of the answer.
+/// Returns the prompt for a user's message: the message in the template's format, followed by the beginning of the
+/// answer.
 pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
     let template = checkpoint.optional_text("tokenizer.chat_template")?;
     let template = template.context("the checkpoint has no chat template; leave --chat out")?;

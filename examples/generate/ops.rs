@@ -7,8 +7,8 @@ use evenkeel::{Attention, Mask, RmsNorm, RopeTable};
 
 /// Ops of a model.
 pub trait Ops {
-    /// Computes the attention of queries `[batch, heads, queries, features]` to keys and values with as many heads or
-    /// fewer. A query attends to the keys up to its own position that are also `visible`.
+    /// Computes the attention of queries `[batch, heads, queries, features]`. Keys and values may have fewer heads than
+    /// the queries. A query attends to the keys up to its own position that are also `visible`.
     fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor>;
 
     /// Computes the RMS normalization of rows.

@@ -14,7 +14,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Number of prompt positions that are read at once. A head's logits take this number times the prompt's length.
+/// Number of prompt positions that are read at once. Each head then has at most this number times the prompt's length
+/// of attention logits.
 const CHUNK: usize = 256;
 
 /// Text to be written. All arguments and files have been checked.

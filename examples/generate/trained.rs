@@ -17,7 +17,7 @@ use tokenizers::Tokenizer;
 /// Committed weights. `train` documents how they are made.
 const BUILT_IN: &[u8] = include_bytes!("tiny.safetensors");
 
-/// Largest size of a file in bytes. A tiny model has two million.
+/// Largest accepted file size in bytes. The file of a tiny model has about two million bytes.
 const MOST: u64 = 64 << 20;
 
 /// Token after which texts begin: the end of a line.
@@ -92,7 +92,7 @@ impl Weights for Trained {
 }
 
 impl Pretrained for Trained {
-    /// Such a small model gives too much probability to unlikely tokens, so the default is below 1.
+    /// A model this small gives too much probability to unlikely tokens, so the default temperature is below 1.
     const TEMPERATURE: f64 = 0.5;
 
     fn config(&self) -> Result<Config> {

@@ -40,7 +40,7 @@ pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token:
     Err(Wrong { step, token, what: "it was drawn, though the filters do not keep it" })
 }
 
-/// Returns the logits after penalties, as defined.
+/// Returns the logits after penalties, computed by the definition.
 fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec<f32> {
     let mut penalised = logits.to_vec();
     let all = [sequence.prompt(), sequence.output()].concat();

@@ -28,8 +28,9 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     let q = numbers::<E>(HEADS * QUERIES * FEATURES);
     let q = Heads::new(&q, [1, HEADS, QUERIES, FEATURES])?;
     let shape = |keys| [1, OF_KEYS, keys, FEATURES];
-    // The operands contain products beyond the range of logits, a NaN that only the last queries attend to, and an
-    // infinite value.
+    // The first keys have a huge element, whose products exceed the range of logits, and the first values a huge
+    // negative one. The second keys have a NaN, which only the last queries attend to under a causal mask, and the
+    // second values an infinity.
     let operands = [
         (with::<E>(all, all / 3, huge::<E>()), with::<E>(all, 0, -huge::<E>())),
         (with::<E>(all, all.saturating_sub(3), f64::NAN), with::<E>(all, all / 2, f64::INFINITY)),

@@ -1,4 +1,5 @@
-//! Rows whose results change if a sum has another order or a shard ignores the others, and cuts of their columns.
+//! Rows whose results change if a sum is computed in another order or a shard ignores the other shards, and ways to
+//! divide their columns among ranks.
 
 use evenkeel::{DType, Element};
 use std::ops::Range;
@@ -9,7 +10,7 @@ pub const ROWS: usize = 8;
 /// Column ranges, one per rank.
 pub type Cut = Vec<Range<usize>>;
 
-/// Returns pseudorandom number `i` in [-4, 4), a typical logit. It is the same on every rank.
+/// Returns the pseudorandom number with index `i`, a typical logit in [-4, 4). It is the same on every rank.
 fn number(i: usize) -> f64 {
     let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,7 +36,7 @@ pub fn huge<E: Element>() -> f64 {
     limits::<E>()[0]
 }
 
-/// Returns rows of logits.
+/// Returns [`ROWS`] rows of `all` logits.
 pub fn scores<E: Element>(all: usize) -> Vec<E> {
     let huge = huge::<E>();
     rows(all, |row, i| match row {
@@ -50,7 +51,8 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Returns rows to normalize, which are also used as gradients. The first two are not finite.
+/// Returns [`ROWS`] rows of `all` numbers to normalize, which are also used as gradients. The first two rows have an
+/// element that is not finite.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();
     rows(all, |row, i| match row {
@@ -82,7 +84,7 @@ pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {
         let end = |rank: usize| (ends(rank) * unit).min(all);
         let own = |rank| match end(rank)..end(rank + 1) {
-            // For norms, an empty range must also start at a tile boundary.
+            // For norms, an empty range must also start at a tile boundary, and 0 is one.
             own if own.is_empty() => 0..0,
             own => own,
         };

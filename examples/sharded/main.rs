@@ -1,5 +1,5 @@
 //! Compares ops on rows that are sharded across MPI processes with the same ops on unsharded rows. It also compares
-//! training on all ranks with training on one, and tests the ranks' behavior if one of them fails.
+//! training on all ranks with training on one rank, and tests how the ranks behave if one of them fails.
 //!
 //! ```sh
 //! cargo build --release --features mpi --example sharded
@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Trains for this many steps instead of testing single ops; the losses must have the same bits as on one rank.
     #[arg(long)]
     train: Option<usize>,
-    /// Numbers per class in training.
+    /// Number of weights per class in training.
     #[arg(long, default_value_t = 128)]
     width: usize,
     /// Error to cause on the last rank.

@@ -1,4 +1,4 @@
-//! Output layer over a vocabulary and its loss, whole or sharded by classes, that training updates.
+//! Training of an output layer over a vocabulary, with its loss. The layer is either whole or sharded by classes.
 //!
 //! The layer is initialized with the embedding of the model of `examples/generate`. Its inputs are rows of that
 //! embedding, which stay fixed: their gradient would be a sum of floats over ranks, in an order that the network

@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// Bits of a case's results, in which all NaN are equal.
+/// Bits of a case's results. All NaN have the same bits.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {
@@ -111,7 +111,7 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    /// Counts the cases in which the results of any rank differ.
+    /// Counts the cases, and those in which the result of at least one rank differs from the unsharded result.
     pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
         let comm = &self.table.rank.comm;
         comm.take();

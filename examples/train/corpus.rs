@@ -47,7 +47,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the text of a doc comment line, or `None` for a line of code.
+/// Returns the text of a doc comment line, or an empty string for any other line.
 fn comment(line: &str) -> &str {
     let line = line.trim_start();
     line.strip_prefix("//!").or_else(|| line.strip_prefix("///")).unwrap_or_default()

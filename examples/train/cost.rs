@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Number of initial steps that are not timed.
 const FIRST: u64 = 20;
 
-/// Times steps of two models in alternation, which start with the same weights, ops and optimizer. One runs as a plain
-/// loop, the other with `StableStep`, a log and event files.
+/// Times alternating steps of two models that start with the same weights, and have the same ops and optimizer. One is
+/// trained by a plain loop, the other with `StableStep`, a log and event files.
 pub fn measure(task: &Task<'_>) -> Result<()> {
     ensure!(task.steps() > FIRST, "--cost needs more than {FIRST} steps");
     let (plain, watched) = (task.decoder(&ops::GUARDED)?, task.decoder(&ops::GUARDED)?);
@@ -21,7 +21,7 @@ pub fn measure(task: &Task<'_>) -> Result<()> {
         let (texts, next) = task.batch(number)?;
         let time_alone = timed(|| {
             let loss = (ops::GUARDED.loss)(&plain.forward(&texts)?, &next)?;
-            // Reading the loss is timed too, as a training loop prints it.
+            // The time includes reading the loss, because a training loop prints it.
             loss.to_scalar::<f32>()?;
             Ok(alone.step(&loss.backward()?)?)
         })?;

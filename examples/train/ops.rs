@@ -1,11 +1,11 @@
-//! Ops that have a guarded and a careless form.
+//! Ops of a model in two versions: guarded and careless.
 
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
 use evenkeel::candle::{guarded, loss};
 use evenkeel::{Mask, RmsNorm, Softmax};
 
-/// Functions of a model that differ between the two forms.
+/// Functions of a model that have a guarded and a careless version.
 pub struct Ops {
     /// RMS normalization of rows, given the weight and eps.
     pub norm: fn(&Tensor, &Tensor, f64) -> Result<Tensor>,

@@ -30,11 +30,11 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Learning rate of runs without guards, where nothing limits a step.
+/// Learning rate of runs without guards, in which nothing limits the size of a step.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
-/// Number of steps between records of the layers, and between lines of the log.
+/// Number of steps between records of the layers, and number of steps between lines of the log.
 const LAYERS_EVERY: u64 = 500;
 const LINES_EVERY: u64 = 20;
 /// Number of last steps whose mean loss is printed.

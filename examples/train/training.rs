@@ -33,7 +33,7 @@ const LEARNING_RATE: f64 = 4e-3;
 const WARM_UP: u32 = 30;
 /// Limit of the gradient norm for clipping.
 const MAX_NORM: f64 = 1.0;
-/// Number of steps between lines about the loss.
+/// Number of steps between printed lines about the loss.
 const REPORT: u32 = 50;
 
 /// Trains a model from this seed, and returns the file of its weights.

@@ -1,7 +1,8 @@
-//! Fuzz target for the example `apply`: whatever the bytes, it answers every job or reports which file it can't read.
-//! It covers the whole program except for its command line.
+//! Fuzz target for the example `apply`. For any bytes, the program must answer every job or return an error. The target
+//! covers the whole program except for its command line.
 //!
-//! An input is the length of JOBS in two bytes, JOBS, and IN. `seeds/apply` contains initial inputs.
+//! An input of the target has the length of the program's file JOBS in two bytes, then the contents of JOBS, then those
+//! of its file IN. `seeds/apply` contains initial inputs.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Fuzz target for a checkpoint of the example `generate`, in either of its formats: whatever the bytes, its sizes,
-//! tokenizer, tokens and weights can be read, or an error is returned.
+//! Fuzz target for the checkpoints of the example `generate`, in both of its formats. For any bytes, reading the sizes,
+//! the tokenizer, the tokens and the weights must succeed or return an error.
 
 #![no_main]
 // Only the example uses all items of these modules.

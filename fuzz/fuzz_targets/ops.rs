@@ -1,5 +1,5 @@
-//! Fuzz target for all ops: any bits are valid operands. The ops come from the registry, so an op without support in
-//! [`Call`] fails here.
+//! Fuzz target for all ops, with arbitrary bits as operands. The ops come from the registry, so an op without support
+//! in [`Call`] fails here.
 
 #![no_main]
 
@@ -35,7 +35,7 @@ fn check<E: Element>(call: &Call, data: &[E]) {
     if data.is_empty() {
         return;
     }
-    // The data is repeated until the shape is filled. The gradient of the result is the input in reverse order.
+    // `x` repeats the data until the shape is filled. `dy`, the gradient of the result, is `x` in reverse order.
     let x: Vec<E> = data.iter().copied().cycle().take(rows * cols).collect();
     let dy: Vec<E> = x.iter().rev().copied().collect();
     let operands = Operands::new(&x, &dy, rows, cols);

@@ -3,11 +3,11 @@
 /// How a bound was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The bound follows from the arithmetic, step by step. The section has the derivation.
+    /// The bound is derived step by step from the arithmetic. [`Evidence::section`] has the derivation.
     Derived,
     /// Every input of the type was compared with the correctly rounded result.
     Exhaustive,
-    /// The bound is above the largest error that tests and searches found. The section describes them.
+    /// The bound is above the largest error that tests and searches found. [`Evidence::section`] describes them.
     Measured,
 }
 

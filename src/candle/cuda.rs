@@ -11,7 +11,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, CudaView, CudaViewMu
 use candle_core::{CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use std::sync::Arc;
 
-/// Returns whether the CUDA kernels support the tensor: its type, and a device of compute capability 8.0 or above.
+/// Returns whether the CUDA kernels support the tensor's type and its device, which needs compute capability 8.0 or
+/// above.
 pub fn supports(xs: &Tensor) -> bool {
     let Device::Cuda(device) = xs.device() else { return false };
     let stream = device.cuda_stream();
@@ -45,8 +46,8 @@ macro_rules! each_type {
 }
 pub(super) use each_type;
 
-/// Calls a kernel with the stream, the rows of `$x`, and the rows of a new result of the same shape and type. Returns
-/// the storage of the result.
+/// Calls a kernel with the stream, the rows of `$x`, and the rows of a new tensor of the same shape and type. Returns
+/// the storage of the new tensor, which has the result.
 macro_rules! map_rows {
     ($op:expr, $x:expr, |$stream:ident, $rows:ident, $y:ident| $kernel:expr) => {
         crate::candle::cuda::each_type!($op, $x.dtype(), E => {
@@ -84,7 +85,7 @@ pub fn rows_and_cols(dims: &[usize]) -> (usize, usize) {
     (outer.iter().product(), cols)
 }
 
-/// Allocates storage of `count` elements on the device of `beside`, and calls `write` to fill it.
+/// Allocates storage for `count` elements on the device of `beside`, calls `write` to fill it, and returns it.
 pub fn written<E: Stored>(
     beside: &View<'_, CudaStorage>,
     count: usize,

@@ -38,8 +38,8 @@ pub trait Op {
     }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// An untracked argument may have `None`, or be missing at the end. An op that is only applied without tracking,
-    /// such as a gradient, has none.
+    /// An untracked argument may have `None`, or be missing at the end. The default has no gradients. It is for ops
+    /// that are only applied without tracking, such as the computation of a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }
@@ -60,7 +60,7 @@ pub enum Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Returns the elements of a storage that candle passes for overwriting.
+    /// Returns the elements of a storage that candle passes to an in-place op.
     pub fn of(storage: &'a mut CpuStorage, layout: &Layout, op: &'static str) -> Result<Self> {
         let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
         let range = if start < end { start..end } else { 0..0 };
@@ -158,8 +158,8 @@ pub fn apply(xs: &Tensor, operands: &[Tensor], op: impl Op + Send + Sync + 'stat
     }
 }
 
-/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, `own` first converts it to an
-/// owned op, because candle keeps it for the backward pass.
+/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, `own` first converts the op to
+/// one without borrows, because candle keeps it for the backward pass.
 pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     xs: &Tensor,
     op: A,
@@ -168,7 +168,7 @@ pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     if xs.track_op() { xs.apply_op1(Custom(own(op))) } else { xs.apply_op1_no_bwd(&Custom(op)) }
 }
 
-/// Overwrites `xs` with the result of an op that takes these operands.
+/// Overwrites `xs` with the result of an op that also takes these operands.
 pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: impl InPlace) -> Result<()> {
     let op = Custom(op);
     match operands {

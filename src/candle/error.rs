@@ -1,4 +1,5 @@
-//! Conversions between this crate's error and candle's. A typed error passes through candle unchanged.
+//! Conversions between this crate's error and candle's. A typed error that is converted to candle's error and back is
+//! unchanged.
 
 #![forbid(unsafe_code)]
 

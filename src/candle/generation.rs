@@ -7,11 +7,12 @@
 //! - The random stream differs. Draws are counter-based ([`Draw`]): a processor's n-th token depends only on its
 //!   seed, n and the logits, and is the same on every machine.
 //! - [`Sampling::GumbelSoftmax`] uses the processor's seed and draws from the whole distribution. Candle's noise is
-//!   bounded, so it never draws a token whose logit is about 9.7 temperatures below the largest.
-//! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, only -inf, no logits,
-//!   k = 0, or an invalid temperature or p. `evenkeel::Error::from` returns the typed error. For some of these inputs
-//!   candle draws a token, and for others its error does not name the cause.
-//! - A logit of +inf is always drawn; several are drawn with equal probability.
+//!   bounded. So candle never draws a token whose logit is more than about 9.7 times the temperature below the largest
+//!   logit.
+//! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, only -inf, no logits, a
+//!   `k` of 0, or an invalid temperature or `p`. `evenkeel::Error::from` returns the typed error. For some of these
+//!   inputs, candle draws a token. For others, it returns an error that does not name the cause.
+//! - A token with a logit of +inf is always drawn. If there are several, each of them has the same probability.
 //! - A temperature of 0 is greedy, even from [`LogitsProcessor::from_sampling`], where candle divides by 0.
 
 #![forbid(unsafe_code)]
@@ -33,30 +34,30 @@ pub enum Sampling {
     },
     /// A draw from the k most probable tokens.
     TopK {
-        /// Number of tokens to keep. If the vocabulary is not larger, all tokens are kept.
+        /// Number of tokens to keep. All tokens are kept if the vocabulary has at most `k` tokens.
         k: usize,
         /// Divisor of the logits.
         temperature: f64,
     },
     /// A draw from the smallest set of most probable tokens whose total probability reaches `p`.
     TopP {
-        /// Total probability of the set. Unless it is above 0 and below 1, all tokens are kept.
+        /// Total probability of the set. All tokens are kept unless `p` is above 0 and below 1.
         p: f64,
         /// Divisor of the logits.
         temperature: f64,
     },
     /// Top-k, then top-p among the k tokens.
     TopKThenTopP {
-        /// Number of tokens to keep. If the vocabulary is not larger, all tokens are kept.
+        /// Number of tokens to keep. All tokens are kept if the vocabulary has at most `k` tokens.
         k: usize,
-        /// Total probability of the set, relative to all tokens, not only to the k. All k tokens are kept if they do
-        /// not reach it, or unless it is above 0 and below 1.
+        /// Total probability of the set, where the probabilities of all tokens, not only of the k, add up to 1. All k
+        /// tokens are kept if their total probability does not reach `p`, or unless `p` is above 0 and below 1.
         p: f64,
         /// Divisor of the logits.
         temperature: f64,
     },
-    /// A draw from all tokens, as [`Sampling::All`]. Taking the maximum after adding Gumbel noise has the same
-    /// distribution.
+    /// A draw from all tokens, computed like [`Sampling::All`]. The maximum of logits with added Gumbel noise, which
+    /// gives the strategy its name, has the same distribution.
     GumbelSoftmax {
         /// Divisor of the logits. Sampling is greedy if it is 0 or negative.
         temperature: f64,
@@ -94,7 +95,7 @@ impl LogitsProcessor {
     /// Without a temperature, or with one below 1e-7, it is greedy. Otherwise it draws from the most probable tokens
     /// whose total probability reaches `top_p`, or from all tokens if `top_p` is `None`.
     pub fn new(seed: u64, temperature: Option<f64>, top_p: Option<f64>) -> Self {
-        // NaN is not below 1e-7, so it is kept here and gives an error when a token is drawn.
+        // A NaN is not below 1e-7. So it is kept here, and gives an error when a token is drawn.
         let sampling = match (temperature, top_p) {
             (None, _) => Sampling::ArgMax,
             (Some(temperature), _) if temperature < 1e-7 => Sampling::ArgMax,
@@ -116,12 +117,12 @@ impl LogitsProcessor {
 
     /// Draws a token as [`LogitsProcessor::sample`] does, after `f` has changed the probabilities.
     ///
-    /// `f` receives the f32 probabilities of all tokens, before any filter. Its result need not add up to 1; top-p
-    /// compares sums of the values with p without normalising them. `f` is not called for greedy sampling or
-    /// [`Sampling::GumbelSoftmax`], which compute no probabilities.
+    /// `f` receives the f32 probabilities of all tokens, before any filter. The values that it leaves need not add up
+    /// to 1. Top-p compares sums of these values with p without normalising them. `f` is not called for greedy sampling
+    /// or [`Sampling::GumbelSoftmax`], which compute no probabilities.
     ///
     /// # Errors
-    /// As for [`LogitsProcessor::sample`]; also for a probability that is negative or not finite.
+    /// The errors of [`LogitsProcessor::sample`]; also an error for a probability that is negative or not finite.
     pub fn sample_f(&mut self, logits: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<u32> {
         let draw = self.next_draw();
         let plan = Plan::new(&self.sampling)?;
@@ -141,7 +142,8 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // The sampler normalises the weights. Dividing p by their sum compares p with the unnormalised weights.
+        // The sampler divides the weights by their sum. So p is divided by the sum too, which compares p with the
+        // unnormalised weights.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }
@@ -163,7 +165,7 @@ fn prepared(logits: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A strategy as parameters of the sampler.
+/// A strategy, converted to parameters of the sampler.
 #[derive(Clone, Copy)]
 struct Plan {
     temperature: f64,
@@ -188,7 +190,8 @@ impl Plan {
         if temperature < 0.0 {
             Err(Typed::invalid("sample", "temperature", temperature, "finite and not negative"))?;
         }
-        // The sampler requires a finite temperature. The largest one also makes all logits except -inf equally likely.
+        // The sampler requires a finite temperature. Like +inf, the largest f64 makes all tokens equally likely, except
+        // those with a logit of -inf.
         let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }

@@ -14,7 +14,8 @@ pub use candle_nn::init::*;
 /// Creates a variable with initial values from [`crate::train::init::fill`].
 ///
 /// # Errors
-/// As for [`crate::train::init::fill`]; [`Error::UnsupportedDType`]; [`Error::Backend`].
+/// The errors of [`crate::train::init::fill`]; [`Error::UnsupportedDType`] for a type that Evenkeel does not support;
+/// [`Error::Backend`].
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -62,7 +63,8 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fan also covers tensors with one axis. It may be 0 for an empty tensor.
+            // Candle's fan is used, because it is also defined for tensors with one axis. It may be 0 for an empty
+            // tensor.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
@@ -75,13 +77,14 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
     }
 }
 
-/// Function from a variable's name, shape and hint to an initialisation that overrides the hint, if any.
+/// Function of a variable's name, shape and hint. It returns an initialisation that overrides the hint, or `None` to
+/// use the hint.
 type Choice = dyn Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync;
 
 /// Backend of a [`VarBuilder`] that initialises the variables of a [`VarMap`] from a seed and their names.
 ///
-/// A model gets the same weights on any machine, whatever other variables are created. Variables that the map already
-/// contains keep their values.
+/// A model gets the same weights on any machine, no matter which other variables are created. Variables that the map
+/// already contains keep their values.
 ///
 /// ```
 /// use candle_core::{DType, Device};

@@ -55,7 +55,8 @@ impl LayerNorm {
         self.0.eps()
     }
 
-    /// Returns whether the mean is subtracted, as in layer but not in root-mean-square normalisation.
+    /// Returns whether the mean is subtracted. Layer normalisation subtracts it, root-mean-square normalisation does
+    /// not.
     pub fn remove_mean(&self) -> bool {
         self.0.remove_mean()
     }
@@ -131,7 +132,7 @@ impl RmsNorm {
     /// Computes the same result as [`Module::forward`]. Unlike in candle, both methods have gradients.
     ///
     /// # Errors
-    /// Candle's error for a weight that does not fit.
+    /// Candle's error for a weight whose shape does not match.
     pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
         self.0.forward(xs)
     }
@@ -154,7 +155,7 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(size: usize, config: C, vb: VarBuild
 /// Creates a [`LayerNorm`] without bias, with its weight from a [`VarBuilder`].
 ///
 /// # Errors
-/// As for [`layer_norm`].
+/// The errors of [`layer_norm`].
 pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
     candle_nn::layer_norm_no_bias(size, eps, vb).map(LayerNorm::from)
 }
@@ -162,7 +163,7 @@ pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<Layer
 /// Creates an [`RmsNorm`] with its weight from a [`VarBuilder`].
 ///
 /// # Errors
-/// As for [`layer_norm`].
+/// The errors of [`layer_norm`].
 pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder) -> Result<RmsNorm> {
     candle_nn::rms_norm(size, eps, vb).map(|norm| RmsNorm(norm.into_inner().into()))
 }

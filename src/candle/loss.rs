@@ -14,13 +14,13 @@ use candle_core::{DType, Error, Result, Tensor};
 
 /// Computes the cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///
-/// Exponentials are computed in f32, or in f64 for f64 logits; everything else in f64. The loss and its gradient are
-/// each rounded once; see [`crate::cross_entropy`]. Otherwise this function behaves as
-/// [`candle_nn::loss::cross_entropy`], where the mean counts every row. For more options, see
+/// Exponentials are computed in f32, or in f64 for f64 logits. Everything else is computed in f64. The loss and its
+/// gradient are each rounded once; see [`crate::cross_entropy`]. Otherwise this function behaves like
+/// [`candle_nn::loss::cross_entropy`], whose mean counts every row. For more options, see
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
 /// # Errors
-/// Candle's error for shapes that do not fit.
+/// Candle's error for shapes that do not match.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -38,7 +38,8 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
     if is_foreign(inp) {
         return candle_nn::loss::cross_entropy(inp, target);
     }
-    // For candle, the largest number of the targets' type marks a row whose loss is 0 and which counts in the mean.
+    // In candle, a target that is the largest number of its type gives the row a loss of 0. The row still counts in the
+    // mean.
     let largest = match target.dtype() {
         DType::U8 => u8::MAX.into(),
         DType::U32 => u32::MAX.into(),
@@ -63,7 +64,7 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// [`guarded::bce_with_logits`](super::guarded::bce_with_logits).
 ///
 /// # Errors
-/// Candle's error for shapes or types that do not fit. For a target outside 0 ..= 1, candle's error wraps
+/// Candle's error for shapes or types that do not match. For a target outside 0 ..= 1, candle's error wraps
 /// [`crate::Error::InvalidArgument`].
 ///
 /// ```

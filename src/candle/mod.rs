@@ -1,4 +1,4 @@
-//! Drop-ins and guarded forms for candle tensors.
+//! Drop-in replacements for candle's functions, and guarded ops with more options, on candle tensors.
 //!
 //! This module re-exports all of candle-nn under the same paths. Functions and types that Evenkeel implements replace
 //! candle's, with the same signatures. To adopt them, change one import, of a single module or of the whole crate:
@@ -27,24 +27,24 @@
 //! | [`optim`] | AdamW; Sgd, with momentum |
 //! | [`init`] | Seeded, for variables with the same initial values on every machine |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
-//! | [`guarded`] | more ops, masks, policies, scale, softcap, chunked loss, in-place forms, clipping, typed errors |
+//! | [`guarded`] | more ops, masks, policies, scale, softcap, chunked loss, in-place ops, clipping, typed errors |
 //! | [`composition`] | the same ops, composed of candle's ops |
 //!
 //! Kernels run on the CPU. With feature `candle-cuda` they also run on CUDA devices, in f32, f16 and bf16 and along the
-//! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All forms except the
+//! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
 //! # How a call runs
 //!
-//! 1. A drop-in such as [`ops::softmax`], or its form in [`guarded`], checks its own arguments and calls the function
-//!    in `op/softmax.rs`.
+//! 1. A drop-in such as [`ops::softmax`], or the function of the same name in [`guarded`], checks its arguments and
+//!    calls the function in `op/softmax.rs`.
 //! 2. That function asks `Op::has_kernel` whether a kernel supports the tensor. If not, it returns the [`composition`].
 //! 3. Otherwise candle calls the op through the adapter in `custom_op.rs`: `cpu_fwd` on the CPU, `cuda_fwd` on a CUDA
 //!    device, and `bwd` in the backward pass.
 //!
-//! A file of `op` has everything about an op: its kernels on all devices, its gradient and its in-place form. The norms
-//! share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's storage
-//! to the arguments of kernels. `support.rs` lists the supported types.
+//! A file of `op` has everything about an op: its kernels on all devices, its gradient and its in-place version. The
+//! norms share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's
+//! storage to the arguments of kernels. `support.rs` lists the supported types.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@
 //! - Tensors may have any layout, even where candle requires contiguous ones. All ops support f64. Weights may have
 //!   another float type than the rows.
 //! - All ops have gradients, including those without a gradient in candle.
-//! - Where candle panics, these ops return an error, or the empty result that matches the shape.
+//! - Where candle panics, these ops return an error, or an empty result for an empty tensor.
 //! - A float type that only candle supports (f8) is passed to candle's op. An integer type gives candle's error.
 //! - Tensors that are not on the CPU use [compositions](super::composition) of candle's ops, or CUDA kernels with
 //!   feature `candle-cuda`.
@@ -54,7 +54,7 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D) -> Result<Tensor> {
 /// Computes softmax along the last dimension; see [`softmax`].
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::softmax_last_dim(xs);
@@ -68,7 +68,7 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
 /// shape and type are as in [`candle_nn::ops::log_softmax`].
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -90,8 +90,8 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
 
 /// Computes root-mean-square normalisation along the last dimension, multiplied by `alpha`.
 ///
-/// The result is also correct for values whose squares overflow f32. Values are as in [`crate::rms_norm`], shape and
-/// type as in [`candle_nn::ops::rms_norm`].
+/// The result is also correct for values whose squares overflow f32. The values are as in [`crate::rms_norm`]; shape
+/// and type are as in [`candle_nn::ops::rms_norm`].
 ///
 /// # Errors
 /// Candle's error for an `alpha` without exactly one value for each column, or an integer type. For an `eps` that is
@@ -116,10 +116,11 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
 /// Computes layer normalisation along the last dimension, multiplied by `alpha`, plus `beta`.
 ///
 /// The variance is computed from differences to the mean, so the result is also correct where the spread is far smaller
-/// than the values. Values are as in [`crate::layer_norm`], shape and type as in [`candle_nn::ops::layer_norm`].
+/// than the values. The values are as in [`crate::layer_norm`]; shape and type are as in
+/// [`candle_nn::ops::layer_norm`].
 ///
 /// # Errors
-/// As for [`rms_norm`], for `alpha` and `beta`.
+/// The errors of [`rms_norm`], which apply to `alpha` and `beta`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -153,7 +154,7 @@ pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
 /// Computes x / (1 + e^-x) of each element, as [`crate::silu`] does. The result at -inf is -0; candle gives NaN.
 ///
 /// # Errors
-/// As for [`sigmoid`].
+/// The errors of [`sigmoid`].
 pub fn silu(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::silu(xs);
@@ -164,7 +165,7 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
 /// Computes [`silu`] of the first half of the last dimension times its second half, rounded once.
 ///
 /// # Errors
-/// As for [`sigmoid`]; also candle's error for a last dimension of odd length.
+/// The errors of [`sigmoid`]; also candle's error for a last dimension of odd length.
 pub fn swiglu(xs: &Tensor) -> Result<Tensor> {
     let cols = xs.dim(D::Minus1)?;
     if cols % 2 == 1 {

@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use candle_nn::optim::*;
 
-/// AdamW, replacing candle's.
+/// AdamW, which replaces candle's optimiser.
 ///
 /// Moments are f32 (f64 for f64 variables), and f16 and bf16 variables have f32 master weights. A gradient that is not
 /// finite is an error. See [`train::AdamW`].
@@ -65,7 +65,7 @@ pub type Sgd = Stepper<train::Sgd>;
 
 /// Settings of a [`Stepper`]: [`ParamsAdamW`] or [`train::Sgd`].
 pub trait Settings: Clone {
-    /// Evenkeel's type for these settings, which computes the steps.
+    /// Evenkeel's rule for these settings, which computes the steps.
     type Rule: Rule;
     /// Converts the settings to Evenkeel's type.
     fn rule(&self) -> Self::Rule;
@@ -116,8 +116,8 @@ struct Named {
 impl<S: Settings> Stepper<S> {
     /// Creates an optimiser for named variables, sorted by name.
     ///
-    /// Errors and [`Stepper::state`] use the names. Variables that are not floats are left out, and so are repetitions
-    /// of a variable.
+    /// Errors and [`Stepper::state`] use the names. Variables that are not floats are left out. A repeated variable
+    /// counts once.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a setting outside its valid range; [`Error::UnsupportedDType`] for a float type
@@ -131,7 +131,7 @@ impl<S: Settings> Stepper<S> {
     /// Creates an optimiser for the variables of a map.
     ///
     /// # Errors
-    /// As for [`Stepper::named`].
+    /// The errors of [`Stepper::named`].
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -177,8 +177,8 @@ impl<S: Settings> Stepper<S> {
 
     /// Returns the optimiser's whole state as tensors on the CPU.
     ///
-    /// Keys are the variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables; the names
-    /// from [`Rule::kept`]. If the optimiser was created without names, the variable's index replaces its name.
+    /// A key is a variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables; a name from
+    /// [`Rule::kept`]. If the optimiser was created without names, the variable's index replaces its name.
     ///
     /// # Errors
     /// [`Error::Backend`].
@@ -325,7 +325,7 @@ impl AdamW {
     /// Creates an optimiser with this learning rate and candle's defaults for all other settings.
     ///
     /// # Errors
-    /// As for [`Stepper::named`].
+    /// The errors of [`Stepper::named`].
     pub fn new_lr(vars: Vec<Var>, learning_rate: f64) -> candle_core::Result<Self> {
         Self::new(vars, ParamsAdamW { lr: learning_rate, ..ParamsAdamW::default() })
     }

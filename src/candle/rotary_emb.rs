@@ -2,8 +2,8 @@
 //! signatures.
 //!
 //! Products are computed in f64 and rounded once. Tensors may have any layout and may be f64, and tables may have
-//! another float type than the rows. Tables may hold more positions than `xs` has. This also works for tables with a
-//! batch axis, for which candle reads the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle
+//! another float type than the rows. Tables may hold more positions than `xs` has. This also holds for tables with a
+//! batch axis, from which candle reads the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle
 //! tracks them.
 
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ use candle_core::{Error, Result, Tensor};
 /// `xs`.
 ///
 /// # Errors
-/// Candle's error for shapes that do not fit or an integer type.
+/// Candle's error for shapes that do not match, and for an integer type.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -43,7 +43,7 @@ pub fn rope(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 /// `cos` and `sin` are as for [`rope`].
 ///
 /// # Errors
-/// As for [`rope`].
+/// The errors of [`rope`].
 pub fn rope_i(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::rotary_emb::rope_i(xs, cos, sin);
@@ -56,7 +56,7 @@ pub fn rope_i(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 /// `cos` and `sin` are as for [`rope`].
 ///
 /// # Errors
-/// As for [`rope`].
+/// The errors of [`rope`].
 pub fn rope_thd(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::rotary_emb::rope_thd(xs, cos, sin);

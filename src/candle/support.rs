@@ -1,4 +1,4 @@
-//! Types and devices of the tensors that Evenkeel's kernels support.
+//! Checks of the types and devices of tensors, for what Evenkeel's kernels support.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +32,7 @@ pub fn is_foreign(xs: &Tensor) -> bool {
 /// Checks that Evenkeel supports the tensor's type.
 ///
 /// # Errors
-/// As for [`limits`].
+/// The errors of [`limits`].
 pub fn check_dtype(xs: &Tensor, op: &'static str) -> Result<()> {
     limits(xs, op).map(drop)
 }
@@ -40,7 +40,7 @@ pub fn check_dtype(xs: &Tensor, op: &'static str) -> Result<()> {
 /// Returns whether the tensor is on the CPU, where every op has a kernel.
 ///
 /// # Errors
-/// As for [`limits`].
+/// The errors of [`limits`].
 pub fn on_cpu(xs: &Tensor, op: &'static str) -> Result<bool> {
     check_dtype(xs, op)?;
     Ok(xs.device().is_cpu())

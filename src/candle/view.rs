@@ -86,7 +86,7 @@ impl<'a> View<'a> {
         Ok(Heads::strided(&data[self.layout.start_offset()..], shape, [of_batch, of_head, of_position])?)
     }
 
-    /// Returns the storage as a slice of the same type as `like`.
+    /// Returns the storage as a slice of the same element type as the last argument.
     pub fn like<E: WithDType>(&self, op: &'static str, _: &[E]) -> Result<&'a [E]> {
         E::cpu_storage_as_slice(self.storage).map_err(|_| self.unsupported(op))
     }
@@ -113,8 +113,8 @@ impl<'a> View<'a> {
         floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
-    /// Returns the elements that the view spans, its shape, the lanes' axis in that shape, and the stride of blocks.
-    /// A shape with more than [`MAX_RANK`] axes is folded to two or three.
+    /// Returns the elements that the view spans, a shape, the axis of the lanes in this shape, and the stride of
+    /// blocks. If the view's shape has more than [`MAX_RANK`] axes, the returned shape has them folded to two or three.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;
@@ -165,8 +165,8 @@ pub fn tensor(storage: Storage, shape: &Shape) -> Tensor {
     Tensor::from_storage(storage, shape.clone(), BackpropOp::none(), false)
 }
 
-/// Returns the stride of the blocks `dims[axis..]`, or `None` unless blocks are contiguous, in order, equally spaced
-/// and without overlap.
+/// Returns the stride of the blocks, which have the shape `dims[axis..]`. Returns `None` unless blocks are contiguous,
+/// in order, equally spaced and without overlap.
 fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
     let (dims, strides) = (layout.dims(), layout.stride());
     if dims.contains(&0) {
@@ -200,7 +200,7 @@ mod tests {
     use super::{readable, readable_heads};
     use candle_core::{DType, Device, Result, Tensor};
 
-    /// Returns whether the tensor's lanes along the axis are read without a copy.
+    /// Returns whether [`readable`] returns the tensor itself, without a copy.
     fn as_it_lies(xs: &Tensor, axis: usize) -> bool {
         readable(xs, axis).is_ok_and(|read| read.id() == xs.id())
     }
@@ -222,7 +222,7 @@ mod tests {
         assert!(!as_it_lies(&x.transpose(2, 3)?, 3));
         assert!(!as_it_lies(&x.transpose(0, 1)?, 3));
         assert!(as_it_lies(&x.narrow(0, 0, 1)?.transpose(0, 1)?, 3));
-        // Heads may be in any order and may share memory.
+        // Heads may be in any order in memory and may share memory, so these tensors are not copied.
         let heads = |xs: &Tensor| readable_heads(xs).is_ok_and(|read| read.id() == xs.id());
         assert!(heads(&x.transpose(0, 1)?) && heads(&x.transpose(1, 2)?) && heads(&x.narrow(3, 1, 3)?));
         assert!(heads(&x.narrow(1, 0, 1)?.broadcast_as((2, 3, 4, 5))?) && !heads(&x.transpose(2, 3)?));

@@ -1,13 +1,13 @@
 //! Counts of bit patterns of up to 16 bits, whose top bit is the sign.
 
-/// Counters of a thread. Even and odd elements have separate tables, so that equal neighbours do not increment the same
-/// counter one after the other.
+/// Counters of a thread, one for each bit pattern. Even and odd elements have separate tables. So two equal neighbours
+/// do not increment the same counter one after the other.
 pub(crate) struct Tables {
     even: Box<[u32; 1 << 16]>,
     odd: Box<[u32; 1 << 16]>,
 }
 
-/// Number of negative and positive elements of a magnitude, which is the bit pattern without the sign.
+/// Numbers of negative and positive elements with the same magnitude. The magnitude is a bit pattern without the sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bin {
     pub magnitude: u16,
@@ -25,7 +25,7 @@ impl Tables {
         }
     }
 
-    /// Counts the pattern of each element. Fewer than 2^32 elements may be counted before [`Tables::take`].
+    /// Counts the pattern of each element. [`Tables::take`] must be called before 2^32 elements are counted.
     #[inline]
     pub fn add<T: Copy>(&mut self, x: &[T], pattern: impl Fn(T) -> u16) {
         let (pairs, rest) = x.as_chunks::<2>();
@@ -36,7 +36,7 @@ impl Tables {
         rest.iter().for_each(|&x| self.even[usize::from(pattern(x))] += 1);
     }
 
-    /// Counts 16-bit patterns. They are read four at a time, which takes two thirds of the time of single reads.
+    /// Counts 16-bit patterns. Reading four at a time takes two thirds of the time that reading one at a time takes.
     pub fn add_bits16(&mut self, bytes: &[u8]) {
         let (fours, rest) = bytes.as_chunks::<8>();
         for &four in fours {
@@ -49,7 +49,7 @@ impl Tables {
         self.add(rest.as_chunks::<2>().0, u16::from_le_bytes);
     }
 
-    /// Returns the counts of patterns of `bits` bits, by increasing magnitude, and resets the tables to 0.
+    /// Returns the counts of patterns with `bits` bits in order of increasing magnitude, and resets the tables to 0.
     pub fn take(&mut self, bits: u32) -> Vec<Bin> {
         let sign = 1usize << (bits - 1);
         let count = |pattern: usize| u64::from(self.even[pattern]) + u64::from(self.odd[pattern]);

@@ -90,7 +90,7 @@ impl Error {
     }
 }
 
-/// Quotes a name that comes from a file for printing: escapes it, and truncates it to 200 characters.
+/// Prepares a name that comes from a file for printing: escapes it, truncates it to 200 characters, and quotes it.
 pub(crate) fn shown(name: &str) -> String {
     const LONGEST: usize = 200;
     let mut text: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();

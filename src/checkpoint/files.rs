@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// File name of the index in a folder of shards.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Returns the files of a checkpoint, and its tensors, file by file.
+/// Returns the files of a checkpoint, and the tensors of all files in the order of the files.
 pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "it cannot be opened", e))?;
     if metadata.is_dir() {

@@ -1,4 +1,4 @@
-//! Findings: statistics beyond their thresholds, some of which apply only to tensors of certain names.
+//! Findings, which are statistics beyond their thresholds. Some thresholds apply only to tensors with certain names.
 
 use super::Inspected;
 use super::roles::{Role, role};
@@ -13,7 +13,7 @@ use serde::Serialize;
 pub enum Level {
     /// Useful information.
     Note,
-    /// The checkpoint fails in some uses, such as a conversion.
+    /// The checkpoint causes problems in some uses, such as a conversion to another type.
     Warning,
     /// The checkpoint is broken.
     Error,
@@ -44,7 +44,7 @@ pub struct Finding {
     pub value: f64,
     /// The threshold that the value exceeds.
     pub threshold: f64,
-    /// Description of the finding for people.
+    /// Human-readable description of the finding.
     pub message: String,
 }
 
@@ -102,8 +102,9 @@ impl Thresholds {
 
     /// Checks whether the elements fit into narrow types.
     ///
-    /// Elements that do not fit into a 16-bit type are a warning, because a conversion loses them. For 8-bit types they
-    /// are a note, because weights are converted to them with a scale, which is unknown here.
+    /// Elements that do not fit into a 16-bit type are a warning, because a conversion loses them. Elements that do not
+    /// fit into an 8-bit type are only a note, because a conversion to 8 bits scales the weights, and the scale is
+    /// unknown here.
     fn fits(&self, about: &mut About<'_>, stats: &Stats) {
         for (i, level, names, thresholds) in [
             (0, Level::Warning, ["f16_overflow", "f16_underflow"], [self.f16_overflow, self.f16_underflow]),

@@ -1,4 +1,5 @@
-//! The header of a GGUF file, versions 2 and 3: metadata, of which only the alignment is used here, and the tensors.
+//! The header of a GGUF file, versions 2 and 3. It has metadata, of which only the alignment is used here, and the
+//! descriptions of the tensors.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -13,7 +14,7 @@ use std::path::Path;
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Maximum number of axes in ggml.
 const MOST_AXES: u32 = 4;
-/// Maximum length of a key in the format; names are shorter.
+/// Maximum length of a metadata key in the format, in bytes. It is also the limit for tensor names, which are shorter.
 const LONGEST_NAME: u64 = 65_535;
 /// Maximum depth of nested lists that is supported.
 const DEEPEST: u32 = 8;
@@ -24,9 +25,9 @@ const SMALLEST_PAIR: u64 = 8 + 4 + 1;
 /// Minimum size in bytes of a tensor's entry: a name, the number of axes, a type and an offset.
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
-/// Type number of a string in the metadata.
+/// Number of the string type in the metadata.
 const STRING: u32 = 8;
-/// Type number of a list in the metadata.
+/// Number of the list type in the metadata.
 const ARRAY: u32 = 9;
 
 /// Returns the tensors of a file, in the order of its header.
@@ -56,7 +57,7 @@ struct Header<'a> {
     length: u64,
 }
 
-/// A tensor whose position in the file is not yet known, and its offset from the start of the data.
+/// A tensor whose position in the file is not yet known, and its offset from the start of the file's data section.
 type Listed = (Tensor, u64);
 
 impl Header<'_> {
@@ -218,7 +219,8 @@ impl Header<'_> {
 
     /// Computes the position of each tensor, and checks its offset.
     ///
-    /// Each tensor must start at the first aligned position after the previous one. The last one may end with the file.
+    /// Each tensor must start at the first aligned position after the end of the previous one. No padding is required
+    /// after the last tensor.
     fn placed(&self, listed: Vec<Listed>, alignment: u64) -> Result<Vec<Tensor>> {
         let data = self.at.next_multiple_of(alignment);
         let mut expected = 0;

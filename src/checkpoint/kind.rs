@@ -12,11 +12,11 @@ pub(crate) struct Kind {
     pub block: u64,
     /// Number of bytes in a block.
     pub bytes: u64,
-    /// Decoding of the values, or `None` for a type that is not analysed.
+    /// How the values are decoded, or `None` for a type that is not analysed.
     pub decode: Option<Decode>,
 }
 
-/// Decoding of bytes to values.
+/// Way of decoding bytes to values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decode {
     /// A float of one byte.
@@ -29,7 +29,7 @@ pub(crate) enum Decode {
     Blocks(fn(&[u8], &mut Vec<f32>)),
 }
 
-/// A type with so few bit patterns that each can be counted.
+/// A float type with so few bit patterns that each pattern has a counter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patterns<T> {
     /// Value of a pattern.

@@ -1,7 +1,7 @@
 //! Narrow types that a checkpoint may be converted to, and the values that they cannot represent.
 
-/// A 16-bit or 8-bit type, described by the range in which rounding (to nearest, ties to even) neither overflows nor
-/// gives 0.
+/// A 16-bit or 8-bit float type, described by the range in which rounding to it neither overflows nor gives 0. Rounding
+/// is to nearest, with ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Narrow {
@@ -9,7 +9,7 @@ pub struct Narrow {
     pub name: &'static str,
     /// Largest finite value of the type.
     pub max: f64,
-    /// Midpoint between `max` and the value that would follow it.
+    /// Midpoint between `max` and the next larger value that the type would have if its range did not end there.
     pub(crate) edge: f64,
     /// Whether the midpoint is rounded down to `max`.
     pub(crate) edge_fits: bool,

@@ -1,7 +1,8 @@
 //! Decoders for the block formats of llama.cpp.
 //!
-//! `d` is the scale of a block, `m` its offset, and `q` the integer of a few bits that is stored for an element. Blocks
-//! of 32 elements have one scale. Blocks of 256 elements (`_k`) have a quantised scale for every 16 or 32 elements.
+//! In the formulas, `d` is the scale of a block, `m` its offset, and `q` the integer of a few bits that is stored for
+//! an element. Blocks of 32 elements have one scale. Blocks of 256 elements (`_k`) also have a quantised scale for
+//! every 16 or 32 elements, except for `q8_k`.
 
 use half::f16;
 
@@ -15,7 +16,7 @@ fn nibbles(bytes: &[u8]) -> impl Iterator<Item = (usize, u8)> {
     low.chain(bytes.iter().map(|byte| byte >> 4)).enumerate()
 }
 
-/// Decodes `q d - 8 d`, with 4-bit `q`.
+/// Decodes elements with the value `q d - 8 d`, where `q` has 4 bits.
 pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<18>().0 {
         let d = half(block, 0);
@@ -23,7 +24,7 @@ pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes `q d + m`, with 4-bit `q`.
+/// Decodes elements with the value `q d + m`, where `q` has 4 bits.
 pub(super) fn q4_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<20>().0 {
         let (d, m) = (half(block, 0), half(block, 2));
@@ -37,7 +38,7 @@ fn fifth(block: &[u8], at: usize) -> impl Fn(usize) -> u8 {
     move |i| (bits >> i & 1) as u8 * 16
 }
 
-/// Decodes `q d - 16 d`, with 5-bit `q`.
+/// Decodes elements with the value `q d - 16 d`, where `q` has 5 bits.
 pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<22>().0 {
         let (d, high) = (half(block, 0), fifth(block, 2));
@@ -45,7 +46,7 @@ pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes `q d + m`, with 5-bit `q`.
+/// Decodes elements with the value `q d + m`, where `q` has 5 bits.
 pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<24>().0 {
         let (d, m, high) = (half(block, 0), half(block, 2), fifth(block, 4));
@@ -53,7 +54,7 @@ pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes `q d`, with signed bytes `q`.
+/// Decodes elements with the value `q d`, where `q` is a signed byte.
 pub(super) fn q8_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<34>().0 {
         let d = half(block, 0);
@@ -74,7 +75,7 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns the 16 bytes that hold two bits of each element of a group; 32 bytes hold 8 groups.
+/// Returns the 16 bytes that hold two bits of each of a group's 16 elements. Each run of 32 bytes holds 8 groups.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]
@@ -140,8 +141,8 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
         for (group, &scale) in scales.iter().enumerate() {
             let d = d * f32::from(scale as i8);
-            // Half a block has 8 groups, in four rows of two. Two rows share bytes of `low`, all four share bytes of
-            // `high`.
+            // Half a block has 8 groups, in four rows of two groups. Two rows share the bytes of `low`, and all four
+            // rows share the bytes of `high`.
             let (half, row, side) = (group / 8, group % 8 / 2, group % 2 * 16);
             let low = &low[half * 64 + row % 2 * 32 + side..][..16];
             let high = &high[half * 32 + side..][..16];
@@ -152,7 +153,8 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes `q d`, with signed bytes `q` and an f32 scale. The sums of `q` that follow in a block are not needed.
+/// Decodes elements with the value `q d`, where `q` is a signed byte and `d` an f32. The sums of `q` at the end of each
+/// block are not needed.
 pub(super) fn q8_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<292>().0 {
         let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);

@@ -13,7 +13,7 @@ pub(crate) enum Role {
     Other,
 }
 
-/// Returns the role of a tensor, by common names such as `model.layers.0.input_layernorm.weight`,
+/// Returns the role of a tensor. It recognises common names such as `model.layers.0.input_layernorm.weight`,
 /// `transformer.h.0.ln_1.weight`, `blk.0.attn_k_norm.weight`, `model.embed_tokens.weight` and `token_embd.weight`.
 pub(crate) fn role(name: &str) -> Role {
     let name = name.to_lowercase();
@@ -28,7 +28,8 @@ pub(crate) fn role(name: &str) -> Role {
     if !(module.ends_with("norm") || module.starts_with("ln_") || module == "ln") {
         return Role::Other;
     }
-    // The part of names like `q_norm`, `attn_k_norm` and `query_layernorm` that says what is normalised.
+    // Removes the suffix from names like `q_norm`, `attn_k_norm` and `query_layernorm`. The rest says what is
+    // normalised.
     let of = module.trim_end_matches("norm").trim_end_matches("layer").trim_end_matches('_');
     let of_heads = ["q", "k", "qk", "query", "key"].contains(&of.rsplit('_').next().unwrap_or(of));
     Role::Norm { of_heads }

@@ -1,4 +1,4 @@
-//! The header of a safetensors file: its length in eight bytes, followed by JSON that describes each tensor.
+//! The header of a safetensors file. Eight bytes have the length of the JSON that follows, which describes each tensor.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Maximum length of a header, the same as in the safetensors library.
+/// Maximum length of a header in bytes, the same as in the safetensors library.
 pub(crate) const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Returns the tensors of a file, in the order of their bytes.
@@ -52,10 +52,10 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    /// Checks the tensors, and returns them by position.
+    /// Checks the tensors, and returns them in order of their position.
     ///
-    /// The first tensor must start at 0, each of the others where the previous one ends, and the last must end with the
-    /// file.
+    /// The first tensor must start at offset 0, and each of the others where the previous one ends. The last tensor
+    /// must end where the file ends.
     fn tensors(&self, mut entries: Vec<(String, Entry)>) -> Result<Vec<Tensor>> {
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
         let mut end = 0;

@@ -1,4 +1,5 @@
-//! Scan of all tensors: threads take spans of the tensors, read them in parts, and merge their counts.
+//! Scan of all tensors. Each thread takes a span of a tensor, reads and counts it in parts, and merges its counts into
+//! the tensor's counts.
 
 use super::bins::{Bin, Tables, merged};
 use super::error::{Error, Result};
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Size of a thread's unit of work, in bytes. At this size, merging the counts costs little in comparison.
+/// Number of bytes that a thread takes at a time. For so many bytes, merging the counts takes far less time than
+/// counting.
 const SPAN: u64 = 8 << 20;
-/// Size of a read, in bytes. A part of this size stays in the L2 cache until it is counted.
+/// Number of bytes that are read at a time. So many bytes stay in the L2 cache until they are counted.
 const PART: u64 = 256 << 10;
 
 /// A range of a tensor's bytes that one thread scans.
@@ -25,11 +27,12 @@ struct Span {
     bytes: u64,
 }
 
-/// Counts of some spans of a tensor.
+/// Counts and other statistics of the spans of a tensor that were scanned so far.
 #[derive(Default)]
 struct Counted {
     bins: Vec<Bin>,
-    /// Summaries with the start of their span. They are merged in this order, so that sums do not depend on threads.
+    /// Other statistics of each span, with the span's start. They are merged in order of the starts, so that sums do
+    /// not depend on the threads.
     beside: Vec<(u64, Beside)>,
 }
 
@@ -40,8 +43,8 @@ struct Pending {
     stats: Option<Stats>,
 }
 
-/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, `progress` is called
-/// with the number of bytes, from any thread.
+/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, the thread that read
+/// calls `progress` with the number of bytes of this read.
 pub(crate) fn scan(
     files: &[PathBuf],
     tensors: &[Tensor],
@@ -88,7 +91,8 @@ fn whole_blocks(tensor: &Tensor, bytes: u64) -> u64 {
     (bytes / tensor.kind.bytes).max(1) * tensor.kind.bytes
 }
 
-/// Returns the spans of a tensor. One without elements has a single empty span, one that is not analysed has none.
+/// Returns the spans of a tensor. A tensor without elements has a single empty span. A tensor that is not analysed has
+/// no span.
 fn spans(i: usize, tensor: &Tensor) -> impl Iterator<Item = Span> {
     let (step, bytes) = (whole_blocks(tensor, SPAN), tensor.bytes);
     let count = if tensor.is_analysed() { bytes.div_ceil(step).max(1) } else { 0 };
@@ -132,7 +136,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Counter of the elements in the bytes that were read.
+/// Counters of a thread, with the buffer for decoded blocks.
 struct Counter {
     floats: Vec<f32>,
     tables: Tables,

@@ -39,14 +39,14 @@ pub struct Stats {
     pub rms: f64,
     /// Largest magnitude, exact.
     pub max_abs: f64,
-    /// Quantiles of the elements for the probabilities p in [`QUANTILES`]: of n sorted elements, element number
-    /// ceil(p n), counted from 1.
+    /// Quantiles of the finite elements, one for each probability p in [`QUANTILES`]. Each is element number ceil(p n)
+    /// of the n sorted elements, counted from 1.
     pub quantiles: [f64; 5],
     /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],
-    /// Relative width of the bins; a quantile is the middle of a bin. 0 for types of up to 16 bits, whose quantiles are
-    /// exact; 2^-7 for f32 and quantised types; 2^-4 for f64. It is larger for subnormal values, whose bins all have
-    /// the same width.
+    /// Relative width of the bins from which quantiles are computed; a quantile is the middle of a bin. The width is 0
+    /// for types of up to 16 bits, whose quantiles are exact, 2^-7 for f32 and quantised types, and 2^-4 for f64. It is
+    /// larger for subnormal values, whose bins all have the same absolute width.
     pub bin_width: f64,
     /// Losses from rounding to each type of [`Narrow::ALL`].
     pub fits: [Fit; 4],
@@ -152,7 +152,7 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
 pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     let mut finite: Vec<MagnitudeCounts> =
         bins.iter().map(|one| MagnitudeCounts::new(one, bin::<T>(one.magnitude)[2])).collect();
-    // The bin of zeros has the largest number, so it comes last before sorting.
+    // Zeros have the largest bin number but the smallest magnitude, so the bins must be sorted.
     finite.sort_by(|a, b| a.magnitude.total_cmp(&b.magnitude));
     let zero = finite.first().filter(|entry| entry.magnitude == 0.0).map_or(0, MagnitudeCounts::count);
     let Beside { nan, infinite, subnormal, min, max, over, under_bf16, moments } = *beside;
@@ -166,7 +166,7 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         let underflow = if name == "bf16" { under_bf16 } else { counts.sum::<u64>() - zero };
         Fit { dtype: name, overflow: over[i], underflow }
     };
-    // The middle of a bin may lie outside the range of the elements in it.
+    // A quantile is the middle of a bin, which may lie outside the range of the elements in the bin.
     let within = |low: f64, high: f64| move |x: f64| if count == 0 { x } else { x.clamp(low, high) };
     Stats {
         nan,
@@ -188,12 +188,12 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     }
 }
 
-/// Computes the moments in two passes over the values.
+/// Computes the mean in a first pass over the values, and the deviation from it in a second pass.
 fn moments(finite: &[MagnitudeCounts]) -> Moments {
     let count: u64 = finite.iter().map(MagnitudeCounts::count).sum();
     let mean = match finite {
         [] => f64::NAN,
-        // The mean of a constant is exact.
+        // If all elements are equal, the mean is that element, without rounding.
         [one] if one.negative == 0 => one.magnitude,
         [one] if one.positive == 0 => -one.magnitude,
         _ => {
@@ -209,8 +209,8 @@ fn moments(finite: &[MagnitudeCounts]) -> Moments {
     Moments { count, mean: mean + 0.0, std: variance.sqrt() }
 }
 
-/// Returns the quantiles of increasing values, each with its count: for each probability, the first value at which the
-/// cumulative count reaches it.
+/// Returns one quantile for each of [`QUANTILES`]. `rising` yields increasing values with their counts. A quantile is
+/// the first value at which the cumulative count reaches its probability times `count`.
 fn at_shares(rising: impl Iterator<Item = (f64, u64)> + Clone, count: u64) -> [f64; 5] {
     QUANTILES.map(|share| {
         let place = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));

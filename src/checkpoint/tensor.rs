@@ -1,4 +1,4 @@
-//! A tensor as a header describes it, and the check of its size.
+//! Description of a tensor in a file's header, and the check of its size.
 
 use super::error::{Error, Result};
 use super::kind::Kind;
@@ -15,7 +15,7 @@ pub struct Tensor {
     pub(crate) file: usize,
     /// Offset of its first byte in that file.
     pub(crate) start: u64,
-    /// Number of bytes in that file.
+    /// Number of bytes of the tensor in that file.
     pub(crate) bytes: u64,
 }
 

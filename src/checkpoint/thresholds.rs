@@ -4,7 +4,8 @@ use serde::Serialize;
 
 macro_rules! thresholds {
     ($($(#[$doc:meta])* $name:ident: $value:expr,)*) => {
-        /// Thresholds beyond which a statistic is a [`Finding`](super::Finding). Shares are fractions of 1.
+        /// Thresholds beyond which a statistic is a [`Finding`](super::Finding). Shares of elements are numbers from 0
+        /// to 1.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
         #[non_exhaustive]
         pub struct Thresholds {
@@ -21,7 +22,7 @@ macro_rules! thresholds {
             /// Names of all thresholds.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
-            /// Returns the threshold of this name, to be changed, or `None` for an unknown name.
+            /// Returns a mutable reference to the threshold of this name, or `None` for an unknown name.
             ///
             /// ```
             /// let mut thresholds = evenkeel::checkpoint::Thresholds::default();
@@ -40,9 +41,9 @@ macro_rules! thresholds {
 }
 
 thresholds! {
-    /// Largest number of NaN without an error. 0 by default.
+    /// Largest number of NaN elements without an error. 0 by default.
     nan: 0.0,
-    /// Largest number of infinities without an error. 0 by default.
+    /// Largest number of infinite elements without an error. 0 by default.
     infinite: 0.0,
     /// Largest share of subnormal elements without a warning. 0.01 by default.
     subnormal: 0.01,
@@ -68,8 +69,8 @@ thresholds! {
     norm_rms: 8.0,
     /// Largest rms of an embedding's rows without a warning. 8 by default.
     embedding_rms: 8.0,
-    /// Largest ratio of an embedding's rms to 1/sqrt(hidden), or of the inverse, for which a note calls them close. 1.5
-    /// by default.
+    /// Largest factor between an embedding's rms and 1/sqrt(hidden), in either direction, for which the note about the
+    /// embedding says that they are near. 1.5 by default.
     embedding_near: 1.5,
     /// Smallest number of elements for which a constant tensor gets a note, or a warning if it is a matrix of zeros. 2
     /// by default.

@@ -1,36 +1,37 @@
-//! Elements of 32 and 64 bits. They are counted in bins by their upper 16 bits, and summarised by statistics that the
-//! bins cannot provide.
+//! Statistics of elements of 32 and 64 bits. Elements are counted in bins by their upper 16 bits. The statistics that
+//! bins cannot provide are computed from the elements themselves.
 
 use super::bins::Tables;
 use super::moments::Moments;
 use super::narrow::Narrow;
 use crate::simd::{Isa, Kernel, Token};
 
-/// Number of elements that are processed together; they stay in the L1 cache.
+/// Number of elements that are processed together. So many elements stay in the L1 cache.
 pub(crate) const RUN: usize = 2048;
 /// Number of independent accumulators of a loop, so that the compiler can vectorise it.
 const BLOCK: usize = 8;
-/// Number of the bin of zeros.
+/// Magnitude number of the bin of zeros.
 const ZEROS: u16 = 0x7fff;
 
-/// f32 or f64.
+/// Element type of 32 or 64 bits: f32 or f64.
 ///
-/// The bin of a finite value is the upper 16 bits of its bit pattern minus 1. So bin m holds the values above
-/// `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A power of two is then the last value of a bin,
-/// just as it is the last value that becomes 0 in a narrow type. For zeros, the subtraction wraps around to a bin of
-/// their own.
+/// To get the bin of a finite value, 1 is subtracted from its bit pattern, and the upper 16 bits are taken. So bin m
+/// holds the magnitudes above `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A power of two is then
+/// the last value of a bin, just as it is the last value that becomes 0 in a narrow type. For zeros, the subtraction
+/// wraps around to a bin of their own.
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
     const MIN_NORMAL: Self;
-    /// Smallest normal value of f32. Values that the bins cannot distinguish are all smaller.
+    /// Smallest normal value of f32. Magnitudes from it on are not subnormal and do not become 0 in bf16. Smaller ones
+    /// are checked one by one, because their bins do not tell.
     const SMALL: Self;
     /// Whether squares may overflow or underflow in f64.
     const SCALED: bool;
     fn abs(self) -> Self;
     fn widen(self) -> f64;
     fn pattern(self) -> u16;
-    /// Returns the lower end of a bin, which does not belong to it.
+    /// Returns the lower end of a bin. The bin holds only magnitudes above it.
     fn lower(magnitude: u16) -> f64;
     /// Returns the largest magnitude that does not overflow in a narrow type.
     fn fits(narrow: &Narrow) -> Self;
@@ -68,7 +69,8 @@ macro_rules! wide {
 wide!(f32, u32, false, fits_f32);
 wide!(f64, u64, true, fits);
 
-/// Returns the lower end of a bin, which does not belong to it, the upper end, which does, and the middle.
+/// Returns the lower end, the upper end and the middle of a bin. The upper end belongs to the bin, but the lower end
+/// does not.
 pub(crate) fn bin<T: Wide>(magnitude: u16) -> [f64; 3] {
     if magnitude == ZEROS {
         return [0.0; 3];
@@ -134,7 +136,7 @@ impl Beside {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
         self.moments = self.moments.and(moments);
-        // These values are rare: zeros, or values so small that the bins cannot distinguish them.
+        // Only blocks with magnitudes below [`Wide::SMALL`] need these counts, and such blocks are rare.
         if small > 0 {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
@@ -194,7 +196,7 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// Returns the best element of a block.
+/// Returns the element of a block that `better` prefers to all others.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(x, best) { x } else { best };

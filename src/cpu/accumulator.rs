@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Isa, Span, Work};
 
-/// Number of elements processed together: few enough for the first-level cache.
+/// Number of elements processed together. They fit in the first-level cache.
 const CHUNK: usize = 1024;
 
 /// Adds each number to the sum of the same index.
@@ -14,7 +14,7 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// All numbers, not only this part's.
+    /// Numbers of the whole call, not only of this part.
     numbers: Floats<'a>,
     /// Index in `numbers` of the first sum.
     start: usize,

@@ -1,4 +1,5 @@
-//! Attention: computes a tile of queries of one key head block by block, and never stores the whole score matrix.
+//! Attention. A tile of queries that share a key head is computed with one block of keys at a time, so the whole score
+//! matrix is never stored.
 //!
 //! A block holds 256 keys, counted from the first key. For each row of a block, f32 arithmetic computes the scores,
 //! their maximum, the exponentials, their sum (the fixed-point sum of `math::sum`) and the weighted sum of the values.
@@ -41,7 +42,7 @@ pub const KEYS: usize = 256;
 /// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
 /// through at most this many roundings, plus one for each chain.
 pub const CHAIN: usize = 32;
-/// Magnitudes of the scales that f32 products are multiplied by. A smaller scale would be subnormal in f32. A larger
+/// Magnitudes of the scales that f32 products are multiplied by. A smaller scale could be subnormal in f32. A larger
 /// one would magnify the rounding of subnormal products.
 pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
 /// Number of queries that share a block's packed keys and values. The value does not affect the result.
@@ -173,9 +174,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given, in order,
-/// they are merged instead, and the keys and values only supply their shapes. A fully masked row under
-/// `FullyMasked::Uniform` still reads the values.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given, they are
+/// merged instead, in this order. The keys and values of `call` then only supply their shapes, except that a fully
+/// masked row under `FullyMasked::Uniform` reads the values.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -202,7 +203,7 @@ fn run<'a, E: Element>(
 
 struct Tiles<'a, 'o, E> {
     call: Attention<'a, E>,
-    /// Results of blocks that were computed before, to be merged.
+    /// Results of all blocks, if they were computed before.
     parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
@@ -330,7 +331,7 @@ pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
     result
 }
 
-/// Updates the states of rows that share a key head with all of their keys.
+/// Merges all keys that the rows see into the states of the rows, which share a key head.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
     isa: I,
@@ -360,7 +361,7 @@ fn attend<I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for every block and row, with the block, the row's index in `rows` and the block's partial result.
+/// Calls `each` for every pair of a block and a row, with the block, the row's index in `rows` and the partial result.
 #[inline(always)]
 fn each_part<I: Isa, E: Element>(
     isa: I,

@@ -1,10 +1,10 @@
 //! Gradient of attention: handles one key head at a time, block by block, and never stores the whole weight matrix.
 //!
 //! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
-//! exponentials and its mean gradient, merged as in the forward pass. A second pass recomputes the weights and adds up
-//! the gradients. Sums are cut into chains of 32 terms. Chains over keys start at each block of 256, and chains over
-//! queries at each 64th query. The chain sums are added in order. Key heads share no sums, so the number of threads
-//! does not affect the bits.
+//! exponentials and the weighted mean of its products dy v, merged as in the forward pass. A second pass recomputes the
+//! weights and adds up the gradients. Sums are cut into chains of 32 terms. Chains over keys start at each block of
+//! 256, and chains over queries at each 64th query. The chain sums are added in order. Key heads share no sums, so the
+//! number of threads does not affect the bits.
 
 mod panels;
 mod product;
@@ -39,7 +39,8 @@ pub fn apply<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 3], GuardCounts)> {
     let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
-    // Without queries and keys nothing is written, and the head count could be arbitrarily large: skip the loop.
+    // If there are neither queries nor keys, nothing is written, and the number of heads may be arbitrarily large, so
+    // the loop is skipped.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
     let ([in_q, in_k, in_v], guards) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
@@ -55,7 +56,7 @@ struct Units<'a, 'o, E> {
 }
 
 impl<E: Element> Units<'_, '_, E> {
-    /// Returns rows and features of the gradients of q, k and v in a unit.
+    /// Returns the numbers of rows and features of the gradients of q, k and v, for one key head.
     fn shapes(&self) -> [(usize, usize); 3] {
         let Attention { k, v, .. } = &self.call.forward;
         let [_, _, keys, features] = k.shape();
@@ -122,7 +123,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
     }
 }
 
-/// Rounds rows of sums to `E`. Each row of sums starts at a block.
+/// Rounds rows of sums to `E`. Each row of sums starts at a new block of 16.
 #[inline(always)]
 fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; BLOCK]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
     let mut written = Written::default();

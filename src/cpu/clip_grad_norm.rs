@@ -12,7 +12,7 @@ use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
 /// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. Elements are in
-/// units of 2^exponent. NaN and infinity come from the elements.
+/// units of 2^exponent. The value is NaN or infinite only if an element is.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,
@@ -35,12 +35,13 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 pub struct Tiles {
     /// Sum of each tile; empty for the largest magnitude.
     pub sums: Vec<f64>,
-    /// Largest magnitude of all tiles. For [`NormType::Infinity`], NaN if an element is NaN. For sums, set for f64
-    /// only, and without NaN.
+    /// Largest magnitude of all tiles. For [`NormType::Infinity`], NaN if an element is NaN. For the other norms it is
+    /// set for f64 only, and ignores NaN.
     pub largest: f64,
 }
 
-/// Returns the tiles of `x`, which starts at a tile boundary. Elements of f64 are multiplied by `unit` first.
+/// Computes the contributions of the tiles of `x`, which starts at a tile boundary. For sums, f64 elements are
+/// multiplied by `unit` first.
 pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
     let (sums, seen) = match norm_type {
         NormType::Infinity => tensor_reduce::tiles(x, Largest)?,
@@ -51,7 +52,7 @@ pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tile
 }
 
 impl TensorNorm {
-    /// Adds up the sums of all tiles, given in order and in this unit.
+    /// Adds up the sums of all tiles, in order. The elements were multiplied by `unit`, a power of two.
     pub fn of_sums(tiles: &[f64], unit: f64) -> Self {
         TensorNorm { value: sum_of_tiles(tiles), exponent: 1023 - (unit.to_bits() >> 52) as i32 }
     }
@@ -88,7 +89,7 @@ impl Norm {
         self.value.is_finite()
     }
 
-    /// Returns the nearest f64; infinity if finite elements have a norm beyond f64.
+    /// Returns the norm as f64. This is infinity if finite elements have a norm beyond the range of f64.
     pub fn to_f64(self) -> f64 {
         scaled(self.value, self.exponent)
     }
@@ -142,13 +143,13 @@ fn power(exponent: i32) -> f64 {
     }
 }
 
-/// Returns value * 2^exponent, multiplied in two steps because 2^exponent may be beyond f64.
+/// Returns value * 2^exponent, multiplied in two steps because 2^exponent may be beyond the range of f64.
 fn scaled(value: f64, exponent: i32) -> f64 {
     let exponent = exponent.clamp(-2100, 2000);
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor of the elements; the product of three factors if one f64 cannot represent it.
+/// Factor that elements are multiplied by. It is the product of three f64 if one f64 cannot represent it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,
@@ -189,7 +190,7 @@ impl<E: Element> Overwriting<E> for Scale {
     }
 }
 
-/// Largest magnitude of each lane, and whether a NaN was seen, which a maximum ignores.
+/// Largest magnitude of each lane, and whether there was a NaN. The maximum ignores NaN.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     largest: [f64; BLOCK],
@@ -240,8 +241,9 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Sums magnitudes in units, or their squares. For f64 it also finds the largest magnitude, ignoring NaN. This check
-/// shows afterwards whether the sums are within f64 range. They nearly always are.
+/// Sums the magnitudes of the elements times `unit`, or their squares. For f64 it also finds the largest magnitude,
+/// ignoring NaN. This magnitude shows afterwards whether the sums are within the range of f64, as they nearly always
+/// are.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

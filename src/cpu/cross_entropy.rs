@@ -148,8 +148,8 @@ impl CrossEntropy<'_> {
         self.combine(x.len(), target, (live.max, logit), log_sum, distances)
     }
 
-    /// Combines the loss of a row of `cols` columns from its largest logit, the target's logit, the logarithm of its
-    /// sum and its sum of [`Distance`]s.
+    /// Computes the loss of a row of `cols` columns from its largest logit, the target's logit, the logarithm of its
+    /// sum of exponentials, and its sum of [`Distance`]s.
     #[inline(always)]
     pub fn combine(
         &self,
@@ -170,8 +170,8 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k), scaled down by 2^128. No distance overflows then, and the binned sum has
-/// headroom.
+/// Smoothing term s/V w_k (max - z_k) for label smoothing s and V classes, scaled down by 2^128. At this scale no
+/// distance overflows, and the binned sum has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,
@@ -200,7 +200,7 @@ impl Distance {
         I::F64::select(share.eq(zero), zero, share * distance)
     }
 
-    /// Sums the terms over all columns or some of them, given these columns' weights and logits.
+    /// Sums the terms of all columns, or of a range of columns, from the weights and logits of these columns.
     #[inline(always)]
     pub fn sum<I: Isa, E: Element>(self, isa: I, weight: Option<&[f64]>, x: &[E], logits: &Logits<'_>) -> Bins {
         match *logits {

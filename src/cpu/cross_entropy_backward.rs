@@ -22,7 +22,7 @@ pub struct Gradient<'a> {
     pub divisors: [Option<f64>; 2],
 }
 
-/// Runs the kernel from one view into another of the same shape.
+/// Computes the gradient of one view, and writes it to another view of the same shape.
 pub fn apply<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -35,7 +35,7 @@ pub fn apply<'a, E: Element>(
     Ok((finish.done(written), guards.counts))
 }
 
-/// Runs the kernel in place.
+/// Overwrites the logits with their gradient.
 pub fn apply_in_place<E: Element>(
     name: &'static str,
     x: RowsMut<'_, E>,
@@ -137,8 +137,8 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     }
 }
 
-/// Factors of a row's gradient: `of_both p_j - of_weight w_j`, and at the target
-/// `of_all p - of_weight w - of_target (1 - p)`.
+/// Factors of a row's gradient. With probabilities p and class weights w, the gradient is `of_both p_j - of_weight w_j`
+/// at column j, and `of_all p - of_weight w - of_target (1 - p)` at the target.
 pub struct Factors {
     of_target: f64,
     of_all: f64,
@@ -211,7 +211,7 @@ impl Gradient<'_> {
     }
 }
 
-/// Factors that a float-float pair represents to 48 bits.
+/// Magnitudes of factors that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
 /// Computes `factor e_j - of_weight w_j`, times the softcap's derivative.
@@ -278,7 +278,7 @@ fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
 fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
-    // A factor that is not finite has no remainder, and next to the smallest numbers the remainder is negligible.
+    // A quotient that is not finite has no remainder. Near the smallest numbers the remainder is negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 

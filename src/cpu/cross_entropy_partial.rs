@@ -1,6 +1,6 @@
-//! Cross-entropy and its gradient for rows split into parts. First each part is summed against the maximum of the full
-//! row, then the loss is computed, then the gradient of the part's columns. Each step equals that of a full row, so the
-//! bits are equal too.
+//! Cross-entropy and its gradient for rows split into parts. First the exponentials of each part are summed relative to
+//! the maximum of the full row, then the loss is computed, then the gradient of the part's columns. Each step equals
+//! that of a full row, so the bits are equal too.
 
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
@@ -21,7 +21,7 @@ use crate::rows::Rows;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 
-/// Sums of a part of a row, against the maximum of the full row. Merging all parts gives the full row's sums.
+/// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     /// Sum of the exponentials, for a logarithm.
@@ -45,7 +45,7 @@ impl Sums {
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
-/// Returns the number of these integers that are used in rows of this length.
+/// Returns how many of the [`UNITS`] integers are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(row_len: usize) -> usize {
     1 + exp_sum::units_for::<E>(true, row_len)
@@ -53,15 +53,15 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first is the key
-    /// of the target's logit; only one part has it. [`units_for`] gives the number of integers used.
+    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer is
+    /// the key of the target's logit; it is 0 in all parts but one. [`units_for`] gives the number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the added units of all parts, without bins. The key 0 means no
-    /// logit.
+    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. The bins
+    /// stay empty. A key of 0 means that no part has the target's logit.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
@@ -79,7 +79,7 @@ impl Sums {
     }
 }
 
-/// Range of columns of all rows.
+/// Range of columns that a shard holds of every row.
 #[derive(Clone, Copy)]
 pub struct LossShard<'a> {
     /// Options for the full rows.
@@ -133,7 +133,7 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // The full row is live, but every logit of this part is -inf, with a softcap too.
+            // The full row is live, but every logit of this part is -inf, even if there is a softcap.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

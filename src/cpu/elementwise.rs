@@ -1,10 +1,10 @@
 //! Functions of one element over flat slices.
 //!
-//! Every function is computed in f64 with a low part and rounded once. This makes it correctly rounded in f32, f16 and
-//! bf16, and therefore gives equal bits on every machine.
+//! Every function is computed as the sum of a high and a low f64 part, and rounded once. This makes it correctly
+//! rounded in f32, f16 and bf16, and therefore gives equal bits on every machine.
 //!
-//! Some functions also have a faster form in pairs of f32. They are computed in f64 only where the pair leaves the
-//! rounding uncertain. The f64 result is rounded to odd, so one kernel serves f32, f16 and bf16.
+//! Some functions are first computed in pairs of f32, which is faster. They are computed in f64 only where the pair
+//! leaves the rounding uncertain. The f64 result is rounded to odd, so one kernel serves f32, f16 and bf16.
 
 mod flat;
 mod kernels;
@@ -21,7 +21,7 @@ use crate::simd::{Float, Isa};
 
 /// Function of one number.
 pub trait Function: Copy + Sync {
-    /// Whether the function has a form in pairs of f32, which is faster; see [`Function::pair`].
+    /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
     /// Returns bounds of the value from both sides, rounded to f32. Where both have the same bits, that is the correct
@@ -42,7 +42,8 @@ pub trait Function: Copy + Sync {
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
-/// Declares functions without parameters: the value, and optionally the form in pairs with its valid inputs.
+/// Declares functions without parameters. Each line has the computation in f64, and optionally the computation in pairs
+/// of f32 and the test for its valid inputs.
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
         $(#[doc = $doc])*
@@ -108,7 +109,8 @@ functions! {
     GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
 }
 
-/// Valid inputs of forms in pairs that accept every number: all but NaN.
+/// Returns the lanes that are not NaN, for [`Function::serves`] of functions whose [`Function::pair`] accepts every
+/// number.
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)

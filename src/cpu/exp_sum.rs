@@ -11,15 +11,16 @@ use crate::math::fixed_point::{RowSum, sum_bits, units_to_f64};
 use crate::math::log::log1p_scalar;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
-/// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer
-/// sums and the binned sum do not depend on it.
+/// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer sums and the
+/// binned sum do not depend on the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSum {
     /// Fixed-point sum; unused for f64.
     units: u128,
-    /// Exact sums of f64 exponentials on grids of 2^-31, 2^-62 and 2^-93; unused for other types.
+    /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
+    /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. Set if the sum is barely above 1, or below 1 in a part.
+    /// Sum of all terms but the largest, for a logarithm. Set if the sum is barely above 1 or, in a part, below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -32,8 +33,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of the power of two that scales the largest exponential below the maximum's to between 1/2 and 1. At most
-/// 126.
+/// Exponent of a power of two, at most 126. The power scales the exponential of the largest logit below the maximum to
+/// between 1/2 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -103,8 +104,8 @@ impl ExpSum {
         sum
     }
 
-    /// Returns whether the row is max-dominated: its f64 sum is so little above 1, or below it, that the
-    /// partial sums leave few digits of the rest.
+    /// Returns whether the row is max-dominated: whether its f64 sum is below 1, or so little above 1 that subtracting
+    /// 1 leaves few digits.
     fn is_max_dominated(&self, row_len: usize) -> bool {
         let [first, second, _] = self.grids;
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
@@ -217,8 +218,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// Builds the sum of a row of this length from the added integers of all parts, without bins. `finer` is the full
-    /// row's.
+    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. The bins
+    /// stay empty. `finer` is the exponent of the full row.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
@@ -273,7 +274,7 @@ impl Terms for &[f64] {
     }
 }
 
-/// Sums the terms below 1, each scaled by the power of two.
+/// Sums the terms below 1, each multiplied by the power of two of `finer`.
 struct RestOf<'a> {
     exps: &'a [f32],
     finer: RescaleExponent,

@@ -132,7 +132,7 @@ impl GroupNorm<'_> {
     }
 }
 
-/// Elements whose operands are expanded at a time, on the stack.
+/// Number of elements whose weights and biases are expanded at a time, on the stack.
 const RUN: usize = 256;
 
 /// Per-channel operands, expanded to one value for each element, run by run.

@@ -14,7 +14,7 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     Ok(counts.finite(x.len()))
 }
 
-/// Computes the statistics in two passes. f64 takes three, and one more if its magnitudes are extreme.
+/// Computes the statistics in two passes. f64 takes three passes, and one more if its magnitudes are extreme.
 pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (sum, seen) = pass(x, Survey)?;
     let Finite { count, nan, infinite, .. } = seen.counts.finite(x.len());
@@ -177,7 +177,7 @@ impl<E: Element> Pass<E> for Survey {
     }
 }
 
-/// Sums the deviations of finite elements from the mean, in units, or the squares of the deviations.
+/// Sums the deviations of finite elements from the mean, or their squares. f64 elements are multiplied by `unit` first.
 #[derive(Clone, Copy)]
 struct Deviations<const SQUARED: bool> {
     unit: f64,

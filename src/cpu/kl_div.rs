@@ -24,7 +24,7 @@ pub struct OneRow<'a, 'r> {
     pub row: Row<'r>,
 }
 
-/// Bound below which e^x is 0.
+/// Argument at or below which e^x is set to 0.
 const LOWEST: f64 = -750.0;
 
 impl Kernel for OneRow<'_, '_> {
@@ -49,7 +49,7 @@ impl Kernel for OneRow<'_, '_> {
             return;
         }
         exponentials(isa, x, max, dx);
-        // Sums all terms but the largest separately, as their sum may be tiny.
+        // Sums all terms but the largest separately, because this sum may be tiny.
         let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
         let (others, p_others) = (total(isa, dx), total(isa, p));
         (dx[at], p[at]) = (one, p_one);

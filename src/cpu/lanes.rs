@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lanes of these indices, each `len` long. The first of them is the first row of `io`.
+    /// Writes the lanes with the indices `which`, each `len` long. The first of them is the first row of `io`.
     /// `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
@@ -51,7 +51,7 @@ pub fn each_lane<E: Element>(
     written
 }
 
-/// Guard counts of a kernel for the report, and the first row that a policy or a contract rejects.
+/// Guard counts of a kernel for the report, and the first row that the op rejects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GuardCounts {
     pub counts: Counts,
@@ -66,7 +66,7 @@ impl GuardCounts {
     }
 }
 
-/// Runs the kernel from one view into another of the same shape.
+/// Runs the kernel on one view, and writes the results to another of the same shape.
 pub fn apply<'a, E: Element>(
     x: rows::Lanes<'_, E>,
     out: LanesMut<'a, E>,
@@ -203,7 +203,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
-        // Without rows, their length could be arbitrarily large: allocate no buffer for it.
+        // If there are no rows, their length may be arbitrarily large, so no buffer is allocated for it.
         if groups == 0 {
             return (Written::default(), guards);
         }

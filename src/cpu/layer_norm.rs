@@ -1,4 +1,5 @@
-//! LayerNorm of a row, in f64 and rounded once. Rows of 16-bit types are written in f32 where its range suffices.
+//! LayerNorm of a row, in f64 and rounded once. The moments are always f64, but the results of 16-bit rows are computed
+//! in f32 where the range of f32 suffices.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;
@@ -52,7 +53,7 @@ impl Norm for LayerNorm<'_> {
 
     /// The difference of a 16-bit number and the mean has at most three f32 roundings. Either the number is near the
     /// mean, and subtracting the mean's first part is exact, or the difference is large. The product and the sum add
-    /// three more roundings, 6 2^-24 in all.
+    /// three more. Six roundings have a relative error of 6 2^-24.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

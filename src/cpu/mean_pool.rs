@@ -69,7 +69,7 @@ pub fn apply<'a, E: Element>(
 /// the first-level cache.
 const WIDTH: usize = 64;
 
-/// Blocks in a run of columns.
+/// Number of blocks in a run of columns.
 const BLOCKS: usize = WIDTH / BLOCK;
 
 /// Runs of columns, sequence by sequence.
@@ -168,7 +168,7 @@ type Sums<I> = [<I as Isa>::F64; BLOCKS];
 impl<E: Element> Columns<'_, E> {
     #[inline(always)]
     fn means<I: Isa>(&self, isa: I) -> [f64; WIDTH] {
-        /// Factor of f64 tokens whose plain sum overflows.
+        /// Factor that f64 elements are multiplied by before they are summed again, if a plain sum overflows.
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
         let mut means = self.sums(isa, 1.0).map(|sum| sum / count);

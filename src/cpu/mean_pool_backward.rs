@@ -1,4 +1,4 @@
-//! Gradient of means over tokens: every unmasked token gets the same share.
+//! Gradient of means over tokens: dy divided by the number of unmasked tokens, for each of these tokens.
 
 use super::lanes::GuardCounts;
 use super::mean_pool::MeanPool;
@@ -56,7 +56,8 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
-        // Without elements, the counts of sequences and tokens could be arbitrarily large: skip the loop.
+        // If there are no elements, the counts of sequences and tokens may be arbitrarily large, so the loop is
+        // skipped.
         if self.count == 0 || self.inner == 0 {
             return (written, guards);
         }

@@ -6,17 +6,18 @@
 //! magnitudes, where c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, so the mean is kept as
 //! a sum of two f64:
 //!
-//! - f32, f16, bf16: the rounded quotient of sum and n, plus its exact remainder over n. If f64 holds the row's sum
-//!   exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|. In rows whose
-//!   variance comes from one pass, that is at most 32.02 c u of the deviation. In other rows the second pass also sums
-//!   the deviations. If that sum exceeds c + 2 times u of their magnitudes, it is more than rounding noise and replaces
-//!   the remainder. The error of the mean is then at most 2 (c + 2) u of the deviation.
-//! - f64: a first mean, plus the mean of the deviations from it, whose error is c + 1 times u of their magnitude. The
-//!   two are added without error, and the rounded sum becomes the first part.
+//! - f32, f16, bf16: the rounded quotient of the row's sum and n, plus the exact remainder divided by n. If f64 holds
+//!   the row's sum exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|.
+//!   In rows whose variance comes from one pass, that is at most 32.02 c u times the standard deviation. In other rows
+//!   the second pass also sums the deviations from the quotient. If their mean differs from the remainder by more than
+//!   (c + 2) u times their root mean square, it is more than rounding noise and replaces the remainder. The error of
+//!   the mean is then at most 2 (c + 2) u times the standard deviation.
+//! - f64: a first mean, plus the mean of the deviations from it, whose error is (c + 1) u times their mean magnitude.
+//!   The two are added without error, and the rounded sum becomes the first part.
 //!
-//! One pass gives the variance to 3280 c u, or 2^-37 for 16,384 columns: squares are summed to c u, and the square of
-//! the mean is at most 1024 times the variance. Two passes give it to c + 5 times u. `docs/accuracy/norms.md` derives
-//! the bounds of every norm.
+//! One pass gives the variance with a relative error of 3280 c u, which is 2^-37 for 16,384 columns: the sum of squares
+//! has a relative error of c u, and the square of the mean is at most 1024 times the variance. Two passes give the
+//! variance with a relative error of (c + 5) u. `docs/accuracy/norms.md` derives the bounds of every norm.
 
 use super::smallest::{Least, Smallest};
 use crate::element::Element;
@@ -28,18 +29,19 @@ use std::marker::PhantomData;
 /// Statistics and factors that normalise a row: see [`Moments::normalise`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// Power of two that scales rows of f64 to where squares neither overflow nor underflow.
+    /// Power of two that elements of f64 rows are multiplied by, so that squares neither overflow nor underflow.
     unit: f64,
     mean: f64,
     /// Low part of the mean.
     mean_low: f64,
-    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps). If that root is 0, the scale is 0, which gives zeros.
+    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps). If the square root is 0, the scale is 0, which gives
+    /// zeros.
     scale: f64,
     /// Low part of the scale, for rows of f64.
     scale_low: f64,
     /// `-mean_low * scale`, for rows of other types.
     shift: f64,
-    /// Variance, or mean square if there is no mean; not finite if the row is not.
+    /// Variance, or mean square if no mean is subtracted; not finite if the row is not.
     square: f64,
     /// See [`Moments::smallest`].
     smallest: f64,
@@ -77,7 +79,7 @@ impl Moments {
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
-    /// Computes the moments for RMSNorm from the sum of the squares, in units, of `len` elements.
+    /// Computes the moments for RMSNorm from the sum of the squares of `len` elements, which were multiplied by `unit`.
     #[inline(always)]
     pub fn of_squares<E: Element>(len: usize, eps: f64, unit: f64, sum: f64, least: Least) -> Self {
         let n = len as f64;
@@ -121,7 +123,7 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm from the sums of `len` elements and of their squares, for types other than
-    /// f64. If cancellation would show in the variance, returns only the mean, in two parts, as the error.
+    /// f64. If cancellation would show in the variance, returns only the mean, in two parts, as `Err`.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -136,8 +138,8 @@ impl Moments {
         Ok(Moments { unit: 1.0, mean, mean_low, scale, shift: -(mean_low * scale), square, ..Moments::default() })
     }
 
-    /// Computes the moments for LayerNorm from that mean, the sum of the deviations from its first part, and the sum of
-    /// their squares.
+    /// Computes the moments for LayerNorm after [`Moments::of_one_pass`] returned only the mean: from this mean, the
+    /// sum of the deviations from its first part, and the sum of their squares.
     #[inline(always)]
     pub fn of_deviations<E: Element>(
         len: usize,
@@ -153,7 +155,8 @@ impl Moments {
         Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
     }
 
-    /// Computes the moments for LayerNorm from the mean and the sum of the squared deviations, in units.
+    /// Computes the moments for LayerNorm from the mean and the sum of the squared deviations, both of elements that
+    /// were multiplied by `unit`.
     #[inline(always)]
     pub fn of_squared_deviations<E: Element>(
         len: usize,
@@ -163,7 +166,8 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // If all elements are equal, the scale depends on eps alone, which may underflow in these units.
+        // If all elements are equal, the scale depends on eps alone, which may underflow when multiplied by the square
+        // of `unit`.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -184,13 +188,13 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the factor that the row, in units, is multiplied by: see [`Moments::out_of_units`].
+    /// Returns the factor of the row after its multiplication by the unit; see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is normalised like the row when
-    /// multiplied by both and by the scale.
+    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is scaled like the row if it is
+    /// multiplied by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -212,8 +216,8 @@ impl Moments {
         is_kept.then_some([high, low as f32])
     }
 
-    /// Returns the smallest nonzero magnitude in a row of f32, or one step less; +inf if all are 0. Only computed if
-    /// there is no mean.
+    /// Returns the smallest nonzero magnitude in a row of f32, or the next smaller f32; +inf if all are 0. It is only
+    /// computed if no mean is subtracted.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }
@@ -279,8 +283,8 @@ fn lost(dividend: f64, divisor: f64, quotient: f64) -> f64 {
     (-quotient).mul_add(divisor, dividend) / divisor
 }
 
-/// Returns 1 / sqrt(square + eps) and, for f64, its rounding error, as every rounding shows in f64 results. The square
-/// has a low part too.
+/// Returns 1 / sqrt(square + eps), where the square is given in two parts. For f64, also returns the rounding error of
+/// the result, because every rounding shows in f64 results. For other types, the second number is 0.
 #[inline(always)]
 fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     let sum = square + eps;
@@ -334,7 +338,7 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// Form of the tiled sums: one sum of a full row, or one sum for each tile of a shard.
+/// Selects the result of a tiled sum: one sum for a full row, or one sum for each tile of a shard.
 pub trait Kept {
     type Sums<const N: usize>;
     fn sums<I: Isa, E: Element, const N: usize>(
@@ -360,7 +364,7 @@ impl Kept for FullRow {
     }
 }
 
-/// Sums the squares of the elements in units, by the tiled sum, and finds the smallest magnitude.
+/// Sums the squares of the elements times `unit` by the tiled sum. For f32, also finds the smallest nonzero magnitude.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
@@ -380,7 +384,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Sums the elements in units, by the tiled sum.
+/// Sums the elements times `unit` by the tiled sum.
 #[inline(always)]
 pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(
@@ -411,8 +415,8 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Sums `N` powers, from `FIRST` on, of the deviations of the elements, in units, from the mean, by the tiled sum: the
-/// deviations, their squares, or both. The mean's second part is used for f64 squares only.
+/// Sums the deviations from the mean, their squares, or both, by the tiled sum: `N` powers, the first of which is
+/// `FIRST`. Elements are multiplied by `unit` first. The mean's second part is used for f64 squares only.
 #[inline(always)]
 pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa: I,

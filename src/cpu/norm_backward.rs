@@ -1,8 +1,7 @@
 //! Gradient of a normalised row, computed in f64 and rounded once.
 //!
 //! With n the normalised row, r the factor that scaled it and h = dy weight: dx = r (h - mean(h) - n mean(h n)). The
-//! mean of h is subtracted for centred rows only. The sums of both means follow the tiled sum; the row's moments come
-//! from
+//! mean of h is subtracted for centred rows only. The sums of both means are tiled sums. The row's moments come from
 //! `moments`.
 
 #[cfg(feature = "sharded")]
@@ -27,7 +26,7 @@ pub struct Norm<'a> {
     pub eps: f64,
     /// Whether the mean is subtracted, as in LayerNorm.
     pub centred: bool,
-    /// Whether the normalised row is rounded to the rows' type before the weight multiplies it.
+    /// Whether the normalised row is rounded to its storage type before the weight multiplies it.
     pub rounded: bool,
 }
 
@@ -61,7 +60,7 @@ pub struct NormBackward<'a, E> {
     pub x: Rows<'a, E>,
     /// Moments of each row, if they are known already.
     pub moments: Option<&'a [Moments]>,
-    /// Sums over complete rows, if these rows are shards of them.
+    /// Sums over the complete rows, if `x` and dy are shards of them.
     pub sums: Option<&'a [Sums]>,
 }
 
@@ -140,7 +139,8 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns minus the mean of h n, or NaN if that is not finite, and the mean of h. Counts a row that is not finite.
+/// Returns two numbers: minus the mean of h n, or NaN if that mean is not finite, and the mean of h, or 0 if the row is
+/// not centred. Counts a row that is not finite.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
@@ -332,7 +332,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
 }
 
 /// Powers of two that scale both factors of each product in rows of f64, so that the products neither overflow nor
-/// vanish. If some overflow, products of at most 2^-846 of the row's largest vanish.
+/// vanish. If some products would overflow, those of at most 2^-846 times the row's largest product vanish.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
@@ -369,7 +369,7 @@ impl Factors {
     #[inline(always)]
     fn for_largest(largest: f64, of_up: impl FnOnce() -> f64) -> Self {
         if largest.is_infinite() {
-            // So scaled, products of two f64 numbers are below 2^848, and the largest is above 2^-176.
+            // After this scaling, products of two f64 numbers are below 2^848, and the largest product is above 2^-176.
             return Factors { larger: power_of_two(-600), smaller: [power_of_two(-600), 1.0], exponent: 1200 };
         }
         if largest > power_of_two(900) {

@@ -1,10 +1,10 @@
 //! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
 //! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. The
-//! tiled sum folds neighbouring lanes, so lanes are visited in order, and each adds its rows. Only sums that wait for
-//! their neighbour are kept, at most seven. A lane is added to the sums that wait for it while it is in registers. A
-//! second fold of this kind combines the tiles. Runs of columns are independent, so threads can share them at any
-//! number of rows.
+//! tiled sum folds neighbouring lanes in pairs. Lanes are therefore computed in order, each as the sum of its rows, and
+//! only sums that wait for their neighbour are stored: at most seven. A new lane is added to them while it is in
+//! registers. A second fold of this kind combines the tiles. Runs of columns are independent, so threads can split them
+//! for any number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -124,7 +124,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            // Repeats the sums in other units if sums of f64 would overflow or vanish.
+            // Computes f64 sums again from scaled gradients if they would overflow or vanish.
             let sums = loop {
                 let sums = run.sums(&mut folds);
                 if !E::IS_F64 || run.is_scaled || !run.find_units() {
@@ -225,7 +225,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
             (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
-            // This stretch of a row is too short for the hardware prefetcher to predict the next row's.
+            // This part of a row is too short for the hardware prefetcher to predict the same part of the next row.
             let row = (row + 1).min(self.x.rows() - 1);
             next[i] = [PrefetchRow::of(part(&self.x, row), 0), PrefetchRow::of(part(&self.dy, row), 0)];
         }

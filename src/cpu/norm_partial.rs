@@ -31,9 +31,10 @@ pub enum Known {
     Nothing,
     /// The unit is known. The next round sums the elements, their squares, or both.
     Unit(f64),
-    /// Provisional f64 mean. The next round sums its error.
+    /// A provisional f64 mean is known. The next round sums the deviations from it.
     Mean { unit: f64, mean: f64 },
-    /// Mean in two parts. The next round sums the squared deviations and, for types narrower than f64, the deviations.
+    /// The mean is known, in two parts. The next round sums the squared deviations from it and, for types narrower than
+    /// f64, the deviations.
     Centre { unit: f64, mean: [f64; 2] },
     /// All moments are known. No round follows.
     Moments(Moments),
@@ -52,7 +53,7 @@ pub struct ShardStats {
 struct SomeTiles {
     first: usize,
     sums: Vec<f64>,
-    /// Second sum of each tile, if one was requested.
+    /// Second sum of each tile, the sum of squares, if it was requested.
     squares: Vec<f64>,
 }
 
@@ -84,8 +85,8 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // Key of the smallest magnitude of one kind, or 0 if there is none. It is inverted, so that the maximum selects
-        // the smallest. A NaN is ignored, as in [`ShardStats::merge`].
+        // Key of the smallest magnitude if its `stepped` flag has this value, else 0. The key is inverted, so that the
+        // maximum selects the smallest magnitude. A NaN is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -171,7 +172,7 @@ impl Known {
         matches!(self, Known::Nothing) || kind == Kind::Rms && matches!(self, Known::Unit(_))
     }
 
-    /// Returns the state of a row of `len` columns after a round; `found` is merged from all shards.
+    /// Returns the state of a row of `len` columns after a round; `found` holds the merged statistics of all shards.
     pub fn after<E: Element>(self, kind: Kind, eps: f64, len: usize, found: &ShardStats) -> Self {
         let [sum, squares] = found.sums();
         match self {

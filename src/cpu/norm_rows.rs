@@ -12,11 +12,11 @@ use std::ops::Range;
 
 /// A normalisation of rows.
 pub trait Norm: Copy {
-    /// Returns the weights and biases of all columns; an absent one means ones or zeros.
+    /// Returns the weights and biases of all columns. Absent weights are ones, and absent biases are zeros.
     fn operands(&self) -> [Option<Floats<'_>>; 2];
     /// Computes the moments of the row with this index.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
-    /// Returns the operands' column that belongs to the rows' first column.
+    /// Returns the column of the operands that corresponds to the first column of the rows.
     fn first_column(&self) -> usize {
         0
     }
@@ -27,7 +27,7 @@ pub trait Norm: Copy {
     fn together<E: Element>(&self) -> usize;
     /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
-    /// Returns the factors that compute a row in f32, if its results stay in range.
+    /// Returns the factors for computing a row in f32, or `None` if its results may leave the range of f32.
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]>;
     /// Returns the result for the element `v`, in f32.
     fn narrow_value<I: Isa, E: Element>(
@@ -40,9 +40,9 @@ pub trait Norm: Copy {
     ) -> I::F32;
 }
 
-/// Columns whose operands are converted to f32 at a time.
+/// Number of columns whose operands are converted to f32 at a time.
 const RUN: usize = 2048;
-/// Columns whose operands are converted to f64 at a time.
+/// Number of columns whose operands are converted to f64 at a time.
 const WIDE_RUN: usize = 512;
 
 /// Largest number of short rows that share converted operands while they stay in the cache.
@@ -61,8 +61,8 @@ pub fn write_rows<I: Isa, E: Element>(
     guards: &mut GuardCounts,
 ) -> Written {
     let together = match len {
-        // In short rows the dependent sum, root and reciprocal take longer than the rest. Several rows overlap this
-        // latency.
+        // In short rows the sum, root and reciprocal, which depend on each other, take longer than the rest. Computing
+        // several rows together hides this latency.
         0..=WIDE_RUN => TOGETHER,
         _ if size_of::<E>() * len > SHORT => 1,
         _ => norm.together::<E>().min(TOGETHER),
@@ -182,7 +182,7 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         self.operands.narrow
     }
 
-    /// Returns a form of the row that is computed block by block, if its results stay within f32's range.
+    /// Returns the row for computation in f32, block by block, or `None` if its results may leave the range of f32.
     #[inline(always)]
     pub fn narrow<I: Isa>(&self, isa: I, plan: &Plan) -> Option<NarrowRow<'a, I, N>> {
         let [high, low, mean] = plan.factors?;

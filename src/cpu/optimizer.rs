@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Float, Isa, Select, Span, Work};
 
-/// Number of elements processed together: few enough for the nearest cache.
+/// Number of elements processed together. They fit in the nearest cache.
 const CHUNK: usize = 512;
 
 /// Update rule applied to each chunk. `S` is the type of the weights and of the `N` state values stored for each
@@ -26,8 +26,8 @@ pub fn step<S: Element, const N: usize>(
     simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
 }
 
-/// Runs one step on f32 master weights, and stores their roundings, which the model computes with. A rounding that was
-/// overwritten elsewhere first replaces its master weight.
+/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
+/// weight was overwritten elsewhere, it first replaces its master weight.
 pub fn step_rounded<P: Element, const N: usize>(
     weights: &mut [f32],
     rounded: &mut [P],
@@ -165,8 +165,8 @@ impl Formula<2> for AdamW {
     }
 }
 
-/// Returns both numbers times a power of two, so that their squares neither overflow nor vanish, and its reciprocal.
-/// Types narrower than f64 need no scaling.
+/// Returns both numbers multiplied by a power of two, and the reciprocal of this power. The power keeps the squares of
+/// f64 numbers from overflowing or vanishing. Types narrower than f64 need no scaling.
 #[inline(always)]
 fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
     const HUGE: f64 = f64::from_bits((1023 + 500) << 52);

@@ -33,7 +33,8 @@ impl PartialTiles {
         PartialTiles { start, head: head.to_vec(), tiles: sums, tail: tail.to_vec() }
     }
 
-    /// Appends the piece as integers: its start, the three counts, then the bits of all numbers.
+    /// Appends the piece as integers: its start, the lengths of `head`, `tiles` and `tail`, then the bits of all
+    /// numbers.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         let PartialTiles { start, head, tiles, tail } = self;
         words.extend([*start, head.len(), tiles.len(), tail.len()].map(|count| count as u64));

@@ -35,8 +35,9 @@ pub enum Law {
     },
 }
 
-/// Returns the interval for drawing a normal number of mean 0 and deviation 1 under these limits. It leaves out the
-/// ends, where the density is below e^-42 of its largest value. `low` must not be +inf, and `high` not -inf.
+/// Returns the interval for drawing a number of the standard normal distribution between these limits. It leaves out
+/// the ends, where the density is below e^-42 times its largest value between the limits. `low` must not be +inf, and
+/// `high` not -inf.
 pub fn interval(low: f64, high: f64) -> [f64; 2] {
     let nearest = 0f64.max(low).min(high);
     let distance = nearest.abs();
@@ -126,10 +127,10 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
 }
 
 /// Draws truncated normal numbers by rejection of uniform numbers. On average a number takes at most about 40 tries,
-/// and 1.7 within two deviations.
+/// and 1.7 tries if the limits are two standard deviations from the mean.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // After this many tries one number in 10^40 is still open. It becomes the most probable value.
+    // After this many tries, about one number in 10^40 has no accepted value. It becomes the most probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);

@@ -2,7 +2,7 @@
 //!
 //! The sum of squares and the scale of the row are f64. An f32 row well within f32's range is multiplied in pairs of
 //! f32, which is correctly rounded except for one result in millions. A row of a 16-bit type is multiplied in f32. All
-//! else is computed in f64 and rounded once.
+//! other rows are computed in f64 and rounded once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Moments, pair};
@@ -52,7 +52,7 @@ impl Norm for RmsNorm<'_> {
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        // f32 results have low parts, which must not vanish where the results do not.
+        // In f32 rows, products have low parts. These must not vanish where the products do not.
         let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0
@@ -100,7 +100,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// Writes x + residual and its norm, from two views into two others.
+/// Reads `x` and the residual from two views, and writes the norm of their sum and the sum to two others.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
@@ -116,7 +116,7 @@ pub fn with_residual<'a, E: Element>(
     Ok(([finish.done(written), residual_finish.done(residual_written)], guards))
 }
 
-/// Computes in place: x becomes the norm, and the residual the sum.
+/// Overwrites `x` with the norm of the sum, and the residual with the sum.
 pub fn with_residual_in_place<E: Element>(
     op: &'static str,
     [x, residual]: [RowsMut<'_, E>; 2],
@@ -170,7 +170,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                // Without columns there is nothing to write, and no memory limits the count of rows.
+                // If there are no columns, nothing is written, and memory does not limit the number of rows.
                 for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);

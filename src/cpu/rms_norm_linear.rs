@@ -1,6 +1,6 @@
 //! RMSNorm of rows, and their products with the rows of a matrix. Sums are in f64 by the tiled sum, so batch size,
 //! threads and instruction set do not change their order. Products of f32 and narrower types neither overflow nor
-//! vanish in them.
+//! vanish in f64.
 //!
 //! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
 //! multiplied with the whole group while it is in a near cache.
@@ -40,7 +40,7 @@ pub fn apply<'a, E: Element>(
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
     let (to, finish) = out.data.start();
-    // Without elements, no memory limits the other counts.
+    // If there are no elements, memory does not limit the other counts, so nothing is allocated.
     if rows == 0 || results == 0 && cols == 0 {
         return Ok((finish.done(Written::default()), GuardCounts::default()));
     }
@@ -317,8 +317,8 @@ fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // Scales in two steps, each a normal number, and to a quarter at first: the sum may exceed the range of f64 where
-    // the result does not.
+    // Scales in two steps, each by a normal number, and to a quarter of the result at first: the unscaled sum may
+    // exceed the range of f64 even if the result does not.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

@@ -66,7 +66,7 @@ impl LossOp<'_> {
     }
 }
 
-/// Computes the losses of the rows, `each` of them for each row.
+/// Computes the losses of the rows. Each row has `each` losses.
 pub fn losses<E: Element>(x: Rows<'_, E>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
     let (_, counts) = simd::run(Losses { logits: Logits::Read(x), rows, cols, first: 0, losses, each, op })?;
@@ -155,7 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // Without rows, no memory limits their length. Without elements and losses, none limits the count of rows.
+        // If there are no rows, memory does not limit their length. If there are no elements and no losses, it does not
+        // limit the number of rows.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

@@ -1,8 +1,8 @@
 //! Tokens that a sampler may draw from a row, found without sorting the vocabulary.
 //!
-//! Tokens are weighted by softmax's exponentials as integers (the fixed-point sum). So every sum is exact, and no
-//! cutoff depends on the order of addition. These integer masses decide cutoffs and draws. Reported probabilities come
-//! from f64 exponentials over the support. Tokens are ordered by descending logit, and equal ones by index.
+//! The mass of a token is its softmax exponential as an integer (see the fixed-point sum). Masses decide cutoffs and
+//! draws. Their sums are exact, so no cutoff depends on the order of addition. Reported probabilities come from f64
+//! exponentials of the remaining tokens. Tokens are ordered by descending logit, and those of equal logit by index.
 
 mod candidates;
 mod filters;
@@ -290,7 +290,8 @@ impl RowSampler<'_> {
     }
 }
 
-/// A row in f32 lanes whose maxima are known. Its first filters are applied while its candidates are collected.
+/// Row of f32, f16 or bf16 logits whose maxima are known. Its first filter is applied while the candidates are
+/// collected, where the kind of filter permits this.
 struct SurveyedRow<'a, 'o, S> {
     of: &'o mut RowSampler<'a>,
     whole: LogitSlice<'o, S>,
@@ -340,7 +341,7 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
     }
 }
 
-/// Returns the leading temperature, or 1 without one, and the remaining filters.
+/// Returns the temperature and the remaining filters if the first filter is a temperature, otherwise 1 and all filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     match filters {
         [Filter::Temperature(temperature), rest @ ..] => (*temperature, rest),
@@ -348,7 +349,7 @@ fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     }
 }
 
-/// Returns whether a filter needs the mass of all tokens, computed at the leading temperature.
+/// Returns whether a filter needs the mass of all tokens. It is computed at the temperature that [`heat`] returns.
 fn asks_for_total(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::TopP { of_all: true, .. }))
 }

@@ -1,12 +1,13 @@
 //! Logit pipeline shared by the softmax family: scale, softcap, bias and mask, and the class of each row.
 //!
 //! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. A score of -inf is masked before
-//! that, as is everything that the mask excludes. Three forms of the exponential follow:
+//! that, as is everything that the mask excludes. The exponential is then computed in one of three ways:
 //!
-//! - Rows whose logits are all exact in f32 take the f32 form. These are all f32, f16 and bf16 rows without options,
-//!   with a scale that is a power of two, or with biases of 0 and -inf.
-//! - Other rows of these types take the form for differences of f64 ([`crate::math::softmax_exp`]).
-//! - Rows of f64 take the f64 exponential.
+//! - f32, f16 and bf16 rows whose logits are all exact in f32 use the exponential of f32 logits. All rows without
+//!   options are of this kind. Scales that are powers of two, and biases of 0 and -inf, usually keep logits exact.
+//! - For other rows of these types, the maximum is subtracted in f64, and the difference is split into two f32 for the
+//!   exponential ([`crate::math::softmax_exp`]).
+//! - f64 rows use the f64 exponential.
 
 mod exps;
 mod extrema;
@@ -106,7 +107,8 @@ impl LogitTransform<'_> {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
     }
 
-    /// Returns whether f32 lanes can read the scores of this type as logits, without options.
+    /// Returns whether scores of this type are used as f32 logits without change: no option or mask is set, and the
+    /// type is not f64.
     pub fn is_bare<E: Element>(&self) -> bool {
         !E::IS_F64 && self.is_plain() && self.mask.is_none()
     }
@@ -125,7 +127,8 @@ impl LogitTransform<'_> {
         self.read_part(isa, lane, 0, x, buffers)
     }
 
-    /// Reads the shard of a row that begins at column `first`. Columns are counted from there.
+    /// Classifies the shard of a row that begins at column `first`, and computes its logits. The columns of the result
+    /// are counted from `first`.
     #[inline(always)]
     pub fn read_part<'s, I: Isa, E: Element>(
         &self,
@@ -317,8 +320,8 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// Adapts a shard to its complete row, whose maximum is `max`. `exact` says whether f32 holds all logits of that
-    /// row.
+    /// Adapts a shard to its complete row, whose maximum is `max`. `exact` says whether f32 represents all logits of
+    /// that row exactly.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
     where

@@ -1,12 +1,12 @@
 //! Code shared by the gradients of softmax, log_softmax and logsumexp: masked positions, the sum of a lane, and the
-//! derivatives of logits by scores.
+//! derivatives of logits with respect to scores.
 //!
-//! The exponentials come from the op itself ([`super::scores`]); all else is f64. The gradient at a masked position is
-//! never read, and its result is 0. Sums place their terms at the columns of the whole lane. So it makes no difference
-//! which part of a mask excludes a position.
+//! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
+//! a masked position has no influence, and the result there is 0. Terms are summed at their columns of the whole lane,
+//! so it makes no difference which part of a mask excludes a position.
 //!
 //! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
-//! They are summed in two parts, as the exponentials are.
+//! Their terms are summed in two parts, as the exponentials are.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -106,8 +106,8 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// Writes the gradient of a lane narrower than f64 without softcap, whose unmasked columns are a range from 0 on. Each
-/// derivative is then the scale.
+/// Writes the gradient of a lane narrower than f64 without softcap, whose unmasked columns are a range from 0 on. The
+/// derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
 fn plain<F: Formula, I: Isa, E: Element>(
     isa: I,
@@ -156,8 +156,8 @@ fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec
     gathered
 }
 
-/// Returns the part of a lane that has logits, with flags if some of them are masked; `None` if all are. Counts the
-/// class of the lane.
+/// Returns the part of a lane that has logits, with flags if some of them are masked. Returns `None` if all are masked.
+/// Counts the lane in `guards` by its class.
 #[inline(always)]
 pub fn live_part<'r, 's, E: Element>(
     scores: &LogitTransform<'_>,
@@ -311,7 +311,7 @@ impl Sums {
         Sums { reciprocal, sum, up, scale, down }
     }
 
-    /// Returns the gradients of a block of scores. `derivative` is the derivatives of their logits times
+    /// Returns the gradients of a block of scores. `derivative` holds the derivatives of their logits, multiplied by
     /// [`Sums::scale`].
     #[inline(always)]
     fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, derivative: I::F64) -> I::F64 {
@@ -361,8 +361,8 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     isa.array_f64(largest).into_iter().fold(0.0, |a, b| if b > a { b } else { a })
 }
 
-/// Returns a power of two that scales numbers up to `largest`, so that their products with exponentials neither
-/// overflow nor vanish. Also returns a power of two above the largest product.
+/// Returns two powers of two for numbers of at most the magnitude `largest`. The first scales the numbers, so that
+/// their products with exponentials neither overflow nor vanish. The second is above the largest of these products.
 #[inline(always)]
 fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);
@@ -377,8 +377,8 @@ fn normaliser(largest: f64) -> (f64, f64) {
     (up, 2.0 * power)
 }
 
-/// Returns the number to add and subtract to round a term to a multiple of 2^-31 of this range. Such multiples add
-/// without error, and the remainders are small.
+/// Returns a number whose addition and subtraction rounds a term to a multiple of 2^-31 times `range`. Such multiples
+/// add without error, and the remainders are small.
 #[inline(always)]
 fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
@@ -399,7 +399,7 @@ pub fn derivatives<'s, I: Isa, E: Element>(
     Some(derivatives)
 }
 
-/// [`derivatives`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 e / (1 + e)^2 with e
+/// [`derivatives`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 t / (1 + t)^2 with t
 /// = e^(-2|v|), which does not cancel.
 struct Derivatives<'a, 's, E> {
     scores: &'a LogitTransform<'a>,

@@ -21,18 +21,19 @@ use found::Sums;
 
 /// Range of scales that keep the low part of a product within f32 wherever it matters.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Limit of products whose error, 2^-46 of them, does not show in their exponentials.
+/// Limit of products. Below it, the error of a product, which is 2^-46 times the product, does not show in the
+/// exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Distance between high parts below which the low parts can change the order of two logits. Low parts of logits whose
 /// products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16.
 const NEAR: f32 = 1.0 / 256.0;
-/// Bound of a logit's excess over its rounded sum, as a share of a large product: 2^-23 for the product, and 2^-24 for
-/// the sum where they cancel.
+/// Bound of the amount by which a logit exceeds its rounded sum, relative to a large product: 2^-23 for the product,
+/// and 2^-24 for the sum where product and bias cancel.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
 
-/// Row that takes this path. It has an unmasked logit.
+/// Row that takes this path. It has at least one unmasked logit.
 pub struct Masked<'a> {
     /// Columns that have logits; all others are masked.
     pub columns: Range<usize>,
@@ -118,7 +119,8 @@ impl LogitTransform<'_> {
         }
     }
 
-    /// Returns that shard of a row whose complete statistics are `found`, or `None` if the row does not take this path.
+    /// Returns the shard of a row that begins at column `first`; `found` holds the statistics of the complete row.
+    /// Returns `None` if the row does not take this path.
     #[inline(always)]
     pub fn masked_part<'s, I: Isa, E: Element>(
         &'s self,
@@ -157,7 +159,7 @@ impl LogitTransform<'_> {
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// Returns the bias and flags of some columns of a lane; `None` if f32 does not hold them.
+    /// Returns the bias and flags of some columns of a lane; `None` if f32 cannot represent the bias exactly.
     #[inline(always)]
     fn bias<'s, I: Isa>(
         &'s self,

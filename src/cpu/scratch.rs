@@ -1,4 +1,4 @@
-//! Buffers that each thread reuses between calls, so that kernels allocate nothing once they have grown.
+//! Buffers that each thread reuses between calls, so that kernels allocate nothing once the buffers are large enough.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ pub struct Scratch {
     pub logits: Buffers,
     /// Exponentials of the row, or other intermediate results.
     pub made: Buffers,
-    /// Data that accompanies either: flags, derivatives.
+    /// Data next to logits or exponentials, such as flags and derivatives.
     pub beside: Buffers,
 }
 

@@ -7,14 +7,15 @@ use crate::simd::{Float, Isa, Kernel, fold};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Least {
     pub value: f64,
-    /// Whether `value` is one step below that magnitude, as it is in rows with zeros.
+    /// Whether `value` is the next f32 below that magnitude, as it is in rows with zeros.
     pub stepped: bool,
 }
 
 impl Least {
     pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
 
-    /// Returns the smaller of both. If one is a step lower, the other is lowered by a step before they are compared.
+    /// Returns the smaller of both. If only one is stepped, the other is lowered to the next smaller f32 before they
+    /// are compared.
     pub fn merge(self, other: Self) -> Self {
         let stepped = self.stepped || other.stepped;
         let step = |least: Least| {

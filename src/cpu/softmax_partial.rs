@@ -1,5 +1,6 @@
-//! Softmax and log-softmax of sharded rows. Each shard computes its statistics, then its sum against the maximum of the
-//! complete row, then its results. Each step is the same as for a complete row, so the results have the same bits.
+//! Softmax and log-softmax of sharded rows. Each shard computes its statistics, then its sum of exponentials relative
+//! to the maximum of the complete row, then its results. Each step is the same as for a complete row, so the results
+//! have the same bits.
 
 use super::each_row::{OfRow, each_row};
 use super::exp_sum::{ExpSum, RescaleExponent};
@@ -27,7 +28,7 @@ pub struct ShardStats {
     /// Largest logit below `max`; not computed for f64, which does not need it.
     second: f64,
     nan: bool,
-    /// Whether f32 holds all logits.
+    /// Whether f32 represents all logits exactly.
     exact: bool,
     masked: scores_masked::MaskedStats,
 }
@@ -59,7 +60,7 @@ impl ShardStats {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// Returns the power of two that scales the sum without its largest term.
+    /// Returns the exponent of the power of two that scales the sum without its largest term.
     pub fn finer(&self) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second)
     }
@@ -148,7 +149,7 @@ impl ShardStats {
         self.max
     }
 
-    /// Returns whether f32 holds all logits.
+    /// Returns whether f32 represents all logits exactly.
     pub fn is_exact(&self) -> bool {
         self.exact
     }
@@ -159,16 +160,16 @@ impl ShardStats {
     }
 }
 
-/// Purpose of a sum.
+/// Purpose of a sum of exponentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Softmax,
-    /// A gradient, which reads rows as logarithms do.
+    /// A gradient. As for a logarithm, rows do not take the path of `scores_masked`.
     Gradient,
     Logarithm,
 }
 
-/// Shard of rows: some of their columns.
+/// Shard of rows: a range of their columns.
 #[derive(Clone, Copy)]
 pub struct LogitShard<'a> {
     /// Logit options of the complete rows.

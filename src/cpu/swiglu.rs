@@ -1,7 +1,7 @@
 //! silu(gate) * up: in f32 where that is accurate enough, in f64 elsewhere.
 //!
-//! The choice for an element depends on that element alone. The f64 form is a separate function, which runs over the
-//! chunks that have such elements.
+//! The choice for an element depends on that element alone. The f64 computation is a separate function, which runs over
+//! each chunk with an element that needs it.
 
 use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
@@ -12,7 +12,7 @@ use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work
 /// Number of elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
 const CHUNK: usize = 512;
 
-/// Computes the product from two slices into another of the same length.
+/// Computes the products of two slices, and writes them to another of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
     let written = simd::run(Flat { span: SliceIo::Apart { from: gate, to }, up })?;
@@ -79,7 +79,7 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Computes a chunk in f32, and again if f32 does not serve all of its elements.
+/// Computes a chunk in f32. Computes it again if f32 is not accurate enough for all of its elements.
 #[inline(always)]
 fn by_narrow<'a, I: Isa, E: Element>(
     isa: I,
@@ -105,7 +105,7 @@ fn by_narrow<'a, I: Isa, E: Element>(
     to
 }
 
-/// Second computation of a chunk, in f64 where f32 does not serve.
+/// Second computation of a chunk, in f64 where f32 is not accurate enough.
 struct Again<'a, E> {
     gate: &'a [E],
     up: &'a [E],

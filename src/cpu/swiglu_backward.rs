@@ -1,4 +1,4 @@
-//! Gradients of swiglu by both arguments, in f64. Three slices are read once, and two are written once.
+//! Gradients of swiglu with respect to both arguments, in f64. Three slices are read once, and two are written once.
 
 use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;

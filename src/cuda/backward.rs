@@ -42,7 +42,7 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernels by type: for any rows, and for rows that a block holds in its registers.
+    /// Kernel names by type: for any row, and for rows that a block holds in its registers.
     kernels: [[&'static str; 2]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
@@ -81,16 +81,16 @@ const LOGSUMEXP: Op = Op {
     is_of_rows: true,
 };
 
-/// Kernels by type: for any rows, and for rows that a block holds in its registers. The latter need rows without bias
-/// and softcap, and a scale in [`masked::SCALES`].
+/// Kernel names by type: for any row, and for rows that a block holds in its registers. The latter kernels need rows
+/// without bias and softcap, and a scale in [`masked::SCALES`].
 const MASKED: [[&str; 2]; 3] = [
     ["masked_backward_f32_any", "masked_backward_f32_8x4"],
     ["masked_backward_f16_any", "masked_backward_f16_8x4"],
     ["masked_backward_bf16_any", "masked_backward_bf16_8x4"],
 ];
 
-/// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, bit-identical to the CPU. A
-/// device mask is an argument of [`softmax_backward_masked_into`].
+/// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, bit-identical to the CPU.
+/// For a device mask, use [`softmax_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -121,7 +121,7 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
 }
 
 /// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, bit-identical to
-/// the CPU. A device mask is an argument of [`log_softmax_backward_masked_into`].
+/// the CPU. For a device mask, use [`log_softmax_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -152,7 +152,7 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
 }
 
 /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, bit-identical to the
-/// CPU. `dy` has one element for each row. A device mask is an argument of [`logsumexp_backward_masked_into`].
+/// CPU. `dy` has one element for each row. For a device mask, use [`logsumexp_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -182,7 +182,7 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     into(&LOGSUMEXP, stream, x, dy, dx, mask, options)
 }
 
-/// Runs the gradient of an op. The caller must have checked the length of `dy` against the number of the op's results.
+/// Runs the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
 fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,

@@ -126,7 +126,7 @@ pub fn clip_grad_norm(
 /// Addresses of the memory that the kernels use in addition to the tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Copy of [`Plan::tensors`].
+    /// Copy of [`Plan::tensors`] on the device.
     pub tensors: u64,
     /// Workspace of [`Plan::tiles`] f64, to be written.
     pub tiles: u64,
@@ -134,7 +134,7 @@ pub struct Memory {
     pub parts: u64,
     /// Norm, as one f64, to be written.
     pub norm: u64,
-    /// Two f64, to be written: the factor for the elements, and whether they are multiplied by it.
+    /// Two f64, to be written: the factor for the elements, and 1 if they are multiplied by it, else 0.
     pub scale: u64,
 }
 
@@ -182,7 +182,7 @@ impl Plan {
         self.runs as usize * TILES_OF_RUN
     }
 
-    /// Returns the kernels in the order in which they run, and the arguments of all.
+    /// Returns the kernels in the order in which they run, and the arguments that each of them takes.
     pub fn launches(&self, memory: Memory) -> (Vec<Launch>, Arguments) {
         let count = self.tensors.len() as u64;
         let of_runs = self.runs.min(MOST_BLOCKS) as u32;
@@ -203,7 +203,7 @@ impl Plan {
     }
 }
 
-/// Number of tiles of the tiled sum that a block processes at a time: one run.
+/// Number of tiles of the tiled sum in a run, which is what a block processes at a time.
 const TILES_OF_RUN: usize = 32;
 /// Maximum number of blocks. With more runs or tensors, a block processes several.
 const MOST_BLOCKS: u64 = 1 << 20;

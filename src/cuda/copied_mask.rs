@@ -69,7 +69,7 @@ impl CopiedMask {
         })
     }
 
-    /// Returns the mask to pass to functions for device rows.
+    /// Returns a device mask that refers to the copied parts.
     pub fn mask(&self) -> Mask<'_> {
         let mut mask = Mask { causal: self.causal, window: self.window, offset: self.offset, ..Mask::none() };
         for (flags, shape) in &self.keep {

@@ -88,11 +88,12 @@ impl<'a> Targets<'a> {
 }
 
 /// Computes [`cross_entropy`](crate::cross_entropy()) of rows on the stream's device, bit-identical to the CPU. Writes
-/// one number to `loss`, or one for each row under [`Reduction::None`]. The weight is part of the targets, not an
-/// option.
+/// one number to `loss`, or one for each row under [`Reduction::None`]. Class weights are set in `targets`, not in the
+/// options.
 ///
 /// The host does not wait and never reads the targets. A row whose target is neither a class nor ignored has a loss of
-/// NaN, and does not count otherwise. [`Targets::check`] rejects such targets.
+/// NaN, and a reduced loss is then NaN too. The gradients of the other rows are computed as if this target were
+/// ignored. [`Targets::check`] rejects such targets.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, or a weight in them; [`Error::Backend`].
@@ -130,8 +131,8 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
 }
 
-/// Computes [`cross_entropy_backward_into`] in place of the logits. If registers hold a row, it is read once and
-/// written once.
+/// Computes [`cross_entropy_backward_into`], and writes the gradient to the memory of the logits. A row that fits in
+/// registers is read once and written once.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_backward_into`].
@@ -193,7 +194,7 @@ fn run(
 pub struct Memory {
     /// Rows of logits.
     pub logits: u64,
-    /// Gradient of the logits, to be written, which may be at the same address; or 0.
+    /// Gradient of the logits, to be written; or 0 for none. It may be at the address of the logits.
     pub dlogits: u64,
     /// One 64-bit integer for each row.
     pub targets: u64,
@@ -201,7 +202,7 @@ pub struct Memory {
     pub dloss: u64,
     /// One f64, or one for each row under [`Reduction::None`], to be written.
     pub losses: u64,
-    /// Two f64 for each row, to be written; unused under [`Reduction::None`].
+    /// Both parts of the loss of each row, as two f64, to be written; unused under [`Reduction::None`].
     pub parts: u64,
     /// Workspace of [`SETTLED`] 64-bit words, to be written.
     pub settled: u64,
@@ -215,8 +216,8 @@ pub const SETTLED: usize = 4;
 /// there is none.
 pub const FIRST_REFUSED: usize = 3;
 
-/// Kernels by type, then by kind of row: read one element at a time, held in the registers of a block of 256 or of 512
-/// threads, and longer.
+/// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a block of
+/// 256 threads, rows held by a block of 512 threads, and longer rows.
 const NAMES: [[&str; 4]; 3] = [
     ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8", "cross_entropy_f32_long"],
     ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8", "cross_entropy_f16_long"],
@@ -224,8 +225,8 @@ const NAMES: [[&str; 4]; 3] = [
 ];
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
-/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in order, and the arguments of all.
-/// They also compute the gradient if its address is not 0.
+/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in order, and the arguments that each
+/// of them takes. The kernels also compute the gradient if its address is not 0.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_into`]; [`Error::UnsupportedDType`] for f64.
@@ -280,7 +281,8 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the smallest kernel that holds a row in registers, and its number of threads in a block.
+/// Returns the name of the smallest kernel that holds a row in registers, or else of one that does not, and the number
+/// of threads in its blocks.
 fn kernel(
     op: &'static str,
     dtype: DType,

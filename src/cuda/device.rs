@@ -64,7 +64,7 @@ pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T>
     result.map_err(|error| refused(describe(error)))
 }
 
-/// Allocates memory for `len` elements, at least one, which a kernel must write before they are read.
+/// Allocates memory for `len` elements, which must be at least one. A kernel must write them before they are read.
 #[cfg(feature = "candle-cuda")]
 pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<E>> {
     // SAFETY: every bit pattern is a valid number, so reading an element that was never written is defined.

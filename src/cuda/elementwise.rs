@@ -168,7 +168,7 @@ macro_rules! kernels {
 
 each_function!(define);
 
-/// Applies the function to one slice or two, and writes the results to another slice of the same length.
+/// Applies the function to one or two slices, and writes the results to another slice of the same length.
 pub(crate) fn apply<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     function: &Function,

@@ -27,8 +27,8 @@ const OP: Op = Op {
     held: None,
 };
 
-/// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device, bit-identical to the CPU. A device mask
-/// is an argument of [`log_softmax_masked_into`].
+/// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device, bit-identical to the CPU. For a device
+/// mask, use [`log_softmax_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).

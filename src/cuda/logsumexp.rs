@@ -27,8 +27,8 @@ const OP: Op = Op {
     held: None,
 };
 
-/// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device, bit-identical to the CPU: one result for
-/// each row. A device mask is an argument of [`logsumexp_masked_into`].
+/// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device, bit-identical to the CPU. Writes one result
+/// for each row. For a device mask, use [`logsumexp_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).

@@ -90,8 +90,8 @@ impl<'a> Mask<'a> {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Returns a mask from the number of keys of each row, or of each entry of the first axis. Larger numbers count as
-    /// all keys.
+    /// Returns a mask that leaves only the first keys of each row unmasked. `lengths` has their number for all rows, or
+    /// one number for each entry of the first axis. A larger number than there are keys leaves all unmasked.
     pub fn lengths(lengths: CudaView<'a, u64>) -> Self {
         Mask::none().and_lengths(lengths)
     }
@@ -118,7 +118,7 @@ impl<'a> Mask<'a> {
         self
     }
 
-    /// Adds lengths as described at [`Mask::lengths`]: either one, or one for each entry of the first axis.
+    /// Adds lengths as described at [`Mask::lengths`].
     pub fn and_lengths(mut self, lengths: CudaView<'a, u64>) -> Self {
         self.lengths.push(lengths);
         self

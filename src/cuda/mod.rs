@@ -5,7 +5,8 @@
 //! function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains the
 //! kernel.
 //!
-//! The guards' counts of affected rows are not reported, because the host does not wait for the device.
+//! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
+//! host does not wait for the device.
 //!
 //! Each stream has its own workspace, kept as long as the stream is in use. Once an op has run on a stream at some
 //! size, running it again at that size allocates nothing. An op must have run on a stream at its size before the stream

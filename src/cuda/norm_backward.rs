@@ -62,7 +62,7 @@ pub struct Columns {
 const TILE: usize = 256;
 const RUN: usize = 128;
 const MOST_BLOCKS: usize = 1 << 20;
-/// Numbers stored for each row: its mean, scale factor and shift.
+/// Count of the numbers stored for each row: its mean, scale factor and shift.
 const MOMENTS: usize = 3;
 
 /// Returns how many f64 numbers of workspace the gradients of the weight and bias need.

@@ -45,8 +45,8 @@ unsafe impl DeviceRepr for Arguments {}
 pub const MOST_COLS: usize = 2 * TILE;
 
 /// Computes [`rms_norm`](crate::rms_norm) and then [`rope`](crate::rope()) of rows on the stream's device. The result
-/// is bit-identical to these two ops: the normalised row is rounded to its type in between. Queries and keys take one
-/// call each, with their own weights.
+/// is bit-identical to that of the two ops in turn, because the normalised row is rounded to its type in between.
+/// Queries and keys need one call each, with their own weights.
 ///
 /// `x` is `[.., positions, cols]` as rows of up to [`MOST_COLS`] columns. The weight is an argument, not an option.
 ///
@@ -107,8 +107,8 @@ fn run(
     }
 }
 
-/// Kernels by type: for rotated pairs that are halves apart or neighbours, each with vector access and one element at a
-/// time.
+/// Kernel names by type. The first two rotate pairs of elements half a row apart, the others pairs of neighbours. The
+/// first of each two uses vector access, the second accesses one element at a time.
 const NAMES: [[&str; 4]; 3] = [
     [
         "qk_norm_rope_f32_halves",
@@ -133,9 +133,9 @@ const NAMES: [[&str; 4]; 3] = [
 /// Returns the kernel that normalises and rotates `rows` rows of `cols` elements, and its arguments; `None` if there
 /// are no elements.
 ///
-/// Takes the addresses of the rows, of the results, which may be equal, and of the table's cosines and sines as for
-/// [`rope::launch`](super::rope::launch). `positions` is the number of positions in the table; `interleaved` states
-/// whether rotated pairs are neighbours.
+/// Takes the addresses of the rows, of the results, and of the table's cosines and sines as for
+/// [`rope::launch`](super::rope::launch). Rows and results may be at the same address. `positions` is the number of
+/// positions in the table; `interleaved` states whether rotated pairs are neighbours.
 ///
 /// # Errors
 /// The errors of [`qk_norm_rope_into`]; [`Error::ShapeMismatch`] for an odd number of columns;

@@ -120,8 +120,8 @@ fn turn<E: DeviceElement>(
 
 /// Returns the kernel that rotates `rows` rows of `cols` elements, and its arguments; `None` if there are no elements.
 ///
-/// Takes the addresses of the rows, of the results, which may be equal, and of the table's cosines and sines. These are
-/// f64, `cols / 2` for each position.
+/// Takes the addresses of the rows, of the results, and of the table's cosines and sines. Rows and results may be at
+/// the same address. The table has `cols / 2` cosines and as many sines for each position, in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for an odd number of columns, or if the number of rows is not a multiple of the positions;

@@ -1,4 +1,4 @@
-//! Sampling on a device: each row of logits and its request give a token or an error.
+//! Sampling on a device: draws a token from each row of logits, or reports an error for that row.
 
 use super::device::{self, Launch};
 use super::rows::{DeviceElement, Rows};
@@ -120,7 +120,8 @@ impl Request {
     /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
     ///
     /// # Safety
-    /// The address must be of as many device words as the vocabulary needs, whenever a kernel reads the request.
+    /// Whenever a kernel reads the request, the address must be that of a device list with enough 32-bit words for the
+    /// vocabulary.
     pub unsafe fn allowed(self, words: u64) -> Self {
         Request { allowed: words, ..self }
     }
@@ -129,8 +130,8 @@ impl Request {
     /// `penalty_window`, the caller passes only the last tokens.
     ///
     /// # Safety
-    /// The addresses must be of lists of 32-bit tokens of these lengths on the device, whenever a kernel reads the
-    /// request.
+    /// Whenever a kernel reads the request, the addresses must be those of device lists of 32-bit tokens with these
+    /// lengths.
     pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
         Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
     }

@@ -38,22 +38,23 @@ pub struct Op {
     pub name: &'static str,
     /// Whether the op returns one result for each row, even with no columns, instead of one for each element.
     pub is_of_rows: bool,
-    /// Kernels by type, then by kind of row: read one element at a time, held in a warp's registers, held in the
-    /// registers of a block of 256 threads, and longer.
+    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in a warp's registers,
+    /// rows held in the registers of a block of 256 threads, and longer rows.
     pub plain: [[&'static str; 4]; 3],
-    /// Whether blocks of 256 threads may have fewer if the row is short.
+    /// Whether a short row may use a block of fewer than 256 threads.
     pub shrinks: bool,
-    /// Kernels by type for rows that a block of 512 threads holds.
+    /// Kernel names by type for rows held in the registers of a block of 512 threads, if the op has such kernels.
     pub wide: Option<[&'static str; 3]>,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// Kernels by type for rows with mask, scale or softcap.
+    /// Kernel names by type for rows with mask, scale or softcap.
     pub masked: [&'static str; 3],
-    /// Kernels by type for such rows if they have no bias and fit in a block's registers.
+    /// Kernel names by type for rows with mask, scale or softcap that have no bias and fit in a block's registers, if
+    /// the op has such kernels.
     pub held: Option<[&'static str; 3]>,
 }
 
-/// Runs an op on the stream's device. The caller must have checked the length of `out` against the number of results.
+/// Runs an op on the stream's device. The caller must have checked that `out` has one element for each result.
 pub fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,
@@ -146,7 +147,8 @@ pub fn launch_masked(
     })
 }
 
-/// Returns whether rows can be read sixteen bytes at a time, and results for each element written likewise.
+/// Returns whether rows can be read sixteen bytes at a time, and their results written sixteen bytes at a time if the
+/// op has one for each element.
 fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }

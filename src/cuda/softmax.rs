@@ -27,13 +27,14 @@ const OP: Op = Op {
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
 };
 
-/// Computes [`softmax`](crate::softmax) of rows on the stream's device, bit-identical to the CPU. A device mask is an
-/// argument of [`softmax_masked_into`].
+/// Computes [`softmax`](crate::softmax) of rows on the stream's device, bit-identical to the CPU. For a device mask,
+/// use [`softmax_masked_into`].
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
 /// options out of range, or a mask in them; [`Error::Backend`](crate::Error::Backend).
-/// [`Error::FullyMasked`](crate::Error::FullyMasked) under that policy, for which the host waits for the stream.
+/// [`Error::FullyMasked`](crate::Error::FullyMasked) under [`FullyMasked::Error`](crate::FullyMasked::Error), with
+/// which the host waits for the stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -62,9 +63,9 @@ pub fn softmax_masked_into<E: DeviceElement>(
 /// Returns the kernel that computes softmax of `rows` rows of `cols` elements, and its arguments; `None` if there are
 /// no elements.
 ///
-/// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device, or 0. Rows and results
-/// may be at the same address. The kernel adds the numbers of rows with NaN, with +inf, and fully masked to the first
-/// three counters. It lowers the last to the index of the first fully masked row.
+/// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device. The last address may be
+/// 0 for no counters. Rows and results may be at the same address. The kernel adds the numbers of rows with NaN, with
+/// +inf, and fully masked to the first three counters. It lowers the last to the index of the first fully masked row.
 ///
 /// # Errors
 /// The errors of [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

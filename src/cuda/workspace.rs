@@ -18,7 +18,7 @@ pub(super) struct Workspace {
     stream: Arc<CudaStream>,
     /// All allocations so far; only the last is in use.
     words: Vec<CudaSlice<u64>>,
-    /// Copy of the tensor list that is on the device.
+    /// Host copy of the tensor list that is on the device.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.
@@ -27,7 +27,7 @@ pub(super) struct Workspace {
     lists_in_graphs: Vec<CudaSlice<Tensor>>,
 }
 
-/// Context, stream handle, and the thread for the handle that means a different stream in each thread.
+/// Key of a stream: its context, its handle and, for the per-thread default stream, its thread.
 type Key = (usize, usize, Option<ThreadId>);
 /// Largest handle of the predefined streams, which always exist. It is the per-thread default stream.
 const PER_THREAD: usize = 2;

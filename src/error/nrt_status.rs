@@ -1,13 +1,15 @@
-//! Status codes of the runtime, and how to handle each.
+//! Status codes of the Neuron runtime, and how to handle each.
 
 use super::fault::Action;
 use std::fmt;
 
-/// Status code that a call to the runtime returned. It is a plain number, because newer libraries define more codes.
+/// Status code that a call to the Neuron runtime returned. It is a plain number, because newer libraries define more
+/// codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NrtStatus(pub i32);
 
-/// An entry of the table: number, name, meaning, action, and whether the device is broken for this process.
+/// Entry of the table of status codes: number, name, meaning, action, and whether the device is broken for this
+/// process.
 struct Entry(i32, &'static str, &'static str, Action, bool);
 
 use Action::{Bug, FallBack, Numerical, Retry, Surface};

@@ -1,4 +1,4 @@
-//! Binned sums of [`super::sum`], over blocks.
+//! Binned sums, as defined in [`super::sum`], computed on blocks of lanes.
 
 use crate::simd::{BLOCK, Float, Isa, MaskBits};
 
@@ -120,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of each block's lanes. This is a loop, because the compiler may compile a closure of `map` out of
-/// line, without the vector instructions.
+/// Returns the sum of each block's lanes. The code is a loop instead of a call of `map`, whose closure the compiler may
+/// leave as a separate function without the vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];
@@ -133,7 +133,7 @@ fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     totals
 }
 
-/// Units of the three sums that [`grids`] returns.
+/// Units of the three sums that [`grids`] returns, in this order.
 #[cfg(feature = "sharded")]
 pub const GRIDS: [f64; 3] = [1.0 / (1u64 << 31) as f64, 1.0 / (1u64 << 62) as f64, 1.0 / (1u128 << 93) as f64];
 
@@ -144,7 +144,8 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Moves the sums of bins from `top` down to their places in bins from `to` down, where `to` is not below `top`.
+/// Converts sums of the bins from `top` down into sums of the bins from `to` down. `to` must not be below `top`. Bins
+/// below the lowest one that is kept are dropped.
 #[inline(always)]
 fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
@@ -155,7 +156,8 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     moved
 }
 
-/// Returns the sum of the terms that no bin can hold, infinity or NaN, or `None` if every term fits.
+/// Returns an infinity or NaN if bins cannot hold some terms: the sum of these terms, each replaced by an infinity of
+/// its sign, or NaN. Returns `None` if every term fits.
 fn infinite(terms: &[f64]) -> Option<f64> {
     let beyond = terms.iter().filter(|term| term.is_nan() || term.abs() > MOST);
     beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
@@ -177,14 +179,13 @@ fn bin_of(magnitude: f64) -> i32 {
     (exponent + 1).div_euclid(WIDTH)
 }
 
-/// Returns, for each bin from the top one down, a number whose last place is the bin's unit, halfway to the next power
-/// of two.
+/// Returns, for each bin from the top one down, 1.5 times the power of two whose last place is the bin's unit.
 fn shifters(top: i32) -> [f64; BINS] {
     let mut shifters = [0.0; BINS];
     for (bin, shifter) in (0..).zip(&mut shifters) {
         let exponent = 52 + WIDTH * (top - bin);
         let normal = exponent.max(-1022);
-        // A subnormal shifter needs one more product.
+        // The last factor is 1 unless the power of two is subnormal.
         *shifter = 1.5 * power_of_two(normal) * power_of_two(exponent - normal);
     }
     shifters

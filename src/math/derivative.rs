@@ -14,8 +14,8 @@ const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::
 /// 1.5 * 2^52. The sum with an integer has that integer in its low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Returns an exponent x so large that e^-x times any two numbers of the type is zero, and e^x times any two is
-/// infinite.
+/// Returns an x so large that e^-x multiplied by any two finite numbers of the type is zero, and e^x multiplied by any
+/// two nonzero ones is infinite.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
         DType::F64 => 2400.0,
@@ -52,7 +52,7 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 struct Logistic<I: Isa> {
     /// t with its power of two as a separate exponent.
     t: Wide<I>,
-    /// t as a plain sum, 0 where it is below 2^-1000.
+    /// t as a sum of two f64 without a separate exponent; 0 where t is below 2^-1000.
     plain: (I::F64, I::F64),
     /// 1 + t.
     d: (I::F64, I::F64),
@@ -88,10 +88,11 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Computes the derivative of x s(z), s + w s (1 - s), where s = 1 / (1 + e^-z) and w is x times the derivative of z. w
-/// has the sign of z.
+/// Computes s + w s (1 - s), the derivative of x s(z), where s(z) = 1 / (1 + e^-z) and w is x times the derivative of
+/// z. w has the sign of z.
 ///
-/// With t = e^-|z| it is (1 + t + w t) / (1 + t)^2, or t (1 + t + w) / (1 + t)^2 where z is below zero.
+/// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The
+/// arguments are -|z| as a sum of two f64, w as another, and the mask of lanes where z < 0.
 #[inline(always)]
 pub fn gate<I: Isa, E: Element>(
     isa: I,
@@ -158,7 +159,8 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
     // An infinite product has no error term, but infinity - infinity gives NaN.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
-    // Beyond 2^1700 either way the result is 0 or infinite, because the product is within 2^540 of 1.
+    // Exponents beyond 1700 in magnitude give 0 or infinity, because the product is between 2^-540 and 2^540 in
+    // magnitude.
     let shifter = isa.f64(SHIFTER);
     let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
     let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));

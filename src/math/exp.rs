@@ -29,7 +29,7 @@ pub const POLY: [f64; 11] = [
     f64::from_bits(0x3e21_f9df_719b_67ac),
 ];
 
-/// e^x as `1 + high + low` times `2^n`, the form shared by exp and expm1.
+/// e^x as `1 + high + low` times `2^n`, for exp and expm1.
 struct Reduced<I: Isa> {
     /// r. `low` is small compared with it.
     high: I::F64,
@@ -57,16 +57,17 @@ fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
 }
 
-/// Computes e^(x + low) for x in the range where the result in `E` is not merely 0 or infinity; see [`clamped`].
+/// Computes e^(x + low), with the power of two as a separate exponent. |x| must be at most about 2^20, as for
+/// [`split`].
 #[inline(always)]
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     let Reduced { high, low: rest, n } = reduce(isa, x);
     let (hi, error) = fast_two_sum(isa.f64(1.0), high);
-    // e^low is 1 + low, which multiplies the result.
+    // The factor e^low is taken as 1 + low.
     Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
 }
 
-/// Computes e^x for x <= 0 as a term of a sum: within about 1 ULP, and 0 below -700.
+/// Computes e^x for x <= 0, for use as a term of a sum. The error is about 1 ULP, and the result is 0 below -700.
 #[inline(always)]
 pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     let counts = isa.f64(-700.0).le(x);
@@ -75,7 +76,8 @@ pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
 }
 
-/// Clamps `x` to the range just beyond which exp in `E` reaches 0 or infinity. NaN stays NaN.
+/// Clamps `x` to the range from `exp_min - 1` to `exp_max + 1` of `E`, at whose ends exp is already 0 and infinite. NaN
+/// stays NaN.
 #[inline(always)]
 pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
     isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(E::LIMITS.exp_min - 1.0).max(x))
@@ -87,7 +89,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     without_nan::<I, E>(isa, x, exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0)))
 }
 
-/// Removes the exponent of the power of x where x is NaN, because adding an exponent to a NaN's bits would change it.
+/// Sets the exponent of `power` to 0 where x is NaN, because adding an exponent to the bits of a NaN would change it.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::IS_F64 {
@@ -97,7 +99,7 @@ pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wid
     Wide { exponent: power.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..power }
 }
 
-/// Computes e^x - 1 for -40 <= x <= 0, as a sum.
+/// Computes e^x - 1 for -40 <= x <= 0, as a sum of two f64.
 #[inline(always)]
 pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     let Reduced { high, low, n } = reduce(isa, x);

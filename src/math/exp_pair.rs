@@ -1,15 +1,16 @@
 //! The exponential in pairs of f32, with a test of whether the rounding is certain.
 //!
 //! x = n ln2/16 + r. The remainder r, the table's powers and the polynomial are kept in two f32 each. The error of the
-//! sum hi + lo is less than 2^-33.7 of the power of two. If adding that bound to either side gives the same f32, the
-//! rounding is correct. The other lanes, about 2 in 1000, are computed by the f64 form. A test of all 2^32 inputs found
-//! no lane that passes with a wrong result.
+//! sum hi + lo is less than 2^-33.7 of the power of two 2^(n/16). If hi + lo plus and minus this bound round to the
+//! same f32, the rounding is correct. The other lanes, about 2 in 1000, are computed in f64, as in [`super::exp`]. A
+//! test of all 2^32 inputs found no lane that passes with a wrong result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
 use crate::simd::{Float, Int, Isa};
 
-/// f32(2^(j/16)), minus j in the exponent bits. Adding the bits of n restores j there.
+/// f32(2^(j/16)), with `j << 19` subtracted from its bits. For n = 16 k + j, adding `n << 19` to these bits gives 2^k
+/// f32(2^(j/16)).
 const TABLE: [f32; 16] = {
     let bits: [u32; 16] = [
         0x3f80_0000,
@@ -72,9 +73,9 @@ const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
 const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32, with the first one fixed at 1/2; error 2^-37.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
-/// Bound on the error of hi + lo, relative to the power of two.
+/// Bound on the error of hi + lo, relative to the power of two 2^(n/16).
 pub const UNCERTAINTY: f32 = 7e-11;
-/// Magnitude beyond which the result may be subnormal or infinite.
+/// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
 pub const LARGEST: f32 = 75.0;
 
 /// Exponential as two f32, and the power of two that its error is relative to.
@@ -99,7 +100,7 @@ pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     of_reduced(isa, r, r_low, j)
 }
 
-/// Returns the remainder x - n ln2/16 in two f32, and a third number with n in its low bits.
+/// Returns the remainder x - n ln2/16 as two f32, and a third f32 with n in its low bits.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
@@ -144,7 +145,7 @@ pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty:
     [above, below]
 }
 
-/// Returns a f64 value plus and minus the fraction `uncertainty` of it, each rounded to f32.
+/// Returns an f64 value plus and minus the fraction `uncertainty` of it, each rounded to f32.
 #[inline(always)]
 pub fn round_wide<I: Isa>(isa: I, value: I::F64, uncertainty: f64) -> [I::F32; 2] {
     [isa.narrow(value.mul_add(isa.f64(uncertainty), value)), isa.narrow(value.mul_add(isa.f64(-uncertainty), value))]

@@ -27,8 +27,8 @@ const POLY: [f64; 10] = [
     f64::from_bits(0x3e21_f92c_a329_8802),
 ];
 
-/// Computes e^x - 1 for x from [`LOWEST`] up, as a sum of two f64 times a power of two. The exponent is 0 below
-/// [`HIGH`].
+/// Computes e^x - 1 for x from [`LOWEST`] up, as a sum of two f64 times a power of two. The separate exponent is 0
+/// below [`HIGH`].
 #[inline(always)]
 fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (r, r_low, n) = split(isa, x);
@@ -43,7 +43,7 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
     let power = I::F64::select(is_high, one, power_of_two(isa, n));
     let (whole, whole_low) = two_sum(power, I::F64::select(is_high, isa.f64(0.0), isa.f64(-1.0)));
-    // The factor next to the power of two is 1 + high + low.
+    // e^x is the power of two times 1 + high + low.
     let (hi, error) = fast_two_sum(whole, high * power);
     let exponent = I::I64::select(is_high, n, isa.f64(0.0).to_bits());
     Wide { hi, lo: error + low.mul_add(power, whole_low), exponent: Some(exponent) }

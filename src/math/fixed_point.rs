@@ -1,7 +1,8 @@
 //! Fixed-point sums of [`super::sum`]: exact sums of f32 from 0 to 1.
 //!
-//! A sampler's masses are such sums too. Up to 262,144 weights they are fixed-point sums as defined there. Beyond that
-//! length their unit is 2^-42, so that a mass fits in 64 bits at any length.
+//! The masses of a sampler are computed here too. For rows of up to 262,144 weights they are fixed-point sums as
+//! defined in [`super::sum`]. For longer rows their unit is 2^-42, so that a sum of masses fits in 64 bits at any
+//! length.
 
 use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 
@@ -13,7 +14,7 @@ pub(crate) const LONG_BITS: u32 = 48;
 /// Computes the fixed-point sum of the terms, directly from its definition: in units of 2^-45, or of 2^-48 for more
 /// than 262,144 terms.
 ///
-/// If the terms are above 1, the sum saturates at `u128::MAX`. A negative or NaN term counts as 0.
+/// Terms should be at most 1; a sum of larger ones saturates at `u128::MAX`. A negative or NaN term counts as 0.
 ///
 /// ```
 /// use evenkeel::math::sum::fixed_point_sum;
@@ -77,7 +78,7 @@ impl RowSum {
 }
 
 /// Accumulator as [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
-/// because a call between the runs would cost shorter rows their registers.
+/// because a call between the runs would make the code for shorter rows spill registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {
     row_len: usize,
@@ -144,8 +145,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
     }
 }
 
-/// Returns the units of the terms of a long row. Adding a term to an offset whose last place is the unit increases the
-/// offset's bit pattern by the term's units.
+/// Returns the terms of one block of a long row, each in units. Adding a term to an offset whose last place is the unit
+/// increases the offset's bit pattern by the term's units.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     /// Midpoint of 16 and 32, between which the last place is 2^-48.
@@ -161,7 +162,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// Added to a number, it rounds it to an integer, which is then in the low bits.
+    /// Adding it rounds a number to an integer, which is then in the low bits.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
@@ -169,10 +170,11 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 
 /// Returns the mass of part of a row of `row_len` weights. For rows that are not long it is the fixed-point sum.
 ///
-/// The loop uses f32 and wrapping 32-bit integers. u = e + 1 has the leading 23 bits of e in its fraction. This holds
-/// for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u is added to a
-/// number whose last place is the unit, which puts the remaining bits into its fraction. Both results are summed as bit
-/// patterns. The patterns of 1 and of that number are subtracted at the end.
+/// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. Its fraction has the leading 23 bits
+/// of e. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u
+/// is added to the number that [`grid`] returns, whose last place is the unit. This puts the remaining bits of e into
+/// the fraction of the sum. u and this sum are accumulated as bit patterns. At the end, [`units_of`] subtracts the bit
+/// patterns of 1 and of the number from [`grid`].
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can
@@ -205,7 +207,7 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
     total
 }
 
-/// Returns a number whose last place is the unit of masses, halfway to the next power of two.
+/// Returns 1.5 times the power of two whose last place in f32 is the unit of masses.
 #[inline(always)]
 pub(crate) fn grid(row_len: usize) -> f32 {
     1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
@@ -219,7 +221,7 @@ pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: us
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
     for i in 0..BLOCK {
-        // Up to 511 times 2^23 for each lane, so the sum is read as unsigned.
+        // Each lane holds up to 511 times 2^23, so it is read as unsigned.
         high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);
     }

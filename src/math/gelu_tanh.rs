@@ -1,5 +1,5 @@
-//! The tanh form of the Gaussian error linear unit in f64 with a low part: x times the logistic function of 2
-//! sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
+//! The tanh approximation of the Gaussian error linear unit, in f64 with a low part. It is x times the logistic
+//! function of the argument 2 sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
 
 use super::derivative;
 use super::sigmoid::{logistic, times};

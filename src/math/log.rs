@@ -1,8 +1,8 @@
 //! The natural logarithm in f64 with a low part.
 //!
 //! x = 2^k m with m in [sqrt(1/2), sqrt(2)), and f = m - 1 is exact. With s = f / (2 + f), log m = 2s + s R(s^2), where
-//! R is a minimax polynomial (2^-61.5). s is kept as two f64. R is small, so its rounding has little effect: the error
-//! is 0.55 ULP in f64, and the result is correctly rounded in every narrower type.
+//! R is a minimax polynomial (error 2^-61.5). s is kept as two f64. R is small, so its rounding has little effect: the
+//! error is 0.55 ULP in f64, and the result is correctly rounded in every narrower type.
 
 use super::wide::{Wide, fast_two_sum, horner};
 use crate::simd::{Float, Int, Isa, Select};
@@ -46,8 +46,8 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     (m - isa.f64(1.0), biased - bias)
 }
 
-/// Completes a logarithm that is valid for positive finite x: infinity, zero, negative numbers and NaN get their
-/// results.
+/// Completes a logarithm that is valid only for positive finite x: sets the results for infinity, zero, negative
+/// numbers and NaN.
 #[inline(always)]
 pub fn at_the_ends<I: Isa>(isa: I, x: I::F64, hi: I::F64, lo: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
@@ -94,7 +94,7 @@ pub fn log1p_scalar<I: Isa>(isa: I, x: f64) -> f64 {
     hi + (lo + low / sum)
 }
 
-/// Computes ln x of one number, as a sum of two.
+/// Computes ln x of one number, as a sum of two f64.
 #[inline(always)]
 pub fn log_scalar<I: Isa>(isa: I, x: f64) -> (f64, f64) {
     let Wide { hi, lo, .. } = log(isa, isa.f64(x));

@@ -1,7 +1,7 @@
 //! The binary logarithm in f64 with a low part.
 //!
-//! x = 2^k m as in [`super::log`]. log2 x is k plus log2(e) ln m, where k is exact and the product is one of two sums.
-//! Logarithms of powers of two are exact.
+//! x = 2^k m as in [`super::log`]. log2 x = k + log2(e) ln m, where k is exact and both factors of the product are sums
+//! of two f64. Logarithms of powers of two are exact.
 
 use super::log::{at_the_ends, parts, split};
 use super::wide::{Wide, fast_two_sum, product};

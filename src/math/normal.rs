@@ -1,5 +1,5 @@
-//! Integral of the normal distribution, shared by erf and gelu: an odd polynomial near zero, and a scaled tail far from
-//! it.
+//! Integral of the normal distribution, for erf and gelu. Near zero it is an odd polynomial, and far from zero a scaled
+//! tail function.
 
 use super::exp::exp_parts;
 use super::wide::{Wide, fast_two_sum, horner, product, quotient, two_sum};
@@ -53,8 +53,8 @@ impl<const N: usize> Tail<N> {
         (Wide { hi, lo, exponent: e.exponent }, power)
     }
 
-    /// Returns the tail at a in factors: the factor of the exponential, the exponential, and the exponential's
-    /// argument.
+    /// Returns the tail at a in parts: the factor that multiplies the exponential, the exponential, and the
+    /// exponential's argument.
     #[inline(always)]
     pub fn factors<I: Isa>(&self, isa: I, a: I::F64) -> (Sum<I>, Wide<I>, I::F64) {
         let d = two_sum(a, isa.f64(self.pole));

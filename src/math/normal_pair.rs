@@ -1,8 +1,9 @@
-//! Erf and gelu by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that pass the test
-//! have the bits of the full f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
+//! Erf and gelu of f32 by shorter f64 computations, with the rounding test of [`super::exp_pair`]. A test of all 2^32
+//! inputs found that lanes that pass have the same bits as the full f64 computations of [`super::erf`] and
+//! [`super::gelu`]. These compute the other lanes.
 //!
 //! Both use the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the polynomial
-//! 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (2^-39.62).
+//! 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (relative error 2^-39.62).
 
 use super::exp_pair::{UNCERTAINTY, exp_of_sum, round_wide};
 use super::wide::horner_halves;

@@ -3,10 +3,10 @@
 //!
 //! # Domains
 //!
-//! For a sampler's draw, the counter holds its step and its row, and the key is the seed. For an element of an
-//! initialiser, the counter holds its index and its tensor, which may be the same numbers. The initialiser's key is the
-//! seed with the bits of [`INITIALISERS`] flipped. One seed can therefore be used for both without a draw repeating a
-//! weight's number.
+//! For a sampler's draw, the counter holds the draw's number and row, and the key is the seed. For an element of an
+//! initialiser, the counter holds the element's index and the tensor's number, which may equal those of a draw. The
+//! initialiser's key is the seed with the bits of [`INITIALISERS`] flipped. One seed can therefore be used for both
+//! without a draw repeating a weight's number.
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];

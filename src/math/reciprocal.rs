@@ -10,8 +10,8 @@ const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 /// Factor that makes every subnormal f64 normal.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
-/// Returns 1 / x in f32, for every number. The instruction rounds it. Its rounding does not change results in 16-bit
-/// types, because f32 has more than twice their digits.
+/// Returns 1 / x in f32 twice, as an upper and a lower estimate. The division is correctly rounded. Rounding its result
+/// again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types.
 #[inline(always)]
 pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let quotient = isa.f32(1.0) / x;
@@ -21,8 +21,8 @@ pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
 /// Computes 1 / x for any x. At a zero the result is infinity with the sign of the zero.
 #[inline(always)]
 pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
-    // The instruction rounds to f64. This does not change results in narrower types, because f64 has more than twice
-    // their digits. The low part is -0, because +0 would change a result of -0 to +0.
+    // The division rounds to f64. Rounding again to a narrower type is still correct, because f64 has more than twice
+    // the digits of these types. The low part is -0, because +0 would change a result of -0 to +0.
     Wide { hi: isa.f64(1.0) / x, lo: isa.f64(-0.0), exponent: None }
 }
 

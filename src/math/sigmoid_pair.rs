@@ -1,12 +1,14 @@
-//! Sigmoid, silu and gelu_tanh in pairs of f32, with the rounding test of [`super::exp_pair`]. Lanes that pass the test
-//! have the bits of the f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
+//! Sigmoid, silu and gelu_tanh in pairs of f32, with the rounding test of [`super::exp_pair`]. A test of all 2^32
+//! inputs found that lanes that pass have the same bits as the f64 computations of [`super::sigmoid`] and
+//! [`super::gelu_tanh`]. These compute the other lanes.
 
 use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
-/// Bound on the error of hi + lo, relative to hi + lo. It covers the exponential's error, whose reference power of two
-/// may exceed the exponential by a factor of 2^(1/32), and a little for the quotient.
+/// Bound on the error of hi + lo, relative to hi + lo. It covers the exponential's error and a small error of the
+/// quotient. The exponential's error is relative to a power of two that may exceed the exponential by a factor of
+/// 2^(1/32).
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
 /// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);

@@ -9,41 +9,45 @@
 //!
 //! In units of 2^-29, the errors of the argument are: 2 for d, which is a multiple of 2^-27; 2 for r, where |r| is
 //! above 2^-4 and x has more digits; 1 each for the low part of the table, its sum with r, the product with STEP_LO and
-//! t; and 0.2 for r^2 and the polynomial. Relative to e^r >= 0.957 that is 8.6, or 0.27 times 2^-24. Pairs add 1.2 for
-//! the sum of two low parts and the error of a product: 0.31 times 2^-24. The last operation rounds by half an ULP. So
-//! an exponential is within 1.31 times 2^-24 of its value; the largest error found is 1.13 times 2^-24. The term of the
-//! maximum has an argument of at most 5 such units and rounds to 1. `docs/accuracy/softmax.md` has the bounds that
-//! follow; they allow for 1.5.
+//! t; and 0.2 for r^2 and the polynomial. Relative to e^r >= 0.957 that is 8.6, or 0.27 times 2^-24. If logits are
+//! pairs of f32, the sum of two low parts and the error of a product add 1.2, so that the total is 0.31 times 2^-24.
+//! The last operation rounds by half an ULP. An exponential is therefore within 1.31 times 2^-24 of its value, relative
+//! to the value. The largest error found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5
+//! units of 2^-29, and the term rounds to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of
+//! 1.5 times 2^-24.
 //!
-//! Subnormal results are kept. Rows that span more than 87 compute 2^64 times the result and scale it down, which
-//! rounds once and gives normal results the same bits. Results that must be 0 are multiplied by 0, because a product
-//! that underflows takes many times as long.
+//! Subnormal results are kept. In rows whose values span more than 87, 2^64 times the result is computed and scaled
+//! down. This rounds subnormal results once and leaves the bits of normal results the same. Results that must be 0 are
+//! multiplied by 0, because a product that underflows takes many times as long.
 //!
 //! # Order
 //!
 //! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and
 //! [`SoftmaxExp::any`] accept, and for [`WeightExp`], which the sampler's cutoffs use.
 //!
-//! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. There, r is
-//! computed from z by roundings, which are monotone. Two neighbouring values of r are at least 2^-24 |r| apart. Their
-//! exact t are at least 0.95 times as far apart. Rounding r^2 and q changes t by at most 2^-24 r^2, which is less than
-//! half of that distance for |r| < 0.47. The last rounding of t and the rounding of s + t s are monotone again.
+//! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. Within a
+//! step, r is computed from the logit by roundings, which are monotone. Two neighbouring values of r differ by at least
+//! 2^-24 |r|. The exact values of t for them differ by at least 0.95 times as much. Rounding r^2 and q changes t by at
+//! most 2^-24 r^2, which is less than half of that difference for |r| < 0.47. The last rounding of t and the rounding
+//! of s + t s are monotone again.
 //!
-//! From one step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. The errors of both
-//! sides could exchange two powers that are very close. In units of 2^-28, relative to the power:
+//! From one step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. Errors on both sides
+//! of the boundary could reverse the order of two powers that are very close. The errors in units of 2^-28, relative to
+//! the power, are:
 //!
-//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. These are three errors of at
-//!   most 1/2 on each side, and 0.03 for r^2 and q, together 3.06. The cubic coefficient of its polynomial is smaller
-//!   than the best one by 2^-13.8. That lowers the powers at the upper end of each step and raises those at the lower
-//!   end, by 3.09 together, so that no two of them are exchanged. It costs 0.1 ULP: 0.69 ULP, or 1.16 times 2^-24 of
-//!   the result.
+//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. On each side these are three
+//!   errors of at most 1/2, and 0.03 for r^2 and q. Both sides together have 3.06. The cubic coefficient of its
+//!   polynomial is smaller than the best one by 2^-13.8. That lowers the powers at the upper end of each step and
+//!   raises those at the lower end, by 3.09 together, so that no two of them are exchanged. This costs 0.1 ULP of
+//!   accuracy: the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
 //! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, two neighbours are 16 units apart or more, and the errors are
-//!   4.1 at most. Elsewhere all ends of steps were computed. They depend on d, which is a multiple of 2^-27, on M mod 8
-//!   and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours is exchanged. The tests take every thousandth
-//!   d, and all of them on request.
+//!   4.1 at most. For smaller |x|, all ends of steps were computed. They depend on d, which is a multiple of 2^-27, on
+//!   M mod 8 and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours is exchanged. The tests take every
+//!   thousandth d, and all of them on request.
 //!
-//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high one. The powers of
-//! two logits closer than 2^-26 may be exchanged by an ULP there, as 15 of the 1,200 ends of steps show.
+//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high one. With them,
+//! the powers of two logits closer than 2^-26 may be in the wrong order by an ULP. This happens at 15 of the 1,200 ends
+//! of steps.
 
 use crate::simd::{Float, Int, Isa, Select};
 
@@ -69,18 +73,20 @@ const STEP_HI: f32 = f32::from_bits(0x3db17218);
 const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/16, with the first one fixed at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
-/// Coefficients as in [`POLY`], with the second reduced so that no power exceeds one of the next step.
+/// Coefficients as in [`POLY`], with the second one reduced so that no power exceeds a power of the next step.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
 /// 1.5 * 2^23. Adding it rounds to an integer, which is then in the low bits.
 pub const SHIFTER: f32 = 12_582_912.0;
 
-/// Largest distance below the maximum for the plain form. e^-87 is still normal.
+/// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. e^-87 is still
+/// normal.
 pub const NARROW: f32 = 87.0;
 /// Distance below the maximum beyond which every result is 0.
 const DEEPEST: f32 = 104.0;
-/// Distance below the largest token beyond which no weight has a mass.
+/// Distance from the largest logit beyond which a token's weight gives no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Magnitude of a maximum below which the tables alone subtract it.
+/// Magnitude of a row's maximum below which the tables alone account for it. A larger maximum is subtracted from each
+/// value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values of one row.
@@ -99,7 +105,7 @@ pub struct SoftmaxExp<I: Isa> {
 }
 
 impl<I: Isa> SoftmaxExp<I> {
-    /// Prepares a row with the finite maximum `max`, whose smallest value that will be read is `min`.
+    /// Prepares a row with the finite maximum `max`. `min` is the smallest of the values that will be passed.
     #[inline(always)]
     pub fn new(isa: I, max: f32, min: f32) -> Self {
         let shift = if max.abs() < SMALL_MAXIMUM { 0.0 } else { max };
@@ -120,7 +126,8 @@ impl<I: Isa> SoftmaxExp<I> {
         }
     }
 
-    /// Prepares a row of unevaluated sums of two f32 with this maximum, below [`SMALL_MAXIMUM`] in magnitude.
+    /// Prepares a row whose elements are unevaluated sums of two f32. The argument is the row's maximum, which must be
+    /// below [`SMALL_MAXIMUM`] in magnitude.
     ///
     /// Neither the maximum nor the other sums need to be renormalised, as long as their low parts are below 2^-9. The
     /// polynomial's argument is then at most 0.0453, where its error is 2^-31.4. An element equal to the maximum gives
@@ -161,8 +168,8 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s) * lower(self.isa, self.deepest.lt(x))
     }
 
-    /// Computes [`SoftmaxExp::any`] for sums of two f32, with the same bits where the second one is 0. Where the first
-    /// is -inf, the second is ignored.
+    /// Computes the exponential of sums of two f32. Where `low` is 0, the bits are those of [`SoftmaxExp::any`]. Where
+    /// `high` is -inf, `low` is ignored.
     #[inline(always)]
     pub fn pair(&self, high: I::F32, low: I::F32) -> I::F32 {
         let counts = self.deepest.lt(high);
@@ -186,7 +193,7 @@ impl<I: Isa> SoftmaxExp<I> {
     }
 }
 
-/// Exponential e^z for z <= 0, split into two f32, such as the difference of two f64 logits.
+/// Exponential e^z for z <= 0 in f64, such as the difference of two f64 logits. z is split into two f32.
 #[derive(Clone, Copy)]
 pub struct PairExp<I: Isa> {
     isa: I,
@@ -251,8 +258,8 @@ fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
     I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
 }
 
-/// Returns the powers, minus their index in the exponent bits. Adding the bits of j restores the index there. Unless
-/// `narrow`, they are 2^64 times as large.
+/// Returns the table of the powers 2^(j/8), each with `j << 20` subtracted from its bits. [`parts_of`] adds the index
+/// and the exponent back together. Unless `narrow`, the powers are multiplied by 2^64.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };
@@ -263,7 +270,7 @@ pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     isa.table(&table)
 }
 
-/// Returns the low parts minus `d`.
+/// Returns the table of the powers' low parts, each minus `d`.
 #[inline(always)]
 fn low_table<I: Isa>(isa: I, d: f64) -> I::Table {
     let mut table = [0.0; 8];

@@ -1,8 +1,8 @@
-//! Softplus and log_sigmoid by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that pass
-//! the test have the bits of the full f64 form, as a test of all 2^32 inputs found. The other lanes are computed by
-//! that form.
+//! Softplus and log_sigmoid of f32 by shorter f64 computations, with the rounding test of [`super::exp_pair`]. A test
+//! of all 2^32 inputs found that lanes that pass have the same bits as the full f64 computations of
+//! [`super::softplus`]. These compute the other lanes.
 //!
-//! ln(1 + t) is 2 atanh(t / (2 + t)), an odd polynomial (relative error 2^-38.49).
+//! ln(1 + t) is 2 atanh(t / (2 + t)), and atanh is computed as an odd polynomial (relative error 2^-38.49).
 
 use super::exp_pair::{LARGEST, UNCERTAINTY, exp_pair, round_wide};
 use super::wide::horner_halves;

@@ -10,8 +10,9 @@ const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// Computes sqrt x in f32, for x >= 0. The instruction rounds it. Its rounding does not change results in 16-bit types,
-/// because f32 has more than twice their digits (Figueroa, 1995).
+/// Returns sqrt x in f32 twice, as an upper and a lower estimate, for x >= 0. The instruction rounds correctly.
+/// Rounding its result again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these
+/// types (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
     [x.sqrt(), x.sqrt()]
@@ -44,7 +45,7 @@ pub fn rsqrt_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round(isa, y, y * (rest * isa.f32(0.5)), y, RELATIVE)
 }
 
-/// Returns the lanes in which [`rsqrt_pair`] is valid: no square is out of the range of normal f32.
+/// Returns the lanes in which [`rsqrt_pair`] is valid. In these lanes, all intermediate squares are normal f32.
 #[inline(always)]
 pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(1e-25).lt(x) & x.lt(isa.f32(1e25))

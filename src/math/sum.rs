@@ -1,27 +1,27 @@
-//! Definitions of the sums. They are part of every result's definition: vector width, thread count, block size and
-//! alignment never change a bit.
+//! Definitions of the sums. They are part of the definition of every result, so vector width, thread count, block size
+//! and alignment never change a bit.
 //!
 //! # Tiled sum (`tiled_sum`): every float sum outside the softmax family and attention
 //!
 //! The terms v_0 .. v_(n-1) are exact in f64: they are values of a narrower type, or products of two of them. Tile t
 //! holds the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
 //! increasing i, in f64. The 64 lanes are then folded six times, `new[j] = old[2j] + old[2j+1]`, which leaves the
-//! tile's sum. The tile sums are reduced in the same way, as one tile of any length: lane t mod 64 adds them in
-//! increasing t, then six folds. Finally, +0 is added.
+//! tile's sum. The tile sums are reduced in the same way, as if they were one long tile: lane t mod 64 adds them in
+//! increasing t, and the lanes are folded six times. Finally, +0 is added.
 //!
 //! A missing or masked term adds +0 or is skipped. Both give the same bits, because a zero sum is +0 at the end.
 //! Nothing else affects the order. Work is split between machines at multiples of 256.
 //!
-//! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles. The sum of n terms of
-//! one sign is therefore within 15 + n / 16384 of 2^-53 of the exact sum. Rounding errors of varied terms cancel: for
-//! 10^6 random terms the error is little more than 1 of 2^-53. If the terms take only a few values, the roundings may
-//! all go in the same direction.
+//! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles. If all terms have one
+//! sign, the relative error of the sum of n terms is therefore at most (15 + n / 16384) 2^-53. Rounding errors of
+//! varied terms cancel: for 10^6 random terms the relative error is little more than 2^-53. If the terms take only a
+//! few values, the roundings may all go in the same direction.
 //!
 //! # Fixed-point sum (`fixed_point_sum`): softmax, log-sum-exp and results derived from them
 //!
 //! The n terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^b, rounded to nearest even. The integers are
-//! added exactly, so the order does not matter. b is 45 for n up to 262,144, where the sum fits in 64 bits, and 48 for
-//! n up to 2^21, where it takes 70.
+//! added exactly, so the order does not matter. b is 45 for n up to 262,144, so that the sum fits in 64 bits. For
+//! larger n, up to 2^21, b is 48, and the sum takes up to 70 bits.
 //!
 //! A term of 2^(24-b) or more is a multiple of the unit 2^-b and is exact. Any other term loses at most half a unit.
 //! The sum S is at least 1, since the largest term is 1. So the relative error of S is at most
@@ -33,7 +33,8 @@
 //!
 //! 2^-28 is a sixteenth of 2^-24, so a quotient e_i / S in f32 moves by at most 1/16 ULP. If S - 1 is at least n 2^-21,
 //! the logarithm is computed from S. Otherwise it is computed from the sum without its largest term (see below). In the
-//! first case the error of S - 1 is at most 2^-25 of S - 1 for n <= 2^18, half an ULP of ln S in f32, and 2^-28 beyond.
+//! first case and for n <= 2^18, the error of S - 1 is at most 2^-25 of S - 1, which is half an ULP of ln S in f32. For
+//! larger n it is at most 2^-28 of S - 1.
 //!
 //! # Binned sum (`binned_sum`): the other sums of the softmax family
 //!
@@ -50,22 +51,23 @@
 //! and so on for four bins. The last remainder is dropped. With s_0 to s_3 the sums of the bins, exact up to 2^21
 //! terms, the result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
 //! s_2 + s_3. The error is at most n 2^-92 of the largest term, plus the last rounding. A term beyond 2^960 counts as
-//! infinite. Partial sums are merged bin by bin, downward from the higher of their top bins. After Demmel and Nguyen,
-//! "Parallel Reproducible Summation" (2015).
+//! infinite. Partial sums are merged bin by bin, downward from the higher of their top bins. The method follows Demmel
+//! and Nguyen, "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
 //!
 //! The logarithm of a sum barely above 1 needs an accurate sum of the other terms, R. In f32, R is used where the
 //! fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
 //! that is 1. Let max and next be the two largest logits, which differ in this case. Then k is (max - next) / ln 2 -
-//! 2^-20, rounded down and limited to 0 to 126, so the largest of the other terms is scaled to between 1/2 and 1. So R
-//! is off by at most n 2^-45 of itself, which is at most 2^-27, or 2^-28 for n above 2^18.
+//! 2^-20, rounded down and limited to 0 to 126, so the largest of the other terms is scaled to between 1/2 and 1. The
+//! relative error of R is therefore at most n 2^-45, which is at most 2^-27 for n up to 2^18. For larger n it is at
+//! most 2^-28.
 //!
 //! In f64, R is (s_1 - 1) + (s_2 + s_3). Where (s_1 - 1) + s_2 is below n 2^-34, R is the binned sum of the terms below
 //! 1.
 //!
 //! The functions below define these sums as plain loops over any terms. Kernels give the same bits faster.
-//! `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
+//! `tests/vectors/sums.tsv` holds test vectors and names the script that made them.
 
 mod groups;
 
@@ -183,8 +185,8 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
 }
 
 /// Computes several tiled sums over terms derived from the elements. `add` gets a block's index, the block, and the
-/// accumulators. It may fuse an exact product into the addition. Positions after the last element hold `pad`, whose
-/// terms must be zeros.
+/// accumulators. `add` may fuse an exact product into the addition. Positions after the last element hold `pad`, for
+/// which `add` must add zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -202,7 +204,7 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
 }
 
 /// Computes the tiled sums of the products of each of `R` rows with each of `C` other rows, in row-major order. Each
-/// product is added by a fused multiply-add. `N` is R C.
+/// product is added by a fused multiply-add. `N` is `R * C`.
 #[inline(always)]
 pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -236,7 +238,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
-/// Returns the sums of a tile, each folded twice. The four chains run one after another, so that the accumulators of
+/// Returns the `N` sums of a tile, whose 64 lanes are folded twice into one block. A chain is a quarter of the 64
+/// lanes, one block of accumulators for each sum. The four chains run one after another, so that the accumulators of
 /// one chain fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
@@ -290,7 +293,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     )
 }
 
-/// Returns the sums of all tiles, to be reduced later with the sums of other shards. The arguments are as in
+/// Returns the sums of each tile, to be reduced later together with the tiles of other shards. The arguments are as in
 /// [`sums_o`].
 #[cfg(feature = "partial")]
 #[inline(always)]
@@ -371,7 +374,8 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
             #[inline(always)]
             |i, j, sums| {
                 let quad = start + i;
-                // One loop handles the full quads and the last, partial one, because its body is long.
+                // One loop handles the full quads (runs of 64 terms) and the last, partial one, because the loop's body
+                // is long.
                 let (a, b) = if quad < quads {
                     (part_of(x, quad), part_of(y, quad))
                 } else {

@@ -62,7 +62,7 @@ fn without_derivative<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) ->
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
 }
 
-/// Returns the product of two numbers, each scaled nearer to 1, and the exponent of the power of two removed from it.
+/// Returns the product of the two numbers after scaling each nearer to 1, and n such that a b is 2^n times the product.
 #[inline(always)]
 fn product<I: Isa>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::I64) {
     let ((a, moved_a), (b, moved_b)) = (nearer(isa, a), nearer(isa, b));
@@ -86,7 +86,7 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
-/// [`swiglu`] in f32: with float-float pairs for f32 results, with plain f32 for 16-bit results.
+/// Computes [`swiglu`] without f64: in pairs of f32 for f32 results, in plain f32 for 16-bit results.
 #[derive(Clone, Copy)]
 pub struct Narrow<I: Isa> {
     isa: I,

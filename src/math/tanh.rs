@@ -1,4 +1,5 @@
-//! The hyperbolic tangent in f64: within 2 ULP, which is enough for a softcap, and with a low part.
+//! The hyperbolic tangent in f64, in two versions: [`tanh`] is within 2 ULP, which is enough for a softcap, and
+//! [`tanh_wide`] has a low part.
 
 use super::exp::expm1_parts;
 use super::expm1::expm1_below_zero;
@@ -30,7 +31,7 @@ pub fn tanh_wide<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (t, t_low) = expm1_below_zero(isa, magnitude * isa.f64(-2.0));
     let (d, d_low) = fast_two_sum(isa.f64(2.0), t);
     let (hi, lo) = quotient(isa, (minus - t, minus - t_low), (d, d_low + t_low), isa.f64(1.0) / d);
-    // Returns 1 with the sign of x, even if x is a zero.
+    // This is 1 with the sign of x, even if x is a zero.
     let sign = I::F64::from_bits((x.to_bits() & isa.i64(i64::MIN)) | isa.f64(1.0).to_bits());
     let is_zero = x.eq(isa.f64(0.0));
     Wide { hi: I::F64::select(is_zero, x, hi * sign), lo: I::F64::select(is_zero, x, lo * sign), exponent: None }

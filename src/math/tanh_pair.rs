@@ -1,5 +1,6 @@
-//! The hyperbolic tangent in pairs of f32, with the rounding test of [`super::exp_pair`]. Lanes that pass the test have
-//! the bits of the f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
+//! The hyperbolic tangent in pairs of f32, with the rounding test of [`super::exp_pair`]. A test of all 2^32 inputs
+//! found that lanes that pass have the same bits as the f64 computation, [`super::tanh::tanh_wide`]. It computes the
+//! other lanes.
 //!
 //! Below 0.1, tanh x = x + x^3 P(x^2). Above, it is (1 - t) / (1 + t) with t = e^(-2|x|).
 
@@ -20,7 +21,7 @@ const LARGEST: f32 = 12.0;
 /// Bound on the error below the edge, relative to the cubic term. It covers the term's roundings and the first
 /// coefficient's.
 const NEAR: f32 = 4.0 / (1 << 24) as f32;
-/// Bound on the error beyond the edge: half the exponential's, and a little for the quotient.
+/// Bound on the error beyond the edge: half of the exponential's, plus a small error of the quotient.
 const FAR: f32 = 0.56 * UNCERTAINTY;
 
 /// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. If both agree, the result is

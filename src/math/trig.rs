@@ -50,7 +50,7 @@ const COS: [f64; 6] = [
     f64::from_bits(0xbda8_fae9_c69b_38f2),
 ];
 
-/// Returns sine and cosine, each with its rounding error. Both are NaN if x is not finite.
+/// Returns sine and cosine, each as a number and its rounding error. Both are NaN if x is not finite.
 pub fn sin_cos(x: f64) -> (Pair, Pair) {
     if !x.is_finite() {
         return (f64::NAN.into(), f64::NAN.into());

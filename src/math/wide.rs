@@ -94,7 +94,7 @@ impl<I: Isa> Wide<I> {
         Wide { hi, lo, ..self }
     }
 
-    /// Returns the f64 that, when stored as `E`, is the result rounded once.
+    /// Returns the f64 whose conversion to `E`, at the store, gives the number rounded once.
     ///
     /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding of the store affects the result
     /// (Boldo and Melquiond, 2008). The exponent of such a result is well within f64's range.

@@ -26,7 +26,7 @@ pub trait Execute {
 pub enum Status {
     /// 0: the outputs are the results.
     Plain,
-    /// 1: the row is fully masked, or, in a loss, a class that counts is masked.
+    /// 1: the row is fully masked, or a class that contributes to a loss is masked.
     Masked,
     /// 2: the row has an infinity that is not a mask.
     Infinite,

@@ -1,7 +1,7 @@
 //! Graphs that programs are made of: typed values with static shapes, and the few operators that all devices support.
 //!
-//! Operands of an operator are broadcast to a common shape. Scalars broadcast to any shape, and one value for each row
-//! to all of its row.
+//! Operands of an operator are broadcast to a common shape. A scalar broadcasts to any shape. One value for each row
+//! broadcasts to all elements of its row.
 
 #![forbid(unsafe_code)]
 
@@ -317,14 +317,14 @@ impl Graph {
     pub fn and(&mut self, a: Value, b: Value) -> Value {
         let [a, b] = self.alike([a, b]);
         let fits = [a, b].iter().all(|v| self.node(*v).dtype == Type::Pred);
-        self.expect(fits, |_| "and of values that are not boolean".into());
+        self.expect(fits, |_| "the operands of `and` must be boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::And, &[a, b], Type::Pred, &dims)
     }
 
     pub fn not(&mut self, a: Value) -> Value {
         let fits = self.node(a).dtype == Type::Pred;
-        self.expect(fits, |_| "not of a value that is not boolean".into());
+        self.expect(fits, |_| "the operand of `not` must be boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::Not, &[a], Type::Pred, &dims)
     }

@@ -20,7 +20,8 @@ pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core; returns the reason
-/// if not. It is undocumented that the header's sizes match the file's. A file that differs is only compiled again.
+/// if not. The documentation does not state that the sizes in the header match the file's. If they differ, the only
+/// consequence is that the program is compiled again.
 pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();

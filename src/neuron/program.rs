@@ -74,7 +74,7 @@ impl TensorSpec {
     }
 }
 
-/// A program of static shapes, in both forms that Neuron's compiler reportedly accepts.
+/// A program of static shapes, as HLO and as StableHLO. Neuron's compiler reportedly accepts both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     name: String,
@@ -173,7 +173,7 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`] for f64; [`Error::EmptyInput`] for no elements; [`Error::InvalidArgument`] for more
-    /// than 2^21 columns, or more elements than 31 bits count.
+    /// than 2^21 columns, or more than 2^31 - 1 elements.
     pub fn new(op: &'static str, dtype: DType, rows: usize, cols: usize) -> Result<Self> {
         let dtype = ElementType::of(op, dtype)?;
         if rows == 0 || cols == 0 {

@@ -46,7 +46,7 @@ pub(super) fn limit() -> Result<Duration> {
     }
 }
 
-/// Returns the number of physical cores in a logical core of the second generation.
+/// Returns the number of physical cores in a logical core of second-generation Trainium.
 pub(super) fn logical_cores() -> Result<u8> {
     match text(LOGICAL).as_deref() {
         None | Some("2") => Ok(2),

@@ -21,7 +21,7 @@ use crate::simd::{Output, filled, in_default, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Attention<'a> {
-    /// Factor of the products of queries and keys. Finite; 1/sqrt(features) by default.
+    /// Factor that the product of each query and key is multiplied by. Finite; 1/sqrt(features) by default.
     pub scale: Option<f64>,
     /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.
@@ -81,7 +81,8 @@ impl<'a> Attention<'a> {
         Ok(())
     }
 
-    /// Checks operands and options. `k` and `v` hold the keys from index `first` on, out of `all_keys` keys.
+    /// Checks the operands and options, and returns the call for the kernel. `k` and `v` may hold a shard: the keys
+    /// from index `first` on, out of `all_keys` keys.
     pub(super) fn resolve<'c, E: Element>(
         &self,
         op: &'static str,
@@ -109,8 +110,8 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Maximum number of query-key pairs if queries or values have no features. Memory does not limit the work then: 2^32
-/// weights take a minute.
+/// Maximum number of query-key pairs if queries or values have no features. In that case the size of the operands does
+/// not limit the work, and computing 2^32 weights takes a minute.
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
@@ -126,31 +127,31 @@ pub(crate) const OP: &str = "attention";
 /// ```text
 /// y_t = sum_s p_ts v_s,   p_t = softmax(z_t),   z_ts = logit of sum_d q_td k_sd (scale, softcap, bias; see Softmax)
 /// ```
-/// With a sink f, p_ts = e^(z_ts) / (e^f + sum_u e^(z_tu)).
+/// Here t numbers the queries, s the keys and d the features. With a sink f, p_ts = e^(z_ts) / (e^f + sum_u e^(z_tu)).
 ///
 /// # Shapes
-/// `q` is `[batch, heads, queries, features]`, `k` `[batch, heads of keys, keys, features]`, `v`
-/// `[batch, heads of keys, keys, features of values]` ([`Heads`]). The number of heads of keys divides the number of
-/// heads of `q`, and head h of `q` uses head h / (heads / heads of keys) of `k` and `v`. The result is
-/// `[batch, heads, queries, features of values]`, without gaps.
+/// The operands are [`Heads`] of these shapes: `q` is `[batch, heads, queries, features]`, `k` is
+/// `[batch, heads of keys, keys, features]`, and `v` is `[batch, heads of keys, keys, features of values]`. The number
+/// of heads of keys divides the number of heads of `q`, and head h of `q` uses head h / (heads / heads of keys) of `k`
+/// and `v`. The result is `[batch, heads, queries, features of values]`, without gaps.
 ///
-/// The workspace does not grow with the number of keys, with one exception: for a few queries and more threads than
-/// heads, it takes up to a 16th of the memory of `k` and `v`.
+/// The size of the workspace does not depend on the number of keys, with one exception: with few queries and more
+/// threads than heads, it is up to a 16th of the size of `k` and `v`.
 ///
 /// # Special values
 /// | input | y |
 /// |---|---|
 /// | finite q, k and v of any magnitude | finite |
-/// | a fully masked query | zeros, the mean of all values or an error, as `fully_masked` selects |
+/// | a fully masked query | by `fully_masked`: zeros (Zeros), the mean of all values (Uniform), or an error (Error) |
 /// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
 /// | NaN in a query, or in an unmasked key | NaN in this query's result only |
 /// | a logit of +inf | NaN in this query's result only |
 /// | a logit of -inf | masked |
-/// | NaN or an infinity in an unmasked value | NaN or an infinity, as in the weighted sum, in this feature only |
+/// | NaN or an infinity in an unmasked value | the IEEE 754 weighted sum, NaN or an infinity, in this feature only |
 ///
 /// # Accuracy
-/// Bounds are in ULP of T (1 + M). T is `sum_s p_ts |v_s|`. M, at most 1,024, is the largest
-/// `|scale| sum_d |q_td k_sd|` over the unmasked keys of the query.
+/// Bounds are in ULP of T (1 + M). T is `sum_s p_ts |v_s|`. M is the largest `|scale| sum_d |q_td k_sd|` over the
+/// unmasked keys of the query. The bounds hold for M up to 1,024.
 ///
 /// | type | ULP, up to 256 features | added for each further 32 features | added for each 256 keys beyond 2,048 |
 /// |---|---|---|---|
@@ -159,19 +160,21 @@ pub(crate) const OP: &str = "attention";
 /// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
-/// operands the error in f32 is below 2 ULP. A weight counts in T as at least 2^-126 (f64: 2^-950). If the weight is
-/// above this minimum, biases and sinks count in M with 2^-29 of their magnitude (f64: all of it). Subnormal weighted
-/// values add up to n 2^-150 (f64: 1.01 n 2^-1075) to the error, where n is the number of keys.
+/// operands the error in f32 is below 2 ULP. In T, a weight p_ts below 2^-126 (f64: 2^-950) is replaced by that
+/// minimum. M also includes a part of the magnitude of biases and sinks whose weight is above that minimum: 2^-29 of it
+/// in f32, f16 and bf16, and all of it in f64. Where weighted values are subnormal, the error may be larger by
+/// n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
-/// Up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
+/// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
-/// `(41 M + 2.6) 2^-24 + |lse| 2^-53`. Each further 32 features add `M` in the same unit.
+/// `(41 M + 2.6) 2^-24 + |lse| 2^-53`. Each further 32 features add M 2^-53 in f64, and M 2^-24 in the other types.
 ///
 /// Products of queries and keys, and weighted sums of values, are computed in f32 (f64 for f64). They are chains of 32
 /// fused multiply-adds, whose results are added in order. Exponentials are added by a
-/// [fixed-point sum](crate::math::sum). Blocks of 256 keys, counted from the first key, are merged in order in f64.
-/// Scores and sums of values that exceed the range of f32, and scales outside of 1e-30 to 1e30, are computed in f64.
-/// Scores that exceed the range of f64 become its largest finite numbers.
+/// [fixed-point sum](crate::math::sum), and in f64 by a binned sum. Blocks of 256 keys, counted from the first key, are
+/// merged in order in f64. For f32, f16 and bf16, a query's results for a block are computed in f64 if a score or a
+/// weighted sum exceeds the range of f32, or if the scale is not 0 and its magnitude is outside of 1e-30 to 1e30. If
+/// the operands are finite, a score that exceeds the range of f64 is replaced by the largest finite f64 with its sign.
 ///
 /// A query's result has the same bits in any batch, with any other queries and heads, in prefill and in decoding, on
 /// any number of threads and on any instruction set.
@@ -226,10 +229,10 @@ pub fn attention_into<'a, E: Element>(
     write(resolve([q, k, v], options)?, None, out.into(), None)
 }
 
-/// Computes [`attention`] and the log-sum-exp of each query's logits, in this order.
+/// Computes [`attention`], and the log-sum-exp of each query's logits. Returns them in this order.
 ///
-/// The log-sum-exp is f64, has shape `[batch, heads, queries]` and includes the sink. It is -inf for a fully masked
-/// query, NaN if a logit is NaN, and +inf if a logit is +inf.
+/// The log-sum-exps are f64, have shape `[batch, heads, queries]` and include the sink. A log-sum-exp is -inf for a
+/// fully masked query, NaN if a logit is NaN, and +inf if a logit is +inf.
 ///
 /// ```
 /// use evenkeel::{Attention, Heads, attention_with_lse};
@@ -279,7 +282,8 @@ fn resolve<'c, E: Element>(
     options.resolve(OP, [q, k, v], (0, k.shape()[2]))
 }
 
-/// Computes attention for a checked call, or merges `parts` if they were computed before.
+/// Writes the result of a checked call to `out`, and the log-sum-exps to `lse` if it is given. If `parts` is given,
+/// merges these partial results instead of computing attention.
 pub(super) fn write<'a, E: Element>(
     call: cpu::attention::Attention<'_, E>,
     parts: Option<&[cpu::attention::Parts]>,

@@ -26,8 +26,8 @@ pub struct AttentionGradients<E> {
     pub dsinks: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`attention`](crate::attention()) for queries, keys, values and sinks from `dy`, the
-/// gradient of its result.
+/// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks from
+/// `dy`, the gradient of its result.
 ///
 /// Nothing is kept from the forward pass; the softmax weights are computed again, block by block.
 ///
@@ -38,46 +38,47 @@ pub struct AttentionGradients<E> {
 /// dq_t = scale sum_s dz_ts k_s,   dk_s = scale sum_t dz_ts q_t,   dsink = -sum_t p_t m_t
 /// ```
 /// Names are as in [`attention`](crate::attention()). c_ts is 1 - tanh^2(scale q_t k_s / softcap), or 1 without a
-/// softcap. p_t is the sink's share of the softmax. The gradients of keys and values are sums over the queries of all
-/// heads that share them. No gradient is computed for the mask's bias.
+/// softcap. In the formula of dsink, p_t is the softmax weight of the sink for query t. The gradients of keys and
+/// values are sums over the queries of all heads that share them. No gradient is computed for the mask's bias.
 ///
 /// # Shapes
 /// `q`, `k` and `v` have the shapes that [`attention`](crate::attention()) expects, and `dy` has the shape of its
 /// result. Each gradient has the shape of its operand, without gaps. Gradients of sinks are summed over batches and
-/// queries. The workspace holds the gradients of a head in f64 and one block, so it does not grow with the product of
-/// queries and keys.
+/// queries. The workspace of a thread holds the f64 gradients of one head of keys, and one block of weights. Its size
+/// therefore does not grow with the product of the numbers of queries and keys.
 ///
 /// # Special values
 /// | input | gradients |
 /// |---|---|
 /// | finite q, k, v and dy of any magnitude | finite if the exact gradient is within the type's range |
-/// | a fully masked query | 0; under the policy Uniform, dy / keys for all values |
+/// | a fully masked query | 0 is added to all gradients; under Uniform, dy / (number of keys) to dv of every key |
 /// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
-/// | a NaN in a query or in an unmasked key, a logit of +inf | NaN for this query and its unmasked keys and values |
+/// | a NaN in a query or in an unmasked key, or a logit of +inf | NaN for this query and its unmasked keys and values |
 /// | NaN or an infinity in an unmasked value | NaN for this query and its unmasked keys |
 /// | NaN or an infinity in a query's dy | NaN for this query and its unmasked keys and values |
 /// | a logit of -inf | masked |
-/// | scores that exceed the range of f64 | treated as its largest finite numbers |
-/// | one key and no sink | 0 for query and key |
+/// | a score that exceeds the range of f64 | as if it were the largest finite f64 with its sign |
+/// | one key and no sink | dq and dk are 0 |
 ///
 /// # Accuracy
-/// Bounds are in ULP of a sum of magnitudes S. For dv, S is `sum_t p_ts |dy_t|`. For the other gradients, S is their
-/// formula with `|q|` and `|k|` in place of q and k, and with `a_ts + sum_u p_tu a_tu` in place of `dy_t v_s - m_t`,
-/// where a_ts is `sum_d |dy_td v_sd|`.
+/// Bounds are in ULP of a sum of magnitudes S. For dv, S is `sum_t p_ts |dy_t|`. For another gradient, S is its formula
+/// with `|q|` and `|k|` in place of q and k, and with `a_ts + sum_u p_tu a_tu` in place of `dy_t v_s - m_t`. Here a_ts
+/// is `sum_d |dy_td v_sd|`.
 ///
 /// f32: 0.501 ULP of S. f16, bf16: 0.51 ULP of S.
 ///
 /// f64: 188 ULP of S (1 + M), with the M of [`attention`](crate::attention()), for up to 256 features, 1,024 keys, and
-/// 1,024 queries that share a head of keys. Beyond that, 4 more for each 32 features, 17 for each 256 keys and 1 for
-/// each 32 queries. dsinks: 1 more for each query and each entry of the batch. Biases and sinks count in M with their
-/// magnitude. Under a softcap, replace M by M (1 + 1 / cap). The magnitude of a dz_ts counts as at least 2^-1022.
+/// 1,024 queries that share a head of keys. The bound grows by 4 ULP for each further 32 features, by 17 for each
+/// further 256 keys, and by 1 for each further 32 queries. For dsinks it also grows by 1 for each query and each entry
+/// of the batch. The magnitudes of biases and sinks are added to M. Under a softcap, replace M by M (1 + 1 / cap). A
+/// dz_ts whose magnitude is below 2^-1022 counts in S as 2^-1022.
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for M up to 1,024, and in f64 for products within the range of
 /// f64. On random operands the error in f64 is below 4 ULP.
 ///
 /// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, whose results are added in order. Chains
-/// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and begin
-/// anew at every 64th query. The bits are the same on any number of threads and on any instruction set.
+/// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and a new one
+/// begins at every 64th query. The bits are the same on any number of threads and on any instruction set.
 ///
 /// # Errors
 /// The errors of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong
@@ -126,8 +127,8 @@ pub fn attention_backward<E: Element>(
 
 /// Writes the gradients of [`attention_backward`] to `out` and `dsinks`, and returns the slices written to `out`.
 ///
-/// `out` holds dq, dk and dv, in this order, with as many elements as q, k and v. `dsinks` may have any float type, and
-/// is overwritten.
+/// `out` holds the memory for dq, dk and dv, in this order, with as many elements as q, k and v. `dsinks` has one
+/// element for each head of q, may have any float type, and is overwritten.
 pub fn attention_backward_into<'a, E: Element>(
     [q, k, v]: [Heads<'_, E>; 3],
     dy: Heads<'_, E>,

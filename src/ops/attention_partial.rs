@@ -11,12 +11,12 @@ use crate::heads::Heads;
 use crate::mask::FullyMasked;
 use crate::simd::{filled, new_vec};
 
-/// Partial attention of every query over a shard of the keys, for keys that are split over machines.
+/// Partial attention of every query over a shard of the keys, where the keys are split over machines.
 ///
 /// The machines exchange partials and merge them in any order. The result has the same bits as
 /// [`attention`](crate::attention()) over all keys, for any shards. The partial keeps the sums of each block of 256
 /// keys separate, because the result of a float sum depends on its order. [`AttentionPartial::finish`] then adds the
-/// blocks in the order of the keys. A block takes `features of values + 2` f64 for each query.
+/// blocks in the order of the keys. For each query of each head, a block takes `features of values + 2` numbers in f64.
 ///
 /// ```
 /// use evenkeel::{Attention, AttentionPartial, Heads, attention};
@@ -44,21 +44,21 @@ pub struct AttentionPartial {
     heads: usize,
     /// Total number of keys, over all shards.
     keys: usize,
-    /// Power of two that all sums are multiplied by, to keep sums of f64 within range.
+    /// Power of two that all sums are multiplied by, so that sums for f64 operands stay within the range of f64.
     factor: f64,
     /// Partial sums, sorted by their blocks of keys.
     parts: Vec<Parts>,
 }
 
 impl AttentionPartial {
-    /// Computes the partial of a shard of the keys, which begins at key `keys.0` of `keys.1` keys in total.
+    /// Computes the partial of a shard that begins at key `keys.0`, out of `keys.1` keys in total.
     ///
     /// `q`, `k` and `v` are as for [`attention`](crate::attention()), but `k` and `v` hold only the shard. The mask
     /// covers all keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries are applied
     /// only by [`AttentionPartial::finish`].
     ///
     /// # Errors
-    /// Those of `attention`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
+    /// The errors of `attention`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
     /// neither at a multiple of 256 nor at the last key.
     pub fn new<E: Element>(
         q: Heads<'_, E>,
@@ -98,11 +98,11 @@ impl AttentionPartial {
         Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, factor, parts })
     }
 
-    /// Merges the partial of other keys for the same queries into this one.
+    /// Merges another partial, for other keys and the same queries, into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other shapes or another type; [`Error::InvalidArgument`] for keys that are already
-    /// merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the partials differ in shape or type; [`Error::InvalidArgument`] if `other` has keys
+    /// that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: AttentionPartial) -> Result<()> {
         let shape =
             |of: &AttentionPartial| format!("{} {:?}, {} heads of {} keys", of.dtype, of.shape, of.heads, of.keys);
@@ -126,10 +126,11 @@ impl AttentionPartial {
         Ok(())
     }
 
-    /// Computes the result and the log-sum-exp of each query, in this order, once all keys are merged.
+    /// Computes the attention result and each query's log-sum-exp, once all keys are merged. Returns them in this
+    /// order.
     ///
-    /// Both have the same bits as from [`attention_with_lse`](crate::attention_with_lse()), with one exception: in f64,
-    /// weighted sums of values that exceed the range of f64 are infinite here.
+    /// Both have the same bits as the results of [`attention_with_lse`](crate::attention_with_lse()), with one
+    /// exception: for f64 operands, a weighted sum of values that exceeds the range of f64 is infinite here.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if keys are missing, if `E` is not the type of the partial, and for
@@ -168,7 +169,7 @@ impl AttentionPartial {
     }
 }
 
-/// Checks that the policy for fully masked rows needs no values.
+/// Checks that the policy for fully masked queries needs no values: it is not `Uniform`, which averages all values.
 pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     match options.fully_masked {
         FullyMasked::Uniform => Err(Error::invalid(OP, "fully_masked", "Uniform", "Zeros or Error for sharded keys")),
@@ -176,7 +177,7 @@ pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     }
 }
 
-/// Version of the word format: the first word of the header. A changed format gets another number.
+/// Version number of the word format, stored in the first word of the header. Any change of the format must change it.
 #[cfg(feature = "sharded")]
 const FORM: u64 = 1;
 
@@ -184,9 +185,10 @@ const FORM: u64 = 1;
 impl AttentionPartial {
     /// Returns the partial as words, for [`AttentionPartial::merge_words`] on another machine (feature `sharded`).
     ///
-    /// A header of eight words holds the type and the shapes. Two words then give a range of consecutive blocks of
-    /// keys. For each query, a block takes `features of values + 2` words. It takes one word if all of its keys are
-    /// masked for the query, or if a logit is NaN or +inf. Further ranges of blocks follow in the same form.
+    /// A header of eight words holds the version of the format, the type and the shapes. After it come ranges of
+    /// consecutive blocks of keys, each in the same layout: two words with the first block and the end of the range,
+    /// then the words of each block for each query of each head. These are `features of values + 2` words, or one word
+    /// if the query sees no key of the block, or a logit is NaN or +inf.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};
@@ -230,7 +232,7 @@ impl AttentionPartial {
 
     /// Merges the words of another partial into this one, like [`AttentionPartial::merge`] (feature `sharded`).
     ///
-    /// `self` may be a partial without keys.
+    /// `self` may be the partial of a shard without keys.
     ///
     /// # Errors
     /// The errors of `merge`, and [`Error::ShapeMismatch`] unless the words represent a partial with the same type,
@@ -265,7 +267,8 @@ impl AttentionPartial {
         [FORM, self.dtype as u64, batch, heads, queries, features, self.heads as u64, self.keys as u64]
     }
 
-    /// Computes the partial like [`AttentionPartial::new`], but scales sums down, so that sums of f64 do not overflow.
+    /// Computes the partial like [`AttentionPartial::new`], but multiplies all sums by a small power of two, so that
+    /// they do not overflow for f64 operands.
     pub(crate) fn small<E: Element>(
         operands: [Heads<'_, E>; 3],
         keys: (usize, usize),

@@ -22,9 +22,10 @@ use crate::simd::{filled, new_vec};
 #[non_exhaustive]
 pub struct BceWithLogits<'a> {
     /// Weight of each element, of any float type; 1 by default. Finite and not negative. An element with weight 0 has
-    /// loss 0, whatever its logit.
+    /// loss 0 for any logit.
     pub weight: Option<Floats<'a>>,
-    /// Factor of the target's term for each column, `pos` in the formula; 1 by default. Finite and not negative.
+    /// Factor of the term that belongs to the target, one for each column (`pos` in the formula); 1 by default. Finite
+    /// and not negative.
     pub pos_weight: Option<Floats<'a>>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
@@ -60,7 +61,7 @@ impl<'a> BceWithLogits<'a> {
         one_a_logit(op, "target", targets, (rows, cols), "in 0 ..= 1", |target| (0.0..=1.0).contains(&target))
     }
 
-    /// Returns how many losses are stored for each row, and for all rows.
+    /// Returns the number of losses stored for each row, and the number stored for all rows together.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)
@@ -76,7 +77,7 @@ impl<'a> BceWithLogits<'a> {
 const OP: &str = "bce_with_logits";
 const BACKWARD: &str = "bce_with_logits_backward";
 
-/// Computes the binary cross-entropy of logits and targets from 0 to 1, in f64.
+/// Computes in f64 the binary cross-entropy of logits and targets. Targets are numbers from 0 to 1.
 ///
 /// # Formula
 /// ```text
@@ -86,8 +87,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// none : each element;   sum : their sum;   mean : their sum divided by the number of elements
 /// ```
 /// Here y is the target, w the element's weight, and pos the `pos_weight` of its column. The loss is PyTorch's
-/// `binary_cross_entropy_with_logits`, except for the differences in the table below. The second line is the form that
-/// is computed. Its terms are never negative, so they do not cancel.
+/// `binary_cross_entropy_with_logits`, except for the differences in the table below. The code evaluates the second
+/// line of the formula. Its terms are never negative, so they do not cancel.
 ///
 /// # Shapes
 /// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
@@ -112,7 +113,7 @@ const BACKWARD: &str = "bce_with_logits_backward";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`], with row and
-/// column, for a target outside of 0 ..= 1 or a weight that is negative or not finite; [`Error::Backend`] if the
+/// column, if a target is outside of 0 ..= 1 or a weight is negative or not finite; [`Error::Backend`] if the
 /// requested instruction set is unavailable.
 ///
 /// # Panics
@@ -147,7 +148,7 @@ pub fn bce_with_logits<'t, E: Element>(
 ///
 /// # Formula
 /// ```text
-/// dlogits = dloss / D w ((1 - y) p - pos y (1 - p)),   p = 1 / (1 + e^-x)
+/// dlogits = (dloss / D) w ((1 - y) p - pos y (1 - p)),   p = 1 / (1 + e^-x)
 /// ```
 /// Names are as in [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is computed as
 /// 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
@@ -156,8 +157,8 @@ pub fn bce_with_logits<'t, E: Element>(
 /// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 for weight 0.
 ///
 /// # Accuracy
-/// Bounds are in ULP of the larger of the two terms, which cancel if p is near the target: f32, f16 and bf16 0.501,
-/// f64 12.
+/// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the larger of the two terms in the formula,
+/// because the terms cancel if p is near the target.
 ///
 /// # Errors
 /// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an
@@ -220,7 +221,7 @@ pub fn bce_with_logits_backward_in_place<'t, E: Element>(
 }
 
 impl BceWithLogits<'_> {
-    /// Checks a call of the gradient. Returns memory for the losses, and how many losses are stored for each row.
+    /// Checks a call of the gradient. Returns the allocated losses, and the number of losses stored for each row.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;

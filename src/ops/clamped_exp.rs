@@ -1,4 +1,4 @@
-//! The exponential of a clamped number, and its gradient.
+//! The exponential of numbers that are first clamped to a range, and its gradient.
 
 use super::elementwise::{as_long, ordered};
 use crate::cpu::elementwise::ClampedExp as Kernel;
@@ -64,10 +64,10 @@ impl ClampedExp {
 /// Correctly rounded in f32, f16 and bf16; 0.8 ULP in f64.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `min` or `max` is NaN, or if `min` is above `max`,
-/// where either may be the type's default; [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an
-/// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch)
-/// if `out` has another length than `x`.
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `min` or `max` is NaN, or if `min` is above `max` (an
+/// option that is not set counts as the type's default); [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD`
+/// names an unknown or unavailable instruction set. `_into` also returns
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
 ///
 /// # Panics
 /// Never.
@@ -117,7 +117,7 @@ pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Re
 /// |---|---|
 /// | NaN | NaN |
 /// | outside the range | 0 for every dy |
-/// | within the range, and dy is NaN | NaN |
+/// | within the range, with a NaN in dy | NaN |
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.

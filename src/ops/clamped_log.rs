@@ -1,4 +1,4 @@
-//! The logarithm of a number with a positive lower bound, and its gradient.
+//! The logarithm of numbers that are first raised to a positive lower bound, and its gradient.
 
 use super::elementwise::as_long;
 use crate::cpu::elementwise::ClampedLog as Kernel;
@@ -49,7 +49,7 @@ impl ClampedLog {
 /// |---|---|
 /// | NaN | NaN |
 /// | +inf | +inf |
-/// | below the floor, such as -inf, negative numbers, +0 and -0 | ln floor |
+/// | below the floor, which includes -inf, negative numbers, +0 and -0 | ln floor |
 ///
 /// # Accuracy
 /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
@@ -106,7 +106,7 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
 /// |---|---|
 /// | NaN | NaN |
 /// | below the floor | 0 for every dy |
-/// | at or above the floor, and dy is NaN | NaN |
+/// | at or above the floor, with a NaN in dy | NaN |
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.

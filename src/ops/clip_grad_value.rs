@@ -30,8 +30,8 @@ pub(crate) fn finish_call(found: &[NonFinite]) {
 /// ```
 ///
 /// # Shapes
-/// Any number of slices of any float types, each with all elements of a tensor. `into()` makes a [`FloatsMut`] of a
-/// slice.
+/// `grads` holds any number of slices. Each slice has all elements of one tensor and may have any float type. `into()`
+/// converts a slice to a [`FloatsMut`].
 ///
 /// # Special values
 /// | g | result |

@@ -8,7 +8,8 @@ use std::ops::Range;
 pub(super) struct Columns(Vec<Range<usize>>);
 
 impl Columns {
-    /// Creates the range of `count` columns from `first` on, of rows with `all` columns.
+    /// Creates a set with one range: `count` columns from column `first` on. Returns an error if the range reaches past
+    /// the `all` columns of a row.
     pub fn new(op: &'static str, first: usize, count: usize, all: usize) -> Result<Self> {
         match first.checked_add(count) {
             Some(end) if end <= all => Ok(Columns((count > 0).then_some(first..end).into_iter().collect())),
@@ -18,7 +19,7 @@ impl Columns {
         }
     }
 
-    /// Returns an error if a column of `other` is already covered.
+    /// Returns an error if `self` already covers a column of `other`.
     pub fn check_new(&self, op: &'static str, other: &Columns) -> Result<()> {
         let twice = |own: &Range<usize>, part: &Range<usize>| {
             (own.start < part.end && part.start < own.end).then(|| own.start.max(part.start))

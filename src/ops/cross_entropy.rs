@@ -1,4 +1,4 @@
-//! Cross-entropy of logits and class numbers.
+//! Cross-entropy of logits and targets, where a target is a class number.
 
 use super::loss::{Loss, Reduction};
 use super::softmax::Softmax;
@@ -26,12 +26,12 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target that marks a row to ignore. Such a row is not read. -100 by default. It may be a valid class number.
+    /// Target that marks a row to ignore, whose logits are not read. -100 by default. It may be a valid class number.
     pub ignore_index: i64,
-    /// Share of each target that is distributed equally over all classes. In 0 ..= 1; 0 by default.
+    /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
-    /// Factor of the square of each row's log-sum-exp, which is added to the loss. Finite and not negative; 0 by
-    /// default.
+    /// Coefficient of the z-loss: this factor times the square of a row's log-sum-exp is added to the row's loss.
+    /// Finite and not negative; 0 by default.
     pub z_loss: f64,
     /// Smooth bound of the logits, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
     pub softcap: Option<f64>,
@@ -94,7 +94,7 @@ impl<'a> CrossEntropy<'a> {
         self.scores().check(op)
     }
 
-    /// Returns the transform of the logits as softmax options: the softcap.
+    /// Returns the softmax options that transform the logits. Only the softcap differs from the defaults.
     pub(crate) fn scores(&self) -> Softmax<'static> {
         Softmax { softcap: self.softcap, ..Softmax::default() }
     }
@@ -121,7 +121,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // This is a tiled sum over all rows. Ignored rows add 0.
+        // The tiled sum runs over all rows; ignored rows add 0.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -171,7 +171,7 @@ impl<'a> CrossEntropy<'a> {
         })
     }
 
-    /// Returns the divisors of the summed entropy and of the summed z-loss.
+    /// Returns two divisors: that of the summed entropies, and that of the summed z-losses.
     pub(crate) fn divisors(&self, resolved: &Resolved) -> [f64; 2] {
         match self.reduction {
             Reduction::Mean => [resolved.of_targets, resolved.counted as f64],
@@ -187,13 +187,13 @@ pub(crate) struct Resolved {
     weight_sum: f64,
     /// Number of rows that are not ignored.
     counted: usize,
-    /// Sum of the weights of these rows' targets.
+    /// Sum of the target weights of the rows that are not ignored. Without weights, the number of these rows.
     of_targets: f64,
 }
 
 const OP: &str = "cross_entropy";
 
-/// Computes the cross-entropy of logits and class numbers, in f64.
+/// Computes in f64 the cross-entropy of logits and targets. A target is a class number.
 ///
 /// # Formula
 /// ```text
@@ -201,8 +201,8 @@ const OP: &str = "cross_entropy";
 /// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(sum))^2
 ///
 /// none  : each row;   sum : their sum
-/// mean  : the sum of the first two terms divided by the sum of w_t, plus the sum of the third divided by the number
-///         of rows; ignored rows are left out of every sum and of the number
+/// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
+///         ignored rows count in none of the sums, nor in the number of rows
 /// ```
 /// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. The loss is
 /// PyTorch's, except for the differences in the table below.
@@ -237,18 +237,19 @@ const OP: &str = "cross_entropy";
 /// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the
 /// logarithm is added.
 ///
-/// The sums follow [`math::sum`](crate::math::sum). Exponentials are added by a fixed-point sum, and the terms
-/// max - z_k of label smoothing by a binned sum. Rows, the weights of their targets and the weights of all classes are
-/// added by tiled sums, whose error is not part of the bound. Rows are counted exactly for every type of logits.
+/// The sums are defined in [`math::sum`](crate::math::sum). Exponentials are added by a fixed-point sum (for f64
+/// logits, a binned sum), and the terms max - z_k of label smoothing by a binned sum. Tiled sums add the losses of the
+/// rows, the weights of their targets and the weights of all classes. The errors of these tiled sums are not part of
+/// the bound. The number of rows is exact for every type of logits.
 ///
 /// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more for each
-/// 16,384 classes. A ln(sum) below n 2^-126, where n is the number of classes, may additionally be off by 2^-150 for
-/// each class (f64: below n 2^-1022 by 2^-1075).
+/// 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n 2^-150.
+/// For f64 logits, these limits are n 2^-1022 and n 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is
-/// out of range, or, with its row, for a target that is neither a class nor `ignore_index`; [`Error::Backend`] if the
-/// requested instruction set is unavailable.
+/// out of range, or if a target is neither a class nor `ignore_index` (the error has its row); [`Error::Backend`] if
+/// the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

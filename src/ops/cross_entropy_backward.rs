@@ -21,13 +21,13 @@ const OP: &str = "cross_entropy_backward";
 ///
 /// # Formula
 /// ```text
-/// p = softmax(z);   a = (1 - s) w_t dloss / D,   b = s/V dloss / D,   c = 2 z_loss lse dloss / n
+/// p = softmax(z);   a = (1 - s) w_t (dloss / D),   b = (s/V) (dloss / D),   c = 2 z_loss lse (dloss / n)
 /// dz_j      = (a + b sum(w) + c) p_j - b w_j - (a if j = t)
 /// dlogits_j = dz_j (1 - tanh^2(logits_j / cap))
 /// ```
-/// Names are as in [`cross_entropy`](crate::cross_entropy()). Under `Mean`, D is the sum of the targets' weights and n
-/// the number of rows, both without ignored rows. Otherwise D and n are 1. At the target, 1 - p_t is computed as the
-/// sum of the other probabilities, without a subtraction.
+/// Names are as in [`cross_entropy`](crate::cross_entropy()), and lse is max + ln(sum). Under `Mean`, D is the sum of
+/// the targets' weights and n the number of rows, both without ignored rows. Otherwise D and n are 1. At the target,
+/// 1 - p_t is computed as the sum of the other probabilities, without a subtraction.
 ///
 /// # Shapes
 /// Shapes are as for [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
@@ -47,10 +47,10 @@ const OP: &str = "cross_entropy_backward";
 /// # Accuracy
 /// f32: at most 3.7 ULP, and 2 on random rows. f16, bf16: 0.51 ULP. f64: 8 ULP.
 ///
-/// With label smoothing, `z_loss` or weights of both signs, these are ULP of the sum of the magnitudes of the terms. In
-/// this sum, p counts as at least the smallest normal number (for f16 and bf16, of f32). The log-sum-exp counts as the
-/// larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and one more for each 16,384
-/// classes. With a softcap, the bounds are relative to the logits as rounded to f64.
+/// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of the sum of the magnitudes of the
+/// terms. In this sum, a p below the smallest normal number (for f16 and bf16, that of f32) is replaced by that number,
+/// and the log-sum-exp by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and
+/// one more for each 16,384 classes. With a softcap, the bounds are relative to the logits as rounded to f64.
 ///
 /// # Errors
 /// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has

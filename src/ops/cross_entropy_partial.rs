@@ -21,24 +21,26 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "cross_entropy";
 pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 
-/// Maxima of a shard of the vocabulary: the first of two partials that machines exchange when they share a vocabulary.
+/// Maxima of a shard of the vocabulary: the first of two partials that machines exchange if each holds a part of the
+/// vocabulary.
 ///
 /// There are two exchanges, as for [`SoftmaxPartial`](crate::SoftmaxPartial). Their results do not depend on the order
 /// of merging:
 ///
-/// 1. `CrossEntropyPartial`: for each row the two largest logits and the form in which logits are read. Merging the
-///    partials of all shards gives the partial of the whole row.
-/// 2. [`CrossEntropySums`], relative to the merged maximum. For each row these are two 64-bit integers (three in f64),
-///    and the target's logit from the shard that has it. In f64, and with label smoothing, four numbers and their
-///    exponent follow (a [binned sum](crate::math::sum)).
+/// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
+///    holds all logits. Merging the partials of all shards gives the partial of the whole row.
+/// 2. [`CrossEntropySums`], which are relative to the merged maximum. For each row, they hold the sum of exponentials
+///    as two 64-bit integers (for f64 logits, three), and the logit of the target if the shard has it. They also hold a
+///    [binned sum](crate::math::sum) for f64 logits, and another for label smoothing. Each consists of four numbers and
+///    their exponent.
 ///
 /// Then each machine computes the loss, and the gradient of its own columns. Both have the same bits as
 /// [`cross_entropy`](crate::cross_entropy()) and [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole
 /// rows, for any shards and any order of merging. Rows with NaN, infinities or masked logits also give the results
 /// documented there.
 ///
-/// Targets are class numbers in the whole vocabulary, and the weights cover all classes. Each step takes the shard's
-/// rows, its first column, the targets and the options again; they must be the same in all steps.
+/// Targets are class numbers in the whole vocabulary, and the weights cover all classes. Each method for a shard takes
+/// its rows, its first column, the targets and the options again. Pass the same ones each time.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, CrossEntropyPartial, Rows, cross_entropy_backward};
@@ -91,7 +93,7 @@ impl Frame {
         Err(Error::shape(OP, argument, of(other), of(self)))
     }
 
-    /// Checks a shard with this many rows and columns that begins at column `first`, and returns its columns.
+    /// Checks a shard of `rows` rows and `cols` columns that begins at column `first`, and returns its columns.
     fn columns<E: Element>(
         &self,
         op: &'static str,
@@ -103,7 +105,8 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Returns whether binned sums are used for the exponentials, and for the terms of label smoothing.
+    /// Returns two flags: whether binned sums are used for the exponentials, and whether for the terms of label
+    /// smoothing.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]
@@ -144,11 +147,11 @@ impl CrossEntropyPartial {
         Ok(CrossEntropyPartial { frame, columns, found })
     }
 
-    /// Merges the partial of other columns of the same rows into this one.
+    /// Merges another partial, for other columns of the same rows, into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other rows, another type, or another softcap or label smoothing;
-    /// [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the partials differ in their number of rows, type, softcap or label smoothing;
+    /// [`Error::InvalidArgument`] if `other` has columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: CrossEntropyPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
@@ -166,8 +169,8 @@ impl CrossEntropyPartial {
     /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// The errors of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
-    /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
+    /// The errors of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`;
+    /// [`Error::ShapeMismatch`] if the call has another number of rows, type, softcap or label smoothing than `self`.
     pub fn sums<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -191,7 +194,8 @@ impl CrossEntropyPartial {
         self.found.iter().flat_map(ShardStats::plain_keys).collect()
     }
 
-    /// Replaces this partial by the partial of all columns, given as max-reduced keys.
+    /// Replaces this partial by that of all columns, which is given as max-reduced keys. The second-largest logits
+    /// follow by [`CrossEntropyPartial::take_seconds`].
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_plain_keys).collect();
@@ -218,11 +222,11 @@ pub struct CrossEntropySums {
 }
 
 impl CrossEntropySums {
-    /// Adds the sums of other columns to these.
+    /// Merges the sums of other columns of the same rows into these.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if they are not relative to the same maxima; [`Error::InvalidArgument`] for columns
-    /// that are already merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] if `other`
+    /// has columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: CrossEntropySums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
@@ -238,16 +242,17 @@ impl CrossEntropySums {
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()) for targets and options; [`Error::InvalidArgument`] if
-    /// columns are missing, or if the sums hold no target logit for a row, which was ignored when they were computed;
-    /// [`Error::ShapeMismatch`] for another softcap or label smoothing. Other changes of targets are not detected.
+    /// columns are missing, or if a row was ignored when the sums were computed and has a class as its target now;
+    /// [`Error::ShapeMismatch`] if the softcap or the label smoothing has changed. Other changes of the targets are not
+    /// detected.
     pub fn loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {
         let (loss, counts) = self.unreported_loss(targets, options)?;
         report::record(OP, counts);
         Ok(loss)
     }
 
-    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. Also
-    /// returns the counts.
+    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. Returns
+    /// the loss and the counts to report.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
@@ -258,7 +263,7 @@ impl CrossEntropySums {
         guards.counts.rows = found.len() as u64;
         let losses = match frame.dtype {
             DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut guards),
-            // The exponentials of all other types are f32.
+            // For all other types, the exponentials are f32.
             _ => self.losses::<f32>(targets, options, &resolved, &mut guards),
         }?;
         Ok((options.reduce(&losses, &resolved), guards.counts))
@@ -266,11 +271,12 @@ impl CrossEntropySums {
 
     /// Computes the gradient for the shard `logits` that begins at column `first`.
     ///
-    /// It has the same bits as these columns of [`cross_entropy_backward`](crate::cross_entropy_backward()).
+    /// The result has the same bits as these columns of the result of
+    /// [`cross_entropy_backward`](crate::cross_entropy_backward()).
     ///
     /// # Errors
-    /// The errors of [`CrossEntropySums::loss`], except the one for a missing target logit; [`Error::ShapeMismatch`]
-    /// for other rows, or a `dloss` of another shape.
+    /// The errors of [`CrossEntropySums::loss`], except that a row ignored before is not detected;
+    /// [`Error::ShapeMismatch`] if the number of rows has changed, or if `dloss` has the wrong length.
     pub fn backward<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -307,8 +313,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Computes [`CrossEntropySums::backward_in_place`] without a report. Only one of several shards is reported.
-    /// Returns the counts.
+    /// Computes [`CrossEntropySums::backward_in_place`] without a report, because only one of several shards is
+    /// reported. Returns the counts to report.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -379,8 +385,8 @@ impl CrossEntropySums {
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns, and returns the words of this rank's bins.
-    /// [`CrossEntropySums::add_bins`] merges the bins.
+    /// Replaces the integer sums by the sums over all columns, given as `units`. Removes this rank's bins, and returns
+    /// their words. [`CrossEntropySums::add_bins`] adds the bins of each rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
@@ -395,7 +401,7 @@ impl CrossEntropySums {
         Ok(words)
     }
 
-    /// Adds the bins of one rank.
+    /// Adds the bins of one rank, given as words.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         let in_bins = self.partial.frame.in_bins();
         let mut bins = words.as_chunks().0.iter().copied().map(Bins::of_words);

@@ -1,4 +1,5 @@
-//! Macros for the three forms of an elementwise op and of its gradient, and checks that such ops share.
+//! Macros that define the three functions of an elementwise op and of its gradient, and argument checks shared by these
+//! ops.
 
 use crate::error::{Error, Result};
 use crate::simd::in_default;
@@ -32,7 +33,8 @@ macro_rules! elementwise_op {
     };
 }
 
-/// Defines the same three functions for the gradient of an op, in a module that already uses [`elementwise_op`].
+/// Defines the functions `NAME`, `NAME_into` and `NAME_in_place` for the gradient of an op. Requires that the module
+/// already uses [`elementwise_op`], which imports the names that this macro needs.
 macro_rules! elementwise_backward_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Derivative:ident) => {
         $(#[doc = $doc])*

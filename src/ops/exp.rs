@@ -17,7 +17,7 @@ elementwise_op! {
     /// | NaN | NaN |
     /// | -inf | +0 |
     /// | +inf, or above the type's [`exp_max`](crate::Limits::exp_max) | +inf |
-    /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | a subnormal number, not flushed to zero |
+    /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | a subnormal number, or +0 if e^x rounds to 0 |
     ///
     /// # Accuracy
     /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, and 0.8 for its subnormal results.
@@ -56,17 +56,18 @@ elementwise_backward_op! {
     /// | -inf | 0 |
     /// | +inf | dy times +inf |
     /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite |
     ///
-    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
+    /// The last row takes precedence over the others. An element masked out of the loss has a dy of 0, and must not
+    /// turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
-    /// type's range and multiplying it by dy brings it back.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone would overflow or
+    /// underflow in the type, but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) as [`exp`] does.
+    /// [`Error::Backend`](crate::Error::Backend) in the same cases as [`exp`].
     ///
     /// # Panics
     /// Never.

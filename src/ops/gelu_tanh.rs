@@ -3,7 +3,7 @@
 elementwise_op! {
     /// Computes the tanh form of the Gaussian error linear unit (GELU) of each element, as used by GPT-2 and Gemma.
     ///
-    /// The constant is the decimal number 0.044715, not rounded to the type of `x`.
+    /// The constant 0.044715 in the formula is this decimal number, not rounded to the type of `x`.
     ///
     /// # Formula
     /// ```text
@@ -51,6 +51,7 @@ elementwise_backward_op! {
     /// ```text
     /// dx = dy (s + x z' s (1 - s)), s = 1 / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3)
     /// ```
+    /// Here z' is the derivative of z with respect to x.
     ///
     /// # Shapes
     /// `x`, `dy` and the result have the same length.
@@ -61,18 +62,16 @@ elementwise_backward_op! {
     /// | -inf | -0 for dy above 0 |
     /// | +inf | dy |
     /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
-    ///
-    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
+    /// | any but NaN, and dy is 0 | dy |
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16. In f64, 2 ULP of the larger of the derivative's two terms times dy; the terms
-    /// cancel where the derivative crosses zero. The bounds also hold where the derivative alone is outside the type's
-    /// range and multiplying it by dy brings it back.
+    /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 2 ULP of |dy| times the larger term of the derivative,
+    /// because the two terms cancel near a zero of the derivative. The bounds also hold where the derivative alone
+    /// would overflow or underflow in the type, but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) as [`gelu_tanh`] does.
+    /// [`Error::Backend`](crate::Error::Backend) in the same cases as [`gelu_tanh`].
     ///
     /// # Panics
     /// Never.

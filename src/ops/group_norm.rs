@@ -24,9 +24,9 @@ use crate::simd::new_vec;
 pub struct GroupNorm<'a> {
     /// Number of groups of channels. At least 1; it must divide the number of channels.
     pub groups: usize,
-    /// Factor for each channel of the normalised values, of any float type; ones by default.
+    /// Factors that the normalised values are multiplied by, one for each channel, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
-    /// Number added to each channel after the weight, of any float type; zeros by default.
+    /// Numbers added after the multiplication by the weight, one for each channel, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
     /// Number added to the variance, in f64. Finite, not negative; 1e-5 by default.
     pub eps: f64,
@@ -73,7 +73,8 @@ impl<'a> GroupNorm<'a> {
         valid_eps(OP, eps)
     }
 
-    /// Returns the kernel. A row is one group, or with `whole` all groups of a batch entry.
+    /// Returns the kernel for these options. A row of the kernel is one group, or with `whole` all groups of a batch
+    /// entry.
     fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
         self.check(x.len())?;
         let GroupNorm { groups, weight, bias, eps } = *self;
@@ -90,8 +91,9 @@ const OP: &str = "group_norm";
 ///
 /// # Formula
 /// ```text
-/// y = (x - mean) / sqrt(var + eps) * weight_c + bias_c,   mean and var = mean((x - mean)^2) of the group of channel c
+/// y = (x - mean) / sqrt(var + eps) * weight_c + bias_c,   var = mean((x - mean)^2)
 /// ```
+/// Here c is the channel of x. Both means are over the elements of the group that contains c.
 ///
 /// # Shapes
 /// `x` is `[batch, channels, inner]`, viewed as lanes along the channels. For a tensor `[N, C, ..]`, create them by
@@ -103,17 +105,18 @@ const OP: &str = "group_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from a mean of two f64 |
-/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if x is f64 |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
+/// | values whose squares overflow or underflow in their type | correct: squares in f64, and with a scale if x is f64 |
 /// | no elements | empty |
 ///
 /// # Accuracy
 /// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
-/// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same. f64: 32 ULP of
-/// the largest of these three and the weight. The exception described there applies to groups whose sum is not exact in
-/// f64.
+/// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of these
+/// three. f64: 32 ULP of the largest of these three and the weight. The exception that `layer_norm` describes applies
+/// to groups whose sum is not exact in f64.
 ///
-/// Sums are [tiled sums](crate::math::sum), so a group gives the same bits wherever and however it is computed.
+/// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, or on the threads and
+/// instruction set.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if `groups` does not divide the number of channels, or for a weight or bias of another
@@ -170,7 +173,8 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     finish_call(OP, guards)
 }
 
-/// Returns the numbers of rows and columns. A row is a group, or a batch entry if there are gaps between batch entries.
+/// Returns the numbers of rows and columns that the kernel processes. A row is a group, or a batch entry if there are
+/// gaps between batch entries.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
     // Without channels, the number of groups is not limited, so count one row for each batch entry.

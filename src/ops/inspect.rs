@@ -42,13 +42,13 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// | NaN, infinities | counted, and left out of the statistics |
 /// | no finite element | NaN for all statistics |
 /// | all finite elements equal | the mean is that value, and std is 0 |
-/// | values whose sums or squares overflow f64 | correct: elements are scaled |
+/// | values whose sums or squares overflow f64 | correct: elements are scaled down first |
 ///
 /// # Accuracy
-/// min, max and max_abs are exact. For every type, the errors of mean and std are in ULP of f64. The mean is within 16
-/// ULP of max_abs, because the terms may cancel. std is within 16 ULP of itself. Both bounds grow by 1 for every 16,384
-/// elements, which is the bound of a [tiled sum](crate::math::sum). The measured errors were 1 ULP on random elements,
-/// and 5 ULP on a million elements with nine different values.
+/// min, max and max_abs are exact. For every type, the errors of mean and std are in ULP of f64. The error of the mean
+/// is at most 16 ULP of max_abs, because the terms may cancel. The error of std is at most 16 ULP of std. Both bounds
+/// grow by 1 ULP for every 16,384 elements, as the error of a [tiled sum](crate::math::sum) does. The measured errors
+/// were 1 ULP on random elements, and 5 ULP on a million elements with nine different values.
 ///
 /// # Errors
 /// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.

@@ -72,7 +72,7 @@ impl KlDiv {
 const OP: &str = "kl_div";
 const BACKWARD: &str = "kl_div_backward";
 
-/// Computes the Kullback-Leibler divergence of the softmax of logits from target probabilities, in f64.
+/// Computes in f64 the Kullback-Leibler divergence of the softmax of logits from target probabilities.
 ///
 /// In distillation, the logits are the student's and the targets are the teacher's probabilities.
 ///
@@ -82,8 +82,9 @@ const BACKWARD: &str = "kl_div_backward";
 ///
 /// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
-/// Here p are the targets, or with `log_target`, e^target. The loss is PyTorch's `kl_div(log_softmax(z), p)`. PyTorch's
-/// `batchmean` is `Mean` here; its `mean` also divides by the number of columns. Targets need not sum to 1.
+/// Here p_j is the target of column j, or with `log_target`, e^target. The loss is PyTorch's
+/// `kl_div(log_softmax(z), p)`. PyTorch's `batchmean` is `Mean` here; its `mean` also divides by the number of columns.
+/// The sum of the targets may differ from 1.
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]). `targets` has N V numbers of any float type. The [`Loss`] is one number, or N
@@ -104,12 +105,13 @@ const BACKWARD: &str = "kl_div_backward";
 /// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The unit is the ULP of
 /// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
 /// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the
-/// scaled logits as rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the same class.
+/// exact loss of the scaled logits rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the
+/// same class.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
-/// not finite, or, with row and column, for a target p outside of 0 ..= 1 (with `log_target`, a target above 0);
-/// [`Error::Backend`] if the requested instruction set is unavailable.
+/// not finite, or if a target p is outside of 0 ..= 1 (with `log_target`, if a target is above 0), where the error has
+/// the row and column; [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -138,7 +140,7 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 ///
 /// # Formula
 /// ```text
-/// dlogits_j = dloss / D scale (q_j sum(p) - p_j),   q = softmax(z)
+/// dlogits_j = (dloss / D) scale (q_j sum(p) - p_j),   q = softmax(z)
 /// ```
 /// Names are as in [`kl_div`]. D is the number of rows under `Mean`, and 1 otherwise. At the largest logit, the
 /// gradient is computed from the probabilities of the other columns, so that a confident row keeps its gradient.
@@ -148,7 +150,7 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row.
 ///
 /// # Accuracy
-/// Bounds are in ULP of the larger of the two terms: f32, f16 and bf16 0.501, f64 24.
+/// f32, f16 and bf16: 0.501 ULP. f64: 24 ULP. The unit is the ULP of the larger of the two terms in the formula.
 ///
 /// # Errors
 /// The errors of [`kl_div`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error no

@@ -18,7 +18,7 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct L2Normalize {
-    /// Lower bound of the divisor, in f64 for lanes of any type. Finite, not negative; 1e-12 by default.
+    /// Lower bound of the divisor, used as f64 for lanes of any type. Finite, not negative; 1e-12 by default.
     pub eps: f64,
 }
 
@@ -64,7 +64,7 @@ const OP: &str = "l2_normalize";
 /// | a NaN | NaN in this lane only |
 /// | an infinity | NaN at the infinity, 0 elsewhere |
 /// | all zeros, even with eps = 0 | zeros |
-/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if lanes are f64 |
+/// | values whose squares overflow or underflow in their type | correct: squares in f64, scaled if lanes are f64 |
 /// | a norm below eps | x / eps, even if f16 would round eps to 0 |
 /// | no elements | empty |
 ///
@@ -73,8 +73,8 @@ const OP: &str = "l2_normalize";
 /// 16,384. At most 4 ULP were measured on lanes that were not constructed to maximise the error.
 /// `docs/accuracy/norms.md` derives the bounds.
 ///
-/// The squares are added by a [tiled sum](crate::math::sum), so a lane gives the same bits wherever and however it is
-/// computed.
+/// The squares are added by a [tiled sum](crate::math::sum), so the bits of a lane do not depend on its position, or on
+/// the threads and instruction set.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;

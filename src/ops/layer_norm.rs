@@ -20,9 +20,9 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LayerNorm<'a> {
-    /// Factor for each column of the normalised values, of any float type; ones by default.
+    /// Factors that the normalised values are multiplied by, one for each column, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
-    /// Number added to each column after the weight, of any float type; zeros by default.
+    /// Numbers added after the multiplication by the weight, one for each column, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
     /// Number added to the variance, in f64. Finite, not negative; 1e-5 by default.
     pub eps: f64,
@@ -81,27 +81,28 @@ const OP: &str = "layer_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this row only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from a mean of two f64 |
-/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if rows are f64 |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
+/// | values whose squares overflow or underflow in their type | correct: squares in f64, scaled if rows are f64 |
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same.
+/// f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of
+/// these three.
 ///
 /// f64: 32 ULP of the largest of these three and the weight, for up to 16,384 columns, and 1.5 more for each further
 /// 16,384. At most 4 ULP were measured on rows that were not constructed to maximise the error.
 ///
 /// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. That is the case if
-/// all elements are multiples of some q and their magnitudes add up to at most 2^53 q, as in near-constant rows. In
-/// other rows, the weighted value counts as at least 2^-8 of the weight in f32, and 2^-24 in f16 and bf16. This matters
-/// only for elements close to the mean. From 2^18 columns on, these minimum values grow in proportion to the number of
-/// columns. `docs/accuracy/norms.md` derives the bounds.
+/// all elements are multiples of some q and their magnitudes add up to at most 2^53 q, as in near-constant rows. In the
+/// bounds of other rows, a weighted value below a minimum is replaced by it. The minimum is 2^-8 times the weight in
+/// f32, and 2^-24 times the weight in f16 and bf16. This matters only for elements close to the mean. From 2^18 columns
+/// on, the minimum grows in proportion to the number of columns. `docs/accuracy/norms.md` derives the bounds.
 ///
-/// Sums are [tiled sums](crate::math::sum), so a row gives the same bits wherever and however it is computed. The mean
-/// is a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x) mean) / cols in f64, unless mean^2
-/// exceeds 1024 times this variance. Then it is the mean of (x - mean)^2, as it always is for f64. The results of f16
-/// and bf16 rows are computed in f32 if all values are within its range, and otherwise in f64. The results of f32 rows
-/// are always computed in f64.
+/// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, or on the threads and
+/// instruction set. The mean is stored as a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x)
+/// mean) / cols in f64, unless mean^2 exceeds 1024 times this variance. Then it is the mean of (x - mean)^2, as it
+/// always is for f64. The results of f16 and bf16 rows are computed in f32 if all values are within its range, and
+/// otherwise in f64. The results of f32 rows are always computed in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length;

@@ -23,8 +23,8 @@ pub struct LayerNormGradients<E> {
     pub dbias: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`layer_norm`](crate::layer_norm()) for `x`, weight and bias from `dy`, the gradient of
-/// its result.
+/// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias from `dy`, the
+/// gradient of its result.
 ///
 /// Nothing is kept from the forward pass; the mean and variance of the rows are computed again.
 ///
@@ -41,29 +41,30 @@ pub struct LayerNormGradients<E> {
 /// # Special values
 /// | row | dx | dweight, dbias |
 /// |---|---|---|
-/// | a NaN or an infinity in x | NaN in this row only | dweight NaN in all columns, dbias not affected |
-/// | a NaN or an infinity in dy | NaN in this row only | not finite, in its column only |
-/// | all equal with eps = 0 | zeros, like the normalised values | no contribution to dweight, dy to dbias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from two f64 | correct |
-/// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
+/// | a NaN or an infinity in x | NaN in this row only | dweight is NaN in all columns; dbias is not affected |
+/// | a NaN or an infinity in dy | NaN in this row only | NaN or infinite, in the column of that dy only |
+/// | all equal with eps = 0 | zeros, like the normalised values | adds 0 to dweight, and dy to dbias |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
+/// | values whose squares overflow or underflow | correct: squares in f64, scaled if rows are f64 | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
 ///
 /// # Accuracy
-/// Bounds of dx are in ULP of the largest term T, because terms may cancel. In f32, f16 and bf16, T is the largest of r
-/// |h_i|, r mean|h|, r |n_i| mean|h n| and the result. For up to 65,536 columns, f32 is within 0.501 ULP of T, and f16
-/// and bf16 within 0.51.
+/// Bounds of dx are in ULP of the largest term T, because terms may cancel. In f32, f16 and bf16, T is the largest of
+/// `r |h_i|`, `r mean|h|`, `r |n_i| mean|h n|` and the result. For up to 65,536 columns, the error is at most 0.501 ULP
+/// of T in f32, and 0.51 in f16 and bf16.
 ///
-/// In f64, T also includes r |n_i| mean|h| and r mean|h n|. The bound is 120 ULP of T for up to 16,384 columns, and 6
-/// more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to maximise the error.
-/// If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited. Where such terms
-/// cancel, dx may be infinite although the exact value is finite.
+/// In f64, T is the largest of these, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for up to 16,384
+/// columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to
+/// maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited.
+/// Where such terms cancel, dx may be infinite although the exact value is finite.
 ///
-/// dweight and dbias have the same bounds, in ULP of the sum of |dy_i n_i| or |dy_i|. In f64 an |n_i| below 1
-/// counts as 1. In the other types, if the sum of a row of x is not exact in f64, it counts as at least 2^-8 in f32,
-/// and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()). An f64 dweight of narrower rows of up to
-/// 16,384 columns is within 2^-38 of this sum. If the sum of a row of x is not exact, it is within 2^-35 (f32) or 2^-20
-/// (f16, bf16).
+/// dweight has the same bounds in ULP of the sum of |dy_i n_i| over the rows, and dbias in ULP of the sum of |dy_i|. In
+/// the sum for dweight, an |n_i| below a minimum is replaced by it. In f64 the minimum is 1. In the other types, there
+/// is a minimum for rows of x whose sum is not exact in f64: 2^-8 in f32, and 2^-24 in f16 and bf16, as in
+/// [`layer_norm`](crate::layer_norm()). If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the
+/// error of dweight is at most 2^-38 times this sum. If the sum of a row of x is not exact, it is at most 2^-35 times
+/// (f32) or 2^-20 times (f16, bf16) the sum of |dy_i n_i|.
 ///
 /// All sums are [tiled sums](crate::math::sum): over columns, and for dweight and dbias over the rows in order. The
 /// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
@@ -124,7 +125,7 @@ pub fn layer_norm_backward_into<'a, E: Element>(
     norm_backward::into(OP, [x, dy], dx, rooms, options.resolve(OP, x.cols())?.into())
 }
 
-/// Computes [`layer_norm_backward`] in place: `dy` becomes dx.
+/// Computes [`layer_norm_backward`] in place: overwrites `dy` with dx.
 pub fn layer_norm_backward_in_place<E: Element>(
     x: Rows<'_, E>,
     dy: RowsMut<'_, E>,

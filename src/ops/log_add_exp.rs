@@ -23,15 +23,15 @@ const NAME: &str = "log_add_exp";
 /// |---|---|---|
 /// | NaN | any | NaN |
 /// | any | NaN | NaN |
-/// | -inf | any | b |
-/// | any | -inf | a |
+/// | -inf | any but NaN | b |
+/// | any but NaN | -inf | a |
 /// | -inf | -inf | -inf |
-/// | +inf | any | +inf |
-/// | any | +inf | +inf |
+/// | +inf | any but NaN | +inf |
+/// | any but NaN | +inf | +inf |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of the result, a and b, because the two terms of the formula cancel if e^a + e^b is
-/// close to 1: 0.501 in f32, f16 and bf16; 1 in f64.
+/// 0.501 ULP in f32, f16 and bf16; 1 ULP in f64. The unit is the ULP of the largest magnitude of the result, a and b,
+/// because the two terms of the formula cancel if e^a + e^b is close to 1.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -23,7 +23,7 @@ const OP: &str = "log_softmax";
 /// # Special values
 /// | row | y |
 /// |---|---|
-/// | all -inf, or fully masked | -inf, -ln n or an error, as `fully_masked` selects |
+/// | all -inf, or fully masked | by `fully_masked`: -inf (Zeros), -ln n for n columns (Uniform) or an error (Error) |
 /// | a NaN, unless a keep flag of 0 masks it | NaN in this row only |
 /// | a logit of +inf | NaN in this row only |
 /// | some scores -inf or masked | -inf at these positions |
@@ -31,12 +31,13 @@ const OP: &str = "log_softmax";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds include the small results of a row with one large logit,
-/// where ln of the sum is computed as log1p of the sum without its largest term. `docs/accuracy/softmax.md` derives the
-/// bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP in f32.
+/// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds also hold for a result close to 0, in a row with one large
+/// logit. There, ln of the sum is computed as log1p of the sum without its largest term. `docs/accuracy/softmax.md`
+/// derives the bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2
+/// ULP in f32.
 ///
-/// Let S be the sum of e^(z_j - m), and n the number of columns. A ln S below n 2^-126 may additionally be off by
-/// 2^-150 for each column (f64: below n 2^-1022 by 2^-1075).
+/// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below n 2^-126, its error may be larger by
+/// n 2^-150. In f64, these limits are n 2^-1022 and n 2^-1075.
 ///
 /// # Errors
 /// The errors of [`softmax`](crate::softmax).

@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) for the scores `x` from `dy`, the gradient of its
-/// result.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x` from `dy`, the
+/// gradient of its result.
 ///
 /// # Formula
 /// ```text
@@ -27,14 +27,14 @@ const OP: &str = "log_softmax_backward";
 /// Special values are as for [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of dx_i, scale c_i |dy_i| and scale c_i y_i sum |dy|, where y_i counts as at least
-/// the smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded
-/// to f64.
+/// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. In this unit, a y_i
+/// below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by that number. The bounds are
+/// relative to the logits as rounded to f64.
 ///
 /// f32: 3.7. f64: 6. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
 /// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
-/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
-/// ULP for the logit.
+/// requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a softcap adds up to 4
+/// ULP for c_i and 3 ULP for the logit.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
 /// outside the range of the type.

@@ -10,13 +10,14 @@ use crate::simd::new_vec;
 
 const OP: &str = "logsumexp_backward";
 
-/// Computes the gradient of [`logsumexp`](crate::logsumexp()) for the scores `x` from `dy`, one gradient for each lane.
+/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`. `dy` has the gradient of
+/// the result of each lane.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i y_i dy,   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// Without a softcap, c_i = 1.
+/// Here softmax(x) has the same options. Without a softcap, c_i = 1.
 ///
 /// # Shapes
 /// `x` has the shapes that [`logsumexp`](crate::logsumexp()) expects, and `dy` has one element for each lane. The
@@ -27,18 +28,18 @@ const OP: &str = "logsumexp_backward";
 /// |---|---|
 /// | masked, or a score of -inf | exactly 0 at this position |
 /// | fully masked, or all scores -inf | 0, or an error under the policy Error; dy is not read |
-/// | a NaN or +inf in x, dy not finite | NaN in this row only, and 0 at its masked positions |
-/// | one element | scale c dy |
+/// | a NaN or +inf in x, or a dy that is not finite | NaN in this row only, except for 0 at masked positions |
+/// | one element | scale c_i dy |
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of dx_i, where y_i counts as at least the smallest normal number of the type (for f16 and bf16, of
-/// f32).
+/// Bounds are in ULP of dx_i. In this unit, a y_i below the smallest normal number of the type (for f16 and bf16, of
+/// f32) is replaced by that number.
 ///
 /// f32: 3.7. f64: 5. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
 /// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
-/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
-/// ULP for the logit.
+/// requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a softcap adds up to 4
+/// ULP for c_i and 3 ULP for the logit.
 ///
 /// # Errors
 /// The errors of [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has one element for each

@@ -16,17 +16,17 @@ pub enum Reduction {
     Sum,
 }
 
-/// Name of the memory for losses in errors.
+/// Name of the allocation for the losses, used in error messages.
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// Returns the divisor of a sum of this many losses. It may be 0, for the mean of no losses.
+    /// Returns the number that the sum of `losses` losses is divided by. It is 0 for the mean of no losses.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }
 
-    /// Returns the loss from the losses that a kernel computed: all of them, or their sum divided by `divisor`. A
-    /// divisor of 0 gives 0.
+    /// Applies the reduction to the losses that a kernel computed. Returns all of them, or their sum divided by
+    /// `divisor`. A divisor of 0 gives 0.
     pub(crate) fn reduce(self, losses: Vec<f64>, divisor: f64) -> Loss {
         in_default(|| {
             if self == Reduction::None {
@@ -75,7 +75,7 @@ impl Loss {
     }
 }
 
-/// Checks an operand with one value for each logit: its length, and each value with `is_right`.
+/// Checks that an operand has one value for each logit, and that `is_right` returns true for each value.
 pub(crate) fn one_a_logit(
     op: &'static str,
     argument: &'static str,

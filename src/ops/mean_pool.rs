@@ -37,7 +37,7 @@ impl<'a> MeanPool<'a> {
         Self { fully_masked: policy, ..self }
     }
 
-    /// Checks the options against the view, whose lanes are the tokens, and resolves the mask.
+    /// Checks the options against the view, whose lanes run along the tokens, and resolves the mask.
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<cpu::mean_pool::MeanPool<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none());
         if mask.is_some_and(|mask| !mask.is_of_keys()) {
@@ -72,13 +72,13 @@ const OP: &str = "mean_pool";
 /// | all tokens masked | zeros, or an error under that policy |
 /// | no tokens | zeros |
 /// | a NaN in an unmasked token | NaN in its column of this sequence only |
-/// | infinities in unmasked tokens | the sum of the infinities |
-/// | sums that overflow f16, f32 or f64 | correct: sums are f64, and scaled down if tokens are f64 |
+/// | infinities in unmasked tokens | the sum of these infinities in each column: infinite, or NaN if both signs occur |
+/// | sums that overflow f16, f32 or f64 | correct: sums are computed in f64, and scaled down if tokens are f64 |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest term, because terms may cancel: f32 0.501, f16 and bf16 0.51, f64 16 and 1 more for
-/// every 16,384 tokens. Each column is a [tiled sum](crate::math::sum) over tokens, in which masked tokens add nothing.
-/// Padding after a sequence therefore changes no bit of the result.
+/// Bounds are in ULP of the largest term, because terms may cancel. They are 0.501 in f32, 0.51 in f16 and bf16, and 16
+/// in f64, plus 1 for every 16,384 tokens in f64. Each column is summed by a [tiled sum](crate::math::sum) over tokens,
+/// in which masked tokens add nothing. Padding after a sequence therefore changes no bit of the result.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with

@@ -1,8 +1,8 @@
 //! The contract of each op: its options, its documentation, the checks on its arguments, and the public functions.
 //!
-//! Every op has three forms with the same order of arguments: allocating, `_into` (writes to a slice or uninitialised
-//! memory), and `_in_place`. The doc pages here describe each op's result, [`crate::reference`] computes it in plain
-//! loops, and `cpu` has the optimised kernels.
+//! Most ops have three functions with the same order of arguments: one that allocates the result, `_into` (writes to a
+//! slice or uninitialised memory), and `_in_place`. The doc pages here describe each op's result, [`crate::reference`]
+//! computes it in plain loops, and `cpu` has the optimised kernels.
 
 #![forbid(unsafe_code)]
 
@@ -157,13 +157,13 @@ fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats
     }
 }
 
-/// Returns whether the value is in 0 ..= `most`; false for NaN. Compares bit patterns, because float comparisons treat
-/// subnormal numbers as 0 under DAZ (denormals are zero).
+/// Returns whether the value is in 0 ..= `most`, and false for NaN. Compares bit patterns, because float comparisons
+/// treat subnormal numbers as 0 under DAZ (denormals are zero).
 pub(crate) fn is_in_zero_to(value: f64, most: f64) -> bool {
     value.to_bits() <= most.to_bits() || value.to_bits() == (-0.0f64).to_bits()
 }
 
-/// Returns whether the value is finite. It also compares bit patterns.
+/// Returns whether the value is finite. Compares bit patterns, like [`is_in_zero_to`].
 fn is_finite(value: f64) -> bool {
     is_in_zero_to(value.abs(), f64::MAX)
 }

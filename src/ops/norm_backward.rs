@@ -21,7 +21,7 @@ pub(super) fn check_room<const N: usize>(op: &'static str, room: &Operands<'_, N
     Ok(())
 }
 
-/// Writes dx to its own memory.
+/// Stores the requested gradients of weight and bias, then writes dx to separate memory.
 pub(super) fn into<'a, E: Element, const N: usize>(
     op: &'static str,
     [x, dy]: [Rows<'_, E>; 2],

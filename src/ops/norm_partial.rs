@@ -23,17 +23,19 @@ use std::ops::Range;
 ///
 /// The summation order is fixed within each tile of 256 columns. A shard therefore begins at a multiple of 256, and
 /// ends at a multiple of 256 or at the end of the row. [`NormPartial::next`] returns the partial for the next round, if
-/// there is one. The number of rounds depends on the norm and the type, with one exception:
+/// there is one. The number of rounds depends on the norm and the type. For `layer_norm` of types narrower than f64, it
+/// also depends on the rows:
 ///
 /// | norm | rounds |
 /// |---|---|
 /// | `rms_norm` | 1: squares |
-/// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; squares |
-/// | `layer_norm` | 1: sums, squares. If a row's mean exceeds 32 times its deviation, 2nd: deviations, their squares |
-/// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squared deviations from the mean |
+/// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; then squares |
+/// | `layer_norm` | 1 or 2: sums and squares; if a row's mean exceeds 32 times its deviation, deviations and squares |
+/// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
-/// Each round sends one or two f64 per tile, and in `rms_norm` 16 more bytes per row. Every machine needs the weights
-/// and biases of all columns, because their values decide whether rows are multiplied in f32 or in f64.
+/// In a round, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm` 16 more bytes for
+/// each row. The round for the largest magnitude sends nothing for the tiles. Every machine needs the weights and
+/// biases of all columns, because their values decide whether rows are multiplied in f32 or in f64.
 ///
 /// ```
 /// use evenkeel::{NormPartial, RmsNorm, Rows, rms_norm};

@@ -11,7 +11,7 @@ use crate::simd::{new_vec, new_vecs};
 
 pub use crate::options::Rounding;
 
-/// Options of [`rms_norm`] and its forms.
+/// Options of [`rms_norm`] and of the other ops that apply it.
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rounding};
@@ -99,16 +99,18 @@ const OP: &str = "rms_norm";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] adds that rounding and one more.
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] has one more rounding, of the normalised value
+/// before the weight, whose error adds to these bounds.
 ///
 /// f64: 11 ULP for up to 16,384 columns, and 0.5 more for each further 16,384. At most 4 ULP were measured on rows that
 /// were not constructed to maximise the error. In a row with an element above 2^400, results may additionally be off by
-/// sqrt(n) 2^-1075 times their weight. A normalised value below 2^-1022 is rounded to a multiple of 2^-1074 before the
-/// weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
+/// sqrt(n) 2^-1075 times their weight, for n columns. A normalised value below 2^-1022 is rounded to a multiple of
+/// 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
 ///
-/// The squares are added by a [tiled sum](crate::math::sum), so a row gives the same bits wherever and however it is
-/// computed. Rows of f32 are multiplied in pairs of f32, and rows of f16 and bf16 in f32, if all values are within the
-/// range of f32 and nothing is rounded before the weight. All other rows are multiplied in f64.
+/// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
+/// the machine. The products with the reciprocal root and the weight are computed in pairs of f32 for rows of f32, and
+/// in f32 for rows of f16 and bf16, if all values are within the range of f32 and nothing is rounded before the weight.
+/// For all other rows they are computed in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not
@@ -155,8 +157,8 @@ pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -
 
 /// Computes `x + residual` and its [`rms_norm`], and returns the norm and the sum, in this order.
 ///
-/// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so the bits
-/// equal an addition followed by [`rms_norm`].
+/// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so both results
+/// have the same bits as an addition followed by [`rms_norm`].
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm_residual};

@@ -17,14 +17,14 @@ const OP: &str = "rms_norm_backward";
 pub struct RmsNormGradients<E> {
     /// Gradient of `x`. A residual that was added to form `x` has the same gradient.
     pub dx: Vec<E>,
-    /// Gradient of the weight, if there is one.
+    /// Gradient of the weight, if the options have a weight.
     pub dweight: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`rms_norm`](crate::rms_norm()) for `x` and the weight from `dy`, the gradient of its
-/// result.
+/// Computes the gradients of [`rms_norm`](crate::rms_norm()) with respect to `x` and the weight, from `dy`, the
+/// gradient of its result.
 ///
-/// Nothing is kept from the forward pass; the squares of the rows are summed again.
+/// The forward pass need not keep anything besides `x`, because the squares of the rows are summed again.
 ///
 /// # Formula
 /// ```text
@@ -43,16 +43,17 @@ pub struct RmsNormGradients<E> {
 /// # Special values
 /// | row | dx | dweight |
 /// |---|---|---|
-/// | a NaN or an infinity in x or dy | NaN in this row only | not finite where x or dy is not; all NaN for a NaN in x |
+/// | a NaN or an infinity in x or dy | NaN in this row only | not finite in these columns; all NaN if x has a NaN |
 /// | all zeros with eps = 0 | zeros, like the norm of this row | no contribution |
 /// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
 ///
 /// # Accuracy
-/// Bounds of dx are in ULP of the largest of r |h_i|, r |n_i| mean|h n| and the result, because these terms may cancel:
-/// f32 0.501, f16 and bf16 0.51, f64 56. The bound of f64 is for up to 16,384 columns and grows by 2.5 for each further
-/// 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the error.
+/// Bounds of dx are in ULP of the largest of r |h_i|, r |n_i| mean|h n| and the result, because these terms may cancel.
+/// They are 0.501 in f32, 0.51 in f16 and bf16, and 56 in f64. The bound of f64 is for up to 16,384 columns and grows
+/// by 2.5 for each further 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the
+/// error.
 ///
 /// dweight has the same bounds, in ULP of the sum of |dy_i n_i| in the type in which dweight is stored.
 ///
@@ -60,8 +61,8 @@ pub struct RmsNormGradients<E> {
 /// range of the type, its ULP counts as if the exponent range were unlimited. Where such terms cancel, dx may be
 /// infinite although the exact value is finite.
 ///
-/// Sums over columns are [tiled sums](crate::math::sum), and so are the sums of dweight over the rows in order. The
-/// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
+/// Sums over columns are [tiled sums](crate::math::sum). dweight is a tiled sum over the rows, in their order. The bits
+/// are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, the weight or dweight has the wrong shape;

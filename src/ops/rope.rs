@@ -161,8 +161,8 @@ pub(crate) fn check_shape(
     Ok(())
 }
 
-/// Cosines and sines that the caller computed, of any float type: `[positions, cols / 2]` for the whole batch, or for
-/// each batch entry.
+/// Cosines and sines that the caller computed, of any float type. They have the shape `[positions, cols / 2]`, either
+/// once for the whole batch or once for each batch entry.
 #[cfg(feature = "candle")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenTable<'a> {
@@ -174,7 +174,7 @@ pub(crate) struct GivenTable<'a> {
 
 #[cfg(feature = "candle")]
 impl GivenTable<'_> {
-    /// Applies [`rope`] with this table, which has a row for every index that the layout produces.
+    /// Applies [`rope`] with this table, which must have a row for every index that the layout produces.
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
@@ -192,8 +192,8 @@ impl GivenTable<'_> {
 /// [`RopeScaling`] may change the frequency theta^(-2i/d), and may multiply cos and sin by an attention factor.
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r has the table's position r modulo the number of
-/// positions. The result has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r is rotated by the table's position with index r
+/// modulo the number of positions. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | pair | result |
@@ -202,9 +202,9 @@ impl GivenTable<'_> {
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of |a|, |b| and the result: f32 0.501, f16 and bf16 0.51, f64 2. With an attention
-/// factor, |a| and |b| are multiplied by it first. In f32, a result whose two products do not cancel is within about
-/// half an ULP of its own size.
+/// Bounds are in ULP of the largest of |a|, |b| and the result. They are 0.501 in f32, 0.51 in f16 and bf16, and 2 in
+/// f64. With an attention factor, |a| and |b| are multiplied by it first. In f32, a result whose two products do not
+/// cancel has an error of about half an ULP of itself.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Backend`] if the requested

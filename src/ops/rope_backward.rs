@@ -27,11 +27,11 @@ const OP: &str = "rope_backward";
 /// | pair | result |
 /// |---|---|
 /// | a NaN or an infinity | NaN or infinite in this pair only |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of the pair and the result, as for [`rope`](crate::rope()): f32 0.501, f16 and bf16
-/// 0.51, f64 2.
+/// Bounds are in ULP of the largest of |dy_a|, |dy_b| and the result, as for [`rope`](crate::rope()). They are 0.501 in
+/// f32, 0.51 in f16 and bf16, and 2 in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the table's columns or positions do not fit `dy`;

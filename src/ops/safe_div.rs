@@ -13,9 +13,9 @@ const NAME: &str = "safe_div";
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SafeDiv {
-    /// Smallest magnitude of the divisor; smaller divisors are replaced by this, with their sign. Finite, not negative.
-    /// By default the type's smallest positive normal number ([`Limits::div_eps`](crate::Limits::div_eps)), whose
-    /// reciprocal is finite.
+    /// Smallest magnitude of the divisor. A smaller divisor is replaced by this value with the divisor's sign. Finite,
+    /// not negative. By default the type's smallest positive normal number
+    /// ([`Limits::div_eps`](crate::Limits::div_eps)), whose reciprocal is finite.
     pub eps: Option<f64>,
 }
 
@@ -38,7 +38,7 @@ impl SafeDiv {
     }
 }
 
-/// Computes x / d of each pair of elements, with a finite result unless one is NaN or both are infinite.
+/// Computes x / d for each pair of elements. The result is finite unless an operand is NaN or both are infinite.
 ///
 /// # Formula
 /// ```text
@@ -55,7 +55,7 @@ impl SafeDiv {
 /// |---|---|---|
 /// | NaN | any | NaN |
 /// | any | NaN | NaN |
-/// | 0 | 0 | 0 |
+/// | 0 | 0 | 0, also if eps is 0 |
 /// | above 0 | +0, -0 | x / eps, -x / eps, limited to the largest finite value in magnitude |
 /// | infinite | finite | the largest finite value, with the quotient's sign |
 /// | finite | infinite | 0, with the quotient's sign |

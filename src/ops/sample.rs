@@ -1,4 +1,4 @@
-//! Sampling of a token for each row of logits. A row without a token yields an error with the reason.
+//! Sampling of a token for each row of logits. A row from which no token can be drawn yields an error with the reason.
 
 mod distribution;
 mod sequence;
@@ -21,7 +21,7 @@ pub use speculative::Verified;
 impl Sampler {
     /// Draws a token from one row of logits.
     ///
-    /// `step` may be a [`Draw`], which converts to a step without further data.
+    /// `step` may be a [`Draw`]. It converts to a [`Step`] in which everything else has its default.
     ///
     /// # Formula
     /// ```text

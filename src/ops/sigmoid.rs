@@ -55,7 +55,7 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf, +inf | 0 |
     /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
+    /// | any but NaN, and dy is 0 | dy |
     ///
     /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///

@@ -14,9 +14,9 @@ use crate::simd::{in_default, new_vec};
 
 /// Options of [`softmax`], [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp).
 ///
-/// A score becomes a logit in three steps: scale, softcap, bias of the mask. They are computed in f64, or in pairs of
-/// f32 where the difference cannot affect a result. Scores of -inf and positions that other parts of the mask exclude
-/// are masked before these steps.
+/// A score becomes a logit in three steps: scale, softcap, bias of the mask. The steps are computed in f64, or in pairs
+/// of f32 where this cannot change a result. Scores of -inf, and positions excluded by the mask's flags, lengths,
+/// causality or window, are masked before these steps.
 ///
 /// ```
 /// use evenkeel::{FullyMasked, Mask, Softmax};
@@ -87,7 +87,7 @@ impl<'a> Softmax<'a> {
     }
 }
 
-/// Records the counts of a call, and returns [`Error::FullyMasked`] if the policy rejected a row.
+/// Records the guard counts of a call for [`report`], and returns [`Error::FullyMasked`] if the policy rejected a row.
 pub(crate) fn finish_call(op: &'static str, guards: GuardCounts) -> Result<()> {
     report::record(op, guards.counts);
     match guards.first_refused {
@@ -123,8 +123,8 @@ const OP: &str = "softmax";
 /// f32: 3.7 ULP at any length, including subnormal results. f16, bf16: 0.51 ULP. f64: 3 ULP for results of 2^-1021 or
 /// more, and half an ULP more below.
 ///
-/// Exponentials are added by a [fixed-point sum](crate::math::sum), so a row gives the same bits wherever and however
-/// it is computed.
+/// Exponentials are added by a [fixed-point sum](crate::math::sum), so the bits of a row depend neither on its batch
+/// nor on the machine.
 ///
 /// With a softcap, or a scale or bias that makes logits inexact, the bound is relative to the logits as rounded to f64.
 /// For types narrower than f64 without a softcap, it also holds for the exact logits if the scaled scores, and the

@@ -10,7 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "softmax_backward";
 
-/// Computes the gradient of [`softmax`](crate::softmax()) for the scores `x` from `dy`, the gradient of its result.
+/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores `x`, from `dy`, the gradient of
+/// its result.
 ///
 /// # Formula
 /// ```text
@@ -33,14 +34,14 @@ const OP: &str = "softmax_backward";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of dx_i and scale c_i y_i max |dy|. In both terms y_i counts as at least the
+/// Bounds are in ULP of the larger of dx_i and scale c_i y_i max |dy|. In both terms y_i counts as at least the
 /// smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded to
 /// f64.
 ///
-/// f32: 5.3. f64: 8. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
-/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
-/// requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3
-/// ULP for the logit.
+/// The bounds are 5.3 in f32, 8 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
+/// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
+/// 4). The bound of f64 requires that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up
+/// to 4 ULP for c and 3 ULP for the logit.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
 /// outside the range of the type.

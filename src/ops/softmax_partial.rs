@@ -19,19 +19,22 @@ const OP: &str = "softmax";
 /// Maxima of a shard of the columns: the first of two partials that machines exchange when a row is split over them.
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
-/// relative to the maximum of one shard would be in other units, and could not be converted without error. Sharded rows
-/// therefore take two exchanges. Both consist of maxima and integer sums, which do not depend on the order of merging:
+/// relative to the maximum of a single shard would be in different units, and converting them would cause rounding
+/// errors. Sharded rows therefore take two exchanges. Both consist of maxima and integer sums, which do not depend on
+/// the order of merging:
 ///
-/// 1. `SoftmaxPartial`: for each row the two largest logits and the form in which logits are read, about 60 bytes.
-///    Merging the partials of all shards gives the partial of the whole row.
-/// 2. [`SoftmaxSums`] for softmax, or [`SoftmaxLogSums`] for log-softmax and log-sum-exp, relative to the merged
-///    maximum. For each row this is one 64-bit integer, two for logarithms, or three in f64. Logarithms of f64 add four
-///    numbers and their exponent (a [binned sum](crate::math::sum)).
+/// 1. `SoftmaxPartial` holds, for each row, the two largest logits (for f64, only the largest), whether f32 represents
+///    all logits exactly, and statistics of masked scores. This is about 60 bytes per row. Merging the partials of all
+///    shards gives the partial of the whole row.
+/// 2. [`SoftmaxSums`] for softmax, or [`SoftmaxLogSums`] for log-softmax and log-sum-exp, hold sums relative to the
+///    merged maximum. For types narrower than f64, `SoftmaxSums` consists of one integer sum per row, and
+///    `SoftmaxLogSums` of two. For f64, both consist of three exact sums per row. `SoftmaxLogSums` of f64 additionally
+///    has four numbers and their exponent per row, which are a [binned sum](crate::math::sum).
 ///
 /// Then each machine computes the results of its own columns. They have the same bits as [`softmax`](crate::softmax),
 /// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, for any shards and any
-/// order of merging. Each step takes the shard's rows, its first column and the options again; they must be the same in
-/// all steps. The mask covers whole rows.
+/// order of merging. Each call takes the shard's rows, its first column and the options again. They must be the same in
+/// all calls. The mask covers whole rows.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
@@ -103,7 +106,9 @@ impl Frame {
 }
 
 impl SoftmaxPartial {
-    /// Computes the partial of the shard `x`, whose first column is `columns.0`, of rows with `columns.1` columns.
+    /// Computes the partial of the shard `x`.
+    ///
+    /// `columns.0` is the shard's first column, and `columns.1` is the number of columns of the whole row.
     ///
     /// # Errors
     /// The errors of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] if the
@@ -329,7 +334,7 @@ impl Sums {
         }
     }
 
-    /// Returns 1 / sum of each row in two parts, once the sums cover all columns.
+    /// Returns 1 / sum of each row as a sum of two f64. The sums must cover all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }

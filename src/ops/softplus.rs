@@ -3,7 +3,7 @@
 elementwise_op! {
     /// Computes the softplus of each element (Dugas et al., 2001).
     ///
-    /// Large x get no linear approximation; some libraries return x itself above 20.
+    /// The result is not replaced by x for large x, as some libraries do above 20.
     ///
     /// # Formula
     /// ```text
@@ -57,7 +57,7 @@ elementwise_backward_op! {
     /// | -inf | 0 |
     /// | +inf | dy |
     /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
+    /// | any but NaN, and dy is 0 | dy |
     ///
     /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///

@@ -1,10 +1,11 @@
-//! Numbers with twice the digits of f64, as a reference for f64 results.
+//! Numbers with twice the digits of f64, used as a reference for f64 results.
 //!
 //! A number is an unevaluated sum of two f64, times a power of two (Dekker, "A floating-point technique for extending
-//! the available precision", 1971). The power of two is stored separately. So nothing overflows, and results that are
-//! subnormal or zero in f64 have all their digits here. The sums, products and quotients are algorithms 6, 12 and 17
-//! of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of double-word
-//! arithmetic", 2017. The functions are their Taylor series. Constants are printed by `scripts/constants.py`.
+//! the available precision", 1971). The power of two is stored separately. So finite results do not overflow, and
+//! results that would be subnormal or zero in f64 keep all their digits. The sums, products and quotients are
+//! algorithms 6, 12 and 17 of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of
+//! double-word arithmetic", 2017. The functions are computed from Taylor series, and the tail of the normal
+//! distribution from a continued fraction. `scripts/constants.py` prints the constants.
 
 use super::Real;
 use std::cmp::Ordering;
@@ -12,8 +13,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number with at least 100 significant bits and a wider range than f64.
 ///
-/// Sums, differences, products, quotients and square roots have a relative error of at most 2^-102, functions of at
-/// most 2^-100. Infinities and NaN behave as in IEEE 754, and zero has a sign.
+/// The relative error of sums, differences, products, quotients and square roots is at most 2^-102. That of functions
+/// is at most 2^-100. Infinities and NaN behave as in IEEE 754, and zero has a sign.
 ///
 /// ```
 /// use evenkeel::reference::{DoubleDouble, Real};
@@ -32,16 +33,16 @@ pub struct DoubleDouble {
     exponent: i64,
 }
 
-/// ln 2 in three parts: 40 bits, 40 bits, and the rest, rounded to f64. The product of either of the first two with an
-/// integer below 2^13 is exact.
+/// ln 2 in three parts: the first 40 bits, the next 40 bits, and the rest, rounded to f64. The product of the first or
+/// second part with an integer below 2^13 is exact.
 const LN_2: [f64; 3] = [
     f64::from_bits(0x3fe6_2e42_fefa_2000),
     f64::from_bits(0x3d69_ef35_793c_6000),
     f64::from_bits(0x3ae6_7300_7e5e_d5e8),
 ];
-/// pi / 2 in two parts.
+/// pi / 2 as the unevaluated sum of two f64.
 const HALF_PI: [f64; 2] = [f64::from_bits(0x3ff9_21fb_5444_2d18), f64::from_bits(0x3c91_a626_3314_5c07)];
-/// Bits of 2 / pi after the binary point, 32 in each word.
+/// Bits of 2 / pi after the binary point, 32 in each word, the most significant first.
 #[rustfmt::skip]
 const TWO_OVER_PI: [u32; 40] = [
     0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab, 0xdebb_c561,
@@ -76,15 +77,15 @@ fn two_product(a: f64, b: f64) -> (f64, f64) {
 }
 
 impl DoubleDouble {
-    /// Returns `(hi + lo) * 2^exponent` in normalised form. `hi` is normal, zero, infinite or NaN, and much larger than
-    /// `lo`.
+    /// Returns `(hi + lo) * 2^exponent` with the magnitude of the high part brought into [1, 2). The argument `hi` must
+    /// be normal, zero, infinite or NaN. If it is normal, its magnitude must be much larger than that of `lo`.
     fn new(hi: f64, lo: f64, exponent: i64) -> Self {
         if hi == 0.0 || !hi.is_finite() {
             return DoubleDouble { hi, lo: 0.0, exponent: 0 };
         }
         let (hi, lo) = fast_two_sum(hi, lo);
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
-        // Scaled in two steps, because the inverse of the largest power of two is not normal.
+        // The parts are scaled in two steps, because 2^-shift is not a normal number if the shift is 1023.
         let scaled = |v: f64| v * power_of_two(-shift / 2) * power_of_two(shift / 2 - shift);
         DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
     }
@@ -98,7 +99,7 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns e^x - 1, for |x| <= 0.35.
+    /// Returns e^x - 1 for x = `self`, which must have |x| <= 0.35.
     fn exp_m1_small(self) -> Self {
         let (mut term, mut sum) = (DoubleDouble::from(1.0), DoubleDouble::from(0.0));
         for n in 1..=26 {
@@ -108,7 +109,7 @@ impl DoubleDouble {
         sum
     }
 
-    /// Returns ln((1 + s) / (1 - s)), for |s| <= 0.172.
+    /// Returns ln((1 + s) / (1 - s)) for s = `self`, which must have |s| <= 0.172.
     fn log_ratio(self) -> Self {
         let square = self * self;
         let (mut power, mut sum) = (self, self);
@@ -124,7 +125,7 @@ impl DoubleDouble {
         DoubleDouble::from(0.0).add_ln_2_times(1.0)
     }
 
-    /// Splits a positive number into 2^n m with m close to 1, and returns n and ln m.
+    /// Splits a positive number into 2^n m, where m is in [1/sqrt(2), sqrt(2)]. Returns n and ln m.
     fn split_logarithm(self) -> (f64, Self) {
         let low = self.hi < std::f64::consts::SQRT_2;
         let n = if low { self.exponent } else { self.exponent + 1 };
@@ -137,12 +138,13 @@ impl DoubleDouble {
         (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1])).times_power_of_two(2)
     }
 
-    /// Returns the normal density, e^(-a^2/2) / sqrt(2 pi).
+    /// Returns the density of the standard normal distribution at a = `self`, e^(-a^2/2) / sqrt(2 pi).
     pub(crate) fn normal_density(self) -> Self {
         (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
     }
 
-    /// Returns the integral of the normal density from 0 to a, for 0 <= a < 1.5, by a series without cancellation.
+    /// Returns the integral of the standard normal density from 0 to a = `self`, for 0 <= a < 1.5. Uses a series whose
+    /// terms do not cancel.
     fn normal_body(self) -> Self {
         let square = self * self;
         let (mut term, mut sum) = (self, self);
@@ -153,14 +155,15 @@ impl DoubleDouble {
         self.normal_density() * sum
     }
 
-    /// Returns the integral of the normal density from a >= 1.5 to infinity, by Laplace's continued fraction.
+    /// Returns the integral of the standard normal density from a = `self` to infinity, for a >= 1.5. Uses Laplace's
+    /// continued fraction.
     fn normal_tail(self) -> Self {
         let depth = 30 + (40.0 / self.to_f64()).powi(2) as u32;
         let fraction = |below, n| self + DoubleDouble::from(f64::from(n)) / below;
         self.normal_density() / (1..=depth).rev().fold(self, fraction)
     }
 
-    /// Returns the cumulative distribution function of the standard normal distribution, to 90 bits.
+    /// Returns the cumulative distribution function of the standard normal distribution, with an accuracy of 90 bits.
     pub fn normal_cdf(self) -> Self {
         let (half, a) = (DoubleDouble::from(0.5), self.abs());
         match (a < DoubleDouble::from(1.5), self.hi < 0.0) {
@@ -183,7 +186,7 @@ impl DoubleDouble {
         if self.hi < 0.0 { -magnitude } else { magnitude }
     }
 
-    /// Adds n ln 2, for an integer n below 2^13.
+    /// Returns `self` + n ln 2, for an integer n whose magnitude is below 2^13.
     fn add_ln_2_times(self, n: f64) -> Self {
         LN_2.iter().fold(self, |sum, &part| sum + DoubleDouble::from(n * part))
     }
@@ -200,8 +203,8 @@ impl From<f64> for DoubleDouble {
 
 impl PartialOrd for DoubleDouble {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        // The difference of two infinities is NaN, so the high parts are compared. Mantissas of finite numbers are
-        // below 2.
+        // If a number is not finite, only the high parts are compared, because the difference of two infinities is NaN.
+        // The high part of a finite number is below 2 in magnitude, so it compares correctly with an infinity.
         if !self.hi.is_finite() || !other.hi.is_finite() {
             return self.hi.partial_cmp(&other.hi);
         }
@@ -229,7 +232,7 @@ impl Add for DoubleDouble {
             };
         }
         let (a, b) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
-        // A smaller number is too small to change the sum.
+        // With a larger difference of the exponents, the smaller number cannot change the sum.
         if a.exponent - b.exponent > 300 {
             return a;
         }
@@ -265,7 +268,7 @@ impl Div for DoubleDouble {
 
     fn div(self, other: Self) -> Self {
         let quotient = self.hi / other.hi;
-        // Computes the remainder of the dividend. The difference of the high parts is exact.
+        // `rest` is the dividend minus quotient * divisor. The difference of the high parts is exact.
         let (product, error) = two_product(quotient, other.hi);
         let rest = (self.hi - product) + (self.lo - quotient.mul_add(other.lo, error));
         DoubleDouble::new(quotient, rest / other.hi, self.exponent - other.exponent)
@@ -280,7 +283,8 @@ impl Real for DoubleDouble {
                 e => self.hi * power_of_two(e),
             };
         }
-        // The product is scaled down in two steps. Only the second rounds. It rounds `hi` only, so `lo` decides a tie.
+        // The result is subnormal or zero. `hi` is scaled down in two steps, of which only the second rounds. If `hi`
+        // lies halfway between two results, the sign of `lo` decides between them.
         let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
         let near = down(self.hi);
         let next = down(self.hi + self.lo.signum() * f64::EPSILON);
@@ -294,7 +298,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp(self) -> Self {
-        // The result is far outside the range of f64.
+        // Results far outside the range of f64 are replaced by 0 or infinity.
         if self.to_f64().abs() > 4000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -312,7 +316,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp2(self) -> Self {
-        // The result is far outside the range of f64.
+        // Results far outside the range of f64 are replaced by 0 or infinity.
         if self.to_f64().abs() > 6000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -391,8 +395,8 @@ impl Real for DoubleDouble {
     }
 }
 
-/// Reduces a finite angle of at least 0: subtracts a multiple of pi/2, so that the rest is at most pi/4 in magnitude.
-/// Returns the multiple modulo 4, and the rest.
+/// Reduces a finite angle of at least 0: subtracts n pi/2 with an integer n, so that the magnitude of the rest is at
+/// most pi/4. Returns n modulo 4, and the rest.
 ///
 /// The angle's 53 bits are multiplied by the relevant bits of 2/pi (Payne and Hanek, "Radian reduction for
 /// trigonometric functions", 1983), digit by digit in base 2^32.
@@ -403,8 +407,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // Words before the first one contribute multiples of 4 quarter turns, and words after the last one less than
-    // 2^-200.
+    // The words of 2/pi before `first` are skipped, because they contribute multiples of 4 quarter turns. The words
+    // after the last one used contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {
@@ -417,7 +421,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
         }
         product[WORDS + shift] = carry as u32;
     }
-    // The product is in units of 2^-point.
+    // The product is an integer in units of 2^-point quarter turns.
     let point = 32 * (first + WORDS) as i64 - exponent;
     let bits_from = |at: i64| {
         let word = |i: i64| u64::from(product.get(i as usize).copied().unwrap_or(0));
@@ -425,7 +429,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     };
     let quadrant = bits_from(point);
     let mut fraction: [u32; 7] = std::array::from_fn(|i| bits_from(point - 32 * (i as i64 + 1)));
-    // Above one half, the distance to the next multiple is used. It differs from the complement by at most 2^-224.
+    // If the fraction is above one half, it is replaced by its distance to 1. The bitwise complement differs from this
+    // distance by at most 2^-224.
     let above_half = fraction[0] >> 31 == 1;
     if above_half {
         fraction = fraction.map(|word| !word);

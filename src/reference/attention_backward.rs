@@ -7,17 +7,17 @@ use super::softmax_backward::softmax_backward_of;
 /// Contribution of one query to the gradients of attention.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionGradient<R> {
-    /// Weight of each value. The gradient of the value is its weight times dy.
+    /// Softmax weight of each value. The gradient of a value is its weight times dy.
     pub weights: Vec<R>,
-    /// Gradients of the logits. Multiply them by [`logit_derivatives`](super::logit_derivatives()) for the gradients of
-    /// the products of query and key.
+    /// Gradients of the logits. Multiply them by [`logit_derivatives`](super::logit_derivatives()) to get the gradients
+    /// of the products of query and key.
     pub dlogits: Vec<R>,
     /// Gradient of the sink, if there is one.
     pub dsink: Option<R>,
 }
 
-/// Returns the unrounded terms of [`attention_backward`](crate::attention_backward()) for a query with these logits, or
-/// `None` if there is no unmasked key.
+/// Returns the unrounded terms that a query with these logits contributes to
+/// [`attention_backward`](crate::attention_backward()), or `None` if no logit, including the sink, is above -inf.
 ///
 /// A key whose logit is -inf is masked, and its value is not read.
 ///
@@ -36,7 +36,7 @@ pub fn attention_backward_of<R: Real>(
     let product = |value: &[R]| value.iter().zip(dy).fold(zero, |sum, (&v, &dy)| sum + v * dy);
     let mut grads: Vec<R> =
         logits.iter().zip(values).map(|(&z, value)| if z == masked { zero } else { product(value) }).collect();
-    // A sink is a logit whose value is zero.
+    // The sink is a logit whose value vector is zero.
     let all: Vec<R> = logits.iter().copied().chain(sink).collect();
     grads.extend(sink.map(|_| zero));
     let (mut weights, mut dlogits) = (softmax_of(&all)?, softmax_backward_of(&all, &grads)?);

@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::floats::Floats;
 use crate::ops::clip_grad_norm::{ClipMode, NormType};
 
-/// Returns the unrounded norm of finite gradients. It may exceed the range of f64.
+/// Returns the unrounded norm of finite gradients. The norm may exceed the range of f64.
 ///
 /// ```
 /// use evenkeel::NormType;
@@ -24,8 +24,8 @@ pub fn grad_norm(grads: &[Floats<'_>], norm_type: NormType) -> DoubleDouble {
     }
 }
 
-/// Returns the unrounded result of [`clip_grad_norm`](crate::clip_grad_norm()) for one of the tensors with this total
-/// norm.
+/// Returns the unrounded result of [`clip_grad_norm`](crate::clip_grad_norm()) for one tensor. `norm` is the norm over
+/// all tensors.
 pub fn clip_grad_norm<E: Element>(grad: &[E], norm: DoubleDouble, max_norm: f64, mode: ClipMode) -> Vec<E::Exact> {
     let max_norm = DoubleDouble::from(max_norm);
     let from = match mode {

@@ -5,8 +5,8 @@ use super::{Real, logits};
 use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
-/// Returns the terms of a row that is not ignored in [`cross_entropy`](crate::cross_entropy()), before the reduction:
-/// the weighted and smoothed entropy, and the z-loss.
+/// Returns the two terms of a row's [`cross_entropy`](crate::cross_entropy()), before the reduction: the weighted and
+/// smoothed entropy, and the z-loss. The row is not ignored.
 ///
 /// `target` must be a class of the row, and must have a weight if the options have weights.
 ///
@@ -43,7 +43,7 @@ pub(super) fn weight<R: Real>(options: &CrossEntropy<'_>, class: usize) -> R {
     R::from(options.weight.map_or(1.0, |weight| weight.get(class).unwrap_or(f64::NAN)))
 }
 
-/// Returns the product, or 0 if the factor is 0, even if the term is not finite.
+/// Returns `factor * term`. If the factor is 0, returns 0, even if the term is not finite.
 fn times<R: Real>(factor: R, term: R) -> R {
     if factor == R::from(0.0) { factor } else { factor * term }
 }

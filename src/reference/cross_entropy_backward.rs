@@ -6,10 +6,10 @@ use super::{Real, logits};
 use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
-/// Returns the gradient of a row's terms of [`cross_entropy`](crate::cross_entropy()) with respect to its logits, and
-/// for each logit the magnitude of the largest term of the gradient.
+/// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns,
+/// for each logit, the magnitude of the largest term of its gradient.
 ///
-/// The row's terms are `factors[0]` times its entropy plus `factors[1]` times its z-loss.
+/// The differentiated loss is `factors[0]` times the row's entropy plus `factors[1]` times its z-loss.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, reference};
@@ -34,7 +34,7 @@ pub fn cross_entropy_backward<E: Element>(
     let exps: Vec<E::Exact> = z.iter().map(|&z| (z - max).exp()).collect();
     let add = |sum: E::Exact, &e: &E::Exact| sum + e;
     let sum = exps.iter().fold(real(0.0), add);
-    // Computes 1 - p of the target, without a subtraction from 1.
+    // 1 - p of the target, computed without a subtraction.
     let others = exps[..target].iter().chain(&exps[target + 1..]).fold(real(0.0), add) / sum;
 
     let smoothing = real(options.label_smoothing);

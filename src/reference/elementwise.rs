@@ -85,7 +85,8 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(x * x.normal_cdf())
 }
 
-/// Returns the unrounded derivative of [`gelu`], the normal distribution function plus x times its density.
+/// Returns the unrounded derivative of [`gelu`]: the cumulative distribution function of the standard normal
+/// distribution, plus x times the density.
 ///
 /// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
 pub fn gelu_derivative<E: Element>(x: E) -> E::Exact {
@@ -107,14 +108,14 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     if x == DoubleDouble::from(f64::NEG_INFINITY) {
         return E::Exact::from(-0.0);
     }
-    // (1 + tanh z) / 2 is the logistic function of 2z, which does not cancel.
+    // Computes (1 + tanh z) / 2 as the logistic function of 2z, which does not cancel.
     let cubic = DoubleDouble::from(44_715.0) / DoubleDouble::from(1_000_000.0);
     let derivative = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
     E::Exact::from_double_double(x * sigmoid_of(derivative * (x + cubic * x * x * x)))
 }
 
-/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi)
-/// (x + 0.044715 x^3).
+/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi)
+/// (x + 0.044715 x^3), and z' the derivative of z.
 ///
 /// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by it.
 pub fn gelu_tanh_derivative<E: Element>(x: E) -> E::Exact {
@@ -142,7 +143,7 @@ pub fn log<E: Element>(x: E) -> E::Exact {
 ///
 /// [`log_backward`](crate::log_backward()) multiplies gradients by it.
 pub fn log_derivative<E: Element>(x: E) -> E::Exact {
-    // At a zero of either sign, the derivative is its limit from above.
+    // At +0 and -0, returns the limit for x from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
         0.0 => E::Exact::from(f64::INFINITY),
@@ -180,7 +181,7 @@ pub fn log2<E: Element>(x: E) -> E::Exact {
 ///
 /// [`log2_backward`](crate::log2_backward()) multiplies gradients by it.
 pub fn log2_derivative<E: Element>(x: E) -> E::Exact {
-    // At a zero of either sign, the derivative is its limit from above.
+    // At +0 and -0, returns the limit for x from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
         0.0 => E::Exact::from(f64::INFINITY),
@@ -334,7 +335,7 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
 ///
 /// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by it.
 pub fn sqrt_derivative<E: Element>(x: E) -> E::Exact {
-    // At a zero of either sign, the derivative is its limit from above.
+    // At +0 and -0, returns the limit for x from above.
     match x.widen() {
         0.0 => E::Exact::from(f64::INFINITY),
         x => E::Exact::from(0.5) / E::Exact::from(x).sqrt(),
@@ -369,7 +370,7 @@ pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
     E::Exact::from(if x.widen().is_nan() { f64::NAN } else { x.widen().clamp(min, max) }).exp()
 }
 
-/// Returns the unrounded derivative of [`clamped_exp`]: e^x from `min` to `max`, 0 outside.
+/// Returns the unrounded derivative of [`clamped_exp`]: e^x if x is from `min` to `max`, otherwise 0.
 pub fn clamped_exp_derivative<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
     let x = x.widen();
     if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }
@@ -384,7 +385,7 @@ pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
     E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
 }
 
-/// Returns the unrounded derivative of [`clamped_log`]: 1 / x from `floor` on, 0 below.
+/// Returns the unrounded derivative of [`clamped_log`]: 1 / x if x is at least `floor`, otherwise 0.
 pub fn clamped_log_derivative<E: Element>(x: E, floor: f64) -> E::Exact {
     let x = x.widen();
     if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }

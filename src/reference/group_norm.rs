@@ -4,8 +4,8 @@ use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded result of [`group_norm`](crate::group_norm()) for one entry of a batch, of shape
-/// `[channels, inner]`. Weight and bias have one value per channel.
+/// Returns the unrounded result of [`group_norm`](crate::group_norm()) for one entry of a batch. The entry `x` has
+/// shape `[channels, inner]`. Weight and bias have one value per channel.
 ///
 /// ```
 /// use evenkeel::reference::group_norm;

@@ -3,8 +3,8 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded mean and standard deviation of [`inspect`](crate::inspect()), or `None` if no element is
-/// finite.
+/// Returns the unrounded mean and standard deviation that [`inspect`](crate::inspect()) rounds, or `None` if no element
+/// is finite.
 ///
 /// ```
 /// use evenkeel::reference::{Real, inspect};

@@ -4,7 +4,7 @@ use super::softmax::{Outcome, log_sum, outcome};
 use super::{Real, logits};
 use crate::element::Element;
 
-/// Returns the probability and its logarithm.
+/// Returns the probability that a target represents, and the logarithm of the probability.
 fn probability<R: Real>(target: f64, log_target: bool) -> (R, R) {
     let target = R::from(target);
     if log_target { (target.exp(), target) } else { (target, target.ln()) }
@@ -37,8 +37,8 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
     (sum, magnitudes)
 }
 
-/// Returns the gradient of [`kl_div`] with respect to the elements of a row, and for each the larger magnitude of its
-/// two terms.
+/// Returns the gradient of [`kl_div`] with respect to the elements of a row. Also returns, for each element, the larger
+/// magnitude of the two terms of its gradient.
 ///
 /// ```
 /// use evenkeel::reference;

@@ -6,7 +6,7 @@ use crate::element::Element;
 /// Returns the unrounded result of [`layer_norm`](crate::layer_norm()) for a row. Weight and bias have the row's
 /// length.
 ///
-/// It is computed in [`DoubleDouble`] for every type, because x - mean may cancel all digits of f64.
+/// The result is computed in [`DoubleDouble`] for every type, because x - mean may cancel all digits of f64.
 ///
 /// ```
 /// use evenkeel::reference::layer_norm;
@@ -24,10 +24,10 @@ pub fn layer_norm<E: Element>(x: &[E], weight: Option<&[f64]>, bias: Option<&[f6
     d.into_iter().enumerate().map(y).collect()
 }
 
-/// Returns x - mean for each element, and the root of variance + eps.
+/// Returns x - mean for each element, and sqrt(variance + eps).
 ///
-/// The mean is computed twice: the second mean is of the deviations from the first. The error of a deviation is then
-/// 2^-100 of the mean deviation, which may be much smaller than the mean.
+/// Subtracts a first mean, and then the mean of the differences. The error of a result is then 2^-100 of the average
+/// deviation, which may be much smaller than the mean.
 pub(super) fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
     let n = DoubleDouble::from(x.len() as f64);
     let mean_of = |v: &[DoubleDouble]| v.iter().fold(DoubleDouble::from(0.0), |sum, &v| sum + v) / n;

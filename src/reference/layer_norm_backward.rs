@@ -4,8 +4,9 @@ use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row: the derivatives of all
-/// results with respect to each element, times the gradients of the results. The weight has the row's length.
+/// Returns the unrounded dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row. For each element, this
+/// is the sum over all results of the result's gradient times its derivative with respect to the element. The weight
+/// has the row's length.
 ///
 /// ```
 /// use evenkeel::reference::layer_norm_backward;

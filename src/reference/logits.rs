@@ -3,8 +3,9 @@
 use super::Real;
 use crate::element::Element;
 
-/// Returns the logits of a row of scores with the options of [`Softmax`](crate::Softmax): scale, then softcap, then
-/// bias, each rounded to f64. A logit is -inf if `keep` is false or the score is -inf.
+/// Returns the logits of a row of scores under the options of [`Softmax`](crate::Softmax). Applies the scale, then the
+/// softcap, then the bias, and rounds to f64 after each of them. A logit is -inf if `keep` is false or the score is
+/// -inf.
 ///
 /// `bias` and `keep` have the row's length. Scores that `keep` excludes are not read. The product of a finite score and
 /// the scale, and the sum with a finite bias, saturate at the largest f64 instead of overflowing.
@@ -39,8 +40,8 @@ pub fn logits<E: Element>(
     (0..x.len()).map(|i| E::Exact::from(logit(i))).collect()
 }
 
-/// Returns the unrounded derivative of each logit with respect to its score: the scale, or with a softcap the scale
-/// times (1 - tanh^2), where the scaled score is rounded to f64.
+/// Returns the unrounded derivative of each logit with respect to its score: the scale, or with a softcap
+/// scale (1 - tanh^2(z / softcap)). Here z is the scaled score rounded to f64.
 ///
 /// ```
 /// use evenkeel::reference::logit_derivatives;
@@ -61,7 +62,7 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Clamps a value to the finite range if its operands were finite.
+/// Returns the value, clamped to the finite range of f64 if `finite` says that it was computed from finite operands.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

@@ -1,10 +1,10 @@
-//! Means over tokens.
+//! The mean over the tokens of a sequence.
 
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
 /// Returns the unrounded result of [`mean_pool`](crate::mean_pool()) for one sequence of shape `[tokens, width]`, over
-/// the tokens for which `counts` returns true. It is zeros if there are none.
+/// the tokens for which `counts` returns true. If there are no such tokens, the result is zeros.
 ///
 /// ```
 /// use evenkeel::reference::mean_pool;

@@ -1,10 +1,10 @@
-//! The gradient of means over tokens.
+//! The gradient of the mean over the tokens of a sequence.
 
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded result of [`mean_pool_backward`](crate::mean_pool_backward()) for one sequence with this
-/// number of tokens.
+/// Returns the unrounded result of [`mean_pool_backward`](crate::mean_pool_backward()) for one sequence of `tokens`
+/// tokens. `counts` returns whether the mean includes a token.
 ///
 /// ```
 /// use evenkeel::reference::mean_pool_backward;

@@ -7,13 +7,14 @@
 //!
 //! | storage type | result type | error of the result |
 //! |---|---|---|
-//! | F32, F16, BF16 | `f64` | a few 2^-53 |
-//! | F64 | [`DoubleDouble`] | a few 2^-100 |
+//! | F32, F16, BF16 | `f64` | a few times 2^-53 |
+//! | F64 | [`DoubleDouble`] | a few times 2^-100 |
 //!
-//! Functions named `.._of` take [`Real`] numbers instead of stored elements, such as logits with a mask applied.
+//! Functions whose name ends in `_of` take [`Real`] numbers instead of stored elements, such as logits with a mask
+//! applied.
 //!
-//! This module has formulas only. Callers must expand shapes, broadcast masks and policies.
-//! `tests/library/reference.rs` compares the results with arbitrary-precision numbers.
+//! This module has formulas only. Callers must split tensors into rows, broadcast masks, and apply the policies for
+//! fully masked rows. `tests/library/reference.rs` compares the results with arbitrary-precision numbers.
 //!
 //! ```
 //! use evenkeel::reference;

@@ -6,10 +6,10 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A float of another crate, such as a double-double or the end of an interval, in a form that the functions of
-/// [`reference`](mod@crate::reference) accept. The accuracy of results depends on the float's own functions. Sines and
-/// cosines are computed as [`DoubleDouble`]. Infinities and NaN are computed in f64, because crates treat them
-/// differently.
+/// A float of another crate, such as a double-double or an interval endpoint, wrapped as a [`Real`] number for the
+/// functions of [`reference`](mod@crate::reference). The accuracy of results depends on the float's own functions.
+/// Sines and cosines are computed as [`DoubleDouble`]. Infinities and NaN are computed in f64, because crates treat
+/// them differently.
 ///
 /// ```
 /// use evenkeel::reference::{Number, Real, softmax_of};
@@ -26,7 +26,7 @@ impl<T: From<f64>> From<f64> for Number<T> {
     }
 }
 
-/// Compares the numbers rounded to f64, and by the float's own order if these are equal.
+/// Compares the numbers rounded to f64. If these are equal and finite, the float's own order decides.
 impl<T: Float> PartialOrd for Number<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match f64_of(self.0).partial_cmp(&f64_of(other.0)) {

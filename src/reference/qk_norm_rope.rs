@@ -5,8 +5,8 @@ use super::rope::rotated;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// Returns the unrounded result of [`qk_norm_rope`](crate::qk_norm_rope()) for a row, without rounding after the norm.
-/// The row's length must be even.
+/// Returns the unrounded result of [`qk_norm_rope`](crate::qk_norm_rope()) for a row. The result of the norm is not
+/// rounded either. The row's length must be even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::qk_norm_rope};

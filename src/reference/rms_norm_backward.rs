@@ -4,8 +4,9 @@ use super::rms_norm::normalised;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded dx of [`rms_norm_backward`](crate::rms_norm_backward()) for a row: the derivatives of all
-/// results with respect to each element, times the gradients of the results. The weight has the row's length.
+/// Returns the unrounded dx of [`rms_norm_backward`](crate::rms_norm_backward()) for a row. For each element, this is
+/// the sum over all results of the result's gradient times its derivative with respect to the element. The weight has
+/// the row's length.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_backward;
@@ -32,8 +33,8 @@ pub fn rms_norm_backward<E: Element>(
     dx.map(E::Exact::from_double_double).collect()
 }
 
-/// Returns the unrounded dweight of [`rms_norm_backward`](crate::rms_norm_backward()) for rows of `cols` columns. With
-/// `rounded`, dy is multiplied by normalised values that are rounded to the rows' type, as with
+/// Returns the unrounded dweight of [`rms_norm_backward`](crate::rms_norm_backward()) for rows of `cols` columns. If
+/// `rounded` is true, the normalised values are rounded to the rows' type before dy is multiplied by them, as under
 /// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight).
 pub fn rms_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, eps: f64, rounded: bool) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];

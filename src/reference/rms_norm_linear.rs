@@ -4,9 +4,9 @@ use super::rms_norm::normalised;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded results of [`rms_norm_linear`](crate::rms_norm_linear()) for a row, and for each the sum of
-/// the magnitudes of its terms. The weight has the row's length. For each result, the matrix has a row of that length,
-/// and the bias has a number.
+/// Returns the unrounded results of [`rms_norm_linear`](crate::rms_norm_linear()) for a row. Also returns, for each
+/// result, the sum of the magnitudes of its terms. The weight has the length of the row. For each result, the matrix
+/// has a row of that length, and the bias has one number.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_linear;

@@ -28,22 +28,24 @@ pub(super) fn rotated<R: Real>(x: &[R], position: i64, options: &Rope<'_>) -> Ve
     y
 }
 
-/// Returns the sine and cosine for pair `i` of a row of `cols` columns at a position, times the attention factor.
+/// Returns the sine and the cosine of the rotation angle of pair `i` at a position, in a row of `cols` columns. Both
+/// are multiplied by the attention factor.
 pub(super) fn rope_sin_cos<R: Real>(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> (R, R) {
     let (sin, cos) = R::sin_cos(rope_angle(position, i, cols, options));
     let factor = R::from_double_double(rope_factor(options));
     (sin * factor, cos * factor)
 }
 
-/// Returns the rotation angle of pair `i` at a position, in a row of `cols` columns. It is the f64 product of the
-/// position and the frequency rounded to f64.
+/// Returns the rotation angle of pair `i` at a position, in a row of `cols` columns. The frequency is rounded to f64,
+/// and then multiplied by the position in f64.
 pub fn rope_angle(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let frequency = frequency(i, cols, options).to_f64().min(f64::MAX);
-    // An angle beyond f64 is replaced by the largest f64. An angle of that size is an arbitrary rotation anyway.
+    // An angle beyond the range of f64 is replaced by the largest f64 with its sign. An angle of that size is an
+    // arbitrary rotation anyway.
     (position as f64 * frequency).clamp(f64::MIN, f64::MAX)
 }
 
-/// Returns the factor for cosines and sines. It is 1 except with YaRN and LongRoPE.
+/// Returns the attention factor, which multiplies cosines and sines. It is 1 except with YaRN and LongRoPE.
 pub fn rope_factor(options: &Rope<'_>) -> DoubleDouble {
     let one = number(1.0);
     match options.scaling {

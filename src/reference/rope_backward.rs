@@ -4,9 +4,9 @@ use super::rope::rope_sin_cos;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row: the derivatives of each result
-/// of [`rope`](super::rope) with respect to both elements of its pair, times its gradient. The row's length must be
-/// even.
+/// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row. For each element, this is the
+/// sum, over both results of its pair in [`rope`](super::rope), of the result's gradient times its derivative with
+/// respect to the element. The row's length must be even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope_backward};

@@ -2,8 +2,8 @@
 
 use crate::element::Element;
 
-/// Returns x / d, with |d| at least `eps` and the quotient clamped to the type's range. It is the unrounded result of
-/// [`safe_div`](crate::safe_div()).
+/// Returns the unrounded result of [`safe_div`](crate::safe_div()): x / d, where the magnitude of d is first raised to
+/// at least `eps`, and the quotient is clamped to the type's finite range.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::safe_div(1.0f32, -0.0, 0.25), -4.0);

@@ -1,5 +1,5 @@
-//! Candidates of a sampler, computed by sorting the whole vocabulary. Each engine's own definition is implemented step
-//! by step in f64.
+//! Candidates of a sampler, computed by sorting the whole vocabulary. The definition of each engine is implemented step
+//! by step in f64, in a module of its own.
 
 mod candle;
 mod evenkeel;
@@ -26,8 +26,9 @@ pub struct Support {
 /// definitions of the configuration's [`Profile`].
 ///
 /// In the default profile, tokens are ordered by logit, the largest first, and equal logits by index. Top-k keeps the
-/// first k tokens that are not masked. Top-p keeps the shortest prefix of these whose probability is at least p of
-/// their total. Min-p keeps the tokens that are at least min_p times as probable as the first.
+/// first k tokens that are not masked. Top-p keeps the shortest prefix of the remaining tokens that has at least the
+/// fraction p of their total probability. Min-p keeps the tokens that are at least min_p times as probable as the first
+/// token.
 ///
 /// The configuration is not checked. XTC always applies if it is set. Penalties are not applied, because they need a
 /// sequence.
@@ -71,10 +72,10 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     }))
 }
 
-/// Tokens with their logits. Once the filters are done, the temperature is applied to the logits.
+/// Tokens, each as its index and its logit. The logits that `keep` returns are already divided by the temperature.
 type Tokens = Vec<(usize, f64)>;
 
-/// Sorts the kept tokens by index, and computes the softmax of their logits.
+/// Returns the kept tokens sorted by index, with the softmax of their logits as probabilities.
 fn support(mut kept: Tokens) -> Support {
     kept.sort_unstable_by_key(|(i, _)| *i);
     let max = largest(&kept);
@@ -92,7 +93,7 @@ fn largest(tokens: &Tokens) -> f64 {
     tokens.iter().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// Returns the probabilities, in the order of the tokens.
+/// Returns the softmax of the tokens' logits, in the order of the tokens.
 fn softmax(tokens: &Tokens) -> Vec<f64> {
     let max = largest(tokens);
     let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();
@@ -123,7 +124,7 @@ fn heat(tokens: &mut Tokens, temperature: f64) {
     tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);
 }
 
-/// Returns the dynamic temperature, which depends on the entropy.
+/// Returns the dynamic temperature, which is computed from the entropy of the tokens' probabilities.
 fn dynamic_temperature(tokens: &Tokens, config: &SamplerConfig) -> f64 {
     let (range, n) = (config.dynamic_temperature, tokens.len() as f64);
     let (low, high) = ((config.temperature - range).max(0.0), config.temperature + range);

@@ -26,13 +26,13 @@ pub fn softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     Some(exps.into_iter().map(|e| e / sum).collect())
 }
 
-/// Kind of a row of logits, for the softmax family.
+/// Classification of a row of logits, shared by the softmax family.
 pub(super) enum Outcome<R> {
     /// The row is empty or fully masked: no logit is above -inf.
     Nothing,
     /// The row has a NaN or +inf.
     Spoilt,
-    /// The row has a finite maximum, at this index first.
+    /// The row has a finite maximum; `at` is the index of its first occurrence.
     Finite { max: R, at: usize },
 }
 
@@ -55,8 +55,8 @@ pub(super) fn outcome<R: Real>(logits: &[R]) -> Outcome<R> {
     }
 }
 
-/// Returns the logarithm of the sum of e^(z - max). The first maximum contributes exactly 1, so the result is log1p of
-/// the sum of the others, which is accurate for small sums.
+/// Returns the logarithm of the sum of e^(z - max). The first maximum, at index `at`, contributes exactly 1. So the
+/// result is log1p of the sum of the other terms, which is accurate even if that sum is small.
 pub(super) fn log_sum<R: Real>(logits: &[R], max: R, at: usize) -> R {
     let mut rest = R::from(0.0);
     for (i, &z) in logits.iter().enumerate() {

@@ -20,7 +20,7 @@ pub struct History {
     repeats: Repeats,
 }
 
-/// Logits of a row, or of a shard of contiguous tokens. Changes of tokens outside the shard are ignored.
+/// Logits of a row, or of a shard of contiguous tokens. Changes to tokens outside the shard are ignored.
 pub struct LogitSliceMut<'a, E> {
     pub logits: &'a mut [E],
     /// Token of the first logit.
@@ -61,7 +61,7 @@ impl<'a, E: Element> LogitSliceMut<'a, E> {
 }
 
 impl<'a> Adjustments<'a> {
-    /// Returns the changes, or `None` if the row is used unchanged.
+    /// Returns the adjustments of a step, or `None` if they leave the row unchanged.
     pub fn new(config: &'a SamplerConfig, step: Step<'a>) -> Option<Self> {
         let c = config;
         let penalises = c.repetition_penalty != 1.0
@@ -131,8 +131,8 @@ impl<'a> Adjustments<'a> {
         }
     }
 
-    /// Returns each token of the penalty window with its number of occurrences, in the output and optionally the
-    /// prompt.
+    /// Returns each distinct token of the penalty window with its number of occurrences. The window covers the output
+    /// and, if requested, the prompt.
     fn counts<'s>(&self, with_prompt: bool, sorted: &'s mut Vec<u32>) -> impl Iterator<Item = (u32, f64)> + use<'s> {
         let Step { prompt, output, .. } = self.step;
         let window = self.config.penalty_window.unwrap_or(usize::MAX);
@@ -186,7 +186,8 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Handles the logits before a multiple of 32 first, then blocks of 32 logits with one word each.
+        // Handles the logits before the first token that is a multiple of 32. Later logits are handled in blocks of 32,
+        // with one word each.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

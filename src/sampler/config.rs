@@ -26,28 +26,28 @@ use crate::simd::in_default;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SamplerConfig {
-    /// Engine whose order of filters and details apply.
+    /// Engine whose order of filters and other rules apply.
     pub profile: Profile,
     /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the largest logit, and the lowest
     /// index among equals.
     pub temperature: f64,
     /// Half-width of the range of a dynamic temperature. Finite, not negative; 0, the default, turns it off.
     ///
-    /// The range goes from low to high, which are `temperature` minus and plus this number; low is not below 0. With h
-    /// the entropy of the n remaining tokens divided by its maximum ln n, the temperature is low + (high - low)
-    /// h^exponent.
+    /// The range goes from low = `temperature` - `dynamic_temperature`, but at least 0, to high = `temperature` +
+    /// `dynamic_temperature`. The temperature of a row is low + (high - low) h^exponent. Here h is the entropy of the n
+    /// remaining tokens divided by its maximum, ln n.
     pub dynamic_temperature: f64,
     /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
     /// Number of tokens that top-k keeps. It keeps the largest logits, and the lowest indices among equal logits. At
     /// least 1; all tokens stay if it exceeds the vocabulary.
     pub top_k: Option<usize>,
-    /// Share p of the remaining mass for top-p, which keeps the shortest prefix with at least this mass, in the order
-    /// of top-k. In (0, 1].
+    /// Fraction of the remaining mass that top-p keeps. In (0, 1]. Tokens are ordered as for top-k, and the shortest
+    /// prefix with at least this mass is kept.
     pub top_p: Option<f64>,
     /// Smallest probability to keep, relative to the largest probability. In \[0, 1\].
     pub min_p: Option<f64>,
-    /// Share of the remaining mass that typical sampling keeps. In (0, 1].
+    /// Fraction of the remaining mass that typical sampling keeps. In (0, 1].
     ///
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
     /// prefix with at least this mass is kept, and all tokens at the same distance as its last token.
@@ -55,12 +55,14 @@ pub struct SamplerConfig {
     /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits. It is measured
     /// before any temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
-    /// Smallest probability to keep; the most probable tokens stay in any case. In \[0, 1).
+    /// Smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k, and all tokens
+    /// with the same logit as the last of them, stay in any case. In \[0, 1).
     pub epsilon_cutoff: Option<f64>,
     /// Parameter eta of the eta cutoff, an epsilon cutoff at the smaller of eta and sqrt(eta) e^-entropy. In \[0, 1).
     pub eta_cutoff: Option<f64>,
     /// Probability that a draw excludes the top choices (XTC). Top choices are the tokens with a probability of at
-    /// least [`SamplerConfig::xtc_threshold`], except the last of them in order. In \[0, 1\]; 0 by default.
+    /// least [`SamplerConfig::xtc_threshold`], except the last of them in the order of top-k. In \[0, 1\]; 0 by
+    /// default.
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
     pub xtc_threshold: f64,
@@ -73,19 +75,20 @@ pub struct SamplerConfig {
     pub presence_penalty: f64,
     /// Number subtracted from a logit for each occurrence of its token in the output. Finite; 0 by default.
     pub frequency_penalty: f64,
-    /// Number of last tokens, of prompt and output, that the penalties consider; all if not set. At least 1.
+    /// Number of last tokens, of prompt and output together, that the penalties consider; all if not set. At least 1.
     pub penalty_window: Option<usize>,
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
     ///
-    /// This number is multiplied by [`SamplerConfig::dry_base`] once for each token that the repetition has beyond
-    /// [`SamplerConfig::dry_allowed_length`]. The product is subtracted from the logit.
+    /// The penalty is `dry_multiplier` times [`SamplerConfig::dry_base`] to the power of the number of tokens by which
+    /// the repetition exceeds [`SamplerConfig::dry_allowed_length`]. It is subtracted from the logit.
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
     /// Minimum length of repetitions that DRY penalises; 2 by default.
     pub dry_allowed_length: usize,
-    /// Number of last tokens, of prompt and output, in which DRY searches for repetitions; all if not set. At least 1.
+    /// Number of last tokens, of prompt and output together, in which DRY searches for repetitions; all if not set. At
+    /// least 1.
     pub dry_window: Option<usize>,
 }
 
@@ -118,7 +121,7 @@ impl Default for SamplerConfig {
     }
 }
 
-/// Defines a setter for each parameter with one value.
+/// Defines one setter for each of the listed parameters.
 macro_rules! setters {
     ($($name:ident: $type:ty $(=> $some:ident)?),* $(,)?) => {
         $(

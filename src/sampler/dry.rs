@@ -54,7 +54,7 @@ pub struct Penalty {
 
 impl Penalty {
     pub fn new(multiplier: f64, base: f64) -> Self {
-        // llama.cpp sets no limit for bases of at most 1.000001 either.
+        // As in llama.cpp, the exponent has no limit for bases of at most 1.000001.
         let most = if base > 1.000_001 { floor(Pair::from(MOST).over(power::log(base))) } else { u64::MAX };
         Penalty { multiplier, base, most }
     }
@@ -74,7 +74,8 @@ fn floor(pair: Pair) -> u64 {
     pair.0 as u64 - u64::from(below)
 }
 
-/// Computes the Z-function: for each position, the length of the common prefix of the suffix there and the whole list.
+/// Computes the Z-function: for each position above 0, the length of the longest common prefix of the list and of its
+/// suffix from that position.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
     lengths.clear();

@@ -2,14 +2,14 @@
 
 use super::Sampled;
 
-/// Tokens of a row that the filters kept, at least one, in the buffers of the kernel.
+/// Tokens of a row that the filters kept: at least one. The slices borrow the buffers of the kernel.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,
     /// Kept tokens in increasing order.
     pub tokens: &'a [u32],
     pub logits: LeftLogits<'a>,
-    /// Exponentials in f32; in fixed-point units they are the masses of a draw.
+    /// Exponentials of the kept tokens in f32. Rounded to fixed-point integers, they are the masses that a draw uses.
     pub weights: &'a [f32],
     /// Largest logit.
     pub max: f64,

@@ -1,4 +1,5 @@
-//! The sampler's parameters, the filters that a profile makes of them, and the changes of logits before the filters.
+//! The sampler's parameters, the filters that a profile derives from them, and the changes to logits before the
+//! filters.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +35,7 @@ impl Sampler {
         &self.config
     }
 
-    /// Returns the parameters and the plan of filters made from them.
+    /// Returns the parameters and the list of filters derived from them.
     #[cfg(feature = "cuda")]
     pub(crate) fn parts(&self) -> (&SamplerConfig, &Plan) {
         (&self.config, &self.plan)

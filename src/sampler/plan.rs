@@ -46,7 +46,8 @@ pub struct Plan {
     pub min_keep: usize,
 }
 
-/// Smallest positive p. It replaces p = 0 in profiles where 0 keeps as few tokens as possible.
+/// Smallest positive normal number. It replaces a top-p of 0 or below in profiles where such a p keeps as few tokens as
+/// possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
 
 impl Plan {

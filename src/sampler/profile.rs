@@ -1,7 +1,7 @@
 //! Rules of inference engines for sampler parameters, as data.
 
-/// Engine whose order of filters, ties, boundaries and special values a [`SamplerConfig`](crate::SamplerConfig)
-/// follows.
+/// Engine whose rules a [`SamplerConfig`](crate::SamplerConfig) follows: order of filters, ties, boundaries and special
+/// values.
 ///
 /// In exact arithmetic, a row keeps the same candidates as in that engine. If the engine does not define which of
 /// several equal tokens is removed, the tokens with the highest indices are removed. Rejected rows and the results of
@@ -12,8 +12,8 @@
 /// | order | temperature, top-n-sigma, top-k, typical, top-p, min-p, epsilon, eta, XTC | temperature, top-k, top-p, min-p, typical, epsilon, eta | temperature, min-p, top-k, top-p | top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature | temperature, top-k, top-p |
 /// | kept ties with the k-th token | lowest indices | all kept | all kept | lowest indices | lowest indices |
 /// | kept ties at top-p's end | lowest indices | highest indices | highest indices | lowest indices | lowest indices |
-/// | top-p is a share of | remaining mass | remaining mass | remaining mass | remaining mass | mass of all tokens |
-/// | p as compared | p | 1 - f32(1 - p) | 1 - (1 - f32(p)) in f32 | p | p |
+/// | top-p is a fraction of | remaining mass | remaining mass | remaining mass | remaining mass | mass of all tokens |
+/// | p that sums are compared with | p | 1 - f32(1 - p) | 1 - (1 - f32(p)) in f32 | p | p |
 /// | temperature 0 | greedy | rejected | greedy | greedy, also below 0 | greedy, also below 1e-7 |
 /// | temperature below 0.01 | unchanged | unchanged | 0.01 | unchanged | unchanged |
 /// | top-k 0 | rejected | off | off | off | rejected |
@@ -109,13 +109,13 @@ pub(crate) enum Coldest {
     GreedyBelow(f64),
 }
 
-/// Form in which the p of top-p is compared with sums.
+/// How top-p compares p with sums of probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threshold {
     Plain,
-    /// Ascending sums are compared with f32(1 - p).
+    /// Sums in ascending order of probability are compared with f32(1 - p).
     OneLess,
-    /// Ascending sums are compared with 1 - f32(p) in f32.
+    /// Sums in ascending order of probability are compared with 1 - f32(p), computed in f32.
     OneLessInF32,
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct Rules {
     /// Meaning of a top-n-sigma of 0 or below.
     pub top_n_sigma_zero: Beyond,
     pub top_k_zero: Beyond,
-    /// Whether top-k keeps all tokens with the logit of the k-th.
+    /// Whether top-k keeps all tokens whose logit equals that of the k-th token.
     pub top_k_keeps_equals: bool,
     pub top_p_zero: Beyond,
     pub top_p_negative: Beyond,
@@ -149,13 +149,13 @@ pub(crate) struct Rules {
     pub top_p_threshold: Threshold,
     /// Whether top-p orders equal logits by decreasing index.
     pub top_p_highest_first: bool,
-    /// Whether p is a share of the mass of all tokens, not of the remaining tokens.
+    /// Whether the p of top-p is a fraction of the mass of all tokens, rather than of the remaining tokens.
     pub top_p_of_all: bool,
     /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. Otherwise a min-p
     /// above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
-    /// Whether typical sampling keeps all ties with the last token in distance from the entropy, and ends where the
-    /// mass reaches p. Otherwise ties are cut by index, and the mass has to exceed p.
+    /// Whether typical sampling keeps all tokens that are as far from the entropy as its last token, and ends where the
+    /// mass reaches p. Otherwise it cuts such ties by index, and ends where the mass exceeds p.
     pub typical_keeps_equals: bool,
     pub typical_zero: Beyond,
     pub has_min_keep: bool,

@@ -21,7 +21,7 @@ impl Draw {
         pair(self.words(), 0)
     }
 
-    /// Returns a random number below `count`: the random bits times `count`, over 2^64.
+    /// Returns a random number below `count`: the 64 random bits times `count`, divided by 2^64 and rounded down.
     pub(crate) fn below(self, count: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(count)) >> 64) as u64
     }
@@ -55,7 +55,7 @@ fn pair(words: [u32; 4], from: usize) -> u64 {
     u64::from(words[from]) | u64::from(words[from + 1]) << 32
 }
 
-/// Returns whether the upper 53 bits, as a number in \[0, 1), are below the probability.
+/// Returns whether the upper 53 bits, divided by 2^53, are below the probability.
 fn is_below(bits: u64, probability: f64) -> bool {
     ((bits >> 11) as f64) < probability * (1u64 << 53) as f64
 }
@@ -104,18 +104,20 @@ impl<'a> Step<'a> {
         Self { output, ..self }
     }
 
-    /// Sets the tokens that may be drawn, one bit each: bit t % 32 of word t / 32, the format of grammar engines.
+    /// Sets the tokens that may be drawn, as a bit mask: token t has bit t % 32 of word t / 32. Grammar engines use
+    /// this format.
     pub fn allowed(self, words: &'a [u32]) -> Self {
         Self { allowed: Some(words), ..self }
     }
 
-    /// Sets numbers to add to the logits of tokens before any penalty: finite, or -inf to forbid a token.
+    /// Sets biases, which are added to the logits of their tokens before any penalty. A bias is finite, or -inf to
+    /// forbid the token.
     pub fn bias(self, bias: &'a [(u32, f32)]) -> Self {
         Self { bias, ..self }
     }
 
-    /// Sets token sequences that must not occur. The last token of each is forbidden if prompt and output end with the
-    /// tokens before it; a single token is always forbidden.
+    /// Sets token sequences that must not occur. The last token of a sequence is forbidden if prompt and output end
+    /// with its other tokens. A sequence of one token is always forbidden.
     pub fn bad_words(self, words: &'a [Vec<u32>]) -> Self {
         Self { bad_words: words, ..self }
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Value sent in place of the digest by a rank whose call failed.
 const REFUSES: u64 = 0;
 
-/// Values that ranks exchanged during the agreement.
+/// Values that ranks exchanged while they checked that all make the same call.
 #[derive(Debug)]
 pub(super) struct Agreed {
     /// Columns of each rank.
@@ -18,8 +18,9 @@ pub(super) struct Agreed {
 }
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Checks that all ranks make the call that `text` describes and that all succeeded in preparing it; exchanges
-    /// their columns. Each rank sends 24 bytes. Texts are exchanged only if the ranks disagree.
+    /// Checks that all ranks make the call that `text` describes, and that all succeeded in preparing it. Exchanges
+    /// their column ranges. Returns the prepared value and these ranges. Each rank sends 24 bytes. Texts are exchanged
+    /// only if the ranks disagree.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
         let own = [self.columns.start, self.columns.end].map(|column| column as u64);
         let (begun, each) = self.agree_beside(op, text, begun, own)?;
@@ -28,8 +29,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok((begun, Agreed { columns }))
     }
 
-    /// Checks a call as [`Sharded::agree`] does, for shards that are not columns. Returns the numbers `beside` of each
-    /// rank.
+    /// Checks a call as [`Sharded::agree`] does, for shards that are not columns. Each rank also sends the numbers
+    /// `beside`. Returns the prepared value and the numbers of each rank.
     pub(super) fn agree_beside<T, const N: usize>(
         &self,
         op: &'static str,

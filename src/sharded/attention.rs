@@ -13,14 +13,14 @@ use crate::simd::in_default;
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values. This rank holds `k` and
     /// `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of [`Sharded::new`] are
-    /// keys here, and shards begin and end at multiples of 256. The queries must be the same on every rank; mask and
-    /// lengths cover all keys.
+    /// keys here, and shards begin and end at multiples of 256. The queries must be the same on every rank. The mask,
+    /// including its lengths, covers all keys.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement, 8 for the length of its list, and 80 for the list's header, or 64 if
-    /// it has no keys. For each block of 256 keys and each query, 8 (2 + features of values) bytes follow if the query
-    /// sees a key of the block, and 8 bytes otherwise. If an f64 result is not finite, all except the first 24 bytes
-    /// are sent once more.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. It then sends a list of partial results.
+    /// The length of the list takes 8 bytes, and its header 80 bytes, or 64 if the rank has no keys. For each query and
+    /// each block of 256 keys, the list has 8 (2 + features of values) bytes if the query sees a key of the block, and
+    /// 8 bytes otherwise. If an f64 result is not finite, all but the first 24 bytes are sent once more.
     ///
     /// # Errors
     /// The errors of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
@@ -70,7 +70,12 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if keys == self.columns.len() {
             return Ok(());
         }
-        Err(Error::shape(OP, "k", format!("{keys} keys"), format!("one for each of {:?}", self.columns)))
+        Err(Error::shape(
+            OP,
+            "k",
+            format!("{keys} keys"),
+            format!("{}, for the columns {:?}", self.columns.len(), self.columns),
+        ))
     }
 
     /// Merges the partial results of all ranks.

@@ -20,16 +20,17 @@ use std::collections::BTreeMap;
 /// norm is within a limit. Returns the norm before scaling, on every rank.
 ///
 /// The result is bit-identical to [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of
-/// their numbers. A tensor or shard that several ranks hold counts once, and must be equal on all of them. In the whole
-/// tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements, or end at the tensor's
-/// end. A shard along the first axis is one such range; along a later axis, it has one range for each combination of
-/// earlier indices. Tensors are numbered from 0 without gaps.
+/// their numbers. A tensor or shard that several ranks hold contributes to the norm once, and must be equal on all of
+/// them. In the whole tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements, or end
+/// at the tensor's end. A shard along the first axis is one such range; along a later axis, it has one range for each
+/// combination of earlier indices. Tensors are numbered from 0 without gaps.
 ///
 /// # Exchange
-/// Each rank sends 16 bytes, and 48 for each of its tensors plus 8 for each dimension. The lowest rank that holds a
-/// shard sends 8 bytes for each 256 elements of it, or 16 bytes for a whole tensor. Each rank also sends 8 bytes for
-/// each replica that other ranks hold too. Sharded f64 tensors, and any sharded tensor under [`NormType::Infinity`],
-/// take 8 more bytes each. Lists are padded to the longest.
+/// Each rank sends 16 bytes to check that all ranks make the same call. For each of its tensors, it also sends 48
+/// bytes, and 8 for each dimension. The lowest rank that holds a shard sends 8 bytes for each 256 elements of it, or 16
+/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each replica that other ranks hold too. A
+/// sharded f64 tensor takes 8 more bytes from each rank. Under [`NormType::Infinity`], a sharded tensor of any type
+/// takes these 8 bytes instead of those for its elements. Lists are padded to the longest.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
@@ -70,7 +71,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     })
 }
 
-/// State of one call after the agreement.
+/// State of one call, after the check that all ranks make it.
 struct Shared<'a, C: ?Sized> {
     ranks: Sharded<'a, C>,
     norm_type: NormType,
@@ -89,7 +90,7 @@ struct Cut {
 }
 
 impl<'a, C: Collective + ?Sized> Shared<'a, C> {
-    /// Agrees on the call, and exchanges the places of all shards.
+    /// Checks that all ranks make the same call, and exchanges the places of all shards.
     fn new(comm: &'a C, grads: &'a [GradShard<'a>], options: &ClipGradNorm) -> Result<Self> {
         let ranks = Sharded::new(comm, 0..0, 0);
         let own = options.check().and_then(|()| numbered(grads));

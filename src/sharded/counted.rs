@@ -4,8 +4,8 @@ use super::collective::Collective;
 use crate::error::Result;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A collective that counts the words that one rank passes to it and receives. Traffic of the underlying transport is
-/// not counted.
+/// A collective that counts the calls of one rank, and the bytes that this rank sends and receives. Traffic of the
+/// underlying transport is not counted.
 #[derive(Debug, Default)]
 pub struct Counted<C> {
     inner: C,
@@ -21,7 +21,8 @@ pub struct Exchanged {
     pub calls: u64,
     /// Number of bytes that this rank sent.
     pub given: u64,
-    /// Number of bytes that this rank received: as many as it sent, or the bytes from all ranks for a gather.
+    /// Number of bytes that this rank received. A maximum or a sum returns as many bytes as the rank sent, and a gather
+    /// returns the bytes of all ranks.
     pub got: u64,
 }
 

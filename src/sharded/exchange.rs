@@ -1,12 +1,12 @@
-//! Calls to the collective, which add the op's name to errors.
+//! Calls to the collective that add the op's name to errors.
 
 use super::Sharded;
 use super::collective::Collective;
 use crate::error::{Error, Result};
 use crate::simd::reserve;
 
-/// Calls a collective with this thread's open scopes suspended: reports, forced level, floating-point environment. The
-/// call may wait inside rayon, which may run unrelated tasks on this thread meanwhile.
+/// Calls a collective while this thread's open scopes are suspended: reports, forced level, floating-point environment.
+/// The call may wait inside rayon, which meanwhile may run unrelated tasks on this thread.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
     let _suspended = crate::simd::suspend();

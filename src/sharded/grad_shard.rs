@@ -55,7 +55,7 @@ pub(super) struct Place {
     pub own: Range<usize>,
 }
 
-/// Types, indexed by their codes in words.
+/// Storage types. The index of a type is its code in the exchanged words.
 const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
 impl Place {
@@ -81,11 +81,12 @@ impl Place {
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
         let own = if self.is_whole() { 0..1 } else { self.own.clone() };
         let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
-        // Without elements, no allocation limits the lengths of the other axes.
+        // A shard without elements has no ranges. No allocation limits the lengths of its other axes, so they are not
+        // iterated over.
         (0..if self.len() == 0 { 0 } else { outer }).map(run)
     }
 
-    /// Returns the index in the tensor of an element of the shard.
+    /// Converts the index of an element in the shard to its index in the tensor.
     pub fn index(&self, here: usize) -> usize {
         let run = self.own.len() * self.inner();
         if run == 0 || self.is_whole() {

@@ -17,9 +17,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// result for these columns. Shards begin at multiples of 256. Weight and bias cover all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 16 bytes for each 256 columns of all ranks, and 16
-    /// more if the row's mean exceeds 32 times its deviation. For f64 there are four rounds: 24 bytes per row, then
-    /// three times 8 bytes for each 256 columns.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
+    /// the rank also sends 16 bytes, or 32 if the row's mean exceeds 32 times its deviation. For f64 there are four
+    /// rounds: first 24 bytes per row, and then three rounds of 8 bytes for each 256 columns of a row.
     ///
     /// # Errors
     /// The errors of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank

@@ -20,9 +20,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// cover all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 32 bytes for each 256 columns of all ranks, and 16
-    /// more if the row's mean exceeds 32 times its deviation. For f64 there are six rounds: maxima of 24 and of 16
-    /// bytes per row, and in total 40 bytes for each 256 columns.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
+    /// the rank also sends 32 bytes, or 48 if the row's mean exceeds 32 times its deviation. For f64 there are six
+    /// rounds. Two of them take maxima, of 24 and of 16 bytes per row. The others send in total 40 bytes for each 256
+    /// columns of a row.
     ///
     /// # Errors
     /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());

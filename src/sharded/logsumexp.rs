@@ -16,8 +16,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// result of each row.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 56 bytes for maxima and 16 for sums. For f64, it
-    /// takes 48 and 24 bytes, and each rank gathers 40 more.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 56 bytes for
+    /// maxima and 16 for sums. For f64, it sends 48 bytes for maxima, 24 for sums, and 40 for a gather.
     ///
     /// # Errors
     /// The errors of [`logsumexp`](crate::logsumexp()); [`Error::Collective`](crate::Error::Collective) if another rank

@@ -16,7 +16,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Returns the gradient for these columns. `dy` has one gradient for each row, and must be the same on every rank.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 48 bytes for maxima, and 8 for sums, or 24 for f64.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 48 bytes for
+    /// maxima, and 8 bytes for sums, or 24 for f64.
     ///
     /// # Errors
     /// The errors of [`logsumexp_backward`](crate::logsumexp_backward()); [`Error::Collective`] if another rank returns

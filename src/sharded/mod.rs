@@ -1,5 +1,5 @@
-//! Ops on rows sharded column-wise across ranks. Results are bit-identical to the same op over whole rows, for any
-//! number of ranks and any split of the columns.
+//! Ops on rows sharded column-wise across ranks. Results are bit-identical to those of the same op over whole rows, for
+//! any number of ranks and any split of the columns. Norms and attention need a split at multiples of 256.
 //!
 //! Each rank creates a [`Sharded`] from its [`Collective`] and its range of columns. It then calls ops as methods, in
 //! the same order as every other rank.
@@ -40,8 +40,8 @@
 //! sharded columns are keys there.
 //!
 //! The gradients of norms use the merged moments and sums over the same tiles. Cross-entropy uses
-//! [`CrossEntropyPartial`](crate::CrossEntropyPartial). [`clip_grad_norm()`] uses the sums of each 256 elements; it
-//! takes gradient shards instead of rows.
+//! [`CrossEntropyPartial`](crate::CrossEntropyPartial). [`clip_grad_norm()`] takes gradient shards instead of rows, and
+//! exchanges one sum for each 256 elements.
 //!
 //! # Errors
 //!

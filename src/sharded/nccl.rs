@@ -1,6 +1,6 @@
 //! Ranks with one CUDA device each.
 
-// Needed to probe for the library, because `cudarc` panics if it is missing.
+// Unsafe code probes for the library, because `cudarc` panics if it is missing.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -18,8 +18,8 @@ const NAP: Duration = Duration::from_micros(20);
 
 /// Ranks connected by NCCL, with a deadline for each exchange. The library is loaded at first use.
 ///
-/// Words are copied to the device and back, because they are computed and merged on the host. Each row has a few dozen
-/// bytes. This code has not run on devices yet.
+/// The exchanged words are computed and merged on the host, so they are copied to the device and back. A row takes a
+/// few dozen bytes. This code has not run on devices yet.
 ///
 /// [`Nccl::new`] waits inside NCCL, without a deadline, until all ranks have called it. After an error this value must
 /// not be used again.
@@ -158,7 +158,7 @@ impl Collective for Nccl {
     }
 }
 
-/// Checks that the library can be loaded, as is done for the driver's library.
+/// Checks that the library can be loaded. `cuda::device` checks the driver's library in the same way.
 fn check_library() -> Result<()> {
     let names: &[&str] = if cfg!(windows) { &["nccl.dll"] } else { &["libnccl.so", "libnccl.so.2"] };
     // SAFETY: loading runs the library's initialisers, as any use of the library does.

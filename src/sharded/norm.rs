@@ -22,7 +22,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.rounds(op, x, partial, &agreed.columns)
     }
 
-    /// Runs all rounds of a norm, after the agreement; `columns` holds the column range of each rank.
+    /// Runs all rounds of a norm, after the check that all ranks make the same call. `columns` holds the column range
+    /// of each rank.
     pub(super) fn rounds<E: Element>(
         &self,
         op: &'static str,

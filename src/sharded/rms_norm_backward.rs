@@ -19,8 +19,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 24 bytes, and 16 for each 256 columns of all ranks.
-    /// f64 takes two more rounds with 40 bytes per row in total.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 24 bytes, and
+    /// 16 for each 256 of its columns. f64 takes two more rounds with 40 bytes per row in total.
     ///
     /// # Errors
     /// The errors of [`rms_norm_backward`](crate::rms_norm_backward());

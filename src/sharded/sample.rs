@@ -27,16 +27,17 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// after a top-k in the profile's order, and run on its candidates.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement, and 16 per row for maxima. Greedy sampling and a top-k of up to
-    /// 1,024 gather 8 bytes per candidate from each rank. Other filters sum 2,048 bytes for each 8 bits of a logit, and
-    /// gather 24 bytes from each rank for ties and remaining tokens. If at most 1,024 candidates remain, they are
-    /// gathered; otherwise 80 bytes from each rank. For f64, and with a mask that adds to logits, candidates and
-    /// histograms take twice as much. `docs/sharding.md` has the formulae.
+    /// Each rank sends 24 bytes to check that all ranks make the same call, and 16 bytes per row for maxima. For greedy
+    /// sampling and a top-k of up to 1,024, it sends 8 bytes per candidate. For each other filter and each row, it
+    /// sends 2,048 bytes of histograms for each 8 bits of a logit, and 24 bytes for ties and remaining tokens. For the
+    /// draw, it sends 8 bytes for each of its remaining candidates if at most 1,024 remain on all ranks together, and
+    /// otherwise 80 bytes per row. For f64, and with a mask that adds to logits, candidates and histograms take twice
+    /// as many bytes. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
     /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; for a single row,
-    /// [`Error::InvalidArgument`] if a filter of the second kind has no top-k before it; [`Error::Collective`] if
-    /// another rank rejects its arguments, makes another call, or does not join.
+    /// [`Error::InvalidArgument`] if a filter that needs a top-k before it has none; [`Error::Collective`] if another
+    /// rank rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,
         logits: Rows<'_, E>,

@@ -22,8 +22,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.maxima_beside(op, x, options, "", Ok(()))
     }
 
-    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with further operands. `beside` describes these for the
-    /// agreement, and `checked` is the result of their checks.
+    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with further operands. `beside` describes these, for the
+    /// check that all ranks make the same call. `checked` is the result of their own checks.
     pub(super) fn maxima_beside<E: Element>(
         &self,
         op: &'static str,
@@ -49,7 +49,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let (mut partial, mut keys) = (own.clone(), own.keys());
         self.max(op, &mut keys)?;
         partial.take_keys(&keys)?;
-        // The row length is checked here, so that a rank without columns returns the error too.
+        // Fully masked rows are rejected here, so that a rank without columns returns the error too.
         match partial.first_masked().filter(|_| options.fully_masked == FullyMasked::Error) {
             Some(row) => Err(Error::FullyMasked { op, row }),
             None => Ok((own, partial)),
@@ -105,7 +105,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Describes a mask for the agreement.
+/// Describes a mask, for the check that all ranks make the same call.
 pub(super) fn of_mask(mask: Option<&Mask<'_>>) -> String {
     let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
     mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"))

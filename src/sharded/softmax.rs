@@ -16,7 +16,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// these columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 48 bytes for maxima, and 8 for sums, or 24 for f64.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 48 bytes for
+    /// maxima, and 8 bytes for sums, or 24 for f64.
     ///
     /// # Errors
     /// The errors of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) if another rank

@@ -16,10 +16,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// `dy`. Returns the gradient for these columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes for the agreement. Each row takes 48 bytes for maxima and 8 for sums. Each rank also
-    /// sends the length of a list in 8 bytes. For each row, the list has 32 bytes, 8 for each whole tile of 256 columns
-    /// in the shard, and 8 for each column in partial tiles. In f64, each row takes 24 bytes for sums, 8 for the
-    /// largest gradient, and a list twice as long.
+    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 48 bytes for
+    /// maxima and 8 for sums. It then sends a list, whose length takes 8 bytes. For each row, the list has 32 bytes, 8
+    /// for each whole tile of 256 columns in the shard, and 8 for each column in partial tiles. For f64, each row takes
+    /// 24 bytes for sums instead of 8, and 8 more for the largest gradient, and the list is twice as long.
     ///
     /// # Errors
     /// The errors of [`softmax_backward`](crate::softmax_backward()); [`Error::Collective`](crate::Error::Collective)

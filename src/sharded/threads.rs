@@ -66,7 +66,7 @@ struct Broken {
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Threads {
-    /// Creates `size` ranks. No call of them waits longer than `timeout`.
+    /// Creates `size` ranks. None of their calls waits longer than `timeout`.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].

@@ -360,22 +360,22 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn load_f64(self, from: &[f64; 16]) -> F64 {
-        // The read is inside the array, because the four registers cover its sixteen elements.
+        // The reads are inside the array, because the four registers cover its sixteen elements.
         F64(each!(four I => _mm256_loadu_pd(from.as_ptr().add(4 * I))))
     }
     #[inline(always)]
     fn load_f32(self, from: &[f32; 16]) -> F32 {
-        // The read is inside the array, because the two registers cover its sixteen elements.
+        // The reads are inside the array, because the two registers cover its sixteen elements.
         F32(each!(two I => _mm256_loadu_ps(from.as_ptr().add(8 * I))))
     }
     #[inline(always)]
     fn load_f16(self, from: &[f16; 16]) -> F32 {
-        // The read is inside the array, because the two halves cover its sixteen elements.
+        // The reads are inside the array, because the two halves cover its sixteen elements.
         F32(each!(two I => _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8 * I).cast()))))
     }
     #[inline(always)]
     fn load_bf16(self, from: &[bf16; 16]) -> F32 {
-        // The read is inside the array, because the two halves cover its sixteen elements.
+        // The reads are inside the array, because the two halves cover its sixteen elements.
         F32(each!(two I => {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(8 * I).cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -383,7 +383,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn load_flags(self, from: &[u8; 16]) -> M32 {
-        // The read is inside the array, because the two halves cover its sixteen elements.
+        // The reads are inside the array, because the two halves cover its sixteen elements.
         let zero = M32(each!(two I => {
             let wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().add(8 * I).cast()));
             _mm256_castsi256_ps(_mm256_cmpeq_epi32(wide, _mm256_setzero_si256()))
@@ -392,17 +392,17 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn store_f64(self, value: F64, to: &mut [MaybeUninit<f64>; 16]) {
-        // The read is inside the array, because the four registers cover its sixteen elements.
+        // The writes are inside the array, because the four registers cover its sixteen elements.
         each!(four I => _mm256_storeu_pd(to.as_mut_ptr().cast::<f64>().add(4 * I), value.0[I]));
     }
     #[inline(always)]
     fn store_f32(self, value: F32, to: &mut [MaybeUninit<f32>; 16]) {
-        // The read is inside the array, because the two registers cover its sixteen elements.
+        // The writes are inside the array, because the two registers cover its sixteen elements.
         each!(two I => _mm256_storeu_ps(to.as_mut_ptr().cast::<f32>().add(8 * I), value.0[I]));
     }
     #[inline(always)]
     fn store_f16(self, value: F32, to: &mut [MaybeUninit<f16>; 16]) {
-        // The read is inside the array, because the two halves cover its sixteen elements.
+        // The writes are inside the array, because the two halves cover its sixteen elements.
         each!(two I => {
             let rounded = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value.0[I]);
             _mm_storeu_si128(to.as_mut_ptr().add(8 * I).cast(), rounded)
@@ -430,14 +430,14 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn array_f32(self, value: F32) -> [f32; 16] {
         let mut out = [0.0; 16];
-        // The read is inside the array, because the two registers cover its sixteen elements.
+        // The writes are inside the array, because the two registers cover its sixteen elements.
         each!(two I => _mm256_storeu_ps(out.as_mut_ptr().add(8 * I), value.0[I]));
         out
     }
     #[inline(always)]
     fn array_f64(self, value: F64) -> [f64; 16] {
         let mut out = [0.0; 16];
-        // The read is inside the array, because the four registers cover its sixteen elements.
+        // The writes are inside the array, because the four registers cover its sixteen elements.
         each!(four I => _mm256_storeu_pd(out.as_mut_ptr().add(4 * I), value.0[I]));
         out
     }
@@ -454,7 +454,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn array_i32(self, value: I32) -> [i32; 16] {
         let mut out = [0; 16];
-        // The read is inside the array, because the two registers cover its sixteen elements.
+        // The writes are inside the array, because the two registers cover its sixteen elements.
         each!(two I => _mm256_storeu_si256(out.as_mut_ptr().add(8 * I).cast(), value.0[I]));
         out
     }

@@ -64,7 +64,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type I64: Int<Mask = Self::M64>;
     type M32: MaskBits;
     type M64: MaskBits;
-    /// Number of vector registers, each of the size that the instruction set has.
+    /// Number of vector registers of the instruction set.
     const REGISTERS: usize;
     /// Table of eight floats for [`Isa::lookup`].
     type Table: Copy;
@@ -145,7 +145,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         count
     }
 
-    /// Does the same as [`Isa::compress`] for floats.
+    /// Writes the selected floats next to each other, as [`Isa::compress`] does for integers.
     #[inline(always)]
     fn compress_f32(self, keep: Self::M32, value: Self::F32, to: &mut [f32; 16]) -> usize {
         let mut bits = [0; 16];

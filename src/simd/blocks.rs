@@ -25,7 +25,7 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
         Beside { values, last, whole }
     }
 
-    /// Returns the full blocks of this index.
+    /// Returns the full block with this index of each slice.
     #[inline(always)]
     pub(super) fn whole(&self, index: usize) -> [&'b [T; BLOCK]; N] {
         debug_assert!(index < self.whole);
@@ -73,7 +73,7 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     f(acc, &padded(rest, pad), beside.last.each_ref())
 }
 
-/// Returns the block of this index, with `pad` after the last element.
+/// Returns the block with this index. Positions after the last element hold `pad`.
 #[inline(always)]
 pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; BLOCK] {
     let values = values.get(index * BLOCK..).unwrap_or(&[]);
@@ -83,8 +83,8 @@ pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; BLOCK] {
     }
 }
 
-/// Returns the block of this index of a longer row. The row's elements from `first` on are `values`; all others are
-/// `pad`.
+/// Returns the block with this index of a row of which `values` is a part. The row's elements from `first` on are
+/// `values`, and all others count as `pad`.
 #[inline(always)]
 pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
     match (index * BLOCK).checked_sub(first) {

@@ -2,8 +2,9 @@
 //!
 //! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
 //! may run its threads in another environment, and a thread inherits its creator's. For example, programs linked with
-//! `-ffast-math` flush subnormals. So all float computations run through [`in_default`]. If the environment is not the
-//! default, it sets the default and restores the caller's environment at the end, even when unwinding.
+//! `-ffast-math` flush subnormals. All float computations therefore run through [`in_default`]. If the environment is
+//! not the default, [`in_default`] sets the default and restores the caller's environment at the end, even when
+//! unwinding.
 //!
 //! Where the environment is the default already, this costs a read and a comparison for each call, and for each part of
 //! a call that is spread over threads.

@@ -89,11 +89,12 @@ thread_local! {
     static FORCED: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
-/// Returns the instruction set used by ops called from this thread. The innermost [`with_level`] decides, else
-/// `EVENKEEL_SIMD`, else the machine's best instruction set is used.
+/// Returns the instruction set used by ops called from this thread. It is the one that the innermost [`with_level`]
+/// sets, otherwise the one in `EVENKEEL_SIMD`, otherwise the best that the machine has.
 ///
-/// # Errors [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then
-/// returns this error.
+/// # Errors
+/// [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns this
+/// error.
 ///
 /// ```
 /// println!("running on {}", evenkeel::simd::level()?);
@@ -103,10 +104,11 @@ pub fn level() -> Result<Level> {
     Token::current().map(Token::level)
 }
 
-/// Runs `f`. The ops that it calls from this thread use `level`; a large op uses it on all of its threads. Waits in
-/// thread pools are handled as by [`report::scope`](crate::report::scope()).
+/// Runs `f`, and makes the ops that `f` calls from this thread use `level`. A large op uses it on all of its threads.
+/// The level is suspended during waits in a large op, as a scope is; see [`report::scope`](crate::report::scope()).
 ///
-/// # Errors [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.
+/// # Errors
+/// [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.
 ///
 /// ```
 /// use evenkeel::simd::{Level, with_level};
@@ -141,10 +143,10 @@ pub(crate) fn put_forced(forced: Option<Token>) {
     FORCED.set(forced);
 }
 
-/// Computation written over any instruction set.
+/// Computation that is generic over the instruction set.
 ///
-/// The forms for one instruction set are methods, so that the compiler places each with its kernel's type. It compiles
-/// types of different modules in parallel.
+/// `run_portable`, `run_avx2` and `run_avx512` are methods of the trait, so that the compiler places their code next to
+/// the kernel's type. It can then compile the kernels of different modules in parallel.
 pub trait Kernel: Sized {
     type Out;
 
@@ -178,7 +180,7 @@ pub trait Kernel: Sized {
     }
 }
 
-/// Level that is available on this machine.
+/// Token of a level that is available on this machine.
 #[derive(Clone, Copy)]
 pub enum Token {
     #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]

@@ -12,13 +12,13 @@ impl<T> PrefetchRow<T> {
     /// cache.
     const LONGEST: usize = 1 << 18;
 
-    /// Returns the address `lanes` lanes after this one.
+    /// Returns the address of the lane that is `lanes` lanes after `lane`.
     pub fn of(lane: &[T], lanes: usize) -> Self {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address of the lane `lanes` lanes later. For a long lane, returns this lane's own address, whose
-    /// prefetch costs nothing.
+    /// Returns the address of the lane `lanes` lanes later. If the lane is longer than [`Self::LONGEST`], returns this
+    /// lane's own address, whose prefetch costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
@@ -67,7 +67,8 @@ pub struct PrefetchSpan<S, D> {
 }
 
 impl<S, D> PrefetchSpan<S, D> {
-    /// Targets the source that starts `elements` elements after this part, unless that is too far.
+    /// Returns the address of the source elements that start `elements` after the start of `part`, with no destination.
+    /// If `elements` exceeds the maximum size of a lane, the address is that of `part`.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

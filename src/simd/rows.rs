@@ -1,4 +1,4 @@
-//! Work that can be split between rows: over threads, then over the instruction set.
+//! Work on independent rows, which is split over threads and run on the chosen instruction set.
 
 use super::block::Isa;
 use super::environment::in_default;

@@ -74,7 +74,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
-    /// Marks the span as part of `elements` elements in all.
+    /// Marks the span as part of data of `elements` elements in total.
     pub fn of_many(self, elements: usize) -> Self {
         /// Number of source bytes that second-level caches hold together with the same number of result bytes.
         const NEAR: usize = 1 << 18;
@@ -88,7 +88,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.far
     }
 
-    /// Returns the span with the `far` flag of another part.
+    /// Returns the span with this `far` flag, which comes from another part of the same data.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }
@@ -151,7 +151,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::numbers`], from f64 lanes to f32 lanes.
+    /// Works as [`Span::numbers`], but `f` maps f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
         self.blocks(
@@ -227,7 +227,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map`], in f64.
+    /// Works as [`Span::map`], but with f64 lanes.
     #[inline(always)]
     pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
         self.blocks_once(
@@ -249,7 +249,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map(isa, f)
     }
 
-    /// Works as [`Span::map_from`], in f64, for long kernels.
+    /// Works as [`Span::map_from`], but with f64 lanes, for long kernels.
     #[inline(always)]
     pub fn map_from_wide<I: Isa, T: Storage>(
         self,
@@ -260,7 +260,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map_wide(isa, f)
     }
 
-    /// Works as [`Span::map_from`], from f64 lanes to f32 lanes.
+    /// Works as [`Span::map_from`], but `f` maps f64 lanes to f32 lanes and gets no index.
     #[inline(always)]
     pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
         self.over(values).blocks_once(

@@ -1,4 +1,4 @@
-//! Conversions between each storage type and the lanes.
+//! Conversions between storage types and lanes of f32 or f64.
 
 use super::block::{Float, Isa, Select};
 use crate::dtype::Limits;
@@ -6,7 +6,8 @@ use half::{bf16, f16};
 use std::fmt::Debug;
 use std::mem::MaybeUninit;
 
-/// Loads and stores of one storage type. Sealed; the part of [`Element`](crate::Element) that kernels use.
+/// Loads and stores of one storage type. This is the part of [`Element`](crate::Element) that kernels use, and it is
+/// sealed.
 ///
 /// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
 /// turn every NaN into [`Element::NAN`](crate::Element::NAN).
@@ -14,8 +15,8 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const FILLER: Self;
-    /// Whether this is f64. Code behind this constant is not compiled for the other types. Behind a comparison of
-    /// [`Element::DTYPE`](crate::Element::DTYPE) it would be.
+    /// Whether this is f64. Code behind this constant is not compiled for the other types. If it were behind a
+    /// comparison of [`Element::DTYPE`](crate::Element::DTYPE), it would be compiled.
     #[doc(hidden)]
     const IS_F64: bool = false;
     /// Whether this is f32.
@@ -25,7 +26,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
     fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
-    /// Stores numbers. A NaN must be the canonical one.
+    /// Stores the lanes, rounded. A NaN among them must be the canonical one.
     #[doc(hidden)]
     fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
     #[doc(hidden)]
@@ -35,7 +36,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
-    /// Rounds numbers to this type and widens them again. A NaN must be the canonical one.
+    /// Rounds the lanes to this type and widens them again. A NaN among them must be the canonical one.
     #[doc(hidden)]
     #[inline(always)]
     fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {
@@ -44,7 +45,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
         // SAFETY: all sixteen were stored.
         Self::load(isa, unsafe { &*to.as_ptr().cast() })
     }
-    /// Rounds numbers to this type and widens them again.
+    /// Rounds f64 lanes to this type and widens them again.
     #[doc(hidden)]
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
 }

@@ -1,4 +1,4 @@
-//! Every instruction set against plain Rust, lane by lane.
+//! Tests that compare every instruction set with plain Rust, lane by lane.
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::blocks::{block, fold};
@@ -42,7 +42,7 @@ const EDGES: [f32; 16] = [
     -65_520.0,
 ];
 
-/// The edges, rotated by some lanes.
+/// Returns [`EDGES`] rotated by `by` lanes.
 fn turned(by: usize) -> [f32; 16] {
     std::array::from_fn(|i| EDGES[(i + by) % 16])
 }
@@ -213,7 +213,7 @@ impl Kernel for Moves {
             assert_eq!(folded[i], a[2 * i] + a[2 * i + 1]);
             assert_eq!(folded[8 + i], b[2 * i] + b[2 * i + 1]);
         }
-        // Whose order shows.
+        // The sum of these numbers depends on the order of the additions.
         let mut sums: [f64; 16] = std::array::from_fn(|i| [1e16, 1.0, -1e16, 3.0, 0.1][i % 5] * (1.0 + i as f64));
         let all = isa.fold_all(isa.load_f64(&sums));
         for width in [8, 4, 2, 1] {
@@ -294,7 +294,7 @@ fn half_types() {
 
 #[test]
 fn one_rounding_from_f64() {
-    // This number is just above a tie of the 16-bit type. Rounding it to f32 first would give the tie.
+    // The number `above` is just above a tie of the 16-bit type. Rounding it to f32 first would give the tie.
     #[derive(Clone)]
     struct Check;
     impl Kernel for Check {
@@ -403,7 +403,8 @@ fn sums_equal_their_definitions() {
                     fixed_point_sum(&terms),
                     "the fixed-point sum, length {len}"
                 );
-                // Tests a shard of a long row, the largest sums of a run, and the masses that 64 bits hold.
+                // Tests part of a long row, terms of 1 (which give the largest sums), and masses in the unit of long
+                // rows.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),

@@ -1,12 +1,12 @@
-//! Comparisons that report which values differ and where. A comparison fails unless the value is within the bound, so
-//! NaN cannot pass.
+//! Comparisons that report which values differ and where. A comparison fails unless the error is within the bound, so
+//! an unexpected NaN cannot pass.
 
 use super::ulp::{self, Expected};
 use crate::element::Element;
 use crate::reference::Real;
 use std::fmt::Write;
 
-/// Returns the largest error in ULPs, or a message with the results that are off by more than `ulps`.
+/// Returns the largest error in ULPs, or a message with the first results whose error exceeds `ulps`.
 ///
 /// The message shows the input of a wrong result if `input` is as long as the results. A comparison of empty slices
 /// fails.
@@ -26,7 +26,7 @@ pub fn within<E: Element, X: Expected>(
     all_within(what, input, got, exact, ulps, |i| ulp::error(got[i], exact[i]))
 }
 
-/// Compares like [`within`], but in ULPs of the larger of the result and `largest(index)`.
+/// Compares like [`within`], but an error is in ULPs at the larger magnitude of the exact result and `largest(index)`.
 pub fn within_terms<E: Element, X: Expected>(
     what: &str,
     input: &[E],
@@ -36,14 +36,14 @@ pub fn within_terms<E: Element, X: Expected>(
     ulps: f64,
 ) -> Result<f64, String> {
     all_within(what, input, got, exact, ulps, |i| {
-        // For a result that is not finite, `largest` has no influence.
+        // `largest` does not apply to an exact result that is not finite.
         let result = ulp::toward_zero(exact[i]);
         let at = if result.is_finite() { largest(i).abs().max(result) } else { result };
         ulp::error_at(got[i], exact[i], at)
     })
 }
 
-/// Compares like [`within`], but with the error that `error(index)` returns.
+/// Compares like [`within`], but `error(index)` returns the error of a result.
 pub fn all_within<E: Element, X: Expected>(
     what: &str,
     input: &[E],
@@ -111,7 +111,7 @@ fn same_length(what: &str, got: usize, expected: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Formats a value with its bits.
+/// Formats a value as a decimal number followed by its bits in hexadecimal.
 pub fn show<E: Element>(value: E) -> String {
     format!("{:e} ({:#x})", value.widen(), value.bits())
 }

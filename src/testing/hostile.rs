@@ -74,7 +74,8 @@ pub fn logits<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value 
     })
 }
 
-/// Generates keep flags for a row: random ones, all up to a length, a single one, all, or none.
+/// Generates flags for the positions of a row, of which `true` keeps a position: random flags, a prefix of `true`, a
+/// single `true`, all `true`, or all `false`.
 pub fn masks(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<bool>> {
     (prop::collection::vec(any::<bool>(), lengths), 0..5u8, any::<prop::sample::Index>()).prop_map(
         |(mut keep, kind, at)| {
@@ -119,7 +120,7 @@ pub struct Hostile<E> {
     pub row: Vec<E>,
 }
 
-/// Returns rows of extreme scores, such as attention and language models may pass to a softmax.
+/// Returns rows of extreme scores that attention or a language model may pass to a softmax.
 pub fn scores<E: Element>(len: usize) -> Vec<Hostile<E>> {
     let limits = E::LIMITS;
     // exp overflows here, but the type can still represent small differences.

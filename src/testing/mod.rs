@@ -34,7 +34,8 @@
 //! assert!(report.has(conformance::Defect::MaskedRow), "{report}");
 //! ```
 //!
-//! Strategies and comparison traits come from [proptest] 1 and [approx] 0.5. Both crates are re-exported here.
+//! The strategies are those of [proptest] 1, and the comparison traits those of [approx] 0.5. Both crates are
+//! re-exported here.
 
 #![forbid(unsafe_code)]
 

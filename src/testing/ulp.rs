@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 /// A number that results are compared with: a number type of [`mod@crate::reference`], or a stored value.
 pub trait Expected: Copy {
-    /// Number type with more digits than the storage type.
+    /// Number type with more digits than the storage type of the results.
     type Wide: Real;
     /// Returns the number in the wide type, unrounded.
     fn wide(self) -> Self::Wide;
@@ -93,8 +93,8 @@ pub fn toward_zero<X: Expected>(exact: X) -> f64 {
     if X::Wide::from(near) > exact { near.next_down() } else { near }
 }
 
-/// Returns the distance of two stored values in neighbouring values. It is 0 for equal values, for zeros of different
-/// signs and for two NaN. Between NaN and a number it is `u64::MAX`.
+/// Returns the number of steps from one stored value to the other, where a step leads to a neighbouring value. It is 0
+/// for equal values, for zeros of different signs and for two NaN. Between NaN and a number it is `u64::MAX`.
 ///
 /// ```
 /// use evenkeel::testing::ulp;

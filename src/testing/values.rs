@@ -1,5 +1,4 @@
-//! Values of a storage type by their bits or order: all values, special values, neighbourhoods and evenly spaced
-//! values.
+//! Lists of values of a storage type: all values, special values, the neighbours of a value, and evenly spaced values.
 
 use crate::element::Element;
 
@@ -8,8 +7,8 @@ pub trait Bits: Element {
     /// Number of bits of a value.
     const WIDTH: u32 = 8 * size_of::<Self>() as u32;
 
-    /// Returns the position of a value in increasing order. Zeros are at 0, infinities at the ends. NaN has no
-    /// position.
+    /// Returns the position of a value among all values in increasing order. Both zeros have position 0, and the
+    /// infinities have the first and the last position. NaN has no position.
     ///
     /// ```
     /// use evenkeel::testing::values::Bits;
@@ -21,7 +20,7 @@ pub trait Bits: Element {
         if self.bits() & sign == 0 { magnitude } else { -magnitude }
     }
 
-    /// Returns the value at a position, or the infinity of that sign if the position is beyond the ends.
+    /// Returns the value at a position. Beyond the position of an infinity, returns that infinity.
     fn at_place(place: i64) -> Self {
         let magnitude = place.unsigned_abs().min(Self::INFINITY.bits());
         Self::from_bits(if place < 0 { magnitude | 1 << (Self::WIDTH - 1) } else { magnitude })
@@ -33,7 +32,7 @@ impl<E: Element> Bits for E {}
 /// Returns every value of a 16-bit type, including NaN.
 ///
 /// # Panics
-/// For a wider type, which has too many values.
+/// Panics for a wider type, which has too many values.
 ///
 /// ```
 /// assert_eq!(evenkeel::testing::values::all::<half::bf16>().len(), 65_536);
@@ -56,7 +55,7 @@ pub fn special<E: Bits>() -> Vec<E> {
     values
 }
 
-/// Returns every value within `steps` neighbours of each point.
+/// Returns each point, together with the `steps` values below and above it.
 ///
 /// ```
 /// use evenkeel::testing::values::walk;
@@ -70,7 +69,7 @@ pub fn walk<E: Bits>(points: &[f64], steps: i64) -> Vec<E> {
     points.iter().flat_map(around).collect()
 }
 
-/// Returns `count` values from one value towards another, evenly spaced by position.
+/// Returns `count` values from `from` up to but not including `to`, whose positions are evenly spaced.
 pub fn spaced<E: Bits>(from: f64, to: f64, count: usize) -> Vec<E> {
     let (from, to) = (i128::from(E::from_wide(from).place()), i128::from(E::from_wide(to).place()));
     (0..count as i128).map(|i| E::at_place((from + (to - from) * i / count as i128) as i64)).collect()

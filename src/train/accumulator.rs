@@ -10,15 +10,15 @@ const OP: &str = "accumulator";
 
 /// Sums of the gradients of several batches, in f32 for gradients of any type.
 ///
-/// In f16 and bf16, a small gradient would be lost when it is added to a large sum. Sums of f64 gradients are rounded
-/// to f32.
+/// If the sum were f16 or bf16, a small gradient would be lost when it is added to a large sum. Sums of f64 gradients
+/// are rounded to f32.
 ///
 /// # Special values
 /// A NaN or an infinity remains in the sum, and a sum beyond f32 becomes infinite.
 /// [`LossScaler::unscale`](super::LossScaler::unscale) detects both.
 ///
 /// # Accuracy
-/// Each addition is rounded once: 0.501 ULP.
+/// Each addition is rounded once, with an error of at most 0.501 ULP.
 ///
 /// ```
 /// use evenkeel::train::Accumulator;
@@ -38,7 +38,7 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
-    /// Creates sums of zeros, for tensors with these numbers of elements.
+    /// Creates sums of zeros, for one tensor of each of these lengths.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -70,7 +70,7 @@ impl Accumulator {
         &self.sums
     }
 
-    /// Returns the sums for unscaling and clipping in place.
+    /// Returns the sums as mutable slices, for unscaling and clipping in place.
     pub fn grads_mut(&mut self) -> Vec<FloatsMut<'_>> {
         self.sums.iter_mut().map(FloatsMut::from).collect()
     }

@@ -9,7 +9,7 @@ use crate::math::power;
 
 const OP: &str = "adamw";
 
-/// Name of the second state, the root of the mean square.
+/// Name of the second state variable: the root of the mean square of the gradients.
 pub(super) const ROOT: &str = "root_mean_square";
 
 /// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer). The defaults are as in PyTorch
@@ -20,21 +20,21 @@ pub(super) const ROOT: &str = "root_mean_square";
 /// m = beta1 m + (1 - beta1) g,   u = sqrt(beta2 u^2 + (1 - beta2) g^2)
 /// w = w (1 - lr weight_decay) - lr m / (1 - beta1^t) / (u / sqrt(1 - beta2^t) + eps)
 /// ```
-/// Other implementations store the mean of squares; u is its root. In f32, the square of a gradient overflows from
-/// 1.8e19 on and is 0 below 2.6e-23, while the root has the range of the gradients. `eps` is added in f64, where it
-/// cannot vanish. 1 - beta^t is computed to about 2^-90, for any number of steps.
+/// Here u is the root of the mean square, while other implementations store the mean square itself. In f32, the square
+/// of a gradient overflows from 1.8e19 on and is 0 below 2.6e-23, while the root has the range of the gradients. `eps`
+/// is added in f64, in which it does not round to 0. 1 - beta^t is computed to about 2^-90, for any number of steps.
 ///
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
-/// | 0 from the first step on | only weight decay |
+/// | 0 from the first step on | only weight decay changes it |
 /// | finite, of any size | changes by at most a few times `lr`; becomes infinite if it exceeds its type |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// For a given state, which is f64 for f64 weights and f32 otherwise: each of m, u and w is within 0.501 ULP of its
-/// formula in f32, and within 8 ULP in f64. The unit is the ULP of its largest term. In f16 and bf16, a weight is the
-/// rounded master weight.
+/// The state m and u is f64 for f64 weights and f32 otherwise. Given the values before a step, each new value of m, u
+/// and w is within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is that of the formula's largest
+/// term. In f16 and bf16, a weight is the rounded master weight.
 ///
 /// # Source
 /// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
@@ -48,9 +48,10 @@ pub struct AdamW {
     pub beta1: f64,
     /// Decay factor of the mean square per step; 0.999 by default.
     pub beta2: f64,
-    /// Constant added to the denominator, so that tiny gradients hardly change a weight; 1e-8 by default.
+    /// Constant that is added to the denominator, so that gradients far below it hardly change a weight; 1e-8 by
+    /// default.
     pub eps: f64,
-    /// Weight decay: each step subtracts this share, times the learning rate, of a weight; 0.01 by default.
+    /// Weight decay: each step multiplies a weight by 1 - lr * weight_decay; 0.01 by default.
     pub weight_decay: f64,
 }
 
@@ -141,7 +142,7 @@ fn bias(beta: f64, steps: u64) -> f64 {
         return 1.0;
     }
     let exponent = power::log(beta).times((steps as f64).into());
-    // For smaller exponents, the result rounds to 1.
+    // For an exponent below -50, 1 - e^exponent rounds to 1.
     if exponent.0 < -50.0 { 1.0 } else { power::Pair::from(1.0).minus(power::exp(exponent)).0 }
 }
 
@@ -176,7 +177,7 @@ mod tests {
                 }
             }
         }
-        // Here a power rounds to 1, but 1 - (1 - e)^t = t e - ...
+        // Here, rounding beta^t to f64 would lose almost all digits of 1 - (1 - e)^t = t e - ...
         let e = f64::EPSILON / 2.0;
         assert_eq!(bias(1.0 - e, 1), e);
         assert!((bias(1.0 - e, 1 << 20) / (e * (1u64 << 20) as f64) - 1.0).abs() < 1e-9);

@@ -16,18 +16,18 @@ const OP: &str = "adaptive_clip";
 /// ```
 ///
 /// # Shapes
-/// Shapes are as in PyTorch, with the outputs as axis 0. A tensor with two or more axes has one unit per output; any
-/// other tensor is a single unit. The stem and the last layer of a model are better left unclipped.
+/// Weights have the shapes of PyTorch, whose axis 0 has the outputs. A tensor with two or more axes has one unit per
+/// output; any other tensor is a single unit. The stem and the last layer of a model are better left unclipped.
 ///
 /// # Special values
 /// | gradient of a unit | result |
 /// |---|---|
 /// | within its limit | unchanged, bit by bit |
-/// | above its limit, with weights that are 0 | scaled down to clipping * eps |
+/// | above its limit, with weights that are 0 | scaled down to a norm of clipping * eps |
 /// | NaN or an infinity in it or in its weights | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// The accuracy of [`clip_grad_norm`](crate::clip_grad_norm).
+/// The same as for [`clip_grad_norm`](crate::clip_grad_norm).
 ///
 /// # Panics
 /// Never.

@@ -7,8 +7,8 @@ const OP: &str = "loss_scale";
 /// Settings of loss scaling: the initial scale, and how it grows and shrinks. [`LossScale::validate`] creates a
 /// [`LossScaler`](super::LossScaler) with these settings.
 ///
-/// With the feature `serde` it is read and written with its fields by name. Missing fields have their defaults, and
-/// unknown fields are rejected.
+/// With the feature `serde`, it can be serialised and deserialised, with its fields by name. Missing fields get their
+/// defaults, and unknown fields are rejected.
 ///
 /// ```
 /// use evenkeel::train::LossScale;
@@ -24,7 +24,7 @@ const OP: &str = "loss_scale";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct LossScale {
-    /// Scale of the first step; 65536 by default. This exceeds f16, so losses are scaled in f32.
+    /// Scale of the first step; 65536 by default. This exceeds the range of f16, so losses must be scaled in f32.
     pub init: f32,
     /// Factor that the scale is multiplied by after [`LossScale::interval`] consecutive finite steps; 2 by default. The
     /// scale does not grow beyond the range of f32. With 1 it never grows.
@@ -37,9 +37,9 @@ pub struct LossScale {
     /// Minimum of the scale; 1 by default.
     ///
     /// If the gradients of a step are not finite at this scale, [`LossScaler::update`](super::LossScaler::update)
-    /// returns an error, unless [`LossScale::backoff`] is 1. It shows that the gradients of a model stay NaN at every
-    /// scale, while PyTorch's scaler shrinks to 0 silently. To come as close to PyTorch as a scale with a finite
-    /// reciprocal allows, set a power of two near [`f32::MIN_POSITIVE`].
+    /// returns an error, unless [`LossScale::backoff`] is 1. The error shows that a model's gradients are NaN at every
+    /// scale. PyTorch's scaler has no minimum, and its scale shrinks to 0 silently. The closest setting to it is a
+    /// power of two near [`f32::MIN_POSITIVE`], because the scale must have a finite reciprocal.
     pub min_scale: f32,
 }
 
@@ -105,7 +105,7 @@ impl Default for LossScale {
     }
 }
 
-/// Checks that a scale is finite and at least the smallest normal f32. The reciprocal of smaller numbers can exceed
+/// Checks that a scale is finite and at least the smallest normal f32. The reciprocal of a smaller scale can exceed
 /// f32.
 pub(super) fn check_scale(argument: &'static str, scale: f32) -> Result<()> {
     if scale.is_finite() && scale >= f32::MIN_POSITIVE {

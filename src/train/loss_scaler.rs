@@ -25,7 +25,8 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and adapts the scale to the largest value without overflow.
+/// Scales losses, decides which steps are taken, and keeps the scale near the largest one at which gradients are
+/// finite.
 ///
 /// A step has three stages, and each call is valid in one of them:
 /// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call
@@ -33,12 +34,13 @@ impl fmt::Display for Stage {
 /// 2. UNSCALED: [`LossScaler::step`] returns whether the optimiser may step.
 /// 3. STEPPED: [`LossScaler::update`] computes the scale of the next step.
 ///
-/// A call in another stage is an error and changes nothing. One scaler serves one loss: if several optimisers share its
-/// gradients, either all of them step or none.
+/// A call in the wrong stage returns an error and changes nothing. One scaler serves one loss. If several optimisers
+/// use gradients of this loss, either all of them step or none.
 ///
-/// The scales have the same bits as in `torch.amp.GradScaler`: the scale is an f32, multiplied in f64 and rounded, and
-/// it grows only to finite values. There are two differences. The scale has a lower limit ([`LossScale::min_scale`]).
-/// Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if necessary.
+/// The scales have the same bits as in `torch.amp.GradScaler`. The scale is an f32. It is multiplied by a factor in f64
+/// and rounded, and it grows only to finite values. There are two differences. The scale has a lower limit
+/// ([`LossScale::min_scale`]). Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if
+/// necessary.
 ///
 /// ```
 /// use evenkeel::train::LossScale;
@@ -64,7 +66,7 @@ pub struct LossScaler {
 
 /// Complete state of a [`LossScaler`] between two steps, which can be saved and restored exactly.
 ///
-/// With the feature `serde` it is read and written with its fields by name.
+/// With the feature `serde`, it can be serialised and deserialised, with its fields by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
@@ -134,7 +136,7 @@ impl LossScaler {
     /// Records whether all gradients of this step are finite. The stage becomes UNSCALED.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] unless the step is READY.
+    /// [`Error::InvalidArgument`] unless the stage is READY.
     pub fn record(&mut self, finite: bool) -> Result<()> {
         self.check_ready()?;
         (self.stage, self.finite) = (Stage::Unscaled, finite);
@@ -144,18 +146,18 @@ impl LossScaler {
     /// Returns whether the optimiser may step. The stage becomes STEPPED.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] unless the step is UNSCALED.
+    /// [`Error::InvalidArgument`] unless the stage is UNSCALED.
     pub fn step(&mut self) -> Result<bool> {
         self.expect(Stage::Unscaled, "to step")?;
         self.stage = Stage::Stepped;
         Ok(self.finite)
     }
 
-    /// Computes the scale of the next step, whose stage is READY. As in PyTorch, a step that was only unscaled can be
-    /// ended too.
+    /// Ends the step, and computes the scale of the next one. The stage becomes READY. As in PyTorch, the stage may
+    /// also be UNSCALED: the step then counts as neither taken nor skipped.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] while the step is READY, and if the gradients are not finite although the scale is
+    /// [`Error::InvalidArgument`] if the stage is READY, or if the gradients are not finite although the scale is
     /// already [`LossScale::min_scale`]. After an error the scaler is unchanged.
     pub fn update(&mut self) -> Result<()> {
         if self.stage == Stage::Ready {
@@ -184,7 +186,7 @@ impl LossScaler {
         Ok(())
     }
 
-    /// Sets the scale and ends the step in any stage. The next step is READY.
+    /// Sets the scale, and ends the step in any stage. The stage becomes READY.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a scale that is not positive and finite, or whose reciprocal exceeds f32.

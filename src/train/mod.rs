@@ -8,7 +8,7 @@
 //! | [`AdaptiveClip`] | limits gradients relative to the norm of their weights |
 //! | [`Accumulator`] | sums f16 and bf16 gradients without stalling |
 //! | [`Optimizer`] with [`AdamW`] or [`Sgd`] | updates weights, with f32 master weights, moments that neither overflow nor vanish, and typed errors for non-finite values |
-//! | [`precision`] | lists the type that each part of a step runs in |
+//! | [`precision`] | lists the types in which the parts of a step are stored and computed |
 //! | [`Monitor`] | logs losses, norms and layers, and warns about them |
 //!
 //! All of these work on slices. `evenkeel::candle` has the equivalents for candle tensors: `init`, `optim`, `unscale`

@@ -1,5 +1,5 @@
-//! The common part of all optimisers: checks before anything changes, f32 master weights for 16-bit models, and states
-//! that can be saved and restored.
+//! The common part of all optimisers. It checks all arguments before anything changes, keeps f32 master weights for
+//! 16-bit models, and saves and restores states.
 
 use crate::cpu::optimizer::{self, Formula};
 use crate::element::DType;
@@ -20,8 +20,8 @@ use crate::simd::in_default;
 /// Errors are returned before anything changes:
 /// - [`Error::ShapeMismatch`] if the parameters differ from those the optimiser was created for, or if a gradient has
 ///   another length than its parameter.
-/// - [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. Its `row` is the first such parameter, its
-///   `index` the first such element.
+/// - [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. Its `row` is the index of the first parameter
+///   with such a gradient, and its `index` is the first such element.
 /// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient that exceeds f32 if the state is
 ///   f32.
 /// - [`Error::Backend`].
@@ -52,7 +52,7 @@ pub struct Optimizer<R> {
     states: Vec<ParameterState>,
 }
 
-/// State of an optimiser, with one number per weight.
+/// A state variable of an optimiser, with one number for each weight of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Numbers {
@@ -64,22 +64,22 @@ pub enum Numbers {
 
 /// Complete state of an optimiser for one parameter, which can be saved and restored exactly.
 ///
-/// With the feature `serde` it is read and written with its fields by name.
+/// With the feature `serde`, it can be serialised and deserialised, with its fields by name.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct ParameterState {
     /// Number of steps in which the parameter had a gradient. It saturates at `u64::MAX`.
     pub steps: u64,
-    /// Master weights of a parameter of f16 or bf16, which holds their rounded values.
+    /// Master weights, for a parameter of f16 or bf16. The parameter holds their rounded values.
     pub master: Option<Vec<f32>>,
-    /// State of the rule for each weight, in the order of the names in [`Rule::kept`].
+    /// State variables of the rule, in the order of the names in [`Rule::kept`].
     pub kept: Vec<Numbers>,
 }
 
 /// Settings and update rule of an optimiser. The only rules are [`AdamW`](super::AdamW) and [`Sgd`](super::Sgd).
 pub trait Rule: Copy + sealed::Advance {
-    /// Returns the names of the state variables of a weight.
+    /// Returns the names of the state variables that the rule keeps for each weight.
     fn kept(&self) -> &'static [&'static str];
     /// Returns the learning rate.
     fn learning_rate(&self) -> f64;
@@ -161,8 +161,9 @@ impl<R: Rule> Optimizer<R> {
         &self.states
     }
 
-    /// Restores a state that was saved earlier. The parameters must have the values they had when it was saved: if a
-    /// 16-bit parameter is not the rounded master weight, it replaces the master weight.
+    /// Restores a state that was saved earlier. The parameters must have the values they had when the state was saved.
+    /// If a 16-bit parameter is not the rounded master weight, the next step replaces the master weight by the
+    /// parameter.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for states of other parameters. [`Error::InvalidArgument`] for a value that is not
@@ -260,7 +261,7 @@ impl ParameterState {
         Ok(())
     }
 
-    /// Updates one parameter by a formula. All arguments have been checked.
+    /// Updates one parameter and its state by a formula. All arguments have been checked.
     pub(super) fn advance<const N: usize>(
         &mut self,
         param: FloatsMut<'_>,
@@ -297,7 +298,7 @@ pub(crate) fn check_len(op: &'static str, count: usize, grad: Floats<'_>) -> Res
     Err(Error::shape(op, "a gradient", format!("{} elements", grad.len()), expected))
 }
 
-/// Checks the length of a gradient, that it is finite, and that it fits into f32 if the state is f32.
+/// Checks that a gradient has `count` elements and is finite, and that it fits into f32 unless the state is f64.
 pub(crate) fn check_gradient(
     op: &'static str,
     place: usize,

@@ -1,4 +1,4 @@
-//! Types that the parts of a training step run in, for models of 16 bits.
+//! Types in which the parts of a training step are stored and computed, for models in f16 or bf16.
 
 use super::loss_scale::LossScale;
 use crate::element::DType;
@@ -22,8 +22,8 @@ pub struct PartPrecision {
     pub name: &'static str,
     /// Type in which its result is stored.
     pub stored: Width,
-    /// Narrowest arithmetic used for its result, for f16 and bf16. Sums are f64 or exact integers, except that matrix
-    /// products and attention add their products in f32.
+    /// Narrowest type of the arithmetic that computes its result, for models in f16 and bf16. Sums are f64 or exact
+    /// integers, except that matrix products and attention add their products in f32.
     pub computed: Width,
     /// Reason for these types.
     pub reason: &'static str,
@@ -35,8 +35,8 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 
 /// All parts of a step, in order.
 ///
-/// The table is the same for f16 and bf16, which differ only in their [`LossScale`] ([`loss_scale`]). There is no
-/// setting for the wider types, because Evenkeel's ops take 16-bit values and use wider arithmetic internally.
+/// The table is the same for f16 and bf16. They differ only in their loss scale, which [`loss_scale`] returns. There is
+/// no setting for the wider types, because Evenkeel's ops take 16-bit values and use wider arithmetic internally.
 ///
 /// ```
 /// use evenkeel::train::precision::{PARTS, Width};
@@ -75,8 +75,8 @@ pub const PARTS: &[PartPrecision] = &[
 
 /// Returns the loss scaling for a model of this type.
 ///
-/// For f16, whose smallest positive number is 6e-8, it is PyTorch's. The other types have at least the range of f32,
-/// and need no scaling.
+/// For f16, whose smallest positive number is 6e-8, it has PyTorch's defaults. The other types have at least the range
+/// of f32 and need no scaling.
 ///
 /// ```
 /// use evenkeel::{DType, train::{LossScale, precision::loss_scale}};

@@ -10,8 +10,8 @@ use crate::simd::in_default;
 
 const OP: &str = "sgd";
 
-/// Settings of gradient descent, for an [`Optimizer`](super::Optimizer). Everything except the learning rate is off by
-/// default.
+/// Settings of gradient descent, for an [`Optimizer`](super::Optimizer). All settings except the learning rate are 0 or
+/// false by default.
 ///
 /// # Formula
 /// The formula of PyTorch:
@@ -25,13 +25,13 @@ const OP: &str = "sgd";
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
-/// | finite, but b or w exceeds its type | becomes infinite |
+/// | finite, but b or w exceeds its type | b or w becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// For a given state, which is f64 for f64 weights and f32 otherwise: each of b and w is within 0.501 ULP of its
-/// formula in f32, and within 8 ULP in f64. The unit is the ULP of its largest term. In f16 and bf16, a weight is the
-/// rounded master weight.
+/// The state b is f64 for f64 weights and f32 otherwise. Given the values before a step, each new value of b and w is
+/// within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is that of the formula's largest term. In
+/// f16 and bf16, a weight is the rounded master weight.
 ///
 /// # Source
 /// Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning", 2013.
@@ -41,11 +41,11 @@ const OP: &str = "sgd";
 pub struct Sgd {
     /// Learning rate; 1e-3 by default.
     pub lr: f64,
-    /// Factor that the previous direction is multiplied by in each step; 0 by default.
+    /// Factor that b is multiplied by in each step; 0 by default.
     pub momentum: f64,
-    /// Share of a gradient that is not added to the momentum; 0 by default.
+    /// Fraction of the gradient that is not added to b; 0 by default.
     pub dampening: f64,
-    /// Weight decay: this share of a weight is added to its gradient; 0 by default.
+    /// Weight decay: this factor times the weight is added to the gradient; 0 by default.
     pub weight_decay: f64,
     /// Whether to use Nesterov momentum; false by default.
     pub nesterov: bool,

@@ -1,4 +1,4 @@
-//! Gradients of a scaled loss, checked in a first pass, then unscaled and clipped in a second.
+//! Unscaling of the gradients of a scaled loss. A first pass checks them, and a second pass unscales and clips them.
 
 use super::loss_scaler::LossScaler;
 use crate::cpu::clip_grad_norm::{Scale, TensorNorm};
@@ -20,8 +20,8 @@ pub enum Unscaled {
     },
     /// A gradient is not finite, and nothing was changed. The optimiser must not step.
     Skip {
-        /// An [`Error::NonFiniteInput`]. Its `row` is the first tensor with a NaN or an infinity, and its `index` is
-        /// the first such element.
+        /// An [`Error::NonFiniteInput`]. Its `row` is the index of the first tensor with a NaN or an infinity, and its
+        /// `index` is the first such element.
         why: Error,
     },
 }
@@ -34,16 +34,16 @@ impl Unscaled {
 }
 
 impl LossScaler {
-    /// Unscales and clips the gradients of a scaled loss if all are finite, and records whether they are. The stage of
-    /// the step becomes UNSCALED.
+    /// Unscales and clips the gradients of a scaled loss if all are finite, and records whether all are finite. The
+    /// stage of the step becomes UNSCALED.
     ///
     /// # Formula
     /// ```text
     /// g_i = g_i / scale * min(1, max_norm / norm),   norm = norm of all g_i / scale
     /// ```
     /// The reciprocal of the scale is rounded to f32, as in PyTorch. Both factors are combined into one, and the
-    /// product is rounded once. If the scale is a power of two, the bits are those of
-    /// [`clip_grad_norm`](crate::clip_grad_norm) after an exact division.
+    /// product is rounded once. If the scale is a power of two, the result has the same bits as an exact division by
+    /// the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Shapes
     /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
@@ -51,16 +51,16 @@ impl LossScaler {
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// As in [`clip_grad_norm`](crate::clip_grad_norm), except that NaN and infinities are never an error, whatever
-    /// [`ClipGradNorm::error_if_nonfinite`] is: nothing is changed, and the step must be skipped. With a scale below 1,
-    /// a gradient may exceed its type and become infinite, unless it is clipped.
+    /// The same as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. They are never an
+    /// error, whatever [`ClipGradNorm::error_if_nonfinite`] is: nothing is changed, and the step must be skipped. With
+    /// a scale below 1, a gradient may exceed its type and become infinite, unless it is clipped.
     ///
     /// # Accuracy
-    /// The accuracy of [`clip_grad_norm`](crate::clip_grad_norm).
+    /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] unless the step is READY, for a max_norm that is negative or NaN, and for f16;
-    /// [`Error::Backend`]. After an error nothing has changed.
+    /// [`Error::InvalidArgument`] unless the stage is READY, for a `max_norm` that is negative or NaN, and for f16
+    /// gradients unless the scale is 1; [`Error::Backend`]. After an error nothing has changed.
     ///
     /// # Panics
     /// Never.
@@ -112,8 +112,8 @@ impl LossScaler {
         Ok(Unscaled::Ready { norm })
     }
 
-    /// Computes the norm from the parts of all tensors, and the factor for the gradients, or `None` if they need no
-    /// change.
+    /// Computes the norm of all gradients from the partial norms of the tensors. Returns the norm, and the factor for
+    /// the gradients or `None` if they need no change.
     pub(crate) fn finish(&self, clip: &ClipGradNorm, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         in_default(|| clip.finish_scaled(OP, parts, f64::from(self.inverse())))
     }

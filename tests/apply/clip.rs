@@ -20,7 +20,7 @@ fn fixture() -> Apply {
         .integers("ints", &[2], &[1, 2])
 }
 
-/// Builds a job of this op. Results are named by number.
+/// Builds a job of this op.
 fn job(op: &str, grads: Value, attrs: Value, outputs: Value) -> Value {
     json!({"op": op, "inputs": {"grads": grads}, "attrs": attrs, "outputs": outputs})
 }

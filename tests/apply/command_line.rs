@@ -102,8 +102,8 @@ fn help() {
     }
 }
 
-/// Runs the program in a folder with `jobs.json` and `in.safetensors`, with exactly these paths. Returns the status and
-/// stderr.
+/// Writes `jobs.json` and `in.safetensors` into a folder, and runs the program there with the given paths as arguments.
+/// Returns the status and stderr.
 fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, String) {
     std::fs::write(folder.join("jobs.json"), JOBS).expect("JOBS can be written");
     std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("IN can be written");

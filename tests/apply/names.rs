@@ -59,7 +59,7 @@ fn registered_names() {
     let message = outcome.answers[0]["message"].as_str().unwrap();
     let (_, known) = message.split_once("one of ").unwrap();
     for op in evenkeel::registry::OPS {
-        // Gradients are results of their ops.
+        // In the program, a gradient is a result of its op and has no name of its own.
         let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
         assert!(known.split(", ").any(|op| op == name), "examples/apply/ops must run {name}");
     }

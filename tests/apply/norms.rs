@@ -116,8 +116,8 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // These tolerances are relative to the result, although a bias may cancel. The op's bounds are relative to the
-        // larger term there.
+        // These tolerances are relative to the result, although the bias may cancel most of it. The op's own bound is
+        // relative to the larger term in that case.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)
@@ -148,12 +148,15 @@ fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> V
     (0..values.len()).map(|i| (moved(i, 1e-4) - moved(i, -1e-4)) / 2e-4).collect()
 }
 
-/// Fails unless every error is at most `part` of the largest magnitude.
+/// Fails unless every error is at most `part` times the largest expected magnitude.
 fn assert_near(got: &[f64], expected: &[f64], part: f64) {
     let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
-        assert!((got - expected).abs() <= part * largest, "expected {expected}, got {got}; the largest is {largest}");
+        assert!(
+            (got - expected).abs() <= part * largest,
+            "expected {expected} within {part} of the largest magnitude {largest}, got {got}"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ pub fn program() -> Command {
 pub const FLOATS: [(Dtype, f64); 4] =
     [(Dtype::F64, 1e-15), (Dtype::F32, 1.2e-7), (Dtype::F16, 4.95e-4), (Dtype::BF16, 3.95e-3)];
 
-/// Call of the program.
+/// Input tensors, arguments and environment of one run of the program.
 #[derive(Default)]
 pub struct Apply {
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
@@ -155,7 +155,7 @@ impl Outcome {
         assert!(self.stderr.is_empty(), "expected nothing on stderr, got {}", self.stderr);
     }
 
-    /// Asserts that the program did nothing, and that stderr contains the reason.
+    /// Asserts that the program ran no job and wrote no file, and that stderr contains the reason.
     pub fn refused(&self, why: &str) {
         assert_eq!(self.status, Some(2), "{} {:?}", self.stderr, self.answers);
         assert!(self.stderr.contains(why), "expected {:?} in stderr, got {:?}", why, self.stderr);
@@ -165,7 +165,7 @@ impl Outcome {
         assert_eq!(left.len(), 2, "expected JOBS and IN only, got {left:?}");
     }
 
-    /// Returns type, shape and values of a tensor in OUT.
+    /// Returns the type, shape and values of a tensor in OUT.
     pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
         let out = self.out.as_ref().expect("OUT was written");
         let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");

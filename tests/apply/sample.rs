@@ -82,7 +82,8 @@ fn what_profiles_keep() {
     }
 }
 
-/// Checks penalties. In the first row, the history has token 1 twice; in the second, token 0 once.
+/// Checks penalties. The history of the first row has token 1 twice, and the history of the second row has token 0
+/// twice.
 #[test]
 fn penalties_see_the_history() {
     let attrs = json!({"repetition_penalty": 2, "frequency_penalty": 0.5, "presence_penalty": 0.25});
@@ -93,7 +94,8 @@ fn penalties_see_the_history() {
         .run(&[json!(["sample", inputs, attrs, ["probs"]])])
         .all_ok();
     let (_, _, probs) = outcome.tensor("0.probs");
-    // Expected logits: 2 / 2 - 2 * 0.5 - 0.25, and 0 - 2 * 0.5 - 0.25.
+    // Token 1 of the first row gets the logit 2 / 2 - 2 * 0.5 - 0.25. Token 0 of the second row gets 0 - 2 * 0.5 -
+    // 0.25.
     let second = |first: f64, second: f64| 1.0 / (1.0 + (first - second).exp());
     assert_close(&[probs[1], probs[3]], &[second(0.0, -0.25), second(-1.25, 2.0)], 1e-7);
 

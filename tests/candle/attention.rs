@@ -94,8 +94,8 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // Values are below 4 and scores below 10; the weights multiply the errors of the scores. The
-                // composition's gradients of f16 and bf16 are rounded each time they are accumulated.
+                // Values are below 4 and scores below 10. An error of a score becomes a relative error of its weight.
+                // The composition's gradients of f16 and bf16 are rounded each time they are accumulated.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {
@@ -108,7 +108,7 @@ fn the_composition_is_near() -> Result<()> {
     Ok(())
 }
 
-/// Compares with candle's own ops, without a mask.
+/// Compares with attention written in candle's own ops, without a mask.
 #[test]
 fn ops_of_candle_put_together() -> Result<()> {
     let [q, k, v, dy] = operands(DType::F32)?;

@@ -103,7 +103,8 @@ fn a_look_at_any_layout() -> Result<()> {
     Ok(())
 }
 
-/// Checks the bits of the slice function, and that a rejected gradient leaves all others unchanged.
+/// Checks that adaptive clipping gives the bits of the slice function, and that a rejected gradient leaves all others
+/// unchanged.
 #[test]
 fn by_the_weights() -> Result<()> {
     let vars = all_vars()?;

@@ -347,9 +347,10 @@ fn single_elements() -> Result<()> {
     for (dtype, ours) in DTYPES {
         for x in [tensor(&[300], dtype, 20.0, 1)?, special.to_dtype(dtype)?] {
             for &(op, composed, kernel) in &ops {
-                // The rounding of an exponent, and that of a division.
+                // The error covers the rounding of an exponent and the rounding of a division.
                 let error = 8.0 * unit(ours);
-                // GELU adds 1 to a number close to -1, or uses a rounded cube.
+                // The forms of GELU add 1 to a number close to -1, or use a rounded cube, so they need an absolute
+                // tolerance.
                 let absolute = if op.starts_with("gelu") { 4.0 * error } else { 0.0 };
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, absolute);
             }

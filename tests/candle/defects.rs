@@ -44,7 +44,7 @@ fn rms_norm_of_squares_beyond_f32() -> Result<()> {
         let y = ours::RmsNorm::new(ones.clone(), 0.0).forward(&x)?;
         assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0, 1.0, 1.0]], "{magnitude}");
     }
-    // Rows of bf16 whose squares overflow too.
+    // The squares of this bf16 row overflow, too.
     let x = Tensor::new(&[[1e20f32, -1e20]], CPU)?.to_dtype(DType::BF16)?;
     let y = ours::ops::rms_norm(&x, &Tensor::ones(2, DType::BF16, CPU)?, 1e-6)?;
     assert_eq!(flat(&y), [1.0, -1.0]);
@@ -92,7 +92,7 @@ fn losses_of_confident_logits() -> Result<()> {
     let loss = ours::loss::binary_cross_entropy_with_logit(&logits, &targets)?.to_scalar::<f32>()?;
     assert!((loss - (400.0 + 2f32.ln()) / 3.0).abs() < 1e-4, "expected (400 + ln 2) / 3, got {loss}");
 
-    // The sum of losses of this batch exceeds the integers that bf16 can count.
+    // The sum of this batch's losses is far above 256, up to which bf16 represents every integer.
     let n = 4096;
     let (x, targets) = (Tensor::zeros((n, 2), DType::BF16, CPU)?, Tensor::zeros(n, DType::U32, CPU)?);
     let loss = flat(&ours::loss::cross_entropy(&x, &targets)?)[0];

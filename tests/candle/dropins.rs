@@ -164,7 +164,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
             Box::new(ours::LayerNorm::rms_norm(weight.clone(), 1e-5)),
             Box::new(candle_nn::LayerNorm::rms_norm(weight.clone(), 1e-5)),
         ),
-        // These operands broadcast, but not as one value per column.
+        // These weights broadcast to the rows, but do not have one value per column.
         (
             Box::new(ours::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
             Box::new(candle_nn::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
@@ -189,7 +189,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Candle's module uses its composition for a non-contiguous input. Only the composition supports f64.
+/// Candle's module on a non-contiguous input, for which it runs its composition. Only the composition supports f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

@@ -91,7 +91,8 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
 
 #[test]
 fn probabilities_are_those_of_the_strategy() -> Result<()> {
-    // With 20,000 draws, the standard deviation of a frequency is at most 0.0036. The limit is five of those.
+    // With 20,000 draws, the standard deviation of a frequency is at most 0.0036. The limit is five standard
+    // deviations.
     let logits = Tensor::new(&[0f32, 1., 2., 3.], CPU)?;
     let frequencies = |sampling: Sampling| -> Result<Vec<f64>> {
         let mut processor = LogitsProcessor::from_sampling(1, sampling);

@@ -626,7 +626,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
             assert!(grad[3].is_finite());
         }
     }
-    // The composition gives the same gradients.
+    // The gradients of the composition are finite, too.
     let x = Var::from_tensor(&Tensor::new(&[[-inf, -inf], [1., -inf]], CPU)?)?;
     let y = composition::softmax(&x, 1, &capped())?;
     assert!(flat(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap()).iter().all(|g| g.is_finite()));
@@ -640,7 +640,7 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
     let x = Var::from_tensor(&Tensor::new(&[0f32, 0., 300., -300.], CPU)?)?;
     let targets = Tensor::new(&[0f32, 1., 0., 1.], CPU)?;
     let loss = ours::loss::binary_cross_entropy_with_logit(&x, &targets)?;
-    // (sigmoid(x) - y) / 4
+    // The gradient is (sigmoid(x) - y) / 4.
     assert_eq!(flat(loss.backward()?.get(&x).unwrap()), [0.125, -0.125, 0.25, -0.25]);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Tests of group normalisation: the bits of the slice functions, gradients against the gradients of its groups, and
-//! the module compared with candle's.
+//! Tests of group normalisation: the bits of the slice functions, gradients compared with those of layer normalisation,
+//! and the module compared with candle's.
 
 use crate::support::{CPU, DTYPES, allowed, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var, WithDType};
@@ -46,8 +46,8 @@ fn the_bits_of_slices() -> Result<()> {
     bits_of_slices::<half::bf16>()
 }
 
-/// Checks gradients with one channel per group. The groups are rows of layer normalisation, and the gradient of a
-/// channel's weight is the sum over its rows.
+/// Checks gradients with one channel per group. Each group is then a row of layer normalisation, and the gradient of a
+/// channel's weight is a sum over the columns of all its rows.
 #[test]
 fn the_gradients_of_rows() -> Result<()> {
     let (x, dy) = (tensor(&[2, 3, 40], DType::F32, 2.0, 1)?, tensor(&[2, 3, 40], DType::F32, 1.0, 2)?);
@@ -187,7 +187,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
         assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "{dims:?}");
     }
-    // A type that only candle supports uses candle's op, or gives its error.
+    // A tensor of a type that only candle supports gives the result or the error of candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;
     let eights = |t: Tensor| t.to_dtype(DType::F8E4M3);
     let (ones, zeros) = (eights(Tensor::ones(6, DType::F32, CPU)?)?, eights(Tensor::zeros(6, DType::F32, CPU)?)?);

@@ -1,4 +1,4 @@
-//! Tests of variable initialisation from candle's hints: a variable gets the same values everywhere, by its name.
+//! Tests of variable initialisation from candle's hints: the seed and the name of a variable determine its values.
 
 use crate::support::{CPU, flat};
 use candle_core::{DType, Result, Shape, Tensor};
@@ -17,7 +17,7 @@ fn get(map: &VarMap, name: &str) -> Vec<f64> {
     flat(&map.data().lock().unwrap()[name])
 }
 
-/// Checks that candle's own layers get the values of the slice function.
+/// Checks that candle's own layers get the values that the slice function `fill` gives for each variable's name.
 #[test]
 fn hints_are_drawn_by_name() -> Result<()> {
     let (map, vb) = builder(9, DType::F32);

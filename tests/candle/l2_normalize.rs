@@ -59,7 +59,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
                     "expected NaN only in the row with a NaN: {what}"
                 );
-                // A row of zeros has the gradient 0 without an eps, and dy / eps with one, within the range of the
+                // A row of zeros has the gradient 0 if eps is 0. Otherwise it has dy / eps, limited to the range of the
                 // type.
                 let of_zeros = if eps == 0.0 {
                     0.0
@@ -75,7 +75,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
 
 #[test]
 fn a_gradient_in_a_lane_of_its_own() -> Result<()> {
-    // Normalises along the first axis a tensor that is used twice, once transposed.
+    // Normalises a tensor along its first axis twice, the second time through a transpose.
     let x = Var::from_tensor(&tensor(&[4, 3], DType::F64, 2.0, 1)?)?;
     let weight = tensor(&[4, 3], DType::F64, 1.0, 2)?;
     let first = (guarded::l2_normalize(&x, 0, &L2Normalize::default())? * &weight)?;

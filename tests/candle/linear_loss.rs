@@ -68,8 +68,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Compares gradients with f64 products that use the gradient with respect to the whole logits. The chunked form has
-/// the same bits of that gradient.
+/// Compares the gradients with matrix products in f64. The products start from the gradient with respect to the whole
+/// logits, because the chunked form computes that gradient with the same bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
@@ -132,7 +132,8 @@ fn finite_differences() -> Result<()> {
             };
             let difference = |j| Ok((moved(j, STEP)? - moved(j, -STEP)?) / (2.0 * STEP));
             let differences = (0..at.len()).map(difference).collect::<Result<Vec<f64>>>()?;
-            // The error of the difference: the third derivative times step^2, and rounding divided by the step.
+            // The difference has two errors: the third derivative times step^2, and the rounding error divided by the
+            // step.
             assert_close(
                 &format!("argument {i}, {options:?}"),
                 &flat(grads.get(argument).unwrap()),
@@ -144,8 +145,7 @@ fn finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// Checks rows with NaN or infinities. Such a row gives its own loss and does not change the others; an ignored row has
-/// no effect.
+/// Checks rows with NaN or infinities. Such a row affects only its own loss. If it is ignored, it has no effect.
 #[test]
 fn broken_rows() -> Result<()> {
     let each = CrossEntropy::default().reduction(Reduction::None);

@@ -31,7 +31,7 @@ fn the_slice_functions_in_every_layout() -> Result<()> {
                 let options = options.reduction(reduction);
                 let count = if reduction == Reduction::None { 6 } else { 1 };
                 let dloss = vec![0.5; count];
-                // The same values as f64 logits: the losses differ only by the rounding of exponentials.
+                // The reference uses the same logits in f64, so the losses differ only by the rounding of exponentials.
                 let exact = cross_entropy(Rows::new(&wide, 6, 5)?, &TARGETS, &options)?;
                 let (_, dx) = cross_entropy_backward(Rows::new(&wide, 6, 5)?, &TARGETS, &dloss, &options)?;
                 let first = guarded::cross_entropy(&x, &targets(&[2, 3])?, &options)?;
@@ -98,7 +98,7 @@ fn the_composition() -> Result<()> {
             assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
             assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
         }
-        // The rows have a masked class, and a masked target.
+        // Class 1 is masked in both rows. It is the target of the second row only.
         let inf = f64::INFINITY;
         let masked = Tensor::new(&[[0.0, -inf, 0.0], [0.0, -inf, 0.0]], CPU)?.to_dtype(dtype)?;
         let options = CrossEntropy::default().reduction(Reduction::None);

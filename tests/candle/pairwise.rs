@@ -55,7 +55,7 @@ fn the_bits_of_slices() -> Result<()> {
 
 type Pair = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
-/// Returns each op by its kernel and by its composition of candle's ops.
+/// Returns each op's name, its kernel and its composition of candle's ops.
 fn forms() -> [(&'static str, Pair, Pair); 2] {
     let kernel: Pair = |x, d| Ok(guarded::safe_div(x, d, &SafeDiv::default())?);
     let composed: Pair = |x, d| composition::safe_div(x, d, &SafeDiv::default());
@@ -103,10 +103,10 @@ fn derivatives_at_the_edges() -> Result<()> {
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
         assert_eq!(of(div, 3.0, -2.0, 4.0)?, [-2.0, -3.0]);
-        // Below eps the divisor is a constant with the sign of the original.
+        // A divisor below eps is replaced by a constant with its sign.
         assert_eq!(of(div, 1e-308, 0.0, 1e-300)?, [1e-300 / small, 0.0]);
         assert_eq!(of(div, 1e-308, -0.0, 1e-300)?, [-1e-300 / small, 0.0]);
-        // Beyond the largest value, the quotient is constant.
+        // A quotient beyond the largest value is constant, so its gradients are 0.
         assert_eq!(of(div, 1e10, 1e-300, 1.0)?, [0.0, 0.0]);
         assert_eq!(of(div, INF, 2.0, 1.0)?, [0.0, 0.0]);
         // The square of the divisor is beyond f64.
@@ -127,7 +127,7 @@ fn derivatives_at_the_edges() -> Result<()> {
         assert_eq!(of(add, -INF, 3.0, 2.0)?, [0.0, 2.0]);
         assert_eq!(of(add, -INF, -INF, 2.0)?, [0.0, 0.0]);
         assert_eq!(of(add, 1e308, -1e308, 2.0)?, [2.0, 0.0]);
-        // The share of the smaller operand keeps all its digits.
+        // The gradient of the smaller operand keeps all its digits.
         let [_, share] = of(add, 0.0, -100.0, 1.0)?;
         assert_close("share", &[share], &[(-100f64).exp()], |_| 1e-15 * (-100f64).exp());
     }

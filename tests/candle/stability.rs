@@ -1,5 +1,5 @@
-//! Tests of the stability tester. Small modules have one planted defect each, which the matching check must find. A
-//! sound module has none.
+//! Tests of the stability tester. Small modules have one planted defect each, which the matching check must find. In a
+//! sound module, no check may find a defect.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{Embedding, Init, Linear, Module, VarBuilder, embedding, linear, linear_no_bias};
@@ -18,7 +18,7 @@ impl<F: Fn(&Tensor) -> Result<Tensor>> Module for Made<F> {
     }
 }
 
-/// Tests a linear layer, followed by a function of its output.
+/// Runs the tester on a linear layer, followed by a function of its output.
 fn tested(then: impl Fn(&Tensor) -> Result<Tensor> + Clone) -> Report {
     StabilityTester::new((4, WIDTH), move |vb: VarBuilder<'_>| {
         let (layer, then) = (linear(WIDTH, WIDTH, vb)?, then.clone());
@@ -64,12 +64,12 @@ fn exp_of_what_has_no_bound() {
     let report = tested(|y| y.exp());
     assert!(has(&report, Check::HostileInput, DType::F32, "output of large numbers"), "{report}");
     assert!(has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"), "{report}");
-    // Evenkeel's clamped form.
+    // Evenkeel's clamped form passes this check.
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
     assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
 }
 
-/// Tests an attention layer on tokens, where token 0 is padding.
+/// Runs the tester on an attention layer whose inputs are tokens. Token 0 is padding.
 fn attention(probabilities: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Clone) -> Report {
     StabilityTester::new((2, 6), move |vb: VarBuilder<'_>| {
         let words = embedding(11, WIDTH, vb.pp("words"))?;

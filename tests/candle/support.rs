@@ -23,7 +23,7 @@ pub fn values(count: usize, scale: f64, seed: u64) -> Vec<f64> {
     (0..count).map(|_| (2.0 * next() - 1.0) * scale).collect()
 }
 
-/// Creates a contiguous tensor of such values.
+/// Creates a contiguous tensor of such pseudo-random values.
 pub fn tensor(dims: &[usize], dtype: DType, scale: f64, seed: u64) -> Result<Tensor> {
     Tensor::from_vec(values(dims.iter().product(), scale, seed), dims, CPU)?.to_dtype(dtype)
 }
@@ -53,7 +53,7 @@ pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
     Ok(all)
 }
 
-/// Fails unless both have the same bits, including the signs of zeros. Any NaN equals any NaN.
+/// Fails unless both tensors have the same bits, including the signs of zeros. Any NaN equals any NaN.
 #[track_caller]
 pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
     assert_eq!(got.dims(), want.dims(), "{what}");
@@ -74,7 +74,8 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(us
     }
 }
 
-/// Returns the error that the accuracy table allows for a result, or a larger term, of magnitude `of`.
+/// Returns the error that the accuracy table allows for an op. `of` is the magnitude of the result, or of its largest
+/// term if that is larger.
 pub fn allowed(op: &str, dtype: evenkeel::DType, of: f64) -> f64 {
     let bound = accuracy::bound(op, dtype).unwrap().ulps;
     bound * ulp(dtype, of)

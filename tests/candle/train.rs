@@ -216,7 +216,7 @@ fn no_nan_goes_to_disk() {
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "{error}");
-    // A folder occupies the path: the partially written file is removed.
+    // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();

@@ -1,4 +1,5 @@
-//! Tests of the block formats: computed by hand for plain blocks, and compared with candle's decoder.
+//! Tests of the block formats. Results for plain blocks are computed by hand; other results are compared with candle's
+//! decoder.
 
 use crate::write::{Gguf, Tensor, inspect};
 use evenkeel::checkpoint::Stats;
@@ -14,11 +15,11 @@ fn stats(dtype: &'static str, id: u32, elements: u64, bytes: Vec<u8>) -> Stats {
 #[test]
 fn plain_blocks_by_hand() {
     let d = f16::from_f32(0.5).to_le_bytes();
-    // The values are 0 to 31 minus 16, times 1/2.
+    // The values are q / 2 for each q from -16 to 15.
     let bytes: Vec<u8> = d.into_iter().chain((-16i8..16).map(|q| q as u8)).collect();
     let got = stats("Q8_0", 8, 32, bytes);
     assert_eq!((got.min, got.max, got.mean, got.zero), (-8.0, 7.5, -0.25, 1));
-    // Each value from 0 to 15 occurs twice, minus 8.
+    // The values are (q - 8) / 2. Each q from 0 to 15 occurs twice.
     let quants = (0..16u8).map(|q| q | q << 4);
     let got = stats("Q4_0", 2, 32, d.into_iter().chain(quants.clone()).collect());
     assert_eq!((got.min, got.max, got.mean, got.zero), (-4.0, 3.5, -0.25, 2));

@@ -62,7 +62,7 @@ pub fn text(text: &str) -> Vec<u8> {
 }
 
 impl Gguf {
-    /// Creates a file of tensors with the numbers of their types, at their correct offsets.
+    /// Creates a file that has the tensors at their correct offsets. Each tensor comes with the number of its type.
     pub fn new(tensors: Vec<(Tensor, u32)>) -> Self {
         let (alignment, mut end) = (32, 0u64);
         let place = |(tensor, id): (Tensor, u32)| {

@@ -8,10 +8,10 @@ const HEAD: &str = "\
 | op | ns in f32 | candle in f32 | in bf16 | in f16 | error in f32 | 16 bits | f64 | candle's error | commit |
 |---|---|---|---|---|---|---|---|---|---|
 ";
-/// Row for all gradients of functions of one element.
+/// Name of the row for the gradients of all elementwise functions.
 const GRADIENTS: &str = "X_backward";
 
-/// Writes a row for each line of the measurements, which must name every op once.
+/// Returns the table, with a row for each line of the measurements. The lines must name every op once.
 pub fn table(measured: &str) -> String {
     let lines: Vec<Vec<&str>> = measured.lines().skip(1).map(|line| line.split('\t').collect()).collect();
     for op in OPS {

@@ -221,8 +221,8 @@ fn sampled_tokens() {
     }
 }
 
-/// Checks that nothing is allocated or synchronised once the kernels are loaded. The launches can therefore be
-/// captured, and replayed on other logits.
+/// Checks that nothing is allocated or synchronised once the kernels are loaded. The launches can therefore be captured
+/// in a graph, which is then replayed on other logits.
 #[test]
 fn a_captured_graph_draws_the_same_tokens() {
     let Some(context) = device() else { return };

@@ -77,7 +77,7 @@ fn softmax_backward_f32() {
     );
 }
 
-/// Generates gradients of the results, or weights.
+/// Generates numbers that serve as gradients of the results or as weights.
 fn derivatives(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37) % 23) as f32 / 7.0 - 1.5).collect()
 }

@@ -55,13 +55,13 @@ impl<'a, E: Element> RowRange<'a, E> {
         Rows::new(self.data, self.range.len(), self.cols).unwrap()
     }
 
-    /// Returns the same rows of other data with the batch's shape.
+    /// Returns the same rows of `whole`, which has the shape of the batch.
     fn of<'b, T>(&self, whole: &'b [T]) -> &'b [T] {
         &whole[self.range.start * self.cols..self.range.end * self.cols]
     }
 }
 
-/// Rows, and the list that cases on any part of them are added to.
+/// Rows of a batch, and the list to which its cases are added. A case can compute any range of the rows.
 struct Batch<'a, E> {
     cases: &'a mut Vec<Case>,
     label: String,
@@ -140,12 +140,12 @@ type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
 
 macro_rules! functions {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
-        /// Adds the functions of one element.
+        /// Adds a case for each elementwise function.
         fn functions<E: Element>(batch: &mut Batch<'_, E>) {
             $(batch.add(stringify!($name), |part| evenkeel::$name(part.data));)*
         }
 
-        /// Returns the gradients of the functions of one element.
+        /// Returns the gradients of the elementwise functions, with their names.
         fn gradients<E: Element>() -> Vec<(&'static str, Pair<E>)> {
             vec![$((stringify!($backward), evenkeel::$backward),)*]
         }
@@ -170,7 +170,7 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
         ("log_add_exp", evenkeel::log_add_exp),
         ("swiglu", evenkeel::swiglu),
         ("swiglu_backward", |x, dy| {
-            // Results are listed per element, so that a part's results are a part of the whole list.
+            // Results are listed element by element, so that the results of some rows are a slice of the whole list.
             let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),
@@ -192,7 +192,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // Position of a part's first query, so that a row alone is the same query as in the batch.
+    // Position of the first query of a range of rows. A row alone is therefore the same query as in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -202,7 +202,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
         let kept = softmax(part.rows(), &options.mask(&Mask::keep(part.of(&flags), &shape)))?;
         let biased = softmax(part.rows(), &options.mask(&Mask::bias(part.of(&biases), &shape)))?;
         let both = Mask::keep(part.of(&flags), &shape).and_bias(part.of(&biases), &shape);
-        // Results are listed per row, so that a part's results are a part of the whole list.
+        // Results are listed row by row, so that the results of some rows are a slice of the whole list.
         let all = [scaled, kept, biased, softmax(part.rows(), &options.mask(&both))?];
         Ok((0..shape[0]).flat_map(|row| all.each_ref().map(|y| y[row * cols..][..cols].to_vec()).concat()).collect())
     });
@@ -223,7 +223,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds each gradient without a mask, and once with a mask.
+/// Adds the gradients of the softmax family, with and without a mask.
 fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("gradients");
@@ -261,7 +261,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds losses per row, so that a part's results are a part of the whole list, and reduced losses.
+/// Adds losses per row and reduced losses. The losses of some rows are a slice of the whole list.
 fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("losses");
@@ -288,7 +288,7 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let shares: Vec<f64> = (0..rows * cols).map(|i| (i * 7 % 9) as f64 / 8.0).collect();
     let of =
         move |part: &RowRange<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
-    // Words are listed per row, so that a row has the same words alone as in a batch.
+    // The words of the results are listed row by row, so that a row has the same words alone as in a batch.
     let words = move |rows: usize, loss: &Loss, dx: &[E]| -> Vec<u64> {
         let losses = loss.as_slice().chunks(loss.as_slice().len() / rows.max(1));
         let row = |(losses, dx): (&[f64], &[E])| -> Vec<u64> {
@@ -466,8 +466,8 @@ fn attending<'a, E: Element>(part: &RowRange<'a, E>, width: usize) -> Result<[He
     Ok([view(keys.min(2))?, view(keys)?])
 }
 
-/// Adds attention in which each row is a batch entry with one head. Its keys, of four features each, are also the
-/// values, and the first two are the queries.
+/// Adds cases of attention, in which each row is a batch entry with one head. The row is cut into keys of four features
+/// each. The keys are also the values, and the first two keys are also the queries.
 fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     const WIDTH: usize = 4;
     let keys = batch.cols / WIDTH;
@@ -479,7 +479,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     let run = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        // Results are listed per row, as for single rows.
+        // Results are listed row by row, as single rows list them.
         let row = |row: usize| {
             let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
             y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()
@@ -529,7 +529,8 @@ fn statistics<E: Element>(x: &[E]) -> Vec<u64> {
     [&counts[..], &[min, max, mean, std, max_abs].map(f64::to_bits)].concat()
 }
 
-/// Returns the bits of the norm of the elements and a few others, and the bits of the clipped elements.
+/// Clips the elements together with a second tensor of three numbers. Returns the bits of the norm and of all clipped
+/// elements.
 fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     let (mut grads, mut others) = (x.to_vec(), [0.5f32, -0.25, 1e-3]);
     let options = options.error_if_nonfinite(false);
@@ -538,7 +539,7 @@ fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
 }
 
-/// Adds cases on whole tensors, long enough for several threads to share one.
+/// Adds cases on whole tensors. They are long enough for several threads to share a tensor.
 fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
     for fill in Fill::ALL {
         let label = format!("{fill:?}").to_lowercase();

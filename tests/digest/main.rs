@@ -1,8 +1,9 @@
 //! Checks that every machine gives the same bits: a digest of each case's result is committed in
 //! `tests/vectors/digest.tsv`.
 //!
-//! `EVENKEEL_DIGEST=whole` omits single rows and threads, which are slow on emulators of other machines.
-//! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, instead of one in sixteen.
+//! `EVENKEEL_DIGEST=whole` omits the checks of single rows and of threads, which are slow on emulators of other
+//! machines.
+//! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, instead of one case in sixteen.
 //! `EVENKEEL_BLESS=1` rewrites the file. This changes users' results, so it belongs in the Accuracy section of the
 //! changelog.
 

@@ -23,7 +23,7 @@ impl Fill {
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// Creates a separate stream for each name.
+    /// Creates the generator for a name. Different names give different streams.
     pub fn of(name: &str) -> Self {
         Numbers(super::fnv(name.bytes()))
     }
@@ -75,7 +75,8 @@ impl Numbers {
         }
     }
 
-    /// Generates rows of a length. Every other row of special values is plain, so that not all results are NaN.
+    /// Generates `rows` rows of `cols` values. With special values, every other row is plain, so that not all results
+    /// are NaN.
     pub fn rows<E: Element>(&mut self, fill: Fill, rows: usize, cols: usize) -> Vec<E> {
         let fill_of = |r: usize| if matches!(fill, Fill::Special) && r % 2 == 1 { Fill::Plain } else { fill };
         (0..rows * cols).map(|i| self.value(fill_of(i / cols))).collect()

@@ -13,13 +13,13 @@ use evenkeel::{
 use half::bf16;
 use std::time::Duration;
 
-/// Call with its name, which returns the bits of its results.
+/// Name of a call, and a closure that makes the call and returns the bits of its results.
 pub type Call = (String, Box<dyn Fn() -> Vec<u64> + Sync>);
 
 pub const ROWS: usize = 4;
 pub const COLS: usize = 512;
 
-/// Generates multiples of an odd number, scaled by a power of ten so that sums, quotients and products are inexact.
+/// Generates pseudo-random multiples of `unit` / 37. Their sums, quotients and products are inexact.
 pub fn numbers<E: Element>(count: usize, unit: f64) -> Vec<E> {
     (0..count as u64).map(|i| E::from_wide(((i * 2_654_435_761 % 2003) as f64 - 1001.0) / 37.0 * unit)).collect()
 }

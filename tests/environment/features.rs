@@ -1,4 +1,4 @@
-//! Calls that require certain features.
+//! Calls that require certain cargo features.
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
@@ -45,7 +45,7 @@ pub fn checkpoint(add: &mut Add<'_>) {
     );
 }
 
-/// Adds computations of candle's forms outside the ops on slices.
+/// Adds computations that the candle forms make outside the ops on slices.
 #[cfg(feature = "candle")]
 pub fn candle(add: &mut Add<'_>) {
     use candle_core::{Device, Tensor};

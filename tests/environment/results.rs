@@ -23,8 +23,8 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
     assert!(wrong.is_empty(), "{} of {} calls differ: {wrong:#?}", wrong.len(), calls.len() * Environment::ALL.len());
 }
 
-/// Runs every call in a process of its own with unmasked exceptions, any of which ends the process. They include
-/// inexact results, so a single operation in the caller's environment is enough.
+/// Runs every call in a process of its own with unmasked exceptions, any of which ends the process. Inexact results are
+/// among the exceptions, so a single rounded operation in the caller's environment ends the process.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn no_call_traps_where_the_host_has_unmasked_exceptions() {

@@ -39,8 +39,8 @@ fn foreign(environment: Option<Environment>) -> Foreign {
     }
 }
 
-/// Outcome of a call in a pool of two threads. One thread delayed its part until the other, which waited for it, had
-/// run the other request's task.
+/// Outcome of a call in a pool of two threads. One thread delayed its part of the call until the calling thread, which
+/// waited for this part, had run the other request's task.
 struct Held {
     report: report::Report,
     trace: trace::Trace,

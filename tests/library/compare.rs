@@ -1,4 +1,4 @@
-//! Tests of the ULPs and comparisons that all other tests rely on.
+//! Tests of the functions that compute and compare ULPs, on which all other tests rely.
 
 use crate::support::compare::{same_bits, within, within_terms};
 use crate::support::generate::{Bits, all, walk};
@@ -169,7 +169,7 @@ fn an_exact_number_beyond_f64_counts_to_its_last_bit() {
     let exact = DoubleDouble::from(1.0) - tiny;
     assert_eq!(ulp::toward_zero(exact), 1.0f64.next_down());
     assert_eq!(ulp::error(1.0, exact), 2f64.powi(-60 + 53));
-    // A subnormal result that has a single bit in f64.
+    // The exact result is 1.25 times the smallest subnormal f64.
     let exact = DoubleDouble::from(5e-324) * DoubleDouble::from(1.25);
     assert_eq!(ulp::error(5e-324, exact), 0.25);
     assert_eq!(ulp::error(1e-323, exact), 0.75);

@@ -252,7 +252,7 @@ fn draw(logits: &[f32], settings: &SamplerConfig, seed: u64) -> Result<u32> {
     Ok(pick(&support.tokens, &support.probs, seed))
 }
 
-/// Returns the token at a position in [0, 1) that depends on the seed.
+/// Returns the token at a position in [0, 1) of the cumulative distribution. The position depends on the seed.
 fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
     let at = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64;
     let mut sum = 0.0;
@@ -267,7 +267,7 @@ fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
 fn samplers_with_one_defect_each() {
     let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(&Filter::ALL, run);
     assert_finds(&suite(draw), &[]);
-    // Applies p to all tokens instead of those kept by top-k.
+    // Applies top-p to all tokens instead of the tokens that top-k kept.
     let unrenormalised = suite(|logits, settings, seed| {
         let (Some(k), Some(p)) = (settings.top_k, settings.top_p) else { return draw(logits, settings, seed) };
         let all = reference::sample(logits, &SamplerConfig::default())?;
@@ -319,7 +319,7 @@ fn samplers_with_one_defect_each() {
         draw(logits, settings, calls)
     });
     assert_finds(&unseeded, &[Defect::NotRepeatable]);
-    // The suite must not use filters that the sampler does not have.
+    // The list of supported filters is empty, so the suite must not use any filter.
     let plain = conformance::sampler(&[], |logits: &[f32], settings, seed| {
         assert_eq!((settings.top_k, settings.top_p, settings.min_p), (None, None, None));
         draw(logits, settings, seed)

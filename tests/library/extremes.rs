@@ -30,7 +30,7 @@ fn no_columns<E: Element>() -> Rows<'static, E> {
     Rows::new(&[], MAX, 0).unwrap()
 }
 
-/// Checks rows without columns, whose number no memory limits.
+/// Checks rows without columns. Their number may exceed any memory.
 #[test]
 fn rows_of_no_columns() {
     let (x, softmax_of) = (no_columns::<f64>(), Softmax::default());
@@ -69,7 +69,7 @@ fn rows_of_no_columns() {
     assert_eq!(rms_norm_backward(x, x, &weighted).unwrap().dweight, Some(vec![]));
 }
 
-/// Checks columns without rows, whose number no memory limits.
+/// Checks columns without rows. Their number may exceed any memory.
 #[test]
 fn columns_of_no_rows() {
     for cols in [1 << 47, 1 << 61, MAX - 1] {
@@ -143,7 +143,8 @@ fn tables_of_more_columns_than_memory_has() {
     );
 }
 
-/// Checks attention over views whose size no memory limits: without features, without positions, or with shared memory.
+/// Checks attention over views whose shape may exceed any memory: without features, without positions, or with
+/// positions that share memory.
 #[test]
 fn heads_at_the_ends() {
     fn uniform<E: Bits>() {
@@ -174,23 +175,26 @@ fn heads_at_the_ends() {
     uniform::<f16>();
     uniform::<bf16>();
 
-    let most = |shape: [usize; 4], what: &str| format!("view: heads is {shape:?}; it must be {what}");
+    let most = |shape: [usize; 4], what: &str| {
+        let positions: usize = shape[..3].iter().product();
+        format!("view: count of positions is {positions} in shape {shape:?}; it must be {what}")
+    };
     for positions in [(1 << 21) + 1, 1 << 47, MAX] {
         let shape = [1, 1, positions, 0];
-        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152 positions without features"));
-        refused(Heads::<f32>::strided(&[], shape, [0; 3]), &most(shape, "at most 2097152 positions without features"));
+        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152 if they have no features"));
+        refused(Heads::<f32>::strided(&[], shape, [0; 3]), &most(shape, "at most 2097152 if they have no features"));
     }
     for positions in [(1 << 32) + 1, 1 << 62, MAX] {
         let shape = [1, 1, positions, 1];
         let shared = Heads::strided(&[1.0f32], shape, [0; 3]);
-        refused(shared, &most(shape, "at most 4294967296 positions that share memory"));
+        refused(shared, &most(shape, "at most 4294967296 if they share memory"));
     }
     for shape in [[MAX, 2, 0, 5], [1 << 33, 1 << 33, 1, 0], [2, MAX, 0, 1], [0, 2, MAX, 2]] {
         let message = format!("view: heads has shape {shape:?}; expected a count of elements below 2^64");
         refused(Heads::<f32>::new(&[], shape), &message);
         refused(Heads::<f32>::strided(&[], shape, [1; 3]), &message);
     }
-    // The result of so many queries exceeds any memory, which is checked before the allocation.
+    // A result of this shape exceeds any memory. The ops check this before they allocate.
     let q = Heads::<f32>::new(&[], [1 << 20, 1, 2, 0]).unwrap();
     let (k, v) = (Heads::new(&[], [1 << 20, 1, 0, 0]).unwrap(), Heads::new(&[], [1 << 20, 1, 0, 1 << 42]).unwrap());
     let message = "attention: could not allocate 36893488147419103232 bytes for the result";
@@ -272,7 +276,8 @@ fn terms_outside_the_range_of_the_fixed_point_sum() {
     assert_eq!(math::sum::fixed_point_sum(&[f32::NAN, -1.0, 0.5]), 1 << 44);
 }
 
-/// Checks step counters at their maximum. The counter stays there, and the weights equal the weights of any late step.
+/// Checks step counters at their maximum. A counter stays at its maximum, and a further step changes the weights like
+/// any other late step.
 #[test]
 fn optimisers_after_the_last_step() {
     fn weights<R: Rule>(rule: R, steps: u64) -> (Vec<f32>, u64) {

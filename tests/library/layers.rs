@@ -1,4 +1,4 @@
-//! The layers of `src`: modules import only from lower layers, circles of files are small, and files are short.
+//! The layers of `src`: modules import only from lower layers, cycles of imports have few files, and files are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -43,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
 /// all ops, and only a supertrait can do that.
 const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 
-/// Largest number of files in a circle of imports.
+/// Largest number of files in a cycle of imports.
 const MAX_CIRCLE: usize = 6;
 
 /// Largest number of lines in a file.
@@ -89,7 +89,7 @@ fn files_are_short() {
     }
 }
 
-/// Returns the height of a file's layer.
+/// Returns the index in [`LAYERS`] of a file's layer.
 fn layer(file: &Path) -> usize {
     let module = file.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
     let layer = LAYERS.iter().position(|layer| layer.contains(&module));
@@ -109,7 +109,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// A path in the file `from` to an item of the file `to`.
+/// Path in the file `from` that names an item of the file `to`.
 struct Import {
     from: PathBuf,
     line: usize,
@@ -178,7 +178,7 @@ fn modules() -> Modules {
     modules
 }
 
-/// Parses a file and those of its children.
+/// Parses a file and the files of its child modules.
 fn add_module(at: Vec<String>, file: PathBuf, modules: &mut Modules) {
     let code = without_tests(&without_literals(&fs::read_to_string(root().join(&file)).unwrap()));
     let tokens = tokens(&code);

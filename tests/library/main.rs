@@ -1,5 +1,5 @@
-//! Tests of what all ops share: views, masks, references, sums, instruction sets, rejected arguments, tracing, and the
-//! layers of `src`.
+//! Tests of parts that all ops share: views, masks, references, sums, instruction sets, rejected arguments, tracing,
+//! and the layers of `src`.
 
 #![forbid(unsafe_code)]
 

@@ -207,7 +207,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // Masks with an f16 bias of the lowest finite f16 number.
+    // Checks an f16 bias of the lowest finite f16 number, which is data, too.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];
@@ -245,8 +245,8 @@ fn a_bias_of_any_type<E: Bits>() {
     }
 }
 
-/// Checks that scores masked by a bias of -inf may be any finite number or -inf, and that scores masked by keep flags
-/// may be any value.
+/// Checks that masked scores do not change a bit of the results. A score that a bias of -inf masks may be any finite
+/// number or -inf. A score that a keep flag masks may be any value.
 fn what_is_masked_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, what is masked");
     let cols = 300;

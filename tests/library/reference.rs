@@ -107,7 +107,7 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
-/// Calls `with` with options of a theta and, if given, a scaling by name with its parameters.
+/// Parses a theta and, if present, the name and the parameters of a scaling. Calls `with` with these options.
 fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) -> T {
     let options = Rope::default().theta(float(parameters[0]));
     let Some((name, numbers)) = parameters[1..].split_first() else { return with(&options) };
@@ -156,7 +156,7 @@ fn rows_have_nearly_as_many() {
         };
         assert_eq!(got.len(), expected.len());
         for (i, (got, expected)) in got.into_iter().zip(expected).enumerate() {
-            // The mean's differences, and the parts of a rotation, cancel some of the digits.
+            // Cancellation loses some digits in the differences from a mean and in the sums of a rotation.
             assert_near(&format!("{op} of {input:?} at {i}"), got, expected, if op == "rope" { 90 } else { 80 });
             count += 1;
         }

@@ -1,5 +1,5 @@
-//! Tests of arguments that ops reject before writing anything: memory of a shape other than the input's, and parameters
-//! out of range. The errors give name, value and limit.
+//! Tests of arguments that ops reject before writing anything: outputs whose shape is not the input's, and parameters
+//! out of range. The errors give the name, the value and the limit.
 
 use evenkeel::*;
 use half::bf16;

@@ -99,7 +99,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
 
 macro_rules! elementwise {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
-        /// Returns the bits of the functions of one element and of their gradients.
+        /// Returns the bits of the elementwise functions and of their gradients.
         fn elementwise<E: Element>(x: &[E]) -> Vec<(&'static str, Vec<u64>)> {
             let bits = |values: evenkeel::Result<Vec<E>>| values.unwrap().into_iter().map(E::bits).collect::<Vec<u64>>();
             vec![$(

@@ -89,7 +89,7 @@ fn a_zero_sum_is_positive() {
     }
 }
 
-/// Checks that an omitted term counts as a zero of either sign.
+/// Checks that zeros of either sign change no sum.
 #[test]
 fn zeros_change_nothing() {
     let terms: Vec<f64> = (0..700).map(|i| f64::from(unit(i) as f32) - 2e9).collect();

@@ -82,14 +82,14 @@ fn approx_traits<E: Element>() {
     assert!(!inf.relative_eq(&one, 0.0, 0.5) && !inf.abs_diff_eq(&Ulps(E::NEG_INFINITY), 1e300));
     assert!(one.relative_eq(&above(2), 0.0, 2.0 * E::LIMITS.epsilon));
     assert!(!one.relative_eq(&above(4), 0.0, 2.0 * E::LIMITS.epsilon));
-    // Only zero is close to zero.
+    // Only zero is within any tolerance of zero.
     let [zero, tiny] = [0.0, E::LIMITS.min_normal].map(|v| Ulps(E::from_wide(v)));
     assert!(!zero.abs_diff_eq(&tiny, Ulps::<E>::default_epsilon()));
     assert!(!zero.relative_eq(&tiny, Ulps::<E>::default_epsilon(), 0.9));
     assert_eq!(format!("{one:?}"), format!("1e0 ({:#x})", one.0.bits()));
 }
 
-/// Checks that every strategy generates the documented rows, and all kinds of them.
+/// Checks that every strategy generates rows as documented, and every documented kind of row.
 fn strategies<E: Element>() {
     let mut runner = TestRunner::deterministic();
     let mut draw = |strategy: &dyn Fn(&mut TestRunner) -> Vec<E>| (0..300).map(|_| strategy(&mut runner)).collect();
@@ -115,7 +115,7 @@ fn strategies<E: Element>() {
 
 for_each_dtype!(approx_traits, strategies);
 
-/// Computes e^x with an error of one step at one input.
+/// Computes e^x with an error of one representable step at one input.
 struct WrongAt17;
 
 impl elementwise::Function for WrongAt17 {
@@ -150,7 +150,7 @@ fn one_step_at_one_input_is_found() {
     assert!(text.contains("1 of 65536 results") && text.contains("input 1.0625e0"), "{text}");
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
-    // The other forms are correct, and therefore differ.
+    // The other forms are correct, and therefore differ from the defective form.
     let x = [f32::from_wide(1.0625); 3];
     let mut right = x;
     evenkeel::exp_in_place(&mut right).unwrap();

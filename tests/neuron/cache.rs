@@ -8,7 +8,7 @@ use evenkeel::neuron::{Cache, Compiler, ElementType, Program, Target};
 use std::path::{Path, PathBuf};
 use std::thread::scope;
 
-/// Creates a program whose NEFF is large enough to be written only in part.
+/// Creates a program whose NEFF is so large that a write of it can stop partway.
 fn large(number: usize, logical_cores: u32) -> Program {
     let x = [spec(ElementType::F32, &[4])];
     let text = format!("large {number}\n{}", format!("line of {number}\n").repeat(20_000));
@@ -55,7 +55,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         assert_eq!(calls(), 2 + at, "damage {at} must cause another compilation");
         assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} must be repaired");
     }
-    // Another target has another file.
+    // Each target has its own file.
     neff(Target::Inf2);
     neff(Target::Inf2);
     assert_eq!((calls(), entries(&folder).len()), (8, 2));
@@ -82,7 +82,7 @@ fn a_folder_that_cannot_be_used_costs_time_only() {
         return;
     }
     let (compiler, program) = (Compiler::find().unwrap(), large(1, 1));
-    // The path of the folder is below a file.
+    // The path of the folder is below a file, so the folder cannot be created.
     let cache = Cache::at(std::env::current_exe().unwrap().join("cache"));
     (0..2).for_each(|_| assert_eq!(cache.neff(&compiler, &program, Target::Trn1).unwrap(), program.hlo()));
     assert_eq!(calls(), 2);

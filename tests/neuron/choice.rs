@@ -1,5 +1,5 @@
-//! Tests of the choice of a backend. If one is missing, the next one is used and the reason recorded. If it was
-//! requested by name, that is an error, and so are failures later on.
+//! Tests of the choice of a backend. If a backend is missing, the next one is used and the reason is recorded. If the
+//! missing backend was requested by name, the call returns an error. A failure after the choice is also an error.
 
 #![forbid(unsafe_code)]
 

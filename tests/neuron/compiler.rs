@@ -1,4 +1,4 @@
-//! Tests of the compiler, and of everything that it can do instead of compiling.
+//! Tests of runs of the compiler, and of everything that a compiler can do instead of compiling.
 
 #![forbid(unsafe_code)]
 
@@ -121,7 +121,7 @@ fn one_that_hangs_is_ended_with_what_it_started() {
         ("EVENKEEL_NEURON_COMPILE_SECONDS", "1"),
     ]);
     assert!(output.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"), "{output}");
-    // No process of its group remains, once the kernel has removed them.
+    // No process of the compiler's group may remain. The kernel may take some time to remove them.
     let id = std::fs::read_to_string(group.path()).unwrap();
     let living = || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {

@@ -5,7 +5,7 @@
 use crate::standin::{Kind, Standin, alone, bytes, child, device, floats, library, neff, program, spec, tell};
 use evenkeel::neuron::{Action, Device, ElementType, Fault, NanAt, NrtStatus};
 
-/// Computes by the first line of the NEFF.
+/// Performs the computation that the first line of the NEFF names.
 fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     match program.lines().next() {
         Some("double") => {
@@ -59,7 +59,8 @@ fn a_program_runs() {
     standin.is_left_clean();
 }
 
-/// Checks tensors of every type, including scalars, each at its index, with both generations of the library.
+/// Checks tensors of every type, including scalars, with both generations of the library. Each tensor must be at its
+/// index.
 fn tensors_of_every_type() {
     let standin = Standin::new(arithmetic);
     let mut specs: Vec<_> = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::U8, ElementType::S32]

@@ -1,5 +1,5 @@
-//! Tests of attention: accuracy against the reference, overflow, masked and absent keys, and equal bits for any
-//! grouping of the queries.
+//! Tests of attention: accuracy against the reference, overflow, masked and absent keys, and equal bits for queries
+//! computed alone or together.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, bell};
@@ -197,7 +197,8 @@ pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled product.
     pub derivatives: Vec<R>,
-    /// Largest sum of magnitudes over the keys. The errors of the logits are relative to it.
+    /// Largest magnitude sum of any key: the sum of |q k| times |scale|, plus |bias|. The errors of the logits are
+    /// relative to it.
     pub largest: f64,
 }
 
@@ -265,7 +266,7 @@ fn masked_is_not_there<E: Bits>() {
         for (mask, expected) in masks.iter().zip(&expected) {
             assert_near_bits(&format!("{shape:?}"), &case.run(&Attention::default().mask(mask)), expected);
         }
-        // A value that only later queries attend to does not affect the earlier ones.
+        // A value that only later queries attend to does not affect the earlier queries.
         if queries > 1 && keys > queries {
             let mask = Mask::causal();
             let options = Attention::default().mask(&mask);
@@ -399,8 +400,8 @@ fn nan_and_infinities<E: Bits>() {
     }
 }
 
-/// Checks that a query has the same bits alone, in another batch, after a KV cache, and on any number of threads and
-/// instruction set.
+/// Checks that a query has the same result bits alone, in another batch, after a KV cache, and on any instruction set
+/// and number of threads.
 fn company_and_threads<E: Bits>() {
     let mut rng = generate::rng("company");
     for shape in SHAPES {
@@ -544,7 +545,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let (_, _, values) = case.operands(0);
         for (i, y) in y[..of_values].iter().enumerate() {
             let mean = values.iter().map(|v| v[i].widen()).sum::<f64>() / keys as f64;
-            // Both means are sums in f64 of values below 5.
+            // The result and the expected mean are computed from f64 sums of values below 5.
             let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
             assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: expected the mean {mean}, got {y:?}");
         }

@@ -115,7 +115,7 @@ impl<E: Bits> Graded<E> {
                 }
             }
             if let (Some(dsink), Some(sink)) = (of.dsink, sink) {
-                // The share of the sink is 1 minus the weights of the keys.
+                // The weight of the sink is 1 minus the sum of the keys' weights.
                 let share = 1.0 - seen().map(|s| of.weights[s].to_f64()).sum::<f64>();
                 let share = if sink == E::Exact::from(f64::NEG_INFINITY) { 0.0 } else { share.abs() };
                 of_sinks.add(head, dsink, share * mean + dsink.abs().to_f64());
@@ -132,7 +132,7 @@ impl<E: Bits> Graded<E> {
     }
 }
 
-/// Sums, each with the sum of the magnitudes of its terms.
+/// Exact sums. Each comes with the sum of the magnitudes of its terms.
 struct Sums<R> {
     sums: Vec<R>,
     magnitudes: Vec<f64>,
@@ -401,7 +401,8 @@ fn products_beyond_the_range<E: Bits>() {
         (f64::INFINITY, f64::NEG_INFINITY),
         "dk exceeds the range of the type, so infinities are expected"
     );
-    // Here the scale brings the product back into range. Below, only an intermediate sum exceeds the range.
+    // In the first case, the scale brings the product back into range. In the second case, only an intermediate sum
+    // exceeds the range.
     let (q, k, ones) = (of(&[large]), of(&[0.0, 0.0]), of(&[1.0, -1.0]));
     let options = Attention::default().scale(1.0 / large);
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&ones, 2), heads(&dy, 1), &options).unwrap();
@@ -447,7 +448,7 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dq after", &got.dq[behind..], &expected.dq[behind..]);
             assert_same_bits("dk", kept, &expected.dk[keys * features..]);
             assert_same_bits("dv", &got.dv[keys * of_values..], &expected.dv[keys * of_values..]);
-            // The gradient alone is not finite.
+            // Only the gradient `dy` is not finite.
             graded.case.q = clean.case.q.clone();
             let got = graded.run(&options);
             assert!(
@@ -470,8 +471,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
-        // A NaN in the last key makes the queries that attend to it NaN. An infinity in the last value affects their dq
-        // and dk, but no dv.
+        // A NaN in the last key makes the queries that attend to it NaN. An infinity in the last value affects dq of
+        // these queries and dk of the keys that they attend to, but no dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;

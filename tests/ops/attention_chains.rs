@@ -1,5 +1,5 @@
-//! Sums of attention whose rounding errors all have one sign. The kernels split sums into chains, so that few errors
-//! accumulate.
+//! Tests of attention with sums whose rounding errors all have the same sign. The kernels split sums into chains, so
+//! that few errors accumulate.
 
 use super::attention::{Case, Shape};
 use crate::support::generate::{self, Bits};
@@ -39,7 +39,8 @@ fn products_that_lose_all_terms_but_the_first<E: Bits>() {
     }
 }
 
-/// Checks the same kind of sum for values with equal weights.
+/// Checks values with equal weights. In each block of 256 keys, the first value is 1 and the others are below half an
+/// ULP of 1.
 fn values_that_lose_all_terms_but_the_first<E: Bits>() {
     for keys in [2, 33, 64, 255, 256, 300, 512] {
         let v = (0..keys).map(|s| if s % 256 == 0 { 1.0 } else { small::<E>() }).collect();
@@ -63,8 +64,8 @@ fn scales_that_show_subnormal_products<E: Bits>() {
     }
 }
 
-/// Searches for the largest error by hill climbing over the last bits of all operands. `tools/error-search` covers the
-/// other types.
+/// Searches for the largest error in f32 by hill climbing over the last bits of all operands. `tools/error-search`
+/// covers the other types.
 fn climbing_to_the_worst_operands<E: Bits>() {
     if E::DTYPE != DType::F32 {
         return;

@@ -1,5 +1,5 @@
-//! Compares attention with the definitions of ONNX and PyTorch: results of their own implementations in f64, from
-//! tests/vectors/attention.tsv.
+//! Compares attention with ONNX and PyTorch. The file tests/vectors/attention.tsv has the results of their own
+//! implementations in f64.
 
 use crate::support::generate::Bits;
 use evenkeel::testing::ulp;
@@ -57,7 +57,7 @@ fn as_others_define_it<E: Bits>() {
         )
         .unwrap();
         let expected = fields[15].split(' ').map(|bits| f64::from_bits(u64::from_str_radix(bits, 16).unwrap()));
-        // A product has magnitude at most 4 times 4 per feature, and a value at most 4.
+        // A feature adds at most 4 times 4 to the magnitude of a product. A value has a magnitude of at most 4.
         let terms = 4.0 * (1.0 + 16.0 * features as f64 * scale);
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
         // The expected results were computed in f64 themselves, with several roundings.

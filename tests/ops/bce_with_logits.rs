@@ -20,7 +20,7 @@ fn each() -> BceWithLogits<'static> {
     BceWithLogits::default().reduction(Reduction::None)
 }
 
-/// Generates targets of every kind.
+/// Generates targets: 0, 1, 1/2, arbitrary values between 0 and 1, and values next to 0 and 1.
 fn targets(count: usize) -> Vec<f32> {
     let soft = |i: usize| scattered(i) as f32;
     (0..count).map(|i| [0.0, 1.0, soft(i), 0.5, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0][i % 6]).collect()
@@ -104,7 +104,8 @@ fn weighted<E: Bits>() {
     check("pos_weight", &x, cols, &targets, &dloss, None, Some(&pos));
     check("both", &x, cols, &targets, &dloss, Some(&weight), Some(&pos));
 
-    // Every reduction gives the loss and gradient of the same elements. The weights may have any type.
+    // All reductions are of the same elements, so their losses and gradients must agree. The weights are bf16, because
+    // they may have any type.
     let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f64(w)).collect();
     let options = BceWithLogits::default().weight(&narrow).pos_weight(&pos);
     let run = |reduction, dloss: &[f64]| {
@@ -256,8 +257,8 @@ fn as_pytorch() {
         let dloss = vec![1.0; if name == "none" { x.len() } else { 1 }];
         let (got, got_dx) =
             bce_with_logits_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // PyTorch adds terms as large as the logits, up to 40, times weights of up to 8. The error of this crate is
-        // smaller.
+        // PyTorch adds terms of magnitude up to 320: logits of up to 40 times weights of up to 8. The error of this
+        // crate is smaller.
         let (unit, expected) = (8.0 * 320.0 * f64::EPSILON, numbers(loss));
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());

@@ -10,7 +10,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// Returns the clamping range of the options in a type.
+/// Returns the range to which the options clamp inputs of type `E`.
 fn range<E: Element>(options: &ClampedExp) -> (f64, f64) {
     (options.min.unwrap_or(E::LIMITS.exp_min_normal), options.max.unwrap_or(E::LIMITS.exp_max))
 }

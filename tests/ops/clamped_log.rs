@@ -10,7 +10,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// Returns the floor of the options in a type.
+/// Returns the floor that the options set for inputs of type `E`.
 fn floor<E: Element>(options: &ClampedLog) -> f64 {
     options.floor.unwrap_or(E::LIMITS.min_normal)
 }

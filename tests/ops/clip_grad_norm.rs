@@ -15,8 +15,8 @@ const MODES: [ClipMode; 2] = [ClipMode::Exact, ClipMode::Torch];
 
 for_each_dtype!(accuracy, hostile, within_the_limit, not_finite, torch_and_not_finite, threads);
 
-/// Clips and compares with the reference. The norm has a bound of its own. The accuracy table has the bound of each
-/// element.
+/// Clips gradients, and compares the norm and each element with the reference. The bound of the norm is stated here.
+/// The bound of an element comes from the accuracy table.
 #[track_caller]
 fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm_type: NormType, mode: ClipMode) {
     let exact = reference::grad_norm(&[x.into()], norm_type);
@@ -100,8 +100,8 @@ fn within_the_limit<E: Bits>() {
     }
 }
 
-/// Checks NaN and infinities among many elements. By default the call returns an error with tensor and index and
-/// changes nothing. Without that error, it clips nothing.
+/// Checks NaN and infinities among many elements. By default, the call returns an error that names the tensor and the
+/// index, and it changes nothing. With that error disabled, it clips nothing.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {
@@ -191,8 +191,8 @@ fn what_is_no_limit() {
     }
 }
 
-/// Checks 100,000 large elements in f16, where a sum of squares overflows after two and the norm overflows too. The
-/// expected norm rounds twice: the root and the product.
+/// Checks 100,000 large elements in f16, where a single square overflows and the norm overflows too. The expected norm
+/// has two roundings, of the root and of the product.
 #[test]
 fn a_hundred_thousand_large_ones_in_f16() {
     for large in [300.0, 65_504.0] {
@@ -255,7 +255,7 @@ fn the_largest_and_the_smallest_together_in_f32() {
 
 #[test]
 fn beyond_f64() {
-    // First the squares overflow, then the norm itself.
+    // In the first case, only the squares overflow f64. In the second case, the norm does, too.
     let mut grads = [3e200, -4e200];
     let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5.0)).unwrap();
     assert!((norm / 5e200 - 1.0).abs() < 1e-15, "expected a norm of 5e200, got {norm}");

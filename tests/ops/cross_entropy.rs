@@ -27,8 +27,8 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Returns the ULP of the type that losses are rounded to. Losses beyond f32 are still f64, so the unit grows with
-/// them.
+/// Returns the ULP, at magnitude `at`, of the type that losses are rounded to: f64 for rows of f64, otherwise f32.
+/// Losses beyond the range of f32 remain f64, so the unit keeps growing with them.
 fn unit<E: Element>(at: f64) -> f64 {
     let beyond = at.is_finite() && at > f64::from(f32::MAX);
     match E::DTYPE {
@@ -56,7 +56,7 @@ fn check_terms<E: Element>(
             let [entropy, z] = reference::cross_entropy(row, target as usize, options);
             let exact = entropy + z;
             let at = ulp::toward_zero(exact).max(term(row, target as usize));
-            // The rounding to the storage type takes half an ULP of the bound.
+            // Half an ULP of the bound is left for the rounding to the storage type.
             let error = ((E::Exact::from(loss[r]) - exact) / E::Exact::from(unit::<E>(at))).to_f64().abs();
             let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
             let right = error + rounding <= bound || loss[r] == exact.to_f64();
@@ -71,7 +71,7 @@ fn check<E: Element>(what: &str, x: &[E], cols: usize, targets: &[i64], options:
     check_terms(what, x, cols, targets, options, |_, _| 0.0);
 }
 
-/// Checks rows that break the naive formula. Every loss is within the bound.
+/// Checks that every loss is within the bound on rows that break the naive formula.
 fn hostile_rows<E: Bits>() {
     for len in generate::lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
@@ -111,7 +111,8 @@ fn long_rows<E: Bits>() {
     assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "expected ln(2^17), got {loss:?}");
 }
 
-/// Returns the z-loss that the larger term of a row's log-sum-exp would have. The two terms may cancel.
+/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp. The two terms, the maximum
+/// and the logarithm of the sum, may cancel.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -172,7 +173,8 @@ fn weighted_and_smoothed<E: Bits>() {
     }
 }
 
-/// Checks reductions. The entropies are averaged over the targets' weights, the z-losses over the rows not ignored.
+/// Checks reductions. A mean divides the sum of the entropies by the sum of the targets' weights, and the sum of the
+/// z-losses by the number of rows that are not ignored.
 fn reductions<E: Bits>() {
     let mut rng = generate::rng("cross_entropy, reductions");
     let cols = 40;
@@ -199,7 +201,8 @@ fn reductions<E: Bits>() {
     }
 }
 
-/// Checks logits so large that e^z overflows or vanishes, or that rounding log-sum-exp loses their differences.
+/// Checks logits so large that e^z overflows or vanishes, or that the rounding of the log-sum-exp loses their
+/// differences.
 fn far_logits<E: Bits>() {
     let far = 1e30f64.min(E::LIMITS.max / 4.0);
     let step = far * E::LIMITS.epsilon;
@@ -215,7 +218,8 @@ fn far_logits<E: Bits>() {
         check("far apart", &row, 3, &[target], &each());
         check("far apart, smoothed", &row, 3, &[target], &each().label_smoothing(0.2));
     }
-    // Twice the largest value exceeds f64, but a fraction of it need not.
+    // The difference of these two logits exceeds f64. With label smoothing, the loss is a quarter of the difference,
+    // which f64 represents.
     let ends = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
     assert!(
@@ -262,7 +266,7 @@ fn outcomes<E: Bits>() {
         // A weight of 0 gives a loss of 0, even if the loss is infinite otherwise.
         assert_eq!(value(&row, 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0])), 0.0);
         assert_eq!(value(&[masked; 3], 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0]).reduction(Reduction::Sum)), 0.0);
-        // If no row counts, the loss is 0.
+        // If all rows are ignored, or there are no rows, the loss is 0.
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             assert_eq!(value(&[nan; 6], 3, &[-100, -100], &mean.reduction(reduction)), 0.0);
             assert_eq!(value::<E>(&[], 3, &[], &mean.reduction(reduction)), 0.0);
@@ -318,7 +322,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks a row whose exponentials all have errors of the same sign, which all show in the logarithm.
+/// Checks a row whose exponentials all have errors of the same sign, so that the errors add up in the logarithm.
 #[test]
 fn errors_of_one_sign() {
     let [rest, first @ ..] = [4.703_938_96, 20.645_652_8, 12.328_299_5, 11.636_961_9].map(|x: f64| x as f32);

@@ -25,7 +25,8 @@ fn run<E: Element>(x: &[E], cols: usize, targets: &[i64], dloss: &[f64], options
     cross_entropy_backward(Rows::new(x, targets.len(), cols).unwrap(), targets, dloss, options).unwrap()
 }
 
-/// Compares the gradient of one row with the reference, in ULP of the largest of its terms, at least of `least`.
+/// Compares the gradient of one row with the reference. The error of an element is measured in ULP of the element, of
+/// its largest term or of `least`, whichever is largest.
 #[track_caller]
 fn check_terms<E: Element>(
     checker: &Checker,
@@ -109,10 +110,10 @@ fn every_option<E: Bits>() {
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }
-        // The log-sum-exp may cancel.
+        // The terms of the log-sum-exp may cancel; `least` covers their error.
         let max = row.iter().map(|x| x.widen().abs()).fold(0.0, f64::max);
         let least = 2.0 * options.z_loss * max * f64::EPSILON / E::LIMITS.epsilon;
-        // Logits at the cap are equal.
+        // Logits at the cap are equal, so the bound for equal scores applies.
         let checker = if options.softcap.is_some() { &capped } else { &checker };
         check_terms(checker, "options", &row, target, 1.0, &options, least);
     });
@@ -134,7 +135,7 @@ fn scaled<E: Bits>() {
     }
 }
 
-/// Checks each row's share of a mean or a sum, and rows with one gradient each.
+/// Checks the gradients of a mean, of a sum, and of unreduced losses with one `dloss` per row.
 fn reductions<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward, reductions");
     let (rows, cols) = (7, 33);
@@ -179,7 +180,7 @@ fn outcomes<E: Bits>() {
     let minus = |v: E| E::from_wide(-v.widen());
     let mean = CrossEntropy::default();
     each_level(|level| {
-        // The other rows have their share of the mean, whatever the middle row contains.
+        // The gradients of the other rows do not depend on what the middle row contains.
         let of = |middle: [E; 3], target: i64| {
             let x = [[masked, zero, zero], middle, [zero, masked, zero]].concat();
             let (_, got) = run(&x, 3, &[1, target, 2], &[if target == -100 { 2.0 } else { 3.0 }], &mean);
@@ -212,7 +213,7 @@ fn outcomes<E: Bits>() {
         let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";
         assert_eq!(report.to_string(), said);
     });
-    // A scale close to overflow leaves the gradient of a class without probability at 0.
+    // A `dloss` close to overflow leaves the gradient of a class without probability at 0.
     let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
     assert!(
@@ -323,7 +324,8 @@ fn refusals_write_nothing() {
     assert_eq!(y, [7.0; 6]);
 }
 
-/// In f16, a mean over 8,192 rows makes most gradients too small to represent. A loss scale avoids that.
+/// Checks gradients in f16 for equal logits of 4,096 classes. A mean over 8,192 rows would make most gradients too
+/// small to represent. A loss scale avoids that.
 #[test]
 fn a_scaled_loss_in_f16() {
     let x = vec![f16::ZERO; 64 * 4096];

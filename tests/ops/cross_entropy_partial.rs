@@ -37,7 +37,7 @@ impl<E: Bits> Dealt<'_, E> {
         of.chunks(self.all).flat_map(|row| row[columns.clone()].to_vec()).collect()
     }
 
-    /// Returns a gradient for each loss.
+    /// Generates a `dloss` for each loss.
     fn dloss(&self) -> Vec<f64> {
         let losses = if self.options.reduction == Reduction::None { self.targets.len() } else { 1 };
         (0..losses).map(|i| 0.75 + scattered(i)).collect()
@@ -214,8 +214,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows, whose largest logit may be the target or another. Their other terms are added in floating
-/// point.
+/// Checks max-dominated rows. The largest logit belongs to the target or to another class. All terms but the largest
+/// are added in floating point.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked cross-entropies in parts");
     for all in [300, 1500] {
@@ -253,7 +253,7 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// Checks that the fixed-point sum uses the unit for the whole row's length.
+/// Checks that the fixed-point sum of a part uses the unit for the whole row's length.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

@@ -44,12 +44,13 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x and the magnitude for its error bound. If two terms cancel in the derivative of x s(x),
-/// the magnitude is the larger of s and the other term.
+/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. For a function x s(x), the
+/// derivative is the sum of s and another term, which may cancel. The magnitude is then the larger of the two terms.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;
-    // In the narrower types, the remaining difference has full accuracy too, as the ops' pages state.
+    // In the narrower types, the derivative has full accuracy even where its terms cancel, as the ops' documentation
+    // states.
     if unit == Unit::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
         return (derivative, derivative.abs());
     }
@@ -168,7 +169,8 @@ fn sampled<E: Bits>() {
     }
 }
 
-/// Checks that every form, instruction set and number of threads gives the same bits as one element at a time.
+/// Checks that every form, instruction set and number of threads gives the same bits as computing one element at a
+/// time.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("forms");
     for len in [0, 1, 15, 16, 17, 511, 513, 4097, 150_000] {

@@ -14,7 +14,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// GroupNorm with one group, without an eps, which would hide errors of small variances.
+/// GroupNorm with one group and eps = 0, because an eps would hide errors of small variances.
 struct Function;
 
 impl rows::Function for Function {
@@ -42,7 +42,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; layouts, outcomes, forms);
 
-/// Shapes with numbers of groups. Channels have one element, part of a block, or many blocks.
+/// Shapes `[batch, channels, inner]`, each with a number of groups. A channel has one element, part of a block, or many
+/// blocks.
 const LAYOUTS: [([usize; 3], usize); 10] = [
     ([1, 1, 1], 1),
     ([2, 6, 1], 3),

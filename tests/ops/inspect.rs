@@ -99,7 +99,7 @@ fn not_finite<E: Bits>() {
         }
         assert_eq!(check("nothing", &[] as &[E]), 0.0);
     });
-    // Random bits.
+    // Checks elements of random bits.
     for _ in 0..50 {
         check("any bits", &generate::any_bits::<E>(&mut rng, 300));
     }

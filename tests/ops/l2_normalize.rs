@@ -11,7 +11,7 @@ use evenkeel::{
     l2_normalize_into, reference,
 };
 
-/// l2_normalize without an eps, which would hide errors of small squares.
+/// l2_normalize with eps = 0, because an eps would hide errors of small squares.
 struct Function;
 
 impl rows::Function for Function {

@@ -12,7 +12,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// LayerNorm without an eps, which would hide errors of small variances.
+/// LayerNorm with eps = 0, because an eps would hide errors of small variances.
 struct Function;
 
 impl rows::Function for Function {
@@ -149,8 +149,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. The mean is
-/// corrected by the remainder of its rounding.
+/// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. A low part
+/// corrects the mean by the error of its rounding.
 #[test]
 fn the_moments_are_tiled_sums() {
     use evenkeel::math::sum::tiled_sum;

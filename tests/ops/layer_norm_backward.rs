@@ -12,7 +12,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// LayerNorm without an eps, which would hide errors of small variances. dy is the row in reverse order.
+/// LayerNorm with eps = 0, because an eps would hide errors of small variances. dy is the row in reverse order.
 struct Function;
 
 fn reversed<E: Element>(row: &[E]) -> Vec<E> {
@@ -44,7 +44,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; small_spreads, weights, columns, outcomes, forms);
 
-/// Checks values far from zero that differ in their last digits, which the mean of squares would lose.
+/// Checks values far from zero that differ only in their last digits. A variance from the mean of squares would lose
+/// these differences.
 fn small_spreads<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
     for len in [3, 4, 16, 100, 300, 1000] {
@@ -112,7 +113,7 @@ fn columns<E: Bits>() {
             let what = format!("{rows} x {cols}, {level}");
             check_columns(&checker, &format!("dweight, {what}"), &got.dweight.unwrap(), &exact, &terms[0]);
             check_columns(&checker, &format!("dbias, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);
-            // Requests only one of the two gradients.
+            // Requests only dbias.
             let got = layer_norm_backward(view(&x), view(&dy), &LayerNorm::default().bias(&bias)).unwrap();
             assert_eq!(got.dweight, None);
             check_columns(&checker, &format!("dbias alone, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);
@@ -131,7 +132,7 @@ fn outcomes<E: Bits>() {
             let (x, dy) = (Rows::new(&x, 3, 3).unwrap(), Rows::new(&dy, 3, 3).unwrap());
             let (gradients, report) = evenkeel::report::scope(|| layer_norm_backward(x, dy, &options).unwrap());
             for row in [&gradients.dx[..3], &gradients.dx[6..]] {
-                // The gradient is equal in all columns, so it changes only the mean, and dx is 0.
+                // `dy` is equal in all columns. LayerNorm removes the mean, so dx is 0.
                 assert!(
                     row.iter().all(|v| v.widen() == 0.0),
                     "expected zero gradients in the other rows, got {row:?} ({level})"
@@ -186,7 +187,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "layer_norm_backward", argument: "eps", .. })));
 }
 
-/// Gradient as an op on dy. All rows have the same x.
+/// Gradient as an op on dy, for the checks of all forms. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: LayerNorm<'a>,

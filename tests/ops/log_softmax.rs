@@ -27,7 +27,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// No term exceeds the result: both are negative, so the result is the larger.
+    /// Both terms of a result are at most 0, so neither exceeds the result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
@@ -40,8 +40,8 @@ fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
-/// Checks rows with one large logit. Its result is minus the small sum of the others, which a sum that starts with 1
-/// would lose.
+/// Checks rows with one large logit. The result for this logit is about minus the sum of the other exponentials. A sum
+/// that starts with 1 would lose them.
 fn peaked_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("log_softmax");
     for len in [2, 3, 16, 100, 1000] {
@@ -58,8 +58,8 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Checks gaps beyond 87, where the exponentials of the other logits are subnormal. Each has an error of up to half the
-/// smallest number.
+/// Checks gaps beyond 87, where the exponentials of the other logits are subnormal. Each exponential has an error of up
+/// to half the smallest subnormal number.
 #[test]
 fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
     for (len, gap) in [(2, 88.0), (16, 100.0), (1000, 95.0), (1000, 103.0), (100, 110.0)] {

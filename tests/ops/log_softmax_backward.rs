@@ -1,4 +1,4 @@
-//! Tests of the gradient of log-softmax. `support/scores_backward.rs` defines them.
+//! Tests of the gradient of log-softmax. `support/scores_backward.rs` defines the tests.
 
 use crate::support::naive;
 use crate::support::scores_backward::{Gradient, Specified};
@@ -15,7 +15,7 @@ impl Specified for OfLogSoftmax {
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
         naive::log_softmax_backward(x, dy)
     }
-    /// The terms are dy itself, and the products of y and each logit's dy.
+    /// The terms are |dy|, and y times the sum of |dy|.
     fn term(y: f64, dy: f64, _: f64, sum: f64) -> f64 {
         dy.abs().max(y * sum)
     }

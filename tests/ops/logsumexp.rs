@@ -87,7 +87,7 @@ fn outcomes<E: Bits>() {
             assert_same_bits("masked", &masked_by(FullyMasked::Zeros).unwrap(), &[ln_3, masked, ln_3]);
             assert_eq!(masked_by(FullyMasked::Error), refused);
         }
-        // A row without columns is not a masked row.
+        // A row without columns does not count as fully masked.
         let policy = Softmax::default().fully_masked(FullyMasked::Error);
         assert_eq!(logsumexp(Rows::<E>::new(&[], 2, 0).unwrap(), &policy), Ok(vec![masked; 2]));
         assert_eq!(logsumexp(Rows::<E>::new(&[], 0, 5).unwrap(), &policy), Ok(vec![]));
@@ -135,7 +135,8 @@ fn axes<E: Bits>() {
     }
 }
 
-/// Checks a row whose sum is above 1 by less than its rounding keeps, and whose two exponentials are both rounded down.
+/// Checks a row whose sum is barely above 1. Both small exponentials are rounded down, and the rounding of the sum
+/// loses more of them.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();

@@ -18,7 +18,7 @@ use std::mem::MaybeUninit;
 
 for_each_dtype!(hostile, every_length, options_and_masks, outcomes, forms, axes);
 
-/// Specification like the other softmax gradients'. All elements of a row share one `dy`.
+/// Specification in the form of the other softmax gradients. All elements of a row share one `dy`.
 struct OfLogSumExp;
 
 impl Specified for OfLogSumExp {

@@ -1,5 +1,6 @@
-//! The softmax family on rows of 262,145 to 2^21 columns, where a too coarse unit of the sums would show. The rows have
-//! few distinct values, so the exponentials of equal values round the same way. A search looks for the largest error.
+//! Tests of the softmax family on rows of 262,145 to 2^21 columns, where a fixed-point sum with too coarse a unit would
+//! show. The rows have few distinct values, and the exponentials of equal values have equal rounding errors. A search
+//! looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -22,7 +23,8 @@ struct Row<E> {
 }
 
 impl<E: Bits> Row<E> {
-    /// Creates a row of a 0 and one each of these values. The last value is repeated up to the length.
+    /// Creates a row of 0 and the values `others`, each of them once. The last value is repeated until the row has
+    /// `len` elements.
     fn new(len: usize, others: &[f64]) -> Self {
         let mut values: Vec<(E, usize)> = [0.0].iter().chain(others).map(|value| (E::from_wide(*value), 1)).collect();
         let count = values.len();
@@ -53,8 +55,9 @@ impl<E: Bits> Row<E> {
         rest
     }
 
-    /// Returns the largest errors of four ops. softmax is in ULP, and log_softmax and logsumexp in ULP of the larger of
-    /// their terms. The cross-entropy is in ULP of f32, or of f64 for that type.
+    /// Returns the largest error of each of softmax, log_softmax, logsumexp and cross_entropy. The errors of softmax
+    /// and log_softmax are in ULP of the result, and the error of logsumexp is in ULP of the result or of its larger
+    /// term. The error of cross_entropy is in ULP of f64 for rows of f64, otherwise of f32.
     fn errors(&self) -> [f64; 4] {
         let (x, options) = (self.elements(), Softmax::default());
         let rows = Rows::new(&x, 1, x.len()).unwrap();
@@ -83,8 +86,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns the error bounds of the four ops. In f32, the bound of softmax covers rows of equal scores, whose
-/// exponentials all have the same error.
+/// Returns the bounds for [`Row::errors`]. In f32, the bound of softmax covers rows of equal scores, whose exponentials
+/// all have the same error.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| usual::<E>(op);
     // The bound is twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP for the result.

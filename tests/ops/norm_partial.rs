@@ -21,7 +21,7 @@ struct Dealt<E> {
 }
 
 impl<E: Bits> Dealt<E> {
-    /// Cuts at multiples of 256, in random order. Some parts have no columns.
+    /// Shards the rows at multiples of 256 columns. The parts are in random order, and some have no columns.
     fn new(x: &[E], all: usize, rng: &mut SmallRng) -> Self {
         let mut ends: Vec<usize> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..=all / 256) * 256).collect();
         ends.push(all);
@@ -69,7 +69,7 @@ impl<E: Bits> Dealt<E> {
     }
 }
 
-/// Checks both norms, and returns the number of rounds of each.
+/// Checks rms_norm and layer_norm, and returns the number of rounds of each.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -127,8 +127,8 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits for computing products in f32. The choice depends on the smallest nonzero element in any
-/// part, and on all weights.
+/// Checks rows near the limits up to which products are computed in f32. Whether a row exceeds them depends on the
+/// smallest nonzero element in any part, and on all weights.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

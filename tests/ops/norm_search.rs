@@ -1,5 +1,5 @@
-//! Search for the worst rows of the norms: near-constant rows of every width up to 16,384, and rows that a search makes
-//! worse step by step.
+//! Searches for the worst rows of the norms: near-constant rows of every width up to 16,384, and rows that a search
+//! makes worse step by step.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
@@ -141,7 +141,7 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Checks layer_norm with the default eps and with ones that have no effect.
+/// Checks layer_norm with the default eps, with eps = 0, and with an eps that is too small to have an effect.
 fn near_constant_rows_of_every_width<E: Bits>() {
     let mut rng = generate::rng("near-constant rows");
     let mut worst = 0.0;

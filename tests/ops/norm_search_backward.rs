@@ -1,5 +1,5 @@
-//! Search for the worst rows of the norms' gradients: near-constant rows, gradients that cancel, and rows that a search
-//! makes worse.
+//! Searches for the worst rows of the norms' gradients: near-constant rows, gradients that cancel, and rows that a
+//! search makes worse.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
@@ -48,7 +48,8 @@ impl<E: Bits> Case<E> {
         if self.is_centred { "layer_norm_backward" } else { "rms_norm_backward" }
     }
 
-    /// Returns the largest errors of dx and of dweight, in ULP of the largest term, each with its column.
+    /// Returns the largest error of dx and the largest error of dweight, in ULP of the largest term. Each comes with
+    /// its column.
     fn errors(&self) -> [(f64, usize); 2] {
         let Case { x, dy, weight, eps, is_centred } = self;
         let (eps, len) = (*eps, x.len());
@@ -109,7 +110,8 @@ fn error<E: Element>(got: E, exact: E::Exact, term: f64) -> f64 {
     if !result.is_finite() || term.max(result) <= E::LIMITS.max {
         return ulp::error_at(got, exact, if result.is_finite() { term.max(result) } else { result });
     }
-    // A term beyond the type has the ULP of a type with more exponents. An infinity counts as the largest finite value.
+    // A term beyond the type's range has the ULP of a type with the same precision and a larger exponent range. An
+    // infinity counts as the largest finite value.
     let ulp = 2f64.powf(term.max(result).log2().floor()) * E::LIMITS.epsilon;
     let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
     (within(got.widen()) - within(exact.wide().to_f64())).abs() / ulp
@@ -120,7 +122,7 @@ fn near_constant_rows<E: Bits>() {
     for is_centred in [true, false] {
         let mut worst = [0.0; 2];
         for magnitude in [E::LIMITS.max / 2.0, 1e173, 1.0, 1e-200, E::LIMITS.min_subnormal] {
-            // Equal elements leave only eps in the variance, however large they are.
+            // Equal elements have a variance of 0, however large they are, so that only eps remains.
             let x = vec![E::from_wide(magnitude); 5];
             if x[0].widen().is_finite() {
                 Case { eps: 1e-5, ..Case::new(&mut rng, x, is_centred) }.check("equal elements", &mut worst);

@@ -1,4 +1,5 @@
-//! Norms of f64 on rows whose rounding errors have one sign. The derived bounds hold, and smaller ones would not.
+//! Tests of norms of f64 on rows whose rounding errors have the same sign. The derived bounds hold for them, and
+//! smaller bounds would not.
 
 use crate::support::compare::Checker;
 use crate::support::generate;
@@ -25,7 +26,7 @@ fn squares_that_are_rounded_up() {
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let dy = generate::bell::<f64>(&mut rng, LEN, 0.3, 0.4);
 
-    // A bound of 4 ULP, which would hold for all other rounding errors, is not enough here.
+    // A bound of 4 ULP holds for all rows whose rounding errors have different signs, but not for this row.
     let exact = reference::rms_norm(&x, Some(&weight), 0.0, 0.0);
     let got = rms_norm(view(&x), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();

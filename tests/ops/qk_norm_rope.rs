@@ -50,13 +50,13 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
 
 const POSITIONS: [i64; 4] = [0, 1, 1000, 40_959];
 
-/// Returns both layouts of pairs, with the base of Qwen3.
+/// Returns options for both layouts of pairs, with the theta of Qwen3.
 fn layouts() -> [Rope<'static>; 2] {
     [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
 }
 
-/// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms take keys of 0.2 to 10 and more: a
-/// kernel produced non-finite results with them.
+/// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms scale keys of magnitude 0.2 to 10
+/// and more. A kernel produced non-finite results with such weights.
 fn weights_of_checkpoints<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
     for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {

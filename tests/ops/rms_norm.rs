@@ -13,7 +13,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// RMSNorm without an eps, which would hide errors of small squares.
+/// RMSNorm with eps = 0, because an eps would hide errors of small squares.
 struct Function;
 
 impl rows::Function for Function {
@@ -63,7 +63,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks rounding before the weight: narrow types are rounded twice, at the same places as in transformers.
+/// Checks rounding before the weight: narrow types are rounded twice, at the same places as in the transformers
+/// library.
 fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
     let checker = Checker::of_usual_rows::<E>("rms_norm");

@@ -98,7 +98,7 @@ fn columns<E: Bits>() {
                 check_columns(&checker, &format!("{rounding:?}, {rows} x {cols}, {level}"), &got, &exact, &terms);
             });
         }
-        // Writes dweight in a wider type than the rows.
+        // Writes dweight in f64, which may be wider than the type of the rows.
         let options = RmsNorm::default();
         let wide = |x: &[E]| x.iter().map(|x| x.widen()).collect::<Vec<f64>>();
         let exact = reference::rms_norm_backward_weight(&wide(&x), &wide(&dy), cols, 1e-6, false);
@@ -187,7 +187,7 @@ fn outcomes<E: Bits>() {
         // A NaN in dy makes dweight NaN in its column only.
         let (_, dweight, _) = outcome(live, [one, nan, zero]);
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
-        // The norm of a row of zeros is zeros.
+        // A row of zeros has a normalised row of zeros.
         let (dx, dweight, report) = outcome([zero; 3], [one; 3]);
         assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for a row of zeros, got {dx:?}");
         let root = 1.5f64.sqrt();
@@ -214,7 +214,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "rms_norm_backward", argument: "eps", .. })));
 }
 
-/// Gradient as an op on dy. All rows have the same x.
+/// Gradient as an op on dy, for the checks of all forms. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: RmsNorm<'a>,

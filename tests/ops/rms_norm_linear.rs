@@ -1,4 +1,4 @@
-//! Tests of a norm fused with a linear layer: accuracy, the bits of `rms_norm` and of the defined sums, equal bits in
+//! Tests of a norm fused with a linear layer: accuracy, equality with `rms_norm` followed by tiled sums, equal bits in
 //! any batch, and results whose products exceed the range of the type.
 
 use crate::support::compare::{Checker, assert_same_bits};
@@ -107,8 +107,8 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that the results are tiled sums ([`tiled_sum`]). Rows rounded to f32 or a narrower type have exact products
-/// in f64.
+/// Checks that the results are tiled sums ([`tiled_sum`]). The products of rows that are rounded to f32 or a narrower
+/// type are exact in f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
         let layer = Layer::<E>::new("by definition", [3, 7, cols]);
@@ -208,7 +208,8 @@ fn products_beyond_the_type<E: Bits>() {
             assert_eq!(y, expected, "{level}");
         }
     });
-    // A matrix brings the product of a huge weight back into the range of the type. Then a bias does so.
+    // In the first case, a matrix with small elements brings the product of a huge weight back into the range of the
+    // type. In the second case, a bias does so.
     let weight = vec![E::LIMITS.max * 0.75; 300];
     let tiny = vec![E::from_wide(E::LIMITS.min_normal); 300];
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight));

@@ -13,7 +13,8 @@ use evenkeel::{
 
 for_each_dtype!(positions, scalings, hostile_pairs, layouts, outcomes, forms);
 
-/// Returns for each element the larger magnitude of its pair. The results are sums over a pair.
+/// Returns, for each element, the larger magnitude of the two elements of its pair. A result is a sum of two products,
+/// one per element of the pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
@@ -124,7 +125,8 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
-    // The ramp of gpt-oss ends at 8.09 and 17.40, or at 8 and 18 if these are rounded.
+    // The ramp of gpt-oss begins at pair 8.09 and ends at pair 17.40. With ends rounded to integers, it begins at 8 and
+    // ends at 18.
     let gpt_oss = Yarn::new(32.0, 4096);
     let dynamic = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
     let long = |sequence| LongRope::new(&SHORT[..32], &LONG[..32], 4096, sequence);
@@ -260,7 +262,7 @@ fn hostile_pairs<E: Bits>() {
     }
 }
 
-/// Checks that row r has the position of index r modulo the table's length, in both layouts of pairs.
+/// Checks that row r uses the table's position at index r modulo the table's length, in both layouts of pairs.
 fn layouts<E: Bits>() {
     let mut rng = generate::rng("rope, layouts");
     let (positions, cols) = ([5i64, 0, 77, 3], 10);

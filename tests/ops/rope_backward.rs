@@ -13,7 +13,8 @@ use evenkeel::{
 
 for_each_dtype!(positions, hostile_pairs, outcomes, forms);
 
-/// Returns for each element the larger magnitude of its pair. The results are sums over a pair.
+/// Returns, for each element, the larger magnitude of the two elements of its pair. A result is a sum of two products,
+/// one per element of the pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
@@ -101,7 +102,7 @@ fn outcomes<E: Bits>() {
         );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[dx[0], dx[3]], &row(&lone, 3, &Rope::default()));
-        // Row r has the position of index r modulo the table's length.
+        // Row r uses the table's position at index r modulo the table's length.
         let table = RopeTable::new(&[5, 0, -3], 2, &Rope::default()).unwrap();
         let dy: Vec<E> = (0..12).map(|i| E::from_wide(f64::from(i) - 5.5)).collect();
         let expected: Vec<E> = dy

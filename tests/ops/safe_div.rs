@@ -24,7 +24,8 @@ fn check<E: Element>(x: &[E], d: &[E]) {
                 let nan = broken(x) || broken(d) || (x.widen().is_infinite() && d.widen().is_infinite());
                 assert!(
                     if nan { broken(y) } else { y.widen().is_finite() },
-                    "{x:?} / {d:?}: got {y:?}; a NaN is expected: {nan}"
+                    "{x:?} / {d:?}: expected {}, got {y:?}",
+                    if nan { "NaN" } else { "a finite number" }
                 );
             }
         });

@@ -16,7 +16,7 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Generates rows like a model's: around a mean, on a grid with ties, max-dominated, or half masked.
+/// Generates rows as a model may give: around a mean, on a grid with ties, max-dominated, or half masked.
 fn any_row<E: Bits>(rng: &mut SmallRng, len: usize) -> Vec<E> {
     let (mean, spread) = (rng.random_range(-30.0..30.0), rng.random_range(0.1..8.0));
     let mut row = generate::bell::<E>(rng, len, mean, spread);
@@ -66,7 +66,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // A mass equal to the bound is not a close call.
+    // The largest token has a mass of exactly 1, which is never too close to the bound.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }
@@ -256,8 +256,8 @@ fn what_rows_were_met_is_reported() {
     assert_eq!(report.to_string(), expected);
 }
 
-/// Checks that a draw uses all bits. It is the product of 64 random bits and the total mass, so the top bit decides
-/// between two equal tokens. The upper halves of seed, row and step must affect it.
+/// Checks that the upper halves of seed, row and draw number affect a draw. A draw is the product of 64 random bits and
+/// the total mass, so the top bit decides between two equal tokens.
 #[test]
 fn draws_are_of_all_bits() {
     let distribution =
@@ -308,8 +308,8 @@ fn ties_are_cut_exactly() {
         for kept in 1..n.min(40) {
             let near = kept as f64 / n as f64;
             for p in [near, near.next_up(), near.next_down()] {
-                // Returns the smallest integer that is at least p n. The fused multiply-add sees the rounding error of
-                // the product.
+                // `expected` is the smallest integer that is at least p n. The fused multiply-add does not round the
+                // product.
                 let expected = if p.mul_add(n as f64, -(kept as f64)) > 0.0 { kept + 1 } else { kept };
                 let tokens: Vec<u32> = (0..expected as u32).collect();
                 each_level(|level| {

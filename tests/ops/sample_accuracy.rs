@@ -6,7 +6,7 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{Draw, Element, SamplerConfig};
 use rand::RngExt;
 
-/// Returns the share of the total mass held by the first tokens in the order of logits, exact to 2^-53. It is the
+/// Returns the share of the total mass that the `count` tokens with the largest logits have, exact to 2^-53. It is the
 /// largest p with which top-p keeps at most `count` tokens.
 fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f64 {
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
@@ -29,7 +29,7 @@ fn error_of_mass<E: Element>(z: f64) -> f64 {
 }
 
 /// Returns the total variation distance between the sampler's distribution and the exact one. The row has one token of
-/// logit 0 and `counts` tokens of each of two logits; the first is the larger.
+/// logit 0, and `counts[i]` tokens whose logit divided by the temperature is `z[i]`. `z[0]` is the larger of the two.
 fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64) -> f64 {
     let mut logits = vec![E::ZERO];
     for (z, count) in z.into_iter().zip(counts) {
@@ -106,7 +106,7 @@ fn distribution_of_draws_of_f64() {
     distribution_of_draws::<f64>();
 }
 
-/// Checks the loss from rounding masses to integers. All tokens but the largest have just less than half a unit, so
+/// Checks the loss from rounding masses to integers. All tokens but the largest have masses just below half a unit, so
 /// their masses vanish. The derived bound is n 2^-46 for up to 262,144 tokens and n 2^-43 beyond.
 #[test]
 fn masses_that_are_rounded_away() {
@@ -136,7 +136,7 @@ fn error_of_logprobs<E: Element>(logits: &[E], temperature: f64) -> f64 {
     got.logprobs().zip(&exact).map(of).fold(0.0, f64::max) * 2f64.powi(53)
 }
 
-/// Searches for bad rows by hill climbing from random ones. The derived bound is 6.
+/// Searches for bad rows by hill climbing from random ones. The derived bound of [`error_of_logprobs`] is 6.
 fn logprobs_of_the_worst_rows<E: Element>() {
     let mut rng = generate::rng("sample, worst log-probabilities");
     let mut worst = 0.0f64;

@@ -23,7 +23,7 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
 }
 
 /// Checks two adjacent values of f32. Before masses were made monotone, the larger one had the smaller mass: three
-/// tokens were kept in f32, and two of the same numbers in f64.
+/// tokens were kept in f32, but only two for the same logits in f64.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];
@@ -52,7 +52,7 @@ fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
     f64::from_bits(low)
 }
 
-/// Adds the pairs of adjacent p between which one more token is kept.
+/// Adds cuts for pairs of adjacent values of p, where the larger p keeps one more token than the smaller.
 fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>) {
     let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
@@ -82,8 +82,8 @@ fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {
         for step in (1 + i as i32..STEPS).step_by(if i == 0 { 1 } else { 7 }) {
             for end in ends_of_step(step) {
-                // Representable values are closest near 0. The largest logit is above them by the distance to the end
-                // of the step.
+                // The five values are near 0, where representable values are closest. The largest logit exceeds them by
+                // the distance to the end of the step.
                 let small = 2f64.powf(rng.random_range(-14.0..-4.0)) * [1.0, -1.0][usize::from(rng.random_bool(0.5))];
                 let max = E::from_wide(small - end * temperature);
                 let mut near = E::from_wide(max.widen() + end * temperature);

@@ -80,7 +80,8 @@ fn parameters() -> impl Strategy<Value = Parameters> {
         })
 }
 
-/// Generates rows: like a model's, on a coarse grid, with few values and many ties, or with masked tokens.
+/// Generates rows of four kinds: arbitrary values, values on a coarse grid, few values with many ties, or rows with
+/// masked tokens.
 fn row() -> impl Strategy<Value = Vec<f64>> {
     let plain = prop::collection::vec(-12.0..12.0f64, 1..48);
     let grid = prop::collection::vec((-64..64i32).prop_map(|i| f64::from(i) / 8.0), 1..48);
@@ -336,7 +337,7 @@ fn penalties() {
     let all = SamplerConfig::default().repetition_penalty(2.0).frequency_penalty(0.5).presence_penalty(0.25);
     let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "expected {expected}, got {got}");
     let twice = Step::default().output(&[0, 0]);
-    // Expected for 2: 2 / 2 - 2 * 0.5 - 0.25.
+    // A logit of 2 becomes 2 / 2 - 2 * 0.5 - 0.25 by repetition, frequency and presence penalty.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
         near(logit_of_first(2.0, all.profile(profile), twice), -0.25);
         near(logit_of_first(-2.0, all.profile(profile), twice), -4.0 - 1.25);
@@ -398,7 +399,8 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks that XTC excludes tokens as often as its probability says, within 6 standard deviations. The draw decides it.
+/// Checks that XTC excludes tokens as often as its probability says, within 6 standard deviations. The draw number
+/// decides whether a step excludes tokens.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;
@@ -414,8 +416,8 @@ fn top_choices_are_excluded_as_often_as_asked() {
     }
 }
 
-/// Checks the repetitions that DRY counts. After 1 2 3 7 1 2 3, a 7 would prolong a repetition of three tokens. A 5
-/// would prolong one of a single 3, which is too short.
+/// Checks the repetitions that DRY counts after 3 5 1 2 3 7 1 2 3. A 7 would prolong the repetition 1 2 3 of three
+/// tokens. A 5 would prolong the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
     let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "expected {expected}, got {got}");
@@ -430,7 +432,7 @@ fn dry_counts_repetitions() {
     near(off(config, step, 7), 0.5 * 2.0);
     near(off(config, step, 5), 0.0);
     near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
-    // A breaker, or the window, leaves only two of the three tokens.
+    // A breaker shortens the repetition to two tokens. So does a window of six tokens; a window of four leaves none.
     near(off(config, step.breakers(&[1]), 7), 0.5);
     near(off(config.dry_window(4), step, 7), 0.0);
     near(off(config.dry_window(6), step, 7), 0.5);
@@ -447,8 +449,8 @@ fn dry_counts_repetitions() {
     near(off(profile, step, 7), 0.5 * 2.0);
 }
 
-/// Checks penalties of a token that repeats many times. At this low temperature its log-probability shows all bits of
-/// the penalty.
+/// Checks penalties of a token that repeats many times. At this low temperature, the token's log-probability shows all
+/// bits of the penalty.
 #[test]
 fn dry_penalties_are_rounded_once() {
     const COLD: f64 = 1.0 / (1u64 << 40) as f64;

@@ -14,7 +14,8 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Checks that a draw equals a draw from the distribution. Long rows use different code for the two.
+/// Checks that sampling a row gives the same token as drawing from the row's distribution. For long rows, the two run
+/// different code.
 fn a_draw_is_of_the_distribution<E: Bits>() {
     let mut rng = generate::rng("sample, draws of distributions");
     let c = SamplerConfig::default();
@@ -179,7 +180,7 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
     for (token, (count, p)) in counts.iter().zip(&probs).enumerate() {
         let expected = p * DRAWS as f64;
         if *p == 0.0 {
-            assert_eq!(*count, 0, "{name}: token {token} has probability 0");
+            assert_eq!(*count, 0, "{name}: token {token} was drawn {count} times, but its probability is 0");
         } else {
             statistic += (*count as f64 - expected).powi(2) / expected;
         }

@@ -71,8 +71,9 @@ fn equal_scores<E: Bits>() {
     }
 }
 
-/// Searches for the worst row of one score and equal others. Half of the searches start where the exponential is close
-/// to a power of two: just above one, its relative error is largest, and the error of the sum is as large.
+/// Searches for the worst row of one score of 0 and other scores that are all equal. Half of the searches start where
+/// the exponential is close to a power of two. Just above a power of two, its relative error is largest, and the
+/// relative error of the sum is as large.
 fn searched_equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, searched equal scores");
@@ -105,7 +106,8 @@ fn properties<E: Bits>() {
             let y = row(&x);
             let sum = y.iter().fold(DoubleDouble::from(0.0), |sum, y| sum + DoubleDouble::from(y.widen()));
             let off = (sum - DoubleDouble::from(1.0)).abs().to_f64();
-            // Sums the errors of all results. Subnormal results add fractions of the smallest number.
+            // The bound covers the errors of all results. A subnormal result adds an error in units of the smallest
+            // number.
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
             assert!(off <= bound, "the sum of {} is off by {off:e}; expected at most {bound:e} ({level})", x.len());
             for (i, j) in (0..x.len()).zip(1..x.len()) {
@@ -168,7 +170,7 @@ fn outcomes<E: Bits>() {
             );
             assert_eq!(masked_by(FullyMasked::Error), Err(Error::FullyMasked { op: "softmax", row: 1 }));
         }
-        // The error names the lowest row, even if several threads find one.
+        // The error names the lowest fully masked row, even if several threads find such a row.
         let many = vec![masked; 3 * 50_000];
         let policy = Softmax::default().fully_masked(FullyMasked::Error);
         assert_eq!(run(&many, &policy), Err(Error::FullyMasked { op: "softmax", row: 0 }));

@@ -1,4 +1,4 @@
-//! Tests of the gradient of softmax. `support/scores_backward.rs` defines them.
+//! Tests of the gradient of softmax. `support/scores_backward.rs` defines the tests.
 
 use crate::support::naive;
 use crate::support::scores_backward::{Gradient, Specified};

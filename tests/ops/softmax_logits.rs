@@ -1,4 +1,4 @@
-//! Softmax of logits with a scale and a bias. Some products cancel against their bias, so that the largest rounded sum
+//! Tests of softmax with a scale and a bias. Some products cancel against their bias, so that the largest rounded sum
 //! does not belong to the largest logit. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
@@ -26,7 +26,8 @@ impl<E: Bits> Row<E> {
         softmax_of(&self.logits()).unwrap()
     }
 
-    /// Returns the exact logits: products have 77 bits and sums 104. In f64 they are the logits rounded to f64.
+    /// Returns the logits. They are exact for types narrower than f64, because a product has at most 77 bits and a sum
+    /// at most 104. For f64 they are rounded to f64.
     fn logits(&self) -> Vec<DoubleDouble> {
         let real = DoubleDouble::from;
         let logit = |i: usize| {
@@ -94,8 +95,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns a scale. It is the scale of attention for an odd power of two features, a number close to a power of two, or
-/// any other number.
+/// Returns a random scale: the scale of attention for 2^k features with odd k, a number close to a power of two, or any
+/// other number.
 fn scale(rng: &mut SmallRng) -> f64 {
     match rng.random_range(0..4) {
         0 => 1.0 / (2f64.powi(rng.random_range(0..6) * 2 + 1)).sqrt(),
@@ -105,7 +106,8 @@ fn scale(rng: &mut SmallRng) -> f64 {
     }
 }
 
-/// Generates a score and a bias for a logit. Their product may be up to 2^14, and the bias cancels it.
+/// Generates a score and a bias that give about this logit. The product of score and scale may be up to 2^14; the bias
+/// is the difference.
 fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
     let logit = logit + rng.random_range(-1.0..1.0) * 2f64.powi(-rng.random_range(0..20));
     let product = match rng.random_range(0..3) {
@@ -114,7 +116,7 @@ fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
         _ => rng.random_range(-1.0..1.0) * 2f64.powf(rng.random_range(0.0..14.0)),
     };
     let x = E::from_wide((product / scale).clamp(-60_000.0, 60_000.0));
-    // With a bias of 0, the product remains the logit.
+    // If the product is the logit, the bias is 0.
     let rest = logit - x.widen() * scale;
     (x, if product == logit { 0.0 } else { rest as f32 })
 }
@@ -132,8 +134,8 @@ fn row<E: Bits>(rng: &mut SmallRng, len: usize) -> Row<E> {
     Row { x, bias, keep, scale }
 }
 
-/// Checks rows in which a rounding error made the wrong logit the largest. Earlier versions had errors of 2,073 and 8.4
-/// ULP of f32.
+/// Checks rows in which a rounding error made the wrong logit the largest. Earlier versions had errors of 2,073 ULP of
+/// f32 on the first row and 8.4 ULP on the second.
 fn shown_rows<E: Bits>() {
     for (x, bias) in [
         ([113_137.843_75, 0.001_864_799_298_346_042_6], [-10_000.066, 0.0]),
@@ -198,7 +200,7 @@ fn parts_agree<E: Bits>() {
 }
 
 /// Checks products up to 2^24. Such rows are computed in f64, where a product of 2^24 has an error of 2^-30, and so has
-/// a sum.
+/// its sum with the bias.
 fn large_products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("softmax of large products that cancel");
     for round in 0..3000 {

@@ -37,7 +37,8 @@ fn every_input_of_16_bits() {
 fn sampled<E: Bits>() {
     let mut rng = generate::rng("swiglu");
     let (mut gate, mut up) = (generate::any_bits::<E>(&mut rng, 5000), generate::any_bits::<E>(&mut rng, 5000));
-    // Tests typical activations, and gates near zero whose factors are large enough to compensate.
+    // Tests typical activations, and gates so far below zero that silu is tiny, with factors large enough to
+    // compensate.
     for (mean, spread, other) in [(0.0, 1.0, 1.0), (0.0, 20.0, 1.0), (-80.0, 20.0, 1e36), (-740.0, 60.0, 1e300)] {
         gate.extend(generate::bell::<E>(&mut rng, 5000, mean, spread));
         up.extend(generate::bell::<E>(&mut rng, 5000, 0.0, other));

@@ -6,7 +6,7 @@ use evenkeel::registry::{Kind, OPS, Op};
 use evenkeel::testing::hostile;
 use proptest::prelude::*;
 
-/// Call with its operands.
+/// Call of an op with its operands.
 #[derive(Clone, Debug)]
 pub struct Case<E> {
     pub op: &'static str,
@@ -66,7 +66,7 @@ fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrat
     }
 }
 
-/// Generates calls of an op with options from these numbers.
+/// Generates calls of an op whose options are drawn from `numbers`.
 fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl Strategy<Value = Call> {
     let index = OPS.iter().position(|other| other.name == op.name).expect("an op of the registry") as u8;
     let given = (any::<(bool, bool, bool)>(), prop::option::of(any::<u64>()), prop::option::of(any::<u16>()));
@@ -156,7 +156,7 @@ pub fn valid<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, shapes(op))
 }
 
-/// Generates finite operands, as [`finite`] does, that are distributed over threads.
+/// Generates cases as [`valid`] does, but large enough to be distributed over threads.
 pub fn large<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, large_shapes(op))
 }

@@ -46,7 +46,7 @@ fn most(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Documented exception. The result is infinite, or may also be NaN if `gives_nan` is set.
+/// Documented exception. The result may be infinite, and also NaN if `gives_nan` is set.
 struct Exception {
     ops: &'static [&'static str],
     #[allow(dead_code, reason = "it is for readers")]
@@ -270,8 +270,8 @@ fn gathered(at: &At<'_>) -> f64 {
     if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
 }
 
-/// Returns a bound for a gradient divided by the deviation of its row. Returns the gradient if the deviation is 0,
-/// which gives zeros.
+/// Returns a bound for a gradient divided by the deviation of its row. If the deviation is 0, the op gives zeros, so
+/// `gradient` itself is a bound.
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
@@ -305,8 +305,8 @@ pub fn joint(call: &Call) -> Option<&'static str> {
     }
 }
 
-/// Returns whether an element of x, or of dy if `of_dy`, is read. Masked and ignored elements are not read, nor are
-/// gradients where the derivative is 0.
+/// Returns whether an element of x, or of dy if `of_dy` is true, is read. Masked and ignored elements are not read, nor
+/// are gradients where the derivative is 0.
 pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) -> bool {
     let Case { call, rows, cols, .. } = case;
     let masks = |column| call.masks(row, column, *rows, *cols);

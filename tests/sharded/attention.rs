@@ -61,7 +61,7 @@ impl<E: Bits> Case<E> {
         self.with(&own, |k, v| AttentionPartial::new(self.queries(), k, v, keys, options).unwrap())
     }
 
-    /// Computes the result of each rank from its keys, and the communication of each rank.
+    /// Runs attention with the keys sharded at `cuts`. Returns each rank's result and communication.
     pub fn dealt(&self, cuts: &[Range<usize>], options: &Attention<'_>) -> Vec<(Both<E>, Exchanged)> {
         on_ranks(cuts.len(), LONG, |rank, comm| {
             let shard = Sharded::new(&comm, cuts[rank].clone(), self.shape.0[4]);
@@ -126,7 +126,7 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks many queries that do not all share a packed block of keys, decoding steps, and empty shapes.
+/// Checks shapes with so many queries that not all share a packed block of keys, decoding steps, and empty shapes.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -217,7 +217,7 @@ fn alone() {
     assert_eq!(alone.unwrap(), case.whole(&options).unwrap());
 }
 
-/// Runs `call` on four ranks, one of which passes different arguments. Returns each rank's error.
+/// Runs `call` on four ranks, of which rank 2 passes different arguments. Returns each rank's error.
 fn with_deviant(call: impl Fn(&Case<f32>, &Comm, bool) -> Both<f32> + Sync) -> Vec<Error> {
     let case = Case::<f32>::new(&mut generate::rng("deviants of attention"), Shape([1, 2, 1, 3, 1024, 4, 5]));
     let errors = on_ranks(4, LONG, |rank, comm| call(&case, &comm, rank == 2).unwrap_err());
@@ -323,7 +323,8 @@ fn words_that_are_not_a_partial() {
         assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what}: {error}");
         assert_eq!(all.to_words(), before, "{what}");
     };
-    // A partial has eight words of header, two per block, and one per query that attends to no key of the block.
+    // A partial has eight words of header and two words per block. In a block, a query that attends to no key takes one
+    // word. Any other query takes five words: two, and one per feature of the values.
     assert_eq!(sent.each_ref().map(Vec::len), [10 + 4, 10 + 4 * 5]);
     let words = &sent[1];
     (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a truncated message", &words[..len]));
@@ -367,7 +368,7 @@ fn a_rank_that_gives_something_else() {
                 case.with(&own, |k, v| shard.attention(case.queries(), k, v, &Attention::default())).unwrap_err(),
             );
         }
-        // The digest belongs to the other rank, and the keys are not its own.
+        // Collective of rank 1 that changes a word of each long message.
         struct Liar<'c>(&'c Comm);
         impl Collective for Liar<'_> {
             fn rank(&self) -> usize {
@@ -383,7 +384,7 @@ fn a_rank_that_gives_something_else() {
                 self.0.sum(words)
             }
             fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
-                // Changes a word of the shape in long messages.
+                // Word 5 is part of the shape.
                 let mut words = words.to_vec();
                 if words.len() > 3 {
                     words[5] = 1 << 50;
@@ -401,7 +402,7 @@ fn a_rank_that_gives_something_else() {
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 
-/// Checks that f64 repeats the exchange, and only if a result is not finite.
+/// Checks that the exchange is repeated only in f64, and only if a result is not finite.
 #[test]
 fn a_second_time() {
     fn calls<E: Bits>(large: f64) -> u64 {

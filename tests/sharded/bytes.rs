@@ -25,8 +25,8 @@ fn assert_exchanged<E: Bits>(
     }
 }
 
-/// Checks softmax. The bytes depend neither on the vocabulary nor on the logits, and on the number of ranks only by a
-/// header per rank.
+/// Checks softmax. The number of bytes depends neither on the vocabulary nor on the logits. The number of ranks affects
+/// only the received bytes, by a header of 24 bytes per rank.
 #[test]
 fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     let mut rng = generate::rng("bytes of softmax");
@@ -46,7 +46,7 @@ fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     }
 }
 
-/// Checks that a sum of more than 64 bits takes 8 additional bytes.
+/// Checks that a sum of more than 64 bits takes 8 additional bytes per row.
 #[test]
 fn long_rows_take_8_bytes_more() {
     let (rows, all) = (2, 262_145);
@@ -61,8 +61,8 @@ fn long_rows_take_8_bytes_more() {
     assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
 }
 
-/// Checks f64, which exchanges three integers per row, and for logarithms the bins of each rank, whatever the
-/// vocabulary.
+/// Checks f64. The ranks merge three integers per row. For logarithms, each rank also sends 40 bytes per row, which are
+/// its bins. Neither depends on the vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
     let rows = 3;
@@ -97,7 +97,7 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // In f64, each row takes the three integers of the sums, the largest gradient, and two parts of each term.
+        // In f64, each row takes the three integers of its sum, its largest gradient, and two numbers for each term.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -113,7 +113,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Number of rounds, bytes per row merged by maxima, and number of sums per tile gathered in all rounds.
+/// Communication of a norm: the number of calls after the first, the bytes per row that are merged by maxima, and the
+/// number of sums per tile that all rounds gather.
 struct Norm {
     calls: usize,
     merged: usize,
@@ -212,7 +213,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A shard takes a number per tile, a replica one number, and a tensor on a single rank two.
+/// Checks clipping. A rank sends one number per tile of a shard, one number for a replica, and two numbers for a tensor
+/// that only one rank has.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
@@ -229,10 +231,10 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             comm.take()
         })
     }
-    // Size of a shard's description: six numbers, and one or two dimensions.
+    // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // These are the sums of the first rank, which reports the replica.
+        // Numbers for the sums of the first rank, which also sends the sum of the replica.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;

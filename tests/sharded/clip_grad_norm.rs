@@ -47,7 +47,7 @@ impl<E: Bits> Tensor<E> {
     }
 }
 
-/// Result of a rank, with its gradients afterwards, by tensor number.
+/// Result of a rank, and its gradients after the call, by tensor number.
 type Outcome<E> = (Result<f64>, Vec<Option<Vec<E>>>);
 
 fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) -> Vec<Outcome<E>> {

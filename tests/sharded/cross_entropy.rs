@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_parts, every_option, peaked_rows, rows_that_do_not_count);
 
-/// Fails unless loss and gradient have the same bits as whole rows on every rank.
+/// Fails unless, on every rank, loss and gradient have the same bits as for whole rows.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -161,7 +161,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows, whose largest logit may be the target or another. The other terms are gathered.
+/// Checks max-dominated rows. The largest logit belongs to the target or to another class. All terms but the largest
+/// are gathered.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked losses in shards");
     let all = 600;

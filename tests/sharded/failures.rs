@@ -129,7 +129,7 @@ fn arguments_that_one_rank_refuses() {
         errors.iter().all(|error| error.to_string().contains("a multiple of 256")),
         "expected errors about a multiple of 256, got {errors:?}"
     );
-    // The gradient has another shape.
+    // On rank 1, the gradient has another shape than the rows.
     let errors = on_ranks(2, LONG, |rank, comm| {
         let x = Rows::new(&x[..256], 1, 256).unwrap();
         let dy = if rank == 1 { Rows::new(&[1.0f32; 512], 2, 256).unwrap() } else { x };

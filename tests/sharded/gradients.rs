@@ -9,7 +9,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, hostile_gradients, masked_rows);
 
-/// Fails unless all three gradients have the same bits as whole rows on every rank.
+/// Fails unless, on every rank, all three gradients have the same bits as for whole rows.
 #[track_caller]
 fn same<E: Bits>(what: &str, (x, dy, dims): (&[E], &[E], &[usize]), cuts: &[Range<usize>], options: &Softmax<'_>) {
     let Softmax { scale, softcap, fully_masked, .. } = options;

@@ -12,8 +12,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// First of two ranks. The second rank sends the same words, except for the words that `lie` changes. `lie` takes the
-/// number of the exchange, the index of the word and the word.
+/// Collective as the first of two ranks sees it. The second rank sends the same words as the first, except for the
+/// words that `lie` changes. `lie` takes the number of the exchange, the index of the word and the word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,
     lie: L,
@@ -108,7 +108,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
                     for word in LIES {
                         let lie = |at: usize, i: usize, true_word: u64| match (at, i) {
                             _ if (at, i) == (exchange, index) => word,
-                            // Returns the other rank's columns, as the first exchange states them.
+                            // In the first exchange, the other rank states its columns: 256 to 512.
                             (0, 1) => 256,
                             (0, 2) => 512,
                             _ => true_word,
@@ -124,7 +124,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
         }
         refused
     }
-    // Many false words are values, which cannot be recognised as false.
+    // Not every false word gives an error: many words are values, which cannot be recognised as false.
     assert!(of::<f32>() > 500);
     assert!(of::<f64>() > 500);
 }
@@ -133,7 +133,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
 fn lengths_that_no_memory_has() {
     let x = [0.5f32; 512];
     for words in [1 << 61, u64::MAX] {
-        // The second exchange is the number of words of each rank.
+        // In the second exchange, each rank states its number of words.
         let lie = |at: usize, i: usize, word: u64| match (at, i) {
             (0, 1) => 256,
             (0, 2) => 512,
@@ -181,7 +181,7 @@ fn shards_of_gradients_that_cannot_be() {
     assert!(refused > 50, "expected more than 50 rejected words, got {refused}");
 }
 
-/// Checks tensors whose axes no memory limits.
+/// Checks shards without elements, whose axes may be longer than any memory.
 #[test]
 fn shards_without_elements() {
     let mut none: [f32; 0] = [];
@@ -253,7 +253,8 @@ fn a_deadline_that_the_clock_does_not_reach() {
     assert_eq!(sums, [3, 3, 3]);
 }
 
-/// Checks collectives with more ranks than memory can hold words for, or with a rank outside their size.
+/// Checks collectives that gather fewer words than their number of ranks requires, and collectives whose rank is not
+/// below their number of ranks.
 #[test]
 fn collectives_that_cannot_be() {
     struct Odd(usize, usize);

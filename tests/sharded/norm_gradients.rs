@@ -20,7 +20,7 @@ fn of_layer<E: Element>(x: Rows<'_, E>, dy: Rows<'_, E>, options: &LayerNorm<'_>
     layer_norm_backward(x, dy, options).map(|of| [Some(of.dx), of.dweight, of.dbias])
 }
 
-/// Fails unless both ops' gradients have the same bits as whole rows on every rank.
+/// Fails unless, on every rank, the gradients of both ops have the same bits as for whole rows.
 #[track_caller]
 fn same_in<E: Bits>(
     what: &str,

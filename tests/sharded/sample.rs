@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(filters, ties_across_cuts, broken_rows, steps, masked_rows, many_left, random_configurations);
 
-/// Formats a draw with its bits; the two zeros are equal.
+/// Formats a draw with the bits of its log-probability. Both zeros give the same text.
 fn bits(sampled: &Result<Sampled>) -> String {
     match sampled {
         Ok(s) => format!("token {}, {:016x}, {} kept", s.token, (s.logprob + 0.0).to_bits(), s.kept),
@@ -399,7 +399,10 @@ fn ranks_with_other_requests_are_named() {
         }) {
             let error = error.unwrap_err();
             assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
-            assert!(error.to_string().contains("requests of digest"), "expected a difference of requests, got {error}");
+            assert!(
+                error.to_string().contains("requests of digest"),
+                "expected an error that says that the requests differ, got {error}"
+            );
         }
     }
 }
@@ -413,8 +416,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     let cases = [
         (plain.temperature(0.0), 3, 24 + 16 * rows + 8 * rows, 24 + 8 * rows),
         (plain.top_k(50).top_p(0.9), 3, 24 + 16 * rows + 8 * 50 * rows, 24 + 8 * 50 * rows),
-        // The calls exchange two counts of the remaining tokens, four digits, ties, and the 18 candidates, all on one
-        // rank.
+        // For each row, the calls exchange two counts of the remaining tokens, four digits, the ties and 18 candidates.
+        // All candidates are on one rank.
         (plain.top_p(0.875), 10, 24 + (16 + 2 * 16 + 4 * 2048 + 8 + 8 * 18) * rows, 24 + (2 * 16 + 8 + 8 * 18) * rows),
         (plain.min_p(0.5), 4, 24 + (16 + 16 + 8 * 20) * rows, 24 + (16 + 8 * 20) * rows),
     ];
@@ -438,8 +441,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     }
 }
 
-/// Checks filters that keep more tokens than are gathered. Each rank sends a share of the same size, for any
-/// vocabulary, and also with a mask that adds a bias.
+/// Checks filters that keep more tokens than are gathered. Each rank then sends 80 bytes per row, for any vocabulary,
+/// and also with a mask that adds a bias.
 #[test]
 fn many_left_take_80_bytes_of_each_rank() {
     let (rows, ranks) = (2, 4);

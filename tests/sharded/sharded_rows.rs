@@ -79,7 +79,7 @@ pub fn assert_dealt<E: Bits>(
     }
 }
 
-/// Fails unless both have the same bits. Both may be empty.
+/// Fails unless both lists have the same bits. Both may be empty.
 #[track_caller]
 pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
     if ours.is_empty() && theirs.is_empty() {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_rows, peaked_rows, random_cases, products_that_cancel, long_rows);
 
-/// Fails unless all three ops have the same bits as whole rows on every rank.
+/// Fails unless, on every rank, all three ops give the same bits as for whole rows.
 #[track_caller]
 fn same<E: Bits>(what: &str, (x, dims): (&[E], &[usize]), cuts: &[Range<usize>], options: &Softmax<'_>) {
     let Softmax { scale, softcap, fully_masked, .. } = options;

@@ -19,7 +19,7 @@ fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
         loss(0),
         loss(steps - 1)
     );
-    // The cuts are even, or leave a rank without columns.
+    // In the first case, the cuts are even. In the second case, one rank has no columns.
     for cuts in [[512, 1024, 1536, 2048], [256, 256, 1792, 2048]] {
         let starts: Vec<usize> = [0].into_iter().chain(cuts).collect();
         let each = on_ranks(cuts.len(), LONG, |rank, comm| {

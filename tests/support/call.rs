@@ -9,7 +9,7 @@ use evenkeel::{
     RmsNormLinear, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
 };
 
-/// Arguments of a call: op, shape and options. An option takes any value, within its allowed range or not.
+/// Arguments of a call: op, shape and options. An option's value may lie outside its allowed range.
 ///
 /// The order of the fields is the order in which the fuzzer's saved corpus encodes them.
 #[derive(Arbitrary, Clone, Debug)]
@@ -84,8 +84,7 @@ pub fn lanes(cols: usize) -> (usize, usize) {
     (cols / width, width)
 }
 
-/// Inputs of a call. Inputs of a row other than its elements, such as positions, are selected by its index in the
-/// batch.
+/// Inputs of a call. Further inputs of a row, such as its position, are selected by the row's index in the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a, E> {
     pub x: &'a [E],
@@ -118,13 +117,13 @@ impl<'a, E: Element> Operands<'a, E> {
         self.first..self.first + self.rows
     }
 
-    /// Takes the first gradient of each row. It is the only one of an op with one result per row.
+    /// Returns the first element of each row of `dy`: the gradient for an op with one result per row.
     fn dy_of_rows(&self) -> Vec<E> {
         (0..self.rows).map(|row| self.dy.get(row * self.cols).copied().unwrap_or(E::ZERO)).collect()
     }
 
-    /// Builds the table for the positions of the rows. Up to three positions repeat along the batch, as they do across
-    /// heads.
+    /// Builds the table for the positions of the rows. A list of up to three positions repeats along the batch, as a
+    /// model repeats the positions for each head.
     fn table(&self, call: &Call) -> Result<RopeTable, Error> {
         let count = [3, 2, 1].into_iter().find(|count| self.batch.is_multiple_of(*count)).unwrap_or(1);
         let positions: Vec<i64> = self.numbers().take(count).map(|row| call.positions[row % count]).collect();
@@ -132,7 +131,7 @@ impl<'a, E: Element> Operands<'a, E> {
     }
 }
 
-/// One result with its bits. Results are equal if their bits are, so a NaN equals itself.
+/// One result with its bits. Two results are equal if their bits are equal, so a NaN equals itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
     pub bits: u64,
@@ -182,7 +181,7 @@ fn finite<E: Element>(values: &[E]) -> bool {
 
 macro_rules! elementwise {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
-        /// Computes a function of one element or its gradient.
+        /// Computes the elementwise function or gradient with this name.
         fn elementwise<E: Element>(op: &str, x: &[E], dy: &[E]) -> Result<Vec<E>, Error> {
             match op {
                 $(
@@ -330,8 +329,8 @@ fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<
     attended(call, operands, |[q, k, v], _, options| evenkeel::attention(q, k, v, options))
 }
 
-/// Returns the gradients of the query, keys and values of each row. The first lane of `dy` is also the gradient of the
-/// result.
+/// Returns, for each row, the gradients of its query, its keys and its values, one after the other. The first lane of
+/// the row's `dy` is the gradient of its result.
 fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
     let Operands { rows, cols, .. } = *operands;
     attended(call, operands, |[q, k, v], dy, options| {
@@ -346,8 +345,9 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
     })
 }
 
-/// Runs `run` with queries, keys, values and the gradient of the results. Each row is a batch of its own: the first
-/// lane of `x` is its query, all lanes of `x` are its keys, and all lanes of `dy` its values.
+/// Runs `run` with queries, keys, values and the gradient of the results. Each row is one batch entry: its query is the
+/// first lane of `x`, its keys are all lanes of `x`, its values are all lanes of `dy`, and the gradient of its result
+/// is the first lane of `dy`.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,
@@ -367,7 +367,7 @@ fn attended<E: Element, R>(
     run(parts, Heads::new(&grads, one)?, &options)
 }
 
-/// Returns both gradients of each row. The gate is also the operand that it multiplies.
+/// Returns both gradients of each row. `x` is the gate and also the operand that the gate multiplies.
 fn swiglu_backward<E: Element>(operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (dgate, dup) = evenkeel::swiglu_backward(x, x, dy)?;
@@ -400,7 +400,8 @@ fn layer_norm_backward<E: Element>(
     Ok(Outcome { whole, ..Outcome::of_rows(&gradients.dx, x.rows()) })
 }
 
-/// Clips two tensors together. Returns the norm, the second tensor, then the first.
+/// Clips two tensors together: `x`, and a tensor with the single element `eps`. The results are the norm, the clipped
+/// second tensor and the clipped `x`, in this order.
 fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Outcome, Error> {
     let norm_type = [NormType::Two, NormType::One, NormType::Infinity][usize::from(call.policy) % 3];
     let mode = if call.interleaved { ClipMode::Torch } else { ClipMode::Exact };
@@ -421,7 +422,7 @@ fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
-/// Returns the loss and its gradient.
+/// Returns the loss and its gradient as two outcomes.
 fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<(Outcome, Outcome), Error> {
     let Operands { x, rows, cols, .. } = *operands;
     let mut options = CrossEntropy::default().label_smoothing(call.offset).z_loss(call.eps);

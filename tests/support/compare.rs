@@ -5,8 +5,8 @@ pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, withi
 use evenkeel::{DType, Element, accuracy};
 use std::cell::Cell;
 
-/// Largest errors on rows whose rounding errors do not all have one sign. They are measured, and lie below the derived
-/// bounds.
+/// Bounds in ULP for rows whose rounding errors do not all have the same sign, by op and type. They come from
+/// measurements and are smaller than the derived bounds.
 const USUAL: [(&str, DType, f64); 22] = [
     ("cross_entropy", DType::F32, 2.0),
     ("cross_entropy", DType::F16, 2.0),
@@ -32,7 +32,8 @@ const USUAL: [(&str, DType, f64); 22] = [
     ("softmax_backward", DType::F64, 4.0),
 ];
 
-/// Returns the bound in ULP for rows whose rounding errors do not all have one sign.
+/// Returns the bound in ULP for rows whose rounding errors do not all have the same sign. Ops that [`USUAL`] does not
+/// list have the bound of the accuracy table.
 pub fn usual<E: Element>(op: &str) -> f64 {
     let table = || accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE)).ulps;
     USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE).map_or_else(table, |(.., ulps)| *ulps)
@@ -54,16 +55,16 @@ impl Checker {
         Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
     }
 
-    /// Creates a checker with the bound for rows whose rounding errors do not all have one sign.
+    /// Creates a checker with the bound for rows whose rounding errors do not all have the same sign.
     pub fn of_usual_rows<E: Element>(op: &'static str) -> Self {
         let mut checker = Self::new::<E>(op);
         checker.bound = usual::<E>(op);
         checker
     }
 
-    /// Creates a checker for rows of mostly equal scores. In f32 softmax, their exponentials have errors of up to 0.63
-    /// ULP, all of one sign. The derived bound is twice 0.63 at the end of a binade, as much again for the sum, and
-    /// half an ULP.
+    /// Creates a checker for rows of mostly equal scores. In f32 softmax, the exponentials of such a row have errors of
+    /// up to 0.63 ULP, all with the same sign. The derived bound is the sum of three terms: twice 0.63 ULP for an
+    /// exponential at the end of a binade, twice 0.63 ULP for the sum, and 0.5 ULP for the result.
     pub fn of_equal_scores<E: Element>(op: &'static str) -> Self {
         let mut checker = Self::new::<E>(op);
         if E::DTYPE == DType::F32 {
@@ -84,7 +85,8 @@ impl Checker {
         self.finish(within(what, input, got, exact, self.bound), got.len());
     }
 
-    /// Checks like [`Checker::check`], in ULP of the largest of each result and the terms that add up to it.
+    /// Checks like [`Checker::check`], but measures an error in ULP of the result or of `largest(i)`, whichever is
+    /// larger. `largest(i)` is the magnitude of the largest term that adds up to result `i`.
     #[track_caller]
     pub fn check_terms<E: Element>(
         &self,
@@ -97,7 +99,7 @@ impl Checker {
         self.finish(within_terms(what, input, got, exact, largest, self.bound), got.len());
     }
 
-    /// Checks like [`Checker::check`], with an error for each index computed by the caller.
+    /// Checks like [`Checker::check`], but `error(i)` computes the error of result `i`.
     #[track_caller]
     pub fn check_errors<E: Element>(
         &self,

@@ -73,7 +73,7 @@ fn error<F: Function, E: Element>(x: E, got: E) -> f64 {
     if is_certain { near } else { ulp::error(got, F::exact(DoubleDouble::from(x.widen()))) }
 }
 
-/// Checks every instruction set against one set of references, which are slow to compute and the same for each.
+/// Checks every instruction set. All share one computation of the references, which is slow.
 fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     let exact: Vec<E::Exact> = x.iter().map(|x| F::exact(E::Exact::from(x.widen()))).collect();
     each_level(|level| {
@@ -83,7 +83,7 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     });
 }
 
-/// Fails if the naive formula is within the bound on the whole set.
+/// Fails if the naive formula is within the bound for every input.
 fn assert_power<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     let is_within = |&x: &E| error::<F, E>(x, F::naive(x)) <= checker.bound();
     assert!(
@@ -93,7 +93,7 @@ fn assert_power<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E])
     );
 }
 
-/// Checks all 65,536 inputs.
+/// Checks all 65,536 inputs of a 16-bit type.
 pub fn exhaustive<F: Function, E: Bits>() {
     let checker = Checker::new::<E>(F::NAME);
     let x = generate::all::<E>();
@@ -125,7 +125,7 @@ pub fn every_f32<F: Function>() {
     });
 }
 
-/// Checks every input near each point where the method changes, one set per point.
+/// Checks the inputs next to each of [`Function::points`], one set of inputs per point.
 pub fn edges<F: Function, E: Bits>() {
     let checker = Checker::new::<E>(F::NAME);
     let steps = if E::DTYPE == DType::F64 { 300 } else { 3000 };
@@ -150,7 +150,8 @@ pub fn sampled<F: Function, E: Bits>(count: usize) {
     check::<F, E>(&Checker::new::<E>(F::NAME), "sampled", &x);
 }
 
-/// Checks that every form, instruction set and number of threads gives the same bits as one element at a time.
+/// Checks that every form, instruction set and number of threads gives the same bits as computing one element at a
+/// time.
 pub fn forms<F: Function, E: Bits>() {
     let mut rng = generate::rng(F::NAME);
     for len in (0..=70).chain([4096, 4097, 150_000]) {

@@ -7,7 +7,7 @@
 use std::arch::asm;
 use std::hint::black_box;
 
-/// Setting that a host program changes.
+/// Floating-point setting that a host program changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Environment {
     /// FTZ: subnormal results become 0.
@@ -40,7 +40,7 @@ impl Environment {
     pub const ALL: [Environment; 4] =
         [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];
 
-    /// Returns the value of the MXCSR register.
+    /// Returns the value of the MXCSR register in this environment.
     #[cfg(target_arch = "x86_64")]
     fn word(self) -> u64 {
         match self {
@@ -54,7 +54,7 @@ impl Environment {
         }
     }
 
-    /// Returns the value of the FPCR register.
+    /// Returns the value of the FPCR register in this environment.
     #[cfg(target_arch = "aarch64")]
     fn word(self) -> u64 {
         match self {

@@ -70,7 +70,8 @@ impl Parts {
         mask
     }
 
-    /// Returns for every position, in order, whether all parts keep it, and each bias.
+    /// Returns two lists over all positions in order. The first says whether all parts keep a position. The second has
+    /// one list per bias, with its value at each position.
     pub fn expand(&self) -> (Vec<bool>, Vec<Vec<f64>>) {
         let rank = self.dims.len();
         let keys = self.dims[rank - 1];
@@ -105,8 +106,8 @@ impl Parts {
     }
 }
 
-/// Returns the position in a part of this shape that applies to an index of the full shape. Follows NumPy's rules:
-/// shapes are aligned at their last axes, and an axis of length 1 applies to every index.
+/// Returns the index of the element that a part of this shape has for position `at` of the full shape. Follows NumPy's
+/// broadcasting rules: shapes are aligned at their last axes, and an axis of length 1 applies to every index.
 fn place(shape: &[usize], at: &[usize]) -> usize {
     let aligned = &at[at.len() - shape.len()..];
     shape.iter().zip(aligned).fold(0, |place, (&len, &i)| place * len + if len == 1 { 0 } else { i })

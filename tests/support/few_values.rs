@@ -54,8 +54,9 @@ impl<E: Bits> FewValues<E> {
         Self::at_places(base, len, &others)
     }
 
-    /// Returns a row with up to half of its elements large and the same number zero, except that one zero is replaced
-    /// by a tiny number. The others are half of the large value, which is nearly the mean.
+    /// Returns a row of three kinds of elements. Up to half of the elements are large, and equally many are zero,
+    /// except that one zero is replaced by a tiny number. The other elements are half of the large value, which is
+    /// nearly the row's mean.
     fn around_the_mean(rng: &mut SmallRng, len: usize) -> Self {
         let limits = E::LIMITS;
         let large = 2f64.powi(rng.random_range(0..=limits.max.log2() as i32 - 1));
@@ -111,7 +112,7 @@ impl<E: Bits> FewValues<E> {
         sum_is_exact(self.0.iter().map(|(value, count)| (value.widen(), *count)))
     }
 
-    /// Returns (x - mean) / sqrt(var + eps) of each value, or x / sqrt(mean square + eps) if `is_centred` is false.
+    /// Returns (x - mean) / sqrt(var + eps) for each value x, or x / sqrt(mean square + eps) if `is_centred` is false.
     ///
     /// Averages the distances from the first value instead of the values, so that nothing cancels.
     pub fn normalised(&self, is_centred: bool, eps: f64) -> Vec<DoubleDouble> {

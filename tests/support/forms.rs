@@ -1,5 +1,5 @@
-//! Check that all forms of a row op give the same bits: on every instruction set, alone or in a batch, on any number of
-//! threads, and for any destination.
+//! Checks that all forms of a row op give the same bits: on every instruction set, alone or in a batch, on any number
+//! of threads, and for any destination.
 
 use super::compare::assert_same_bits;
 use super::implementations::{each_level, on_threads};

@@ -40,7 +40,8 @@ pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
 }
 
-/// Row lengths around the length at which the fixed-point sum changes its unit. Their references are slow to compute.
+/// Row lengths around the length at which the fixed-point sum changes its unit. The references of such rows are slow to
+/// compute.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
 /// Returns a proptest configuration with `count` cases and a printed seed. It writes no files; a failure prints its

@@ -1,4 +1,4 @@
-//! Storage types, instruction sets of this machine and thread pools that tests run over.
+//! Helpers that run a test for every storage type, on every instruction set of this machine, or in a thread pool.
 
 use evenkeel::simd::{Level, with_level};
 

@@ -34,8 +34,8 @@ impl Norm<'_> {
         (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root)
     }
 
-    /// Returns for each element of dx the magnitude whose ULP its error is measured in: the largest of the terms named
-    /// on the op's page.
+    /// Returns, for each element of dx, the magnitude in whose ULP its error is measured. It is the largest of the
+    /// terms that the op's documentation names.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
@@ -50,8 +50,8 @@ impl Norm<'_> {
         h.iter().zip(&n).map(of).collect()
     }
 
-    /// Returns |h|, the mean of |h| (0 unless the norm is centred) and the mean of |h n|. Here h = dy weight, and n is
-    /// the normalised row.
+    /// Returns three parts: |h| for each element, the mean of |h| (0 unless the norm is centred), and the mean of |h
+    /// n|. Here h is dy times the weight, and n is the normalised row.
     fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =
@@ -63,7 +63,7 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// Returns for each column the sums over the rows of |dy n| and of |dy|.
+    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows.
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
@@ -78,8 +78,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns the smallest magnitude used for a normalised element, or for its product with the mean of h n. Smaller
-/// values of f64 are subnormal: they are multiples of 2^-1074.
+/// Returns a lower limit for the magnitude of a normalised element, or of its product with the mean of |h n|, in the
+/// terms of error bounds. Smaller values of f64 are subnormal, so they are rounded to multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
@@ -88,8 +88,8 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// Returns the possible error of the mean, relative to the weight's magnitude, as a term of the bounds of layer_norm
-/// and group_norm.
+/// Returns the term for the error of the mean in the bounds of layer_norm and group_norm, relative to the weight's
+/// magnitude.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {
@@ -105,8 +105,8 @@ pub fn mean_term_of<E: Element>(row: &[E]) -> f64 {
     mean_term::<E>(sum_is_exact(row.iter().map(|x| (x.widen(), 1))), row.len())
 }
 
-/// Returns whether f64 represents every partial sum of these values, given with their counts, exactly. All values must
-/// be multiples of a unit, and the sum of their magnitudes at most 2^53 units.
+/// Returns whether f64 represents every partial sum of these values exactly. Each value is paired with its count. The
+/// sums are exact if all values are multiples of some unit and the sum of their magnitudes is at most 2^53 units.
 pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool {
     let lowest_bit = |v: f64| {
         let exponent = ((v.to_bits() >> 52 & 0x7ff) as i32).max(1) - 1075;
@@ -120,7 +120,7 @@ pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool 
     sum.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
-/// Returns the sums of dy over each column.
+/// Returns the sum of each column of dy.
 pub fn column_sums<E: Element>(dy: &[E], cols: usize) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];
     for row in dy.chunks(cols) {
@@ -147,7 +147,7 @@ pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + S
     }
 }
 
-/// Checks sums over rows, in ULP of the sums of the magnitudes.
+/// Checks sums over rows. Errors are measured in ULP of `terms`, the sums of the magnitudes.
 pub fn check_columns<E: Element>(checker: &Checker, what: &str, got: &[E], exact: &[E::Exact], terms: &[f64]) {
     checker.check_terms(what, &[], got, exact, |i| terms[i]);
 }

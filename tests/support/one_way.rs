@@ -19,7 +19,8 @@ struct Partial {
     error: f64,
 }
 
-/// Number of partial sums kept at each level. `PARTNERS` is the number of random partners that each is paired with.
+/// Number of partial sums kept at each level of the tree. `PARTNERS` is the number of random partners that each is
+/// paired with.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 
@@ -29,9 +30,9 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Returns a row of 16,384 elements, 64 tiles of the tiled sum, and the relative error of the sum of its squares in
-/// units of 2^-53. A greedy choice of partial sums makes the rounded sum as large as possible compared with the exact
-/// sum.
+/// Returns a row and the relative error of the tiled sum of its squares, in units of 2^-53. The row has 16,384
+/// elements, which fill 64 tiles. A greedy search chooses the partial sums so that the rounded sum exceeds the exact
+/// sum as much as possible.
 pub fn one_way(rng: &mut SmallRng) -> (Vec<f64>, f64) {
     let mut level: Vec<Rc<Partial>> = (0..20 * KEPT).map(|_| Rc::new(lane(rng))).collect();
     keep_worst(&mut level);
@@ -61,8 +62,8 @@ fn keep_worst(partials: &mut Vec<Rc<Partial>>) {
     partials.truncate(KEPT);
 }
 
-/// Chooses the elements of a lane. The first is the largest, so its rounding error and the following ones have the
-/// largest weight.
+/// Chooses the four elements of a lane. The first element is about 1 and the others are about 0.15. The sums of their
+/// squares therefore stay just above 1, where a rounding error is largest relative to the sum.
 fn lane(rng: &mut SmallRng) -> Partial {
     let (mut elements, mut sum, mut error) = ([0.0; 4], 0.0, 0.0);
     for (i, element) in elements.iter_mut().enumerate() {

@@ -16,7 +16,7 @@ pub trait Function {
     fn naive<E: Element>(row: &[E]) -> Vec<E>;
     /// Rows on which the naive formula fails.
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>>;
-    /// Largest of the terms that cancel in each result; 0 where none do.
+    /// Largest of the terms that may cancel, for each result; 0 if no terms cancel.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64>;
 }
 
@@ -57,7 +57,7 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, row: &[E]) {
     });
 }
 
-/// Checks rows that should break the naive formula, and that they do.
+/// Checks rows that should break the naive formula, and checks that they break it.
 pub fn hostile_rows<F: Function, E: Bits>() {
     let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::lengths() {

@@ -90,9 +90,9 @@ impl<E: Element> Truth<E> {
             let derivative = derivatives[i].abs().to_f64().max(least_term * scale.abs());
             if live(&i) { term * derivative } else { 0.0 }
         };
-        // With a softcap, derivatives and logits have errors of their own. Logits have 3 ULP in the kernel and less
-        // than 1 ULP in the reference. They change the results by at most twice as much, relative to the logit. The
-        // unit is a bound of 4.
+        // With a softcap, derivatives and logits have errors of their own. A logit has an error of 3 ULP in the kernel
+        // and of less than 1 ULP in the reference, together 4 ULP. The relative error of a result is at most twice the
+        // error of a logit. `slack` multiplies the op's bound, which is at least 4 ULP.
         let size = |i: usize| z[i].abs().to_f64();
         let largest_logit = (0..x.len()).filter(live).map(size).fold(0.0, f64::max);
         let capped = E::DTYPE == DType::F64 && softcap.is_some();
@@ -204,12 +204,12 @@ pub fn any_finite_values<G: Gradient, E: Bits>() {
     });
 }
 
-/// Checks gradients whose sums and differences exceed the range of the type, and tiny ones.
+/// Checks gradients whose sums and differences exceed the range of the type, and tiny gradients.
 pub fn ends_of_the_type<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     let limits = E::LIMITS;
     let max = E::from_wide(limits.max);
-    // The gradient of one score is the largest finite value: a sum just beyond it is rounded up to it.
+    // The gradient of one score in log_softmax is the largest finite value, although the sum of dy lies just beyond it.
     let x: Vec<E> = (0..25).map(|i| E::from_wide(if i == 16 { 53.0 } else { 0.0 })).collect();
     let aside = limits.max * (2f64.powi(-24) + 5.0 * 2f64.powi(-54));
     let dy = |i| [(16, -aside), (24, -limits.max)].into_iter().find(|(at, _)| *at == i).map_or(0.0, |(_, dy)| dy);
@@ -257,7 +257,7 @@ pub fn options<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks masks of every kind. NaN at positions that keep flags mask, in scores and gradients, must have no effect.
+/// Checks masks of every kind. A NaN in a score or a gradient that a keep flag masks must have no effect.
 pub fn masks<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let checker = Checker::new::<E>(G::NAME);
@@ -443,8 +443,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. Sums place
-/// their terms by the columns of the whole row.
+/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. The place of a
+/// term in a sum depends on its column in the whole row.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -1,4 +1,5 @@
-//! Tests of clipping relative to the weights: each unit by its own weights, compared with plain loops.
+//! Tests of clipping relative to the weights: each unit is clipped by the norm of its own weights. Plain loops give the
+//! expected results.
 
 use evenkeel::Element;
 use evenkeel::testing::ulp;
@@ -11,8 +12,8 @@ fn numbers<E: Element>(count: usize, seed: u64, by: f64) -> Vec<E> {
     (0..count as u64).map(|i| E::from_wide(number(i) * by)).collect()
 }
 
-/// Compares with plain loops. Besides the rounding to the type, the two norms and the factor have about 16 roundings to
-/// 2^-53.
+/// Compares with plain loops. Besides the rounding to the type, the two norms and the factor have about 16 roundings
+/// with relative errors of 2^-53.
 fn as_defined<E: Element>(shape: &[usize], units: usize) {
     let count: usize = shape.iter().product();
     let options = AdaptiveClip::default().clipping(0.125).eps(0.5);

@@ -63,7 +63,8 @@ fn distributions_are_what_they_are_called() {
             x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)),
             "limits {low} and {high}: a value is out of range"
         );
-        // If both limits are above the mean, the other tail is used: 1 - p would lose all digits.
+        // If both limits are above the mean, the test uses the upper tail instead of the lower, because 1 - p would
+        // lose all digits.
         let sign = if low > 0.0 { -1.0 } else { 1.0 };
         let below = |x: &[f64]| normal(x.iter().map(|x| sign * x)).iter().map(|p| sign * p).collect::<Vec<_>>();
         let ends = below(&[low, high]);
@@ -262,8 +263,8 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
 }
 
-/// Checks that a seed may be used for both weights and tokens. A draw whose row and step are a tensor's number and an
-/// element's index has different bits than the element.
+/// Checks that a seed may be used for both weights and tokens. A draw whose row is a tensor's number and whose draw
+/// number is an element's index has different bits than this element.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;

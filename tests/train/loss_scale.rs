@@ -81,7 +81,7 @@ fn stages() {
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
-    // Setting a scale ends the step too, whatever the tracker is.
+    // Setting a scale ends the step too, whatever the growth tracker counts.
     scaler.record(false).unwrap();
     scaler.update_to(7.0).unwrap();
     assert_eq!(scaler.scale(), 7.0);

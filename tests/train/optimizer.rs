@@ -56,9 +56,9 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     }
 }
 
-/// Compares AdamW with PyTorch. Each step on either side has about 4 roundings to 2^-53 of gradients within 4. A mean
-/// forgets an error over 1 / (1 - beta) steps. A weight, which stays within 8, never forgets it. The quotient of mean
-/// and root has the errors of both, times at most 4.
+/// Compares AdamW with PyTorch. Each side has about 4 roundings per step with relative errors of 2^-53, of gradients of
+/// magnitude up to 4. The error of a mean decays over 1 / (1 - beta) steps. The error of a weight, whose magnitude is
+/// at most 8, never decays. The quotient of mean and root has the errors of both, times at most 4.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -104,7 +104,7 @@ fn sgd_is_torch_s() {
     }
 }
 
-/// Computes Adam in plain f64 loops. The state is the mean square instead of its root, and has no narrower type.
+/// Computes Adam in plain f64 loops. The state holds the mean square instead of its root, and all of it is f64.
 struct Plain {
     rule: AdamW,
     weights: Vec<f64>,
@@ -132,8 +132,9 @@ impl Plain {
     }
 }
 
-/// Checks that f32 state stays close to f64. Each step rounds the state to 2^-24. A mean forgets the error over 1 / (1
-/// - beta) steps; a weight, within 8, never does. A 16-bit weight is the rounded master weight.
+/// Checks that f32 state stays close to f64. Each step rounds the state with a relative error of 2^-24. The error of a
+/// mean decays over 1 / (1 - beta) steps. The error of a weight, whose magnitude is at most 8, never decays. A 16-bit
+/// weight is the rounded master weight.
 fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     const U32: f64 = f32::EPSILON as f64 / 2.0;
     let start = numbers(37, 1);
@@ -194,8 +195,8 @@ fn one_step_is_rounded_once() {
     }
 }
 
-/// Checks gradients whose squares overflow or underflow the type. Each step still moves the weight by the learning
-/// rate. Finally the weight stops.
+/// Checks gradients whose squares overflow or underflow the type. The first step still moves each weight by the
+/// learning rate. After 3,000 steps without gradient, the weights are at rest and the state is finite.
 fn any_size<E: Element>(sizes: &[f64]) {
     let rule = AdamW::default().lr(0.5).eps(f64::MIN_POSITIVE).weight_decay(0.0);
     let mut run = Run::<E, _>::new(rule, &vec![1.0; sizes.len()]);

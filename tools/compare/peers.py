@@ -3,7 +3,8 @@
 usage: peers.py CASES.json OUT.json
 
 `evenkeel-compare cases` writes CASES.json. A folder next to OUT.json, with the same name, gets the first rows of the
-results; `evenkeel-compare report` computes their errors. `./run` sets up versions, one thread, and instruction sets.
+results; `evenkeel-compare report` computes their errors. `./run` installs the pinned versions, limits the libraries to
+one thread, and selects the instruction set.
 """
 
 import importlib
@@ -17,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent / "python"))
 from inputs import Problem
 from race import Contender, race
 
-# Modules with FACTS, DTYPES, and a dictionary OPS of functions that make a problem's contenders.
+# Modules of the libraries. Each has FACTS, DTYPES, and a dictionary OPS of functions that make the contenders for a
+# problem.
 PEERS = ["torch_ops", "onnx_ops", "numpy_ops"]
 
 

@@ -20,7 +20,7 @@ ROWS = [(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16384), (8192, 32768), 
 FLAT = [(8192, 16384)]
 HEADS = [(262144, 128)]
 LOGITS = [(128, 128256), (1, 128256)]
-# Shapes to compile before the others, because compiling takes time.
+# Shapes that are compiled before the others, because there may be no time to compile all.
 FIRST_COMPILED = {(8192, 4096), (8192, 32768), (8192, 16384), (262144, 128), (128, 128256)}
 
 ROUND = 256 << 20
@@ -32,7 +32,7 @@ EPS = {"rms": 1e-6, "layer": 1e-5}
 
 
 def kinds_of_input(torch):
-    """Returns the generator of each kind of input, by argument name."""
+    """Returns a function for each argument name, which generates that kind of input."""
 
     def whole(rows, cols, dtype):
         return torch.randn(rows, cols, device="cuda", dtype=dtype) * 3
@@ -221,8 +221,8 @@ class Clock:
         The batches cycle through the calls.
         """
         around = itertools.cycle(range(len(calls)))
-        # Keeps each result until its call runs again. Otherwise every result would be written to the memory of the
-        # previous result.
+        # Keeps each result until its call runs again. Otherwise, every call would write to the memory that the previous
+        # result has freed.
         results = [None] * len(calls)
 
         def some(count):
@@ -232,7 +232,8 @@ class Clock:
 
         some(len(calls))
         self.torch.cuda.synchronize()
-        # Without copies before them, these calls may measure the host, which only makes batches shorter.
+        # No copies keep the device busy before these calls, so their time may be the host's. An overestimate only makes
+        # the batches shorter.
         us, queueing = self._between(lambda: some(4))
         count = int(min(max(BATCH_US / (us / 4), 4), MOST_CALLS))
         copies = 4 + int(2 * count * queueing / 4 / self.copy_us)
@@ -304,7 +305,7 @@ class Race:
         torch = self.torch
         rows, cols = shape
         of_type = getattr(torch, TYPES[dtype])
-        # Number of bytes that most ops read and write at least.
+        # Smallest number of bytes that most ops read and write: one input and one output.
         moved = 2 * rows * cols * of_type.itemsize
         pieces = min(max(-(-ROUND // moved), 1), 64)
         function, is_prepared = self.function(op, by)

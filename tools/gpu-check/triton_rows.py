@@ -1,6 +1,6 @@
 """One-pass kernels for rows that fit in a block, like those of Triton's tutorials.
 
-They show how fast kernels are that users write themselves.
+Their times show how fast kernels are that users write by hand.
 """
 
 import torch

@@ -20,7 +20,8 @@ macro_rules! each_pair {
     };
 }
 
-/// Computes y of an op with optional options, and dx if dy is given.
+/// Computes the result y of an op, and the gradient dx if the input dy is given. `options` are the op's options, if it
+/// has any.
 macro_rules! results {
     ($call:expr, $op:ident, $gradient:ident $(, $options:expr)?) => {{
         let (x, dy) = ($call.float("x")?, $call.optional_float("dy")?);

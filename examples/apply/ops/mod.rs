@@ -70,7 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Op> {
     elementwise::OPS.iter().chain(OPS)
 }
 
-/// Ops that are not in the table of a module.
+/// Ops that are not in `elementwise::OPS`.
 const OPS: &[Op] = &[
     Op { attrs: &["min", "max"], ..elementwise("clamped_exp", elementwise::clamped_exp) },
     Op { attrs: &["floor"], ..elementwise("clamped_log", elementwise::clamped_log) },

@@ -5,7 +5,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{MaskInput, Output, each_type};
 use evenkeel::{Distribution, Draw, Error, Profile, Rows, Sampler, SamplerConfig, Step};
 
-/// Largest number of draws over all rows. The tokens then take 2 GiB.
+/// Largest total number of draws over all rows. The drawn tokens, as I64, then take 2 GiB.
 const MOST_DRAWS: i128 = 1 << 28;
 
 pub fn sample(call: &Call<'_>) -> Result<Results> {
@@ -105,8 +105,8 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     Ok(config.validate()?)
 }
 
-/// Returns the distribution of each row, or one row's failure. The first row with NaN has priority over a row without
-/// tokens.
+/// Returns the distribution of each row, or the failure of one row. If several rows fail, this is the first row with a
+/// non-finite logit, or else the first failed row.
 fn all(rows: Vec<evenkeel::Result<Distribution>>) -> Result<Vec<Distribution>> {
     let broken = rows.iter().find_map(|row| row.as_ref().err().filter(|e| matches!(e, Error::NonFiniteInput { .. })));
     if let Some(error) = broken {

@@ -1,5 +1,5 @@
-//! Errors of Evenkeel and of the formula in the storage type, along an axis. A point is the largest error of an
-//! interval of inputs, of a row of some length, or of a tensor of some magnitude.
+//! Errors of Evenkeel and of the naive formula in the storage type, along an axis. Each point is the largest error over
+//! an interval of inputs, a row of one length, or a tensor of one magnitude.
 
 mod elements;
 mod rows;
@@ -29,7 +29,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
 /// Exact results, results of Evenkeel and results of the formula, at one point of the axis.
 struct Case<E: Element> {
     exact: Vec<E::Exact>,
-    /// Smallest magnitude for which the ULP of each result is taken.
+    /// Magnitude for each result. If it is larger than the exact result, its ULP is the unit of error.
     terms: Vec<f64>,
     ours: Vec<E>,
     naive: Vec<E>,
@@ -39,7 +39,11 @@ impl<E: Element> Case<E> {
     /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
         let ours = ours.expect("the op accepts its arguments");
-        assert_eq!((exact.len(), exact.len()), (ours.len(), naive.len()), "one exact result for each computed one");
+        assert_eq!(
+            (exact.len(), exact.len()),
+            (ours.len(), naive.len()),
+            "there must be one exact result for each result"
+        );
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }
 

@@ -229,7 +229,8 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the data has whole heads of this width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // The gradient of each logit is the difference of two terms.
+    // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is the ULP of their
+    // magnitudes.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();
@@ -238,13 +239,13 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     Case::new((0..WIDTH).map(sum).collect(), ours, naive).beside(move |_| 2.0 * mean * largest / scale.to_f64())
 }
 
-/// Returns a head of numbers, and the rotation table for a position.
+/// Returns the elements of one head, and the rotation table for a position.
 fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     let table = RopeTable::new(&[position as i64], HEAD, &Rope::default().theta(THETA));
     (workloads::numbers(HEAD), table.expect("any position is valid"))
 }
 
-/// Returns the larger magnitude of the pair that element `i` is rotated in.
+/// Returns the larger magnitude of the two elements of the rotated pair that contains element `i`.
 fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
     x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
 }

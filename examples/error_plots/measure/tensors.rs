@@ -1,4 +1,4 @@
-//! Errors of functions of whole tensors, by the number of elements and by their magnitude.
+//! Errors of functions of whole tensors: of `inspect` by the number of elements, and of clipping by their magnitude.
 
 use super::{Case, Curves};
 use crate::naive;
@@ -8,7 +8,7 @@ use evenkeel::{ClipGradNorm, ClipMode, Element, NormType};
 
 /// Number of gradients.
 const LEN: usize = 1024;
-/// Limit for clipping, relative to the magnitude. No storage type represents it exactly.
+/// Limit for `clip_grad_value`, relative to the magnitude. No storage type represents it exactly.
 const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
@@ -46,7 +46,8 @@ fn inspected<E: Element>(len: usize) -> Case<E> {
     Case::new(exact.to_vec(), ours, naive::inspect(&x).to_vec()).beside(|i| largest[i])
 }
 
-/// Measures gradients of the magnitude on the axis, with a limit well below their norm.
+/// Measures clipping of gradients whose magnitude is the position on the axis. `case` gets the gradients and the
+/// magnitude.
 fn of_magnitudes<E: Element>(case: impl Fn(&[E], f64) -> Case<E>) -> Curves {
     let magnitudes = (-60..=60).map(|step| 10f64.powf(f64::from(step) / 2.0));
     let numbers = workloads::numbers::<f64>(LEN);

@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use evenkeel::{Mask, RmsNorm, Rows, Softmax};
 use half::{bf16, f16};
 
-/// Mean, standard deviation and maximum of the key-norm weights in the first layers of Qwen3-0.6B.
+/// Mean, standard deviation and maximum of the key-norm weights in the first three layers of Qwen3-0.6B.
 const REPORTED: [[f64; 3]; 3] = [[3.56, 9.13, 96.5], [2.34, 3.98, 44.5], [2.47, 3.94, 44.0]];
 
 /// Hidden size of that model.
@@ -96,7 +96,8 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.table(&["sum of squares", "layer 0", "1", "2", "3", "4", "5", "text"], &rows)
 }
 
-/// Returns the standard deviation of each layer's output for the first tokens, and the generated tokens.
+/// Returns the standard deviation of what each layer adds to the residual stream of the first three tokens, and the
+/// generated tokens.
 fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
     let mut model: Model<O> = weights.model()?;
     let mut x = model.embed(&Tensor::new(&[[BEGIN, BEGIN + 1, BEGIN + 2]], &Device::Cpu)?)?;
@@ -161,7 +162,8 @@ fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> 
     Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), x.dims(), x.device())?)
 }
 
-/// Softmax of logits as large as those of exploded layers, in a row that two masks of f32's lowest number exclude.
+/// Shows the softmax of logits as large as in the exploded layers. Two masks add f32's lowest number to every logit, so
+/// all logits become -inf in naive arithmetic.
 fn huge_scores(stage: &mut Stage) -> Result<()> {
     let scores = [1e29f32, -1e29, 2e29, 5e28];
     let bias = [f32::MIN; 4];
@@ -173,7 +175,7 @@ fn huge_scores(stage: &mut Stage) -> Result<()> {
     stage.compare(&case, &format!("{naively:?}"), &format!("{guarded:?}"))
 }
 
-/// Computes the norm of a row in f64.
+/// Computes the RMSNorm of a row in f64.
 fn definition(row: &[f32], weight: &[f32]) -> Vec<f64> {
     let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
     row.iter().zip(weight).map(|(x, w)| f64::from(*x) / (mean + 1e-6).sqrt() * f64::from(*w)).collect()

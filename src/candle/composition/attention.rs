@@ -14,12 +14,12 @@ use candle_core::{D, Device, Result, Tensor};
 
 const NAME: &str = "attention";
 
-/// Computes attention of `[batch, heads, positions, features]`, as [`crate::attention`] does.
+/// Computes attention of tensors `[batch, heads, positions, features]`, as [`crate::attention`] does.
 ///
 /// All scores are in memory at once. The mask is read on the host.
 ///
 /// # Errors
-/// The errors of [`crate::attention`], wrapped in candle's.
+/// The errors of [`crate::attention`], wrapped in candle's error.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     let (batch, heads, queries, features) = q.dims4()?;
     let (_, of_keys, keys, _) = k.dims4()?;
@@ -48,7 +48,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
         let clear = |xs: &Tensor| seen.broadcast_as(xs.shape())?.where_cond(xs, &xs.zeros_like()?);
         (k, v) = (clear(&k)?, clear(&v)?);
     }
-    // Query heads that share a key head become more queries of one head.
+    // The queries of all heads that share a key head are combined into the queries of one head.
     let shared = (batch, of_keys, heads / of_keys * queries, features);
     let scores = wide(q)?.reshape(shared)?.contiguous()?.matmul(&k.t()?.contiguous()?)?;
     let scores = scores.reshape((batch, heads, queries, keys))?;
@@ -81,7 +81,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     alone.where_cond(&mean, &y)?.to_dtype(q.dtype())
 }
 
-/// Returns a flag for each query of `[batch, heads, queries, keys]`: 1 if it has neither an unmasked key nor a sink.
+/// Returns a flag for each of the `batch * heads * queries` queries: 1 if it has neither an unmasked key nor a sink.
 fn alone(
     mask: Option<&Host>,
     options: &Options<'_>,
@@ -100,7 +100,7 @@ fn shape(xs: &Tensor) -> Result<[usize; 4]> {
     Ok([a, b, c, d])
 }
 
-/// Mask with one flag and an optional bias for each pair of query and key.
+/// Mask in host memory, with one flag and an optional bias for each pair of query and key.
 struct Host {
     keys: usize,
     keep: Vec<u8>,

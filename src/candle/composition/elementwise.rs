@@ -36,11 +36,11 @@ pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
 /// Computes e^x of each element, after clamping x to a range, as [`crate::clamped_exp`] does.
 ///
 /// # Errors
-/// The errors of [`crate::clamped_exp`], wrapped in candle's.
+/// The errors of [`crate::clamped_exp`], wrapped in candle's error.
 pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     let (min, max) = options.ends("clamped_exp", &limits(xs, "clamped_exp")?)?;
     let x = wide(xs)?;
-    // Selecting between tensors gives elements outside the range a gradient of zero.
+    // The selection gives elements outside the range a gradient of zero.
     let x = x.lt(min)?.where_cond(&all(&x, min)?, &x)?;
     let x = x.gt(max)?.where_cond(&all(&x, max)?, &x)?;
     x.exp()?.to_dtype(xs.dtype())
@@ -49,7 +49,7 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
 /// Computes ln x of each element, where x below a floor is replaced by the floor, as [`crate::clamped_log`] does.
 ///
 /// # Errors
-/// The errors of [`crate::clamped_log`], wrapped in candle's.
+/// The errors of [`crate::clamped_log`], wrapped in candle's error.
 pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
     let floor = options.checked("clamped_log", &limits(xs, "clamped_log")?)?;
     let x = wide(xs)?;
@@ -69,8 +69,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
 }
 
-/// Returns x, limited from below to -1000. At -1000, silu and gelu are already -0 in every type. Candle's functions
-/// give NaN at -inf.
+/// Returns max(x, -1000), and NaN for NaN. At -1000, silu and gelu are already -0 in every type, while candle's
+/// functions give NaN at -inf.
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
@@ -83,7 +83,8 @@ pub fn erf(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
 pub fn expm1(xs: &Tensor) -> Result<Tensor> {
-    /// Magnitude of x below which e^x - 1 loses a bit to cancellation; 2 t / (1 - t) with t = tanh(x / 2) does not.
+    /// Magnitude of x below which e^x - 1 may lose bits to cancellation. There, 2 t / (1 - t) with t = tanh(x / 2) is
+    /// used.
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
@@ -101,14 +102,14 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // The fourth root of the type's rounding unit. Below it, four terms of the series are enough.
+    // This is the fourth root of the type's unit roundoff. Below it, four terms of the series are enough.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;
     let series = ((&short * -0.25)? + 1.0 / 3.0)?;
     let series = ((&short * series)?.neg()? + 0.5)?;
     let series = (&short * ((&short * series)?.neg()? + 1.0)?)?;
-    // ln(s) x / (s - 1), with s = 1 + x as rounded. The factor x / (s - 1) corrects the rounding of s.
+    // Computes ln(s) x / (s - 1), where s is the rounded sum 1 + x. The factor x / (s - 1) corrects the rounding of s.
     let long = is_small.where_cond(&x.ones_like()?, x)?;
     let within = long.detach().minimum(LARGE)?;
     let correction = (&within / ((&within + 1.0)? - 1.0)?)?;
@@ -158,11 +159,11 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
-    /// Magnitude at which the factor (1 + tanh(..)) / 2 is already 0 or 1, and whose cube does not overflow.
+    /// Limit for |x|, at which the factor (1 + tanh(..)) / 2 is already 0 or 1. Its cube does not overflow.
     const FAR: f64 = 100.0;
     let x = from_lowest(&wide(xs)?)?;
     let inner = x.clamp(-FAR, FAR)?;
-    // 2 sqrt(2/pi).
+    // The constant is 2 sqrt(2/pi).
     let z = ((&inner * ((inner.sqr()? * 0.044715)? + 1.0)?)? * 1.595_769_121_605_730_8)?;
     (x * candle_nn::ops::sigmoid(&z)?)?.to_dtype(xs.dtype())
 }

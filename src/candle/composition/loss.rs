@@ -17,7 +17,7 @@ use candle_core::{D, Device, Result, Tensor};
 /// host.
 ///
 /// # Errors
-/// The errors of [`crate::cross_entropy`], wrapped in candle's.
+/// The errors of [`crate::cross_entropy`], wrapped in candle's error.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'_>) -> Result<Tensor> {
     let numbers = numbers(logits, targets)?;
     let (device, cols) = (logits.device(), logits.dim(D::Minus1)?);
@@ -67,7 +67,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
 /// Logits and targets have gradients. The values of targets and weights are not checked.
 ///
 /// # Errors
-/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's.
+/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's error.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogits<'_>) -> Result<Tensor> {
     same_shape("bce_with_logits", logits, targets)?;
     let x = wide(logits)?;
@@ -80,7 +80,8 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     };
     let weight = operand(options.weight, x.dims())?;
     let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
-    // relu and abs instead of maximum, because candle's gradients of these two add up to the correct gradient at zero.
+    // This uses relu and abs instead of maximum, because candle's gradients of these two add up to the correct gradient
+    // at zero.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
     let loss = (weight * (far + ((miss + hit)? * rest)?)?)?;
@@ -96,7 +97,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 /// Targets must have the shape of the logits; their values are not checked.
 ///
 /// # Errors
-/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's.
+/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's error.
 pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
     same_shape("kl_div", logits, targets)?;
     let x = wide(logits)?;

@@ -14,7 +14,7 @@ use candle_core::{Device, Result, Tensor};
 /// mask is read on the host.
 ///
 /// # Errors
-/// The errors of [`crate::mean_pool`], wrapped in candle's.
+/// The errors of [`crate::mean_pool`], wrapped in candle's error.
 pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<Tensor> {
     const NAME: &str = "mean_pool";
     let axis = dim.to_index(xs.shape(), NAME)?;

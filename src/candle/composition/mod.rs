@@ -1,15 +1,15 @@
 //! The ops composed of candle's own ops, for devices without Evenkeel kernels.
 //!
-//! Compositions work on any device, including the CPU, and keep the guards. Fully masked rows give zeros, squares do
-//! not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, they lack:
+//! Compositions work on any device, including the CPU, and have the same guards as the kernels. Fully masked rows give
+//! zeros, squares do not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, compositions lack:
 //!
-//! - accuracy: sums are candle's, and bits may differ between devices;
+//! - accuracy: candle computes the sums, and bits may differ between devices;
 //! - masks, and policies for fully masked rows other than zeros, except in [`attention`] and [`mean_pool`];
 //! - the counts of [`report::scope`](crate::report::scope).
 //!
-//! Candle computes gradients by its own rule for each op of the composition. [`safe_div`] and [`log_add_exp`] are
-//! exceptions, whose gradients use explicit derivatives. [`norm_gradients`] computes the gradients of the norms from
-//! their formula.
+//! Candle computes gradients by its own rule for each op of the composition. Exceptions are [`safe_div`] and
+//! [`log_add_exp`], whose gradients use explicit derivatives. [`norm_gradients`] computes the gradients of the norms
+//! from their formula.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -61,13 +61,13 @@ fn all(like: &Tensor, value: f64) -> Result<Tensor> {
     like.ones_like()?.affine(value, 0.0)
 }
 
-/// Returns factor * term, and 0 where the factor is 0, even if the term is infinite or NaN.
+/// Returns factor * term. Where the factor is 0, the product is 0, even if the term is infinite or NaN.
 pub(crate) fn product(factor: &Tensor, term: &Tensor) -> Result<Tensor> {
     let none = factor.eq(0.0)?;
     factor * none.where_cond(&term.zeros_like()?, term)?
 }
 
-/// Clamps the elements to -largest ..= largest. NaN stays NaN.
+/// Clamps the elements to the range from -largest to largest. NaN stays NaN.
 pub(crate) fn limited(xs: &Tensor, largest: f64) -> Result<Tensor> {
     let xs = xs.gt(largest)?.where_cond(&all(xs, largest)?, xs)?;
     xs.lt(-largest)?.where_cond(&all(&xs, -largest)?, &xs)

@@ -18,7 +18,7 @@ const GROUP_NORM: &str = "group_norm";
 /// Computes root-mean-square normalisation along the last axis, as [`crate::rms_norm`] does.
 ///
 /// # Errors
-/// Candle's error for a weight that does not fit.
+/// Candle's error for a weight whose shape does not match.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     wide_rms_norm(xs, weight, options)?.to_dtype(xs.dtype())
 }
@@ -26,7 +26,7 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
 /// Computes root-mean-square normalisation followed by a linear layer, as [`crate::rms_norm_linear`] does.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn rms_norm_linear(
     xs: &Tensor,
     matrix: &Tensor,
@@ -62,7 +62,7 @@ fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) ->
 /// Returns the root-mean-square normalisation of `xs + residual` and that sum, as [`crate::rms_norm_residual`] does.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -76,7 +76,7 @@ pub fn rms_norm_residual(
 /// Computes layer normalisation along the last axis, as [`crate::layer_norm`] does.
 ///
 /// # Errors
-/// Candle's error for a weight or bias that does not fit.
+/// Candle's error for a weight or bias whose shape does not match.
 pub fn layer_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -99,7 +99,8 @@ pub fn layer_norm(
 /// Computes group normalisation along axis 1, as [`crate::group_norm`] does.
 ///
 /// # Errors
-/// The errors of [`crate::group_norm`], wrapped in candle's; candle's error for a weight or bias that does not fit.
+/// The errors of [`crate::group_norm`], wrapped in candle's error; candle's error for a weight or bias whose shape does
+/// not match.
 pub fn group_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -130,7 +131,7 @@ pub fn group_norm(
 /// Divides each lane along an axis by its Euclidean norm, as [`crate::l2_normalize`] does.
 ///
 /// # Errors
-/// The errors of [`crate::l2_normalize`], wrapped in candle's.
+/// The errors of [`crate::l2_normalize`], wrapped in candle's error.
 pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "l2_normalize")?;
     options.check()?;
@@ -142,14 +143,14 @@ pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Resul
 
 /// Thresholds and powers of two that keep squares within the type's range.
 pub(crate) struct Range {
-    /// Threshold of magnitude; a lane with an element above it is scaled down, so that a sum of squares cannot
+    /// Upper threshold of magnitude. A lane with an element above it is scaled down, so that its sum of squares cannot
     /// overflow.
     large: f64,
-    /// Threshold of magnitude; a lane with all elements below it is scaled up, unless eps dominates its squares.
+    /// Lower threshold of magnitude. A lane with all elements below it is scaled up, unless eps dominates its squares.
     small: f64,
-    /// Power of two that a lane is divided or multiplied by.
+    /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
-    /// Threshold of the eps that is added to squares; small lanes are scaled up only if eps is below it.
+    /// Threshold of eps, which is added to squares. Small lanes are scaled up only if eps is below this threshold.
     small_eps: f64,
 }
 
@@ -162,8 +163,8 @@ impl Range {
         }
     }
 
-    /// Returns a power of two for each lane: below 1 for large lanes, above 1 for small lanes if `up` is set, 1
-    /// otherwise.
+    /// Returns a factor for each lane, which is a power of two. It is below 1 for large lanes, above 1 for small lanes
+    /// if `up` is set, and 1 otherwise.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;
@@ -194,7 +195,7 @@ pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)
     }
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     let variance = (variance + (&scale * kind.eps.sqrt())?.sqr()?)?;
-    // If variance and eps are 0, dividing by 1 gives zeros.
+    // If variance and eps are both 0, the divisor is 1, so the result is zeros.
     let variance = variance.eq(0.0)?.where_cond(&scale.ones_like()?, &variance)?;
     let inverse = variance.sqrt()?.recip()?;
     Ok((x.broadcast_mul(&inverse)?, (inverse * scale)?))
@@ -202,9 +203,9 @@ pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)
 
 /// Lanes normalised to a Euclidean norm of 1.
 pub(crate) struct Unit {
-    /// x / max(norm, eps)
+    /// The quotient x / max(norm, eps).
     pub y: Tensor,
-    /// 1 / max(norm, eps) of each lane, or 0 if norm and eps are 0.
+    /// Reciprocal 1 / max(norm, eps) of each lane, or 0 if norm and eps are 0.
     pub inverse: Tensor,
     /// Whether the lane's norm is at most eps.
     pub is_short: Tensor,
@@ -217,7 +218,8 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The derivative of the square root is infinite at 0. So 1 replaces 0 before the root, and 0 replaces the result.
+    // The derivative of the square root is infinite at 0. So where the sum of squares is 0, the root of 1 is taken
+    // instead, and its result is replaced by 0.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;
@@ -234,18 +236,19 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
 pub struct NormKind {
     /// Whether the mean is subtracted.
     pub centred: bool,
-    /// Number added to the mean square or the variance.
+    /// Number that is added to the mean square or the variance.
     pub eps: f64,
 }
 
-/// Computes the gradients of x, weight and bias of `normalised(x) * weight + bias`, each where candle tracks it.
+/// Computes the gradients of `normalised(x) * weight + bias` with respect to those of x, weight and bias that candle
+/// tracks.
 ///
 /// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
 /// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;
 /// dweight = sum over rows of dy n; dbias = sum over rows of dy.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn norm_gradients(
     kind: NormKind,
     args: &[&Tensor],

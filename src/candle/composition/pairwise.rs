@@ -14,7 +14,7 @@ use candle_core::{Result, Tensor};
 /// Computes x / d of each pair of elements, as [`crate::safe_div`] does.
 ///
 /// # Errors
-/// The errors of [`crate::safe_div`], wrapped in candle's.
+/// The errors of [`crate::safe_div`], wrapped in candle's error.
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     let of_type = limits(xs, "safe_div")?;
     let (x, d) = (wide(xs)?, wide(d)?);
@@ -22,11 +22,13 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     with_derivatives(limited(&q, of_type.max)?, [&x, &d], derivatives)?.to_dtype(xs.dtype())
 }
 
-/// Returns x / d, with |d| at least eps, and its derivatives with respect to x and d. The quotient is not yet clamped.
+/// Returns the quotient x / d, and its derivatives with respect to x and d. A divisor with |d| below eps is replaced by
+/// eps with the sign of d. The quotient is not yet clamped.
 ///
 /// The derivatives are 1 / d and -x / d^2, except where a small change does not change the result. Both are 0 if the
-/// magnitude of the quotient exceeds `largest`, or if eps and d are 0. The derivative for d is also 0 if |d| is below
-/// eps. Both are NaN if the quotient is NaN. A derivative outside the type's range is limited to its largest value.
+/// magnitude of the quotient exceeds `largest`, or if eps and d are 0. The derivative with respect to d is also 0 if
+/// |d| is below eps. Both derivatives are NaN if the quotient is NaN. A derivative outside the type's range is limited
+/// to the type's largest value.
 pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result<(Tensor, [Tensor; 2])> {
     let (x, d) = (x.detach(), d.detach());
     let zero = d.zeros_like()?;
@@ -50,7 +52,7 @@ pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result
 /// Computes ln(e^a + e^b) of each pair of elements, as [`crate::log_add_exp`] does.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dtype = a.dtype();
     let (a, b) = (wide(a)?, wide(b)?);
@@ -63,12 +65,13 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Computes silu(gate) * up of each pair of elements, as [`crate::swiglu`] does.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (silu(&wide(gate)?)? * wide(up)?)?.to_dtype(gate.dtype())
 }
 
-/// Returns the derivatives of ln(e^a + e^b): e^a and e^b divided by their sum. Both are 0 if a and b are -inf.
+/// Returns the derivatives of ln(e^a + e^b) with respect to a and b, which are e^a and e^b divided by their sum. Both
+/// are 0 if a and b are -inf.
 pub(crate) fn shares(a: &Tensor, b: &Tensor, sigmoid: fn(&Tensor) -> Result<Tensor>) -> Result<[Tensor; 2]> {
     let difference = difference(a, b)?;
     let (a, b, zero) = (a.detach(), b.detach(), difference.zeros_like()?);
@@ -83,11 +86,12 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// Attaches gradients to a value: the gradient of each argument is its derivative times the gradient of the result.
+/// Returns the value with gradients: the gradient of each argument is its derivative times the gradient of the result.
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {
-        // inf - inf would be NaN, so infinite arguments are replaced by 0 and get no gradient.
+        // For an infinite argument, the difference below would be inf - inf, which is NaN. So it is replaced by 0 and
+        // gets no gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
         y = (y + ((&arg - arg.detach())? * derivative)?)?;
     }

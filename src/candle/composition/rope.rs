@@ -11,7 +11,8 @@ use candle_core::{D, Result, Tensor};
 /// Computes rotary embedding with a table, as [`crate::rope`] does.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), wrapped in candle's error, for a table that does not fit.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), wrapped in candle's error, for a table whose shape does not
+/// match.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     let (rows, cols) = (xs.dims()[..last_axis("rope", xs)?].iter().product(), xs.dim(D::Minus1)?);
     table.check("rope", rows, cols)?;
@@ -28,7 +29,7 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
 /// Computes root-mean-square normalisation of the rows, then rotary embedding, as [`crate::qk_norm_rope`] does.
 ///
 /// # Errors
-/// As for [`rms_norm`](super::rms_norm) and [`rope`].
+/// The errors of [`rms_norm`](super::rms_norm) and [`rope`].
 pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
     rope(&rms_norm(xs, weight, options)?, table)
 }
@@ -38,7 +39,7 @@ pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, opt
 /// Rotates the adjacent pairs (2i, 2i + 1) if `interleaved` is set, and the pairs (i, i + cols / 2) otherwise.
 ///
 /// # Errors
-/// Candle's error for tensors that do not fit.
+/// Candle's error for tensors whose shapes do not match.
 pub fn rotated(xs: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) -> Result<Tensor> {
     let x = wide(xs)?;
     let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);

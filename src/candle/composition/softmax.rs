@@ -26,7 +26,7 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Ten
 /// Computes the logarithm of softmax along an axis, as [`crate::log_softmax`] does.
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     let logits = logits("log_softmax", xs, options)?;
@@ -40,7 +40,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result
 /// Computes the log-sum-exp along an axis, as [`crate::logsumexp`] does. The axis is kept with length 1.
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "logsumexp")?;
     let logits = logits("logsumexp", xs, options)?;
@@ -59,7 +59,7 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }
 
-/// Computes the logits from scores by scale and softcap, in the type for computation.
+/// Applies scale and softcap to the scores, and returns the logits in the type for computation.
 pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
     let refuse = |what: &str| Error::Backend {
@@ -93,7 +93,7 @@ pub(super) struct Terms {
     masked: Tensor,
     /// Whether a logit is +inf.
     infinite: Tensor,
-    /// logit - max
+    /// Differences logit - max.
     distances: Tensor,
     pub exps: Tensor,
     /// Sum of the exponentials, or 1 for a fully masked lane.
@@ -102,7 +102,7 @@ pub(super) struct Terms {
 
 impl Terms {
     pub fn new(logits: &Tensor, axis: usize) -> Result<Self> {
-        // The maximum needs no gradient, because its contributions cancel.
+        // The maximum is detached, because its contributions to the gradient cancel.
         let max = logits.detach().max_keepdim(axis)?;
         let infinite = max.eq(f64::INFINITY)?;
         let max = max.eq(f64::NEG_INFINITY)?.where_cond(&max.zeros_like()?, &max)?;

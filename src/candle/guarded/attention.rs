@@ -1,4 +1,4 @@
-//! Guarded form of attention.
+//! Attention on candle tensors, with all options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -11,12 +11,12 @@ use candle_core::Tensor;
 /// `[batch, heads of keys, keys, ..]`; see [`crate::attention`].
 ///
 /// Tensors are read without a copy if the stride of their last axis is 1. Examples are transposed projections, narrowed
-/// caches, and keys broadcast to a batch. Only the scores of one block of keys are in memory at a time, in the forward
-/// and the backward pass. Gradients are computed by [`crate::attention_backward`]; mask and sinks are constants. On
-/// other devices all scores are in memory at once, and masks are read on the host.
+/// caches, and keys that are broadcast to a batch. Only the scores of one block of keys are in memory at a time, in the
+/// forward and the backward pass. Gradients are computed by [`crate::attention_backward`]; mask and sinks are
+/// constants. On other devices all scores are in memory at once, and masks are read on the host.
 ///
 /// # Errors
-/// As for [`crate::attention`]; see also the [module](super).
+/// The errors of [`crate::attention`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};

@@ -16,7 +16,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashSet;
 
-/// Calls `f` with all elements, copied to the CPU and made contiguous if necessary.
+/// Calls `f` with all elements of a tensor. A tensor that is not contiguous or not on the CPU is copied first.
 pub(in crate::candle) fn read<T>(xs: &Tensor, op: &'static str, f: impl FnOnce(Floats<'_>) -> Result<T>) -> Result<T> {
     check_dtype(xs, op)?;
     let xs = xs.to_device(&Device::Cpu)?.contiguous()?;
@@ -81,15 +81,16 @@ pub fn inspect(xs: &Tensor) -> Result<Stats> {
     read(xs, "inspect", |x| x.inspect())
 }
 
-/// Limits the norm of all gradients of the variables together, and returns the norm before clipping; see
+/// Limits the joint norm of the gradients of all variables, and returns the norm before clipping; see
 /// [`crate::clip_grad_norm`].
 ///
 /// Variables without a gradient are skipped, and a repeated variable counts once. Gradients that change are replaced in
-/// the store by new tensors. Clones and views taken before keep the old values. Gradients on other devices are copied
-/// to the CPU, clipped there and copied back.
+/// the store by new tensors, so clones and views of the old tensors keep the old values. Gradients on other devices are
+/// copied to the CPU, clipped there and copied back.
 ///
 /// # Errors
-/// As for [`crate::clip_grad_norm`], with the variable's index in `vars` as the row; see also the [module](super).
+/// The errors of [`crate::clip_grad_norm`], with the variable's index in `vars` as the row; see also the
+/// [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -139,7 +140,7 @@ fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> R
     }
 }
 
-/// Multiplies gradients by `scale`, after `into` has converted their type.
+/// Converts gradients by `into`, and multiplies them by `scale`.
 fn multiply(
     op: &'static str,
     grads: &mut GradStore,
@@ -148,7 +149,7 @@ fn multiply(
     scale: Scale,
     into: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
-    // Goes in reverse order, because the pass that computed the norm left the last gradients in the cache.
+    // The order is reversed, because the pass that computed the norm left the last gradients in the cache.
     for place in places.iter().rev() {
         if let Some(grad) = grads.get(&vars[*place]) {
             let (scaled, ()) = changed(&into(grad)?, op, |mut grad| grad.scale(scale))?;
@@ -168,13 +169,14 @@ fn widened(grad: &Tensor) -> Result<Tensor> {
 
 /// Unscales and clips the gradients of a scaled loss if all of them are finite; see [`LossScaler::unscale`].
 ///
-/// Variables, memory and devices are handled as in [`clip_grad_norm`]. f16 and bf16 gradients become f32, because small
-/// values would vanish in 16 bits without the scale. They keep their type if neither unscaling nor clipping changes
-/// them. The optimisers in [`crate::candle::optim`] accept f32 gradients of variables with another type.
+/// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`]. f16 and bf16 gradients
+/// become f32, because small values would vanish in 16 bits without the scale. Gradients keep their type if neither
+/// unscaling nor clipping changes them. The optimisers in [`crate::candle::optim`] accept f32 gradients of variables
+/// with another type.
 ///
 /// # Errors
-/// As for [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). `row` is the
-/// variable's index in `vars`.
+/// The errors of [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). `row` is
+/// the variable's index in `vars`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};
@@ -210,10 +212,10 @@ pub fn unscale(grads: &mut GradStore, vars: &[Var], scaler: &mut LossScaler, cli
 
 /// Limits the magnitude of each element of the variables' gradients; see [`crate::clip_grad_value`].
 ///
-/// Variables, memory and devices are handled as in [`clip_grad_norm`].
+/// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///
 /// # Errors
-/// As for [`crate::clip_grad_value`]; see also the [module](super).
+/// The errors of [`crate::clip_grad_value`]; see also the [module](super).
 pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> Result<()> {
     by_value::check(clip_value)?;
     let mut found = Vec::new();
@@ -231,10 +233,10 @@ pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> 
 /// Limits the gradient norm of each unit to a fraction of the norm of its weights, and returns the number of clipped
 /// units; see [`AdaptiveClip`].
 ///
-/// Variables, memory and devices are handled as in [`clip_grad_norm`].
+/// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///
 /// # Errors
-/// As for [`AdaptiveClip::clip`]; no gradient has changed then. See also the [module](super).
+/// The errors of [`AdaptiveClip::clip`]; see also the [module](super). After an error, all gradients are unchanged.
 ///
 /// ```
 /// use candle_core::{Device, Var};

@@ -1,4 +1,4 @@
-//! Guarded forms of the elementwise ops on one tensor.
+//! Elementwise ops on one candle tensor, with options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use candle_core::Tensor;
 /// The default range depends on the tensor's type. Elements outside the range have a gradient of zero.
 ///
 /// # Errors
-/// As for [`crate::clamped_exp`]; see also the [module](super).
+/// The errors of [`crate::clamped_exp`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -35,7 +35,7 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
 /// Elements below the floor have a gradient of zero.
 ///
 /// # Errors
-/// As for [`crate::clamped_log`]; see also the [module](super).
+/// The errors of [`crate::clamped_log`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};

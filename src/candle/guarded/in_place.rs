@@ -1,8 +1,8 @@
 //! In-place ops for contiguous tensors on the CPU.
 //!
-//! Views and clones that share the tensor's memory see the result. A tensor that candle tracks for gradients is an
-//! error, because the backward pass would read the overwritten values. Use `detach` to get a tensor that can be
-//! overwritten.
+//! Views and clones that share the tensor's memory see the result. If candle tracks the tensor for gradients, the ops
+//! return an error, because the backward pass would read the overwritten values. Use `detach` to get a tensor that can
+//! be overwritten.
 
 #![forbid(unsafe_code)]
 
@@ -52,8 +52,8 @@ fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
 /// Replaces `xs` by its [`softmax`](super::softmax).
 ///
 /// # Errors
-/// As for [`softmax`](super::softmax). [`Error::InvalidArgument`] for a tensor that is not contiguous or that candle
-/// tracks for gradients; [`Error::Backend`] for a tensor that is not on the CPU.
+/// The errors of [`softmax`](super::softmax). [`Error::InvalidArgument`] for a tensor that is not contiguous or that
+/// candle tracks for gradients; [`Error::Backend`] for a tensor that is not on the CPU.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -73,7 +73,7 @@ pub fn softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> R
 /// Replaces `xs` by its [`log_softmax`](super::log_softmax).
 ///
 /// # Errors
-/// As for [`softmax_in_place`].
+/// The errors of [`softmax_in_place`].
 pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     writable(xs, "log_softmax")?;
@@ -83,7 +83,7 @@ pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) 
 /// Replaces `xs` by its [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
-/// As for [`rms_norm`](super::rms_norm) and [`softmax_in_place`].
+/// The errors of [`rms_norm`](super::rms_norm) and [`softmax_in_place`].
 pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<()> {
     writable(xs, rms_norm::NAME)?;
     let weight = norm::operand(rms_norm::NAME, "weight", weight, options.weight, xs.device())?;
@@ -94,7 +94,7 @@ pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm
 /// Replaces `xs` by its [`layer_norm`](super::layer_norm).
 ///
 /// # Errors
-/// As for [`layer_norm`](super::layer_norm) and [`softmax_in_place`].
+/// The errors of [`layer_norm`](super::layer_norm) and [`softmax_in_place`].
 pub fn layer_norm_in_place(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -110,7 +110,7 @@ pub fn layer_norm_in_place(
 /// Replaces `xs` by its [`group_norm`](super::group_norm).
 ///
 /// # Errors
-/// As for [`group_norm`](super::group_norm) and [`softmax_in_place`].
+/// The errors of [`group_norm`](super::group_norm) and [`softmax_in_place`].
 pub fn group_norm_in_place(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -126,7 +126,7 @@ pub fn group_norm_in_place(
 /// Replaces `xs` by its [`l2_normalize`](super::l2_normalize).
 ///
 /// # Errors
-/// As for [`l2_normalize`](super::l2_normalize) and [`softmax_in_place`].
+/// The errors of [`l2_normalize`](super::l2_normalize) and [`softmax_in_place`].
 pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "l2_normalize")?;
     writable(xs, "l2_normalize")?;
@@ -136,7 +136,7 @@ pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize)
 /// Replaces `xs` by its [`clamped_exp`](super::clamped_exp).
 ///
 /// # Errors
-/// As for [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
+/// The errors of [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
 pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
     writable(xs, "clamped_exp")?;
     Ok(overwrite(xs, &[], clamped::ClampedExp(*options))?)
@@ -145,7 +145,7 @@ pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
 /// Replaces `xs` by its [`clamped_log`](super::clamped_log).
 ///
 /// # Errors
-/// As for [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
+/// The errors of [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
 pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
     writable(xs, "clamped_log")?;
     Ok(overwrite(xs, &[], clamped::ClampedLog(*options))?)
@@ -154,7 +154,7 @@ pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
 /// Replaces `xs` by its [`rope`](super::rope).
 ///
 /// # Errors
-/// As for [`rope`](super::rope) and [`softmax_in_place`].
+/// The errors of [`rope`](super::rope) and [`softmax_in_place`].
 pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
     writable(xs, rope::NAME)?;
     Ok(overwrite(xs, &[], rope::Rope(Cow::Borrowed(table)))?)
@@ -165,7 +165,7 @@ macro_rules! elementwise_in_place {
         #[doc = concat!("Replaces `xs` by its [`", stringify!($name), "`](super::", stringify!($name), ").")]
         ///
         /// # Errors
-        /// As for [`softmax_in_place`].
+        /// The errors of [`softmax_in_place`].
         pub fn $in_place(xs: &Tensor) -> Result<()> {
             writable(xs, stringify!($name))?;
             Ok(overwrite(xs, &[], elementwise::$Op)?)

@@ -1,4 +1,4 @@
-//! Guarded form of the cross-entropy fused with the linear layer before it.
+//! Cross-entropy fused with the linear layer before it, on candle tensors.
 
 #![forbid(unsafe_code)]
 
@@ -10,8 +10,8 @@ use candle_core::Tensor;
 /// Computes the [`cross_entropy`](super::cross_entropy) of a linear layer's output, without all logits in memory at
 /// once.
 ///
-/// For a large vocabulary, logits and their gradient take most of the memory in training. This function computes them
-/// for `chunk` classes at a time (8,192 by default) and frees them again.
+/// For a large vocabulary, logits and their gradient take most of the memory in training. This function computes both
+/// for `chunk` classes at a time (8,192 by default), and then frees their memory.
 ///
 /// # Formula
 /// ```text
@@ -27,15 +27,15 @@ use candle_core::Tensor;
 /// | | products of `[N, H]` and `[H, V]` | extra memory |
 /// |---|---|---|
 /// | all logits at once | 1 forward, 2 backward | 2 or 3 times `N V` numbers, until the backward pass ends |
-/// | by chunks | 2 forward, 3 backward | 2 or 3 times `N chunk` numbers; about 200 bytes a row kept for backward |
+/// | by chunks | 2 forward, 3 backward | 2 or 3 times `N chunk` numbers; about 200 bytes per row between passes |
 ///
-/// The forward pass by chunks needs one product for the maximum and one for the sums. Extra memory is in addition to
-/// the operands and their gradients. If `chunk` is at least V, and on devices other than the CPU, all logits are
-/// computed at once, and candle computes the gradients of the product.
+/// The forward pass by chunks needs two products: one to find each row's maximum and one for the sums of exponentials.
+/// Extra memory is memory in addition to the operands and their gradients. If `chunk` is at least V, and on devices
+/// other than the CPU, all logits are computed at once, and candle computes the gradients of the product.
 ///
 /// # Special values
-/// As for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target count as zeros, so a NaN
-/// in them does not reach the gradient of the weight. A NaN or an infinity in any other row does.
+/// The same as for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target are treated as
+/// zeros, so a NaN in them does not reach the gradient of the weight. A NaN or an infinity in any other row does.
 ///
 /// # Accuracy
 /// Logits are candle's matrix products, rounded to the type of `hidden`, and are recomputed in each pass. Given these
@@ -47,9 +47,9 @@ use candle_core::Tensor;
 /// Each gradient is rounded once.
 ///
 /// # Errors
-/// As for [`cross_entropy`](super::cross_entropy). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for operands
-/// that do not fit; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a chunk of 0 or operands of different
-/// types.
+/// The errors of [`cross_entropy`](super::cross_entropy). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for
+/// operands whose shapes do not match; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a chunk of 0 or
+/// operands of different types.
 ///
 /// # Panics
 /// Never.

@@ -1,4 +1,4 @@
-//! Guarded forms of the losses.
+//! Losses on candle tensors, with all options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use candle_core::Tensor;
 /// the logits, in their type.
 ///
 /// # Errors
-/// As for [`crate::cross_entropy`]; see also the [module](super). Targets of another type are
+/// The errors of [`crate::cross_entropy`]; see also the [module](super). Targets of another type are
 /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 ///
 /// ```
@@ -44,7 +44,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
 /// Targets have no gradient.
 ///
 /// # Errors
-/// As for [`crate::bce_with_logits`]; see also the [module](super).
+/// The errors of [`crate::bce_with_logits`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
@@ -70,7 +70,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 /// otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
 ///
 /// # Errors
-/// As for [`crate::kl_div`]; see also the [module](super).
+/// The errors of [`crate::kl_div`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};

@@ -1,6 +1,6 @@
 //! Conversion of tensors to parts of a [`Mask`]. Tensors may have any layout and be on any device.
 //!
-//! The elements are copied, so it pays to create a mask once and reuse it for many calls.
+//! The elements are copied. If many calls use the same mask, create it once and reuse it.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +40,7 @@ pub fn bias(values: &Tensor) -> Result<Mask<'static>> {
 /// Adds flags to a mask, as [`keep`] does.
 ///
 /// # Errors
-/// As for [`keep`].
+/// The errors of [`keep`].
 pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
     if flags.dtype() != DType::U8 {
         return Err(unsupported(flags));
@@ -51,7 +51,7 @@ pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
 /// Adds a bias to a mask, as [`bias`] does.
 ///
 /// # Errors
-/// As for [`bias`].
+/// The errors of [`bias`].
 pub fn and_bias<'a>(mask: Mask<'a>, values: &Tensor) -> Result<Mask<'a>> {
     let flat = values.flatten_all()?;
     let bias = match values.dtype() {

@@ -1,4 +1,4 @@
-//! Guarded form of mean pooling over tokens.
+//! Mean pooling over tokens on candle tensors, with a mask and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -10,12 +10,12 @@ use candle_core::shape::Dim;
 
 /// Computes the mean over the unmasked tokens along a dimension, and removes that dimension; see [`crate::mean_pool`].
 ///
-/// The mask broadcasts to the dimensions up to and including `dim`. For `[batch, tokens, width]` and `dim` 1 that is
-/// `[batch, tokens]`. The gradient is computed by [`crate::mean_pool_backward`]; masked tokens have a gradient of zero.
-/// Masks also work on other devices; they are read on the host.
+/// The mask broadcasts to the dimensions up to and including `dim`. For a tensor `[batch, tokens, width]` and `dim` 1,
+/// these are `[batch, tokens]`. The gradient is computed by [`crate::mean_pool_backward`]; masked tokens have a
+/// gradient of zero. Masks also work on other devices; they are read on the host.
 ///
 /// # Errors
-/// As for [`crate::mean_pool`]; see also the [module](super).
+/// The errors of [`crate::mean_pool`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,17 +1,17 @@
-//! Ops with options that candle's signatures lack: masks, policies for fully masked rows, scale and softcap, in-place
-//! forms, and typed errors.
+//! Ops on candle tensors with what candle's signatures lack: masks, policies for fully masked rows, scale and softcap,
+//! in-place versions, and typed errors.
 //!
 //! The functions take the same options as the slice functions, with tensors instead of slices.
 //!
 //! - Errors are [`crate::Error`]. Candle's own errors become [`Error::Backend`](crate::Error::Backend) with candle's
 //!   message. A type that Evenkeel does not support is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts guard events, as it does for slices.
-//! - Gradients reach the same arguments as in the drop-ins, through scale and softcap too. Masked elements have a
-//!   gradient of zero.
+//! - The same arguments have gradients as in the drop-ins, and gradients include scale and softcap. Masked elements
+//!   have a gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
 //!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns
-//!   [`Error::Backend`](crate::Error::Backend) for masks and for policies other than zeros. The in-place forms return
-//!   it for any tensor that is not on the CPU.
+//!   [`Error::Backend`](crate::Error::Backend) for masks, and for policies for fully masked rows other than zeros. The
+//!   in-place ops return it for any tensor that is not on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

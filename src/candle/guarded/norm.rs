@@ -1,4 +1,4 @@
-//! Guarded forms of the norms.
+//! Norms on candle tensors, with all options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -14,11 +14,11 @@ use candle_core::shape::Dim;
 
 /// Computes root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
 ///
-/// The weight has one dimension, may have any float type, and has a gradient. A weight in the options has no gradient.
-/// A weight in both places is an error.
+/// The weight has one dimension, may have any float type, and has a gradient. It may also be given in the options, and
+/// then has no gradient. Two weights, as the argument and in the options, are an error.
 ///
 /// # Errors
-/// As for [`crate::rms_norm`]; see also the [module](super).
+/// The errors of [`crate::rms_norm`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -38,7 +38,8 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
 /// Returns the norm and the sum, which the next layer needs. One pass computes both.
 ///
 /// # Errors
-/// As for [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another shape.
+/// The errors of [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another
+/// shape.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -60,13 +61,13 @@ pub fn rms_norm_residual(
 
 /// Computes [`rms_norm`] followed by a linear layer; see [`crate::rms_norm_linear`].
 ///
-/// The matrix is `[results, cols]`, as in [`candle_nn::Linear`], and has the type of `xs`. The bias is handled as the
-/// weight of [`rms_norm`] is.
+/// The matrix is `[results, cols]`, as in [`candle_nn::Linear`], and has the type of `xs`. The bias is handled like the
+/// weight of [`rms_norm`].
 ///
 /// Gradients are computed by [`rms_norm`] and by candle's matrix products, in f32 for f16 and bf16.
 ///
 /// # Errors
-/// As for [`crate::rms_norm_linear`]; see also the [module](super).
+/// The errors of [`crate::rms_norm_linear`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -90,10 +91,10 @@ pub fn rms_norm_linear(
 
 /// Computes layer normalisation along the last dimension; see [`crate::layer_norm`].
 ///
-/// Weight and bias are handled as the weight of [`rms_norm`] is.
+/// Weight and bias are handled like the weight of [`rms_norm`].
 ///
 /// # Errors
-/// As for [`crate::layer_norm`]; see also the [module](super).
+/// The errors of [`crate::layer_norm`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -114,15 +115,15 @@ pub fn layer_norm(
 
 /// Computes group normalisation of `[batch, channels, ..]`; see [`crate::group_norm`].
 ///
-/// Weight and bias are handled as the weight of [`rms_norm`] is, with one value for each channel.
+/// Weight and bias have one value for each channel, and are handled like the weight of [`rms_norm`].
 ///
 /// Gradients are computed by [`crate::layer_norm_backward`], where each group is a row. The gradients of weight and
 /// bias are summed over the batch in order, then over each channel by a [tiled sum](crate::math::sum), and rounded
 /// once.
 ///
 /// # Errors
-/// As for [`crate::group_norm`]; see also the [module](super). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch)
-/// for a tensor without a channel axis.
+/// The errors of [`crate::group_norm`]; see also the [module](super).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a tensor without a channel axis.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -144,12 +145,12 @@ pub fn group_norm(
 
 /// Divides each lane along a dimension by its Euclidean norm; see [`crate::l2_normalize`].
 ///
-/// The gradient follows the formula `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps. It
-/// is computed with candle's ops in f64 and rounded once. If dy is finite, it is limited to the type's finite range.
-/// Lanes of zeros have a gradient of zero if eps is 0.
+/// The gradient follows the formula `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps.
+/// The gradient is computed with candle's ops in f64 and rounded once. If dy is finite, the gradient is limited to the
+/// type's finite range. Lanes of zeros have a gradient of zero if eps is 0.
 ///
 /// # Errors
-/// As for [`crate::l2_normalize`]; see also the [module](super).
+/// The errors of [`crate::l2_normalize`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

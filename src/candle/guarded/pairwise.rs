@@ -1,4 +1,4 @@
-//! Guarded forms of the elementwise ops on two tensors.
+//! Elementwise ops on two candle tensors, with options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -10,14 +10,14 @@ use candle_core::Tensor;
 /// Computes x / d of each pair of elements, with a finite result; see [`crate::safe_div`]. Both tensors must have the
 /// same shape and type.
 ///
-/// Gradients follow the formula: `dy / d` for x and `-dy x / d^2` for d, with the divisor kept away from zero as in the
-/// op. They are computed with candle's ops in f64 and rounded once. A gradient is 0 where a small change of the
-/// argument does not change the result: where the quotient is limited to the largest value, and for d also where |d| is
-/// below eps. It is also 0 where `d` and `eps` are both 0. If dy is finite, gradients are limited to the type's largest
-/// finite value.
+/// Gradients follow the formula: `dy / d` for x and `-dy x / d^2` for d, where a d of magnitude below eps is replaced
+/// by eps with the sign of d, as in the op. They are computed with candle's ops in f64 and rounded once. A gradient is
+/// 0 where a small change of the argument does not change the result: where the quotient is limited to the largest
+/// value, and for d also where |d| is below eps. It is also 0 where `d` and `eps` are both 0. If dy is finite,
+/// gradients are limited to the type's largest finite value.
 ///
 /// # Errors
-/// As for [`crate::safe_div`]; see also the [module](super).
+/// The errors of [`crate::safe_div`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -40,7 +40,7 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
 /// f64 and rounded once. If both elements are +inf, each gradient is dy / 2; if both are -inf, each is 0.
 ///
 /// # Errors
-/// As for [`crate::log_add_exp`]; see also the [module](super).
+/// The errors of [`crate::log_add_exp`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -61,7 +61,7 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Gradients are computed by [`crate::swiglu_backward`].
 ///
 /// # Errors
-/// As for [`crate::swiglu`]; see also the [module](super).
+/// The errors of [`crate::swiglu`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

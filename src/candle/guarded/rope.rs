@@ -1,4 +1,4 @@
-//! Guarded forms of rotary embedding, alone and fused with RMSNorm of the heads.
+//! Rotary embedding on candle tensors, alone and fused with RMSNorm of the heads.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ use candle_core::Tensor;
 /// Computes the rotary embedding of `[.., positions, cols]` with a table; see [`crate::rope`].
 ///
 /// # Errors
-/// As for [`crate::rope`]; see also the [module](super).
+/// The errors of [`crate::rope`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -28,10 +28,10 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
 /// Computes root-mean-square normalisation of the rows of `[.., positions, cols]`, then rotary embedding with a table;
 /// see [`crate::qk_norm_rope`].
 ///
-/// The weight is as for [`rms_norm`](super::rms_norm).
+/// The weight is handled like that of [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
-/// As for [`crate::qk_norm_rope`]; see also the [module](super).
+/// The errors of [`crate::qk_norm_rope`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

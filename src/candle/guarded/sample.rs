@@ -13,7 +13,7 @@ use candle_core::Tensor;
 /// Logits on another device are copied to the CPU.
 ///
 /// # Errors
-/// As for [`Sampler::sample_rows`]; see also the [module](super).
+/// The errors of [`Sampler::sample_rows`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -38,7 +38,7 @@ pub fn sample_rows<'a>(
 /// Returns the distribution of the sampled token for each row along the last dimension; see [`Sampler::distributions`].
 ///
 /// # Errors
-/// As for [`sample_rows`].
+/// The errors of [`sample_rows`].
 pub fn distributions<'a>(
     logits: &Tensor,
     sampler: &Sampler,

@@ -1,4 +1,4 @@
-//! Guarded forms of the softmax family.
+//! The softmax family on candle tensors, with all options and typed errors.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ use candle_core::shape::Dim;
 /// Computes softmax along a dimension; see [`crate::softmax`]. Masks broadcast to the tensor's shape.
 ///
 /// # Errors
-/// As for [`crate::softmax`]; see also the [module](super).
+/// The errors of [`crate::softmax`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -29,7 +29,7 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Ten
 /// Computes the logarithm of softmax along a dimension; see [`crate::log_softmax`].
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     Ok(op::softmax::log_softmax(xs, axis, options)?)
@@ -39,7 +39,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result
 /// `keepdim` is set, and removed otherwise.
 ///
 /// # Errors
-/// As for [`softmax`].
+/// The errors of [`softmax`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -9,7 +9,7 @@ use crate::trace;
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A trace point that was reached. [`Point::from`] adds its inputs to the report.
+/// A trace point that the model has reached. [`Point::from`] adds its inputs to the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Point(trace::Point);
 
@@ -33,7 +33,7 @@ pub struct Point(trace::Point);
 /// ```
 ///
 /// # Errors
-/// See the [module](super). There are none outside of a scope.
+/// See the [module](super). Outside of a scope, there are no errors.
 pub fn trace_point(name: impl Display, xs: &Tensor) -> Result<Point> {
     if !trace::is_on() {
         return Ok(Point(trace::Point::OFF));
@@ -47,7 +47,7 @@ impl Point {
     /// value that is not finite.
     ///
     /// # Errors
-    /// See the [module](super). There are none outside of a scope.
+    /// See the [module](super). Outside of a scope, there are no errors.
     pub fn from(self, name: impl Display, xs: &Tensor) -> Result<Self> {
         if self.0.is_first() {
             read(xs, "trace", |x| self.0.from(name, x))?;

@@ -39,7 +39,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     }
     let [q, k, v] = [readable_heads(q)?, readable_heads(k)?, readable_heads(v)?];
     let op = Attention::new(options);
-    // The op must own its options only if candle tracks gradients.
+    // The op needs to own its options only if candle tracks gradients.
     match [&q, &k, &v].iter().any(|xs| xs.track_op()) {
         true => q.apply_op3(&k, &v, Custom(op.into_owned())),
         false => q.apply_op3_no_bwd(&k, &v, &Custom(op)),

@@ -22,7 +22,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &Options<'_>)
 
 /// Owned options, which candle keeps for the backward pass.
 struct BceWithLogits {
-    /// Weights in f64, which represents the other types exactly.
+    /// Weights of the elements, converted exactly to f64.
     weight: Option<Vec<f64>>,
     pos_weight: Option<Vec<f64>>,
     reduction: Reduction,

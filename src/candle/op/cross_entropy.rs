@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 const NAME: &str = "cross_entropy";
 
-/// Computes the cross-entropy of logits along the last axis. `targets` has the other axes of the logits.
+/// Computes the cross-entropy of logits along the last axis. `targets` has the shape of the logits without the last
+/// axis.
 ///
 /// The loss is f64 for f64 logits and f32 otherwise.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
@@ -47,7 +48,7 @@ pub fn numbers(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
 /// Owned targets and options, which candle keeps for the backward pass.
 pub(super) struct Call {
     pub targets: Vec<i64>,
-    /// Weights in f64, which represents the other types exactly.
+    /// Class weights, converted exactly to f64.
     weight: Option<Vec<f64>>,
     options: Options<'static>,
 }

@@ -46,7 +46,8 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// Returns whether the CUDA kernels support the tensor and its operands. The gradients have no CUDA kernels.
+/// Returns whether the CUDA kernels support the tensor, and candle tracks neither it nor an operand. The gradients have
+/// no CUDA kernels.
 #[cfg(feature = "candle-cuda")]
 pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)
@@ -72,7 +73,7 @@ pub(super) fn cuda_fwd(
     Ok((y, x.shape().clone()))
 }
 
-/// Gradient of an elementwise op, as an op on the argument and the gradient of the result.
+/// Op that computes the gradient of an elementwise op from its argument and the gradient of its result.
 pub(super) struct Gradient<'a, O>(pub &'a O);
 
 /// Computes the gradient with its kernel, for tensors on the CPU in any layout.

@@ -1,4 +1,5 @@
-//! Helpers for gradients without a kernel: a formula of candle's ops in f64, rounded once at the end.
+//! Helpers for gradients without a kernel. Such a gradient is computed with candle's ops in f64 and rounded once at the
+//! end.
 
 #![forbid(unsafe_code)]
 

@@ -39,8 +39,8 @@ pub fn group_norm(
     apply(&readable(xs, 1)?, &operands, GroupNorm::new(options))
 }
 
-/// Returns no operand, the weight, or weight and bias. For a bias without weight it adds a weight of ones, which
-/// changes no bit of the result.
+/// Returns the operands of the op: none, the weight, or weight and bias. A bias without a weight gets a weight of ones,
+/// which changes no bit of the result.
 pub fn operands(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -93,8 +93,9 @@ impl InPlace for GroupNorm {
     }
 }
 
-/// Computes the gradients of x, and of weight and bias where candle tracks them, as those of layer normalisation. Each
-/// group of each batch entry is a row, and all columns of a channel have the channel's weight.
+/// Computes the gradients of x, and of weight and bias where candle tracks them. They are gradients of layer
+/// normalisation, where each group of each batch entry is a row, and all columns of a channel have the channel's
+/// weight.
 fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     const NAME: &str = "group_norm_backward";
     let xs = args[0];

@@ -37,7 +37,8 @@ impl Op for L2Normalize {
         Ok((y, x.shape().clone()))
     }
 
-    /// Computes dx = (dy - y sum(dy y)) / norm, or dy / eps in lanes whose norm is at most eps. If both are 0, dx is 0.
+    /// Computes dx = (dy - y sum(dy y)) / norm, or dy / eps in lanes whose norm is at most eps. If norm and eps are 0,
+    /// dx is 0.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let xs = args[0];
         if xs.elem_count() == 0 {

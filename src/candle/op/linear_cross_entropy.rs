@@ -18,10 +18,10 @@ use std::cell::RefCell;
 
 const NAME: &str = "linear_cross_entropy";
 
-/// Default number of classes of a chunk.
+/// Default number of classes in a chunk.
 const CHUNK: usize = 8192;
 
-/// Computes the cross-entropy of `hidden weight^T + bias`. `targets` has the axes of `hidden` except the last.
+/// Computes the cross-entropy of `hidden weight^T + bias`. `targets` has the shape of `hidden` without the last axis.
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     weight: &Tensor,
@@ -57,7 +57,7 @@ pub fn linear_cross_entropy(
     if options.reduction == Reduction::None { loss.reshape(targets.shape()) } else { Ok(loss) }
 }
 
-/// Checks that the operands fit, and returns the numbers of classes and features.
+/// Checks that the shapes and types of the operands match, and returns the numbers of classes and features.
 fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usize; 2]> {
     let &[classes, features] = weight.dims() else {
         return Err(Error::shape(NAME, "weight", format!("shape {:?}", weight.dims()), "2 axes").into());
@@ -88,7 +88,7 @@ fn counted(x: &Tensor, targets: &[i64], ignored: i64) -> Result<Tensor> {
     counts.unsqueeze(1)?.broadcast_as(x.shape())?.where_cond(x, &x.zeros_like()?)
 }
 
-/// A linear layer whose output is computed by chunks of classes, without gradient tracking.
+/// A linear layer whose output is computed one chunk of classes at a time, without gradient tracking.
 struct Layer {
     x: Tensor,
     weight: Tensor,
@@ -120,8 +120,8 @@ impl Layer {
         }
     }
 
-    /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. The first pass finds the
-    /// maxima, and the second adds the exponentials.
+    /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. A first pass over the
+    /// chunks finds the maxima, and a second pass adds the exponentials.
     fn sums(&self, call: &Call) -> Result<CrossEntropySums> {
         let (classes, targets, options) = (self.classes()?, &call.targets, &call.options());
         let find = |first: usize| {
@@ -179,7 +179,7 @@ impl<T, F: FnMut(Memory<'_>, usize, usize) -> Result<T>> InplaceOp1 for Visit<F,
     }
 }
 
-/// Op on rows, a weight and an optional bias. `sums` must be computed from the same operands.
+/// Op with the arguments rows, weight and optionally bias. `sums` must have been computed from the same arguments.
 struct LinearCrossEntropy {
     sums: CrossEntropySums,
     call: Call,
@@ -202,8 +202,8 @@ impl Op for LinearCrossEntropy {
         Ok((loss, shape))
     }
 
-    /// Computes the logits of each chunk again and replaces them by their gradient. Candle's matrix products give the
-    /// other gradients.
+    /// Computes the logits of each chunk again and replaces them by their gradient. From it, candle's matrix products
+    /// compute the gradients of the arguments.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (targets, options) = (&self.call.targets, &self.call.options());
         let dloss: Vec<f64> = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;

@@ -58,7 +58,7 @@ impl Op for MeanPool<'_> {
     }
 }
 
-/// Gradient of the mean, for tokens of shape `shape`.
+/// Op that computes the gradient of the tokens, which have the shape `shape`, from the gradient of the mean.
 struct Gradient<'a, 'm> {
     pool: &'a MeanPool<'m>,
     shape: &'a Shape,

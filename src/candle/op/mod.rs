@@ -1,6 +1,7 @@
-//! The ops on candle tensors. Each file has an op's kernels for all devices, its gradient and its in-place form.
+//! The ops on candle tensors. Each file has an op's kernels for all devices, its gradient and its in-place version.
 //!
-//! The drop-ins and the guarded forms call these ops. The slice functions that they call check the arguments.
+//! The drop-ins and the functions in [`guarded`](super::guarded) call these ops. The ops call the slice functions,
+//! which check the arguments.
 
 #![forbid(unsafe_code)]
 

@@ -43,7 +43,8 @@ pub fn rms_norm_linear(
         weights: weight.as_ref().map(Tensor::elem_count),
         has_bias: bias.is_some(),
     };
-    // Candle's custom ops take at most three tensors, so weight and bias are concatenated, exactly in f64.
+    // Candle's custom ops take at most three tensors, so weight and bias are concatenated. Their conversion to f64 is
+    // exact.
     let exact = |operand: Tensor| operand.to_dtype(DType::F64);
     let operands = weight.into_iter().chain(bias).map(exact).collect::<Result<Vec<_>>>()?;
     match operands.is_empty() {
@@ -52,7 +53,8 @@ pub fn rms_norm_linear(
     }
 }
 
-/// Op on x, the matrix, and a third argument if there is a weight or a bias: the weight followed by the bias.
+/// Op with the arguments x and matrix. If there is a weight or a bias, a third argument has the weight followed by the
+/// bias.
 struct RmsNormLinear {
     norm: RmsNorm,
     rounded: bool,

@@ -40,16 +40,16 @@ pub fn rms_norm_residual(
         return composition::rms_norm_residual(xs, residual, weight, options);
     }
     let (xs, residual) = (readable(xs, axis)?, readable(residual, axis)?);
-    // The sum does not depend on the weight. The weight's gradient comes from the norm op alone.
+    // The weight is detached here, because the sum does not depend on it. The op `Norm` computes the weight's gradient.
     let operands: Vec<Tensor> = [residual].into_iter().chain(operand.as_ref().map(Tensor::detach)).collect();
     let sum = apply(&xs, &operands, sum)?;
     Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
 }
 
-/// Slot in which [`Sum`], which computes both results, leaves the norm for [`Norm`].
+/// Slot for the norm. The op [`Sum`] computes both results and stores the norm here, and the op [`Norm`] takes it.
 type Slot = Arc<Mutex<Option<Storage>>>;
 
-/// Op that returns x + residual, and leaves the norm for [`Norm`].
+/// Op that returns x + residual, and stores the norm of this sum for [`Norm`].
 struct Sum {
     op: RmsNorm,
     norm: Slot,
@@ -81,7 +81,7 @@ impl Op for Sum {
         Ok((sum, x.shape().clone()))
     }
 
-    /// The composition is used where candle tracks gradients.
+    /// Returns false if candle tracks gradients, so that the composition is used.
     #[cfg(feature = "candle-cuda")]
     fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
         let is_tracked = xs.track_op() || operands.iter().any(Tensor::track_op);

@@ -68,7 +68,7 @@ pub(super) fn rotated_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
     readable(grad, last_axis(NAME, grad)?)?.apply_op1_no_bwd(&Custom(RopeBackward(table)))
 }
 
-/// Inverse of the rotation by a table.
+/// Op that rotates by the negated angles of a table.
 struct RopeBackward<'a>(&'a RopeTable);
 
 impl Op for RopeBackward<'_> {
@@ -119,7 +119,7 @@ impl Given {
         readable(xs, 3)?.apply_op3(&cos.contiguous()?, &sin.contiguous()?, Custom(self))
     }
 
-    /// Returns the mapping from rows of a tensor with these dimensions to rows of the table.
+    /// Returns the layout that maps each row of a tensor with these dimensions to its row of the table.
     fn layout(self, dims: &[usize], batched: bool) -> Layout {
         let (heads, positions) = (dims[self.heads], dims[3 - self.heads]);
         Layout {
@@ -130,7 +130,8 @@ impl Given {
         }
     }
 
-    /// Computes the gradient of a table: the sum over all rows that used the same row of the table.
+    /// Computes the gradient of a table from the gradients `each` of the rows' cosines or sines. It is the sum over all
+    /// rows that used the same row of the table.
     fn of_table(self, each: Tensor, table: &Tensor) -> Result<Tensor> {
         let batch = each.sum(self.heads)?;
         let sum = if table.rank() == 2 { batch.sum(0)? } else { batch };
@@ -152,8 +153,8 @@ impl Op for Given {
         Ok((y, x.shape().clone()))
     }
 
-    /// Computes the gradients. That of x is the rotation by the opposite angle. With (da, db) the gradient of the
-    /// rotated pair, dcos = da a + db b and dsin = db a - da b for each pair (a, b).
+    /// Computes the gradients. The gradient of x is `grad`, rotated by the opposite angle. For a pair (a, b) of x whose
+    /// rotated pair has the gradient (da, db), dcos = da a + db b and dsin = db a - da b.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];

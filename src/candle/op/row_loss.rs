@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub trait RowLoss: Send + Sync + 'static {
     const NAME: &'static str;
     const BACKWARD: &'static str;
-    /// Whether the loss without reduction has one number for each element, instead of one for each row.
+    /// Whether the unreduced loss has one number for each element, instead of one for each row.
     const OF_ELEMENTS: bool;
     fn reduction(&self) -> Reduction;
     fn loss<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>) -> crate::Result<Loss>;

@@ -17,7 +17,7 @@ use {
     candle_core::CudaStorage,
 };
 
-/// Function of the family.
+/// Function of the softmax family.
 #[derive(Clone, Copy)]
 pub enum Function {
     Softmax,
@@ -78,7 +78,7 @@ impl<'a> SoftmaxOp<'a> {
         apply_borrowing(&readable(xs, self.axis)?, self, SoftmaxOp::into_owned)
     }
 
-    /// Returns the options for the CUDA kernels, which take the mask as a copy on the device.
+    /// Returns a copy of the mask on the device, and the other options for the CUDA kernels.
     #[cfg(feature = "candle-cuda")]
     fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(CopiedMask, Options<'_>)> {
         let options = self.options();
@@ -116,7 +116,7 @@ impl Op for SoftmaxOp<'_> {
         Ok((y, dims.into()))
     }
 
-    /// The CUDA kernels work along the last axis.
+    /// Returns whether the CUDA kernels support the tensor and the axis, which must be the last.
     #[cfg(feature = "candle-cuda")]
     fn has_cuda_kernel(&self, xs: &Tensor, _: &[Tensor]) -> bool {
         supports(xs) && self.axis + 1 == xs.rank()
@@ -172,7 +172,7 @@ impl InPlace for SoftmaxOp<'_> {
     }
 }
 
-/// Gradient as an op on the scores and the gradient of the result.
+/// Op that computes the gradient of the scores from the scores and the gradient of the result.
 struct Backward<'o, 'a>(&'o SoftmaxOp<'a>);
 
 impl Op for Backward<'_, '_> {

@@ -37,7 +37,7 @@ impl Op for Swiglu {
     }
 }
 
-/// Op that computes both gradients into one tensor, with gate's first.
+/// Op that computes both gradients into one tensor: the gradient of gate, followed by that of up.
 struct SwigluBackward;
 
 impl Op for SwigluBackward {

@@ -47,7 +47,7 @@ impl Accumulator {
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for a gradient of a type that is not supported;
-    /// candle's own errors. The gradients of earlier variables are already added then.
+    /// candle's own errors. After an error, the gradients of earlier variables have already been added.
     pub fn add(&mut self, grads: &GradStore) -> Result<()> {
         for (var, sum) in self.vars.iter().zip(&mut self.sums) {
             if let Some(grad) = grads.get(var) {

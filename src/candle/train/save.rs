@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// is always complete, even if the program is killed.
 ///
 /// # Errors
-/// [`Error::Unsaved`] with the first tensor, by name, that is not finite, or with the reason why writing failed.
+/// [`Error::Unsaved`], which names the first tensor in the order of names that is not finite, or the reason why writing
+/// failed.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -54,7 +55,7 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // Errors are ignored: the temporary file may not exist.
+        // An error is ignored, because the temporary file may not exist.
         let _ = fs::remove_file(&beside);
         unsaved(error.to_string())
     })

@@ -1,4 +1,5 @@
-//! A complete training step: forward, scaled backward, unscale, check, clip, step or skip, record.
+//! A complete training step. It runs the forward pass and the scaled backward pass, checks, unscales and clips the
+//! gradients, steps or skips, and records the step.
 
 use crate::candle::guarded::{self, clip::read};
 use crate::candle::optim::{Settings, Stepper};
@@ -99,18 +100,19 @@ impl<S: Settings> StableStep<S> {
         Self { monitor, ..self }
     }
 
-    /// Continues from this step number with this scaler, for example from a checkpoint.
+    /// Sets the number of the next step and the scaler, to continue a run from a checkpoint.
     pub fn resume(self, number: u64, scaler: LossScaler) -> Self {
         Self { number, scaler, ..self }
     }
 
-    /// Runs one step with the gradients of the scalar that `loss` returns.
+    /// Runs one step. `loss` returns the scalar whose gradients are used.
     ///
     /// # Errors
-    /// Errors of `loss`, of the gradients and of the optimiser; the parameters are unchanged then. Errors of the layers'
-    /// statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]), which follow the step.
+    /// Errors of `loss`, of the gradients and of the optimiser, which leave the parameters unchanged. Errors of the
+    /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]), which may
+    /// occur after the parameters have changed.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
-        // The scaled loss fits in f32.
+        // The loss is converted to f32 before scaling, because the scaled loss may exceed f16.
         let loss = loss()?.to_dtype(DType::F32)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let scale = self.scaler.scale();

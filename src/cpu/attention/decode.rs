@@ -1,5 +1,6 @@
-//! Products of a few queries with a block of keys, and of their weights with its values. Keys and values are read in
-//! place: packing does not pay for data read only once or twice. The chains equal those of `product`.
+//! Products of a few queries with the keys of a block, and of the resulting weights with the block's values. Keys and
+//! values are read in place: packing does not pay for data read only once or twice. The chains of multiply-adds equal
+//! those of `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
@@ -103,7 +104,7 @@ fn padded_part(row: &[f32], first: usize) -> [f32; BLOCK] {
     }
 }
 
-/// Sums `count` values, weighted. Each row of sums has a row of [`KEYS`] weights.
+/// Computes the weighted sum of `count` values for each row. Each row has [`KEYS`] weights, and a row of sums in `out`.
 #[inline(always)]
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,
@@ -112,7 +113,7 @@ pub fn sums<'a, I: Isa, E: Element>(
     (count, features): (usize, usize),
     out: &mut [[f32; BLOCK]],
 ) {
-    /// Blocks of features summed at a time.
+    /// Number of blocks of features summed at a time.
     const WIDE: usize = 4;
     let columns = features.div_ceil(BLOCK);
     for (row, (weights, out)) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))).enumerate() {

@@ -8,22 +8,22 @@ use crate::simd::{Float, Isa, Span, Storage};
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// Factor of the sum and of the values' sum; a power of two.
+    /// Factor of the sum and of the weighted sum of the values; a power of two.
     pub factor: f64,
 }
 
-/// Largest logit and sum of a part.
+/// Largest logit and sum of exponentials of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     pub max: f64,
     pub sum: f64,
 }
 
-/// Result of a row's block of keys.
+/// Result of one row for one block of keys.
 pub enum BlockResult<'b> {
     /// No unmasked key.
     Empty,
-    /// A logit is NaN or +inf; holds that logit.
+    /// A logit is NaN or +inf. The field is that logit.
     Spoilt(f64),
     /// Finite result, with the weighted sums of the values in f32.
     Narrow(End, &'b [f32]),
@@ -44,13 +44,14 @@ impl BlockResult<'_> {
 }
 
 impl State {
-    /// Creates the state of a row with a sink only: an extra logit without a value, or no logit if it is -inf.
+    /// Creates the state of a row before its first key. The sink is an extra logit without a value; -inf means that
+    /// there is none.
     pub fn new(sink: f64) -> Self {
         let sum = if sink == f64::NEG_INFINITY { 0.0 } else { 1.0 };
         State { max: sink, sum, factor: 1.0 }
     }
 
-    /// Returns the state with its sum multiplied by a power of two. The values' sum must be zero.
+    /// Returns the state with its sum multiplied by a power of two. The weighted sum of the values must be zero.
     pub fn scaled(self, factor: f64) -> Self {
         State { sum: self.sum * factor, factor, ..self }
     }
@@ -72,8 +73,8 @@ impl State {
         }
     }
 
-    /// Adds a later part. The one with the smaller maximum is rescaled to the larger maximum in f64: one rounding for
-    /// the factor, and one for each sum.
+    /// Merges a later part into the state. Of the two, the one with the smaller maximum is rescaled to the larger
+    /// maximum in f64. This takes one rounding for the factor, and one for each sum.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_some() {

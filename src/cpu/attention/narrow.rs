@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Number of blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows multiplied at a time. All of them use as many keys as the row that sees farthest.
+/// Number of rows multiplied at a time. All of them use the keys up to the last key that any of them sees.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct Buffers {
     queries: Vec<f32>,
     keys: Vec<[f32; BLOCK]>,
     values: Vec<[f32; BLOCK]>,
-    /// Keys of the block whose values are not all finite.
+    /// Indices of the block's keys whose values are not all finite.
     broken: Vec<usize>,
     /// Scores, later replaced by weights: a row of [`KEYS`] for each query of a chunk.
     weights: Vec<[f32; BLOCK]>,
@@ -30,7 +30,7 @@ pub struct Buffers {
     weighed: Vec<Weighed>,
 }
 
-/// Result of weighing a row's scores.
+/// Result of replacing a row's scores by weights.
 #[derive(Clone, Copy)]
 enum Weighed {
     /// No unmasked key.
@@ -56,7 +56,7 @@ impl Buffers {
         }
     }
 
-    /// Returns the result of a row's block; `None` if f32 cannot represent it.
+    /// Returns a row's result for the current block; `None` if f32 cannot represent it.
     #[inline(always)]
     pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<BlockResult<'_>> {
         let end = match self.weighed[row] {
@@ -217,7 +217,7 @@ impl Kernel for Weigh<'_, '_> {
     }
 }
 
-/// Multiplies the row, rounding once. Returns whether all elements are finite before and after.
+/// Multiplies a row by the scale, rounding each product once. Returns whether all elements are finite before and after.
 #[inline(always)]
 fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
     let (factor, infinity) = (isa.f32(scale), isa.f32(f32::INFINITY));

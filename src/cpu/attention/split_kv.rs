@@ -20,7 +20,7 @@ pub struct Parts {
     values: Vec<f64>,
 }
 
-/// Shape of the rows whose partial results these are.
+/// Shape of the rows that the partial results belong to.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Number of key heads, in all batches.
@@ -42,7 +42,8 @@ impl Shape {
     }
 }
 
-/// Returns whether to split the keys: tiles are fewer than threads, and rows are few enough to store their parts.
+/// Returns whether to split the keys. This pays if there are fewer tiles than threads, and few enough rows to store
+/// their parts.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
     /// At this limit, a block's parts take about a 16th of the memory of its f32 keys and values.
     const MOST_ROWS: usize = 16;
@@ -101,8 +102,8 @@ impl Parts {
 
 #[cfg(feature = "sharded")]
 impl Parts {
-    /// Appends the parts as words: the first block and the end of the blocks, then the largest logit of each block and
-    /// row. A finite logit is followed by the sum and the values.
+    /// Appends the parts as words. The first two words are the first block and the end of the block range. Then each
+    /// block and row has its largest logit, followed by its sum and its weighted values if that logit is finite.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {

@@ -1,4 +1,4 @@
-//! Computes a row's block of keys in f64: for f64 rows, and for results that f32 cannot represent.
+//! Computes one row for one block of keys in f64. This serves f64 rows, and results that f32 cannot represent.
 
 use super::merge::{BlockResult, End, State};
 use super::{Attention, CHAIN, KEYS};
@@ -19,8 +19,8 @@ pub struct Buffers {
     chain: Vec<f64>,
 }
 
-/// Factor of the sums of rows that overflowed. It keeps the sum of the largest values in range for the maximum number
-/// of keys.
+/// Factor of the sums in a row whose unscaled sums overflowed. It keeps the sum of the largest values in range for the
+/// maximum number of keys.
 pub const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
 
 /// Computes a row of f64 again, with scaled sums, because its weighted sums overflowed.
@@ -143,7 +143,8 @@ fn end_chain(values: &mut [f64], chain: &mut [f64]) {
     }
 }
 
-/// Returns the product of a query and a key, in chains. If finite factors overflow, returns the nearest finite number.
+/// Returns the dot product of a query and a key, added in chains. If it overflows although all factors are finite,
+/// returns the nearest finite number.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     let sum = product(query, key, |x| x);
@@ -166,7 +167,8 @@ fn product<E: Element>(query: &[f64], key: &[E], scaled: impl Fn(f64) -> f64) ->
     if query.is_empty() { sum } else { sum + chain(query, key) }
 }
 
-/// Returns the mean of a feature over all keys, masked or not: the tiled sum of the values divided by their number.
+/// Returns the mean of a feature over all keys, masked or not. It is the tiled sum of each value times the reciprocal
+/// of the number of keys.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);

@@ -12,8 +12,9 @@ pub struct Powers {
 }
 
 pub const PLAIN: Powers = Powers { grads: 0, keys: 0 };
-/// Exponents to retry with. In f64, products of three factors and long sums may overflow on the way. Such sums are
-/// computed again with smaller operands: first with dy and v divided, then also with keys and queries divided.
+/// Exponents to retry with. For f64 tensors, an intermediate product of three factors or a long sum may overflow even
+/// if the result does not. Such sums are computed again with smaller operands: first with dy and v divided, then also
+/// with keys and queries divided.
 pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads: 700, keys: 700 }];
 
 /// Gradients in f64, not rounded yet.
@@ -42,9 +43,9 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies by the scale, and by the powers that operands were divided by. A sum that is not finite becomes NaN
-    /// if smaller operands are tried next. If a finite sum overflows when scaled, it stays infinite: smaller operands
-    /// would only lose digits.
+    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. A sum that is not
+    /// finite becomes NaN if smaller operands are tried next. If a finite sum overflows when scaled, it stays infinite:
+    /// smaller operands would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];

@@ -1,4 +1,5 @@
-//! Computes a block of keys for some queries: first their row statistics, then their contributions to the gradients.
+//! Processes a tile of queries with a block of keys: the first pass updates the row statistics, the second adds to the
+//! gradients.
 
 use super::panels::{across, along, widen};
 use super::product::Product;
@@ -50,7 +51,7 @@ pub struct Tile {
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of keys up to the last one that a row of the tile sees.
+    /// Number of the block's keys up to the last one that a row of the tile sees.
     pub reach: usize,
 }
 
@@ -253,7 +254,7 @@ impl<E: Element> Unit<'_, E> {
     }
 }
 
-/// Updates the states of a tile's rows with a block.
+/// Merges a block of keys into the states of a tile's rows.
 pub struct Find<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
     pub tile: &'s Tile,

@@ -39,23 +39,23 @@ pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
 #[derive(Default)]
 pub struct Rows {
     pub states: Vec<State>,
-    /// Weighted sum of dy v for each row, relative to the same maximum as the row's state.
+    /// Weighted sum of the products dy v for each row, relative to the same maximum as the row's state.
     pub means: Vec<f64>,
 }
 
 impl Rows {
-    /// Returns the weighted mean of a row's dy v.
+    /// Returns the weighted mean of a row's products dy v.
     #[inline(always)]
     pub fn mean(&self, i: usize) -> f64 {
         self.means[i] / self.states[i].sum
     }
 }
 
-/// Computes all sums from operands divided by powers of two.
+/// Computes all gradient sums from operands divided by powers of two.
 struct AddUp<'s, 'a, E> {
     unit: &'s Unit<'a, E>,
     powers: Powers,
-    /// Whether these operands are the last attempt, with no smaller ones to try next.
+    /// Whether this is the last attempt, with no smaller operands to try next.
     is_last: bool,
     sums: &'s mut Sums,
     rows: &'s mut Rows,
@@ -191,7 +191,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// Adds up the gradients of the sinks. A sink is a logit whose value is zero.
+    /// Adds up the gradients of the sinks. A sink is an extra logit with a value vector of zeros.
     #[inline(always)]
     fn sinks<I: Isa>(&self, isa: I, rows: &Rows, sums: &mut Sums) {
         let queries = self.forward().q.shape()[2];

@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
-/// Runs the function from one slice into another of the same length.
+/// Applies the function to one slice, and writes the results to another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
     let written = simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?;
     Ok(finish.done(written))
 }
 
-/// Runs the function in place.
+/// Applies the function in place.
 pub fn apply_in_place<E: Element>(data: &mut [E], function: &dyn Forms<E>) -> Result<()> {
     simd::run(Flat { io: SliceIo::InPlace(data), function })?;
     Ok(())
@@ -111,11 +111,11 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
+/// Number of elements of a chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
 const COPY: usize = 1024;
 /// A chunk is computed again in f64 as a whole if more than one in `MANY` of its elements are uncertain.
 const MANY: usize = 8;
-/// Elements computed again at a time.
+/// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;
 
 #[inline(always)]

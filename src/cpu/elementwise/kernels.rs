@@ -6,12 +6,12 @@ use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, Span, Token, block};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
-/// Blocks whose lanes share one word of flags.
+/// Number of blocks whose flags share one 64-bit word.
 const WORD: usize = 4;
 
 /// Kernels of a [`Function`] as a trait object, so that their callers are compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
-    /// Writes the function of at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
+    /// Computes the function for at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, E, E>, certain: &mut Certain) -> &'a mut [E];
     /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
@@ -35,7 +35,8 @@ impl Certain {
         Certain([[u16::MAX; WORD]; CHUNK / BLOCK / WORD])
     }
 
-    /// Returns the uncertain lanes of `len` elements as words of four blocks: bit 16 i + j is lane j of block i.
+    /// Returns the uncertain lanes of `len` elements. Each word covers four blocks: bit 16 i + j is lane j of the
+    /// word's block i.
     pub fn uncertain(&self, len: usize) -> impl Iterator<Item = u64> {
         let words = self.0[..len.div_ceil(BLOCK * WORD)].iter();
         words.map(|blocks| !blocks.iter().rev().fold(0, |word, bits| word << BLOCK | u64::from(*bits)))

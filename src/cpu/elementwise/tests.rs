@@ -1,4 +1,4 @@
-//! Tests of the forms in pairs of f32 against the f64 forms.
+//! Tests of the functions computed in pairs of f32 against the same functions computed in f64.
 
 use super::flat::Flat;
 use super::{
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::math::wide::Wide;
 use crate::simd::{Isa, Level, Output, run_here, with_level};
 
-/// Wraps a function so that it has no form in pairs.
+/// Wraps a function so that it is always computed in f64.
 #[derive(Clone, Copy)]
 struct InF64<F>(F);
 
@@ -28,7 +28,7 @@ fn apply(x: &[f32], out: &mut [f32], function: impl Function) -> Result<()> {
     Ok(())
 }
 
-/// Compares both forms on every `step`-th f32. An odd step visits both signs and every exponent.
+/// Compares both computations on every `step`-th f32. An odd step visits both signs and every exponent.
 fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
     const CHUNK: usize = 1 << 20;
     for &level in levels.iter().filter(|level| level.is_available()) {
@@ -78,7 +78,7 @@ fn pairs_have_the_bits_of_the_f64_form() {
     compare_all(&Level::ALL, 40_009);
 }
 
-/// Skips plain Rust, which has the same operations: the sampled test covers it.
+/// Skips the portable level, which has the same operations: the sampled test covers it.
 #[test]
 #[ignore = "minutes: all 2^32 inputs"]
 fn pairs_have_the_bits_of_the_f64_form_for_every_input() {

@@ -12,14 +12,15 @@ use crate::math::sum::sum_of_tiles;
 use crate::rows::Rows;
 use crate::simd::{Isa, Kernel};
 
-/// Largest product in a row's shard, first unscaled, then with the smaller factors scaled up ([`Factors::up`]).
+/// Two numbers: the largest product in a row's shard, and the largest after the smaller factors are scaled up
+/// ([`Factors::up`]).
 pub type Largest = [f64; 2];
 
 /// Sums of a shard's tiles: of h n and, for centred rows, of h.
 pub type OfTiles = [Vec<f64>; 2];
 
 impl Sums {
-    /// Returns the initial state of rows with these largest products: the factors, with sums of 0.
+    /// Returns the initial state of a row with these largest products: the factors, with sums of 0.
     pub fn begin([largest, of_up]: Largest, cols: usize) -> Self {
         Sums { factors: Factors::for_largest(largest, || of_up), sums: [0.0; 2], cols }
     }
@@ -60,7 +61,7 @@ pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: ShardInput<'_, E>) -> Re
     each_row(dy, OfTiles::default(), part)
 }
 
-/// Shard of rows: some of their columns.
+/// Shard of rows: a range of their columns.
 #[derive(Clone, Copy)]
 pub struct ShardInput<'a, E> {
     /// Norm with the weights of these columns.

@@ -14,7 +14,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Compares in the order in which filters cut: descending by logit, and ascending by index among equal logits.
+    /// Compares in the order in which filters keep tokens: descending by logit, and ascending by index among equal
+    /// logits.
     pub fn order(a: &Candidate, b: &Candidate) -> Ordering {
         b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
     }
@@ -155,7 +156,8 @@ impl<S: Element> Candidates<S> {
         self.count = kept;
     }
 
-    /// Returns the last of the first `count` >= 1 candidates in order, or the last of all if there are fewer.
+    /// Returns the last of the first `count` candidates by [`Candidate::order`], or the last of all if there are fewer.
+    /// `count` is at least 1.
     pub fn last_of_first(&mut self, count: usize) -> Option<Candidate> {
         if count == 1 {
             let max = self.max();
@@ -170,7 +172,8 @@ impl<S: Element> Candidates<S> {
         last
     }
 
-    /// Keeps the first k candidates in order. With `keeps_equals`, also keeps ties with the last one.
+    /// Keeps the first k candidates by [`Candidate::order`]. With `keeps_equals`, also keeps ties with the last of
+    /// them.
     pub fn keep_first(&mut self, k: usize, keeps_equals: bool) {
         if k >= self.count {
             return;

@@ -18,7 +18,7 @@ pub struct Scraps {
     crossing: Crossing,
 }
 
-/// Filters to apply to the candidates of a row: at least one, all with finite logits.
+/// Filters to apply to the candidates of a row. There is at least one candidate, and all logits are finite.
 pub struct Filtering<'a, S> {
     pub filters: &'a [Filter],
     pub min_keep: usize,
@@ -30,7 +30,7 @@ pub struct Filtering<'a, S> {
     pub scraps: &'a mut Scraps,
 }
 
-/// Draw from the remaining candidates, and their normalization.
+/// Result of a draw from the remaining candidates, and the normalization of their probabilities.
 pub struct DrawnCandidate {
     pub scale: Scale,
     /// Logarithm of the sum of e^distance over the candidates.
@@ -64,7 +64,8 @@ impl<S: Element> Filtering<'_, S> {
         self.scale.mass_of(isa, self.candidates.weights())
     }
 
-    /// Returns the first candidate whose cumulative mass exceeds (64 random bits) * (total mass) / 2^64.
+    /// Returns the position of the first candidate whose cumulative mass exceeds (64 random bits) * (total mass) /
+    /// 2^64.
     #[inline(always)]
     fn drawn<I: Isa>(&self, isa: I) -> usize {
         const RUN: usize = 1024;
@@ -137,7 +138,8 @@ impl<S: Element> Filtering<'_, S> {
         }
     }
 
-    /// Keeps candidates with at least this probability. Always keeps the first `min_keep`, and ties with their last.
+    /// Keeps candidates with at least this probability. Always keeps the first `min_keep`, and ties with the last of
+    /// them.
     #[inline(always)]
     fn cut_off<I: Isa>(&mut self, isa: I, probability: f64) {
         self.weigh(isa);
@@ -218,7 +220,8 @@ impl<S: Element> Filtering<'_, S> {
         self.rescale(Scale { max, ..scale });
     }
 
-    /// Removes the tokens of at least this probability, except the last of them in order.
+    /// Removes the tokens of at least this probability, except the last of them by [`Candidate::order`]. Keeps all
+    /// tokens if fewer than `min_keep` would remain.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);
@@ -236,7 +239,7 @@ impl<S: Element> Filtering<'_, S> {
     }
 }
 
-/// Returns share^exponent for a share from 0 to 1.
+/// Returns share^exponent, where `share` is from 0 to 1.
 #[inline(always)]
 fn power<I: Isa>(isa: I, share: f64, exponent: f64) -> f64 {
     if exponent == 0.0 {

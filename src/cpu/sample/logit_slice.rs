@@ -5,7 +5,7 @@ use crate::cpu::scores::halve;
 use crate::element::Element;
 use crate::simd::{BLOCK, Float, Isa, MaskBits, block, padded};
 
-/// Number of elements in a tile. A survey keeps 16 maxima for each tile, one per lane.
+/// Number of elements in a tile. [`LogitSlice::survey`] keeps 16 maxima for each tile, one per lane.
 const TILE: usize = 64 * BLOCK;
 /// Size of a cache line in bytes.
 const CACHE_LINE: usize = 64;
@@ -119,7 +119,8 @@ impl<S: Element> LogitSlice<'_, S> {
         self.first
     }
 
-    /// Appends the tokens up to and including the candidate `last` in order, with their weights.
+    /// Appends the prefix of the ordered tokens that ends with the candidate `last`, with their weights.
+    /// `highest_first` selects [`Candidate::order_highest`] instead of [`Candidate::order`].
     #[inline(always)]
     pub fn up_to<I: Isa>(
         &self,
@@ -189,10 +190,11 @@ impl<S: Element> LogitSlice<'_, S> {
         );
     }
 
-    /// Appends the first k tokens in order and, with `keeps_equals`, the ties of the last one's logit.
+    /// Appends the first k tokens by [`Candidate::order`] and, with `keeps_equals`, all tokens with the same logit as
+    /// the last of them.
     ///
-    /// k is less than the number of logits. The `maxima` come from a survey. The k-th largest of them is a lower bound
-    /// for the logits to gather: at least k tokens reach it, and few others.
+    /// k is less than the number of logits. The `maxima` come from a survey. The k-th largest maximum is a lower bound
+    /// of the logits to gather: at least k tokens reach it, and usually few more.
     #[inline(always)]
     pub fn top_k<I: Isa>(
         &self,

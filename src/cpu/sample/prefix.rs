@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the end of the prefix.
 const SAMPLES: usize = 512;
-/// Number of samples that the bracket extends to either side of the estimated end.
+/// Number of samples by which the bracket extends to either side of the estimated end.
 const ASIDE: usize = 24;
 /// Maximum number of weights for bisection without sampling.
 const FEW: usize = 512;
@@ -28,7 +28,7 @@ const RUN: usize = 256 * BLOCK;
 pub struct Search {
     weights: Vec<f32>,
     pools: [Pool; 2],
-    /// Candidates whose weight equals the last one's.
+    /// Candidates whose weight equals that of the last candidate of the prefix.
     last: Vec<Candidate>,
 }
 
@@ -133,12 +133,12 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Estimates two weights between which the prefix with this share of the mass ends.
+/// Estimates two weights between which a prefix ends. The prefix has the fraction `share` of the mass.
 ///
 /// The prefix does not reach weights below `least`.
 #[inline(always)]
 fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale) -> (f32, f32) {
-    /// Low-order bits of weights that the bracket search ignores.
+    /// Number of low-order bits of weights that the bracket search ignores.
     const COARSE: u32 = 14;
     if weights.len() <= FEW {
         return (least, f32::INFINITY);
@@ -165,7 +165,8 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
     (low.max(least), high.max(low))
 }
 
-/// Returns the largest bound for which `such` is true of the mass and the number of the weights >= bound.
+/// Returns the largest bound for which `such` returns true. Its arguments are the mass and the number of the weights
+/// that are at least the bound.
 ///
 /// If `such` is true for a bound, it is true for all smaller ones. The search bisects the bit patterns of floats,
 /// without their last `coarse` bits.
@@ -187,7 +188,7 @@ fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: imp
     f32::from_bits(low << coarse)
 }
 
-/// Returns the mass and the number of the weights >= bound.
+/// Returns the mass and the number of the weights that are at least `bound`.
 #[inline(always)]
 fn at_least<I: Isa>(isa: I, weights: &[f32], bound: f32, scale: Scale) -> (u64, usize) {
     isa.outline(AtLeast { weights, bound, scale })

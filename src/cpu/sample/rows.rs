@@ -1,4 +1,4 @@
-//! Element-wise access to the logits of rows in f64, and of rows with a NaN or infinite logits.
+//! Access to single logits of f64 rows, and of rows with a NaN or infinite logits.
 
 use super::candidates::Candidates;
 use crate::cpu::scores::Live;

@@ -61,14 +61,15 @@ impl Scale {
         (logit - self.max) * self.inverse
     }
 
-    /// Returns a bound slightly below every logit whose mass is at least p times the largest; at least [`f32::MIN`].
+    /// Returns a bound slightly below every logit whose mass is at least p times the largest mass. The bound is at
+    /// least [`f32::MIN`].
     #[inline(always)]
     pub fn logit_below<I: Isa>(self, isa: I, p: f64) -> f32 {
         /// Distance at which a token's mass rounds to 0.
         const DEEPEST: f64 = -33.0;
         /// Margin larger than the error of a weight's logarithm.
         const ASIDE: f64 = 1e-6;
-        // Masses are rounded, so a weight half a unit below `p` can reach it.
+        // Masses are rounded, so the mass of a weight half a unit below `p` can still be large enough.
         let weight = p - self.weight(1);
         let depth = if weight > 0.0 { ln_of(isa, weight).max(DEEPEST) } else { DEEPEST };
         ((self.max + (depth - ASIDE) * self.temperature()) as f32).next_down().max(f32::MIN)

@@ -34,7 +34,7 @@ pub struct Search {
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
-    /// Whether the prefix includes all ties of the last token's logit.
+    /// Whether the prefix includes all tokens with the same logit as its last token.
     keeps_equals: bool,
     /// Number of unknown low-order bits of the key.
     unknown: u32,
@@ -44,7 +44,7 @@ pub struct Search {
     places: Vec<Place>,
     /// Whether the prefix consists of all tokens, because they do not reach the bound.
     is_all: bool,
-    /// Last of this rank's ties that is in the prefix, if any.
+    /// Last token of the prefix among this rank's ties, if any.
     ///
     /// Ties from it on are in the prefix if the highest index comes first, otherwise ties up to it.
     last: Option<u32>,
@@ -76,7 +76,7 @@ impl Search {
         self.unknown > 0 && !self.is_all
     }
 
-    /// Returns the total amount of this rank for each value of the next digit.
+    /// Returns the total amount of this rank's tokens with the known bits, for each value of the next digit.
     ///
     /// `tokens` yields the candidates and their amounts.
     pub fn histogram<S: Element>(&mut self, tokens: impl Iterator<Item = (Candidate, u64)>) -> [u64; BUCKETS] {
@@ -100,7 +100,7 @@ impl Search {
         sums
     }
 
-    /// Drops the stored tokens without the known bits.
+    /// Drops the stored tokens whose keys do not have the known bits.
     fn narrow(&mut self) {
         let (unknown, known) = (self.unknown, self.key);
         self.places.retain(|place| place.key >> unknown == known);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Adjustments, Filter, History, LogitSliceMut, Request, Sampled};
 use std::ops::Range;
 
-/// Maximum number of candidates for gathering, which is then preferred to filtering on the shards.
+/// Maximum number of candidates at which they are gathered from all ranks instead of being filtered on the shards.
 pub const FEW: usize = 1024;
 
 /// Converts elements to another type, which represents them exactly.
@@ -40,7 +40,7 @@ pub struct ShardedRow<'a, S> {
     scale: Scale,
     /// Mass of all tokens before filtering, if a filter needs it.
     total: u64,
-    /// Whether a filter has run, or the candidates are only those with +inf.
+    /// Whether a filter has run, or the candidates are only the tokens with a logit of +inf.
     is_cut: bool,
     /// Number of remaining candidates and their mass on each rank, in order of columns.
     census: Option<Vec<[u64; 2]>>,
@@ -105,7 +105,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         })
     }
 
-    /// Sums the counts (0) or the masses (1) of all ranks.
+    /// Sums the counts of all ranks if `of` is 0, or their masses if it is 1.
     fn sum(&self, of: usize) -> u64 {
         self.census.iter().flatten().map(|rank| rank[of]).sum()
     }
@@ -118,7 +118,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         self.sum(1)
     }
 
-    /// Words for one candidate.
+    /// Number of words for one candidate.
     const WORDS: usize = if matches!(S::DTYPE, DType::F64) { 2 } else { 1 };
 }
 
@@ -129,7 +129,7 @@ struct Drawn {
     rest: f64,
 }
 
-/// Returns the maximum number of candidates that the next filter leaves, if it states one of at most [`FEW`].
+/// Returns the maximum number of candidates that the next filter leaves, if it has such a maximum of at most [`FEW`].
 fn few_first(filters: &[Filter]) -> Option<usize> {
     match filters {
         [Filter::Greedy, ..] => Some(1),
@@ -138,7 +138,8 @@ fn few_first(filters: &[Filter]) -> Option<usize> {
     }
 }
 
-/// Returns whether a filter uses float sums or positions, and therefore needs all candidates gathered.
+/// Returns whether a filter uses sums of floats or positions of candidates. Such a filter needs all candidates
+/// gathered.
 fn is_float(filter: &Filter) -> bool {
     matches!(
         filter,

@@ -1,6 +1,6 @@
 //! Search for the end of a prefix in order of distance from the entropy. Only candidates near the end are sorted.
 
-/// Distance of a candidate's surprise from the entropy, and the candidate's position.
+/// Distance of a candidate's surprise (its negative log-probability) from the entropy, and the candidate's position.
 ///
 /// Places are ordered by distance, and by position among equal distances.
 pub type Place = (f64, usize);
@@ -11,7 +11,7 @@ fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
 
 /// Returns the last place of the shortest prefix whose mass is enough.
 ///
-/// `off` contains the distances. If no prefix has enough mass, no place is after the result.
+/// `off` contains the distances. If no prefix has enough mass, the result is the last of all places.
 pub fn last(
     off: &[f64],
     mass: impl Fn(usize) -> u64,

@@ -150,7 +150,8 @@ impl Live<'_> {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
 
-    /// Returns the power of two that scales the sum without its largest term; `x` holds the columns that have logits.
+    /// Returns the exponent of the power of two that scales the sum without its largest term; `x` holds the columns
+    /// that have logits.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second(isa, x, self.max))
@@ -331,8 +332,8 @@ impl Exps<'_> {
         }
     }
 
-    /// Returns the sum for a logarithm, in a row of length `row_len`. `finer` returns the scale of the other terms, for
-    /// sums that are barely above 1.
+    /// Returns the sum for a logarithm, in a row of length `row_len`. `finer` returns the scale of the terms below the
+    /// largest. It is called if the sum is barely above 1.
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> RescaleExponent) -> ExpSum {
         match self {

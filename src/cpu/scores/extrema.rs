@@ -73,8 +73,8 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the first of
-    /// two is detected with the second.
+    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the block of
+    /// an even chain is detected with the next block, of an odd chain.
     #[inline(always)]
     fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
@@ -128,7 +128,8 @@ impl Plain {
         classify(0..len, Logits::Direct, self.0)
     }
 
-    /// Writes `f` of the numbers of a span, and finds the extremes of `next`, which has the same length.
+    /// Writes the results of `f` for the numbers of a span, and finds the extremes of `next`, which has the same
+    /// length.
     #[inline(always)]
     pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
         &mut self,

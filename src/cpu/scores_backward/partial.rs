@@ -21,7 +21,7 @@ use std::ops::Range;
 pub enum SoftmaxOp {
     Softmax,
     LogSoftmax,
-    /// logsumexp. The single gradient of a row replaces its sum.
+    /// logsumexp. The one upstream gradient of a row takes the place of the row's sum.
     LogSumExp,
 }
 
@@ -43,7 +43,7 @@ impl Formula for LogSumExp {
     }
 }
 
-/// Shard of scores: some of their columns.
+/// Shard of scores: a range of their columns.
 #[derive(Clone, Copy)]
 pub struct ShardInput<'a, E> {
     pub part: softmax_partial::LogitShard<'a>,
@@ -56,18 +56,19 @@ pub struct ShardInput<'a, E> {
 /// Contribution of a shard to the sum of a row.
 #[derive(Clone, Debug, Default)]
 pub struct Gained {
-    /// Largest gradient, if it was requested.
+    /// Largest magnitude of an upstream gradient, if it was requested.
     pub largest: f64,
-    /// Terms of the sum. For f64 these are two pieces: the terms on a grid, and the remainders.
+    /// Terms of the sum. For f64 these are two pieces: the terms rounded to a grid, and the remainders.
     pub terms: Vec<PartialTiles>,
 }
 
-/// Returns the largest gradient of each row's shard. Only f64 rows need it.
+/// Returns the largest magnitude of the upstream gradients in each row's shard. Only f64 rows need it.
 pub fn largest_of_each<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>) -> Result<Vec<f64>> {
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
-/// Returns the terms of each row's shard; `largest` holds the largest gradients of the complete rows.
+/// Returns the terms of each row's shard; `largest` holds the largest magnitudes of the complete rows' upstream
+/// gradients.
 pub fn terms_of_each<E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,
@@ -85,7 +86,7 @@ fn gained<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>, largest: Option<
 struct Gaining<'a, E> {
     part: ShardInput<'a, E>,
     dy: Rows<'a, E>,
-    /// Largest gradients of complete rows; `None` in the round that computes them.
+    /// Largest magnitudes of the complete rows' upstream gradients; `None` in the round that computes them.
     largest: Option<&'a [f64]>,
     first: usize,
     to: &'a mut [Gained],
@@ -185,9 +186,9 @@ impl<E: Element> ShardInput<'_, E> {
 pub struct RowSums {
     /// 1 / the sum of the exponentials, in two parts.
     pub reciprocal: (f64, f64),
-    /// Sum of the terms; for f64, the sum of the terms on a grid and the sum of the remainders.
+    /// Sum of the terms. For f64, the sum of the terms rounded to a grid, and the sum of the remainders.
     pub sum: (f64, f64),
-    /// Largest gradient, for f64 only.
+    /// Largest magnitude of an upstream gradient, for f64 only.
     pub largest: f64,
 }
 
@@ -202,7 +203,7 @@ impl RowSums {
     }
 }
 
-/// Kernel that computes the results of some columns from their gradients.
+/// Kernel that computes the gradients of the scores of some columns from the gradients of the results.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
     part: ShardInput<'a, E>,

@@ -1,5 +1,5 @@
-//! Statistics of the shard of a row with a scale, keep flags or a bias. Merged, they give the maximum of the complete
-//! row.
+//! Statistics of a shard of a row with a scale, keep flags or a bias. Merged over all shards, they give the maximum of
+//! the complete row.
 
 #[cfg(feature = "sharded")]
 use crate::math::keys;
@@ -10,7 +10,7 @@ const IRRELEVANT: f32 = 128.0;
 /// Statistics of a shard or, once all shards are merged, of a complete row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskedStats {
-    /// Whether f32 holds the bias.
+    /// Whether f32 represents the bias exactly.
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
     pub(super) exact: bool,
@@ -43,7 +43,7 @@ impl MaskedStats {
         const NAN: u64 = u64::MAX;
         let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
         let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
-        // Both flags share one integer: `exact` does not matter where f32 does not hold the bias.
+        // Both flags share one integer, because `exact` does not matter if `fits` is false.
         [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
     }
 

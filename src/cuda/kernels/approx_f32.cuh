@@ -1,6 +1,6 @@
-// Approximations in f32, for 16-bit types. The error is a few units in the last place; the result is NaN if it may be
-// larger. A result that may round incorrectly is recomputed in f64. All 16-bit inputs have been tested. The result for
-// NaN is unspecified.
+// Approximations in f32 for arguments of 16-bit types. The error is a few f32 units in the last place. Where it may be
+// larger, the result is NaN. The caller recomputes in f64 any result that may round incorrectly. All 16-bit arguments
+// have been tested. The result for a NaN argument is unspecified.
 #pragma once
 #include "common.cuh"
 
@@ -26,7 +26,8 @@ __constant__ const float ATANH_NEAR[7] = {
 // (tanh x - x) / x^3 in powers of x^2 for |x| <= 0.35; error 2^-24.
 __constant__ const float TANH_NEAR[5] = {
     -0x1.555556p-2f, 0x1.111108p-3f, -0x1.ba11fep-5f, 0x1.649168p-6f, -0x1.0118bep-7f};
-// Coefficients from `src/math/normal_pair.rs`: the tail of the normal distribution is e^(-a^2/2) P(u) / (a + 9/2).
+// Coefficients of the polynomial P of `src/math/normal_pair.rs`: the tail of the normal distribution beyond a is
+// e^(-a^2/2) P(u) / (a + 9/2), with u = 1/(a + 9/2) - 4/27.
 __constant__ const float TAIL_NEAR[13] = {
     0x1.0982b4p+0f, 0x1.2bcb2p+3f, 0x1.fdf854p+5f, 0x1.41d1ep+8f, 0x1.19de18p+10f, 0x1.0d01a2p+11f,
     -0x1.42f468p+10f, -0x1.151ff6p+14f, -0x1.f68ca6p+13f, 0x1.fc31e6p+16f, 0x1.9b0376p+17f, -0x1.e3d34ep+19f,
@@ -53,7 +54,7 @@ DEVICE float near_exp2(float x) {
     return near_power((x - (shifted - NEAR_SHIFTER)) * NEAR_LN2, 0.0f, shifted);
 }
 
-// For x = 2^k m: k, and the logarithm of m.
+// Parts of the logarithm of x = 2^k m: the exponent k, and the logarithm of m.
 struct NearLog {
     float k, of_m;
 };

@@ -1,14 +1,15 @@
 // Clips the norm of all elements of many tensors, as `src/cpu/clip_grad_norm.rs` defines it: a tiled sum over the
 // squares of each tensor, then one over the tensors' sums.
 //
-// The kernels run one after the other without waiting for the host: sums of tiles, sums of tensors, the factor, and the
-// multiplication.
+// Four kernels run one after the other without waiting for the host. They compute the sums of tiles, the sums of
+// tensors and the factor, and then multiply the elements by it. A block of the first and the last kernel processes a
+// run of 32 tiles of a tensor at a time.
 #include "sum.cuh"
 #include "wide.cuh"
 
 struct Tensor {
     u64 address, len;
-    u64 first_run; // Number of runs in the tensors before it.
+    u64 first_run; // Number of runs in the tensors before this one.
     u64 type;      // 0: f32, 1: f16, 2: bf16
 };
 
@@ -82,7 +83,7 @@ DEVICE void sum_tiles(Held<S, By, WARPS, 0>& held, double* sums) {
         });
         double tile;
         if (At::COUNT == 1) {
-            // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
+            // Folds lanes 0 to 31 and lanes 32 to 63 separately, and then adds the two results.
             tile = fold(own[0], WARP) + fold(own[1], WARP);
         } else {
             for (u32 width = LANES / 2; width > 0; width /= 2) {
@@ -151,7 +152,7 @@ DEVICE double ratio(double max_norm, double norm) {
     int of_max, of_norm;
     const double fraction = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
     const int exponent = of_max - of_norm;
-    // No element exceeds the norm. For a smaller ratio, all products are zero in these types.
+    // No element exceeds the norm, so a ratio with an exponent below -1000 makes all products zero in these types.
     return exponent < -1000 ? 0.0 : fraction * power_of_two((u64)(long long)exponent);
 }
 

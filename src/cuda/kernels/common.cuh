@@ -65,8 +65,8 @@ DEVICE float max_or_nan(float a, float b) {
 #endif
 }
 
-// Defines an operation on words of two values each. It applies to the low and the high values separately: the maximum,
-// which propagates NaN, or the minimum, which ignores it.
+// Defines an operation on two words that hold two values each. It combines the low values and the high values
+// separately. The operation is the maximum, which propagates NaN, or the minimum, which ignores it.
 #ifdef __CUDACC__
 #define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
     static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
@@ -82,8 +82,9 @@ DEVICE float max_or_nan(float a, float b) {
     }
 #endif
 
-// Storage type: converts its bits to f32, and rounds an f32 other than NaN to nearest even. A word has a low and a high
-// value. In f32 both are the same.
+// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 other than NaN to nearest even. A 32-bit
+// word holds two values of a 16-bit type, low and high. A word of `F32` holds one value, which `low_of` and `high_of`
+// both return.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
@@ -94,7 +95,7 @@ struct F32 {
     static DEVICE u32 smallest(u32 a, u32 b) { return bits_of(fminf(float_of(a), float_of(b))); }
     static DEVICE float widen(u32 bits) { return float_of(bits); }
     static DEVICE u32 narrow(float v) { return bits_of(v); }
-    // Rounds two values into one word. An f32 fills its word alone.
+    // Rounds two values into one word. In f32, the word holds only the first.
     static DEVICE u32 narrow_two(float low, float) { return narrow(low); }
 };
 
@@ -158,8 +159,8 @@ struct F16 {
     OF_PAIRS(smallest, "min.f16x2", fminf)
 };
 
-// Moves 16 bytes at a time, the most that one instruction can. The row must begin at a multiple of 16 bytes and hold a
-// whole number of them.
+// Moves 16 bytes at a time, the most that one instruction can. The row's address and its size in bytes must be
+// multiples of 16.
 template <class S>
 struct Vectors {
     typedef typename S::Bits Bits;
@@ -201,7 +202,8 @@ struct Singles {
     static DEVICE void store_rounded(Bits* to, const float* values) { *to = (Bits)S::narrow(values[0]); }
 };
 
-// Moves one element at a time, for long or rare code. The code is not repeated for each piece of a tile.
+// Moves one element at a time, like `Singles`, for long or rarely used code. Loops over the pieces of a tile are not
+// unrolled, so the code is not repeated for each piece.
 template <class S>
 struct Rolled : Singles<S> {};
 
@@ -214,13 +216,14 @@ struct IsRolled<Rolled<S>> {
     static const bool VALUE = true;
 };
 
-// Assigns the elements of a row to the threads of a block. The row consists of the tiles of 256 that a tiled sum adds.
-// A group of threads has a tile, in pieces that `By` moves at a time. Neighbouring lanes of a tile are in the same
-// thread or in neighbouring threads.
+// Assigns the elements of a row to the threads of a block. The row consists of the tiles of 256 elements that a tiled
+// sum adds. A group of threads processes a tile, in pieces that `By` moves at once. Neighbouring lanes of a tile are in
+// the same thread or in neighbouring threads.
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    // Threads per tile, pieces of a tile per thread, and tiles that a block processes at a time.
+    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces of a tile per thread, and `TILES` the
+    // number of tiles that a block processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
@@ -260,8 +263,8 @@ struct Held {
         }
     }
 
-    // Calls `f` with the pieces of the thread's `step`-th tile. Its first argument is the piece's index within the
-    // tile.
+    // Calls `f` for each of the thread's pieces of its `step`-th tile: with the piece's index within that tile, its
+    // first column, and its values.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         for (u32 i = 0; i < At::PIECES; i++) {
@@ -271,7 +274,8 @@ struct Held {
         }
     }
 
-    // Calls `f` with the index of each step of the block. The loop is unrolled, because registers cannot be indexed.
+    // Calls `f` with the index of each step, in which the block processes `TILES` tiles. The loop is unrolled, because
+    // registers cannot be indexed.
     template <class F>
     DEVICE void steps(F f) const {
         for (u32 step = 0; step < HELD / At::PIECES; step++) {
@@ -367,7 +371,7 @@ DEVICE double largest_of_block(double own, double* partial) {
     });
 }
 
-// Reduce integers over a warp; all its threads get the result.
+// The following functions reduce integers over a warp. All its threads get the result.
 DEVICE u32 sum_of_warp(u32 value) { return __reduce_add_sync(0xffffffffu, value); }
 DEVICE int largest_of_warp(int value) { return __reduce_max_sync(0xffffffffu, value); }
 DEVICE int smallest_of_warp(int value) { return __reduce_min_sync(0xffffffffu, value); }

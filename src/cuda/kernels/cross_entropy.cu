@@ -1,6 +1,6 @@
 // Cross-entropy of rows and its gradient, as `src/ops/cross_entropy.rs` and `src/ops/cross_entropy_backward.rs` define
-// them. The kernels run one after the other without waiting for the host: reduction of targets and weights, rows, and
-// reduction of the losses.
+// them. Three kernels run one after the other without waiting for the host. The first reduces targets and weights, the
+// second processes the rows, and the third reduces the losses.
 //
 // Each block processes one row, as in `softmax.cu`. A row that fits in registers is read once and its gradient written
 // once. The gradient may overwrite the row.
@@ -15,7 +15,7 @@ struct CrossEntropyShared {
     BinSums<WARPS> distances;
 };
 
-// Row whose target counts.
+// Row whose target is a class and is not ignored.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct CrossEntropyRow {
     typedef typename S::Bits Bits;
@@ -28,8 +28,8 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, HELD> held;
-    // Readers for rare paths, which hold nothing in registers: `again` for rows with a wide range, and `rolled` for the
-    // rarest, whose code is not unrolled.
+    // Readers of the row for rare paths. They hold nothing in registers. `again` serves rows whose logits have a wide
+    // range. `rolled` serves the sum for label smoothing, and its code is not unrolled.
     Held<S, By, WARPS, 0> again;
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
@@ -110,7 +110,7 @@ struct CrossEntropyRow {
     }
 
     DEVICE void write(const Gradient& gradient, Bits* to) {
-        // Factors a float-float pair represents to 48 bits.
+        // A float-float pair represents factors of this magnitude to 48 bits.
         const double magnitude = fabs(gradient.high);
         const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
         const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);
@@ -212,7 +212,8 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        // If every target is ignored, the mean is 0 / 0 = NaN. An invalid target also gives NaN.
+        // If every target is ignored, the divisors of a mean are 0, for which `part` returns 0. An invalid target makes
+        // the loss NaN.
         const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
         *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }

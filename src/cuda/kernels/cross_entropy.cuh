@@ -11,10 +11,10 @@ struct CrossEntropyArguments {
     u64 targets;         // [rows], signed 64-bit integers
     u64 weight;          // [cols], or 0
     u64 dloss;           // [1], or [rows] without a reduction; f64
-    u64 losses;          // Output, of the same shape as `dloss`.
+    u64 losses;          // Output, with the shape of `dloss`.
     u64 parts;           // [rows] of `RowLoss`, if losses are reduced
     u64 settled;         // `Settled`
-    u64 guards;          // As for softmax.
+    u64 guards;          // As in `ScoresArguments`.
     u64 rows;
     long long ignore_index;
     double label_smoothing, z_loss, softcap;
@@ -23,10 +23,10 @@ struct CrossEntropyArguments {
 
 // Values that depend on the targets and class weights only.
 struct Settled {
-    double of_targets; // Sum of class weights over the targets that count.
-    double counted;    // Number of targets that count.
+    double of_targets; // Sum of the class weights of the targets for which `is_counted` holds.
+    double counted;    // Number of these targets.
     double weight_sum; // Sum of the weights of all classes.
-    u64 first_refused; // First row whose target is not a class, or all bits set.
+    u64 first_refused; // First row whose target is neither a class nor ignored; all bits set if there is none.
 };
 
 // Contribution of a row to the loss.
@@ -62,7 +62,8 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// Power of two that scales s/V w (max - z) down, so that no distance overflows or exceeds the range of a binned sum.
+// Let s be the label smoothing, V the number of classes, and w a class weight. The distance s/V w (max - z) is scaled
+// down by 2^-128, so that none overflows or exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;
@@ -87,7 +88,8 @@ DEVICE RowLoss divisors(const CrossEntropyArguments& a) {
     return a.reduction == MEAN ? RowLoss{settled.of_targets, settled.counted} : RowLoss{1.0, 1.0};
 }
 
-// Factors of a live row's gradient. `of` returns the gradient at each column but the target's.
+// Factors of a live row's gradient. `at_target` is the gradient at the target's column, and `of` returns the gradient
+// at any other column.
 struct Gradient {
     double high, low, of_weight, at_target;
 
@@ -98,8 +100,8 @@ struct Gradient {
     // Computes the factors. `power` is the target's exponential.
     DEVICE Gradient(const CrossEntropyArguments& a, u64 index, u32 target, double lse, const Powers& powers, float power) {
         const double dloss = ((const double*)a.dloss)[a.reduction == NO_REDUCTION ? index : 0];
-        // A factor beyond the range of f64 becomes the largest number, so that its product with an exponential of 0
-        // stays 0.
+        // A factor beyond the range of f64 becomes the largest finite number, so that its product with an exponential
+        // of 0 stays 0.
         const auto finite = [=](double factor) { return saturate(factor, fabs(dloss)); };
         const auto over = [=](double divisor) { return divisor == 0.0 ? 0.0 : finite(dloss / divisor); };
         const RowLoss by = divisors(a);
@@ -137,14 +139,14 @@ DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
     }
 }
 
-// Row that does not count, or whose target is not a class. Its logits are not read.
+// Writes the loss and the gradient of a row whose target is ignored or not a class. Its logits are not read.
 template <class S, template <class> class By>
 DEVICE void pass_over(const CrossEntropyArguments& a, u64 index, long long target, typename S::Bits* to) {
     write_loss(a, index, {is_ignored(a, target) ? 0.0 : NOT_A_NUMBER, 0.0});
     fill<S, By>(to, a.cols, is_ignored(a, target) ? 0 : S::NOT_A_NUMBER);
 }
 
-// Row with a NaN or +inf, or without an unmasked logit.
+// Writes the loss and the gradient of a row with a NaN or +inf, or without an unmasked logit, and counts the row.
 template <class S, template <class> class By>
 DEVICE void fill_value(const CrossEntropyArguments& a, u64 index, u32 target, bool nan, bool masked,
                      typename S::Bits* to) {

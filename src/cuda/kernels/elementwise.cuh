@@ -1,23 +1,25 @@
-// Functions of one element or of two over flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs` define
-// them.
+// Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
+// define them.
 //
-// Every function is defined in f64. Some also have a faster form in f32, whose result is used if it certainly rounds as
-// f64 does. For f32 the form is a float-float pair, as on the CPU; for 16-bit types it is a single f32.
+// Every function can be computed in f64. Some also have a faster approximation, which is used if it certainly rounds to
+// the same result. For elements of 16-bit types, the approximation is a single f32. For f32 elements it is a
+// float-float pair, as on the CPU, or an f64 of reduced precision for erf and gelu.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"
 #include "wide.cuh"
 
 struct ElementwiseArguments {
-    u64 x, other, y; // [len]; `other` only for functions of two
+    u64 x, other, y; // [len]; `other` only for functions of two elements
     u64 len;
     double options[2];
 };
 
 const u32 ELEMENTWISE_THREADS = 256;
 
-// Sixteen bytes of a block's tile, for one thread. They are contiguous if the slices are aligned and the tile is whole.
-// Otherwise elements are a block apart, so that the threads of a warp access neighbouring elements.
+// The 16 bytes of a block's tile that one thread processes. They are contiguous if the slices are aligned and the tile
+// is whole. Otherwise the thread's elements are `ELEMENTWISE_THREADS` apart, so that the threads of a warp access
+// neighbouring elements.
 template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
@@ -80,7 +82,7 @@ struct Piece {
     }
 };
 
-// Number of low bits of f32 that a type lacks, and the bits of its smallest normal number.
+// Number of low bits of an f32 that a type lacks, and the bits of its smallest normal number as an f32.
 template <class S>
 struct Narrowed;
 template <>
@@ -92,18 +94,20 @@ struct Narrowed<BF16> {
     static const u32 DROPPED = 16, MIN_NORMAL = 0x00800000;
 };
 
-// Returns 1 if all numbers within four units of f32 round to the same value, else 0. Has no branches.
+// Returns 1 if all numbers within four f32 units in the last place of `near` round to the same value, else 0. Has no
+// branches.
 template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // Distance above the lowest number that is too close to a tie.
+    // Distance above the start of the last interval around a tie. In these intervals, which are 2 `OFF` wide, the
+    // rounding is not certain.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));
 }
 
-// Rounds the approximations in f32. Returns a bit mask of the elements that are not certain.
+// Rounds the approximations in f32. Returns a bit mask of the elements whose rounding is not certain.
 template <class S, class F>
 DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     u32 certain = 0;
@@ -118,7 +122,7 @@ DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     return ~certain & 0xff;
 }
 
-// Rounds the float-float pairs. Returns a bit mask of the elements that are not certain.
+// Rounds the float-float pairs. Returns a bit mask of the elements whose rounding is not certain.
 template <class F>
 DEVICE u32 make_pairs(const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, const F& function) {
     u32 certain = 0;
@@ -174,7 +178,7 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
     }
 }
 
-// Defines a function of one element without options, and its forms in f32.
+// Defines a function of one element without options, and its approximations as an f32 and as a float-float pair.
 #define FUNCTION_WITH(NAME, VALUE, NEAR, IS_NEAR, SIDES, IS_PAIR)                                                      \
     struct NAME {                                                                                                      \
         static const bool OF_TWO = false, HAS_NEAR = IS_NEAR, HAS_PAIR = IS_PAIR;                                      \

@@ -12,7 +12,7 @@ DEVICE Sum rsqrt_wide(double x) {
     const double of_root = fma(-root, root, x);
     const double of_quotient = fma(-hi, root, 1.0);
     const double lo = hi * (of_quotient - of_root * 0.5 * hi * hi);
-    // At zero and infinity there is no error, although the formula gives NaN.
+    // The results for zero and infinity have no error, although this expression gives NaN for them.
     return {hi, lo != lo ? 0.0 : lo};
 }
 FUNCTION_NEAR(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
@@ -26,7 +26,7 @@ struct SafeDiv {
         const double least = wide_of(bits_of_wide(eps) | (bits_of_wide(d) & SIGN));
         const double away = fabs(d) < eps ? least : d;
         const double q = x / away;
-        // The remainder decides a tie. An infinite quotient has none.
+        // The remainder decides a tie. An infinite quotient has no remainder.
         const double rest = fma(-q, away, x) / away;
         const double odd = rounded(Sum{q, fabs(rest) < INFINITE ? rest : -0.0});
         // The result of 0 / 0 is 0. It occurs if eps is 0.

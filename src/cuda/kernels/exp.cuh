@@ -39,14 +39,14 @@ DEVICE Wide exp_parts(double x, double low) {
     return {sum.hi, fma(low, sum.hi + rest, sum.lo + rest), at.n};
 }
 
-// A NaN must keep its bits, so its exponent is 0.
+// Sets the exponent to 0 if x is NaN, so that the NaN keeps its bits.
 DEVICE Wide without_nan(double x, Wide power) { return {power.hi, power.lo, x != x ? 0 : power.exponent}; }
 
 DEVICE Wide exp_wide(double x) {
     return without_nan(x, exp_parts(smaller(EXP_MAX + 1.0, larger(EXP_MIN - 1.0, x)), 0.0));
 }
 
-// Returns a power of at most 1 as a plain sum.
+// Applies the exponent of a power that is at most 1, and returns a plain pair.
 DEVICE Sum below_one(Wide power, double x) {
     const double scale = x < -690.0 ? 0.0 : power_of_two(power.exponent);
     return {power.hi * scale, power.lo * scale};
@@ -75,7 +75,7 @@ DEVICE Wide expm1_parts(double x) {
     const Sum sum = fast_two_sum(at.r, squared.hi * 0.5);
     const double cube = fma(squared.hi * at.r, horner(at.r, EXPM1_POLY), fma(at.low, sum.hi, at.low));
     const double low = fma(squared.lo, 0.5, cube) + sum.lo;
-    // For larger x, subtracting 1 does not change the result.
+    // For x above 42, subtracting 1 does not change the result.
     const bool is_high = 42.0 < x;
     const double power = is_high ? 1.0 : power_of_two(at.n);
     const Sum whole = two_sum(power, is_high ? 0.0 : -1.0);

@@ -1,9 +1,9 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
-// Each block processes one row, which stays in its registers: one read, one write. Four kinds of rows are read again:
-// longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean, and rows of
-// 16-bit types that need f64. The choice between f32 and f64 is the same as in `src/cpu/layer_norm.rs`, because they do
-// not always give the same bits.
+// Each block processes one row, which stays in its registers, so it is read once and written once. Four kinds of rows
+// are read again: longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean,
+// and rows of 16-bit types that need f64. The choice between f32 and f64 is the same as in `src/cpu/layer_norm.rs`,
+// because they do not always give the same bits.
 #include "norm.cuh"
 
 struct LayerNormArguments {
@@ -27,7 +27,7 @@ struct LayerNormRow {
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    // The mean is a float-float pair.
+    // Writes the results, computed in f32. The mean is the float-float pair `high + low`.
     DEVICE void write_narrow(float high, float low, double scale, Bits* to) {
         const float by = (float)scale;
         held.each([&](u32 column, const float* x) {
@@ -82,7 +82,7 @@ DEVICE void layer_norm(const LayerNormArguments& a) {
         const double mean = moments.mean, scale = scale_of(moments.square, a.eps), shift = moments.shift(scale);
         const float high = (float)mean;
         const double low = (mean - (double)high) + moments.low;
-        // f32 never rounds a normal number to a subnormal one.
+        // The low part must be zero or a normal f32, so that f32 represents it to full precision.
         const bool keeps_low = low == 0.0 || fabs(low) >= 0x1p-126;
         if (may_be_narrow && keeps_low && has_room(moments.square, scale)) {
             row.write_narrow(high, (float)low, scale, to);

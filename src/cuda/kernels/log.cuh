@@ -40,20 +40,21 @@ DEVICE Sum log_parts(double f, double low, double k) {
     return fast_two_sum(sum.hi, sum.lo + small);
 }
 
-// Returns the logarithm of x, where `v` is the result for x > 0.
+// Returns the logarithm of any x: `v` for positive finite x, -inf for zeros, +inf for +inf, and NaN for negative
+// numbers and NaN.
 DEVICE Sum at_the_ends(double x, Sum v) {
     double hi = x == INFINITE ? INFINITE : v.hi;
     hi = x == 0.0 ? -INFINITE : hi;
     return {x >= 0.0 ? hi : NOT_A_NUMBER, v.lo};
 }
 
-// Every nonzero value of a storage type is normal in f64.
+// Computes ln x for a value of a storage type. Every nonzero value is normal in f64.
 DEVICE Sum log_wide(double x) {
     const Fraction at = fraction(x);
     return at_the_ends(x, log_parts<false>(at.m - 1.0, 0.0, at.k));
 }
 
-// The argument is not a value of a storage type, and may be subnormal.
+// Computes ln x for any f64, which may be subnormal.
 DEVICE Sum log_of_any(double x) {
     const bool is_tiny = x < 0x1p-1022;
     const Fraction at = fraction(is_tiny ? x * 0x1p54 : x);

@@ -23,7 +23,7 @@ DEVICE Wide logistic(double minus, double low, bool negative) {
 
 DEVICE Wide sigmoid_wide(double x) { return logistic(0.0 - fabs(x), 0.0, x < 0.0); }
 
-// Multiplies x by a share that is a pair.
+// Multiplies x by `share`, which is a pair times a power of two.
 DEVICE Wide times(double x, Wide share) {
     const double hi = x * share.hi;
     double lo = fma(x, share.hi, 0.0 - hi) + x * share.lo;
@@ -37,7 +37,7 @@ DEVICE Wide silu_wide(double x) {
     return times(x, sigmoid_wide(x));
 }
 
-// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice the exponent.
+// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice tanh's argument.
 DEVICE Wide gelu_tanh_wide(double x) {
     // Beyond this limit, the function equals 0 or x.
     const double LARGEST = 50.0;

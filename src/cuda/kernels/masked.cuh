@@ -1,12 +1,12 @@
 // Rows with masks, scale and softcap: definitions shared by softmax, log_softmax and logsumexp, as in `src/mask.rs`,
 // `src/cpu/scores.rs` and `src/cpu/scores_masked.rs`.
 //
-// A logit is recomputed at each use: in f64, which suits every row, or as a float-float pair.
+// Each use of a logit recomputes it: in f64, which suits every row, or as a float-float pair.
 #pragma once
 #include "exp.cuh"
 #include "log_sum.cuh"
 
-// Maximum number of parts of each kind, and of axes before the last.
+// Maximum number of a mask's parts of each kind, and of axes before the last.
 const u32 PARTS = 2;
 const u32 AXES = 7;
 
@@ -21,7 +21,7 @@ struct MaskOperand {
 struct MaskedArguments {
     u64 x;       // [rows, cols]
     u64 y;       // [rows, cols], or [rows]
-    u64 guards;  // As for softmax.
+    u64 guards;  // As in `ScoresArguments`.
     u32 rows, cols;
     u32 uniform;
     u32 pairs;   // Whether logits may be float-float pairs.
@@ -117,7 +117,7 @@ struct RowMask {
     }
 };
 
-// Limits `value` to finite numbers, unless `from`, the magnitude of its argument, is infinite.
+// Limits `value` to finite numbers if `from`, the magnitude of the number it was computed from, is finite.
 DEVICE double saturate(double value, double from) {
     const double most = 0x1.fffffffffffffp1023;
     const double clamped = value > most ? most : value < -most ? -most : value;
@@ -186,7 +186,7 @@ struct WideLogits {
 // Maximum of logits in f64, and flags.
 struct WideExtremes {
     double max;
-    u32 nan, inexact; // Whether there is a NaN, and a logit that is not an f32 value.
+    u32 nan, inexact; // Whether a logit is NaN, and whether one is not an f32 value.
 
     DEVICE bool is_masked() const { return !nan && max == -(double)INFINITE; }
     DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
@@ -213,7 +213,7 @@ struct WideRow {
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
         : WideRow(a.scale, a.softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 
-    // Takes the columns that may be unmasked.
+    // Creates a row of the mask's column range, which holds every unmasked column.
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
         : WideRow(a, row, mask, mask.low, mask.high) {}
 
@@ -273,7 +273,8 @@ struct WideRow {
         exp.fill(tables);
     }
 
-    // Returns e^(z - max). If all logits are f32 values, it computes as for plain rows, else from differences in f64.
+    // Returns e^(z - max). If all logits are f32 values, the computation is that of rows without mask. Otherwise it
+    // starts from the difference in f64.
     DEVICE float power(const Tables& tables, double z) const {
         float high = (float)z - exp.shift, low = 0.0f;
         if (found.inexact) {
@@ -290,7 +291,7 @@ struct WideRow {
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // Returns the same as `kept_power`, after `units` has run.
+    // Returns the result of `kept_power`. `units` must have run, which replaces scores in registers by this result.
     DEVICE float weight(const Tables& tables, u32 column, float x) const {
         return HELD > 0 ? x : kept_power(tables, column, x);
     }
@@ -356,15 +357,16 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // Flags of elements that make pairs unsuitable. The row needs f64 for NOT_A_NUMBER, for NOT_OF_F32, or for
-    // NOT_A_MASKED_NUMBER if the bias only masks.
+    // Flags of elements that make pairs unsuitable: the logit is NaN, the bias is not an f32 value, the bias is neither
+    // 0 nor infinite, or the score plus the bias is NaN. The first and the second always need f64. The last needs it if
+    // no element has the third, so that the bias only masks, and the mask has no flags.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {
         float max;
         u32 wrong;
     };
-    // Largest logit, and an upper bound of the logits whose product is large.
+    // Largest logit, and an upper bound of those logits whose product of score and scale is large.
     struct Terms {
         Pair max;
         float large;
@@ -372,7 +374,8 @@ struct PairRow {
 
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
-    // Keeps the product of a finite score finite, so that adding a bias of -inf does not give NaN.
+    // Returns the product of score and scale. It is not +inf for a finite score, so that adding a bias of -inf does not
+    // give NaN.
     DEVICE float bounded(float x) const {
         const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
@@ -478,7 +481,7 @@ struct PairRow {
         });
     }
 
-    // Returns whether a column counts. Scores in registers need no check of flags, because masked ones are already
+    // Returns whether a column is used. Scores in registers need no check of flags, because masked ones are already
     // -inf.
     DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
 

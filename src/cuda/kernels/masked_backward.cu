@@ -1,7 +1,7 @@
 // Gradients of softmax, log_softmax and logsumexp of rows with masks, scale and softcap, as
 // `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores.
-// If the row fits in registers and has no bias and no softcap, its weights replace it there. Otherwise each pass reads
-// it again.
+// If the row fits in registers and has no bias and no softcap, its exponentials replace its scores there. Otherwise
+// each pass reads the row again.
 #include "masked.cuh"
 #include "sum.cuh"
 
@@ -43,7 +43,8 @@ struct MaskedBackward {
                                         : y * of_row;
     }
 
-    // Value shared by the gradients of a row: the mean of dy weighted by softmax, the sum of dy, or dy itself.
+    // Returns the value that all gradients of a row share: for softmax the mean of dy weighted by the probabilities,
+    // for log_softmax the sum of dy, and for logsumexp dy itself.
     DEVICE double of_row(Row& row, double reciprocal) {
         if (a.of == OF_LOGSUMEXP) {
             return (double)S::widen(*dy);
@@ -89,7 +90,8 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 at masked columns, and counts the row. A live row is counted if its gradients are not finite.
+    // Writes NaN, or 0 at masked columns, and counts the row. It is called for rows that are not live, and for live
+    // rows whose gradients are not finite.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         WideRow<S, Rolled, WARPS, 0, HAS_BIAS> row(a.scores, index, mask, 0, a.scores.cols);
         bool nan = found.nan;
@@ -119,7 +121,7 @@ DEVICE void masked_backward(const MaskedBackwardArguments& a) {
     __shared__ typename Gradients::Shared shared;
     for (u32 index = blockIdx.x; index < a.scores.rows; index += gridDim.x) {
         const RowMask<HAS_BIAS> mask(a.scores, index);
-        // Column to count lanes from, so that sums have the order of the whole row.
+        // `first` is a multiple of the period of tiled sums, so that sums have the order of the whole row.
         const u32 first = HELD > 0 ? 0 : mask.low / ORDERED * ORDERED, end = HELD > 0 ? a.scores.cols : mask.high;
         typename Gradients::Row row(a.scores, index, mask, first, end);
         row.find(shared.extremes);

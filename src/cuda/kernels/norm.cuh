@@ -3,7 +3,7 @@
 #pragma once
 #include "sum.cuh"
 
-// Rounds once, to nearest even.
+// Returns the bits of an f64 rounded once, to nearest even.
 template <class S>
 DEVICE u32 narrow_wide(double v) {
     const float nearest = (float)v;
@@ -42,7 +42,8 @@ struct Magnitudes {
         }
     }
 
-    // Reduces over all threads of a block of up to `WARPS` warps. A smaller block counts its warps repeatedly.
+    // Reduces over all threads of a block of up to `WARPS` warps. A smaller block includes the values of its warps
+    // several times, which changes nothing.
     template <u32 WARPS>
     DEVICE Magnitudes over(Magnitudes* partial) const {
         Magnitudes found = *this;
@@ -74,8 +75,8 @@ struct Operand {
     u32 type;
     float missing;
 
-    // Loads `COUNT` values from a column on, for rows of type S. If `COUNT` > 1, the operand has type S or f32 and is
-    // aligned to 16 bytes.
+    // Loads `COUNT` values, starting at a column, for rows of type S. If `COUNT` > 1, the operand has type S or f32 and
+    // is aligned to 16 bytes.
     template <class S, u32 COUNT>
     DEVICE void load(u32 column, float* values) const {
         if (type == NO_OPERAND) {
@@ -180,13 +181,13 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
     return {mean, low, square};
 }
 
-// Returns whether a row is finite and its results, before operands, are far from the limits of f32.
+// Returns whether a row is finite and its normalised values, before weights and biases, are far from the limits of f32.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }
 
 // Defines the kernels of an op for a type: for rows held in registers, for longer rows, and for rows not aligned to 16
-// bytes. `src/cuda/norm.rs` chooses.
+// bytes. `src/cuda/norm.rs` chooses one of them.
 #define NORM(OP, ARGUMENTS, TYPE, NAME)                                                                                \
     ENTRY_UP_TO(OP##_##NAME##_held, ARGUMENTS, 512, (OP<TYPE, Vectors, 16, 4>(arguments)))                             \
     ENTRY(OP##_##NAME##_long, ARGUMENTS, 1024, (OP<TYPE, Vectors, 32, 0>(arguments)))                                  \

@@ -1,5 +1,5 @@
 // Gradients of RMSNorm and LayerNorm, as `src/ops/rms_norm_backward.rs` and `src/ops/layer_norm_backward.rs` define
-// them: computed in f64, rounded once.
+// them. They are computed in f64 and rounded once.
 //
 // Let n be the normalised row, r its factor, and h = dy weight. Then dx = r (h - mean(h) - n mean(h n)), where mean(h)
 // is 0 unless rows are centred. Each block processes one row, and stores its mean and r. The gradients of weights and
@@ -18,7 +18,7 @@ struct NormBackwardArguments {
     u32 cols;
     u32 weight_type, dweight_type, dbias_type;
     u32 is_centred;
-    u32 is_rounded; // Whether dweight is of the normalised row rounded to the rows' type.
+    u32 is_rounded; // Whether dweight uses n rounded to the rows' type.
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -84,7 +84,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
 template <class Lane>
 DEVICE void fold_in_order(double (&sums)[2], Lane lane) {
     const u32 LEVELS = 6;
-    // Sums of 2^level lanes that wait for their neighbours.
+    // `waiting[level]` has the sums of 2^level lanes that wait for their neighbours.
     double waiting[LEVELS][2] = {};
     ROLLED
     for (u32 index = 0; index < 64; index++) {

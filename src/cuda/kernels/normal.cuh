@@ -79,7 +79,7 @@ __constant__ const double GELU_FAR[24] = {
 
 // Computes x times the normal distribution function.
 DEVICE Wide gelu_wide(double x) {
-    // Beyond this limit the tail is zero, even times x.
+    // Beyond this limit, even x times the tail is zero.
     const double LARGEST = 20.0;
     const double a = smaller(LARGEST, fabs(x));
     x = larger(-LARGEST, x);

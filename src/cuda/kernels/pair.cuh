@@ -1,6 +1,6 @@
 // Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
-// The lower and the upper error bound are both rounded. If the results agree and the argument is in range, they are
-// correct. Otherwise the function is computed in f64.
+// The pair minus and plus its error bound are both rounded. If they agree and the argument is in range, the rounded
+// result is correct. Otherwise the function is computed in f64.
 #pragma once
 #include "common.cuh"
 
@@ -19,14 +19,15 @@ struct PairTables {
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 16) {
-            // Subtracts the exponent bits that n adds again.
+            // `exp_pair` adds its step number, shifted left by 19, to these bits. Its low four bits are j, so j is
+            // subtracted here.
             power[j] = float_of(POWERS[j] - (j << 19));
             low[j] = float_of(POWERS_LOW[j]);
         }
     }
 };
 
-// Both error bounds rounded, and whether the argument is in range.
+// A result plus and minus its error bound, both rounded to f32, and whether the argument is in range.
 struct Sides {
     float above, below;
     bool serves;
@@ -88,7 +89,7 @@ DEVICE Sides exp_sides(const PairTables& tables, float x) {
 
 const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
 
-// Computes 1 / (1 + t), or t / (1 + t) if `negative`.
+// Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t is `e`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);

@@ -1,5 +1,5 @@
 // RMSNorm of the rows of heads, followed by the rotary embedding of the rounded result, as `src/ops/rms_norm.rs` and
-// `src/ops/rope.rs` define them: one read, one write.
+// `src/ops/rope.rs` define them. Each element is read once and written once.
 //
 // A row uses only as many threads of a warp as its tiles need, so a warp processes several short rows at once. Shared
 // memory brings the two elements of a rotated pair together.
@@ -14,7 +14,7 @@ struct QkNormRopeArguments {
     u64 each;     // Number of copies of a position that a thread processes one after the other
     double weight_offset, eps;
     u32 cols, weight_type;
-    u32 may_be_narrow, before_weight; // As for RMSNorm.
+    u32 may_be_narrow, before_weight; // As in `RmsNormArguments`.
     u32 lanes;    // Threads per row: a power of two, at most a warp
     u32 padding;
 };
@@ -48,8 +48,8 @@ struct HeadRow {
         }
     }
 
-    // Computes the tiled sum of squares, in all threads of the row. Tiles are in groups of threads, or one after the
-    // other.
+    // Computes the tiled sum of squares, in all threads of the row. Each tile has its own group of threads. With single
+    // elements, all threads process one tile after the other.
     DEVICE double sum_of_squares(u32 lanes) const {
         double sum = 0.0;
         for (u32 tile = 0; tile < TILES; tile++) {
@@ -91,7 +91,7 @@ struct HeadRow {
         return has_room(square, scale) && keeps_low_parts(own, of_row, scale);
     }
 
-    // Writes the result of `f` for each number and its weight.
+    // Writes the result of `f` for each element and its weight.
     template <class F>
     DEVICE void write(const float* weights, Bits* to, F f) {
         each([&](u32 column, const float* x) {

@@ -1,6 +1,6 @@
-// Row in the registers of a block's threads, like `Held`, for kernels with the strictest instruction counts. It keeps
-// the words as read and one address for all loads. Warps whose threads have all their pieces, as most do, skip the
-// checks of each piece.
+// Row in the registers of a block's threads, like `Held`, for kernels in which every instruction counts. It keeps the
+// words as read, and one address for all loads. Most warps have all pieces of all their threads, and skip the checks of
+// each piece.
 #pragma once
 #include "common.cuh"
 

@@ -1,8 +1,8 @@
 // RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. With a residual, it normalises the rounded sum.
 //
-// Each block processes one row, which stays in its registers: one read, one write. Three kinds of rows are read again:
-// longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. The choice between f64, a float-float pair and
-// f32 is the same as in `src/cpu/rms_norm.rs`, because they do not always give the same bits.
+// Each block processes one row, which stays in its registers, so it is read once and written once. Three kinds of rows
+// are read again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. The choice between f64, a
+// float-float pair and f32 is the same as in `src/cpu/rms_norm.rs`, because they do not always give the same bits.
 #include "rms_norm.cuh"
 
 struct RmsNormArguments {
@@ -13,7 +13,7 @@ struct RmsNormArguments {
     double weight_offset, eps;
     u32 cols;
     u32 weight_type;
-    u32 may_be_narrow; // Whether the weights' magnitudes allow f32.
+    u32 may_be_narrow; // Whether the options allow f32. The weights' magnitudes must allow it too.
     u32 before_weight; // Whether the normalised row is rounded before the multiplication by the weight.
 };
 

@@ -1,4 +1,4 @@
-// Rotary embedding of rows, as `src/cpu/rope.rs` defines it: each pair in f64, rounded once.
+// Rotary embedding of rows, as `src/cpu/rope.rs` defines it. Each pair is rotated in f64 and rounded once.
 //
 // A thread loads a piece of a position's cosines and sines, and rotates `each` rows with it.
 #include "rope.cuh"

@@ -1,9 +1,9 @@
-// Rotation of the pairs of a row, as in `src/cpu/rope.rs`: each in f64, rounded once.
+// Rotation of the pairs of a row, as in `src/cpu/rope.rs`. Each pair is rotated in f64 and rounded once.
 #pragma once
 #include "wide.cuh"
 
-// Number of pairs that `By` moves at once. The elements of a pair are neighbours, or at the same index of the row's two
-// halves.
+// Cosines and sines of the pairs that `By` moves at once. The elements of a pair are neighbours, or at the same index
+// of the row's two halves.
 template <class S, template <class> class By, bool NEIGHBOURS>
 struct Turn {
     typedef typename S::Bits Bits;

@@ -1,6 +1,7 @@
 // Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. A filter keeps a prefix in the order of logits, and of indices among equal logits. Nothing is
-// sorted: a radix search finds the end of a prefix, with one pass over the row for each digit of the logits' bits.
+// does not matter. A filter keeps a prefix of the tokens, ordered by logit, and by index among equal logits. Nothing is
+// actually sorted: a radix search finds the end of a prefix, with one pass over the row for each digit of the logits'
+// bits.
 #include "softmax_exp.cuh"
 
 enum SampleStatus { DRAWN, NOT_A_NUMBER, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
@@ -8,8 +9,8 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 
 struct SampleFilter {
     u32 kind;
-    // For top-k: 1 keeps all logits equal to the last. For top-p: 1 starts with the highest indices, 2 relates p to all
-    // tokens.
+    // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
+    // equal logits, and bit 1 relates p to the mass of all tokens.
     u32 flags;
     // 1 / temperature, k, or p
     double value;
@@ -21,7 +22,7 @@ struct SampleRequest {
     u64 prompt, output;       // Tokens that the penalties count
     u32 prompt_len, output_len;
     double repetition, presence, frequency;
-    u32 penalises;            // 0: nothing; 1: as most engines do; 2: prompt and output alike
+    u32 penalises;            // 0: no penalties; 1: presence and frequency count the output; 2: they count all
     u32 filters;
     SampleFilter filter[4];
 };
@@ -180,7 +181,8 @@ struct SampleRow {
         });
     }
 
-    // Returns the first token, in order of index, at which the running sum exceeds `above`. The total must exceed it.
+    // Returns the first token, in order of index, at which the running sum of `of` exceeds `above`. The total must
+    // exceed it.
     template <class Term>
     DEVICE u32 locate(u64 above, Term of) {
         u32 from = 0, to = cols;
@@ -237,7 +239,7 @@ struct SampleRow {
             reached = shared.reached;
             digits = digits << 8 | shared.digit;
         }
-        // Keeps as many of the tokens equal to the last logit as are needed.
+        // Of the tokens whose logit equals the last one, keeps as many as are needed.
         const u64 each_of_them = amount(logit_of(digits));
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = shared.at_end / each_of_them;
@@ -255,8 +257,8 @@ struct SampleRow {
         least = digits;
     }
 
-    // Finds, in the first warp, the bin at which the sum reaches `needed`. Bins count from the last one down, starting
-    // at `reached`.
+    // Finds the bin at which the sum reaches `needed`. The sum starts at `reached` and adds the bins from the last one
+    // down. Only the first warp computes it.
     DEVICE void find_digit(u64 needed, u64 reached) {
         if (threadIdx.x >= WARP) {
             return;

@@ -23,7 +23,7 @@ struct Extremes {
     DEVICE bool is_masked() const { return max == -INFINITE; }
 };
 
-// Map a float to an integer with the same order, in which NaN is the largest, and back.
+// `key_of` maps a float to an integer with the same order, in which NaN is the largest. `of_key` maps it back.
 DEVICE int key_of(float v) {
     const int bits = (int)bits_of(v);
     return bits ^ (bits >> 31 & 0x7fffffff);
@@ -122,8 +122,8 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
-// Counts a row that is not live in the four integers at `guards`, if `met` is not 0: rows with NaN, with +inf and fully
-// masked, and the first fully masked row.
+// Counts a row that is not live in the four integers at `guards`, if that address is not 0. They are the numbers of
+// rows with NaN, with +inf and fully masked, and the index of the first fully masked row.
 DEVICE void count_guards(u64 guards, u64 row, bool nan, bool is_masked) {
     if (guards && seldom_thread() == 0) {
         u64* counts = (u64*)guards;

@@ -1,8 +1,8 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// Each block processes one row, which stays in its registers: one read, one write. Longer rows, and rows not aligned to
-// 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact in any order, so the
-// bits do not depend on the number of threads.
+// Each block processes one row, which stays in its registers, so it is read once and written once. Longer rows, and
+// rows not aligned to 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact
+// in any order, so the bits do not depend on the number of threads.
 #include "scores.cuh"
 
 template <u32 WARPS>
@@ -21,7 +21,8 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     By<S>::store_rounded(to, y);
 }
 
-// Divides a narrow row in registers, where its exponentials replace it.
+// Computes the softmax of a narrow row in registers (see `SoftmaxExp::is_narrow`). Its exponentials replace its values
+// there.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
     // Any length up to this uses the same units.
@@ -47,7 +48,7 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Divides any live row, reading it again in each pass. A long row must not be narrow.
+// Computes the softmax of any live row. Each pass reads the row again. `NARROW` must be false for a long row.
 template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
                          SoftmaxShared<WARPS>& shared) {

@@ -7,7 +7,7 @@
 
 struct BackwardArguments {
     u64 x, dy, dx; // [rows, cols]; dy of logsumexp is [rows]
-    u64 guards;    // As for softmax. Rows of finite scores with gradients that are not finite are also counted.
+    u64 guards;    // As in `ScoresArguments`. Also counts rows of finite scores whose gradients are not finite.
     u64 rows, cols;
 };
 

@@ -76,7 +76,8 @@ struct SoftmaxExp {
                 (float)(__longlong_as_double((long long)TABLE_LOW[j]) - taken)};
     }
 
-    // Computes e^(x - max). `NARROW` is a faster form for narrow rows, with the same bits. -inf gives 0.
+    // Computes e^(x - max). `NARROW` selects a faster computation for narrow rows, which gives the same bits. The
+    // result for -inf, which no narrow row contains, is 0.
     template <bool NARROW, class T>
     DEVICE float power(const T& tables, float x) const {
         if (NARROW) {

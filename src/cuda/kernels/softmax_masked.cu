@@ -1,6 +1,6 @@
 // Softmax of rows with masks, scale and softcap, as `src/ops/softmax.rs` defines it. Each block processes one row, as
-// in `softmax.cu`. Logits are float-float pairs, in registers if the row fits. Where pairs are less precise than f64,
-// logits are in f64, one element at a time.
+// in `softmax.cu`. Logits are float-float pairs, in registers if the row fits. For rows that need more precision, they
+// are computed in f64, one element at a time.
 #include "masked.cuh"
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>

@@ -3,7 +3,8 @@
 #pragma once
 #include "common.cuh"
 
-// Period of the order of a tiled sum. A row that starts at a multiple of it, after zeros, is summed in the same order.
+// Period of the order of a tiled sum, in terms. A sum may skip zeros up to a multiple of this period without changing
+// the order of the other terms.
 const u32 ORDERED = 64 * 256;
 
 // Shared memory of a block for `N` tiled sums over rows that `At` distributes.
@@ -27,15 +28,16 @@ DEVICE double fold_lanes(Term of) {
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }
 
-// Computes `N` tiled sums over a row, in all threads. `add` is called with the first column of a piece, with the piece,
-// and with a function that returns the sums of the lane of its i-th element. It adds the terms to these.
+// Computes `N` tiled sums over a row, in all threads. `add` is called with the first column of a piece, the piece, and
+// a function of i. That function returns the sums of the lane to which the piece's i-th element belongs, and `add` adds
+// the element's terms to them.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
     typedef Places<S, By, WARPS> At;
     // A row of at most 64 tiles has one tile per lane.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
-    // A block of fewer warps has fewer tiles, and takes one step.
+    // A block of fewer than `WARPS` warps has fewer tiles, and takes one step.
     const u32 tiles = blockDim.x / At::GROUP;
     __syncthreads();
     for (u32 lane = threadIdx.x; !IS_ONE && lane < 64; lane += blockDim.x) {
@@ -67,7 +69,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         for (u32 n = 0; n < N; n++) {
             double tile;
             if (At::COUNT == 1) {
-                // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
+                // Folds lanes 0 to 31 and lanes 32 to 63 separately, and then adds the two results.
                 tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             } else {
                 for (u32 width = LANES / 2; width > 0; width /= 2) {
@@ -142,7 +144,7 @@ DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], 
             }
         }
         for (u32 n = 0; n < N; n++) {
-            // Folds lanes l and l + 32 in separate registers. The sum of both is the last addition.
+            // Folds lanes 0 to 31 and lanes 32 to 63 separately, and then adds the two results.
             const double tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             if (lane == 0) {
                 shared.tiles[n][warp] = tile;

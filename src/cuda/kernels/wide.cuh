@@ -10,7 +10,7 @@ const double NOT_A_NUMBER = __builtin_nan("");
 // Adding and subtracting this number rounds to an integer. The sum holds the integer in its low bits.
 const double SHIFTER = 0x1.8p52;
 
-// Pair a + b, with the larger part first.
+// Pair hi + lo, with the larger part first.
 struct Sum {
     double hi, lo;
 };
@@ -21,7 +21,7 @@ struct Wide {
     u64 exponent;
 };
 
-// If either argument is NaN, these return the second, like the CPU's instructions.
+// `larger` and `smaller` return the second argument if either is NaN, like the CPU's instructions.
 DEVICE double larger(double a, double b) { return a > b ? a : b; }
 DEVICE double smaller(double a, double b) { return a < b ? a : b; }
 DEVICE double within(double x, double limit) { return smaller(limit, larger(-limit, x)); }
@@ -68,7 +68,7 @@ DEVICE double power_of_two(u64 exponent) { return wide_of((exponent + 1023) << 5
 // Returns 1 with the sign of x.
 DEVICE double sign_of(double x) { return wide_of((bits_of_wide(x) & SIGN) | ONE_BITS); }
 
-// Normalises, so that the low part is below half a unit in the last place of the high part.
+// Normalises a number, so that the low part is below half a unit in the last place of the high part.
 DEVICE Wide normalised(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     return {sum.hi, sum.lo, v.exponent};

@@ -8,7 +8,7 @@ fn run<K: Kernel>(kernel: K) -> K::Out {
     Token::current().unwrap().run(kernel)
 }
 
-/// Applies [`WeightExp`] to all of these.
+/// Kernel that applies [`WeightExp`] to every number of the slice.
 struct Weights<'a>(&'a [f64]);
 
 impl Kernel for Weights<'_> {
@@ -51,7 +51,7 @@ fn first_of_step(n: f32) -> f32 {
     -f32::from_bits(near)
 }
 
-/// Walks over all 738 ends of steps, where [`WeightExp`] changes its table entry, halfway between two f32.
+/// Walks over all 738 ends of steps. There [`WeightExp`] changes its table entry, halfway between two f32.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_at_the_end_of_a_step() {
@@ -100,7 +100,7 @@ fn weights_do_not_fall_within_a_step() {
     }
 }
 
-/// Walk over all f32 from -104 to -2^-27, in order. Arguments above -2^-27 have the power 1.
+/// Kernel that walks over all f32 from -2^-27 down to -104, in order. Arguments above -2^-27 have the power 1.
 struct Walk<F>(F);
 
 /// Exponential of the logits of a row whose maximum is 0.
@@ -138,7 +138,7 @@ impl<F: Function> Kernel for Walk<F> {
         let power = self.0.powers(isa);
         const LARGEST: f32 = 1.0 / (1 << 27) as f32;
         let (mut above, mut count) = (1.0f32, 0);
-        // Bisects downward in value, by the bits of magnitudes.
+        // Increasing bits of the magnitude give decreasing numbers.
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(BLOCK) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
@@ -160,8 +160,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table. The tests cover only the
-/// ends where f32 are so close that errors could exchange two powers.
+/// Kernel that checks the ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table.
+/// The tests cover only the ends where f32 are so close that errors could exchange two powers.
 struct StepEnds {
     d: f32,
 }

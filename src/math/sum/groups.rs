@@ -3,9 +3,9 @@
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{BLOCK, Isa};
 
-/// Number of blocks that hold the 64 lanes of a tile.
+/// Number of chains: blocks of accumulators that hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
-/// Number of terms in these blocks together.
+/// Number of terms in a quad: one block of terms for each chain.
 pub(super) const QUAD: usize = SUM_LANES;
 /// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / BLOCK;
@@ -39,8 +39,8 @@ impl<I: Isa, const N: usize> Group<I, N> {
         Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
     }
 
-    /// Adds the next tile, which has `quads` quads. `add` gets the index of a quad and of a chain, and adds that block
-    /// of the quad to the chain's sums.
+    /// Adds the next tile, which has `quads` runs of [`QUAD`] terms. `add` gets the index of a run and of a chain, and
+    /// the chain's sums. It adds the run's block for this chain to the sums.
     #[inline(always)]
     pub(super) fn push(&mut self, isa: I, quads: usize, mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N]) {
         let mut chains = [[isa.f64(0.0); N]; CHAINS];

@@ -16,7 +16,7 @@ const OP: &str = "clamped_log";
 /// Limit of a device's logarithm, whose arguments must be from 2^-64 to 2^64.
 const HIGH: f32 = (1u128 << 64) as f32;
 const LOW: f32 = 1.0 / HIGH;
-/// Logarithm of the scale: ln 2^64.
+/// Logarithm of the factor that brings an argument within these limits: ln 2^64.
 const SHIFT: f32 = (64.0 * std::f64::consts::LN_2) as f32;
 
 /// Returns the program of [`clamped_log`](crate::clamped_log()). Its input is x; its outputs are y of the same shape

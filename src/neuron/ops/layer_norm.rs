@@ -13,7 +13,8 @@ use crate::rows::Rows;
 
 const OP: &str = "layer_norm";
 
-/// Smallest magnitude of rows that are scaled by `DOWN`, so that their sums do not overflow.
+/// Limit of the largest magnitude of a row. Rows that reach it are scaled by `DOWN`, so that their sums do not
+/// overflow.
 const HIGH: f32 = (1u128 << 100) as f32;
 const DOWN: f32 = 1.0 / (1u128 << 64) as f32;
 
@@ -25,7 +26,8 @@ const DOWN: f32 = 1.0 / (1u128 << 64) as f32;
 /// | weight, if given | `[cols]`, F32 | status | `[rows]`, S32 |
 /// | bias, if given | `[cols]`, F32 | | |
 ///
-/// Only the presence of the options' weight and bias matters here. The input values must be finite.
+/// The program depends on whether the options have a weight and a bias, not on their values. The inputs for them must
+/// be finite.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -1,8 +1,8 @@
 //! Programs of each op, and the functions that run them: device computation and the rows left to the host.
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
-//! numbers, which are replaced before any computation. A device therefore never processes a NaN, whatever its maximum
-//! would return for one. The host computes the rows that contain such numbers.
+//! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
+//! matter what its maximum would return for one. The host computes the rows that contain such numbers.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ use super::program::ElementType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 
-/// Returns where numbers are finite.
+/// Returns a flag for each number: whether it is finite.
 fn is_finite(g: &mut Graph, x: Value) -> Value {
     let magnitude = g.abs(x);
     g.is(magnitude, Comparison::Le, f32::MAX)

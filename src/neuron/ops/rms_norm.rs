@@ -21,7 +21,7 @@ const FUSED: &str = "rms_norm_residual";
 /// | x | `[rows, cols]` | y | `[rows, cols]` |
 /// | weight + weight_offset, if a weight is given | `[cols]`, F32 | status | `[rows]`, S32 |
 ///
-/// Only the presence of the options' weight matters here. The input values must be finite.
+/// The program depends on whether the options have a weight, not on its values. The input for it must be finite.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -29,7 +29,7 @@ pub const MAX_CANDIDATES: usize = 256;
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | logits | `[rows, cols]` | logits of the candidates | `[rows, candidates]`, F32 |
-/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens; `cols` if there are fewer | the same, S32 |
+/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens, padded with `cols` | as above, S32 |
 /// | | | number of other logits equal to the last candidate's | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///

@@ -12,11 +12,11 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
 
-/// Half the distance from the maximum, beyond which an exponential is less than half of the smallest positive f32
-/// number.
+/// Limit of half the distance from the maximum. Beyond it, an exponential is less than half of the smallest positive
+/// f32 number.
 const FAR: f32 = -52.0;
 
-/// Options in the form that programs use.
+/// Options of the softmax family, as its programs use them.
 #[derive(Clone, Copy)]
 pub struct Logits {
     scale: f32,
@@ -109,9 +109,9 @@ impl MaskedLogits {
         g.select_or(self.is_live, exp, 0.0)
     }
 
-    /// Computes the logarithm of the sum of a row's exponentials. Maxima are counted and the other terms summed
-    /// separately. The rounding error of the total is then added to its logarithm, so that a rest of 1e-18 gives a
-    /// result of 1e-18.
+    /// Computes the logarithm of the sum of a row's exponentials. Logits equal to the maximum are counted, and the
+    /// other terms are summed separately. The logarithm is then corrected by the rounding error of the total, so that
+    /// other terms of 1e-18 give a result of 1e-18.
     pub fn log_sum(&self, g: &mut Graph, exponentials: Value) -> Value {
         let is_max = g.compare(Comparison::Eq, self.logits, self.max);
         let is_max = g.and(is_max, self.is_live);
@@ -223,8 +223,8 @@ fn bias(mask: &Resolved<'_>, row: usize, col: usize) -> f32 {
     if bias.is_finite() { bias.clamp(f32::MIN.into(), f32::MAX.into()) as f32 } else { bias as f32 }
 }
 
-/// Runs a program of scores whose first output has `width` results for each row. `host` computes the rows that are left
-/// to the host.
+/// Runs a program of the softmax family whose first output has `width` results for each row. `host` computes the rows
+/// that are left to the host.
 pub fn run<E: Element>(
     op: &'static str,
     device: &impl Execute,

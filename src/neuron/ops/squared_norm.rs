@@ -26,8 +26,9 @@ pub enum SquaredNorm {
     },
 }
 
-/// Returns the program that checks and sums a tensor. Its input is x. Its outputs for each row are the largest
-/// magnitude, the sum of squares after scaling by a power of two chosen by that magnitude, both in f32, and a status.
+/// Returns the program that checks and sums a tensor. Its input is x. It has three outputs for each row: the largest
+/// magnitude and a scaled sum of squares, both in f32, and a status. The sum is of the row scaled by a power of two
+/// that depends on its largest magnitude.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -318,8 +318,8 @@ impl Drop for Loaded {
     }
 }
 
-/// Checks for a runtime, a core and a compiler, and only then initialises the runtime. This order avoids that a process
-/// reserves cores which it cannot use.
+/// Checks for a runtime, a core and a compiler, and only then initialises the runtime. In this order, a process does
+/// not reserve cores that it cannot use.
 ///
 /// # Errors
 /// The errors of [`Device::open`] and [`Compiler::find`].

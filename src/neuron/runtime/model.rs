@@ -11,7 +11,7 @@ use std::ptr::{NonNull, null_mut};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Number of attempts of a call whose status allows a retry.
+/// Maximum number of attempts of a call whose status allows a retry.
 const ATTEMPTS: u32 = 8;
 
 /// Name and tensors of a program.
@@ -131,8 +131,8 @@ impl Model {
     }
 
     /// Frees all handles once, each before the handles that it uses: the program, the tensor sets, then the tensors. No
-    /// run is in progress, because runs are synchronous. A call that fails is repeated up to `ATTEMPTS` times; then its
-    /// handle is leaked.
+    /// run is in progress, because runs are synchronous. A call that returns an error is made up to `ATTEMPTS` times;
+    /// then its handle is leaked.
     pub fn free(&mut self) {
         let functions = self.functions;
         let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);

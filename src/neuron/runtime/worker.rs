@@ -1,4 +1,4 @@
-//! The single thread that calls the runtime. It has a large stack, because large programs overflowed one of 2 MiB.
+//! The single thread that calls the runtime. It has a large stack, because large programs overflowed a stack of 2 MiB.
 
 use crate::error::fault::{Fault, Result};
 use std::any::Any;

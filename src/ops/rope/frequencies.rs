@@ -1,15 +1,17 @@
 //! Frequencies of rotary embedding.
 //!
 //! Far positions amplify an error in the last place of a frequency. All implementations should therefore use the same
-//! frequency: the exact number, rounded once. With pairs of f64, about one in 2^40 is rounded the wrong way.
+//! frequency: the exact number, rounded once. The computation in pairs of f64 rounds about one frequency in 2^40 the
+//! wrong way.
 
 use super::{LongRope, RopeScaling, Yarn};
 use crate::error::Result;
 use crate::math::power::{Pair, exp, log, log_of};
 use crate::simd::reserve;
 
-/// ln(2 pi), and 1 / (2 pi).
+/// ln(2 pi).
 const LN_2_PI: Pair = Pair(f64::from_bits(0x3ffd_67f1_c864_beb5), f64::from_bits(0xbc96_5b5a_1b7f_f5df));
+/// 1 / (2 pi).
 const TURN: Pair = Pair(f64::from_bits(0x3fc4_5f30_6dc9_c883), f64::from_bits(0xbc66_b01e_c541_7056));
 const ZERO: Pair = Pair(0.0, 0.0);
 const ONE: Pair = Pair(1.0, 0.0);
@@ -43,7 +45,7 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
             }
         }
         Some(RopeScaling::Yarn(Yarn { factor, original_positions, beta_fast, beta_slow, truncate, .. })) => {
-            // Index of the pair that makes `turns` turns within the original positions.
+            // Returns the (fractional) index of the pair that makes `turns` turns within the original positions.
             let turning = |turns: f64| {
                 let log = log_of(count(original_positions)).minus(log(turns)).minus(LN_2_PI);
                 log.times((half as f64).into()).over(base)
@@ -90,7 +92,8 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
     }
 }
 
-/// Computes ln(1 + factor growth). With growth = (sequence - L) / L its argument is factor sequence / L - (factor - 1).
+/// Computes `ln(1 + factor * growth)`. With growth = (sequence - L) / L, the logarithm's argument is the one in
+/// [`RopeScaling::DynamicNtk`]: `factor * sequence / L - (factor - 1)`.
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
     // Beyond this limit the 1 is negligible, and the product may exceed f64.
     if factor * growth.0 > 1e300 {
@@ -105,7 +108,7 @@ fn count(n: usize) -> Pair {
     Pair(high, (n as i128 - high as i128) as f64)
 }
 
-/// Computes -log i / n.
+/// Computes `-log * i / n`.
 fn share(log: Pair, i: usize, n: usize) -> Pair {
     log.times((-(i as f64)).into()).over((n as f64).into())
 }
@@ -122,7 +125,7 @@ fn within(ramp: Pair) -> Pair {
     } else if ramp.0 < 1.0 {
         ramp
     } else {
-        // A ramp beyond f64 may be NaN; it counts as 1 too.
+        // A ramp beyond the range of f64 may be NaN, which also counts as 1.
         ONE
     }
 }
@@ -169,7 +172,7 @@ mod tests {
         }
     }
 
-    /// A ramp too narrow for f64 acts as a step.
+    /// A ramp narrower than f64 can resolve acts as a step.
     #[test]
     fn ramps_at_the_end_of_f64() {
         let scaling = RopeScaling::Llama3 {
@@ -202,7 +205,7 @@ mod tests {
         }
     }
 
-    /// The factors in lists may be below 1, so that frequencies exceed f64.
+    /// Factors of LongRoPE may be so small that frequencies exceed the range of f64.
     #[test]
     fn frequencies_beyond_f64_are_its_largest_number() {
         let scaling = RopeScaling::LongRope(LongRope::new(&[5e-324; 3], &[1.0; 3], 4096, 4096));
@@ -217,6 +220,6 @@ mod tests {
         }
         let long = LongRope::new(&[], &[], 2, 1).factor(f64::MAX);
         let Pair(factor, _) = attention_factor(Some(RopeScaling::LongRope(long)));
-        assert_eq!(factor, 1025f64.sqrt()); // 1 + 1024 ln 2 / ln 2, but for what f64::MAX lacks
+        assert_eq!(factor, 1025f64.sqrt()); // sqrt(1 + ln(2^1024) / ln 2), as f64::MAX is almost 2^1024
     }
 }

@@ -39,7 +39,7 @@ pub struct LongRope<'a> {
 }
 
 impl<'a> LongRope<'a> {
-    /// Returns the options with these lists and counts, and defaults for all others.
+    /// Returns the options with these lists and lengths, and defaults for the other fields.
     pub const fn new(short: &'a [f64], long: &'a [f64], original_positions: usize, sequence: usize) -> Self {
         LongRope { short, long, original_positions, sequence, factor: 1.0, attention_factor: None }
     }

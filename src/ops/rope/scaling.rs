@@ -26,7 +26,7 @@ pub enum RopeScaling<'a> {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
     },
-    /// Dynamic NTK-aware scaling: [`RopeScaling::Ntk`] by a factor that is 1 up to the original positions and grows
+    /// Dynamic NTK-aware scaling: [`RopeScaling::Ntk`] with a factor that is 1 up to the original positions and grows
     /// beyond them (emozilla, "Dynamically scaled RoPE", 2023). The base becomes
     ///
     /// ```text
@@ -98,7 +98,7 @@ pub enum RopeScaling<'a> {
 }
 
 impl RopeScaling<'_> {
-    /// Checks the parameters, the base `theta`, and that lists have one factor for each pair.
+    /// Checks the parameters, the base `theta`, and that LongRoPE's lists have one factor for each pair.
     pub(super) fn check(self, op: &'static str, theta: f64, pairs: usize) -> Result<()> {
         let checks = Checks { op };
         checks.holds("theta", theta, theta > 1.0, "finite and above 1 with a scaling")?;

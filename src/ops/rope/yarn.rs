@@ -42,7 +42,7 @@ pub struct Yarn {
 }
 
 impl Yarn {
-    /// Returns the options with this factor and number of original positions, and defaults for all others.
+    /// Returns the options with this factor and number of original positions, and defaults for the other fields.
     pub const fn new(factor: f64, original_positions: usize) -> Self {
         Yarn {
             factor,

@@ -66,7 +66,7 @@ impl Distribution {
         &self.masses
     }
 
-    /// Returns the mass of all tokens, at most 2^63.
+    /// Returns the sum of all masses, at most 2^63.
     pub(super) fn total(&self) -> u64 {
         self.masses.iter().sum()
     }
@@ -76,7 +76,7 @@ impl Distribution {
         self.tokens.binary_search(&token).map_or(0, |i| self.masses[i])
     }
 
-    /// Returns the given token as if it had been drawn. If it was removed, draws another token.
+    /// Returns the given token as if it had been drawn. If the filters removed it, draws another token.
     pub(super) fn sampled(&self, token: u32, draw: Draw) -> Sampled {
         match self.tokens.binary_search(&token) {
             Ok(i) => Sampled { token, logprob: self.distances[i] - self.log_sum, kept: self.tokens.len() },
@@ -101,8 +101,9 @@ impl Distribution {
 
     /// Draws a token.
     ///
-    /// The random 64 bits of the draw, times the total mass, over 2^64, select a number below the total mass. The first
-    /// token whose running sum of masses exceeds that number is drawn, so a token of mass 0 is never drawn.
+    /// The draw's 64 random bits are multiplied by the total mass and divided by 2^64, which gives a number below the
+    /// total mass. The first token whose running sum of masses exceeds that number is drawn, so a token of mass 0 is
+    /// never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
         let at = draw.below(self.total());
         let mut sum = 0;

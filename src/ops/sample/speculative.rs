@@ -17,14 +17,14 @@ impl Distribution {
     /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as `self`, the
     /// target.
     ///
-    /// Let p and q be the probabilities of the target and the draft. The token is accepted with probability
+    /// Let p and q be the token's probabilities in the target and in the draft. The token is accepted with probability
     /// min(1, p / q). Otherwise it is replaced by a token drawn in proportion to max(p - q, 0). A greedy target accepts
     /// only its own token. `draw` may be the draw that produced the token.
     ///
     /// The probabilities are proportional to the integer masses. Quotients and differences are computed exactly in
     /// integers, and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the
-    /// distribution of the result is within 2^-63 of the target's in total variation. A token that
-    /// [`Distribution::draw`] made from 64 bits adds n 2^-65, for n tokens.
+    /// distribution of the result is within 2^-63 of the target's in total variation. If the token comes from
+    /// [`Distribution::draw`], which uses 64 random bits, this grows by n 2^-65 for n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -99,7 +99,7 @@ struct Chance {
 }
 
 impl Chance {
-    /// Returns whether 64 random bits are among the first ceil(2^64 of / out_of) values.
+    /// Returns whether the 64 random bits `toss`, read as an integer, are below `2^64 * of / out_of`.
     fn comes_out(&self, toss: u64) -> bool {
         let low = u128::from(toss) * u128::from(self.out_of as u64);
         // floor(toss * out_of / 2^64)
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(high_product(u128::MAX << 64, u128::MAX << 64), u128::MAX - (1 << 65) + 1 + 1);
     }
 
-    /// Exactly ceil(2^64 a / b) of the random numbers succeed. For small a and b, 128-bit integers give that number.
-    /// Both are then multiplied by the same factor, which must not change the result.
+    /// Exactly ceil(2^64 a / b) of the random numbers succeed. For small a and b, this count is computed in 128-bit
+    /// integers. a and b are then multiplied by the same factor, which must not change the result.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// Returns the first 64 bits of a / b by long division; a is below b.
+    /// Returns the first 64 bits of a / b after the binary point, by long division. a must be below b.
     fn quotient(mut a: u128, b: u128) -> u64 {
         (0..64).fold(0, |quotient, _| {
             a *= 2;
@@ -192,8 +192,8 @@ mod tests {
         })
     }
 
-    /// The random numbers that select each replacement token begin at the exact share of all tokens before it, to 64
-    /// bits. With sums in f64 only 44 of 131,072 tokens could be drawn.
+    /// The random numbers that select a replacement token begin at the exact cumulative probability of the tokens
+    /// before it, to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn residuals_are_shared_out_exactly() {

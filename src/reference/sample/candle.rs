@@ -1,4 +1,4 @@
-//! `LogitsProcessor` of candle-transformers. Probabilities are computed once, for all tokens, and no filter
+//! Filters of `LogitsProcessor` in candle-transformers. Probabilities are computed once, for all tokens, and no filter
 //! renormalises them.
 
 use super::{Tokens, greedy, heat, softmax, sort_descending};

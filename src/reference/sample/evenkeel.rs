@@ -1,4 +1,4 @@
-//! The definition of this crate.
+//! Filters of the default profile, as this crate defines them.
 
 use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
@@ -60,7 +60,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Sorts the tokens, and removes the tokens that top-n-sigma rejects.
+/// Sorts the tokens by logit, and removes those that top-n-sigma rejects (false in `reaches`). Keeps at least
+/// `min_keep` tokens.
 fn sort_with(tokens: &mut Tokens, reaches: Vec<bool>, min_keep: usize) {
     let kept = reaches.iter().filter(|r| **r).count();
     sort_descending(tokens);
@@ -74,7 +75,8 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
     tokens.truncate(reached);
 }
 
-/// Keeps the tokens whose surprisal is closest to the entropy, including ties with the last of them, in order.
+/// Applies the typical-p filter: keeps the tokens whose surprisal is closest to the entropy, until their probabilities
+/// add up to p. Tokens as close as the last of these are kept too. Keeps at least `min_keep` tokens, and their order.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

@@ -1,4 +1,5 @@
-//! Logits warpers of transformers, in the order of `generate`. Each warper masks the tokens that it removes.
+//! Logits warpers of Hugging Face transformers, in the order in which `generate` applies them. Each warper masks the
+//! tokens that it removes.
 
 use super::{Tokens, entropy, heat, softmax};
 use crate::ops::sample::SamplerConfig;
@@ -47,8 +48,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Removes the least probable tokens as long as their total probability is at most the threshold. Always keeps the
-/// `least` most probable tokens.
+/// Removes tokens, the least probable first, as long as their total probability is at most the threshold. Always keeps
+/// the `least` most probable tokens.
 pub fn top_p(tokens: &mut Tokens, threshold: f64, least: usize) {
     let probs = softmax(tokens);
     let mut order: Vec<usize> = (0..tokens.len()).collect();

@@ -1,5 +1,5 @@
-//! The default sampler chain of llama.cpp. Each filter shortens a list of candidates, and probabilities are
-//! renormalised over the remaining ones. The temperature is applied last.
+//! The default sampler chain of llama.cpp. Each filter shortens the list of candidates. A filter that uses
+//! probabilities computes them over the remaining candidates. The temperature is applied last.
 
 use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;

@@ -91,7 +91,8 @@ fn mean<E: Element>(x: &[E], cols: usize, targets: &[u32]) -> f64 {
 }
 
 fn compare<E: Element>(report: &mut Report, defect: Defect, name: &str, loss: f64, exact: f64) {
-    // A loss that is stored in a wider type than the logits may lie between two values of their type.
+    // If the loss has a wider type than the logits, it may lie between two values of the logits' type. So its error is
+    // computed from the unrounded loss.
     let stored = E::from_wide(loss);
     let ulps = if loss.is_finite() && exact != 0.0 {
         (loss - exact).abs() / ulp::size::<E>(exact)

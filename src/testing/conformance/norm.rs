@@ -84,7 +84,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         let x = plain_row::<E>(n, 1);
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
-    // Rounding of the square root shows most just above a power of two. One of these scales has such a root.
+    // The relative rounding error of a square root is largest just above a power of two. With one of these scales, the
+    // root is just above a power of two.
     let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
     for k in 0..16 {
         let scale = 1.0 + f64::from(k) / 16.0;
@@ -100,7 +101,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
 
 /// Checks rows with a tiny spread around a large mean.
 fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
-    // The values can represent their differences, but the square of the mean cannot.
+    // The type represents the values and their differences exactly, but not the square of the mean to within the
+    // variance.
     let (far, farther) = match E::DTYPE {
         DType::F64 => (1e12, 1e15),
         DType::F32 => (40_000.0, 1e6),

@@ -15,11 +15,11 @@ pub enum Defect {
     ExtremeValues,
     /// The result of a fully masked row is neither zeros nor uniform.
     MaskedRow,
-    /// A masked position gets a non-zero share, or changes the shares of the others.
+    /// A masked position influences the result: for example, its probability is not 0.
     MaskedPosition,
-    /// A NaN in a row does not show in its result.
+    /// The result of a row with a NaN contains no NaN.
     HidesNan,
-    /// A NaN shows in the results of other rows.
+    /// A NaN in one row makes results of other rows NaN.
     NanSpreads,
     /// A row's result depends on the other rows.
     DependsOnBatch,
@@ -33,7 +33,7 @@ pub enum Defect {
     SquaresVanish,
     /// A target that is not a class is accepted.
     TargetOutOfRange,
-    /// Top-p includes the probability of tokens that top-k has removed.
+    /// After top-k, the probabilities that top-p compares with p are still relative to all tokens.
     UnrenormalisedCut,
     /// A filter keeps tokens that it must remove, or removes tokens that it must keep.
     WrongSupport,
@@ -63,7 +63,7 @@ impl Defect {
         self.texts().0
     }
 
-    /// Returns the cause of the defect and a remedy.
+    /// Returns a text that explains the cause of the defect and a remedy.
     pub fn remedy(self) -> &'static str {
         self.texts().1
     }

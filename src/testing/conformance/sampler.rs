@@ -23,13 +23,13 @@ impl Filter {
     pub const ALL: [Filter; 3] = [Filter::TopK, Filter::TopP, Filter::MinP];
 }
 
-/// Number of draws to check a distribution. The share of a token may be off by six standard deviations.
+/// Number of draws for each checked distribution. The count of a token may be off by six standard deviations, plus 1.
 const DRAWS: u64 = 3000;
 
 /// Checks a sampler: `f(logits, settings, seed)` returns a token.
 ///
-/// Only the filters in `filters` are used. A temperature of 0 selects the largest logit. An error is required for
-/// logits with a NaN, and if all logits are -inf.
+/// The settings use only the filters in `filters`. A temperature of 0 must select the largest logit. An error is
+/// required for logits with a NaN, for logits that are all -inf, and for no logits.
 ///
 /// ```
 /// use evenkeel::testing::conformance::{self, Filter};
@@ -145,7 +145,8 @@ impl<E: Element> Sampling<'_, E> {
         }
     }
 
-    /// Checks that tokens of a large vocabulary are drawn. With a running sum in a narrow type, later tokens never are.
+    /// Checks that tokens of a large vocabulary are drawn. With a running sum in a narrow type, later tokens are never
+    /// drawn.
     fn vocabulary(&mut self, settings: &SamplerConfig) {
         let (name, n) = ("131072 equal logits", 131_072);
         let logits = vec![E::from_wide(1.0); n as usize];

@@ -1,4 +1,4 @@
-//! The common part of the suites: calls that may panic, and checks for functions of rows.
+//! The common part of the suites: a wrapper for calls that may panic, and checks for functions of rows.
 
 use super::report::{Defect, Finding, Report};
 use crate::element::Element;
@@ -45,7 +45,7 @@ pub(super) enum Failure {
     Panicked(String),
 }
 
-/// Calls a function that may panic.
+/// Calls a function, and returns its panic as a failure.
 pub(super) fn call<T, R: Outcome<T>>(run: impl FnOnce() -> R) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(|| run().outcome())) {
         Ok(outcome) => outcome.map_err(Failure::Refused),
@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // On a row that provokes another defect, the errors of a few rounded steps are accepted. Other rows detect
-            // such errors.
+            // A row for another defect may have the errors of a few rounded steps. The rows for `NarrowSteps` and
+            // `Inaccurate` detect such errors.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {
@@ -131,8 +131,8 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks a row between two ordinary ones. Its result must satisfy `is_right`, and the results of the other rows
-    /// must be the same as without it.
+    /// Checks a row in a batch between two ordinary rows. Its result must satisfy `is_right`. The results of the
+    /// ordinary rows must have the same bits as for such a row alone.
     pub fn between(
         &mut self,
         defect: Defect,

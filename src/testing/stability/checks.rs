@@ -11,7 +11,7 @@ use candle_nn::{Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use std::collections::HashMap;
 use std::fmt::Display;
 
-/// Range allowed for the standard deviation of the output for ordinary input.
+/// Allowed range of the standard deviation of the output for ordinary input.
 const SCALES: (f64, f64) = (1e-3, 1e3);
 
 const INITIALISE: &str = "initialise parameters by the size of their layer";
@@ -101,7 +101,7 @@ where
         }
     }
 
-    /// Returns whether an output, a loss or a gradient is finite. If not, adds a finding.
+    /// Returns whether all elements of an output, a loss or a gradient are finite. If not, adds a finding.
     fn is_finite(
         &self,
         check: Check,

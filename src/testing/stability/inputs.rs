@@ -11,7 +11,7 @@ pub enum Inputs {
     Tokens(Shape, u32),
 }
 
-/// Name of an input, and its value at each index.
+/// Name of an input, and a function from an index to the input's value there.
 type Kind<'a> = (&'static str, &'a dyn Fn(usize) -> f64);
 
 impl Inputs {
@@ -28,7 +28,7 @@ impl Inputs {
         }
     }
 
-    /// Returns extreme inputs, with numbers up to this magnitude.
+    /// Returns extreme inputs with their names. Numbers have at most this magnitude.
     pub fn hostile(&self, magnitude: f64, dtype: DType) -> Result<Vec<(&'static str, Tensor)>> {
         let (shape, kinds): (&Shape, [Kind<'_>; 5]) = match self {
             Inputs::Numbers(shape) => (

@@ -73,7 +73,7 @@ where
         }
     }
 
-    /// Sets the input to tokens: u32 numbers below `vocabulary`, in a tensor of the same shape.
+    /// Makes the input a tensor of tokens, which are u32 numbers below `vocabulary`. The shape stays the same.
     pub fn tokens(mut self, vocabulary: u32) -> Self {
         if let Inputs::Numbers(shape) = self.inputs {
             self.inputs = Inputs::Tokens(shape, vocabulary);
@@ -97,7 +97,7 @@ where
         Self { magnitude, ..self }
     }
 
-    /// Sets the number of training steps of AdamW and the learning rate. The default is 20 steps at 1e-3.
+    /// Sets the number of training steps with AdamW, and their learning rate. The default is 20 steps with 1e-3.
     pub fn steps(self, steps: usize, learning_rate: f64) -> Self {
         Self { steps, learning_rate, ..self }
     }
@@ -107,7 +107,7 @@ where
         Self { norm, ..self }
     }
 
-    /// Sets the limit for the relative difference of a loss in 16 bits to the loss in f32; 0.05 by default.
+    /// Sets the limit for the relative difference between the losses in 16 bits and in f32; 0.05 by default.
     pub fn difference(self, difference: f64) -> Self {
         Self { difference, ..self }
     }

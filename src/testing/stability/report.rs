@@ -13,7 +13,7 @@ pub enum Check {
     HostileInput,
     /// Gradients of all parameters.
     GradientFlow,
-    /// Output and loss with the same parameters in 16 bits.
+    /// Output and loss in 16 bits, with the same parameters.
     HalfPrecision,
     /// Several training steps.
     Training,
@@ -55,7 +55,7 @@ impl Report {
     /// Asserts that there are no findings.
     ///
     /// # Panics
-    /// With the report as message if there are findings.
+    /// Panics with the report as message if there are findings.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert!(self.is_clean(), "{self}");

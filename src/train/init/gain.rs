@@ -1,11 +1,12 @@
-//! Gain and fan. They adapt the standard deviation of a layer's weights to the function that follows the layer, and to
-//! its size.
+//! Gain and fan of a layer. The gain adapts the standard deviation of its weights to the function that follows the
+//! layer, and the fan adapts it to the layer's size.
 
 use super::OP;
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Factor of a layer's weights for the function that follows the layer. See `torch.nn.init.calculate_gain`.
+/// Factor for the standard deviation of a layer's weights, which depends on the function that follows the layer. See
+/// `torch.nn.init.calculate_gain`.
 ///
 /// ```
 /// use evenkeel::train::init::Gain;
@@ -17,7 +18,7 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gain {
-    /// No function, or a convolution: 1.
+    /// No nonlinear function after a linear layer or a convolution: 1.
     #[default]
     Linear,
     /// Sigmoid: 1.
@@ -59,16 +60,16 @@ impl Gain {
     }
 }
 
-/// Size of a layer that its weights are scaled for. Shapes are as in PyTorch: outputs, inputs, and the axes of the
-/// kernel.
+/// Number of connections by which a layer's weights are scaled. Shapes are as in PyTorch: outputs, inputs, and the axes
+/// of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fan {
-    /// Number of inputs of an output. Preserves the variance in the forward pass.
+    /// Number of inputs that an output depends on. It preserves the variance in the forward pass.
     #[default]
     In,
-    /// Number of outputs that use an input. Preserves the variance in the backward pass.
+    /// Number of outputs that depend on an input. It preserves the variance in the backward pass.
     Out,
-    /// Mean of both.
+    /// Mean of [`Fan::In`] and [`Fan::Out`].
     Average,
 }
 
@@ -84,7 +85,7 @@ impl Fan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for fewer than two axes: a bias has no fans.
+    /// [`Error::ShapeMismatch`] for a shape with fewer than two axes, such as that of a bias.
     pub fn of(self, shape: &[usize]) -> Result<f64> {
         in_default(|| {
             let &[outputs, inputs, ref kernel @ ..] = shape else {

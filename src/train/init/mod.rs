@@ -1,9 +1,9 @@
 //! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
-//! An element depends only on a seed, the name or number of its tensor, and its index. These are the input of
-//! Philox4x32-10, with a key of its own, so that a sampler with the same seed draws other numbers. Numbers are computed
-//! in f64 by functions that give the same bits everywhere, and then rounded once. So f16 weights are the rounded f64
-//! weights.
+//! An element depends only on a seed, the name or number of its tensor, and its index. Philox4x32-10 computes random
+//! bits from these three. Its key differs from the sampler's key, so a sampler with the same seed draws other numbers.
+//! Numbers are computed in f64 by functions that give the same bits everywhere, and then rounded once. So f16 weights
+//! are the rounded f64 weights.
 
 mod gain;
 
@@ -26,8 +26,8 @@ pub enum Spread {
     Uniform,
     /// Normal distribution.
     Normal,
-    /// Normal distribution, truncated at two standard deviations. Its standard deviation is multiplied by 1/0.8796
-    /// beforehand, so that the truncated distribution has the requested one, as in JAX.
+    /// Normal distribution, truncated at two standard deviations. Before truncation, the standard deviation is
+    /// multiplied by 1/0.8796. So the truncated distribution has the requested standard deviation, as in JAX.
     TruncatedNormal,
 }
 
@@ -74,7 +74,7 @@ pub enum Init {
     Scaled {
         /// Gain for the function that follows the layer.
         gain: Gain,
-        /// Size of the layer that counts.
+        /// Fan of the layer in this formula.
         fan: Fan,
         /// The distribution.
         spread: Spread,
@@ -88,7 +88,7 @@ impl Init {
         Init::Scaled { gain: gain.into(), fan: Fan::Average, spread: Spread::Uniform }
     }
 
-    /// Returns [`Init::xavier_uniform`] with a normal distribution.
+    /// Returns the initialisation of [`Init::xavier_uniform`], but with a normal distribution.
     pub fn xavier_normal(gain: impl Into<Gain>) -> Self {
         Init::Scaled { gain: gain.into(), fan: Fan::Average, spread: Spread::Normal }
     }
@@ -99,7 +99,7 @@ impl Init {
         Init::Scaled { gain: gain.into(), fan, spread: Spread::Uniform }
     }
 
-    /// Returns [`Init::kaiming_uniform`] with a normal distribution.
+    /// Returns the initialisation of [`Init::kaiming_uniform`], but with a normal distribution.
     pub fn kaiming_normal(gain: impl Into<Gain>, fan: Fan) -> Self {
         Init::Scaled { gain: gain.into(), fan, spread: Spread::Normal }
     }
@@ -109,15 +109,15 @@ impl Init {
         Init::Scaled { gain: Gain::Linear, fan: Fan::In, spread: Spread::Uniform }
     }
 
-    /// Returns [`Init::lecun_uniform`] with a normal distribution.
+    /// Returns the initialisation of [`Init::lecun_uniform`], but with a normal distribution.
     pub fn lecun_normal() -> Self {
         Init::Scaled { gain: Gain::Linear, fan: Fan::In, spread: Spread::Normal }
     }
 
-    /// Replaces [`Init::Scaled`] by the distribution that it has for this shape.
+    /// Replaces [`Init::Scaled`] by the distribution with the limits or the standard deviation for this shape.
     fn of_shape(self, shape: &[usize]) -> Result<Self> {
         let Init::Scaled { gain, fan, spread } = self else { return Ok(self) };
-        /// Standard deviation of a standard normal number truncated at 2.
+        /// Standard deviation of a standard normal distribution that is truncated at -2 and 2.
         const OF_TWO: f64 = 0.879_625_661_034_239_8;
         // The fan of an empty tensor may be 0.
         let std = gain.value()? / fan.of(shape)?.max(1.0).sqrt();
@@ -131,8 +131,8 @@ impl Init {
         })
     }
 
-    /// Returns the distribution after checking that all its numbers are in the range of the type. For a constant,
-    /// returns its value and no distribution.
+    /// Checks that all numbers of the distribution are in the range of the type. Returns 0 and the distribution, or the
+    /// value of all elements and `None`.
     fn law(self, shape: &[usize], dtype: DType) -> Result<(f64, Option<Law>)> {
         let max = dtype.limits().max;
         // The comparison rejects NaN too.
@@ -196,7 +196,7 @@ pub struct Stream {
 impl Stream {
     /// Creates the stream of the tensor with this name, which must be unique in the model.
     pub fn named(seed: u64, name: &str) -> Self {
-        // FNV-1a. Two of a million names have the same hash in one of 10^7 models.
+        // The hash is FNV-1a. Among a million names, two have the same hash with a probability below 10^-7.
         let tensor = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
@@ -221,8 +221,8 @@ impl Stream {
 /// | a limit that the type cannot represent | the rounded limit may occur |
 ///
 /// # Accuracy
-/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are within 4 ULP of f64 of the
-/// exact function of the random bits, and then rounded once.
+/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are exact functions of the random
+/// bits, computed with an error of at most 4 f64 ULP and then rounded once.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a shape with another number of elements, or with fewer axes than a fan needs.

@@ -15,8 +15,8 @@ pub struct Bin {
     pub count: u64,
 }
 
-/// Histogram of the finite elements of a tensor by sign and power of two. It shows elements that are close to underflow
-/// or overflow.
+/// Histogram of the finite elements of a tensor, with one bin for each sign and power of two. It shows elements that
+/// are close to underflow or overflow.
 ///
 /// ```
 /// use evenkeel::train::Histogram;
@@ -33,14 +33,14 @@ pub struct Histogram {
     pub bins: Vec<Bin>,
 }
 
-/// Number of exponents of f64.
+/// Number of values of the exponent field of f64.
 const EXPONENTS: usize = 1 << 11;
 
 impl Histogram {
     /// Computes the histogram of the finite elements of `x`.
     pub fn of(x: Floats<'_>) -> Self {
         let mut counts = vec![0u64; 2 * EXPONENTS];
-        // Numbers of +0 and -0, which have the same exponent as subnormal numbers.
+        // Counts of +0 and -0. They have counters of their own, because their exponent is that of subnormal numbers.
         let mut zeros = [0u64; 2];
         in_default(|| {
             x.each(|value| {
@@ -62,7 +62,8 @@ impl Histogram {
     }
 }
 
-/// Returns the smallest magnitude of an exponent, or 0 for subnormal numbers.
+/// Returns the smallest magnitude with this exponent field: 0 for that of subnormal numbers, and the largest finite
+/// number for that of infinity.
 fn end(exponent: usize) -> f64 {
     f64::from_bits(((exponent as u64) << 52).min(f64::MAX.to_bits()))
 }

@@ -36,8 +36,8 @@ impl Jsonl {
         Ok(Jsonl { path, file, every: 1 })
     }
 
-    /// Sets the interval at which ordinary steps are written: those whose number is a multiple of `steps`, or none for
-    /// 0. Steps that were skipped, and steps with warnings or layers, are always written.
+    /// Sets which ordinary steps are written: the steps whose number is a multiple of `steps`. With 0, no ordinary
+    /// steps are written. Skipped steps, and steps with warnings or layers, are always written.
     pub fn every(self, steps: u64) -> Self {
         Self { every: steps, ..self }
     }

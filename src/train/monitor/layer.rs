@@ -30,8 +30,8 @@ pub struct Layer {
     /// Statistics of the parameter after the step.
     #[cfg_attr(feature = "serde", serde(serialize_with = "stats", skip_serializing_if = "Option::is_none"))]
     pub weight: Option<Stats>,
-    /// Norm of the parameter's change in the step, divided by the parameter's norm before the step. About 1e-3 in a
-    /// healthy run. `None` if the norm before was 0.
+    /// Norm of the parameter's change in the step, divided by the parameter's norm before the step. It is about 1e-3 in
+    /// a healthy run. `None` if it was not recorded, or if the norm before the step was 0.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "super::record::optional", skip_serializing_if = "Option::is_none")
@@ -78,12 +78,12 @@ impl Layer {
         })
     }
 
-    /// Returns the norm of the finite elements of the gradient.
+    /// Returns the norm of the finite elements of the gradient, if its statistics were added.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.gradient.as_ref().map(norm)
     }
 
-    /// Returns the norm of the finite elements of the parameter.
+    /// Returns the norm of the finite elements of the parameter, if its statistics were added.
     pub fn weight_norm(&self) -> Option<f64> {
         self.weight.as_ref().map(norm)
     }
@@ -100,7 +100,7 @@ fn norm(stats: &Stats) -> f64 {
     if count == 0 {
         return 0.0;
     }
-    // The sum is in units of the largest element, because its square may exceed f64.
+    // Mean and deviation are divided by the largest magnitude, because its square may exceed f64.
     let unit = if stats.max_abs > 0.0 { stats.max_abs } else { 1.0 };
     in_default(|| {
         let (mean, std) = (stats.mean / unit, stats.std / unit);

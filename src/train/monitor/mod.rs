@@ -1,4 +1,5 @@
-//! Monitoring of a training run: losses, norms and layers, warnings about them, and sinks that they are written to.
+//! Monitoring of a training run: records of losses, norms and layers, warnings about them, and sinks that write the
+//! records.
 
 mod histogram;
 mod layer;
@@ -58,8 +59,8 @@ pub struct Monitor {
 }
 
 impl Default for Monitor {
-    /// Returns a monitor with default limits, layers every hundred steps, an error if a loss is not finite, and no
-    /// sinks.
+    /// Returns a monitor with default limits and without sinks. It records layers every hundred steps, and a loss that
+    /// is not finite is an error.
     fn default() -> Self {
         Monitor {
             limits: Limits::default(),
@@ -77,14 +78,14 @@ impl Monitor {
         Self { limits, ..self }
     }
 
-    /// Sets the interval between steps whose layers are recorded; 0 is never. Recording takes one or two passes over
-    /// all parameters.
+    /// Sets the interval between steps whose layers are recorded. With 0, layers are never recorded. Recording takes
+    /// one or two passes over all parameters.
     pub fn layers_every(self, steps: u64) -> Self {
         Self { layers_every: steps, ..self }
     }
 
-    /// Sets whether a non-finite loss is an error, not only a warning. The same applies to a non-finite gradient norm
-    /// of a step that was not skipped.
+    /// Sets whether a non-finite loss is an error in addition to a warning. The same applies to a non-finite gradient
+    /// norm of a step that was not skipped.
     pub fn raise_on_nan(self, raise: bool) -> Self {
         Self { raise_on_nan: raise, ..self }
     }

@@ -29,7 +29,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Creates a step with only the loss known.
+    /// Creates a step with its number and its loss, and without the other values.
     pub fn new(step: u64, loss: f64) -> Self {
         Step { step, loss, norm: None, clipped_norm: None, scale: None, learning_rate: None, skipped: false }
     }
@@ -43,8 +43,8 @@ impl Step {
 
 /// A step with its layers and warnings.
 ///
-/// With the feature `serde` it is written as one flat map. Values that JSON cannot represent as a number are strings:
-/// `"NaN"`, `"inf"`, `"-inf"`.
+/// With the feature `serde`, it is serialised as one flat map. Values that JSON cannot represent as a number are
+/// strings: `"NaN"`, `"inf"`, `"-inf"`.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -1,5 +1,5 @@
-//! Training records as TensorBoard event files: protocol buffers of `tensorflow/core/util/event.proto` and
-//! `tensorflow/core/framework/summary.proto`, in the frames of `tensorflow/core/lib/io/record_writer.h`.
+//! Training records as TensorBoard event files. A file contains protocol buffers of `tensorflow/core/util/event.proto`
+//! and `tensorflow/core/framework/summary.proto`, in the frames of `tensorflow/core/lib/io/record_writer.h`.
 
 use super::histogram::Histogram;
 use super::record::Record;
@@ -11,8 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A TensorBoard event file in a log folder. It has scalars for each step, and for recorded layers gradient histograms,
-/// norms and update ratios.
+/// A TensorBoard event file in a log folder. It contains scalars for each step. For recorded layers, it also contains
+/// gradient histograms, norms and update ratios.
 ///
 /// ```no_run
 /// use evenkeel::train::{Monitor, TensorBoard};
@@ -26,8 +26,8 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Creates a new file in this folder, which is created too if it does not exist. A run that is resumed writes to
-    /// another file.
+    /// Creates a new file in this folder, and the folder if it does not exist. A resumed run writes to another new
+    /// file.
     ///
     /// # Errors
     /// The errors of creating the folder and the file.
@@ -112,12 +112,12 @@ fn event(record: &Record) -> Event {
     Event { summary: Some(Summary { value: values }), ..Event::new(step.step) }
 }
 
-/// Returns the number of seconds since 1970.
+/// Returns the current time in seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Returns the masked checksum of a frame. The mask avoids CRCs of data that contains CRCs itself.
+/// Returns the masked CRC-32C of bytes, as frames store it. The mask avoids the CRC of data that contains CRCs.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -175,8 +175,8 @@ struct HistogramProto {
 }
 
 impl HistogramProto {
-    /// Converts a histogram to buckets. A bucket starts at the limit of the previous one, so empty buckets fill the
-    /// gaps.
+    /// Converts a histogram to buckets. A bucket starts at the limit of the previous one, so an empty bucket fills each
+    /// gap between bins.
     fn of(histogram: &Histogram) -> Self {
         let mut proto = HistogramProto::default();
         let mut add = |limit: f64, count: f64| {

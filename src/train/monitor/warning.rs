@@ -29,7 +29,7 @@ pub enum Warning {
         loss: f64,
         /// The last finite loss before it.
         before: f64,
-        /// Limit for the ratio of both.
+        /// Limit for the ratio of the loss to the loss before.
         limit: f64,
     },
     /// A layer's gradient or parameter has elements that are NaN or infinite.

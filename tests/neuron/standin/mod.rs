@@ -143,8 +143,8 @@ impl Standin {
         }
     }
 
-    /// Makes calls of a function fail, or of any function for "": after `after` calls, `times` calls fail with this
-    /// status.
+    /// Makes calls of a function fail with this status. The next `after` calls pass, and the `times` calls after them
+    /// fail. The name "" stands for every function.
     pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
         let function = CString::new(function).expect("a name without NUL");
         // SAFETY: the function of the fake library has this type.
@@ -196,11 +196,11 @@ impl Standin {
     }
 }
 
-/// Builds a fake NEFF: its first line is the test's, followed by its tensors.
+/// Builds a fake NEFF. Its text is the line `first`, followed by one line per tensor.
 pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u8> {
     let mut text = format!("{first}\n");
     for (usage, name, specs) in [("in", "input", inputs), ("out", "output", outputs)] {
-        // In descending order, because a library may list them in any order.
+        // The tensors are listed in descending order, because a library may list them in any order.
         for (number, spec) in specs.iter().enumerate().rev() {
             let dtype = match spec.dtype {
                 ElementType::F32 => "f32",
@@ -218,7 +218,7 @@ pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u
     whole(&text, 1)
 }
 
-/// Builds a NEFF with this text.
+/// Builds a NEFF with a header and this text.
 pub fn whole(text: &str, logical_cores: u32) -> Vec<u8> {
     let mut bytes = vec![0; 1024];
     bytes[8..16].copy_from_slice(&1024u64.to_le_bytes());

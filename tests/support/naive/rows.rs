@@ -27,14 +27,14 @@ fn rotated<E: Element>(x: &[E], position: i64, theta: f64, direction: f64) -> Ve
     y
 }
 
-/// Computes sum x / n of each column.
+/// Computes sum(x) / n of each column, where n is the number of tokens.
 pub fn mean_pool<E: Element>(x: &[E], width: usize) -> Vec<E> {
     let n = round::<E>((x.len() / width) as f64);
     let column = |column: usize| sum::<E>(x.chunks(width).map(|x| x[column].widen()));
     (0..width).map(|i| E::from_wide(column(i) / n)).collect()
 }
 
-/// Computes dy / n for each token.
+/// Computes dy / n for each of n tokens.
 pub fn mean_pool_backward<E: Element>(dy: &[E], tokens: usize) -> Vec<E> {
     let n = round::<E>(tokens as f64);
     (0..tokens).flat_map(|_| dy.iter().map(|dy| E::from_wide(dy.widen() / n))).collect()

@@ -3,7 +3,7 @@
 use super::{round, sum};
 use evenkeel::Element;
 
-/// Computes e^x / sum e^x.
+/// Computes e^x / sum(e^x).
 pub fn softmax<E: Element>(x: &[E]) -> Vec<E> {
     let exps: Vec<f64> = x.iter().map(|x| round::<E>(x.widen().exp())).collect();
     let sum = sum::<E>(exps.iter().copied());
@@ -15,12 +15,12 @@ pub fn log_softmax<E: Element>(x: &[E]) -> Vec<E> {
     softmax(x).into_iter().map(|p| E::from_wide(p.widen().ln())).collect()
 }
 
-/// Computes ln sum e^x.
+/// Computes ln(sum(e^x)).
 pub fn logsumexp<E: Element>(x: &[E]) -> E {
     E::from_wide(sum::<E>(x.iter().map(|x| x.widen().exp())).ln())
 }
 
-/// Computes softmax(q k / sqrt(features)) v of one query.
+/// Computes softmax(q k / sqrt(features)) v for one query.
 pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |key: &[E]| sum::<E>(q.iter().zip(key).map(|(q, k)| q.widen() * k.widen()));
@@ -30,7 +30,9 @@ pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     (0..features).map(|i| E::from_wide(weighted(i))).collect()
 }
 
-/// Computes the gradient of [`attention`] for its query: the keys weighted by softmax_backward of dy v.
+/// Computes the gradient of [`attention`] with respect to its query: the sum of the keys weighted by their scores'
+/// gradients, divided by sqrt(features). The scores' gradients are `softmax_backward` of the products of dy and the
+/// values.
 pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |a: &[E], b: &[E]| sum::<E>(a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()));
@@ -42,7 +44,7 @@ pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Ve
     (0..features).map(|i| E::from_wide(of(i) / root)).collect()
 }
 
-/// Computes -ln(softmax) of the target.
+/// Computes -ln(softmax) at the target class.
 pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())
 }
@@ -57,13 +59,13 @@ pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
     E::from_wide(sum::<E>(x.iter().map(term)))
 }
 
-/// Computes sum p (ln p - ln q).
+/// Computes sum(p (ln p - ln q)), where q is the softmax.
 pub fn kl_div<E: Element>(x: &[E], p: &[f64]) -> E {
     let log_q = log_softmax(x);
     E::from_wide(sum::<E>(p.iter().zip(log_q).map(|(p, q)| round::<E>(p * round::<E>(p.ln() - q.widen())))))
 }
 
-/// Computes y (dy - sum y dy), where y is the softmax.
+/// Computes y (dy - sum(y dy)), where y is the softmax.
 pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let y = softmax(x);
     let mean = sum::<E>(y.iter().zip(dy).map(|(y, dy)| y.widen() * dy.widen()));
@@ -71,14 +73,14 @@ pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     y.iter().zip(dy).map(gradient).collect()
 }
 
-/// Computes dy - softmax sum dy.
+/// Computes dy - y sum(dy), where y is the softmax.
 pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
     softmax(x).iter().zip(dy).map(gradient).collect()
 }
 
-/// Computes softmax dy.
+/// Computes y dy, where y is the softmax.
 pub fn logsumexp_backward<E: Element>(x: &[E], dy: E) -> Vec<E> {
     softmax(x).into_iter().map(|y| E::from_wide(y.widen() * dy.widen())).collect()
 }

@@ -1,11 +1,12 @@
 //! Decodes tokens greedily with candle-transformers' quantised Llama, unmodified and with Evenkeel's imports, and
 //! compares them.
 //!
-//! Quantised products round their activations to 8 bits. A difference in an activation's last bit can thus become a
-//! step of 1/127, and change logits by some tenths. Candle differs from itself on four of these six prompts if the eps
-//! of its norms changes by a thousandth. There are therefore two kinds of prompts. With dequantised weights
-//! (`CANDLE_DEQUANTIZE_ALL=1`) this effect is absent, and the tokens after every prompt must be equal. With quantised
-//! products, the tokens must be equal after prompts for which the model has one clear best token at each step.
+//! Quantised products round their activations to 8 bits. A difference in the last bit of an activation can thus become
+//! a step of 1/127, and change logits by some tenths. If only the eps of candle's own norms changes by a thousandth,
+//! candle already decodes other tokens after four of these six prompts. The comparison therefore runs in two ways. With
+//! dequantised weights (`CANDLE_DEQUANTIZE_ALL=1`) this effect is absent, and the tokens after every prompt must be
+//! equal. With quantised products, the tokens must be equal only after prompts for which the model has one clear best
+//! token at each step.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::gguf_file;
@@ -16,7 +17,7 @@ use tokenizers::Tokenizer;
 
 const TOKENS: usize = 32;
 
-/// Prompts, and whether each following token is the best by a clear margin.
+/// Prompts, each with a flag: whether every decoded token is the best by a clear margin.
 const PROMPTS: [(&str, bool); 6] = [
     ("<|im_start|>user\nName the capital of France.<|im_end|>\n<|im_start|>assistant\n", true),
     ("Once upon a time, there was a", true),
@@ -26,7 +27,7 @@ const PROMPTS: [(&str, bool); 6] = [
     ("<|im_start|>user\nWrite a poem about the sea.<|im_end|>\n<|im_start|>assistant\n", false),
 ];
 
-/// Defines a function that decodes with one of the two crates.
+/// Defines a function that decodes with one of the two versions of candle-transformers.
 macro_rules! decoder {
     ($name:ident, $krate:ident) => {
         fn $name(path: &str, prompt: &[u32]) -> Result<Vec<u32>> {

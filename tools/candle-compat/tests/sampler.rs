@@ -6,7 +6,7 @@ use candle_transformers::generation::{LogitsProcessor, Sampling};
 use evenkeel::testing::conformance::{self, Defect, Filter};
 use evenkeel::{Draw, SamplerConfig};
 
-/// Returns candle's form of the settings.
+/// Converts the settings to candle's type.
 fn sampling(settings: &SamplerConfig) -> Sampling {
     let temperature = settings.temperature;
     match (settings.top_k, settings.top_p) {

@@ -38,7 +38,8 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     parts.iter().map(count).collect()
 }
 
-/// Sums the instructions in functions of an instruction set, and in functions that these call and that belong to none.
+/// Sums the instructions of functions that belong to an instruction set, and of the functions that these call. A called
+/// function that belongs to an instruction set itself is counted only once.
 fn instructions(text: &str) -> u64 {
     let (mut counted, mut callee_counted, mut called, mut sum) = (false, false, false, 0);
     for line in text.lines() {
@@ -49,7 +50,7 @@ fn instructions(text: &str) -> u64 {
         } else if line.starts_with("calls=") {
             called = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            // The line after a call is the inclusive cost of the called function.
+            // The line after `calls=` holds the inclusive cost of the called function.
             let taken: u64 = line.split(' ').next_back().and_then(|count| count.parse().ok()).unwrap_or(0);
             sum += if counted && !(called && callee_counted) { taken } else { 0 };
             called = false;

@@ -56,7 +56,7 @@ impl Function<'_> {
         self.name.ends_with(set.entry)
     }
 
-    /// Returns the functions that it calls or jumps to.
+    /// Returns the functions that this function calls or jumps to.
     fn calls(&self) -> impl Iterator<Item = &str> {
         let is_jump = |line: &&&str| line.starts_with("call") || line.starts_with("jmp");
         self.instructions.iter().filter(is_jump).filter_map(|line| line.split_once('<').map(|(_, name)| name))
@@ -80,7 +80,8 @@ fn lost(function: &Function<'_>) -> Vec<String> {
     if is_part || is_instruction { vec![format!("{name} is not inlined")] } else { Vec::new() }
 }
 
-/// Returns whether a call, written as the text after `<`, is to this function; `fma@` matches any version of it.
+/// Returns whether `call`, the text after `<` in a call instruction, refers to the function `name`. A name that ends in
+/// `@`, such as `fma@`, matches every symbol version.
 fn is(call: &str, name: &str) -> bool {
     call.strip_prefix(name).is_some_and(|rest| name.ends_with('@') || rest.starts_with(['>', '+']))
 }

@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 
 pub struct Contender<'a, E> {
     pub name: &'static str,
-    /// Name of the contender's function, by where it writes the result.
+    /// Name of the variant of the contender's function, such as `into`, `in place` or `not fused`.
     pub form: &'static str,
     /// Number of elements that [`Run::Into`] writes.
     pub outputs: usize,
@@ -20,7 +20,7 @@ type Writes<'a, E> = Box<dyn FnMut(&mut [E]) -> Result<()> + Send + 'a>;
 type Overwrites<'a> = Box<dyn FnMut(&Tensor) -> candle_core::Result<()> + Send + 'a>;
 
 pub enum Run<'a, E> {
-    /// Writes into existing memory. All contenders of this kind share it.
+    /// Writes into existing memory, which all contenders of this kind share.
     Into(Writes<'a, E>),
     /// Overwrites its input, which is restored between calls.
     InPlace(&'a [E], Writes<'a, E>),
@@ -28,7 +28,7 @@ pub enum Run<'a, E> {
     Allocating(Box<dyn FnMut() -> Result<Vec<E>> + Send + 'a>),
     /// Returns a newly allocated tensor.
     Tensor(Box<dyn FnMut() -> candle_core::Result<Tensor> + Send + 'a>),
-    /// Overwrites a tensor, which is made again between calls.
+    /// Overwrites a tensor, which is created again between calls.
     TensorInPlace(&'a [E], &'a [usize], Overwrites<'a>),
 }
 

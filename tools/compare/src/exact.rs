@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Errors of the checked rows.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Errors {
-    /// Largest error, in ULP of the storage type. `None` if a result is wrongly NaN or infinite, or a token must not be
-    /// drawn.
+    /// Largest error, in ULP of the storage type. `None` if a result is wrongly NaN or infinite, or if a drawn token is
+    /// not allowed.
     pub worst: Option<f64>,
     pub median: Option<f64>,
     /// Largest deviation of a row's sum from 1, for ops whose rows sum to 1.

@@ -25,7 +25,7 @@ macro_rules! float {
                 $narrow(x)
             }
             fn read(x: &[Self]) -> u32 {
-                // Number of elements at a time, enough to keep a core's load units busy.
+                // Reads 32 elements at a time, which is enough to keep a core's load units busy.
                 let (parts, rest) = x.as_chunks::<32>();
                 let mut all = [0; 32];
                 for part in parts {

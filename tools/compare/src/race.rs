@@ -23,13 +23,13 @@ impl Pace {
     const LEAST: usize = 3;
     /// Minimum duration of a turn's repeated calls together, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Duration of a call in nanoseconds. Above it, a turn does not begin with an untimed call, which would restore the
-    /// caches.
+    /// Duration of a call in nanoseconds, below which a turn begins with an untimed call. The untimed call restores the
+    /// contents of the caches.
     const WARMED: f64 = 2e7;
 }
 
-/// Largest total size in bytes of the copies that functions in place work on, one after another: half a second-level
-/// cache.
+/// Largest total size in bytes of the copies of the input. An in-place function works on one copy after another. The
+/// size is half a second-level cache.
 const RING: usize = 512 << 10;
 
 /// Result and times of one contender.
@@ -37,7 +37,7 @@ pub struct Timed<E> {
     pub name: &'static str,
     pub form: &'static str,
     pub threads: usize,
-    /// Time per call of each turn.
+    /// Time per call in each turn.
     pub turns: Vec<Time>,
     pub result: Result<Vec<E>>,
 }
@@ -124,8 +124,8 @@ impl<E: Float> Runner<'_, '_, E> {
         self.timed.turns.push(Time { cpu: time.cpu / calls, wall: time.wall / calls });
     }
 
-    /// Measures `calls` calls. A contender that did not fail the first time does not fail later, and results are
-    /// ignored.
+    /// Measures `calls` calls. Results are ignored, because a contender that did not fail in its first call does not
+    /// fail later.
     fn batch(&mut self, y: &mut [E], calls: usize) -> Time {
         match &mut self.contender.run {
             Run::Into(f) => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Records of one process.
+/// Records that one process has written, with facts about its run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Run {
     /// Name of the instruction set that the contenders were limited to.
@@ -23,7 +23,7 @@ pub struct Record {
     pub dtype: String,
     pub shape: String,
     pub contender: String,
-    /// Name of the contender's function.
+    /// Name of the variant of the contender's function.
     pub form: String,
     pub threads: usize,
     /// Nanoseconds per element; `None` if the contender failed.

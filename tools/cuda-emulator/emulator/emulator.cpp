@@ -116,8 +116,8 @@ bool have_ended() {
     return true;
 }
 
-// Returns the i-th of n indices; n is a power of two. Order 0 is forward and 1 backward; any other order depends on the
-// random number.
+// Returns the index in position i of an order of n indices, where n is a power of two. Order 0 is forward, order 1 is
+// backward, and any other order depends on the random number.
 unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;

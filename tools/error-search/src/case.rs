@@ -28,7 +28,8 @@ macro_rules! with_type {
     };
 }
 
-/// Run-length encoded numbers. Rows of millions of columns and their mutations stay small.
+/// Run-length encoded numbers: pairs of a value and a count. They keep rows of millions of columns small, also after
+/// mutations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Runs(pub Vec<(f64, usize)>);
 

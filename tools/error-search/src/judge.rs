@@ -12,7 +12,7 @@ pub struct Op {
     pub name: &'static str,
     /// Family, a value of `--family`.
     pub family: &'static str,
-    /// Storage types that are searched: those whose bound no exhaustive test covers.
+    /// Storage types that are searched, whose bounds no exhaustive test covers.
     pub dtypes: &'static [DType],
     /// Specification of its candidates.
     pub spec: fn(DType) -> Spec,
@@ -80,7 +80,7 @@ pub fn worst_besides<E: Element, R: Real>(
         let own = ulp::toward_zero(exact);
         let at = if own.is_finite() { at(index).max(own) } else { own };
         let error = if got.widen() == 0.0 && exact == R::from(0.0) {
-            // A zero for an exact zero has no error, and no unit.
+            // If the result and the exact result are both zero, the error is zero, and no unit is needed.
             0.0
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)

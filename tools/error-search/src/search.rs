@@ -17,8 +17,8 @@ const KEPT: usize = 12;
 const PATIENCE: usize = 250;
 /// Smallest gain, as a fraction of the bound, for which a change counts as an improvement and is printed.
 const LEAST_GAIN: f64 = 1e-3;
-/// Longest duration of a climb, because wide candidates are slow. A short search reduces it, so that each op and type
-/// has several climbs.
+/// Longest duration of a climb. Without a limit, climbs from candidates of many columns would take very long. A short
+/// search reduces the limit, so that each op and type has several climbs.
 const LONGEST_CLIMB: Duration = Duration::from_secs(5);
 
 /// Op in a storage type, with the best candidates so far.
@@ -130,7 +130,7 @@ impl Target<'_> {
             } else {
                 failures += 1;
             }
-            // Equally good candidates are accepted too, and sometimes a slightly worse candidate. This helps to leave a
+            // Accepts equally good candidates too, and sometimes a slightly worse one. This helps the climb to leave a
             // plateau.
             if ratio.is_none() || found >= before || (found > 0.97 * before && rng.random_bool(0.02)) {
                 (current, ratio) = (candidate, Some(found));

@@ -32,8 +32,8 @@ pub struct Size {
 pub enum Choice {
     /// One of these; NaN leaves the option unset.
     One(&'static [f64]),
-    /// Factor: one of these values, or a number between these magnitudes. The number may be a power of two, an inverse
-    /// square root, or any other.
+    /// Factor: one of the listed values, an inverse square root, a power of two, a multiple of 1/64, or a number
+    /// between the two limits.
     Factor(f64, f64, &'static [f64]),
     /// Any integer up to this limit.
     Integer(u32),
@@ -54,8 +54,8 @@ pub struct Array {
 pub enum Values {
     /// Scores of the softmax family, whose differences matter.
     Scores,
-    /// Biases. They are added to the scores in the operand with the first index, multiplied by the option with the
-    /// second index.
+    /// Biases. The first number is the index of the operand with the scores, the second the index of the option with
+    /// the scale. The biases are added to the scaled scores.
     Bias(usize, usize),
     /// 0 or 1.
     Flags,
@@ -136,7 +136,7 @@ impl Size {
     }
 
     fn random(&self, rng: &mut SmallRng) -> usize {
-        /// Upper limit for most sizes, because small candidates are evaluated faster.
+        /// Upper limit of most generated sizes, because small candidates are evaluated faster.
         const SMALL: usize = 600;
         let edges: Vec<usize> = match rng.random_range(0..100) {
             0..6 => self.edges.to_vec(),
@@ -195,7 +195,8 @@ impl Choice {
     }
 }
 
-/// Returns a number at a step of the exponential's table. The range includes the points where results underflow.
+/// Returns a negative multiple of ln 2 / 8 or ln 2 / 16, where the exponential changes its table entry. The range
+/// includes arguments whose exponential underflows.
 fn table_point(rng: &mut SmallRng) -> f64 {
     let steps = f64::from(rng.random_range(0..1000u32)) / if rng.random_bool(0.5) { 1.0 } else { 2.0 };
     -steps * std::f64::consts::LN_2 / 8.0

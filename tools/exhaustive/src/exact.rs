@@ -18,18 +18,19 @@ pub struct Value {
 /// A function of a number and of the precision in bits.
 pub type Exact = fn(&Float, u32) -> Value;
 
-/// Number of bits beyond the requested ones that a number is computed with.
+/// Number of bits of precision, in addition to the requested ones, with which a number is computed.
 ///
-/// If the result is in f32's range, a formula loses fewer than 24 bits. Its error grows with x^2, or for gelu_tanh with
-/// |v|, at most; see [`crate::formulas`]. Where it grows, x is below 2^7 in magnitude. For results far below f32's
+/// If the result is in f32's range, a formula loses fewer than 24 bits. Its error grows at most with x^2, or with |v| for
+/// gelu_tanh (see [`crate::formulas`]). Where the error grows, x is below 2^7 in magnitude. For results far below f32's
 /// range, only the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.
 const BITS: [u32; 2] = [128, 4096];
 
-/// Returns the nearest f32, ties to even. The number is first rounded to an f64, to odd, so the second rounding sees on
-/// which side of a midpoint the number lies. The conversion of this version of rug rounds subnormal numbers twice.
+/// Returns the nearest f32, ties to even. The number is first rounded to f64 by round-to-odd, so that the second
+/// rounding still sees on which side of a midpoint it lies. This version of rug has a conversion to f32 that rounds
+/// subnormal numbers twice, so it is not used.
 fn nearest(number: &Float) -> f32 {
     let toward_zero = number.to_f64_round(Round::Zero);
     let is_exact = *number == toward_zero;

@@ -8,7 +8,7 @@ use crate::tally::Tally;
 
 /// Error bound, in ULP, of functions that must be correctly rounded at every input.
 const CORRECT: f64 = 0.5;
-/// Error bound, in ULP, of functions that may return the other neighbour at rare inputs.
+/// Error bound, in ULP, of functions that may round to the wrong neighbour at rare inputs, next to a midpoint.
 const NEARLY: f64 = 0.5001;
 
 /// A function of the library, with its reference.
@@ -29,7 +29,8 @@ pub struct Function {
 impl Function {
     /// Returns whether a walk's results are within the bound.
     pub fn allows(&self, tally: &Tally) -> bool {
-        // At a midpoint, the wrong neighbour also has an error of half an ULP. So a bound of 0.5 ULP needs the count.
+        // At a midpoint, the wrong neighbour also has an error of half an ULP. So a bound of 0.5 ULP can't be checked
+        // by the largest error, but only by the count.
         tally.misrounded == 0 || (self.bound > CORRECT && tally.largest_error <= self.bound)
     }
 }

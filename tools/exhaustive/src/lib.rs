@@ -8,7 +8,7 @@
 //! - a formula in f64 whose error is bounded ([`formulas`]), for the others. If the two ends of the enclosure round
 //!   differently, MPFR decides, with as many bits as needed ([`exact`]).
 //!
-//! Before the program reports a result as wrong, MPFR confirms the expected result. So an error of the first three
+//! Before the program reports a result as wrong, MPFR confirms the expected result. So an error of one of these
 //! references is detected, and not blamed on the library.
 //!
 //! A walk is stored after every chunk. After an interruption it resumes at the first chunk not done.

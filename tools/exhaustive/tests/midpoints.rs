@@ -32,7 +32,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
         let function = function(name).expect("a function of the table");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
-            // Half of x lies between these two numbers. All three functions exceed x/2, for either sign.
+            // These are the bits of the two numbers around x/2. All three functions exceed x/2, for either sign of x.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } = function.expected(x).expect("a result");
@@ -90,7 +90,7 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         assert_eq!(a.value.to_bits(), b.value.to_bits(), "{x:e}");
         tally.by_mpfr += u64::from(b.by_mpfr);
     }
-    // This bracket contains a midpoint of two f32 for one input in 2^8 to 2^9.
+    // This bracket contains a midpoint of two f32 for about one in 2^8 to 2^9 inputs.
     assert!((100..1000).contains(&tally.by_mpfr), "{}", tally.by_mpfr);
 }
 
@@ -103,7 +103,7 @@ fn formulas_say_which_zero_it_is() {
     }
 }
 
-/// Checks the measure that decides whether an error is half an ULP or more.
+/// Checks `error_in_ulp`, whose unit depends on the exact result.
 #[test]
 fn errors_are_in_units_of_the_exact_result() {
     let error = |x: f32, got: f32| exact::error_in_ulp(exact::exp, x, got, x.exp());
@@ -113,7 +113,7 @@ fn errors_are_in_units_of_the_exact_result() {
     assert_eq!(error(0.0, -1.0), f64::INFINITY);
     assert_eq!(error(0.0, f32::NAN), f64::INFINITY);
     assert_eq!(error(100.0, f32::MAX), f64::INFINITY);
-    // Subnormal numbers are one ULP apart, even if the exact result is below them.
+    // Below the smallest subnormal number, an ULP is still the distance between subnormal numbers.
     assert!((error(-110.0, f32::from_bits(1)) - (1.0 - 0.001_205)).abs() < 1e-3);
     assert!((error(-100.0, f32::from_bits(28)) - 1.0).abs() < 0.5);
 }

@@ -11,7 +11,7 @@ fn float(bits: &str) -> f64 {
     f64::from_bits(u64::from_str_radix(bits, 16).expect("bits of an f64"))
 }
 
-/// Returns the function that a line of the library's vectors is about, if it is one of those under test.
+/// Returns the function with the name that a line of the library's vectors gives, if it is under test.
 fn named(op: &str) -> Option<Exact> {
     Some(match op {
         "exp" => exact::exp,

@@ -27,7 +27,7 @@ pub struct Plan<'a> {
 
 /// Time limit of an op. An op that takes longer has a kernel that does not end.
 const LONGEST: Duration = Duration::from_secs(40);
-/// Text that a check holds while it runs, and keeps if the process ends during it.
+/// Reason for a stopped check that is stored while the check runs. It remains if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
 
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
@@ -250,7 +250,8 @@ mod tests {
         Plan { stream: None, ops: &[], blocks: 0, out }
     }
 
-    /// Runs without a device: the CPU accepts the arguments of every op.
+    /// Runs the checks without a device. The CPU must accept the arguments of every op, and give the same digests
+    /// again.
     #[test]
     fn the_cpu_takes_every_case_and_gives_the_same_digests_again() {
         let folder = tempfile::tempdir().unwrap();

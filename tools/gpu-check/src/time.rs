@@ -1,4 +1,4 @@
-//! Duration of each op, compared with a copy of the same number of bytes.
+//! Measures the duration of each op, and of a copy of the same number of bytes for comparison.
 //!
 //! Calls are timed in batches between two events of the device. Copies before each batch keep the device busy while
 //! calls are queued, so the host's time per call does not count. The calls cycle through more memory than the device's
@@ -32,11 +32,11 @@ pub struct Plan<'a> {
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// The rows are two heads of many positions.
+/// Shapes for rope: each row is the head of one position, and the rows belong to two heads.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
-/// Bytes that calls cycle through: more than twice the size of the device's second-level cache.
+/// Number of bytes that calls cycle through. It is more than twice the size of the device's second-level cache.
 const ROUND: usize = 256 << 20;
 const BATCHES: usize = 9;
 /// Target duration of a batch, in ms.

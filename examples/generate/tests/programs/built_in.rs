@@ -82,7 +82,7 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     }
 }
 
-/// With each profile, filter and penalty, the definition keeps the drawn tokens.
+/// Tests profiles, filters and penalties with `--verify`: the filters of the reference must keep each drawn token.
 #[test]
 fn every_profile_draws_what_it_keeps() {
     let penalties = ["--repetition-penalty", "1.3", "--dry-multiplier", "0.8"];

@@ -38,14 +38,16 @@ fn each_failure_is_played_beside_its_remedy() {
         let line = text.lines().find(|line| line.trim_start().starts_with(start));
         line.unwrap_or_else(|| panic!("{start:?} begins no line of {text}")).split_whitespace().collect()
     };
-    // The first layers add nothing, some layers explode, and others do neither.
+    // With infinite sums in f16, every layer adds 0. With saturating sums, a layer's output is NaN. Evenkeel's layers
+    // add moderate values.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
     assert!(line("f16 sum, saturating").contains(&"NaN"));
     let fused = &line("Evenkeel, fused")[2..];
     assert_eq!(fused, &line("Evenkeel, unfused")[2..]);
     let added: Vec<f64> = fused[..6].iter().filter_map(|v| v.parse().ok()).collect();
     assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
-    // Padding leaves rows without an unmasked key in three layers and four heads: 6 rows of one prompt, 3 of another.
+    // Padding leaves 6 rows of one prompt and 3 rows of another without an unmasked key, in each of four heads and
+    // three layers: 108 rows.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
     assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
 }

@@ -1,4 +1,4 @@
-//! Protocol of a sharded row: its next step, the words that it exchanges, and the merging of the ranks' words.
+//! Protocol of a sharded row: its next round, the words that it exchanges, and the merging of the ranks' words.
 
 use super::{Drawn, FEW, SampleFloat, ShardedRow, few_first, is_float};
 use crate::cpu::exp_sum::{self, ExpSum, RescaleExponent};
@@ -12,12 +12,13 @@ use crate::math::bins::{self, Bins};
 use crate::math::keys;
 use crate::sampler::Filter;
 
-/// Words in a rank's share of a draw: the sum, its bins, the drawn token and the key of its logit.
+/// Number of words in a rank's share of a draw: the sum of exponentials, its bins, the drawn token and the key of its
+/// logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
-/// Low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
+/// Number of low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
 const TOKEN_BITS: u32 = 21;
 
-/// Next step of a row.
+/// Next round of exchanges for a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NextRound {
     /// Gathers at most this many candidates from each rank.
@@ -70,7 +71,8 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         }
     }
 
-    /// Applies temperatures, which need no exchange. Returns whether the next step needs a census that is missing.
+    /// Applies temperatures, which need no exchange. Returns whether the next round needs a census (the count and mass
+    /// of each rank) that is missing.
     pub fn needs_census(&mut self) -> bool {
         while let [Filter::Temperature(temperature), rest @ ..] = self.filters {
             self.filters = rest;

@@ -160,7 +160,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         self.words.extend([keys::of_f64(max), nan.map_or(0, |i| !((self.columns.start + i) as u64))]);
     }
 
-    /// Replaces the logits with the masked ones.
+    /// Applies the mask and its biases to the logits.
     #[inline(always)]
     fn mask<I: Isa>(&mut self, isa: I, scores: LogitTransform<'_>) {
         let mut masked = vec![S::NEG_INFINITY; self.z.len()];

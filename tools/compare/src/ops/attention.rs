@@ -13,11 +13,12 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::attention_of;
 use evenkeel::{Heads, attention_into};
 
-/// Attention of a prompt. The problem's numbers are the queries; `beside` holds the same number of keys and of values.
+/// Attention of a prompt. The problem's `x` holds the queries. Its `beside` holds keys and then values, each with as
+/// many elements as the queries.
 pub struct Prefill;
 
-/// Attention of one query. The problem's numbers are the keys; `beside` holds the same number of values, and a query
-/// for each head.
+/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds as many elements of values,
+/// and then the queries.
 pub struct Decode;
 
 /// Queries, keys and values, with the numbers of heads, queries, keys and features.

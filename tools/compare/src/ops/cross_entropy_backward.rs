@@ -1,5 +1,5 @@
-//! The mean cross-entropy and its gradient with respect to the logits. evenkeel computes both, forward and backward, in
-//! one call.
+//! The mean cross-entropy and its gradient with respect to the logits. evenkeel computes both the loss and the gradient
+//! in one call.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

@@ -36,7 +36,7 @@ pub enum Results {
     Elements,
     /// A number for each row.
     Rows,
-    /// A row for each matrix. The last two axes are the axes of a matrix.
+    /// One row of results for each matrix. The last two axes of the shape are the axes of a matrix.
     Matrices,
     /// A single number.
     One,

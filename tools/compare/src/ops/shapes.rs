@@ -2,8 +2,8 @@
 
 use crate::problem::Shape;
 
-/// Shapes: rows that fit in a core's second-level cache, rows that do not, long rows, and much memory. The last rows
-/// are so short that the cost of a call matters.
+/// Shapes for ops on rows. The first fits in a core's second-level cache, and the second does not. Then follow long
+/// rows, a large matrix, and two matrices whose rows are so short that the cost of each row matters.
 pub const ROWS: &[Shape] = &[
     Shape(&[8, 4096]),
     Shape(&[1024, 4096]),

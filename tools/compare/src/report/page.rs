@@ -29,10 +29,11 @@ faster. The columns of further instruction sets have only the factor.
   values that the forward pass kept. Evenkeel computes these values again.
 - ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
-/// Ops that return tokens. Each has a single type, so they share a table. It has no errors, unless a token is wrong.
+/// Prefix of the names of ops that return tokens. Each of them has a single type, so they share one table. The table
+/// shows no errors, unless a token is wrong.
 const SAMPLERS: &str = "sample_";
 
-/// Name of a row of a table, with its records.
+/// Label of a table row, and the records that the row shows.
 type Case<'a> = (String, Vec<&'a Record>);
 
 pub fn page(levels: &[Level]) -> String {
@@ -64,7 +65,8 @@ pub fn page(levels: &[Level]) -> String {
     text
 }
 
-/// Writes the facts about the machine and the software. Those that differ between levels name the level.
+/// Writes the facts about the machine and the software. A fact that differs between levels is written for each level,
+/// with the level's name.
 fn facts(text: &mut String, levels: &[Level]) {
     text.push_str("\nMachine and versions:\n\n");
     for name in different(levels.iter().flat_map(|level| level.facts.keys())) {
@@ -125,7 +127,7 @@ fn section<'a>(
     }
 }
 
-/// Returns the fastest other contenders with their factors, and the errors.
+/// Returns a sentence about the fastest other contenders, with their factors, and about the errors.
 fn sentence(cases: &[Case<'_>]) -> String {
     let factors: Vec<(&str, f64, &Record)> = cases
         .iter()

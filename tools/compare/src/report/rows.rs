@@ -50,8 +50,8 @@ impl Record {
     }
 }
 
-/// Returns the record that represents a contender in a case: that of evenkeel's first function, or the fastest of
-/// others.
+/// Returns the record that represents a contender in a case. For evenkeel, it is the first timed record. For another
+/// contender, it is the fastest record.
 pub fn record_of<'a>(case: &[&'a Record], name: &str) -> Option<&'a Record> {
     let mut timed = case.iter().copied().filter(|r| r.contender == name && r.times.is_some());
     if name == "evenkeel" { timed.next() } else { fastest(timed) }

@@ -22,7 +22,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
                 None => peaked_row(&mut rng, 12.0, cols),
             });
             let x: Vec<E> = scores.collect();
-            // Gradients that are not finite are rare.
+            // Only one in four cases may have gradients that are not finite.
             let kind = [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][(i + k / 2) % 4];
             let dy: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
             shapes.add(&[rows, cols]);
@@ -52,7 +52,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Vocabulary sizes of models, and a length at which the fixed-point sum has another unit.
+/// Tests the vocabulary size of a model, and a length at which the fixed-point sum has the finer unit.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);

@@ -31,12 +31,12 @@ fn check(grads: &[Gradient], options: &ClipGradNorm, how: How) {
 fn one_tensor_of_every_length_and_type() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
-    // Counts the shapes of all types together.
+    // Collects the shapes of all types together.
     let mut shapes = Shapes::default();
     for (i, &len) in COLS.iter().enumerate() {
         for dtype in 0..3 {
             for shift in [0, 1 + i % 7] {
-                // The second tensor starts at `shift`.
+                // The second tensor starts `shift` elements past 16-byte alignment.
                 let kind = KINDS[(i + dtype) % 5];
                 let before = (i + dtype) % 3;
                 let grads = [gradient(&mut rng, kind, before, dtype + 1), gradient(&mut rng, kind, len, dtype)];
@@ -54,7 +54,7 @@ fn lists_of_tensors() {
     let seed = 2;
     let mut rng = StdRng::seed_from_u64(seed);
     for (i, count) in [0, 1, 2, 3, 5, 20, 63, 64, 65, 256, 257, 300, 1000].into_iter().enumerate() {
-        // Long lists run only once, and mostly contain tensors without elements.
+        // Lists of more than 20 tensors run only once. Lists of many tensors mostly contain tensors without elements.
         for k in 0..if count > 20 { 1 } else { 5 } {
             let (mut grads, share) = (Vec::new(), 40.0 / (count as f64).max(40.0));
             for _ in 0..count {
@@ -78,7 +78,8 @@ fn a_long_tensor() {
     check(&grads, &ClipGradNorm::new(1.0), how);
 }
 
-/// Within the limit every bit is kept, including a NaN's.
+/// Tests gradients with NaN, infinities, signed zeros and extreme numbers. Gradients that are not scaled keep every
+/// bit, including a NaN's.
 #[test]
 fn numbers_that_are_not_finite() {
     let broken = f32::from_bits(0xffc1_2345);

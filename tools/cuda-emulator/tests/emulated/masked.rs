@@ -40,7 +40,8 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// Shapes are counted over all types together, here and for the gradients.
+/// Checks that the tests of the three types together cover enough shapes. The tests of the gradients run on the same
+/// shapes.
 #[test]
 fn shapes() {
     let mut shapes = Shapes::default();
@@ -48,7 +49,7 @@ fn shapes() {
     shapes.are_enough("of all types together");
 }
 
-/// The rows are longer than the registers of a block hold, and have the options of attention.
+/// Tests rows with the options of attention. The rows have more elements than a block's registers hold.
 #[test]
 fn long_rows() {
     let (mut rng, emulator) = (StdRng::seed_from_u64(14), Emulator::linked());
@@ -63,7 +64,8 @@ fn long_rows() {
     }
 }
 
-/// In these rows, the largest logit does not have the largest rounded sum.
+/// Tests rows in which a bias cancels the scaled scores. There, the largest logit is not necessarily the largest sum
+/// after rounding.
 #[test]
 fn products_that_cancel() {
     let seed = 16;
@@ -78,7 +80,8 @@ fn products_that_cancel() {
     }
 }
 
-/// The sums of these rows need more than 64 bits; they are near 1 or far above it.
+/// Tests rows so long that the fixed-point sum may need more than 64 bits. The sums of these rows are near 1 or far
+/// above it.
 #[test]
 fn rows_of_long_sums() {
     let emulator = Emulator::linked();

@@ -17,7 +17,7 @@ fn every_op<E: DeviceElement>(rows: [&[E]; 2], beside: &Beside, how: How) {
     }
 }
 
-/// Returns gradients of results. In a quarter of the cases some are not finite.
+/// Returns gradients of the results. In a quarter of the cases, some of them may be NaN or infinite.
 fn gradients<E: DeviceElement>(rng: &mut StdRng, case: usize, dims: &[usize]) -> Vec<E> {
     row(rng, [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][case % 4], dims.iter().product())
 }
@@ -66,7 +66,8 @@ fn long_rows() {
     }
 }
 
-/// Sums start after the columns that windows mask, and have the order of the whole row.
+/// Tests sums over rows with a window. A sum starts after the columns that the window masks, and adds the others in the
+/// order of the whole row.
 #[test]
 fn windows_of_long_rows() {
     let mut rng = StdRng::seed_from_u64(35);

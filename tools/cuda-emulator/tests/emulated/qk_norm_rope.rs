@@ -63,8 +63,8 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// In the first cases a thread processes several rows, and some threads fewer. In the other cases, the results show
-/// whether they were computed in f32 or f64.
+/// Tests many rows, then rows at limits. With many rows, each thread processes several rows, and some threads fewer
+/// than others. The results of rows at limits show whether they were computed in f32 or f64.
 #[test]
 fn many_rows_and_rows_at_limits() {
     let mut rng = StdRng::seed_from_u64(42);

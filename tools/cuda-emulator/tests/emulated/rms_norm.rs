@@ -69,7 +69,7 @@ fn limits_of_f32() {
     limits_of::<bf16>();
 }
 
-/// Results may overwrite the input, and sums the residual.
+/// Tests that the results may overwrite the input, and that the sums may overwrite the residual.
 #[test]
 fn in_place() {
     let (mut rng, emulator) = (StdRng::seed_from_u64(3), Emulator::linked());

@@ -54,7 +54,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// A thread rotates several rows, and some threads rotate fewer.
+/// Tests so many rows that each thread rotates several rows, and some threads fewer than others.
 #[test]
 fn many_rows() {
     let mut rng = StdRng::seed_from_u64(2);

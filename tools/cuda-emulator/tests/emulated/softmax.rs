@@ -45,7 +45,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// In long rows, each thread adds many terms to the integers of the fixed-point sum.
+/// Tests long rows, in which each thread adds many terms to the integers of the fixed-point sum.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(2);

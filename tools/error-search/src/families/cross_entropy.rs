@@ -152,15 +152,15 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// Returns the bound's additional term for the sum of the weights under label smoothing in f64, as the pages state
-    /// it.
+    /// Returns an addition to the bound, as the ops' pages state it. It accounts for the sum of the weights under label
+    /// smoothing in f64.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }
     }
 
-    /// Returns the absolute error that the page allows for a sum of subnormal exponentials: half the smallest subnormal
-    /// number per class.
+    /// Returns the absolute error that the op's page allows for a sum of subnormal exponentials. Each class adds half
+    /// of the smallest subnormal number.
     fn of_small<R: Real>(&self, parts: &Parts<R>) -> f64 {
         let n = self.x.len() as f64;
         let weights = (0..self.x.len()).map(|k| self.weight_of(k).abs()).sum::<f64>() / n;
@@ -169,7 +169,7 @@ impl<E: Element> Row<E> {
         if parts.log_sum.to_f64() < n * Self::LEAST { factor * n * half_the_least } else { 0.0 }
     }
 
-    /// Smallest normal number of the arithmetic.
+    /// Smallest normal number of the type in which the op computes exponentials.
     const LEAST: f64 = if matches!(E::DTYPE, DType::F64) { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
 
     /// Returns the loss, and the sum of the magnitudes of its terms.
@@ -187,7 +187,7 @@ impl<E: Element> Row<E> {
             }
         }
         let lse = real(parts.max) + parts.log_sum;
-        // The relative error of a square is twice the relative error of its root.
+        // A square has twice the relative error of its root, hence the factor 2.
         let (max, log_sum) = (parts.max.abs(), parts.log_sum.to_f64());
         let of_z = 2.0 * self.z_loss * (max + log_sum) * max.max(log_sum);
         (loss + real(self.z_loss) * lse * lse, at + of_z)
@@ -209,9 +209,10 @@ impl<E: Element> Row<E> {
         let b = real(self.dloss) * real(self.smoothing) / real(n as f64);
         let lse = real(parts.max) + parts.log_sum;
         let c = real(2.0) * real(self.dloss) * real(self.z_loss) * lse;
-        // The terms of the log-sum-exp may cancel, so the magnitudes are taken instead.
+        // The two terms of the log-sum-exp, maximum and logarithm, may cancel, so the unit uses the larger of their
+        // magnitudes.
         let of_z = 2.0 * (self.dloss * self.z_loss).abs() * parts.max.abs().max(parts.log_sum.to_f64());
-        // Probabilities below the smallest normal number of the arithmetic count as that number.
+        // In the unit of error, a probability below the smallest normal number counts as that number.
         let least = real(Self::LEAST);
         let of_class = |j: usize| {
             let p = exp(j) / parts.sum;

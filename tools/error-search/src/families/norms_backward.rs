@@ -34,7 +34,7 @@ fn spec(dtype: DType) -> Spec {
 struct Expected<R> {
     dx: Vec<R>,
     units: Vec<f64>,
-    /// Gradients by the weight, and for centred rows by the bias.
+    /// Gradients of the weight and, for centred rows, of the bias.
     columns: [Vec<R>; 2],
     of_columns: [Vec<f64>; 2],
 }

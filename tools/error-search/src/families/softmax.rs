@@ -134,8 +134,8 @@ impl<E: Element> Row<E> {
         if is_fast {
             self.compare(kind, |row, kind| row.by_groups::<Twofold>(kind))
         } else if self.x.len() <= 4096 {
-            // Inputs outside the range of the fast arithmetic need the slow arithmetic, which is used for short rows
-            // only.
+            // Inputs outside of the range of the fast arithmetic need the slow one, which is used here for rows of up
+            // to 64 elements only.
             if how == Precision::Fast && self.x.len() > 64 {
                 return None;
             }
@@ -150,7 +150,7 @@ impl<E: Element> Row<E> {
         let exact = exact(self, kind);
         let mut units = self.units(kind);
         if kind == Kind::SoftmaxBackward {
-            // A probability below the smallest normal number counts as that number.
+            // In the unit of error, a probability below the smallest normal number counts as that number.
             for ((unit, probability), exact) in units.iter_mut().zip(self.probabilities()).zip(&exact) {
                 let least = Self::least_probability();
                 if 0.0 < probability && probability < least {
@@ -227,7 +227,7 @@ impl<E: Element> Row<E> {
             .collect();
         let max = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let exps: Vec<R> = groups.iter().map(|(z, ..)| (R::from(*z) - R::from(max)).exp()).collect();
-        // The remaining sum contains all elements except one occurrence of the largest.
+        // Sums the exponentials of all elements except one occurrence of the largest.
         let mut rest = zero;
         let mut is_first = true;
         for ((z, _, count), &e) in groups.iter().zip(&exps) {

@@ -41,7 +41,7 @@ impl<E: Number> Ready<E> for Clip {
             written[0].view_mut().chunks_exact_mut(self.length).map(|gradient| E::to_clip(gradient)).collect();
         let options = options(self.way, self.max_norm);
         cuda::clip_grad_norm(&self.stream, &mut gradients, self.norm.as_view_mut(), &options)?;
-        // A smaller limit makes the next call clip again.
+        // The call has reduced the norm to the limit. A smaller limit makes the next call clip again.
         self.max_norm *= 0.99;
         Ok(())
     }

@@ -179,7 +179,7 @@ pub trait Op {
 
     fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>>;
 
-    /// Returns the smallest number of bytes that the op has to move.
+    /// Returns the smallest number of bytes that the op has to read and write.
     fn bytes<E>(shape: Shape) -> usize {
         let moved = Self::READ.iter().chain(Self::WRITTEN);
         size_of::<E>() * (moved.map(|extent| extent.len(shape)).sum::<usize>() + Self::AGAIN * shape.elements())

@@ -7,7 +7,7 @@ use evenkeel::cuda;
 
 const LAYOUTS: &[&str] = &["halves", "neighbours"];
 
-/// Makes a table for half of the rows, so that there are two heads.
+/// Makes a table with half as many positions as there are rows, so that the rows are two heads.
 fn table(shape: Shape, way: usize) -> Result<evenkeel::RopeTable> {
     let positions: Vec<i64> = (0..shape.rows as i64 / 2).collect();
     let options = evenkeel::Rope::default().interleaved(way == 1);

@@ -1,4 +1,4 @@
-//! cross_entropy: every option, ignored rows, and rows that are not finite.
+//! Tests of cross_entropy: every option, ignored rows, and rows with values that are not finite.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;

@@ -1,4 +1,4 @@
-//! clamped_exp and clamped_log: all values of the 16-bit types, and many of f32.
+//! Tests of clamped_exp and clamped_log on all values of the 16-bit types, and on many of f32.
 
 use crate::support::{Device, Worst, flushed, rng};
 use evenkeel::neuron::run;

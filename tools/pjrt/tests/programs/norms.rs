@@ -1,4 +1,4 @@
-//! rms_norm, without and with a residual, and layer_norm.
+//! Tests of rms_norm, without and with a residual, and of layer_norm.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;
@@ -43,8 +43,8 @@ fn row_of<E: Bits>(x: &[E]) -> Vec<f64> {
     x.iter().map(|x| if finite { flushed(x.widen()) } else { x.widen() }).collect()
 }
 
-/// Returns the error that flushing intermediate values causes: a few of the smallest normal numbers, divided by the
-/// root.
+/// Returns an upper bound of the error that flushing intermediate values causes: a few times the smallest normal
+/// number, divided by the root.
 fn lost(x: &[f64], mean: f64, eps: f64) -> f64 {
     let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
     let root = (squares / x.len() as f64 + eps).sqrt();
@@ -105,11 +105,11 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
         let options = RmsNorm::default().weight(&weight).rounding(rounding);
         let (y, sum) = run::rms_norm_residual(device, x.view(), residual, &options).unwrap();
         let (host_y, host_sum) = evenkeel::rms_norm_residual(x.view(), residual, &options).unwrap();
-        // Near a tie, the rounding before the weight may differ.
+        // Near a tie, the normalized value may be rounded to the other neighbour before it is multiplied by the weight.
         let factor = if rounding == Rounding::Once { 1.0 } else { 3.0 };
         let mut worst = Worst::new::<E>("rms_norm", device).times(factor);
         for (i, (sum, host)) in sum.iter().zip(&host_sum).enumerate() {
-            // Flushing x and the residual changes the sum by less than two of the smallest normal numbers.
+            // Flushing x and the residual changes the sum by less than twice the smallest normal number.
             let near = (sum.widen() - host.widen()).abs() <= 2.0 * f64::from(f32::MIN_POSITIVE);
             assert!(
                 near || sum.bits() == host.bits(),

@@ -80,7 +80,7 @@ fn devices_that_do_not_keep_to_the_program() {
     }
 }
 
-/// Neuron's compiler crashes on ids of 64 bits, so the encoder counts them from 1.
+/// Neuron's compiler crashes on instruction ids of 64 bits, so the encoder numbers instructions from 1.
 #[test]
 fn programs_are_small() {
     let program = neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap();

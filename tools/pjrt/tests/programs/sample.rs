@@ -1,4 +1,4 @@
-//! sample: candidates are in exact order, and tokens equal the tokens drawn from the whole row.
+//! Tests of sample: candidates are in exact order, and tokens equal the tokens drawn from the whole row.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Candidates, Execute, run};
@@ -147,7 +147,7 @@ fn candidates_that_do_not_suffice() {
     assert!(draw(1, others.top_k(2)).is_none());
     assert!(draw(1, others.top_k(1)).is_some());
     assert!(draw(0, ours).is_none());
-    // All tokens are candidates: the fourth place is empty.
+    // All three tokens are candidates, so the fourth place is empty.
     let found = Candidates::new(&[3.0, 2.0, 2.0, f32::MIN], &[7, 1, 4, 9], 0, 9).unwrap();
     assert!(found.draw(Request { sampler: &sampler(ours), step }).unwrap().is_some());
     for (tokens, ties) in [([7, 10, 4], 0), ([7, -1, 4], 0), ([7, 9, 4], 0), ([7, 1, 4], -1)] {

@@ -1,4 +1,4 @@
-//! softmax, log_softmax and logsumexp on rows of every kind under masks of every kind.
+//! Tests of softmax, log_softmax and logsumexp, on rows of every kind with masks of every kind.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;
@@ -76,7 +76,7 @@ impl<E: Bits> Case<'_, E> {
         let mut worst = Worst::new::<E>("softmax", device).times(self.factor);
         let log_y = run::log_softmax(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("log")));
         let mut log_worst = Worst::new::<E>("log_softmax", device).times(self.factor);
-        // An intermediate value is half of the result, so flushing it changes the result twice as much.
+        // An intermediate value is half of the result. If it is flushed, the result changes by twice its value.
         log_worst.lost *= 2.0;
         let lse = run::logsumexp(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("lse")));
         let mut lse_worst = Worst::new::<E>("logsumexp", device).times(self.factor);

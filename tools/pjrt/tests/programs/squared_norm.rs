@@ -1,4 +1,4 @@
-//! squared_norm: tensors with numbers of every magnitude, and the first row that is not finite.
+//! Tests of squared_norm: tensors with numbers of every magnitude, and the index of the first row that is not finite.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::{SquaredNorm, Status, run};

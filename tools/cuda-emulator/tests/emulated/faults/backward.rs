@@ -91,10 +91,11 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
             }
         }
     }
-    // The differences cancel, apart from the rounding of a product.
+    // All gradients are 1 and all weights are equal. For softmax and log_softmax, the terms of the result cancel, apart
+    // from the rounding of a product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
-    // A NaN counts regardless of other values in the row.
+    // A row with a NaN and an infinity is counted as a row with NaN.
     let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);
     case(emulator, op, [&[E::ZERO; 3], &dy], (1, 3), how)?;
     for x in sums_that_cancel() {

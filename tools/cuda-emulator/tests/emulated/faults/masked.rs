@@ -119,7 +119,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Outcome {
             case(emulator, op, &x, &beside, How { shift: 0, one_block: true, order: Order::Forward })?;
         }
     }
-    // The products exceed f64.
+    // The products of score and scale exceed f64's range.
     let (huge, made) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     for &op in ops {

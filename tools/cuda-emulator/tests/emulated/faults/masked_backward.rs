@@ -86,11 +86,12 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             masked_case(emulator, op, [&x, &dy], &beside, how)?;
         }
     }
-    // The differences cancel, apart from the rounding of a product.
+    // All gradients are 1 and all weights are equal, so the terms of the result cancel, apart from the rounding of a
+    // product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let bare = Beside::nothing(&[1, 3]);
     masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)?;
-    // A NaN counts regardless of other values in the row.
+    // A row with a NaN and an infinity is counted as a row with NaN.
     let dy = [f64::INFINITY, f64::NAN, 0.0].map(E::from_wide);
     masked_case(emulator, Op::Softmax, [&[E::ZERO; 3], &dy], &bare, how)
 }

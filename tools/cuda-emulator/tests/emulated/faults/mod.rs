@@ -21,7 +21,7 @@ use evenkeel_cuda_emulator::Emulator;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Text that occurs once in a file, and its replacement.
+/// Planted fault: a text that occurs once in a file, and its replacement.
 pub struct Fault {
     what: &'static str,
     file: &'static str,

@@ -69,7 +69,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
     }
 
-    // The sums are compared because the root hides their last digits.
+    // Compares the sums of squares of each tensor, because the square root hides their last digits.
     for (i, grad) in grads.iter().enumerate() {
         let expected = match grad {
             Gradient::F32(x) => sum_of_squares(x),
@@ -82,7 +82,8 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         }
     }
 
-    // The CPU returns an error for a norm that is not finite, so the option is off to obtain the norm.
+    // With `error_if_nonfinite`, the CPU returns an error instead of a norm that is not finite. The option is therefore
+    // off here.
     let mut copies: Vec<OnDevice> = grads
         .iter()
         .map(|grad| match grad {

@@ -31,7 +31,8 @@ enum Form {
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
-    // The CPU refuses invalid targets, so they are ignored there; the kernels give NaN for them.
+    // The CPU returns an error for an invalid target, so the expected results are computed with that target ignored.
+    // The kernels give NaN for it.
     let is_refused =
         |target: &i64| *target != options.ignore_index && !usize::try_from(*target).is_ok_and(|class| class < cols);
     let allowed: Vec<i64> = targets.iter().map(|t| if is_refused(t) { options.ignore_index } else { *t }).collect();

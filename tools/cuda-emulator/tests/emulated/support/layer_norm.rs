@@ -33,8 +33,8 @@ pub fn case<E: DeviceElement>(
     to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(describe)
 }
 
-/// Returns weights for a row of a 16-bit type. One of them, in column 2 or later, shows whether f32 or f64 multiplied
-/// it, if eps is 0 and there is no bias.
+/// Returns weights for a row of a 16-bit type. In one column, 2 or later, f32 and f64 arithmetic give different results
+/// if eps is 0 and there is no bias.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
     let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();

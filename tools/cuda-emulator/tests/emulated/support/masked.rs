@@ -163,7 +163,8 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
     }
 }
 
-/// Returns a row of f32 whose products a bias cancels, in half of all cases with flags.
+/// Returns a row of f32, and options with a bias that almost cancels the scaled scores. In half of all cases, the
+/// options also have flags.
 pub fn cancelling(rng: &mut StdRng, cols: usize) -> (Vec<f32>, Beside) {
     let scale = rng.random_range(0.05..0.2);
     let (mut x, mut bias) = (Vec::new(), Vec::new());
@@ -303,7 +304,7 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Each bias is combined with each mask of flags, and with no flags, at one of the scales.
+            // Each bias is combined with each mask of flags, and with no flags, each time at one or two of the scales.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

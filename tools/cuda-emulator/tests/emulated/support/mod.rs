@@ -43,7 +43,7 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails if there were too few.
+    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` says in the output what they belong to.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(self.0.len() >= LEAST_SHAPES, "{of}: {} shapes are not {LEAST_SHAPES}", self.0.len());
@@ -54,9 +54,9 @@ impl Shapes {
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some are far below the largest, which requires the exponential's long form.
+    /// Some are so far below the largest, by more than 87, that the exponential for narrow rows does not suffice.
     Wide,
-    /// All are beyond 256, so that the largest is subtracted first.
+    /// All are above 256, so that the kernel subtracts the largest before it computes exponentials.
     Far,
     /// Some, or all, are -inf.
     Masked,
@@ -83,8 +83,8 @@ pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
     numbers.map(E::from_wide).collect()
 }
 
-/// Returns a row with one number that is `gap` above 5. The others are below 3, so that they hardly count for a large
-/// gap.
+/// Returns a row with one number that is `gap` above 5. The others are below 3, so they hardly contribute to the sum of
+/// exponentials if the gap is large.
 pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E> {
     let at = rng.random_range(0..cols);
     let number = |i| if i == at { 5.0 + gap } else { rng.random_range(-9.0..3.0) };

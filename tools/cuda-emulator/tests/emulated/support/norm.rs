@@ -157,14 +157,15 @@ fn operand_of(rng: &mut StdRng, kind: OperandKind, dtype: DType, cols: usize) ->
     Operand::of(dtype, &numbers)
 }
 
-/// Returns no operand, or one of a random kind. The type of the rows is more likely than others.
+/// Returns no operand, or one of a random kind. The type of the rows is more likely than other types.
 pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand> {
     let kind = *OPERANDS.get(rng.random_range(0..OPERANDS.len() + 1))?;
     let dtype = [of_rows, of_rows, DType::F32, DType::F16, DType::BF16][rng.random_range(0..5)];
     Some(operand_of(rng, kind, dtype, cols))
 }
 
-/// Returns weights for a row, one of which shows the path: its results differ between f32 and f64.
+/// Returns weights for a row. One of them gives different results in f32 and in f64, and so shows which arithmetic was
+/// used. The other weights are 1.
 ///
 /// `differ` says whether a weight in a column has this property.
 pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {

@@ -50,8 +50,8 @@ fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
-/// Returns weights for a row. One of them, in column 2 or later but not in the last, shows whether f32 or f64
-/// multiplied it.
+/// Returns weights for a row. In one column, neither one of the first two nor the last, f32 and f64 arithmetic give
+/// different results.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;
