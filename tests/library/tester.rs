@@ -82,7 +82,7 @@ fn approx_traits<E: Element>() {
     assert!(!inf.relative_eq(&one, 0.0, 0.5) && !inf.abs_diff_eq(&Ulps(E::NEG_INFINITY), 1e300));
     assert!(one.relative_eq(&above(2), 0.0, 2.0 * E::LIMITS.epsilon));
     assert!(!one.relative_eq(&above(4), 0.0, 2.0 * E::LIMITS.epsilon));
-    // Only zero is within any tolerance of zero.
+    // A tiny number is not close to zero, even with a relative tolerance of 0.9.
     let [zero, tiny] = [0.0, E::LIMITS.min_normal].map(|v| Ulps(E::from_wide(v)));
     assert!(!zero.abs_diff_eq(&tiny, Ulps::<E>::default_epsilon()));
     assert!(!zero.relative_eq(&tiny, Ulps::<E>::default_epsilon(), 0.9));

@@ -19,7 +19,8 @@ fn each() -> KlDiv {
     KlDiv::default().reduction(Reduction::None)
 }
 
-/// Generates target probabilities for a row: one class, all classes, or a few. They need not sum to 1.
+/// Generates four lists of target probabilities for a row: one class, all classes equally, all classes unequally, and
+/// every third class. They need not sum to 1.
 fn targets(len: usize) -> [Vec<f32>; 4] {
     let mut one = vec![0.0; len];
     one[len / 2] = 1.0;

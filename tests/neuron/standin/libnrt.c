@@ -145,7 +145,7 @@ static const uint32_t NUMBERS[] = {1, 2, 3, 5, 8};
 static const uint32_t NUMBERS[] = {10, 7, 6, 3, 8};
 #endif
 
-/* Parses the lines `in NAME TYPE N N ..` and `out ..` after the header. Other lines are for the test's own use. */
+/* Parses the lines `in NAME TYPE N N ..` and `out NAME TYPE N N ..` after the header. Other lines are for the test. */
 static bool parse(model_t *model) {
     char *text = strndup((const char *)model->neff + 1024, model->size - 1024), *rest = text, *line;
     bool good = true;
