@@ -105,9 +105,12 @@ def monotone_poly(c):
     Two neighbours z < y belong to different steps, with arguments near ln2/16 and -ln2/16. Before the last rounding, which
     is monotonic, the computed powers have an error of at most `errors`. The polynomial has to leave a larger gap.
     """
-    half, unit = LN2 / 16, mpf(2) ** -29  # |r| <= half; unit: half an ULP of r and t, which are 2^-5 to 2^-4
-    argument = 2 * unit + mpf(2) ** -47  # errors of r: to f32, low part; ln2/8 in f64 times up to 739
-    cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # error of r^2 q(r): r^2, q, its inner step
+    # `half` is the largest |r|. `unit` is half an ULP of r and of t, which are between 2^-5 and 2^-4.
+    half, unit = LN2 / 16, mpf(2) ** -29
+    # Error of r: its rounding to f32, its low part, and the rounding error of ln2/8 in f64, multiplied by up to 739.
+    argument = 2 * unit + mpf(2) ** -47
+    # Error of r^2 q(r): from r^2, from q, and from the inner step of q.
+    cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
     # The rounding of z to f32 selects the step, so a step may end up to this distance before or after its exact end.
     off = mpf(2) ** -16
@@ -332,7 +335,7 @@ def normal_f64():
     print("  SLOPE", split64(slope), " CUBIC", split64(slope * mpf("0.044715")))
     print("  CUBIC_SLOPE", split64(3 * slope * mpf("0.044715")))
     print("== src/math/gelu.rs: 1 / sqrt(2 pi)", split64(1 / sqrt(2 * pi)))
-    print("== src/math/slope.rs: 2 / sqrt(pi)", split64(2 / sqrt(pi)))
+    print("== src/math/derivative.rs: 2 / sqrt(pi)", split64(2 / sqrt(pi)))
 
 
 def polynomial32(name, c, error):
