@@ -1,4 +1,4 @@
-//! Benchmark of `safe_div` against candle's division, which has no guard.
+//! Benchmark of `safe_div` against candle's division, which does not guard against small divisors.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

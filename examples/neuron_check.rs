@@ -76,8 +76,8 @@ pub fn agrees(session: &Session) -> bool {
     all_agree
 }
 
-/// Returns the elements at which the device's softmax differs from the CPU's by more than the sum of both error bounds.
-/// An additional error of 2^-24 is allowed, because the device flushes f16 subnormals to zero.
+/// Returns a line for each element at which the device's softmax differs too much from the CPU's, up to 10 lines. The
+/// allowed difference is the sum of both error bounds, plus 2^-24 because the device flushes f16 subnormals to zero.
 fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f64) -> Result<Vec<String>> {
     let ulps: f64 = [accuracy::neuron_bound("softmax", E::DTYPE), accuracy::bound("softmax", E::DTYPE)]
         .iter()
@@ -96,7 +96,8 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
         for col in 0..COLS {
             let given =
                 ROWS.get(row).map_or_else(|| Some(random() * 1.5f32.powi(row as i32 - 10)), |r| r.get(col).copied());
-            // A third of each random row is masked too. Every masked element is a NaN.
+            // The columns that a row of `ROWS` lacks are masked, and so is a third of each random row. Every masked
+            // element is a NaN.
             let kept = given.filter(|_| row < ROWS.len() || (row + col) % 3 != 0);
             x.push(make(kept.unwrap_or(f32::NAN)));
             keep.push(u8::from(kept.is_some()));
@@ -115,7 +116,8 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
     Ok(lines.take(10).collect())
 }
 
-/// Returns the rows for which the token drawn with the device's candidates is not the CPU's.
+/// Returns a line for each draw in which the token from the device's candidates differs from the CPU's token, up to 10
+/// lines.
 fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
     let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();
     let rows = Rows::new(&x, LOGITS.len(), 4)?;

@@ -45,7 +45,10 @@ def masks(shape, keep, bias):
 
 
 def onnx(shape, scale, softcap, causal, window, lengths, keep, bias):
-    """Passes the keys before the first query as the past, so that the last query is at the position of the last key."""
+    """Returns ONNX's results.
+
+    The keys before the first query are passed as the past, so that the last query is at the position of the last key.
+    """
     q, k, v = tensors(shape)
     keep, bias = masks(shape, keep, bias)
     past = shape[4] - shape[3]

@@ -52,7 +52,7 @@ def after(text, place, labels):
 
 
 def shortest(found, labels, wanted):
-    """Returns the length of the shortest path with exactly `wanted` of the `MARKS`, or None."""
+    """Returns the length of the shortest path that has each of the `MARKS` as often as `wanted` says, or None."""
     marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
     start = (0, (0,) * len(MARKS))
     best, queue = {start: 0}, [(0, start)]

@@ -27,7 +27,10 @@ def f32(x):
 
 
 def expanded(x):
-    """Formats x as `hi lo exponent`, bits of two f64 and a power of two: x = (hi + lo) 2^exponent to 2^-106 of x."""
+    """Formats x as `hi lo exponent`: the bits of two f64, and an exponent of 2.
+
+    (hi + lo) 2^exponent differs from x by at most 2^-106 of x.
+    """
     if x == 0:
         return f"{0:016x} {0:016x} 0"
     exponent = int(mp.floor(mp.log(abs(x), 2)))
@@ -336,7 +339,7 @@ def write_dry():
     rng = random.Random(5)
     cases = [(1.0, 2.0, 0), (0.5, 2.0, 127), (0.5, 2.0, 128), (0.8, 1.75, 158), (0.8, 1.75, 159), (1.0, 10.0, 400), (3.0, 1.000001, 700), (3.0, 1.0000011, 999), (0.1, 1.0, 50), (1e-30, 1e30, 2)]
     cases += [(rng.choice([0.8, 1.0, rng.uniform(0.1, 5)]), rng.choice([1.75, 1.1, rng.uniform(1, 2), rng.uniform(1, 10)]), rng.randrange(1, 200)) for _ in range(60)]
-    # The quotient is below 20, but rounds to 20 in f64.
+    # For this base, 88.7228391 / ln(base) is below 20, but rounds to 20 in f64.
     cases.append((1.0, float.fromhex("0x1.51cb453846725p+6"), 25))
     with open("tests/vectors/dry.tsv", "w") as out:
         out.write("# scripts/vectors.py, DRY: bits of multiplier and base in f64, exponent, bits of the nearest f64 of the penalty\n")

@@ -9,8 +9,8 @@
 //! element's loss is therefore in ULP of f64 for f64 logits, and in ULP of f32 for the other types. The gradients of
 //! `bce_with_logits` and `kl_div` have separate entries in the table.
 //!
-//! Each bound is derived, exhaustive or measured. [`evidence()`] returns which, and the section of `docs/accuracy` with
-//! the derivation or the description of the measurement. `tools/error-search` searches for inputs that exceed a bound.
+//! The evidence for a bound is a derivation, an exhaustive test or a measurement. [`evidence()`] returns its kind and
+//! the section of `docs/accuracy` that describes it. `tools/error-search` searches for inputs that exceed a bound.
 //!
 //! The f32 bounds of softmax, its logarithm, the cross-entropy and their gradients are derived for every row, in
 //! `docs/accuracy/softmax.md`. Only rows whose exponentials have errors of the same sign come close to them. On other
@@ -232,8 +232,8 @@ macro_rules! neuron {
         /// - Numbers below the smallest normal f32 count as zero, in intermediate results too.
         /// - Logits are computed from scores in f32, and each operation rounds. A softcap multiplies the bound by
         ///   eight. Weights and options are rounded to f32.
-        /// - In f32 softmax, the exponent (a logit minus the largest one) has an error of half an ULP of itself. For
-        ///   probabilities close to zero that amounts to 64 ULP.
+        /// - In f32 softmax, the exponent (a logit minus the largest one) has a rounding error of half an ULP. For
+        ///   probabilities close to zero, this amounts to an error of 64 ULP in the probability.
         /// - The terms of layer_norm are the weighted value farthest from the mean, and the bias.
         /// - Losses and the root of `squared_norm` are compared in ULP of f32, whatever the type of the input.
         /// - The host computes everything that `sample` returns about a token.

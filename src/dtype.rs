@@ -13,7 +13,7 @@ pub enum DType {
     F32,
     /// IEEE 754 binary16.
     F16,
-    /// The upper half of binary32: 8 exponent and 7 fraction bits.
+    /// bfloat16: the upper half of binary32, with 8 exponent bits and 7 fraction bits.
     BF16,
 }
 

@@ -169,7 +169,7 @@ pub enum Error {
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device had a fault that does not permit another backend instead.
+    /// A Neuron device had a fault that must not be handled by using another backend.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(fault::Fault),
@@ -181,8 +181,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Returns the variant's name, for logs and protocols.
     ///
-    /// Two variants share another's name: `Error::Neuron` returns `Backend`, and `Error::NonFiniteShard` returns
-    /// `NonFiniteInput`.
+    /// Two variants return the name of another variant: `Error::Neuron` returns `Backend`, and `Error::NonFiniteShard`
+    /// returns `NonFiniteInput`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "InvalidArgument",
@@ -258,7 +258,7 @@ impl Error {
         Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into(), row: None }
     }
 
-    /// Creates an [`Error::invalid`] for a value that belongs to one row.
+    /// Creates an [`Error::InvalidArgument`] for a value that belongs to one row.
     pub(crate) fn invalid_in_row(
         op: &'static str,
         argument: &'static str,

@@ -44,8 +44,8 @@ impl<'a, E: Element> Heads<'a, E> {
         Ok(Heads { data, shape, strides: [heads * positions * features, positions * features, features] })
     }
 
-    /// Creates a view with the given distances, in elements, between batches, heads and positions. They may share
-    /// memory.
+    /// Creates a view with the given distances, in elements, between batches, heads and positions. Positions
+    /// may share memory.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] as for

@@ -14,7 +14,7 @@ pub struct Trace {
     pub points: u64,
     /// Number of points that held a NaN or an infinity.
     pub broken: u64,
-    /// The first such point.
+    /// The first point that held a NaN or an infinity.
     pub first: Option<Broken>,
 }
 
@@ -82,7 +82,7 @@ thread_local! {
     pub(crate) static OPEN: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` and returns its result with the trace of the points that it passed on this thread.
+/// Runs `f` and returns its result with the trace of its calls to [`point`](crate::trace::point()) on this thread.
 ///
 /// Scopes nest; an outer scope does not include the points of an inner one. While the thread waits in a thread pool, a
 /// scope behaves like [`report::scope`](crate::report::scope()).

@@ -63,7 +63,7 @@ fn later_steps_allocate_nothing<E: Bits>() {
                     let (mask, allowed) = (mask.is_some(), allowed.is_some());
                     assert_eq!(
                         allocations, 0,
-                        "no allocation expected: {config:?}, mask {mask}, allowed tokens {allowed}, {level}"
+                        "expected no allocation: {config:?}, mask {mask}, allowed tokens {allowed}, {level}"
                     );
                 });
             }

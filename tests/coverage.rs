@@ -19,7 +19,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the name of the op of which `name` is the gradient, or `name` itself if it is no gradient.
+/// Returns the name of the op whose gradient `name` is, or `name` itself if it is not a gradient.
 fn forward(name: &str) -> &str {
     name.strip_suffix("_backward").unwrap_or(name)
 }
@@ -257,7 +257,7 @@ fn performance_lists_every_op() {
 fn check_generated(path: &str, generated: &str) {
     let text = read(path);
     let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
-    let (head, _) = text.split_once(marker).expect("the generated text follows its marker");
+    let (head, _) = text.split_once(marker).expect("the generated text must follow its marker");
     let expected = format!("{head}{marker}{generated}");
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         fs::write(root().join(path), &expected).unwrap();

@@ -17,7 +17,7 @@ const ROWS: usize = 2;
 const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;
 
-/// Type of the form that writes to a buffer of the caller.
+/// Type of the function that writes the results to a buffer of the caller.
 type Writes<'f, E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]> + 'f;
 
 /// Forms of an op on rows. All must give the results of `new`.

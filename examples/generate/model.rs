@@ -84,7 +84,7 @@ impl<O: Ops> Model<O> {
     /// Reads tokens of `[batch, positions]`, and returns the logits, `[batch, vocabulary]`, of the token after the
     /// last.
     ///
-    /// `keep` is `[batch, keys]` for all keys up to the last of these tokens. It is 0 at padding.
+    /// `keep`, `[batch, keys]`, holds a flag for every key up to the last of these tokens. The flag is 0 at padding.
     pub fn forward(&mut self, tokens: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
         let mut x = self.embed(tokens)?;
         for layer in 0..self.layers.len() {

@@ -31,7 +31,7 @@ pub fn logits(step: usize, logits: &[f32]) -> Result<(), Wrong> {
 /// Fails if the filters do not keep the token that follows this sequence.
 pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token: u32) -> Result<(), Wrong> {
     let logits = penalised(sequence, logits, config);
-    // XTC is random: either it applies, or it does not.
+    // XTC applies at random, so the filters must keep the token either with XTC or without it.
     let kept = [*config, config.xtc(0.0, config.xtc_threshold)].map(|config| reference::sample(&logits, &config));
     if kept.iter().flatten().any(|support| support.tokens.contains(&token)) {
         return Ok(());

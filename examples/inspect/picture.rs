@@ -13,7 +13,7 @@ const FLOOR: f64 = 0.5;
 /// Smallest number of binades on the axis. With fewer, the bars would be as wide as the panel.
 const FEWEST_BINADES: i32 = 16;
 
-/// Selects the positive or the negative elements of a binade.
+/// Function that returns the number of positive or of negative elements in a binade.
 type Count = fn(&Binade) -> u64;
 
 /// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. Lines

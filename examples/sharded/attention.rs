@@ -28,16 +28,16 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     let q = numbers::<E>(HEADS * QUERIES * FEATURES);
     let q = Heads::new(&q, [1, HEADS, QUERIES, FEATURES])?;
     let shape = |keys| [1, OF_KEYS, keys, FEATURES];
-    // The first keys have a huge element, whose products exceed the range of logits, and the first values a huge
-    // negative one. The second keys have a NaN, which only the last queries attend to under a causal mask, and the
-    // second values an infinity.
+    // Two pairs of keys and values. In the first pair, one key has a huge number, whose products exceed the range of
+    // logits, and one value has a huge negative number. In the second pair, one key has a NaN, which only the last
+    // queries attend to under a causal mask, and one value has an infinity.
     let operands = [
         (with::<E>(all, all / 3, huge::<E>()), with::<E>(all, 0, -huge::<E>())),
         (with::<E>(all, all.saturating_sub(3), f64::NAN), with::<E>(all, all / 2, f64::INFINITY)),
     ];
     let (sinks, none) = ([0.5, f64::NEG_INFINITY, -1.0, 2.0], [0]);
     let bias: Vec<f32> = (0..all).map(|key| if key % 7 == 3 { f32::NEG_INFINITY } else { key as f32 * 1e-3 }).collect();
-    // The window excludes all keys of the first ranks. With length 0, every key is masked.
+    // The window of 100 keys excludes all keys of the first ranks. The last mask has length 0, so it masks every key.
     let masks = [Mask::causal(), Mask::causal().and_window(100), Mask::bias(&bias, &[all]), Mask::lengths(&none)];
     let plain = Attention::default();
     let options = [

@@ -45,7 +45,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
         _ => None,
     };
     say(rank, start, &outcome);
-    // All ranks must have printed first: the first process that exits terminates the others.
+    // Waits until all ranks have printed, because mpirun terminates the others when the first process exits.
     rank.comm.sum(&mut [0])?;
     Ok(ExitCode::from(if named == Some(rank.size - 1) && in_time { FOUND } else { MISSED }))
 }
@@ -64,7 +64,7 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let outcome = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
     let in_time = start.elapsed() < rank.timeout.mul_f64(1.5);
     say(rank, start, &outcome);
-    // All ranks must have printed first: the first process that exits terminates the others.
+    // Waits until all ranks have printed, because mpirun terminates the others when the first process exits.
     std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
     Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }

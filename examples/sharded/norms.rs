@@ -40,8 +40,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // In dy, the halves of x are swapped, so that each row has a different gradient. The second set has only finite
-    // rows, because other rows turn sums over rows into NaN.
+    // dy consists of x with its halves swapped, so that each row has a different gradient. The second pair of x and dy
+    // has only finite rows, because rows that are not finite turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

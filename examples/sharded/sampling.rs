@@ -25,7 +25,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         plain.epsilon_cutoff(0.001),
         plain.repetition_penalty(1.3).presence_penalty(0.5).frequency_penalty(0.2).top_p(0.95),
     ];
-    // The tokens are spread over several ranks, and are numbered within the whole vocabulary.
+    // The history has tokens of several ranks. A token is its index in the whole vocabulary, not in a rank's shard.
     let history: Vec<u32> = [0, 1, 3, 5, 5, 6, 7].map(|eighth| (eighth * all / 8) as u32).to_vec();
     let (prompt, output) = history.split_at(3);
     let bias: Vec<(u32, f32)> =

@@ -10,7 +10,8 @@ use evenkeel::{
 pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> {
     let (x, dy) = (hostile::scores::<E>(all), hostile::vectors::<E>(all));
     let (whole, whole_dy) = (Rows::new(&x, ROWS, all)?, Rows::new(&dy, ROWS, all)?);
-    // The fourth row has half of its columns masked. These may be all columns of a rank. The last row is fully masked.
+    // In the fourth row, the first half of the columns is masked, which may include all columns of a rank. The last row
+    // is fully masked.
     let keep: Vec<bool> = (0..ROWS * all)
         .map(|at| match (at / all, at % all) {
             (3, i) => i >= all / 2,

@@ -1,8 +1,8 @@
 //! Fuzz target for the example `apply`. For any bytes, the program must answer every job or return an error. The target
 //! covers the whole program except for its command line.
 //!
-//! An input of the target has the length of the program's file JOBS in two bytes, then the contents of JOBS, then those
-//! of its file IN. `seeds/apply` contains initial inputs.
+//! An input of the target starts with two bytes for the length of the program's file JOBS. The contents of JOBS follow,
+//! and then the contents of the program's file IN. `seeds/apply` contains initial inputs.
 
 #![no_main]
 
@@ -32,22 +32,22 @@ use std::fs;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder can be created"));
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder must be available"));
 
 fuzz_target!(|data: &[u8]| {
     let Some((&len, rest)) = data.split_first_chunk() else { return };
     let (text, bytes) = rest.split_at(rest.len().min(u16::from_le_bytes(len).into()));
     let [jobs, tensors, out] = ["jobs", "in", "out"].map(|name| FOLDER.path().join(name));
-    fs::write(&jobs, text).expect("jobs can be written");
-    fs::write(&tensors, bytes).expect("tensors can be written");
+    fs::write(&jobs, text).expect("writing the jobs file must succeed");
+    fs::write(&tensors, bytes).expect("writing the tensors file must succeed");
     let _ = fs::remove_file(&out);
-    let simd = "auto".parse().expect("auto is a valid instruction set");
+    let simd = "auto".parse().expect("auto must be a valid instruction set");
     let arguments = Arguments { jobs, tensors, out, backend: Backend::Cpu, simd, threads: None };
     match run::run(&arguments) {
         Ok(()) => {
-            let written = fs::read(&arguments.out).expect("outputs were written");
-            safetensors::SafeTensors::deserialize(&written).expect("outputs can be read");
+            let written = fs::read(&arguments.out).expect("a successful run must write its outputs");
+            safetensors::SafeTensors::deserialize(&written).expect("the outputs must be valid safetensors");
         }
-        Err(_) => assert!(!arguments.out.exists(), "outputs were written despite a failure"),
+        Err(_) => assert!(!arguments.out.exists(), "a failed run must not write outputs"),
     }
 });

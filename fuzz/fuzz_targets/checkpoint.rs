@@ -31,11 +31,11 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 use trained::Trained;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder can be created"));
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder must be available"));
 
 fuzz_target!(|data: &[u8]| {
     let path = FOLDER.path().join("model");
-    std::fs::write(&path, data).expect("a checkpoint can be written");
+    std::fs::write(&path, data).expect("writing the checkpoint must succeed");
     let _ = read(&path, Checkpoint::open);
     let _ = read(&path, Trained::open);
 });

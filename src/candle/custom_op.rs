@@ -38,8 +38,8 @@ pub trait Op {
     }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// An untracked argument may have `None`, or be missing at the end. The default has no gradients. It is for ops
-    /// that are only applied without tracking, such as the computation of a gradient.
+    /// An untracked argument may have `None`, or be missing at the end. The default implementation returns no
+    /// gradients. It is for ops that are only applied to untracked tensors, such as an op that computes a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }

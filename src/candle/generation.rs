@@ -1,4 +1,4 @@
-//! Replacement of `candle_transformers::generation` that draws tokens with Evenkeel's sampler.
+//! Replacement for `candle_transformers::generation` that draws tokens with Evenkeel's sampler.
 //!
 //! The strategies have the same meaning as in candle and select the same set of tokens. Top-k keeps the k largest
 //! logits, and the lowest indices among equal ones. Top-p keeps the shortest prefix, in descending order, whose
@@ -50,8 +50,8 @@ pub enum Sampling {
     TopKThenTopP {
         /// Number of tokens to keep. All tokens are kept if the vocabulary has at most `k` tokens.
         k: usize,
-        /// Total probability of the set, where the probabilities of all tokens, not only of the k, add up to 1. All k
-        /// tokens are kept if their total probability does not reach `p`, or unless `p` is above 0 and below 1.
+        /// Total probability of the set. Probabilities are relative to all tokens, not only to the k tokens. All k
+        /// tokens are kept if their total probability does not reach `p`, or if `p` is not between 0 and 1.
         p: f64,
         /// Divisor of the logits.
         temperature: f64,

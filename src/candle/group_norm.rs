@@ -1,4 +1,4 @@
-//! Replacement of [`mod@candle_nn::group_norm`] whose module computes with Evenkeel's norm.
+//! Replacement for [`mod@candle_nn::group_norm`] whose module computes with Evenkeel's norm.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Replacement of [`mod@candle_nn::layer_norm`] whose modules compute with Evenkeel's norms.
+//! Replacement for [`mod@candle_nn::layer_norm`] whose modules compute with Evenkeel's norms.
 
 #![forbid(unsafe_code)]
 

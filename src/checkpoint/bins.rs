@@ -1,7 +1,8 @@
 //! Counts of bit patterns of up to 16 bits, whose top bit is the sign.
 
-/// Counters of a thread, one for each bit pattern. Even and odd elements have separate tables. So two equal neighbours
-/// do not increment the same counter one after the other.
+/// Counters of a thread, in two tables with one counter for each bit pattern. One table counts the elements at even
+/// indices, and the other those at odd indices. So two equal neighbours do not increment the same counter one after the
+/// other.
 pub(crate) struct Tables {
     even: Box<[u32; 1 << 16]>,
     odd: Box<[u32; 1 << 16]>,

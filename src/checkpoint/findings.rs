@@ -1,4 +1,5 @@
 //! Findings, which are statistics beyond their thresholds. Some thresholds apply only to tensors with certain names.
+//! Every embedding also gets a note about the scale of its rows.
 
 use super::Inspected;
 use super::roles::{Role, role};
@@ -30,7 +31,7 @@ impl Level {
     }
 }
 
-/// A statistic of a tensor that is beyond its threshold.
+/// A statistic of a tensor that is beyond its threshold, or the note about the scale of an embedding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
@@ -42,7 +43,7 @@ pub struct Finding {
     pub about: &'static str,
     /// Value of the statistic.
     pub value: f64,
-    /// The threshold that the value exceeds.
+    /// The threshold that the value was compared with.
     pub threshold: f64,
     /// Human-readable description of the finding.
     pub message: String,

@@ -14,7 +14,8 @@ use std::path::Path;
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Maximum number of axes in ggml.
 const MOST_AXES: u32 = 4;
-/// Maximum length of a metadata key in the format, in bytes. It is also the limit for tensor names, which are shorter.
+/// Maximum length of a metadata key in the format, in bytes. The same limit is applied to tensor names, although the
+/// format requires shorter ones.
 const LONGEST_NAME: u64 = 65_535;
 /// Maximum depth of nested lists that is supported.
 const DEEPEST: u32 = 8;

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 macro_rules! thresholds {
     ($($(#[$doc:meta])* $name:ident: $value:expr,)*) => {
-        /// Thresholds beyond which a statistic is a [`Finding`](super::Finding). Shares of elements are numbers from 0
-        /// to 1.
+        /// Thresholds beyond which a statistic is a [`Finding`](super::Finding). Fractions of elements are numbers from
+        /// 0 to 1.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
         #[non_exhaustive]
         pub struct Thresholds {
@@ -45,23 +45,23 @@ thresholds! {
     nan: 0.0,
     /// Largest number of infinite elements without an error. 0 by default.
     infinite: 0.0,
-    /// Largest share of subnormal elements without a warning. 0.01 by default.
+    /// Largest fraction of subnormal elements without a warning. 0.01 by default.
     subnormal: 0.01,
-    /// Largest share of elements that may overflow in f16 without a warning. 0 by default.
+    /// Largest fraction of elements that may overflow in f16 without a warning. 0 by default.
     f16_overflow: 0.0,
-    /// Largest share of elements that may become 0 in f16 without a warning. 0.01 by default.
+    /// Largest fraction of elements that may become 0 in f16 without a warning. 0.01 by default.
     f16_underflow: 0.01,
-    /// Largest share of elements that may overflow in bf16 without a warning. 0 by default.
+    /// Largest fraction of elements that may overflow in bf16 without a warning. 0 by default.
     bf16_overflow: 0.0,
-    /// Largest share of elements that may become 0 in bf16 without a warning. 0.01 by default.
+    /// Largest fraction of elements that may become 0 in bf16 without a warning. 0.01 by default.
     bf16_underflow: 0.01,
-    /// Largest share of elements that may overflow in unscaled fp8 E4M3FN without a note. 0 by default.
+    /// Largest fraction of elements that may overflow in unscaled fp8 E4M3FN without a note. 0 by default.
     e4m3_overflow: 0.0,
-    /// Largest share of elements that may become 0 in unscaled fp8 E4M3FN without a note. 0.1 by default.
+    /// Largest fraction of elements that may become 0 in unscaled fp8 E4M3FN without a note. 0.1 by default.
     e4m3_underflow: 0.1,
-    /// Largest share of elements that may overflow in unscaled fp8 E5M2 without a note. 0 by default.
+    /// Largest fraction of elements that may overflow in unscaled fp8 E5M2 without a note. 0 by default.
     e5m2_overflow: 0.0,
-    /// Largest share of elements that may become 0 in unscaled fp8 E5M2 without a note. 0.1 by default.
+    /// Largest fraction of elements that may become 0 in unscaled fp8 E5M2 without a note. 0.1 by default.
     e5m2_underflow: 0.1,
     /// Largest magnitude of a norm's weights without a warning. 16 by default.
     norm_max: 16.0,

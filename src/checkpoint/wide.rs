@@ -6,7 +6,7 @@ use super::moments::Moments;
 use super::narrow::Narrow;
 use crate::simd::{Isa, Kernel, Token};
 
-/// Number of elements that are processed together. So many elements stay in the L1 cache.
+/// Number of elements that are processed together. They fit in the L1 cache.
 pub(crate) const RUN: usize = 2048;
 /// Number of independent accumulators of a loop, so that the compiler can vectorise it.
 const BLOCK: usize = 8;
@@ -23,8 +23,8 @@ pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
     const MIN_NORMAL: Self;
-    /// Smallest normal value of f32. Magnitudes from it on are not subnormal and do not become 0 in bf16. Smaller ones
-    /// are checked one by one, because their bins do not tell.
+    /// Smallest normal value of f32. Magnitudes at or above it are not subnormal and do not become 0 in bf16. Smaller
+    /// ones are checked one by one, because a bin may contain magnitudes on both sides of one of these limits.
     const SMALL: Self;
     /// Whether squares may overflow or underflow in f64.
     const SCALED: bool;

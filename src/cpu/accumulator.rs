@@ -7,16 +7,16 @@ use crate::simd::{self, Isa, Span, Work};
 /// Number of elements processed together. They fit in the first-level cache.
 const CHUNK: usize = 1024;
 
-/// Adds each number to the sum of the same index.
+/// Adds each number to the sum at the same index.
 pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
     simd::run(Add { sums, numbers, start: 0 })
 }
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// Numbers of the whole call, not only of this part.
+    /// Numbers of the whole call. This part adds those from `start` on.
     numbers: Floats<'a>,
-    /// Index in `numbers` of the first sum.
+    /// Index in `numbers` of the element for the first sum.
     start: usize,
 }
 

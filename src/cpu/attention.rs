@@ -42,8 +42,8 @@ pub const KEYS: usize = 256;
 /// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
 /// through at most this many roundings, plus one for each chain.
 pub const CHAIN: usize = 32;
-/// Magnitudes of the scales that f32 products are multiplied by. A smaller scale could be subnormal in f32. A larger
-/// one would magnify the rounding of subnormal products.
+/// Range of scale magnitudes that allow a computation in f32. A smaller scale could be subnormal in f32. A larger scale
+/// would magnify the rounding of subnormal products.
 pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
 /// Number of queries that share a block's packed keys and values. The value does not affect the result.
 const QUERIES: usize = 192;
@@ -55,11 +55,11 @@ pub struct Attention<'a, E> {
     pub k: Heads<'a, E>,
     pub v: Heads<'a, E>,
     pub scores: LogitTransform<'a>,
-    /// Extra logit of each query head, which has no value.
+    /// Sink of each query head: an extra logit without a value vector.
     pub sinks: Option<Floats<'a>>,
-    /// Index of the first key among all keys that the mask covers; a multiple of [`KEYS`].
+    /// Index of this call's first key, counted from the first key that the mask covers; a multiple of [`KEYS`].
     pub first: usize,
-    /// Factor of the f64 sums; a power of two.
+    /// Power of two that the f64 sums are multiplied by.
     pub factor: f64,
 }
 
@@ -94,7 +94,7 @@ impl<E: Element> Attention<'_, E> {
         self.first..self.first + self.k.shape()[2]
     }
 
-    /// Returns the key range, mask and logit options, which decide the keys that each row sees.
+    /// Returns the key range and the logit options with the mask, which determine the keys that each row sees.
     #[inline(always)]
     pub fn sight(&self) -> Sight<'_> {
         let keys = self.keys();
@@ -141,7 +141,7 @@ impl<E: Element> Attention<'_, E> {
     }
 }
 
-/// Keys visible to each row, and the transform of their products into logits.
+/// Keys visible to each row, and the transform of the query-key products into logits.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
     pub scores: LogitTransform<'a>,
@@ -174,9 +174,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given, they are
-/// merged instead, in this order. The keys and values of `call` then only supply their shapes, except that a fully
-/// masked row under `FullyMasked::Uniform` reads the values.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given,
+/// the results are merged from them, in the order of the slice. The keys and values of `call` then only supply their
+/// shapes, except that a fully masked row under `FullyMasked::Uniform` reads the values.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -390,7 +390,7 @@ fn each_part<I: Isa, E: Element>(
     }
 }
 
-/// Updates the states as [`attend`] does, from parts computed before.
+/// Computes the same states as [`attend`], by merging parts that were computed before.
 #[inline(always)]
 fn collect<I: Isa, E: Element>(
     isa: I,

@@ -11,8 +11,8 @@ use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
-/// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. Elements are in
-/// units of 2^exponent. The value is NaN or infinite only if an element is.
+/// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. `value` is
+/// computed from the elements divided by 2^exponent. It is NaN or infinite only if an element is.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,

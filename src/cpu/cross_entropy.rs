@@ -170,8 +170,8 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k) for label smoothing s and V classes, scaled down by 2^128. At this scale no
-/// distance overflows, and the binned sum has headroom.
+/// Smoothing term s/V w_k (max - z_k) for label smoothing s, V classes, and the weight w_k and logit z_k of class k. It
+/// is scaled down by 2^128. At this scale no distance overflows, and the binned sum has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,

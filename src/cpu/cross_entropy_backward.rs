@@ -138,7 +138,7 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
 }
 
 /// Factors of a row's gradient. With probabilities p and class weights w, the gradient is `of_both p_j - of_weight w_j`
-/// at column j, and `of_all p - of_weight w - of_target (1 - p)` at the target.
+/// at every column j except the target, and `of_all p - of_weight w - of_target (1 - p)` at the target.
 pub struct Factors {
     of_target: f64,
     of_all: f64,
@@ -214,7 +214,8 @@ impl Gradient<'_> {
 /// Magnitudes of factors that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
-/// Computes `factor e_j - of_weight w_j`, times the softcap's derivative.
+/// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies it by the
+/// softcap's derivative.
 struct General<'a, 's, E, S> {
     span: Span<'s, E, E>,
     exps: &'a [S],

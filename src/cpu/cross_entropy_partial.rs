@@ -1,6 +1,6 @@
 //! Cross-entropy and its gradient for rows split into parts. First the exponentials of each part are summed relative to
-//! the maximum of the full row, then the loss is computed, then the gradient of the part's columns. Each step equals
-//! that of a full row, so the bits are equal too.
+//! the maximum of the full row, then the loss is computed, then the gradient of the part's columns. Each step does
+//! the same arithmetic as for a full row, so the results have the same bits.
 
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
@@ -54,7 +54,8 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer is
-    /// the key of the target's logit; it is 0 in all parts but one. [`units_for`] gives the number of integers used.
+    /// the key of the target's logit; it is 0 in a part without the target. [`units_for`] gives the number of integers
+    /// used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
@@ -133,7 +134,7 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // The full row is live, but every logit of this part is -inf, even if there is a softcap.
+            // The full row is live, but every score of this part is -inf. A softcap leaves a score of -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

@@ -24,8 +24,8 @@ pub trait Function: Copy + Sync {
     /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// Returns bounds of the value from both sides, rounded to f32. Where both have the same bits, that is the correct
-    /// result. `#[inline(always)]`, like everything it calls.
+    /// Returns two bounds of the value, one from each side, rounded to f32. Where both have the same bits, they are the
+    /// correctly rounded result. `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
         [x, x]

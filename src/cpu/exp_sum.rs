@@ -54,7 +54,7 @@ impl RescaleExponent {
 }
 
 impl ExpSum {
-    /// Wraps the units of f32 exponentials, for the division in softmax.
+    /// Creates the sum from the fixed-point sum of f32 exponentials, for the division in softmax.
     pub fn narrow(units: u128) -> Self {
         ExpSum { units, ..ExpSum::default() }
     }
@@ -79,7 +79,7 @@ impl ExpSum {
         isa.outline(Wide { exps, row_len: Some(row_len) })
     }
 
-    /// Sums `len` terms; for a logarithm in a row of this length if `row_len` is given.
+    /// Sums `len` terms. If `row_len` is given, the sum is for a logarithm, in a row of this length.
     #[inline(always)]
     pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
         let grids = grids(
@@ -202,9 +202,9 @@ impl ExpSum {
     /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
     /// [`units_for`] gives the number of integers used.
     ///
-    /// A fixed-point sum that may not fit in 64 bits is split into its fraction and its whole number. The fraction
-    /// leaves 16 bits for adding up to 65,536 parts. The whole numbers of both sums share a word, as each is at most
-    /// 2^21.
+    /// There are two fixed-point sums: `units`, and the `rest` without the largest term. A sum that may not fit in 64
+    /// bits is split into its fraction and its whole number. The fraction leaves 16 bits for adding up to 65,536 parts.
+    /// The whole numbers of both sums share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);

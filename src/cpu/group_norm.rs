@@ -52,7 +52,7 @@ impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
 }
 
 impl GroupNorm<'_> {
-    /// Returns the LayerNorm that corresponds to a group.
+    /// Returns a LayerNorm with the weight, bias and eps of this norm.
     fn norm(&self) -> LayerNorm<'_> {
         LayerNorm { weight: self.weight, bias: self.bias, eps: self.eps }
     }

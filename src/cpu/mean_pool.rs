@@ -36,7 +36,8 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Counts the columns of a sequence whose tokens are all masked. A sequence of no tokens is not counted.
+    /// Counts each column of a sequence whose tokens are all masked as a fully masked row. A sequence without tokens is
+    /// not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
             guards.counts.fully_masked += columns as u64;

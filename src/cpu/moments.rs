@@ -96,7 +96,7 @@ impl Moments {
         let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        // Infinite for a row of zeros with an eps that is 0 or whose reciprocal overflows.
+        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
         Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
@@ -188,7 +188,8 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the factor of the row after its multiplication by the unit; see [`Moments::out_of_units`].
+    /// Returns the scale, which multiplies elements after they are multiplied by the unit; see
+    /// [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }

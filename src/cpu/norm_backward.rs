@@ -139,8 +139,8 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns two numbers: minus the mean of h n, or NaN if that mean is not finite, and the mean of h, or 0 if the row is
-/// not centred. Counts a row that is not finite.
+/// Returns the negated mean of h n, and the mean of h. The first number is NaN if the mean of h n is not finite. The
+/// second is 0 if the row is not centred. Counts a row that is not finite.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
@@ -331,12 +331,13 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
     }
 }
 
-/// Powers of two that scale both factors of each product in rows of f64, so that the products neither overflow nor
-/// vanish. If some products would overflow, those of at most 2^-846 times the row's largest product vanish.
+/// Powers of two for the larger and the smaller factor of each product in rows of f64, so that the products neither
+/// overflow nor vanish. If some products would overflow, those of at most 2^-846 times the row's largest product
+/// vanish.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
-    /// Applied in two steps, since their product may exceed the range of f64.
+    /// Two powers, applied one after the other because their product may exceed the range of f64.
     smaller: [f64; 2],
     /// Scaled products are in units of 2^exponent.
     exponent: i32,

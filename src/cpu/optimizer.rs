@@ -45,7 +45,7 @@ struct Step<'a, S, P, F, const N: usize> {
     kept: [&'a mut [S]; N],
     /// Gradient of all weights.
     gradient: Floats<'a>,
-    /// Index of the first weight among all.
+    /// Index of this part's first weight among all weights.
     start: usize,
     formula: F,
 }

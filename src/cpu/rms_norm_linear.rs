@@ -1,6 +1,6 @@
-//! RMSNorm of rows, and their products with the rows of a matrix. Sums are in f64 by the tiled sum, so batch size,
-//! threads and instruction set do not change their order. Products of f32 and narrower types neither overflow nor
-//! vanish in f64.
+//! RMSNorm of rows, and the products of the normalised rows with the rows of a matrix. Sums are in f64 by the tiled
+//! sum, so batch size, threads and instruction set do not change their order. Products of f32 and narrower types
+//! neither overflow nor vanish in f64.
 //!
 //! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
 //! multiplied with the whole group while it is in a near cache.
@@ -26,7 +26,7 @@ pub struct RmsNormLinear<'a, E> {
     pub norm: RmsNorm<'a>,
     /// Whether normalised rows are rounded to their type.
     pub rounded: bool,
-    /// One row for each result.
+    /// Matrix with one row for each result.
     pub matrix: Rows<'a, E>,
     pub bias: Option<Floats<'a>>,
 }

@@ -17,9 +17,9 @@ pub struct Layout {
     pub repeat: usize,
     /// Number of positions before they repeat.
     pub period: usize,
-    /// Rows of the tensor for each entry of the batch. `batch_stride` is the number of table rows between entries (0:
-    /// all entries share one table).
+    /// Number of rows of the tensor for each entry of the batch.
     pub batch_rows: usize,
+    /// Number of table rows between the entries of the batch; 0 if all entries share one table.
     pub batch_stride: usize,
 }
 

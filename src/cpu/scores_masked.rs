@@ -1,9 +1,9 @@
 //! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
 //! unevaluated sum of two f32. It is computed once for the maximum, and again for its exponential.
 //!
-//! This path serves rows whose largest logit is below 256 in magnitude, and whose terms are not much larger. All other
-//! rows take the general path of [`super::scores`]. For a sharded row, each shard reports its statistics
-//! ([`MaskedStats`]), and these together decide the path of the row.
+//! This path serves rows whose largest logit is below 256 in magnitude, and in which no logit within 128 of the largest
+//! has a product of score and scale of 16,384 or more. All other rows take the general path of [`super::scores`]. For a
+//! sharded row, each shard reports its statistics ([`MaskedStats`]), and these together decide the path of the row.
 
 use super::scores::{LogitTransform, halve};
 use super::scratch::{Buffers, scratch_slice};
@@ -27,8 +27,8 @@ const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Distance between high parts below which the low parts can change the order of two logits. Low parts of logits whose
 /// products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16.
 const NEAR: f32 = 1.0 / 256.0;
-/// Bound of the amount by which a logit exceeds its rounded sum, relative to a large product: 2^-23 for the product,
-/// and 2^-24 for the sum where product and bias cancel.
+/// Upper bound of (logit - rounded sum) / |product|, for products of at least [`LARGEST_PRODUCT`]. The product
+/// contributes 2^-23, and the sum 2^-24 where product and bias cancel.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
@@ -258,7 +258,7 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 ///
 /// The row takes this path only if the products of near logits are below [`LARGEST_PRODUCT`]. So the largest near logit
 /// is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a finite
-/// score whose product overflows, as it masks other finite scores. An infinite score with such a bias is NaN.
+/// score whose product overflows, as it masks other finite scores. An infinite score with such a bias gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,

@@ -14,7 +14,7 @@ pub struct Least {
 impl Least {
     pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
 
-    /// Returns the smaller of both. If only one is stepped, the other is lowered to the next smaller f32 before they
+    /// Returns the smaller of the two. If only one is stepped, the other is lowered to the next smaller f32 before they
     /// are compared.
     pub fn merge(self, other: Self) -> Self {
         let stepped = self.stepped || other.stepped;

@@ -337,7 +337,7 @@ fn launch_masked(
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Returns whether a block holds a row in its registers, and rows are read and written sixteen bytes at a time.
+/// Returns whether a row fits in a block's registers, and can be read and written sixteen bytes at a time.
 fn is_held(op: &Op, [x, dy, dx]: [u64; 3], cols: usize, lanes: usize) -> bool {
     let of_elements = if op.is_of_rows { x | dx } else { x | dy | dx };
     of_elements.is_multiple_of(16) && cols.is_multiple_of(lanes) && cols <= 256 * 4 * lanes

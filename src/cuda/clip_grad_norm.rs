@@ -203,7 +203,7 @@ impl Plan {
     }
 }
 
-/// Number of tiles of the tiled sum in a run, which is what a block processes at a time.
+/// Number of tiles in a run. A block processes a run of a tensor at a time.
 const TILES_OF_RUN: usize = 32;
 /// Maximum number of blocks. With more runs or tensors, a block processes several.
 const MOST_BLOCKS: u64 = 1 << 20;

@@ -31,8 +31,8 @@ pub enum NanAt {
         /// Row-major index of the element.
         index: usize,
     },
-    /// No output contains a NaN. It arose inside the program and was discarded, or the device's report is wrong, which
-    /// happens with some runtimes.
+    /// No output contains a NaN. Either the program discarded the NaN, or the device's report is wrong, which happens
+    /// with some runtimes.
     InsideOnly,
 }
 

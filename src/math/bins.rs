@@ -191,7 +191,7 @@ fn shifters(top: i32) -> [f64; BINS] {
     shifters
 }
 
-/// Returns a power of two that is a normal number.
+/// Returns 2^exponent, which must be a normal number.
 pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }

@@ -35,7 +35,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     exp_parts(isa, within(isa, x, far::<E>()), low).normalised()
 }
 
-/// Computes 2/sqrt(pi) e^(-x^2), for any x.
+/// Computes the derivative of erf, 2/sqrt(pi) e^(-x^2), for any x.
 #[inline(always)]
 pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // The exponent is clamped again in `exp`, because the rounded square may lie a little beyond the limit.
@@ -52,7 +52,7 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 struct Logistic<I: Isa> {
     /// t with its power of two as a separate exponent.
     t: Wide<I>,
-    /// t as a sum of two f64 without a separate exponent; 0 where t is below 2^-1000.
+    /// t as a sum of two f64 without a separate exponent; 0 where `minus` is below -690.
     plain: (I::F64, I::F64),
     /// 1 + t.
     d: (I::F64, I::F64),
@@ -78,7 +78,7 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
     Wide { hi, lo, ..t }
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^minus, for `minus` not above zero.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, with t = e^minus, for `minus` not above zero.
 #[inline(always)]
 pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wide<I> {
     let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
@@ -92,7 +92,7 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
 /// z. w has the sign of z.
 ///
 /// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The
-/// arguments are -|z| as a sum of two f64, w as another, and the mask of lanes where z < 0.
+/// arguments are -|z| and w, each as a sum of two f64, and the mask of lanes where z < 0.
 #[inline(always)]
 pub fn gate<I: Isa, E: Element>(
     isa: I,

@@ -31,7 +31,7 @@ pub const POLY: [f64; 11] = [
 
 /// e^x as `1 + high + low` times `2^n`, for exp and expm1.
 struct Reduced<I: Isa> {
-    /// r. `low` is small compared with it.
+    /// The remainder r. `low` is small compared with r.
     high: I::F64,
     low: I::F64,
     n: I::I64,
@@ -108,7 +108,7 @@ pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     (hi, error + low * power)
 }
 
-/// Converts e^x, for x <= 0, to a sum of two f64 without an exponent. The result is 0 where it is below 2^-1000.
+/// Converts e^x, for x <= 0, to a sum of two f64 without an exponent. The result is 0 for x below -690.
 #[inline(always)]
 pub fn exp_below_one<I: Isa>(isa: I, parts: &Wide<I>, x: I::F64) -> (I::F64, I::F64) {
     let power = match parts.exponent {

@@ -1,4 +1,4 @@
-//! Fixed-point sums of [`super::sum`]: exact sums of f32 from 0 to 1.
+//! Fixed-point sums of [`super::sum`]: f32 from 0 to 1 are rounded to multiples of a unit and added as integers.
 //!
 //! The masses of a sampler are computed here too. For rows of up to 262,144 weights they are fixed-point sums as
 //! defined in [`super::sum`]. For longer rows their unit is 2^-42, so that a sum of masses fits in 64 bits at any
@@ -77,7 +77,7 @@ impl RowSum {
     }
 }
 
-/// Accumulator as [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
+/// Accumulator like [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
 /// because a call between the runs would make the code for shorter rows spill registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {

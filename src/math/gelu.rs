@@ -110,8 +110,7 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // Beyond the edge, the derivative is e times the difference of the tail's factor and a times the density's
-    // constant.
+    // Below -1, the derivative is e (scaled - a DENSITY). The tail itself is e times `scaled`.
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));

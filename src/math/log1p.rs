@@ -1,4 +1,4 @@
-//! ln(1 + x) in f64 with a low part: the logarithm of 1 + x as rounded, corrected by the rounding error of that sum.
+//! ln(1 + x) in f64 with a low part: the logarithm of the rounded sum 1 + x, corrected by the sum's rounding error.
 
 use super::log::{exponent_and_fraction, parts};
 use super::wide::{Wide, fast_two_sum, two_sum};
@@ -18,7 +18,7 @@ pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::
     let k = I::F64::from_bits(biased | isa.f64(4_503_599_627_370_496.0).to_bits()) - isa.f64(4_503_599_627_371_519.0);
     // 2^-k.
     let scale = I::F64::from_bits((isa.i64(2046) - biased).shl::<52>());
-    // For larger x, `scale` may not be a valid power of two.
+    // For x above LARGE, `scale` may not be a valid power of two.
     let rest = I::F64::select(isa.f64(LARGE).lt(x), isa.f64(0.0), rest * scale);
     let (f, f_low) = fast_two_sum(fraction - isa.f64(1.0), rest);
     let f_low = match low {

@@ -9,7 +9,7 @@ use super::log_pair::{Reduced, reduce, rounded};
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa};
 
-/// -log2 of the table's c, rounded to multiples of 2^-16, and the remainders.
+/// -log2 of each c in the table of [`super::log_pair`], as a multiple of 2^-16 (`LOG_HI`) and a remainder (`LOG_LO`).
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbed3_c800),
     f32::from_bits(0xbe99_3200),

@@ -1,10 +1,10 @@
 //! The natural logarithm in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
-//! x = 2^k m with m in [0.719, 1.438). A table gives c near 1 / m, so that r = m c - 1 is at most 1/16, and ln x = k
-//! ln2 - ln c + r - r^2/2 + r^3 q(r). For m around 1, c is 1, so that nothing cancels. k ln2 - ln c is split into
-//! multiples of 2^-16, which add exactly, and a remainder. m c, the sums and the square are kept with their rounding
-//! errors. The error of hi + lo is less than 2^-31.5 of the result; the rounding test relies on this bound. A test of
-//! all 2^32 inputs found no lane that passes with a wrong result.
+//! x = 2^k m with m in [0.719, 1.438). A table gives c near 1 / m, so that r = m c - 1 is at most 1/16 in magnitude. ln
+//! x is k ln2 - ln c + r - r^2/2 + r^3 q(r). For m around 1, c is 1, so that nothing cancels. k ln2 - ln c is split
+//! into multiples of 2^-16, which add exactly, and a remainder. m c, the sums and the square are kept with their
+//! rounding errors. The error of hi + lo is less than 2^-31.5 of the result; the rounding test relies on this bound. A
+//! test of all 2^32 inputs found no lane that passes with a wrong result.
 
 use super::exp_pair::round;
 use super::wide::{fast_two_sum, horner_narrow};
@@ -26,7 +26,7 @@ const RECIPROCAL: [f32; 8] = [
     f32::from_bits(0x3f4d_0000),
     f32::from_bits(0x3f3a_0000),
 ];
-/// -ln c, rounded to multiples of 2^-16, and the remainders.
+/// -ln c of each c in [`RECIPROCAL`], as a multiple of 2^-16 (`LOG_HI`) and a remainder (`LOG_LO`).
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbe92_cc00),
     f32::from_bits(0xbe54_6000),

@@ -1,7 +1,8 @@
 //! Logarithms and powers of one number in pairs of f64, to about 2^-100. The frequencies of rotary embedding and the
 //! repetition penalties use them.
 //!
-//! Logarithm and exponential are computed by their series. Each takes microseconds, and tables are made only once.
+//! Logarithm and exponential are computed by their series. Each takes microseconds, which is acceptable because a table
+//! of rotary embedding is computed only once.
 
 /// Unevaluated sum, whose second part is below half a unit in the last place of the first.
 #[derive(Clone, Copy, PartialEq)]

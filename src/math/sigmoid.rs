@@ -19,8 +19,8 @@ pub fn sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     logistic::<I, E>(isa, zero - x.abs(), zero, x.lt(zero))
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^(minus + low) and `minus` not above zero. Nothing
-/// overflows and nothing cancels.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, with t = e^(minus + low) and `minus` not above zero.
+/// Nothing overflows and nothing cancels.
 #[inline(always)]
 pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative: I::M64) -> Wide<I> {
     let one = isa.f64(1.0);

@@ -1,9 +1,9 @@
 //! The exponential of softmax, in f32: the row's maximum is subtracted exactly, and its own term is exactly 1.
 //!
-//! With m the maximum, x = n ln2/8 + r, and e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is the multiple of ln2/8
-//! nearest to m and d = m - M ln2/8. The eight powers 2^(j/8) are in one register. Their low parts, minus d, are in
-//! another. One addition thus corrects the table's rounding and subtracts d, and the difference x - m is never rounded.
-//! The error is 0.63 ULP.
+//! Let m be the maximum, and x = n ln2/8 + r. Then e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is the multiple of
+//! ln2/8 nearest to m, and d = m - M ln2/8. The eight powers 2^(j/8) are in one register. Their low parts, minus d, are
+//! in another. One addition thus corrects the table's rounding and subtracts d, and the difference x - m is never
+//! rounded. The error is 0.63 ULP.
 //!
 //! # Error
 //!
@@ -18,7 +18,7 @@
 //!
 //! Subnormal results are kept. In rows whose values span more than 87, 2^64 times the result is computed and scaled
 //! down. This rounds subnormal results once and leaves the bits of normal results the same. Results that must be 0 are
-//! multiplied by 0, because a product that underflows takes many times as long.
+//! multiplied by 0, because a product that underflows takes many times as long as any other.
 //!
 //! # Order
 //!
@@ -85,15 +85,16 @@ pub const NARROW: f32 = 87.0;
 const DEEPEST: f32 = 104.0;
 /// Distance from the largest logit beyond which a token's weight gives no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Magnitude of a row's maximum below which the tables alone account for it. A larger maximum is subtracted from each
-/// value first.
+/// Limit of a row's maximum in magnitude. A smaller maximum is included in the tables; a larger one is subtracted from
+/// each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values of one row.
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
-    /// Amount subtracted from x first: 0, or m if m is large. Exact for every x whose result is not 0.
+    /// Amount subtracted from x first: 0, or m if m is large. The subtraction is exact for every x whose result is not
+    /// 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M.
@@ -223,7 +224,7 @@ impl<I: Isa> PairExp<I> {
     }
 }
 
-/// Exponential e^max(z, -64) for z <= 0 in f64, where z is the distance of a token from the largest. A larger z never
+/// Exponential e^max(z, -64) for z <= 0 in f64, where z is a token's logit minus the largest logit. A larger z never
 /// gives a smaller power.
 #[derive(Clone, Copy)]
 pub struct WeightExp<I: Isa> {

@@ -64,8 +64,8 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     }
     let (hi, error) = two_sum(high, log);
     let lo = error + log_low;
-    // An infinite sum has no error, but infinity - infinity gives NaN. For two equal infinities, the result is that
-    // infinity, because their difference is NaN.
+    // An infinite sum has no error, but infinity - infinity gives NaN. For the same reason, two equal infinities need a
+    // selection: the result is that infinity.
     let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
     let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
     Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }

@@ -10,7 +10,7 @@ const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// Returns sqrt x in f32 twice, as an upper and a lower estimate, for x >= 0. The instruction rounds correctly.
+/// Returns sqrt x in f32 twice, as an upper and a lower estimate, for x >= 0. The root is correctly rounded.
 /// Rounding its result again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these
 /// types (Figueroa, 1995).
 #[inline(always)]
@@ -35,7 +35,7 @@ pub fn sqrt<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
 /// they agree, the rounding is correct, as [`super::exp_pair`] explains.
 #[inline(always)]
 pub fn rsqrt_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    /// Bound on the relative error. The Newton step squares the error before it.
+    /// Bound on the relative error. The Newton step squares the relative error of `y`.
     const RELATIVE: f32 = 1.0 / (1u64 << 42) as f32;
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
     let y = one / x.sqrt();

@@ -14,7 +14,7 @@ const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 #[inline(always)]
 pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
-    // For a smaller gate, the product with any number of the type is zero.
+    // For a gate below this limit, the product with any number of the type is zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
     // gate * up is at least as large in magnitude as the result and has its sign, so a zero product gives the result.
@@ -50,7 +50,7 @@ pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64)
     without_derivative(isa, dy, gate.either_nan(up), dx)
 }
 
-/// Computes `dy` times the derivative of [`swiglu`] with respect to its second factor, to be rounded to `E`.
+/// Computes `dy` times the derivative of [`swiglu`] with respect to `up`, to be rounded to `E`.
 #[inline(always)]
 pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
     without_derivative(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))

@@ -69,7 +69,7 @@ pub fn sin_cos(x: f64) -> (Pair, Pair) {
     }
 }
 
-/// Returns a + b with its rounding error, where b is the smaller.
+/// Returns a + b with its rounding error, where b is the smaller in magnitude.
 fn sum(a: f64, b: f64) -> Pair {
     Pair(a + b, b - ((a + b) - a))
 }
@@ -83,7 +83,7 @@ fn reduce(x: f64) -> (u64, f64, f64) {
     let bits = x.abs().to_bits();
     let exponent = (bits >> 52) as i32 - 1075;
     let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
-    // x * 2/pi modulo 4, in units of 2^-190. Bits of 2/pi before `start` contribute only multiples of 4.
+    // x * 2/pi modulo 4, in units of 2^-190. Bits of 2/pi before the window contribute only multiples of 4.
     let [w2, w1, w0] = window(exponent - 2);
     let low = mantissa * u128::from(w0);
     let mid = mantissa * u128::from(w1) + (low >> 64);

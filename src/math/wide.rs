@@ -44,7 +44,7 @@ pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), recipr
     (q, rest * reciprocal)
 }
 
-/// Evaluates the polynomial with these coefficients, starting with the constant.
+/// Evaluates the polynomial with these coefficients, of which the first is the constant.
 #[inline(always)]
 pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let Some((&last, rest)) = coefficients.split_last() else { return isa.f64(0.0) };

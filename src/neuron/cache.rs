@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Length of the SHA-256 that begins each entry.
+/// Length in bytes of the SHA-256 that begins each entry.
 const SUM: usize = 32;
 
 /// A folder of NEFFs, the compiler's output files. Each is named by the SHA-256 of its program, compiler and flags.
@@ -86,7 +86,7 @@ fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns a hash that identifies a program by both of its forms.
+/// Returns the hash of a program's HLO and StableHLO, which identifies the program.
 pub(super) fn program_sum(program: &Program) -> [u8; SUM] {
     sum_of([program.hlo(), program.stablehlo().as_bytes()].into_iter())
 }

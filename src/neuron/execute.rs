@@ -1,5 +1,5 @@
-//! Layer between an op and an executor of its program: tensors as bytes, and the rows that the device leaves to the
-//! host.
+//! Layer between an op and the executor of its program. It converts tensors to bytes, and computes the rows that the
+//! device leaves to the host.
 
 #![forbid(unsafe_code)]
 
@@ -61,21 +61,21 @@ pub(super) fn run<const N: usize>(
     inputs: &[Option<&[u8]>],
 ) -> Result<[Vec<u8>; N]> {
     let inputs: Vec<&[u8]> = inputs.iter().flatten().copied().collect();
-    check("an input", program.inputs(), inputs.iter().map(|bytes| bytes.len()))?;
+    check("input", program.inputs(), inputs.iter().map(|bytes| bytes.len()))?;
     let outputs = device.execute(program, &inputs)?;
-    check("an output", program.outputs(), outputs.iter().map(Vec::len))?;
+    check("output", program.outputs(), outputs.iter().map(Vec::len))?;
     let count = outputs.len();
     outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; {N} are needed", program.name())))
 }
 
-/// Checks the number and sizes of tensors against a program's specifications.
+/// Checks the number and sizes of tensors against a program's specifications. `what` is "input" or "output".
 pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeIterator<Item = usize>) -> Result<()> {
     if specs.len() != sizes.len() {
-        return Err(broken(format!("there are {} tensors; the program has {}, {what} each", sizes.len(), specs.len())));
+        return Err(broken(format!("got {} {what}s; the program declares {}", sizes.len(), specs.len())));
     }
     match specs.iter().zip(sizes).find(|(spec, size)| spec.bytes() != *size) {
         None => Ok(()),
-        Some((spec, size)) => Err(broken(format!("{what} has {size} bytes; {spec:?} needs {}", spec.bytes()))),
+        Some((spec, size)) => Err(broken(format!("an {what} has {size} bytes; {spec:?} needs {}", spec.bytes()))),
     }
 }
 

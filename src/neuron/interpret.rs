@@ -27,7 +27,7 @@ pub struct Interpreter;
 
 impl Execute for Interpreter {
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
-        execute::check("an input", program.inputs(), inputs.iter().map(|bytes| bytes.len()))?;
+        execute::check("input", program.inputs(), inputs.iter().map(|bytes| bytes.len()))?;
         let graph = program.graph();
         let mut values: Vec<Vec<f32>> = Vec::with_capacity(graph.nodes.len());
         for (place, node) in graph.nodes.iter().enumerate() {

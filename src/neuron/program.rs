@@ -100,8 +100,9 @@ impl Program {
         })
     }
 
-    /// Returns a program with a single f32 output of shape `[1, n]` instead: one flag for each f32 value that the
-    /// program computes. The flag is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
+    /// Returns a copy of the program whose outputs are replaced by one f32 output of shape `[1, n]`. It has one flag
+    /// for each f32 value that the program computes: 0 if all elements are finite, 1 if some are infinite, and 2 if
+    /// some are NaN.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a program created by [`Program::from_parts`].

@@ -51,7 +51,7 @@ pub struct AttentionGradients<E> {
 /// | input | gradients |
 /// |---|---|
 /// | finite q, k, v and dy of any magnitude | finite if the exact gradient is within the type's range |
-/// | a fully masked query | 0 is added to all gradients; under Uniform, dy / (number of keys) to dv of every key |
+/// | a fully masked query | adds 0 to all gradients; under Uniform, adds dy / (number of keys) to dv of every key |
 /// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
 /// | a NaN in a query or in an unmasked key, or a logit of +inf | NaN for this query and its unmasked keys and values |
 /// | NaN or an infinity in an unmasked value | NaN for this query and its unmasked keys |
@@ -61,9 +61,9 @@ pub struct AttentionGradients<E> {
 /// | one key and no sink | dq and dk are 0 |
 ///
 /// # Accuracy
-/// Bounds are in ULP of a sum of magnitudes S. For dv, S is `sum_t p_ts |dy_t|`. For another gradient, S is its formula
-/// with `|q|` and `|k|` in place of q and k, and with `a_ts + sum_u p_tu a_tu` in place of `dy_t v_s - m_t`. Here a_ts
-/// is `sum_d |dy_td v_sd|`.
+/// Bounds are in ULP of a sum of magnitudes S. For dv, S is `sum_t p_ts |dy_t|`. For dq, dk and dsink, S is the
+/// gradient's formula with `|q|` and `|k|` in place of q and k, and with `a_ts + sum_u p_tu a_tu` in place of
+/// `dy_t v_s - m_t`. Here a_ts is `sum_d |dy_td v_sd|`.
 ///
 /// f32: 0.501 ULP of S. f16, bf16: 0.51 ULP of S.
 ///
@@ -77,8 +77,8 @@ pub struct AttentionGradients<E> {
 /// f64. On random operands the error in f64 is below 4 ULP.
 ///
 /// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, whose results are added in order. Chains
-/// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and a new one
-/// begins at every 64th query. The bits are the same on any number of threads and on any instruction set.
+/// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and a new
+/// chain begins at every 64th query. The bits are the same on any number of threads and on any instruction set.
 ///
 /// # Errors
 /// The errors of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong
@@ -144,7 +144,7 @@ pub fn attention_backward_into<'a, E: Element>(
     if let Some(dsinks) = &dsinks {
         check_room("dsinks", dsinks.len(), heads)?;
     }
-    // Without queries and keys, no unit of work writes the gradients of the sinks.
+    // Without queries, keys and `dsinks`, these gradients are neither written nor read, so none are allocated.
     let units = if q.shape()[2] == 0 && k.shape()[2] == 0 && dsinks.is_none() { 0 } else { batch * heads };
     let mut of_batches = filled(OP, "the gradients of sinks", units, 0.0)?;
     let (written, guards) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;

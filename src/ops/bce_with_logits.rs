@@ -24,8 +24,8 @@ pub struct BceWithLogits<'a> {
     /// Weight of each element, of any float type; 1 by default. Finite and not negative. An element with weight 0 has
     /// loss 0 for any logit.
     pub weight: Option<Floats<'a>>,
-    /// Factor of the term that belongs to the target, one for each column (`pos` in the formula); 1 by default. Finite
-    /// and not negative.
+    /// One factor for each column, which multiplies the target in the loss (`pos` in the formula of
+    /// [`bce_with_logits`]); 1 by default. Finite and not negative.
     pub pos_weight: Option<Floats<'a>>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
@@ -143,8 +143,8 @@ pub fn bce_with_logits<'t, E: Element>(
 
 /// Computes the gradient of [`bce_with_logits`] with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
-/// to the loss. It is one number, or one for each element under [`Reduction::None`].
+/// Returning the loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result
+/// with respect to the loss. It is one number, or one for each element under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text

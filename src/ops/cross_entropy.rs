@@ -138,7 +138,7 @@ impl<'a> CrossEntropy<'a> {
         Error::invalid_in_row(op, "target", row, target, expected)
     }
 
-    /// Returns the options in the form that kernels take.
+    /// Returns the kernel for these options and targets.
     pub(crate) fn kernel<'k>(
         &self,
         resolved: &'k Resolved,
@@ -171,7 +171,7 @@ impl<'a> CrossEntropy<'a> {
         })
     }
 
-    /// Returns two divisors: that of the summed entropies, and that of the summed z-losses.
+    /// Returns two divisors: one for the sum of the entropies, and one for the sum of the z-losses.
     pub(crate) fn divisors(&self, resolved: &Resolved) -> [f64; 2] {
         match self.reduction {
             Reduction::Mean => [resolved.of_targets, resolved.counted as f64],
@@ -216,14 +216,14 @@ const OP: &str = "cross_entropy";
 /// | input | loss |
 /// |---|---|
 /// | a target equal to `ignore_index` | 0; the row is not read |
-/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0 (PyTorch: NaN) |
+/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0, except for the term of `z_loss` (PyTorch: NaN) |
 /// | no rows | 0 |
 /// | a logit of -inf | masked: probability 0 |
 /// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |
 /// | label smoothing, and a masked class with a weight above 0 | +inf, as in PyTorch |
 /// | a fully masked row | +inf (PyTorch: NaN), because its target is masked; reported as fully masked |
 /// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
-/// | one class | exactly 0 |
+/// | one class | exactly 0, except for the term of `z_loss` |
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
@@ -232,7 +232,7 @@ const OP: &str = "cross_entropy";
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```
 /// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
-/// bound. With a softcap, it is relative to the logits as rounded to f64.
+/// bound. With a softcap, the bound holds for the exact loss of the logits rounded to f64.
 ///
 /// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the
 /// logarithm is added.
@@ -244,7 +244,7 @@ const OP: &str = "cross_entropy";
 ///
 /// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more for each
 /// 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n 2^-150.
-/// For f64 logits, these limits are n 2^-1022 and n 2^-1075.
+/// For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is

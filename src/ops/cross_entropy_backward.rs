@@ -15,9 +15,9 @@ const OP: &str = "cross_entropy_backward";
 
 /// Computes the gradient of [`cross_entropy`](crate::cross_entropy()) with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
-/// to the loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final result, pass
-/// 1; if it is scaled, pass the scale.
+/// Returning the loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result
+/// with respect to the loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final
+/// result, pass 1; if it is scaled, pass the scale.
 ///
 /// # Formula
 /// ```text

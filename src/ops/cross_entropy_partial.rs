@@ -28,11 +28,11 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 /// of merging:
 ///
 /// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
-///    holds all logits. Merging the partials of all shards gives the partial of the whole row.
+///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.
 /// 2. [`CrossEntropySums`], which are relative to the merged maximum. For each row, they hold the sum of exponentials
-///    as two 64-bit integers (for f64 logits, three), and the logit of the target if the shard has it. They also hold a
-///    [binned sum](crate::math::sum) for f64 logits, and another for label smoothing. Each consists of four numbers and
-///    their exponent.
+///    and, if the shard has it, the logit of the target. The sum is two 64-bit integers, or three for f64 logits and
+///    for rows of more than 262,144 columns. There is also a [binned sum](crate::math::sum) for f64 logits, and one for
+///    label smoothing. A binned sum consists of four numbers and their exponent.
 ///
 /// Then each machine computes the loss, and the gradient of its own columns. Both have the same bits as
 /// [`cross_entropy`](crate::cross_entropy()) and [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole
@@ -105,8 +105,8 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Returns two flags: whether binned sums are used for the exponentials, and whether for the terms of label
-    /// smoothing.
+    /// Returns two flags: whether binned sums are used for the exponentials, and whether they are used for the terms of
+    /// label smoothing.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]
@@ -194,8 +194,8 @@ impl CrossEntropyPartial {
         self.found.iter().flat_map(ShardStats::plain_keys).collect()
     }
 
-    /// Replaces this partial by that of all columns, which is given as max-reduced keys. The second-largest logits
-    /// follow by [`CrossEntropyPartial::take_seconds`].
+    /// Replaces this partial by the partial of all columns, given as max-reduced keys. Afterwards,
+    /// [`CrossEntropyPartial::take_seconds`] has to store the second-largest logits.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_plain_keys).collect();
@@ -275,8 +275,9 @@ impl CrossEntropySums {
     /// [`cross_entropy_backward`](crate::cross_entropy_backward()).
     ///
     /// # Errors
-    /// The errors of [`CrossEntropySums::loss`], except that a row ignored before is not detected;
-    /// [`Error::ShapeMismatch`] if the number of rows has changed, or if `dloss` has the wrong length.
+    /// The errors of [`CrossEntropySums::loss`]; [`Error::ShapeMismatch`] if the number of rows has changed, or if
+    /// `dloss` has the wrong length. In contrast to `loss`, it is not detected if a row was ignored when the sums were
+    /// computed and has a class as its target now.
     pub fn backward<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -379,7 +380,8 @@ impl CrossEntropySums {
 /// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
-    /// Returns the integers for a sum-reduction over ranks.
+    /// Returns the integers that a sum-reduction adds over ranks: for each row, the key of the target's logit (0 on the
+    /// ranks without the target) and the sum of exponentials.
     pub(crate) fn units<E: Element>(&self) -> Vec<u64> {
         let all = self.partial.frame.all;
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()

@@ -106,7 +106,7 @@ const OP: &str = "group_norm";
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
 /// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
-/// | values whose squares overflow or underflow in their type | correct: squares in f64, and with a scale if x is f64 |
+/// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no elements | empty |
 ///
 /// # Accuracy

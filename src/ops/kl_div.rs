@@ -110,8 +110,8 @@ const BACKWARD: &str = "kl_div_backward";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
-/// not finite, or if a target p is outside of 0 ..= 1 (with `log_target`, if a target is above 0), where the error has
-/// the row and column; [`Error::Backend`] if the requested instruction set is unavailable.
+/// not finite; [`Error::InvalidArgument`], with row and column, if a target is outside of 0 ..= 1 (with `log_target`,
+/// above 0); [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -135,8 +135,8 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 
 /// Computes the gradient of [`kl_div`] with respect to the logits, and the loss.
 ///
-/// The loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result with respect
-/// to the loss. It is one number, or one for each row under [`Reduction::None`].
+/// Returning the loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result
+/// with respect to the loss. It is one number, or one for each row under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text

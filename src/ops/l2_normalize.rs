@@ -64,7 +64,7 @@ const OP: &str = "l2_normalize";
 /// | a NaN | NaN in this lane only |
 /// | an infinity | NaN at the infinity, 0 elsewhere |
 /// | all zeros, even with eps = 0 | zeros |
-/// | values whose squares overflow or underflow in their type | correct: squares in f64, scaled if lanes are f64 |
+/// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | a norm below eps | x / eps, even if f16 would round eps to 0 |
 /// | no elements | empty |
 ///

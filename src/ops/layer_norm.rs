@@ -82,7 +82,7 @@ const OP: &str = "layer_norm";
 /// | a NaN or an infinity | NaN in this row only |
 /// | all equal | the bias |
 /// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
-/// | values whose squares overflow or underflow in their type | correct: squares in f64, scaled if rows are f64 |
+/// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no columns | empty |
 ///
 /// # Accuracy
@@ -94,15 +94,15 @@ const OP: &str = "layer_norm";
 ///
 /// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. That is the case if
 /// all elements are multiples of some q and their magnitudes add up to at most 2^53 q, as in near-constant rows. In the
-/// bounds of other rows, a weighted value below a minimum is replaced by it. The minimum is 2^-8 times the weight in
+/// bounds of other rows, a weighted value below a minimum is replaced by that minimum. It is 2^-8 times the weight in
 /// f32, and 2^-24 times the weight in f16 and bf16. This matters only for elements close to the mean. From 2^18 columns
 /// on, the minimum grows in proportion to the number of columns. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, or on the threads and
 /// instruction set. The mean is stored as a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x)
-/// mean) / cols in f64, unless mean^2 exceeds 1024 times this variance. Then it is the mean of (x - mean)^2, as it
-/// always is for f64. The results of f16 and bf16 rows are computed in f32 if all values are within its range, and
-/// otherwise in f64. The results of f32 rows are always computed in f64.
+/// mean) / cols in f64, unless mean^2 exceeds 1024 times this variance. In that case, and always for f64, the variance
+/// is the mean of (x - mean)^2. The results of f16 and bf16 rows are computed in f32 if all values are within the range
+/// of f32, and otherwise in f64. The results of f32 rows are always computed in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length;

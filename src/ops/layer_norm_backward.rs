@@ -45,7 +45,7 @@ pub struct LayerNormGradients<E> {
 /// | a NaN or an infinity in dy | NaN in this row only | NaN or infinite, in the column of that dy only |
 /// | all equal with eps = 0 | zeros, like the normalised values | adds 0 to dweight, and dy to dbias |
 /// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
-/// | values whose squares overflow or underflow | correct: squares in f64, scaled if rows are f64 | correct |
+/// | values whose squares overflow or underflow | correct: squared in f64; f64 values are scaled first | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
 ///
@@ -54,17 +54,18 @@ pub struct LayerNormGradients<E> {
 /// `r |h_i|`, `r mean|h|`, `r |n_i| mean|h n|` and the result. For up to 65,536 columns, the error is at most 0.501 ULP
 /// of T in f32, and 0.51 in f16 and bf16.
 ///
-/// In f64, T is the largest of these, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for up to 16,384
-/// columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to
+/// In f64, T is the largest of these four, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for up to
+/// 16,384 columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to
 /// maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited.
 /// Where such terms cancel, dx may be infinite although the exact value is finite.
 ///
-/// dweight has the same bounds in ULP of the sum of |dy_i n_i| over the rows, and dbias in ULP of the sum of |dy_i|. In
-/// the sum for dweight, an |n_i| below a minimum is replaced by it. In f64 the minimum is 1. In the other types, there
-/// is a minimum for rows of x whose sum is not exact in f64: 2^-8 in f32, and 2^-24 in f16 and bf16, as in
-/// [`layer_norm`](crate::layer_norm()). If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the
-/// error of dweight is at most 2^-38 times this sum. If the sum of a row of x is not exact, it is at most 2^-35 times
-/// (f32) or 2^-20 times (f16, bf16) the sum of |dy_i n_i|.
+/// The bounds of dweight are the same numbers, in ULP of W, the sum of |dy_i n_i| over the rows. Those of dbias are in
+/// ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by that minimum. In f64 the minimum is 1. In
+/// the other types, there is a minimum for rows of x whose sum is not exact in f64: 2^-8 in f32, and 2^-24 in f16 and
+/// bf16, as in [`layer_norm`](crate::layer_norm()).
+///
+/// If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the error of dweight is at most 2^-38 W if
+/// the sum of every row of x is exact. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for f16 and bf16.
 ///
 /// All sums are [tiled sums](crate::math::sum): over columns, and for dweight and dbias over the rows in order. The
 /// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.

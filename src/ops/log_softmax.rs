@@ -37,7 +37,7 @@ const OP: &str = "log_softmax";
 /// ULP in f32.
 ///
 /// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below n 2^-126, its error may be larger by
-/// n 2^-150. In f64, these limits are n 2^-1022 and n 2^-1075.
+/// n 2^-150. In f64, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// The errors of [`softmax`](crate::softmax).

@@ -10,14 +10,14 @@ use crate::simd::new_vec;
 
 const OP: &str = "logsumexp_backward";
 
-/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`. `dy` has the gradient of
-/// the result of each lane.
+/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x` from `dy`, which holds the
+/// gradient of each lane's result.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i y_i dy,   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// Here softmax(x) has the same options. Without a softcap, c_i = 1.
+/// The softmax is computed from the scores under the same options. Without a softcap, c_i = 1.
 ///
 /// # Shapes
 /// `x` has the shapes that [`logsumexp`](crate::logsumexp()) expects, and `dy` has one element for each lane. The
@@ -26,7 +26,7 @@ const OP: &str = "logsumexp_backward";
 /// # Special values
 /// | row | dx |
 /// |---|---|
-/// | masked, or a score of -inf | exactly 0 at this position |
+/// | a masked score, or a score of -inf | exactly 0 at this position |
 /// | fully masked, or all scores -inf | 0, or an error under the policy Error; dy is not read |
 /// | a NaN or +inf in x, or a dy that is not finite | NaN in this row only, except for 0 at masked positions |
 /// | one element | scale c_i dy |

@@ -69,7 +69,7 @@ const OP: &str = "mean_pool";
 /// | input | y |
 /// |---|---|
 /// | a masked token | not read, so it may hold NaN |
-/// | all tokens masked | zeros, or an error under that policy |
+/// | all tokens masked | zeros, or an error under the policy Error |
 /// | no tokens | zeros |
 /// | a NaN in an unmasked token | NaN in its column of this sequence only |
 /// | infinities in unmasked tokens | the sum of these infinities in each column: infinite, or NaN if both signs occur |

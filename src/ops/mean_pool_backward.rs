@@ -25,7 +25,7 @@ const OP: &str = "mean_pool_backward";
 /// |---|---|
 /// | a masked token | 0, even if dy is NaN |
 /// | NaN or an infinity in dy | the same value in the unmasked tokens |
-/// | all tokens masked | 0, or an error under that policy |
+/// | all tokens masked | 0, or an error under the policy Error |
 ///
 /// # Accuracy
 /// Correctly rounded in f64, f32, f16 and bf16.

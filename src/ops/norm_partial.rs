@@ -33,9 +33,10 @@ use std::ops::Range;
 /// | `layer_norm` | 1 or 2: sums and squares; if a row's mean exceeds 32 times its deviation, deviations and squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
-/// In a round, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm` 16 more bytes for
-/// each row. The round for the largest magnitude sends nothing for the tiles. Every machine needs the weights and
-/// biases of all columns, because their values decide whether rows are multiplied in f32 or in f64.
+/// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm`
+/// 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles. Every
+/// machine needs the weights and biases of all columns, because their values decide whether rows are multiplied in f32
+/// or in f64.
 ///
 /// ```
 /// use evenkeel::{NormPartial, RmsNorm, Rows, rms_norm};
@@ -106,7 +107,7 @@ impl NormPartial {
     /// option used is eps.
     ///
     /// # Errors
-    /// Those of `rms_norm`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
+    /// The errors of `rms_norm`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
     /// neither at a multiple of 256 nor at the end of the row.
     pub fn rms_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &RmsNorm<'_>) -> Result<Self> {
         options.resolve("rms_norm", columns.1)?;
@@ -147,8 +148,8 @@ impl NormPartial {
     /// Merges the partial of other columns of the same rows into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other rows, another norm, type or eps, or another round; [`Error::InvalidArgument`]
-    /// for columns that are already merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the partials differ in the number of rows or columns, the norm, the type, eps or the
+    /// round; [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         if in_default(|| self.known != other.known) {
@@ -165,7 +166,7 @@ impl NormPartial {
     /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of the first round; [`Error::InvalidArgument`] if columns are missing from `self`.
+    /// The errors of the first round; [`Error::InvalidArgument`] if columns are missing from `self`.
     pub fn next<E: Element>(&self, x: Rows<'_, E>, first: usize) -> Result<Option<NormPartial>> {
         self.frame.columns(&x, first)?;
         let known = self.after::<E>()?;
@@ -178,8 +179,9 @@ impl NormPartial {
     /// Computes the result of [`rms_norm`](crate::rms_norm()) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if columns are missing or another round is needed; [`Error::ShapeMismatch`] for other
-    /// rows, another eps, or a weight that does not have one value for every column of the whole row.
+    /// [`Error::InvalidArgument`] if columns are missing or another round is needed; [`Error::ShapeMismatch`] if the
+    /// norm, the number of rows, the type or eps differs from the earlier rounds, or if the weight does not have one
+    /// value for every column of the whole row.
     pub fn finish_rms_norm<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &RmsNorm<'_>) -> Result<Vec<E>> {
         let norm = options.resolve("rms_norm", self.frame.all)?;
         let moments = self.moments(&x, first, Kind::Rms, options.eps)?;

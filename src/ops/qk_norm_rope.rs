@@ -55,7 +55,7 @@ const OP: &str = "qk_norm_rope";
 /// ```
 /// use evenkeel::{RmsNorm, Rope, RopeTable, Rows, qk_norm_rope};
 /// let table = RopeTable::new(&[0, 1], 2, &Rope::default())?;
-/// // Such norms may have large weights.
+/// // Norms of queries and keys may have large weights.
 /// let options = RmsNorm::default().eps(0.0).weight(&[96.5f32, 0.5]);
 /// let y = qk_norm_rope(Rows::new(&[0.2f32, -0.2, 0.2, -0.2], 2, 2)?, &table, &options)?;
 /// assert_eq!(y, [96.5, -0.5, 52.55991, 80.9318]);

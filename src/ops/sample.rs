@@ -30,9 +30,9 @@ impl Sampler {
     /// The kept tokens, in order of index, divide \[0, 1) into intervals of length p_i. The token whose interval
     /// contains a random number is drawn.
     ///
-    /// The step and the penalties change logits in f32, or in f64 if the logits are f64, and every operation is
-    /// rounded. First the bias is added. Then the repetition penalty divides or multiplies, and the frequency and
-    /// presence penalties are subtracted.
+    /// The bias of the [`Step`] and the penalties change logits in f32, or in f64 if the logits are f64, and every
+    /// operation is rounded to that type. First the bias is added. Then the repetition penalty divides or multiplies,
+    /// and the frequency and presence penalties are subtracted.
     ///
     /// # Shapes
     /// `logits` is `[vocabulary]`; the token is an index into it.
@@ -48,7 +48,7 @@ impl Sampler {
     /// # Accuracy
     /// Filters and draws compare integer masses, in units of 2^-45 of the largest mass. A larger logit never has a
     /// smaller mass. The distribution of a draw is within 2^-24.6 of the exact distribution in total variation.
-    /// Vocabularies of more than 262,144 tokens use units of 2^-42 and are within 2^-21.8.
+    /// Vocabularies of more than 262,144 tokens use units of 2^-42, and their draws are within 2^-21.8.
     ///
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
@@ -59,9 +59,9 @@ impl Sampler {
     /// bounds.
     ///
     /// # Errors
-    /// Those of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token of the step that
-    /// is not in the vocabulary; [`Error::ShapeMismatch`] for too few words of allowed tokens; [`Error::Backend`] if
-    /// the requested instruction set is unavailable.
+    /// The errors of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
+    /// [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if [`Step::allowed`] has too few words for the
+    /// vocabulary; [`Error::Backend`] if the requested instruction set is unavailable.
     ///
     /// # Panics
     /// Never.

@@ -66,7 +66,7 @@ elementwise_backward_op! {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) as [`silu`] does.
+    /// [`Error::Backend`](crate::Error::Backend) under the same condition as in [`silu`].
     ///
     /// # Panics
     /// Never.

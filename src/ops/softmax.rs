@@ -113,7 +113,7 @@ const OP: &str = "softmax";
 /// | row | y |
 /// |---|---|
 /// | all -inf, or fully masked | zeros, 1/n or an error, as `fully_masked` selects |
-/// | a NaN, unless a keep flag of 0 masks it | NaN in this row only |
+/// | a NaN, unless a keep flag, length, causality or the window masks it | NaN in this row only |
 /// | a logit of +inf | NaN in this row only |
 /// | some scores -inf or masked | exactly 0 at these positions |
 /// | one element | exactly 1 |

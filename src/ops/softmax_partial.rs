@@ -20,7 +20,7 @@ const OP: &str = "softmax";
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
 /// relative to the maximum of a single shard would be in different units, and converting them would cause rounding
-/// errors. Sharded rows therefore take two exchanges. Both consist of maxima and integer sums, which do not depend on
+/// errors. Sharded rows therefore take two exchanges. Both consist of maxima and exact sums, which do not depend on
 /// the order of merging:
 ///
 /// 1. `SoftmaxPartial` holds, for each row, the two largest logits (for f64, only the largest), whether f32 represents
@@ -122,8 +122,8 @@ impl SoftmaxPartial {
     /// Merges the partial of other columns of the same rows into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other rows, another type, or another scale or softcap; [`Error::InvalidArgument`]
-    /// for columns that are already merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the partials differ in the shape of the whole rows, the type, the scale or the
+    /// softcap; [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
@@ -142,7 +142,7 @@ impl SoftmaxPartial {
     ///
     /// # Errors
     /// The errors of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
-    /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
+    /// [`Error::ShapeMismatch`] if `self` was computed for another shape, type, scale or softcap.
     pub fn sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxSums> {
         Ok(SoftmaxSums(Sums::new(self, x, first, options, For::Softmax)?))
     }
@@ -181,7 +181,7 @@ impl SoftmaxPartial {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
 
-    /// Returns the maxima of each row.
+    /// Returns the statistics of each row, such as its maximum.
     pub(crate) fn found(&self) -> &[ShardStats] {
         &self.found
     }
@@ -233,7 +233,7 @@ impl SoftmaxSums {
     /// Adds the sums of other columns to these.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if they are not relative to the same maxima; [`Error::InvalidArgument`] for columns
+    /// [`Error::ShapeMismatch`] if the two are not relative to the same maxima; [`Error::InvalidArgument`] for columns
     /// that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxSums) -> Result<()> {
         self.0.merge(other.0)
@@ -242,8 +242,8 @@ impl SoftmaxSums {
     /// Computes the result of [`softmax`](crate::softmax) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if columns are missing; [`Error::ShapeMismatch`] for other rows;
-    /// [`Error::FullyMasked`] under the policy Error.
+    /// [`Error::InvalidArgument`] if columns are missing; [`Error::ShapeMismatch`] if the rows' shape or type, the
+    /// scale or the softcap differs from the earlier calls; [`Error::FullyMasked`] under the policy Error.
     pub fn softmax<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<Vec<E>> {
         self.0.store(x, first, options, For::Softmax, OP)
     }

@@ -3,7 +3,7 @@
 elementwise_op! {
     /// Computes the softplus of each element (Dugas et al., 2001).
     ///
-    /// The result is not replaced by x for large x, as some libraries do above 20.
+    /// Some libraries return x for x above 20. This op does not.
     ///
     /// # Formula
     /// ```text
@@ -67,7 +67,7 @@ elementwise_backward_op! {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) as [`softplus`] does.
+    /// [`Error::Backend`](crate::Error::Backend) under the same condition as in [`softplus`].
     ///
     /// # Panics
     /// Never.

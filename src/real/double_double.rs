@@ -13,8 +13,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number with at least 100 significant bits and a wider range than f64.
 ///
-/// The relative error of sums, differences, products, quotients and square roots is at most 2^-102. That of functions
-/// is at most 2^-100. Infinities and NaN behave as in IEEE 754, and zero has a sign.
+/// The relative error of sums, differences, products, quotients and square roots is at most 2^-102. The relative error
+/// of the other functions of [`Real`] is at most 2^-100. Infinities and NaN behave as in IEEE 754, and zero has a sign.
 ///
 /// ```
 /// use evenkeel::reference::{DoubleDouble, Real};
@@ -232,7 +232,7 @@ impl Add for DoubleDouble {
             };
         }
         let (a, b) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
-        // With a larger difference of the exponents, the smaller number cannot change the sum.
+        // If the exponents differ by more than 300, the smaller number cannot change the sum.
         if a.exponent - b.exponent > 300 {
             return a;
         }
@@ -268,7 +268,7 @@ impl Div for DoubleDouble {
 
     fn div(self, other: Self) -> Self {
         let quotient = self.hi / other.hi;
-        // `rest` is the dividend minus quotient * divisor. The difference of the high parts is exact.
+        // `rest` is the dividend minus quotient * divisor. `self.hi - product` is exact.
         let (product, error) = two_product(quotient, other.hi);
         let rest = (self.hi - product) + (self.lo - quotient.mul_add(other.lo, error));
         DoubleDouble::new(quotient, rest / other.hi, self.exponent - other.exponent)
@@ -408,7 +408,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
     // The words of 2/pi before `first` are skipped, because they contribute multiples of 4 quarter turns. The words
-    // after the last one used contribute less than 2^-200 quarter turns.
+    // after the `WORDS` used ones contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {

@@ -4,7 +4,7 @@ use super::{sigmoid_of, softplus_of};
 use crate::element::Element;
 
 /// Returns the unrounded [`bce_with_logits`](crate::bce_with_logits()) of one logit with weight 1. `pos_weight`
-/// multiplies the term that contains the target as a factor.
+/// multiplies the term `target * softplus(-x)`.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::bce_with_logits(0.0f32, 0.25, 1.0), std::f64::consts::LN_2);

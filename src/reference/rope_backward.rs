@@ -4,9 +4,10 @@ use super::rope::rope_sin_cos;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row. For each element, this is the
-/// sum, over both results of its pair in [`rope`](super::rope), of the result's gradient times its derivative with
-/// respect to the element. The row's length must be even.
+/// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row. The row's length must be even.
+///
+/// [`rope`](super::rope) turns each pair of elements into two results. Element i of dx is the sum, over both results j
+/// of its pair, of dy_j times the derivative of result j with respect to x_i.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope_backward};

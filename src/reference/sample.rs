@@ -1,5 +1,5 @@
-//! Candidates of a sampler, computed by sorting the whole vocabulary. The definition of each engine is implemented step
-//! by step in f64, in a module of its own.
+//! Candidates of a sampler, computed by sorting the whole vocabulary. Each inference engine that a [`Profile`] names
+//! has a module here, which implements the engine's filters step by step in f64.
 
 mod candle;
 mod evenkeel;
@@ -30,8 +30,8 @@ pub struct Support {
 /// fraction p of their total probability. Min-p keeps the tokens that are at least min_p times as probable as the first
 /// token.
 ///
-/// The configuration is not checked. XTC always applies if it is set. Penalties are not applied, because they need a
-/// sequence.
+/// The configuration is not checked. In the profiles that have XTC, it is applied whenever its probability is above
+/// 0, without a random draw. Penalties are not applied, because they need a sequence.
 ///
 /// # Errors
 /// [`Error::EmptyInput`] for no logits, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] if all logits are

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// Value sent in place of the digest by a rank whose call failed.
+/// Value that a rank sends in place of the digest if it could not prepare the call.
 const REFUSES: u64 = 0;
 
 /// Values that ranks exchanged while they checked that all make the same call.
@@ -29,8 +29,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok((begun, Agreed { columns }))
     }
 
-    /// Checks a call as [`Sharded::agree`] does, for shards that are not columns. Each rank also sends the numbers
-    /// `beside`. Returns the prepared value and the numbers of each rank.
+    /// Checks a call as [`Sharded::agree`] does, but exchanges the numbers `beside` instead of column ranges. Returns
+    /// the prepared value and the numbers of each rank.
     pub(super) fn agree_beside<T, const N: usize>(
         &self,
         op: &'static str,

@@ -28,9 +28,9 @@ use std::collections::BTreeMap;
 /// # Exchange
 /// Each rank sends 16 bytes to check that all ranks make the same call. For each of its tensors, it also sends 48
 /// bytes, and 8 for each dimension. The lowest rank that holds a shard sends 8 bytes for each 256 elements of it, or 16
-/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each replica that other ranks hold too. A
-/// sharded f64 tensor takes 8 more bytes from each rank. Under [`NormType::Infinity`], a sharded tensor of any type
-/// takes these 8 bytes instead of those for its elements. Lists are padded to the longest.
+/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each of its shards of which another rank
+/// holds a replica. A sharded f64 tensor takes 8 more bytes from each rank. Under [`NormType::Infinity`], a sharded
+/// tensor of any type takes these 8 bytes instead of those for its elements. Lists are padded to the longest.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
@@ -82,10 +82,10 @@ struct Shared<'a, C: ?Sized> {
 
 /// Statistics of a sharded tensor before sums are exchanged.
 struct Cut {
-    /// Factor for the elements, a power of two.
+    /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
-    /// Sums of the shard that this rank contributes. The largest magnitude covers the whole tensor, if it was
-    /// exchanged.
+    /// Tile sums and largest magnitude of the shard that this rank contributes. If the largest magnitude was exchanged,
+    /// it is that of the whole tensor.
     tiles: Tiles,
 }
 
@@ -180,8 +180,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok(cuts)
     }
 
-    /// Returns the shard of a tensor that this rank contributes. If several ranks hold a shard, the lowest contributes
-    /// it.
+    /// Returns this rank's shard of a tensor if this rank contributes the shard to the norm. If several ranks hold a
+    /// shard, only the lowest contributes it.
     fn spoken_for(&self, number: usize, tensor: &Tensor) -> Option<Floats<'_>> {
         let rank = self.ranks.comm.rank();
         let here = tensor.parts.iter().any(|part| part.holders[0] == rank);

@@ -19,8 +19,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// on every rank.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call, and 48 bytes per row. For f64, and with
-    /// label smoothing, each rank sends 40 more bytes per row.
+    /// Each rank sends 24 bytes to check that all ranks make the same call, and 48 bytes per row. For f64, each rank
+    /// sends 40 more bytes per row. With label smoothing, it sends another 40 bytes per row.
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) if
@@ -34,8 +34,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options))
     }
 
-    /// Computes the sums over all columns. `beside` describes further operands, for the check that all ranks make the
-    /// same call. `checked` is the result of their checks.
+    /// Computes the sums over all columns. `beside` describes operands other than the logits and targets, for the check
+    /// that all ranks make the same call. `checked` is the result of this rank's checks of these operands.
     pub(super) fn cross_entropy_sums<E: Element>(
         &self,
         op: &'static str,

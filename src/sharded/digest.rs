@@ -44,7 +44,7 @@ impl Digest {
         self
     }
 
-    /// Adds a list of floats, such as one value for each column, or none.
+    /// Adds an optional list of floats, such as a weight for each column.
     pub fn floats(mut self, values: Option<Floats<'_>>) -> Self {
         match values {
             None => self.word(0),

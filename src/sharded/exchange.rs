@@ -5,8 +5,8 @@ use super::collective::Collective;
 use crate::error::{Error, Result};
 use crate::simd::reserve;
 
-/// Calls a collective while this thread's open scopes are suspended: reports, forced level, floating-point environment.
-/// The call may wait inside rayon, which meanwhile may run unrelated tasks on this thread.
+/// Calls a collective with this thread's scopes suspended: reports, traces, forced level, floating-point environment.
+/// The call may wait inside rayon, which may run unrelated tasks on this thread meanwhile.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
     let _suspended = crate::simd::suspend();
@@ -33,7 +33,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Err(Error::Collective { op, rank: None, reason })
     }
 
-    /// Gathers lists of words whose lengths on each rank are `lens`. Nothing is exchanged if all lists are empty.
+    /// Gathers one list of words from each rank; `lens` has the length of each rank's list. Nothing is exchanged if all
+    /// lists are empty.
     pub(super) fn gather_lists(&self, op: &'static str, words: &[u64], lens: &[usize]) -> Result<Vec<Vec<u64>>> {
         let longest = lens.iter().copied().max().unwrap_or(0);
         if longest == 0 {
@@ -56,7 +57,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
     /// Checks and converts the list lengths that ranks sent.
     pub(super) fn lens(&self, op: &'static str, lens: impl IntoIterator<Item = u64>) -> Result<Vec<usize>> {
-        // Each word has 8 bytes, and an allocation at most `isize::MAX`.
+        // An allocation has at most `isize::MAX` bytes, and a word takes 8 bytes.
         const MOST: u64 = isize::MAX as u64 / 8;
         let len = |(rank, len): (usize, u64)| match usize::try_from(len) {
             Ok(count) if len <= MOST => Ok(count),

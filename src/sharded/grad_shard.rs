@@ -81,7 +81,7 @@ impl Place {
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
         let own = if self.is_whole() { 0..1 } else { self.own.clone() };
         let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
-        // A shard without elements has no ranges. No allocation limits the lengths of its other axes, so they are not
+        // A shard without elements has no ranges. It needs no memory, so its axes may be of any length, and must not be
         // iterated over.
         (0..if self.len() == 0 { 0 } else { outer }).map(run)
     }
@@ -114,7 +114,8 @@ impl Place {
         Ok(())
     }
 
-    /// Checks a place as [`Place::check`] does, for another rank, whose number of elements is not known here.
+    /// Checks a place as [`Place::check`] does, except for the number of elements, which only the rank that holds the
+    /// shard knows.
     pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {

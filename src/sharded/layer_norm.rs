@@ -18,8 +18,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
-    /// the rank also sends 16 bytes, or 32 if the row's mean exceeds 32 times its deviation. For f64 there are four
-    /// rounds: first 24 bytes per row, and then three rounds of 8 bytes for each 256 columns of a row.
+    /// the rank also sends 16 bytes, or 32 if the row's mean exceeds 32 times its deviation. For f64, it sends instead
+    /// 24 bytes per row, and then 8 bytes for each row and each 256 of its columns in each of three rounds.
     ///
     /// # Errors
     /// The errors of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank

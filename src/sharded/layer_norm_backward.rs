@@ -21,9 +21,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
-    /// the rank also sends 32 bytes, or 48 if the row's mean exceeds 32 times its deviation. For f64 there are six
-    /// rounds. Two of them take maxima, of 24 and of 16 bytes per row. The others send in total 40 bytes for each 256
-    /// columns of a row.
+    /// the rank also sends 32 bytes, or 48 if the row's mean exceeds 32 times its deviation. For f64, it sends instead
+    /// 40 bytes for each row and each 256 of its columns, and 40 bytes per row for maxima.
     ///
     /// # Errors
     /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());
@@ -39,7 +38,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = layer_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // Operands of all columns are at least this long; shorter ones are rejected later.
+            // A weight or bias for all columns is at least as long as this rank's rows. A shorter one is rejected
+            // later.
             let [mut dweight, mut dbias] = [options.weight, options.bias]
                 .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));
             let operands =

@@ -53,7 +53,8 @@ pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor
         .collect()
 }
 
-/// Returns the tensor made of these places, each with its rank, in the order of ranks.
+/// Combines all shards of one tensor. `places` has the place of each shard and the rank that holds it, in the order of
+/// ranks.
 fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     let (first_rank, first) = places[0];
     let mut parts: Vec<TensorShard> = Vec::new();
@@ -74,8 +75,8 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     Ok(Tensor { all: first.all(), parts })
 }
 
-/// Checks that each element belongs to exactly one shard. `rank` and `place` are one holder of the tensor, for
-/// messages.
+/// Checks that each element belongs to exactly one shard. `rank` holds the shard at `place`; the error names them if
+/// all shards of the tensor are empty.
 fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard]) -> Result<()> {
     let holes = |part: &TensorShard, from: usize, to: usize| {
         let rank = part.holders[0];

@@ -17,7 +17,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 56 bytes for
-    /// maxima and 16 for sums. For f64, it sends 48 bytes for maxima, 24 for sums, and 40 for a gather.
+    /// maxima and 16 for sums. For f64, these are 48 bytes for maxima, 24 for sums, and 40 for a gather.
     ///
     /// # Errors
     /// The errors of [`log_softmax`](crate::log_softmax()); [`Error::Collective`](crate::Error::Collective) if another

@@ -16,7 +16,8 @@ const NAP: Duration = Duration::from_micros(200);
 
 /// Processes of an MPI communicator, with a deadline for each exchange.
 ///
-/// The communicator must not be used for anything else; `duplicate()` creates one. It must not outlive the `Universe`.
+/// The communicator must not be used for anything else; `duplicate()` creates a separate one. It must not outlive the
+/// `Universe`.
 /// Building requires an MPI library and libclang: on Debian, the packages `libopenmpi-dev` and `libclang-dev`.
 ///
 /// After an error an exchange may still be pending, and `MPI_Finalize` would wait for it. End the process without

@@ -18,7 +18,7 @@ const NAP: Duration = Duration::from_micros(20);
 
 /// Ranks connected by NCCL, with a deadline for each exchange. The library is loaded at first use.
 ///
-/// The exchanged words are computed and merged on the host, so they are copied to the device and back. A row takes a
+/// The exchanged words are computed and used on the host, so they are copied to the device and back. A row takes a
 /// few dozen bytes. This code has not run on devices yet.
 ///
 /// [`Nccl::new`] waits inside NCCL, without a deadline, until all ranks have called it. After an error this value must

@@ -50,7 +50,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         })
     }
 
-    /// Exchanges the tile sums of whole rows, and returns the resulting sums of each row.
+    /// Gathers the tile sums of all ranks, and returns the sums over each whole row.
     fn norm_sums<E: Element>(
         &self,
         op: &'static str,

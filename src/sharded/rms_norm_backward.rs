@@ -36,7 +36,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = rms_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A weight of all columns is at least this long; a shorter one is rejected later.
+            // A weight for all columns is at least as long as this rank's rows. A shorter one is rejected later.
             let mut dweight = options.weight.filter(|w| w.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]);
             let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
             let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;

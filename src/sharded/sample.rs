@@ -35,9 +35,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// as many bytes. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
-    /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; for a single row,
-    /// [`Error::InvalidArgument`] if a filter that needs a top-k before it has none; [`Error::Collective`] if another
-    /// rank rejects its arguments, makes another call, or does not join.
+    /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; [`Error::InvalidArgument`] in the
+    /// result of a row with a filter that needs a top-k before it and has none; [`Error::Collective`] if another rank
+    /// rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -52,7 +52,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             let text =
                 format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
             let (scores, agreed) = self.agree(OP, &text, begun)?;
-            // A bias is added in f64, and f32 may not represent the resulting logits.
+            // A bias is added in f64. The resulting logits stay in f64, because f32 may not represent them.
             let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
             match dtype {
                 DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),
@@ -62,7 +62,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         })
     }
 
-    /// Checks the arguments, and returns the transform of whole rows by the mask, if there is one.
+    /// Checks the arguments. Returns the transform that applies the mask to whole rows, or `None` without a mask.
     fn can_sample<'m, E: Element>(
         &self,
         logits: &Rows<'_, E>,
@@ -279,7 +279,7 @@ fn such<'r, 'a, S: SampleFloat>(
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
-/// Returns the words that the last task produced, for one row after the other.
+/// Concatenates the words of all rows, in order. `S::each` must have run the [`Task`] that computes them in each row.
 fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }

@@ -22,8 +22,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.maxima_beside(op, x, options, "", Ok(()))
     }
 
-    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with further operands. `beside` describes these, for the
-    /// check that all ranks make the same call. `checked` is the result of their own checks.
+    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with operands besides the scores. `beside` describes these
+    /// operands, for the check that all ranks make the same call. `checked` is the result of this rank's checks of
+    /// them.
     pub(super) fn maxima_beside<E: Element>(
         &self,
         op: &'static str,
@@ -35,7 +36,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(self.maxima_of(op, x, options, beside, checked)?.1)
     }
 
-    /// Returns the partial statistics of this rank's columns, and of all columns.
+    /// Exchanges maxima. Returns the partial statistics of this rank's columns, and those of all columns.
     fn maxima_of<E: Element>(
         &self,
         op: &'static str,

@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, x, &rows)
     }
 
-    /// Returns the reciprocal of the sum of each row's exponentials.
+    /// Returns, for each row, the reciprocal of the sum of its exponentials as a pair.
     fn reciprocals<E: Element>(
         &self,
         op: &'static str,
@@ -74,7 +74,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(sums.reciprocals::<E>())
     }
 
-    /// Returns the sum of the gradient terms of each row.
+    /// Returns, for each row, the sum of its gradient terms as a pair.
     fn sums_of_terms<E: Element>(
         &self,
         op: &'static str,
@@ -103,7 +103,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Decodes a rank's terms of one row: one piece, or two for f64.
+/// Decodes the next row of a rank's terms: one [`PartialTiles`], or two for f64. Removes its words from `words`.
 fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<PartialTiles>> {
     let count = if E::IS_F64 { 2 } else { 1 };
     let mut one = || {

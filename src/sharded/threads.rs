@@ -62,7 +62,8 @@ struct Broken {
     reason: String,
 }
 
-/// Maximum duration of one wait, after which a thread checks the clock again. Every system accepts it.
+/// Maximum duration of one wait, after which a thread checks the clock again. Every operating system accepts this
+/// duration.
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Threads {

@@ -319,7 +319,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn fold_all(self, value: F64) -> f64 {
-        // Pairs are formed from both halves at once: two sums of one half are next to two sums of the other half.
+        // Neighbours in both halves are added at once: sums from the first and the second half alternate in `twos`.
         let even = call!(_mm512_unpacklo_pd(value.0, value.1));
         let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
         let twos = call!(_mm512_add_pd(even, odd));

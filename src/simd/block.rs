@@ -29,7 +29,7 @@ pub trait Float: Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output =
     fn le(self, other: Self) -> Self::Mask;
     fn eq(self, other: Self) -> Self::Mask;
     fn is_nan(self) -> Self::Mask;
-    /// Sets the lanes in which either number is NaN.
+    /// Returns a mask of the lanes in which either number is NaN.
     fn either_nan(self, other: Self) -> Self::Mask;
     fn to_bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;
@@ -116,7 +116,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn load_f32(self, from: &[f32; 16]) -> Self::F32;
     fn load_f16(self, from: &[f16; 16]) -> Self::F32;
     fn load_bf16(self, from: &[bf16; 16]) -> Self::F32;
-    /// Sets the lanes whose byte is not zero.
+    /// Returns a mask of the lanes whose byte is not zero.
     fn load_flags(self, from: &[u8; 16]) -> Self::M32;
 
     fn store_f64(self, value: Self::F64, to: &mut [MaybeUninit<f64>; 16]);

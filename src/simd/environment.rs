@@ -38,7 +38,8 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
 /// Sets the default environment, runs `f`, and restores the caller's. Not generic, so that it is compiled once.
 ///
 /// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
-/// [`opaque`] prevents this: assembly may have written whatever `f` reads, and may read whatever `f` writes.
+/// [`opaque`] prevents this. The compiler has to assume that its assembly writes everything that `f` reads, and reads
+/// everything that `f` writes.
 #[cold]
 #[inline(never)]
 fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {

@@ -105,7 +105,8 @@ pub fn level() -> Result<Level> {
 }
 
 /// Runs `f`, and makes the ops that `f` calls from this thread use `level`. A large op uses it on all of its threads.
-/// The level is suspended during waits in a large op, as a scope is; see [`report::scope`](crate::report::scope()).
+/// While the thread waits in a large op, the level is suspended, like a scope; see
+/// [`report::scope`](crate::report::scope()).
 ///
 /// # Errors
 /// [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.

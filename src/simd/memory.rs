@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 /// Destination of an op: a slice, or uninitialised memory.
 ///
-/// Every `_into` form takes both and converts them with `into()`, so this type rarely needs to be named.
+/// Every `_into` function accepts both and converts them with `into()`, so this type rarely needs to be named.
 ///
 /// ```
 /// let mut out = Vec::<f32>::with_capacity(2);

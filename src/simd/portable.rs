@@ -1,7 +1,7 @@
 //! The portable instruction set: arrays of sixteen, which the compiler vectorises for the target.
 //!
-//! Each operation is a separate function that is not inlined. Inlined, the sixteen lanes of a long kernel would take
-//! the compiler minutes.
+//! Each operation is a separate function that is not inlined. If operations were inlined, the compiler would need
+//! minutes for the sixteen lanes of a long kernel.
 
 // The vectoriser reliably handles indexed loops over fixed arrays.
 #![allow(clippy::needless_range_loop)]
@@ -206,7 +206,8 @@ floats!(f32, i32, u32, fused_f32);
 floats!(f64, i64, u64, f64::mul_add);
 
 /// Computes `a * b + c` of f32, rounded once. Without a fused instruction, the product is exact in f64 and the sum is
-/// rounded to odd, so that only the last rounding affects the result (Boldo and Melquiond, 2008). This vectorises.
+/// rounded to odd, so that only the last rounding affects the result (Boldo and Melquiond, 2008). The compiler
+/// vectorises this.
 #[inline(always)]
 fn fused_f32(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {

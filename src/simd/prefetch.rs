@@ -58,7 +58,7 @@ impl<T> PrefetchRow<T> {
     }
 }
 
-/// Source and destination of a later lane, to be prefetched. Nothing is prefetched if all data is near anyway.
+/// Source and destination of a later lane, to be prefetched. Nothing is prefetched if the nearer caches hold all data.
 #[derive(Clone, Copy)]
 pub struct PrefetchSpan<S, D> {
     pub(super) source: PrefetchRow<S>,

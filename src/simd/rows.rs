@@ -101,7 +101,7 @@ pub fn threads() -> usize {
     1
 }
 
-/// Calls both, on two threads of the current pool if one is free, in the default floating-point environment.
+/// Calls both functions in the default floating-point environment, on two threads of the current pool if one is free.
 ///
 /// Only here and in [`spread`] does a thread of this crate wait inside rayon, where it may run unrelated tasks. Its
 /// scopes are suspended meanwhile. Not generic, so that it is compiled once.

@@ -23,7 +23,7 @@ impl Add for Written {
 }
 
 impl<T> From<&mut [T]> for Written {
-    /// Counts a slice that a [`Span`] returned as completely written.
+    /// Counts the elements of a slice that a [`Span`] returned, all of which are written.
     fn from(slice: &mut [T]) -> Self {
         Written(slice.len())
     }
@@ -70,7 +70,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     pub fn separate_source(&self) -> Option<&'a [S]> {
         let apart = !std::ptr::addr_eq(self.source, self.to);
-        // SAFETY: the ends are the same memory or do not overlap; where they differ, the source is borrowed for 'a.
+        // SAFETY: source and destination are the same memory or do not overlap. If they differ, the source is borrowed
+        // for 'a.
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
@@ -238,7 +239,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Writes `f` of each block of `values`, which must have the span's length. The span's source is not read.
+    /// Writes the result of `f` for each block of `values`, which must have the span's length. The span's source is not
+    /// read.
     #[inline(always)]
     pub fn map_from<I: Isa, T: Storage>(
         self,

@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 fn on_each_level<K: Kernel<Out = ()> + Clone>(kernel: K) {
     for level in Level::ALL {
         if !level.is_available() {
-            println!("skipped: no {level}");
+            println!("skipped {level}, which this machine does not support");
             continue;
         }
         println!("on {level}");
@@ -86,7 +86,7 @@ impl Kernel for FloatRules {
             let not_or = I::F32::select(!(va.lt(vb) | va.is_nan()), vb, vc);
             check(not_or, "f32 mask", &|a, b, c| if !(a < b || a.is_nan()) { b } else { c });
 
-            // Tests a sixteenth of all choices of lanes at a time, and only a few under the interpreter.
+            // Each iteration tests a sixteenth of all selections of lanes, or a few of them under Miri.
             for bits in (by * 4096..(by + 1) * 4096).step_by(if cfg!(miri) { 409 } else { 1 }) {
                 let bits_of = EDGES.map(f32::to_bits);
                 let lanes: [f32; 16] = std::array::from_fn(|i| f32::from((bits >> i & 1) as u8));
@@ -94,7 +94,7 @@ impl Kernel for FloatRules {
                 let count =
                     isa.compress(isa.f32(0.0).lt(isa.load_f32(&lanes)), isa.load_f32(&EDGES).to_bits(), &mut kept);
                 let expected: Vec<u32> = (0..16).filter(|i| bits >> i & 1 == 1).map(|i| bits_of[i]).collect();
-                assert_eq!(kept[..count], expected, "compressed by {bits:b}");
+                assert_eq!(kept[..count], expected, "lanes compressed by the mask {bits:b}");
             }
 
             let (wa, wb, wc) = (isa.widen(va), isa.widen(vb), isa.widen(vc));
@@ -125,7 +125,7 @@ impl Kernel for FloatRules {
             for i in 0..16 {
                 same(masked[i], if bits >> i & 1 == 1 { a[i].into() } else { b[i].into() }, "mask from bits");
             }
-            assert_eq!(wa.lt(wb).bits(), va.lt(vb).bits(), "mask bits, f64 and f32");
+            assert_eq!(wa.lt(wb).bits(), va.lt(vb).bits(), "the mask bits of f64 and f32 must agree");
         }
     }
 }
@@ -233,8 +233,8 @@ fn moves() {
     on_each_level(Moves);
 }
 
-/// Tests every value of a 16-bit type in a load and a store, and the neighbourhood of every rounding boundary in both
-/// stores.
+/// Tests every value of a 16-bit type in a load and a store, and the neighbourhood of every rounding boundary in stores
+/// from f32 and from f64 lanes.
 #[derive(Clone)]
 struct HalfTypes;
 
@@ -409,18 +409,18 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),
                     terms.iter().map(long).sum::<u128>(),
-                    "of a long row, {len}"
+                    "the fixed-point sum of part of a long row, length {len}"
                 );
                 assert_eq!(
                     sum_exps(isa, &vec![1.0f32; terms.len()], 1 << 20),
                     (terms.len() as u128) << 48,
-                    "ones, {len}"
+                    "the fixed-point sum of {len} ones"
                 );
                 let mass = |e: &f32| (f64::from(*e) * 2f64.powi(42)).round_ties_even() as u64;
                 assert_eq!(
                     sum_q(isa, &terms, 1 << 20),
                     terms.iter().map(mass).sum::<u64>(),
-                    "masses of a long row, {len}"
+                    "the masses of part of a long row, length {len}"
                 );
             }
         }

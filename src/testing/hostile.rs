@@ -25,7 +25,8 @@ use crate::element::Element;
 use proptest::collection::SizeRange;
 use proptest::prelude::*;
 
-/// Generates rows of finite values of all kinds in this module. Any function of rows must accept them.
+/// Generates rows of finite values: those of [`any_finite`], [`bell`], [`scores`] and [`norms`]. Any function of rows
+/// must accept them.
 pub fn rows<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let lengths = lengths.into();
     prop_oneof![
@@ -74,8 +75,8 @@ pub fn logits<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value 
     })
 }
 
-/// Generates flags for the positions of a row, of which `true` keeps a position: random flags, a prefix of `true`, a
-/// single `true`, all `true`, or all `false`.
+/// Generates one flag for each position of a row, where `true` keeps the position. The flags are random, a prefix of
+/// `true`, a single `true`, all `true`, or all `false`.
 pub fn masks(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<bool>> {
     (prop::collection::vec(any::<bool>(), lengths), 0..5u8, any::<prop::sample::Index>()).prop_map(
         |(mut keep, kind, at)| {
@@ -123,7 +124,7 @@ pub struct Hostile<E> {
 /// Returns rows of extreme scores that attention or a language model may pass to a softmax.
 pub fn scores<E: Element>(len: usize) -> Vec<Hostile<E>> {
     let limits = E::LIMITS;
-    // exp overflows here, but the type can still represent small differences.
+    // e^high overflows, but near `high` the type can still represent small differences.
     let high = 2.0 * limits.exp_max;
     let far = (limits.max / 4.0).min(2f64.powi(28));
     let noise = |i: usize| 8.0 * scattered(i);
@@ -164,7 +165,7 @@ pub fn far_mean<E: Element>(len: usize) -> Hostile<E> {
     Hostile { name: "far from zero", row }
 }
 
-/// Generates rows of finite values of every kind: near zero, with random bits, and special values.
+/// Generates rows of finite values of every kind: numbers between -20 and 20, random bit patterns, and special values.
 pub fn any_finite<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let value = prop_oneof![
         4 => (-20.0..20.0f64).prop_map(E::from_wide),

@@ -38,7 +38,7 @@ pub struct LossScale {
     ///
     /// If the gradients of a step are not finite at this scale, [`LossScaler::update`](super::LossScaler::update)
     /// returns an error, unless [`LossScale::backoff`] is 1. The error shows that a model's gradients are NaN at every
-    /// scale. PyTorch's scaler has no minimum, and its scale shrinks to 0 silently. The closest setting to it is a
+    /// scale. PyTorch's scaler has no minimum, and its scale shrinks to 0 silently. The setting closest to PyTorch is a
     /// power of two near [`f32::MIN_POSITIVE`], because the scale must have a finite reciprocal.
     pub min_scale: f32,
 }

@@ -28,7 +28,7 @@ impl fmt::Display for Stage {
 /// Scales losses, decides which steps are taken, and keeps the scale near the largest one at which gradients are
 /// finite.
 ///
-/// A step has three stages, and each call is valid in one of them:
+/// A step has three stages, and each stage has its calls:
 /// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call
 ///    [`LossScaler::record`] with whether they are finite.
 /// 2. UNSCALED: [`LossScaler::step`] returns whether the optimiser may step.

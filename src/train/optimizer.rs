@@ -21,7 +21,7 @@ use crate::simd::in_default;
 /// - [`Error::ShapeMismatch`] if the parameters differ from those the optimiser was created for, or if a gradient has
 ///   another length than its parameter.
 /// - [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. Its `row` is the index of the first parameter
-///   with such a gradient, and its `index` is the first such element.
+///   with such a gradient, and its `index` is that of the first such element in the gradient.
 /// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient that exceeds f32 if the state is
 ///   f32.
 /// - [`Error::Backend`].

@@ -21,7 +21,7 @@ pub enum Unscaled {
     /// A gradient is not finite, and nothing was changed. The optimiser must not step.
     Skip {
         /// An [`Error::NonFiniteInput`]. Its `row` is the index of the first tensor with a NaN or an infinity, and its
-        /// `index` is the first such element.
+        /// `index` is that of the first such element in this tensor.
         why: Error,
     },
 }
@@ -52,8 +52,8 @@ impl LossScaler {
     ///
     /// # Special values
     /// The same as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. They are never an
-    /// error, whatever [`ClipGradNorm::error_if_nonfinite`] is: nothing is changed, and the step must be skipped. With
-    /// a scale below 1, a gradient may exceed its type and become infinite, unless it is clipped.
+    /// error, even if [`ClipGradNorm::error_if_nonfinite`] is set: nothing is changed, and the step must be skipped.
+    /// With a scale below 1, a gradient may exceed its type and become infinite, unless it is clipped.
     ///
     /// # Accuracy
     /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).

@@ -86,15 +86,15 @@ fn bad_usage() {
         arguments.iter().fold(fixture(), |apply, argument| apply.argument(argument)).run_text(JOBS).refused(why);
     }
     fixture().environment("EVENKEEL_SIMD", "sse9").run_text(JOBS).refused("unknown instruction set");
-    let nothing = program().output().expect("the program starts");
+    let nothing = program().output().expect("the program must start");
     assert_eq!(nothing.status.code(), Some(2));
 }
 
 #[test]
 fn help() {
-    let output = program().arg("--help").output().expect("the program starts");
+    let output = program().arg("--help").output().expect("the program must start");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("help is text");
+    let text = String::from_utf8(output.stdout).expect("help must be text");
     for part in
         ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
     {
@@ -105,16 +105,16 @@ fn help() {
 /// Writes `jobs.json` and `in.safetensors` into a folder, and runs the program there with the given paths as arguments.
 /// Returns the status and stderr.
 fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, String) {
-    std::fs::write(folder.join("jobs.json"), JOBS).expect("JOBS can be written");
-    std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("IN can be written");
+    std::fs::write(folder.join("jobs.json"), JOBS).expect("JOBS must be written");
+    std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("IN must be written");
     let output = program().current_dir(folder).args([jobs, "--tensors", tensors, "--out", out]).output();
-    let output = output.expect("the program starts");
+    let output = output.expect("the program must start");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
 fn files_that_are_not_there() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let cases = [
         ("nowhere.json", "in.safetensors", "out", "can't read the jobs in nowhere.json"),
         ("jobs.json", "nowhere.safetensors", "out", "can't read the tensors in nowhere.safetensors"),
@@ -138,13 +138,13 @@ fn files_that_are_not_there() {
 
 #[test]
 fn out_is_replaced_whole() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let out = folder.path().join("out.safetensors");
-    std::fs::write(&out, "an older file").expect("OUT can be written");
+    std::fs::write(&out, "an older file").expect("OUT must be written");
     assert_eq!(run_in(folder.path(), "nowhere.json", "in.safetensors", "out.safetensors").0, Some(2));
-    assert_eq!(std::fs::read(&out).expect("OUT is there"), b"an older file");
+    assert_eq!(std::fs::read(&out).expect("OUT must exist"), b"an older file");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    assert!(std::fs::read(&out).expect("OUT is there").len() > 16);
+    assert!(std::fs::read(&out).expect("OUT must exist").len() > 16);
     assert_eq!(files(folder.path()).len(), 3);
     // OUT may be the same file as IN.
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "in.safetensors").0, Some(0));
@@ -154,9 +154,9 @@ fn out_is_replaced_whole() {
 #[test]
 fn out_is_as_readable_as_other_files() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("the file exists").permissions().mode();
+    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("must exist").permissions().mode();
     assert_eq!(mode("out.safetensors"), mode("jobs.json"));
 }
 
@@ -173,9 +173,9 @@ fn out_is_written_when_every_job_failed() {
 #[cfg(unix)]
 #[test]
 fn a_closed_stdout_is_no_panic() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
-    std::fs::write(folder.path().join("jobs.json"), JOBS).expect("JOBS can be written");
-    std::fs::write(folder.path().join("in.safetensors"), fixture().file()).expect("IN can be written");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
+    std::fs::write(folder.path().join("jobs.json"), JOBS).expect("JOBS must be written");
+    std::fs::write(folder.path().join("in.safetensors"), fixture().file()).expect("IN must be written");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
     let Ok(full) = full else { return };
     let output = program()
@@ -183,7 +183,7 @@ fn a_closed_stdout_is_no_panic() {
         .args(["jobs.json", "--tensors", "in.safetensors", "--out", "out.safetensors"])
         .stdout(full)
         .output()
-        .expect("the program starts");
+        .expect("the program must start");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("can't write the answers to stdout"));
     assert_eq!(files(folder.path()).len(), 2);

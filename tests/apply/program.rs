@@ -76,16 +76,16 @@ impl Apply {
     /// Returns the contents of the file IN.
     pub fn file(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
-            (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the tensor's bytes fit its shape"))
+            (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes must fit the shape"))
         });
-        safetensors::serialize(views, None).expect("tensors can be written")
+        safetensors::serialize(views, None).expect("the tensors must be written")
     }
 
     /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. A job's id is its number; its outputs are named
     /// `number.result`.
     pub fn run(&self, jobs: &[Value]) -> Outcome {
         let jobs = jobs.iter().enumerate().map(|(i, job)| {
-            let outputs = job[3].as_array().expect("the fourth is an array of results");
+            let outputs = job[3].as_array().expect("the fourth entry must be an array of results");
             let outputs = outputs.iter().filter_map(Value::as_str).map(|o| (o.to_string(), json!(format!("{i}.{o}"))));
             let outputs = Value::Object(outputs.collect());
             json!({"id": i.to_string(), "op": job[0], "inputs": job[1], "attrs": job[2], "outputs": outputs})
@@ -100,10 +100,10 @@ impl Apply {
 
     /// Runs the program with these contents of both files.
     pub fn run_files(&self, jobs: &[u8], tensors: &[u8]) -> Outcome {
-        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let folder = tempfile::tempdir().expect("a temporary folder must be created");
         let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("jobs.json"), jobs).expect("JOBS can be written");
-        std::fs::write(path("in.safetensors"), tensors).expect("IN can be written");
+        std::fs::write(path("jobs.json"), jobs).expect("JOBS must be written");
+        std::fs::write(path("in.safetensors"), tensors).expect("IN must be written");
         let output = program()
             .arg(path("jobs.json"))
             .arg("--tensors")
@@ -113,7 +113,7 @@ impl Apply {
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
-            .expect("the program starts");
+            .expect("the program must start");
         Outcome::new(output, folder)
     }
 }
@@ -130,8 +130,8 @@ pub struct Outcome {
 
 impl Outcome {
     fn new(output: Output, folder: TempDir) -> Self {
-        let stdout = String::from_utf8(output.stdout).expect("answers are text");
-        let answers = stdout.lines().map(|line| serde_json::from_str(line).expect("an answer is JSON")).collect();
+        let stdout = String::from_utf8(output.stdout).expect("answers must be text");
+        let answers = stdout.lines().map(|line| serde_json::from_str(line).expect("an answer must be JSON")).collect();
         let out = std::fs::read(folder.path().join("out.safetensors")).ok();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Outcome { status: output.status.code(), stderr, answers, out, folder }
@@ -167,8 +167,8 @@ impl Outcome {
 
     /// Returns the type, shape and values of a tensor in OUT.
     pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
-        let out = self.out.as_ref().expect("OUT was written");
-        let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
+        let out = self.out.as_ref().expect("OUT must be written");
+        let tensors = SafeTensors::deserialize(out).expect("OUT must be a safetensors file");
         let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("OUT has no {name}"));
         let data = tensor.data();
         let values = match tensor.dtype() {
@@ -189,8 +189,8 @@ impl Outcome {
 
     /// Returns the sorted names in OUT.
     pub fn names(&self) -> Vec<String> {
-        let out = self.out.as_ref().expect("OUT was written");
-        let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
+        let out = self.out.as_ref().expect("OUT must be written");
+        let tensors = SafeTensors::deserialize(out).expect("OUT must be a safetensors file");
         let mut names: Vec<String> = tensors.names().into_iter().map(Into::into).collect();
         names.sort();
         names
@@ -203,8 +203,8 @@ fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f
 
 /// Lists the files of a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("the folder can be listed");
-    entries.map(|entry| entry.expect("an entry has a path").path()).collect()
+    let entries = std::fs::read_dir(folder).expect("the folder must be listed");
+    entries.map(|entry| entry.expect("an entry must have a path").path()).collect()
 }
 
 /// Fails unless each value has a relative error of at most `tolerance`. Infinities, NaN and 0 must match exactly.

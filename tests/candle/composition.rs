@@ -209,8 +209,8 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let options = L2Normalize::default().eps(eps);
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
-                // In f32 an eps of 1e-300 becomes 0. The results for the smallest numbers, which are divided by 1, lose
-                // digits.
+                // In f32 an eps of 1e-300 becomes 0. With an eps of 1, the smallest numbers are divided by 1, and their
+                // results may lose digits.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,
@@ -347,7 +347,7 @@ fn single_elements() -> Result<()> {
     for (dtype, ours) in DTYPES {
         for x in [tensor(&[300], dtype, 20.0, 1)?, special.to_dtype(dtype)?] {
             for &(op, composed, kernel) in &ops {
-                // The error covers the rounding of an exponent and the rounding of a division.
+                // The bound `error` covers the rounding of an exponent and the rounding of a division.
                 let error = 8.0 * unit(ours);
                 // The forms of GELU add 1 to a number close to -1, or use a rounded cube, so they need an absolute
                 // tolerance.

@@ -22,7 +22,7 @@ fn the_defects_of_candle_are_found() {
         for dtype in dtypes {
             let named = |named: &&Named| named.name == name && named.report.dtype == *dtype;
             let report =
-                &reports.iter().find(named).unwrap_or_else(|| panic!("no report for {name} in {dtype}")).report;
+                &reports.iter().find(named).unwrap_or_else(|| panic!("expected a report for {name} in {dtype}")).report;
             for defect in defects {
                 assert!(report.has(*defect), "expected {defect} in candle's {name}: {report}");
             }

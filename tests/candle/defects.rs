@@ -44,7 +44,7 @@ fn rms_norm_of_squares_beyond_f32() -> Result<()> {
         let y = ours::RmsNorm::new(ones.clone(), 0.0).forward(&x)?;
         assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0, 1.0, 1.0]], "{magnitude}");
     }
-    // The squares of this bf16 row overflow, too.
+    // The squares of this bf16 row overflow bf16, too.
     let x = Tensor::new(&[[1e20f32, -1e20]], CPU)?.to_dtype(DType::BF16)?;
     let y = ours::ops::rms_norm(&x, &Tensor::ones(2, DType::BF16, CPU)?, 1e-6)?;
     assert_eq!(flat(&y), [1.0, -1.0]);

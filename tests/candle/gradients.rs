@@ -474,7 +474,7 @@ fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
 fn gradients(op: &Op, variables: &[Var], of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
     let args: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
     let grads = of(&op(&args)?)?.backward()?;
-    variables.iter().map(|v| Ok(flat(grads.get(v).expect("every variable has a gradient")))).collect()
+    variables.iter().map(|v| Ok(flat(grads.get(v).expect("every variable must have a gradient")))).collect()
 }
 
 #[test]
@@ -496,8 +496,8 @@ fn finite_differences() -> Result<()> {
                 };
                 differences.push((moved(STEP)? - moved(-STEP)?) / (2.0 * STEP));
             }
-            // The finite difference has two errors: the third derivative times step^2, and the rounding error divided
-            // by the step.
+            // The finite difference has two errors: one is proportional to the third derivative times step^2, the other
+            // is the rounding error divided by the step.
             assert_close(&format!("{}, argument {i}", case.name), grad, &differences, |_| 1e-8);
         }
     }

@@ -109,7 +109,7 @@ fn functions_have_candles_types() {
     generic::<D>();
 }
 
-/// Uses everything that a module exports, by the names of its types.
+/// Generates code that uses every item that a module exports and states its type.
 macro_rules! surface {
     ($name:ident, $root:path) => {
         mod $name {

@@ -91,7 +91,7 @@ fn gradients() -> Result<()> {
                 let grads = (layer.loss(&options, chunk)?.sum_all()? * 0.75)?.backward()?;
                 let variables = [&layer.hidden, &layer.weight, &layer.bias];
                 for (i, (variable, count)) in variables.into_iter().zip([CLASSES, ROWS, ROWS]).enumerate() {
-                    let got = grads.get(variable).expect("a gradient");
+                    let got = grads.get(variable).expect("it must have a gradient");
                     assert_eq!((got.dtype(), got.dims()), (dtype, variable.dims()));
                     let (exact, terms) = (flat(&exact[i]), flat(&terms[i]));
                     // Each term and each addition is rounded once, here and in the f64 reference. Then the result is
@@ -132,8 +132,8 @@ fn finite_differences() -> Result<()> {
             };
             let difference = |j| Ok((moved(j, STEP)? - moved(j, -STEP)?) / (2.0 * STEP));
             let differences = (0..at.len()).map(difference).collect::<Result<Vec<f64>>>()?;
-            // The difference has two errors: the third derivative times step^2, and the rounding error divided by the
-            // step.
+            // The finite difference has two errors: one is proportional to the third derivative times step^2, the other
+            // is the rounding error divided by the step.
             assert_close(
                 &format!("argument {i}, {options:?}"),
                 &flat(grads.get(argument).unwrap()),

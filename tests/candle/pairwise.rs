@@ -73,7 +73,7 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
                 let y = apply(&x, &d)?;
                 // The gradient of y is the constant 3, so that a NaN of one pair cannot reach another through a sum.
                 let grads = (y * 3.0)?.backward()?;
-                let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("a gradient")));
+                let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("it must have a gradient")));
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
                     let what = format!("{op} by {form} in {dtype:?} of {a}, {b}: {}, {}", dx[i], dd[i]);
                     if is_plain(a, b) {
@@ -98,7 +98,7 @@ fn derivatives_at_the_edges() -> Result<()> {
     let of = |op: Pair, a: f64, b: f64, dy: f64| -> Result<[f64; 2]> {
         let (a, b) = (Var::new(&[a], CPU)?, Var::new(&[b], CPU)?);
         let grads = (op(&a, &b)? * dy)?.backward()?;
-        Ok([&a, &b].map(|v| flat(grads.get(v).expect("a gradient"))[0]))
+        Ok([&a, &b].map(|v| flat(grads.get(v).expect("it must have a gradient"))[0]))
     };
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
@@ -106,10 +106,10 @@ fn derivatives_at_the_edges() -> Result<()> {
         // A divisor below eps is replaced by a constant with its sign.
         assert_eq!(of(div, 1e-308, 0.0, 1e-300)?, [1e-300 / small, 0.0]);
         assert_eq!(of(div, 1e-308, -0.0, 1e-300)?, [-1e-300 / small, 0.0]);
-        // A quotient beyond the largest value is constant, so its gradients are 0.
+        // A quotient beyond the largest value is replaced by that value, a constant, so its gradients are 0.
         assert_eq!(of(div, 1e10, 1e-300, 1.0)?, [0.0, 0.0]);
         assert_eq!(of(div, INF, 2.0, 1.0)?, [0.0, 0.0]);
-        // The square of the divisor is beyond f64.
+        // The squares of these divisors underflow or overflow f64.
         assert_eq!(of(div, 0.0, 1e-200, 1.0)?, [1.0 / 1e-200, 0.0]);
         let [dx, dd] = of(div, 1e100, 1e200, 1.0)?;
         assert_close("far", &[dx, dd], &[1e-200, -1e-300], |i| [1e-215, 1e-315][i]);
@@ -191,7 +191,7 @@ fn gradients_of_swiglu() -> Result<()> {
     let (gate, up) = (Var::from_tensor(&gate)?, Var::from_tensor(&up)?);
     let grads = (guarded::swiglu(&gate, &up)? * &dy)?.sum_all()?.backward()?;
     for (var, want) in [(&gate, dgate), (&up, dup)] {
-        let got = grads.get(var).expect("a variable has a gradient");
+        let got = grads.get(var).expect("a variable must have a gradient");
         assert_same("swiglu", got, &Tensor::from_vec(want, (3, 4), CPU)?);
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::write::{Tensor, inspect, normals, safetensors};
 use evenkeel::checkpoint::{Finding, Level, Thresholds};
 
 fn found_with(thresholds: Thresholds, tensors: &[Tensor]) -> Vec<Finding> {
-    thresholds.findings(&inspect(&safetensors(tensors)).expect("the file is valid"))
+    thresholds.findings(&inspect(&safetensors(tensors)).expect("the file must be valid"))
 }
 
 fn found(tensor: Tensor) -> Vec<(Level, &'static str)> {
@@ -76,8 +76,8 @@ fn extreme_qk_norms_are_named() {
     for (layer, mean, std, max) in layers {
         let name = format!("model.layers.{layer}.self_attn.k_norm.weight");
         let tensor = Tensor::floats(&name, "BF16", &[128], &with_statistics(mean, std, max));
-        let inspected = inspect(&safetensors(&[tensor])).expect("the file is valid");
-        let stats = inspected[0].stats.as_ref().expect("BF16 is analysed");
+        let inspected = inspect(&safetensors(&[tensor])).expect("the file must be valid");
+        let stats = inspected[0].stats.as_ref().expect("BF16 must be analysed");
         assert!(
             (stats.mean / mean - 1.0).abs() < 0.02 && (stats.std / std - 1.0).abs() < 0.02,
             "expected mean {mean} and std {std}, got {stats:?}"

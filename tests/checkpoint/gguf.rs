@@ -14,7 +14,7 @@ fn floats_and_integers() {
         floats("F64", 28),
         (Tensor::new("iq", "IQ2_XXS", &[256], vec![0; 66]), 16),
     ]);
-    let inspected = inspect(&file.bytes()).expect("the file is valid");
+    let inspected = inspect(&file.bytes()).expect("the file must be valid");
     let dtypes: Vec<&str> = inspected.iter().map(|one| one.dtype).collect();
     assert_eq!(dtypes, ["F32", "F16", "I32", "BF16", "F64", "IQ2_XXS"]);
     assert_eq!(inspected[0].shape, [4, 16]);
@@ -37,10 +37,10 @@ fn metadata_is_read_over() {
         file = file.with(&format!("plain.{kind}"), kind, vec![1; size]);
     }
     let file = file.with("strings", 9, strings).with("nested", 9, nested).with("floats", 9, list(6, 2, vec![0; 8]));
-    let inspected = inspect(&file.bytes()).expect("the file is valid");
+    let inspected = inspect(&file.bytes()).expect("the file must be valid");
     assert_eq!(inspected[0].stats.as_ref().map(|stats| stats.mean), Some(2.0));
     let older = Gguf { version: 2, ..file };
-    assert_eq!(inspect(&older.bytes()).expect("version 2 is valid"), inspected);
+    assert_eq!(inspect(&older.bytes()).expect("version 2 must be valid"), inspected);
 }
 
 #[test]
@@ -49,6 +49,6 @@ fn another_alignment() {
     let mut file = Gguf::new(tensors).with("general.alignment", 4, 64u32.to_le_bytes().to_vec());
     file.alignment = 64;
     file.tensors[1].2 = 64;
-    let inspected = inspect(&file.bytes()).expect("the file is valid");
+    let inspected = inspect(&file.bytes()).expect("the file must be valid");
     assert_eq!(inspected[1].stats.as_ref().map(|stats| stats.max), Some(5.0));
 }

@@ -21,21 +21,22 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 thread_local! {
-    /// The pool contains only this thread, because allocations are measured per thread.
+    /// Thread pool that contains only this thread, because allocations are measured per thread.
     static POOL: rayon::ThreadPool = {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        pool.expect("a pool with the current thread")
+        pool.expect("the pool must be created")
     };
 }
 
-/// Reads a file with any content. Memory is bounded by the file's size, 3 MiB of counts and some buffers.
+/// Reads a file with any content, and checks the allocated memory. Opening may allocate 64 KiB and 40 times the file's
+/// size. Inspecting may allocate 3 MiB for counts, and 100 times the file's size.
 fn read(bytes: &[u8]) {
     let file = file(bytes);
     let mut opened = None;
     let allocated = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
     assert!(
         allocated.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64,
-        "opening allocated {} bytes for a file of {}",
+        "expected less memory: opening allocated {} bytes for a file of {} bytes",
         allocated.bytes_max,
         bytes.len()
     );
@@ -43,7 +44,7 @@ fn read(bytes: &[u8]) {
         let allocated = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
         assert!(
             allocated.bytes_max <= (3 << 20) + 100 * bytes.len() as u64,
-            "inspecting allocated {} bytes",
+            "expected less memory: inspecting allocated {} bytes",
             allocated.bytes_max
         );
     }

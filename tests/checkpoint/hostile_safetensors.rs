@@ -25,9 +25,9 @@ fn lengths() {
 /// Checks a header that exceeds the maximum length. The file is sparse, so its bytes take no space.
 #[test]
 fn a_header_beyond_the_longest() {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file can be created");
-    std::fs::write(file.path(), 100_000_001u64.to_le_bytes()).expect("a temporary file can be written");
-    file.as_file().set_len(200_000_000).expect("a file can be made longer");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file must be created");
+    std::fs::write(file.path(), 100_000_001u64.to_le_bytes()).expect("a temporary file must be written");
+    file.as_file().set_len(200_000_000).expect("the file must grow");
     let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
     assert!(error.contains("the header's length is 100000001; it must be at most 100000000"), "{error}");
 }

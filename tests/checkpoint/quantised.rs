@@ -7,9 +7,9 @@ use half::f16;
 
 fn stats(dtype: &'static str, id: u32, elements: u64, bytes: Vec<u8>) -> Stats {
     let file = Gguf::new(vec![(Tensor::new("w", dtype, &[elements], bytes), id)]);
-    let inspected = inspect(&file.bytes()).expect("the file is valid");
+    let inspected = inspect(&file.bytes()).expect("the file must be valid");
     assert_eq!(inspected[0].dtype, dtype);
-    inspected[0].stats.clone().expect("the type is analysed")
+    inspected[0].stats.clone().expect("the type must be analysed")
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn as_candle_decodes() {
     let n = 256 * 40;
     let values: Vec<f32> =
         normals(9, n, 0.05).iter().enumerate().map(|(i, x)| (x * (1 + i % 700) as f64) as f32).collect();
-    let tensor = CandleTensor::from_vec(values, n, &Device::Cpu).expect("a tensor of floats");
+    let tensor = CandleTensor::from_vec(values, n, &Device::Cpu).expect("the shape must fit the values");
     for (dtype, id, name) in [
         (GgmlDType::Q4_0, 2, "Q4_0"),
         (GgmlDType::Q4_1, 3, "Q4_1"),
@@ -59,12 +59,12 @@ fn as_candle_decodes() {
         (GgmlDType::Q6K, 14, "Q6_K"),
         (GgmlDType::Q8K, 15, "Q8_K"),
     ] {
-        let quantised = QTensor::quantize(&tensor, dtype).expect("candle has the format");
-        let bytes = quantised.data().expect("its bytes").into_owned();
-        let decoded = quantised.dequantize(&Device::Cpu).and_then(|x| x.to_vec1::<f32>()).expect("its values");
+        let quantised = QTensor::quantize(&tensor, dtype).expect("candle must have the format");
+        let bytes = quantised.data().expect("candle must return its bytes").into_owned();
+        let decoded = quantised.dequantize(&Device::Cpu).and_then(|x| x.to_vec1::<f32>()).expect("candle must decode");
         let plain = Gguf::new(vec![(Tensor::floats("w", "F32", &[n as u64], &wide(&decoded)), 0)]);
-        let plain = inspect(&plain.bytes()).expect("the file is valid");
-        let (got, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 is analysed"));
+        let plain = inspect(&plain.bytes()).expect("the file must be valid");
+        let (got, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 must be analysed"));
         assert_eq!(&got, wanted, "{name}");
     }
 }
@@ -77,18 +77,18 @@ fn as_candle_writes() {
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor as CandleTensor};
     let values: Vec<f32> = (0..3 * 256).map(|i| (i % 256) as f32).collect();
-    let tensor = CandleTensor::from_vec(values, (3, 256), &Device::Cpu).expect("a tensor of floats");
-    let quantised = |dtype| QTensor::quantize(&tensor, dtype).expect("candle has the format");
+    let tensor = CandleTensor::from_vec(values, (3, 256), &Device::Cpu).expect("the shape must fit the values");
+    let quantised = |dtype| QTensor::quantize(&tensor, dtype).expect("candle must have the format");
     let (a, b, c) = (quantised(GgmlDType::F16), quantised(GgmlDType::Q6K), quantised(GgmlDType::F32));
     let list = Value::Array(vec![Value::String("a".into()), Value::String("bc".into())]);
     let mut file = std::io::Cursor::new(Vec::new());
     let metadata = [("general.name", &Value::String("x".into())), ("tokens", &list), ("n", &Value::U64(7))];
-    write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle writes it");
-    let inspected = inspect(file.get_ref()).expect("the file is valid");
+    write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle must write it");
+    let inspected = inspect(file.get_ref()).expect("the file must be valid");
     let found: Vec<_> = inspected.iter().map(|one| (one.name.as_str(), one.dtype, one.shape.as_slice())).collect();
     assert_eq!(found, [("a", "F16", &[3, 256][..]), ("b", "Q6_K", &[3, 256]), ("c", "F32", &[3, 256])]);
     for one in &inspected {
-        let stats = one.stats.as_ref().expect("all are floats");
+        let stats = one.stats.as_ref().expect("the type must be analysed");
         assert!((stats.max - 255.0).abs() < 4.0 && (stats.mean - 127.5).abs() < 1.0, "{}: {stats:?}", one.name);
     }
 }

@@ -10,9 +10,9 @@ fn tensor(name: &str) -> Tensor {
 
 /// Creates a folder with these files.
 fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     for (name, bytes) in files {
-        std::fs::write(folder.path().join(name), bytes).expect("a temporary file can be written");
+        std::fs::write(folder.path().join(name), bytes).expect("a temporary file must be written");
     }
     folder
 }
@@ -22,7 +22,7 @@ fn two() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn names(path: &Path) -> Vec<String> {
-    inspect_path(path).expect("the files are valid").into_iter().map(|one| one.name).collect()
+    inspect_path(path).expect("the files must be valid").into_iter().map(|one| one.name).collect()
 }
 
 #[track_caller]

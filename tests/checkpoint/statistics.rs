@@ -6,8 +6,8 @@ use half::{bf16, f16};
 
 /// Returns the statistics of a file's only tensor.
 fn stats(tensor: Tensor) -> Stats {
-    let inspected = inspect(&safetensors(&[tensor])).expect("the file is valid");
-    inspected[0].stats.clone().expect("the type is analysed")
+    let inspected = inspect(&safetensors(&[tensor])).expect("the file must be valid");
+    inspected[0].stats.clone().expect("the type must be analysed")
 }
 
 /// Compares with plain statistics of the values. `min_normal` is the smallest normal value of the type.
@@ -195,7 +195,7 @@ fn nothing_finite_and_nothing_at_all() {
     }
 }
 
-/// Checks a tensor of more than one span of the file, on one thread and on three.
+/// Checks a tensor so large that its part of the file is read in several spans, on one thread and on three.
 #[test]
 fn large_tensors_on_any_number_of_threads() {
     let some = normals(4, 1 << 12, 0.02);
@@ -204,13 +204,13 @@ fn large_tensors_on_any_number_of_threads() {
     let of = |dtype, n: usize| Tensor::floats(dtype, dtype, &[n as u64], &values[..n]);
     let file = safetensors(&[of("F32", count), of("BF16", 3000), of("F64", 100), of("F16", 99)]);
     let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-        pool.install(|| inspect(&file)).expect("the file is valid")
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the threads must start");
+        pool.install(|| inspect(&file)).expect("the file must be valid")
     };
     let (one, three) = (on(1), on(3));
     assert_eq!(one, three);
     let mean = values.iter().map(|&x| f64::from(x as f32)).sum::<f64>() / count as f64;
-    let got = one[0].stats.as_ref().expect("F32 is analysed");
+    let got = one[0].stats.as_ref().expect("F32 must be analysed");
     assert!((got.mean - mean).abs() < 1e-12 && got.finite == count as u64);
 }
 
@@ -222,10 +222,10 @@ fn what_is_not_analysed() {
         Tensor::new("fp4", "F4", &[4], vec![0; 2]),
         Tensor::new("fp6", "F6_E2M3", &[2, 4], vec![0; 6]),
     ];
-    let inspected = inspect(&safetensors(&tensors)).expect("the file is valid");
+    let inspected = inspect(&safetensors(&tensors)).expect("the file must be valid");
     assert!(inspected.iter().all(|one| one.stats.is_none()));
     let elements: Vec<u64> = inspected.iter().map(|one| one.elements).collect();
     assert_eq!(elements, [2, 3, 4, 8]);
-    let empty = inspect(&safetensors(&[])).expect("a file without tensors is valid");
+    let empty = inspect(&safetensors(&[])).expect("a file without tensors must be valid");
     assert!(empty.is_empty());
 }

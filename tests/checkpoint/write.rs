@@ -107,8 +107,8 @@ impl Gguf {
 
 /// Creates a file with these bytes that is removed when dropped.
 pub fn file(bytes: &[u8]) -> NamedTempFile {
-    let file = NamedTempFile::new().expect("a temporary file can be created");
-    std::fs::write(file.path(), bytes).expect("a temporary file can be written");
+    let file = NamedTempFile::new().expect("a temporary file must be created");
+    std::fs::write(file.path(), bytes).expect("a temporary file must be written");
     file
 }
 

@@ -32,7 +32,7 @@ fn compare<E: DeviceElement + Bits>(
         let expected = on_cpu(evenkeel::Rows::new(&x, rows, cols).unwrap()).unwrap();
         let got = stream.clone_dtoh(&to).unwrap();
         let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
-        assert_eq!(differs, None, "{what} of {rows}x{cols}: index of the first difference");
+        assert_eq!(differs, None, "{what} of {rows}x{cols}: expected no differing index");
     }
 }
 

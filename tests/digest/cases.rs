@@ -192,7 +192,8 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // Position of the first query of a range of rows. A row alone is therefore the same query as in the batch.
+    // `position` returns the position of the first query of a range of rows. A row alone is therefore the same query as
+    // in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -261,7 +262,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds losses per row and reduced losses. The losses of some rows are a slice of the whole list.
+/// Adds losses per row and reduced losses.
 fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("losses");
@@ -479,7 +480,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     let run = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        // Results are listed row by row, as single rows list them.
+        // Results are listed row by row, so that the results of some rows are a slice of the whole list.
         let row = |row: usize| {
             let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
             y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()

@@ -4,8 +4,8 @@
 //! `EVENKEEL_DIGEST=whole` omits the checks of single rows and of threads, which are slow on emulators of other
 //! machines.
 //! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, instead of one case in sixteen.
-//! `EVENKEEL_BLESS=1` rewrites the file. This changes users' results, so it belongs in the Accuracy section of the
-//! changelog.
+//! `EVENKEEL_BLESS=1` rewrites the file. A changed digest means that users get changed results, so it belongs in the
+//! Accuracy section of the changelog.
 
 #![deny(unsafe_code)]
 
@@ -35,7 +35,7 @@ fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
 /// Returns the committed digests by case.
 fn committed() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split_once('\t').expect("a case and its digest")).collect()
+    lines.map(|line| line.split_once('\t').expect("a line must be a case and its digest")).collect()
 }
 
 fn bless(cases: &[Case]) {
@@ -83,7 +83,7 @@ fn every_machine_gives_the_committed_bits() {
     }
     assert!(
         wrong.is_empty(),
-        "{} results differ from the committed digests: {:#?}",
+        "expected the committed digests, but {} results differ: {:#?}",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );
@@ -133,7 +133,7 @@ fn every_environment_gives_the_committed_bits() {
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
     assert!(
         wrong.values().all(Vec::is_empty),
-        "results differ in some of {} and {} cases: {counts:#?}",
+        "expected the committed bits, but some of {} and {} cases differ: {counts:#?}",
         chosen.len(),
         large.len()
     );

@@ -43,7 +43,7 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "the process ended with {} in the call {:?}",
+        "expected success, but the process ended with {} in the call {:?}",
         output.status,
         printed.lines().last()
     );

@@ -57,7 +57,7 @@ fn modules_import_only_from_lower_layers() {
             writeln!(wrong, "src/{}:{line}: {path}", from.display()).unwrap();
         }
     }
-    assert!(wrong.is_empty(), "imports from a higher layer:\n{wrong}");
+    assert!(wrong.is_empty(), "expected no imports from a higher layer, got:\n{wrong}");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn circles_are_small() {
     let reached: BTreeMap<_, _> = graph.keys().map(|file| (file, reached(&graph, file))).collect();
     for (file, others) in &reached {
         let circle: Vec<_> = others.iter().filter(|other| reached[*other].contains(file)).collect();
-        assert!(circle.len() <= MAX_CIRCLE, "{} files import each other: {circle:#?}", circle.len());
+        assert!(circle.len() <= MAX_CIRCLE, "{} files import each other; split the cycle: {circle:#?}", circle.len());
     }
 }
 
@@ -131,7 +131,7 @@ fn imports() -> Vec<Import> {
             }
         }
     }
-    assert!(imports.len() > 5000, "only {} imports were found", imports.len());
+    assert!(imports.len() > 5000, "expected more than 5000 imports, got {}", imports.len());
     imports
 }
 

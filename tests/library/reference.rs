@@ -12,7 +12,7 @@ struct Vector<'a> {
 }
 
 fn float(bits: &str) -> f64 {
-    f64::from_bits(u64::from_str_radix(bits, 16).expect("the bits of an f64 in hexadecimal"))
+    f64::from_bits(u64::from_str_radix(bits, 16).expect("the field must be an f64's bits in hexadecimal"))
 }
 
 /// Computes 2^e in steps, because the exponent may exceed the range of f64.
@@ -32,7 +32,7 @@ fn vectors() -> Vec<Vector<'static>> {
                 panic!("expected three numbers in {parts}")
             };
             let sum = DoubleDouble::from(float(hi)) + DoubleDouble::from(float(lo));
-            sum * power_of_two(exponent.parse().expect("an exponent"))
+            sum * power_of_two(exponent.parse().expect("the exponent must be an integer"))
         };
         Vector {
             op,
@@ -94,7 +94,7 @@ fn functions_have_a_hundred_bits() {
     assert!(count > 300, "expected more than 300 vectors, got {count}");
 }
 
-/// Checks the reference in f64, which the narrower types use. It is mostly the standard library.
+/// Checks the reference in f64, which the narrower types use. It consists mostly of functions of the standard library.
 #[test]
 fn functions_of_f64_have_all_but_one_of_their_bits() {
     for vector in vectors() {
@@ -143,13 +143,13 @@ fn rows_have_nearly_as_many() {
     let mut count = 0;
     for Vector { op, parameters, input, expected } in vectors() {
         let got = match op {
-            "softmax" => reference::softmax(&input).expect("finite scores"),
-            "log_softmax" => reference::log_softmax(&input).expect("finite scores"),
+            "softmax" => reference::softmax(&input).expect("the scores must be finite"),
+            "log_softmax" => reference::log_softmax(&input).expect("the scores must be finite"),
             "logsumexp" => vec![reference::logsumexp(&input)],
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
             "rope" => {
-                let position = parameters[0].parse().expect("a position");
+                let position = parameters[0].parse().expect("the position must be an integer");
                 with_rope_options(&parameters[1..], |options| reference::rope(&input, position, options))
             }
             _ => continue,
@@ -285,8 +285,8 @@ fn floats_of_other_crates_are_numbers() {
 
     fn of<R: Real>(logits: &[f64]) -> Vec<R> {
         let logits: Vec<R> = logits.iter().copied().map(R::from).collect();
-        let mut results = reference::softmax_of(&logits).expect("a row with logits");
-        results.extend(reference::log_softmax_of(&logits).expect("a row with logits"));
+        let mut results = reference::softmax_of(&logits).expect("the row must have a logit");
+        results.extend(reference::log_softmax_of(&logits).expect("the row must have a logit"));
         results.push(R::from_double_double(DoubleDouble::from(1.0) / DoubleDouble::from(3.0)));
         results
     }

@@ -120,7 +120,7 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
             for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
                 assert!(
                     got == expected,
-                    "{op} of {}: the bits on {level} differ from those on the portable level, {rows} rows of {cols}",
+                    "{op} of {}: expected the bits of the portable level on {level}, {rows} rows of {cols}",
                     E::DTYPE
                 );
             }

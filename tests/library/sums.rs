@@ -123,7 +123,7 @@ fn fixed_point_sum_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     assert_eq!(fixed_point_sum(&[2.5 * unit, 2.5 * unit]), 4);
     assert_eq!(fixed_point_sum(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
     assert_eq!(fixed_point_sum(&vec![1.0; 1 << 18]), 1 << 63);
-    // Longer rows have a finer unit, and sums that exceed 64 bits.
+    // Rows of more than 2^18 terms have a finer unit, and their sums may exceed 64 bits.
     let mut terms = vec![0.0; (1 << 18) + 1];
     (terms[0], terms[1]) = (2.5 * 2f32.powi(-48), 0.5 * 2f32.powi(-48));
     assert_eq!(fixed_point_sum(&terms), 2);

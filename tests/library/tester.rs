@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 fn failure(check: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("the check must fail");
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("a failure has a message")
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("a failure must have a message")
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn tokens(place: &Place) -> Result<Vec<u32>> {
                 Place::Neuron(session) => neuron::run::sample_rows(session, rows, Some(&mask), CANDIDATES, &requests)?,
                 Place::Cpu => sample_rows(rows, Some(&mask), &requests)?,
             };
-            Ok(drawn.into_iter().next().expect("one row was sampled")?.token)
+            Ok(drawn.into_iter().next().expect("one row must be sampled")?.token)
         })
         .collect()
 }

@@ -40,7 +40,7 @@ fn faults_at_every_call_leave_nothing_behind() {
     work().unwrap();
     standin.is_left_clean();
     let (calls, threads_before, mut rounds) = (standin.calls() - before, threads(), 0);
-    // The effect of a fault depends on the calls before it, and on the calls after it.
+    // Each status is tried at every call, because the effect of a fault depends on the calls before and after it.
     for status in
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 1002, 1003, 1004, 1005, 1006, 1100, 1200, 1204, 1205, -5]
     {
@@ -49,8 +49,8 @@ fn faults_at_every_call_leave_nothing_behind() {
             let outcome = work();
             assert_eq!(standin.failures_left(), 0, "expected the fault at call {call} to occur");
             match outcome {
-                // Freeing is retried, and so is a run if the status asks for it.
-                Ok(()) => assert!(call >= calls - 2 || status == 7, "fault {status} at call {call} was not reported"),
+                // A failed call that frees an object is repeated. So is a run that failed with status 7.
+                Ok(()) => assert!(call >= calls - 2 || status == 7, "fault {status} at call {call} must be reported"),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
                 Err(fault @ Fault::Status { status: output, at_work, .. }) => {
                     assert_eq!(output, NrtStatus(status));

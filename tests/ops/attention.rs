@@ -197,7 +197,7 @@ pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled product.
     pub derivatives: Vec<R>,
-    /// Largest magnitude sum of any key: the sum of |q k| times |scale|, plus |bias|. The errors of the logits are
+    /// Largest value, over the keys, of |scale| times the sum of |q k|, plus |bias|. The errors of the logits are
     /// relative to it.
     pub largest: f64,
 }
@@ -330,12 +330,13 @@ fn the_largest_numbers<E: Bits>() {
             }
         }
     }
-    // When scores exceed the range of f32, or even of f64, the key with the largest score gets the whole weight.
+    // The scores exceed the range of the type. In f32 and the 16-bit types, the key with the largest score gets the
+    // whole weight.
     let (q, k) = ([E::from_wide(max)], [max, max / 2.0, -max].map(E::from_wide));
     let v = [1.0, 2.0, 3.0].map(E::from_wide);
     let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
     let y = attention(heads(&q, 1), heads(&k, 3), heads(&v, 3), &Attention::default()).unwrap()[0].widen();
-    // In f64, two of the scores saturate at the largest value and share the weight.
+    // In f64, the two largest scores saturate at the largest finite value and get equal weights.
     assert_eq!(y, if E::DTYPE == DType::F64 { 1.5 } else { 1.0 });
 }
 
@@ -475,7 +476,7 @@ fn masked_leaves_no_bit<E: Bits>() {
     }
 }
 
-/// Checks strided heads that are interleaved per position instead of contiguous.
+/// Checks strided heads: the heads of one position are adjacent, so that a head is not contiguous.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
@@ -545,7 +546,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let (_, _, values) = case.operands(0);
         for (i, y) in y[..of_values].iter().enumerate() {
             let mean = values.iter().map(|v| v[i].widen()).sum::<f64>() / keys as f64;
-            // The result and the expected mean are computed from f64 sums of values below 5.
+            // Both the result and the expected mean come from f64 sums of values below 5.
             let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
             assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: expected the mean {mean}, got {y:?}");
         }

@@ -222,8 +222,8 @@ fn differences_of_the_forward_pass() {
                     let above = loss(&case, &options);
                     part(&mut case)[i] -= 2.0 * STEP;
                     let derivative = (above - loss(&case, &options)) / (2.0 * STEP);
-                    // The loss is below 100, with an error of about 1e-14. The rest of the tolerance is for the third
-                    // derivative.
+                    // The loss is below 100 and has a rounding error of about 1e-14. Most of the tolerance is for the
+                    // third derivative, which the difference neglects.
                     assert!(
                         (derivative - got).abs() < 1e-7,
                         "{name} at {i} of {shape:?}: expected {derivative}, got {got}"
@@ -384,7 +384,7 @@ fn the_largest_numbers<E: Bits>() {
 
 /// Checks products that exceed the range of the type although the gradients do not.
 fn products_beyond_the_range<E: Bits>() {
-    // `large` is about 2^920 in f64, and has the same fraction of the exponent range in the smaller types.
+    // The exponent of `large` is 0.9 times the largest exponent of the type: `large` is about 2^920 in f64.
     let large = 2f64.powi((E::LIMITS.max.log2() * 0.9).floor() as i32);
     let of = |values: &[f64]| values.iter().map(|&x| E::from_wide(x)).collect::<Vec<E>>();
     let (q, k, v, dy) = (of(&[1.0]), of(&[1.0 / large, -1.0 / large]), of(&[large, -large]), of(&[large]));
@@ -399,10 +399,10 @@ fn products_beyond_the_range<E: Bits>() {
     assert_eq!(
         (a, b),
         (f64::INFINITY, f64::NEG_INFINITY),
-        "dk exceeds the range of the type, so infinities are expected"
+        "expected infinities, because dk exceeds the range of the type"
     );
-    // In the first case, the scale brings the product back into range. In the second case, only an intermediate sum
-    // exceeds the range.
+    // In the first of the next two calls, the scale brings the product back into range. In the second call, only an
+    // intermediate sum exceeds the range.
     let (q, k, ones) = (of(&[large]), of(&[0.0, 0.0]), of(&[1.0, -1.0]));
     let options = Attention::default().scale(1.0 / large);
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&ones, 2), heads(&dy, 1), &options).unwrap();
@@ -417,7 +417,7 @@ fn products_beyond_the_range<E: Bits>() {
         let half = 2f64.powi(512);
         let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
         let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &Attention::default());
-        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "the exact dq is 1.5 * 2^1024, beyond f64");
+        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "expected infinity, because dq is 1.5 * 2^1024");
     }
 }
 
@@ -546,7 +546,7 @@ fn levels_and_threads<E: Bits>() {
     }
 }
 
-/// Checks strided heads that are interleaved per position, and results written to memory of the caller.
+/// Checks strided heads (the heads of one position are adjacent), and results written to memory of the caller.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;

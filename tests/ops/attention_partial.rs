@@ -68,7 +68,7 @@ fn broken_keys_spoil_their_rows<E: Bits>() {
     same("NaN and infinity", &case, shape, &cuts, &Attention::default().mask(&mask));
     let lengths = [0];
     let nothing = Mask::default().and_lengths(&lengths);
-    same("nothing to attend to", &case, shape, &cuts, &Attention::default().mask(&nothing));
+    same("no unmasked key", &case, shape, &cuts, &Attention::default().mask(&nothing));
 }
 
 #[test]

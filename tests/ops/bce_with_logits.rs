@@ -104,8 +104,8 @@ fn weighted<E: Bits>() {
     check("pos_weight", &x, cols, &targets, &dloss, None, Some(&pos));
     check("both", &x, cols, &targets, &dloss, Some(&weight), Some(&pos));
 
-    // All reductions are of the same elements, so their losses and gradients must agree. The weights are bf16, because
-    // they may have any type.
+    // All reductions use the same elements, so their losses and gradients must agree. The weights are bf16, to test a
+    // type other than that of the logits.
     let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f64(w)).collect();
     let options = BceWithLogits::default().weight(&narrow).pos_weight(&pos);
     let run = |reduction, dloss: &[f64]| {
@@ -117,7 +117,7 @@ fn weighted<E: Bits>() {
     let (sum, of_sum) = run(Reduction::Sum, &[1.0]);
     let (mean, of_mean) = run(Reduction::Mean, &[count]);
     assert_eq!(elements.as_slice().len(), rows * cols);
-    // The sums add 185 terms in two different orders. Each rounds a term at most 15 times.
+    // The two sums add 185 terms in different orders. In each order, a term is rounded at most 15 times.
     assert!((elements.value() - sum.value()).abs() <= 30.0 * f64::EPSILON * sum.value());
     assert_eq!(mean, Loss::Value(sum.value() / count));
     let bits = |dx: &[E]| dx.iter().map(|v| v.bits()).collect::<Vec<_>>();
@@ -234,8 +234,8 @@ fn finite_differences() {
     for i in 0..6 {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
-        // The tolerance covers h^2 / 2 times the third derivative, of magnitude at most 3, and the rounding of a sum
-        // near 30, divided by 2 h.
+        // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is at most 3. The
+        // tolerance covers it, and the rounding error of a sum near 30, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
         assert!((derivative - dx[i]).abs() < 2e-8, "{i}: expected {derivative}, got {}", dx[i]);
     }

@@ -101,7 +101,7 @@ fn within_the_limit<E: Bits>() {
 }
 
 /// Checks NaN and infinities among many elements. By default, the call returns an error that names the tensor and the
-/// index, and it changes nothing. With that error disabled, it clips nothing.
+/// index, and it changes nothing. With that error disabled, the default mode clips nothing.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {
@@ -191,8 +191,8 @@ fn what_is_no_limit() {
     }
 }
 
-/// Checks 100,000 large elements in f16, where a single square overflows and the norm overflows too. The expected norm
-/// has two roundings, of the root and of the product.
+/// Checks 100,000 large elements in f16, where a single square overflows and the norm overflows too. The test computes
+/// the expected norm with two roundings: of the square root and of the product.
 #[test]
 fn a_hundred_thousand_large_ones_in_f16() {
     for large in [300.0, 65_504.0] {

@@ -27,7 +27,7 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Returns the ULP, at magnitude `at`, of the type that losses are rounded to: f64 for rows of f64, otherwise f32.
+/// Returns the ULP at magnitude `at` in the type to which losses are rounded: f64 for rows of f64, otherwise f32.
 /// Losses beyond the range of f32 remain f64, so the unit keeps growing with them.
 fn unit<E: Element>(at: f64) -> f64 {
     let beyond = at.is_finite() && at > f64::from(f32::MAX);
@@ -111,8 +111,8 @@ fn long_rows<E: Bits>() {
     assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "expected ln(2^17), got {loss:?}");
 }
 
-/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp. The two terms, the maximum
-/// and the logarithm of the sum, may cancel.
+/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp. The log-sum-exp has two
+/// terms, the maximum and the logarithm of the sum, which may cancel.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -201,8 +201,8 @@ fn reductions<E: Bits>() {
     }
 }
 
-/// Checks logits so large that e^z overflows or vanishes, or that the rounding of the log-sum-exp loses their
-/// differences.
+/// Checks logits so large that their exponentials overflow or vanish, and logits whose differences are lost when the
+/// log-sum-exp is rounded.
 fn far_logits<E: Bits>() {
     let far = 1e30f64.min(E::LIMITS.max / 4.0);
     let step = far * E::LIMITS.epsilon;

@@ -105,8 +105,8 @@ fn every_option<E: Bits>() {
         if weighted {
             options = options.weight(&weights[..row.len()]);
         }
-        // A softcap is tested in the narrower types only: in f64, the rounding of a capped logit changes its
-        // exponential by about an ULP of the cap.
+        // A softcap is tested in the narrower types only: in f64, the rounding of a capped logit gives its exponential
+        // a relative error of about an ULP of the cap.
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }
@@ -126,7 +126,7 @@ fn scaled<E: Bits>() {
     for cols in [1, 2, 17, 500] {
         let row = generate::bell::<E>(&mut rng, cols, 0.0, 10.0);
         for dloss in [0.0, -1.0, 65536.0, 1e-3, 1e-30, 1e30, -1e300, 1e-310] {
-            // Exponentials below 2^-126 lose bits, and the scale multiplies that loss.
+            // Exponentials below 2^-126 lose bits. `dloss` multiplies their error.
             let lost = if E::DTYPE == DType::F64 { 0.0 } else { dloss.abs() * f64::from(f32::MIN_POSITIVE) };
             check_terms(&checker, &format!("{cols} by {dloss}"), &row, cols / 2, dloss, &each(), lost);
             let smoothed = each().label_smoothing(0.1);
@@ -213,7 +213,7 @@ fn outcomes<E: Bits>() {
         let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";
         assert_eq!(report.to_string(), said);
     });
-    // A `dloss` close to overflow leaves the gradient of a class without probability at 0.
+    // A `dloss` close to overflow leaves the gradient at 0 for a class of probability 0.
     let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
     assert!(

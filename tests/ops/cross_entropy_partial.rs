@@ -158,7 +158,7 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks fully masked parts of rows that have other unmasked columns, and fully masked rows.
+/// Checks fully masked parts of rows that have unmasked columns in other parts, and fully masked rows.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;
@@ -253,7 +253,7 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// Checks that the fixed-point sum of a part uses the unit for the whole row's length.
+/// Checks that the fixed-point sum of a part uses the unit that belongs to the length of the whole row.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Type of the form that writes to a buffer of the caller.
+/// Type of the function that writes the results to a buffer of the caller.
 type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
 
 /// Gradient of an elementwise function in all its forms, with its reference.
@@ -21,7 +21,7 @@ struct Gradient<E> {
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
     into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
-    /// Reference of the function. `derivative` is its derivative.
+    /// Reference of the function. `derivative` is the reference of its derivative.
     value: fn(f64) -> DoubleDouble,
     derivative: fn(f64) -> DoubleDouble,
 }
@@ -114,7 +114,7 @@ fn every_bf16() {
     exhaustive::<bf16>();
 }
 
-/// Points where a derivative is zero, switches to another formula, or underflows.
+/// Points where a derivative is zero or underflows, or where its implementation switches to another formula.
 const POINTS: [f64; 20] = [
     0.0,
     0.35,
@@ -251,7 +251,8 @@ fn derivatives_are_finite_differences() {
             let difference = (gradient.value)(x + STEP) - (gradient.value)(x - STEP);
             let difference = (difference / DoubleDouble::from(2.0 * STEP)).to_f64();
             let derivative = (gradient.derivative)(x).to_f64();
-            // The tolerance covers the third derivative times the squared step.
+            // The tolerance covers the error of a central difference, which is proportional to the third derivative
+            // times the squared step.
             let error = (difference - derivative).abs();
             assert!(
                 error <= 1e-7 * derivative.abs().max(1e-3),

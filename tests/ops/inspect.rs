@@ -160,8 +160,8 @@ fn where_the_first_is<E: Bits>() {
     });
 }
 
-/// Checks that the mean of f32 is the tiled sum ([`tiled_sum`]) over the elements, divided by their count. A skipped
-/// element adds nothing.
+/// Checks that the mean of f32 is the tiled sum ([`tiled_sum`]) over the elements, divided by their count. A non-finite
+/// element adds nothing and is not counted.
 #[test]
 fn the_mean_is_a_tiled_sum() {
     let mut rng = generate::rng("inspect, the tiled sum");

@@ -139,7 +139,7 @@ fn outcomes<E: Bits>() {
             "expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
         );
     }
-    // The logits are as far apart as f32 allows.
+    // The logits are as far apart as their type and f32 allow.
     let most = E::LIMITS.max.min(f64::from(f32::MAX));
     let (loss, dx) = run(&[most, -most], &[0.0, 1.0]);
     assert_eq!((loss, dx), (2.0 * E::from_wide(most).widen(), vec![1.0, -1.0]));
@@ -217,8 +217,8 @@ fn finite_differences() {
     for i in 0..6 {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
-        // The tolerance covers h^2 / 6 times the third derivative, of magnitude below 1, and the rounding of a sum near
-        // 5, divided by 2 h.
+        // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is below 1. The
+        // tolerance covers it, and the rounding error of a sum near 5, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
         assert!((derivative - dx[i]).abs() < 1e-8, "{i}: expected {derivative}, got {}", dx[i]);
     }

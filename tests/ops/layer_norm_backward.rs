@@ -187,7 +187,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "layer_norm_backward", argument: "eps", .. })));
 }
 
-/// Gradient as an op on dy, for the checks of all forms. All rows have the same x.
+/// Gradient as an op that maps rows of dy to rows of dx, for the checks of all forms. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: LayerNorm<'a>,
@@ -237,7 +237,7 @@ fn sums_over_rows_are_tiled_sums() {
             let (sum, n) = (tiled_sum(&x), cols as f64);
             let mean = sum / n;
             let low = (-mean).mul_add(n, sum) / n;
-            // Variance as defined in the documentation of layer_norm.
+            // The variance is defined in the documentation of layer_norm.
             let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
             let mut variance = (tiled_sum(&squares) - sum * mean) / n;
             if mean * mean > 1024.0 * variance {

@@ -136,7 +136,7 @@ fn axes<E: Bits>() {
 }
 
 /// Checks a row whose sum is barely above 1. Both small exponentials are rounded down, and the rounding of the sum
-/// loses more of them.
+/// loses another part of them.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();

@@ -18,7 +18,8 @@ use std::mem::MaybeUninit;
 
 for_each_dtype!(hostile, every_length, options_and_masks, outcomes, forms, axes);
 
-/// Specification in the form of the other softmax gradients. All elements of a row share one `dy`.
+/// Implementation of [`Specified`], the trait that the other softmax gradients also implement. All elements of a row
+/// share one `dy`.
 struct OfLogSumExp;
 
 impl Specified for OfLogSumExp {

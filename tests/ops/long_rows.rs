@@ -1,6 +1,6 @@
-//! Tests of the softmax family on rows of 262,145 to 2^21 columns, where a fixed-point sum with too coarse a unit would
-//! show. The rows have few distinct values, and the exponentials of equal values have equal rounding errors. A search
-//! looks for the largest error.
+//! Tests of the softmax family on rows of 262,145 to 2^21 columns, where the error of a fixed-point sum with too coarse
+//! a unit would show. The rows have few distinct values, and the exponentials of equal values have equal rounding
+//! errors. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -57,7 +57,7 @@ impl<E: Bits> Row<E> {
 
     /// Returns the largest error of each of softmax, log_softmax, logsumexp and cross_entropy. The errors of softmax
     /// and log_softmax are in ULP of the result, and the error of logsumexp is in ULP of the result or of its larger
-    /// term. The error of cross_entropy is in ULP of f64 for rows of f64, otherwise of f32.
+    /// term, whichever is larger. The error of cross_entropy is in ULP of f64 for rows of f64, otherwise of f32.
     fn errors(&self) -> [f64; 4] {
         let (x, options) = (self.elements(), Softmax::default());
         let rows = Rows::new(&x, 1, x.len()).unwrap();
@@ -90,7 +90,8 @@ impl<E: Bits> Row<E> {
 /// all have the same error.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| usual::<E>(op);
-    // The bound is twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP for the result.
+    // The bound is the sum of three terms: 1.26 ULP (twice 0.63 ULP) for an exponential, 1.26 ULP for the sum, and 0.5
+    // ULP for the result.
     let softmax = if E::DTYPE == DType::F32 { 3.02 } else { of("softmax") };
     [softmax, of("log_softmax"), of("logsumexp"), of("cross_entropy")]
 }

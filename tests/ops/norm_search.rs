@@ -102,7 +102,7 @@ impl<E: Bits> Case<E> {
             let weighted = *n * dd(weight);
             let mut largest = weighted.to_f64().abs().max(bias.abs()).max(of_mean * weight.abs());
             if E::DTYPE == DType::F64 && n.to_f64().abs() < f64::MIN_POSITIVE {
-                // Here the weight multiplies a subnormal number, a multiple of 2^-1074.
+                // The weight multiplies a subnormal element. Rounding made that element a multiple of 2^-1074.
                 largest = largest.max(f64::MIN_POSITIVE * weight.abs());
             }
             (weighted + dd(bias), largest)
@@ -123,7 +123,7 @@ impl<E: Bits> Case<E> {
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {
             let at = largest.max(ulp::toward_zero(exact));
-            ulp::error_at(got.expect("each value has at least one element"), exact, at)
+            ulp::error_at(got.expect("each value must have at least one element"), exact, at)
         });
         errors.fold(0.0, f64::max)
     }

@@ -55,8 +55,8 @@ fn layouts() -> [Rope<'static>; 2] {
     [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
 }
 
-/// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms scale keys of magnitude 0.2 to 10
-/// and more. A kernel produced non-finite results with such weights.
+/// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms enlarge keys of a magnitude of about
+/// 0.2 by a factor of 10 to 100. A kernel produced non-finite results with such weights.
 fn weights_of_checkpoints<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
     for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {
@@ -78,7 +78,8 @@ fn weights_of_checkpoints<E: Bits>() {
 /// Generates a head's weights with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
-    // The maximum, in units of the standard deviation. The other weights get the remaining sum and sum of squares.
+    // `largest` is the maximum in units of the standard deviation. The other weights get the remaining sum and sum of
+    // squares.
     let largest = (most - mean) / deviation;
     let middle = -largest / others as f64;
     let variance = (n - largest * largest) / others as f64 - middle * middle;
@@ -95,7 +96,8 @@ fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> 
 fn adversarial_weights<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, adversarial weights");
     let limits = E::LIMITS;
-    // A normalised element is at most the square root of the number of columns. The rotation adds a factor of sqrt(2).
+    // The magnitude of a normalised element is at most the square root of the number of columns. The rotation may
+    // multiply it by up to sqrt(2).
     let huge = limits.max / 32.0;
     type Weight = fn(usize) -> f64;
     let weights: [(&str, Weight); 4] = [
@@ -160,7 +162,7 @@ fn outcomes<E: Bits>() {
             y[1].widen().is_nan() && y[3].widen().is_nan(),
             "expected NaN in the pair of an infinity, got {y:?} ({level})"
         );
-        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "the other elements of a row with an infinity, {level}");
+        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "expected zeros outside the pair of an infinity, {level}");
         assert!(outcome([zero; 4]).iter().all(|y| y.widen() == 0.0), "expected zeros for a row of zeros ({level})");
         assert_eq!(qk_norm_rope(Rows::<E>::new(&[], 0, 4).unwrap(), &table, &options), Ok(vec![]));
     });

@@ -214,7 +214,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "rms_norm_backward", argument: "eps", .. })));
 }
 
-/// Gradient as an op on dy, for the checks of all forms. All rows have the same x.
+/// Gradient as an op that maps rows of dy to rows of dx, for the checks of all forms. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: RmsNorm<'a>,

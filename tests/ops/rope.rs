@@ -77,7 +77,7 @@ fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     ]
 }
 
-/// Lists of LongRoPE factors: 1 + i / 50, and 1 + i^2 / 60, rounded.
+/// LongRoPE factors in f64: [`SHORT`] has 1 + i / 50 for pair i, and [`LONG`] has 1 + i^2 / 60.
 static SHORT: [f64; 64] = factors(0.02, 0.0);
 static LONG: [f64; 64] = factors(0.0, 1.0 / 60.0);
 
@@ -120,8 +120,8 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     y[pair + cols / 2].atan2(y[pair])
 }
 
-/// Compares frequencies for the parameters of real checkpoints with results of mpmath. An angle from its sine and
-/// cosine has a relative error of at most 2^-51.
+/// Compares frequencies for the parameters of real checkpoints with results of mpmath. An angle computed from its sine
+/// and cosine has a relative error of at most 2^-51.
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));

@@ -16,7 +16,7 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Generates rows as a model may give: around a mean, on a grid with ties, max-dominated, or half masked.
+/// Generates rows as a model may give them: around a mean, on a grid with ties, max-dominated, or half masked.
 fn any_row<E: Bits>(rng: &mut SmallRng, len: usize) -> Vec<E> {
     let (mean, spread) = (rng.random_range(-30.0..30.0), rng.random_range(0.1..8.0));
     let mut row = generate::bell::<E>(rng, len, mean, spread);
@@ -99,7 +99,7 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
             let removed = probs.iter().filter(|p| **p != 0.0).count();
             assert!(
                 removed <= kept.len(),
-                "{what}: got {removed} nonzero probabilities, more than there are candidates"
+                "{what}: expected at most as many nonzero probabilities as candidates, got {removed}"
             );
         });
     }
@@ -191,7 +191,7 @@ fn outcomes<E: Bits>() {
         {
             let distribution =
                 sampler(default.temperature(temperature)).distribution(&[zero, one], None, Draw::default()).unwrap();
-            assert_eq!(distribution.tokens(), [0, 1], "without a filter, all tokens are candidates");
+            assert_eq!(distribution.tokens(), [0, 1], "without a filter, all tokens must be candidates");
             let got = distribution.probs().unwrap();
             let is_near = got.iter().zip(probs).all(|(got, p)| (got - p).abs() < 1e-15);
             assert!(is_near, "temperature {temperature}: expected {probs:?}, got {got:?} ({level})");
@@ -414,7 +414,7 @@ fn masks<E: Bits>() {
             assert_eq!(row.tokens(), expected, "row {r}, {level}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
-                assert!(keep[r * cols + token as usize], "drew token {token} of row {r}, which is masked ({level})");
+                assert!(keep[r * cols + token as usize], "token {token} of row {r} must be unmasked ({level})");
             }
         }
         let none = vec![false; cols];
@@ -456,14 +456,14 @@ fn draws_follow_the_probabilities() {
         let mut counts = vec![0u64; logits.len()];
         for i in 0..DRAWS {
             let sampled = distribution.draw(counter(i));
-            let index = distribution.tokens().binary_search(&sampled.token).expect("the drawn token is a candidate");
+            let index = distribution.tokens().binary_search(&sampled.token).expect("the draw must be a candidate");
             assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "{name}");
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
             if *p == 0.0 {
-                assert_eq!(*count, 0, "a token with probability 0 was drawn");
+                assert_eq!(*count, 0, "a token of probability 0 must not be drawn");
             } else {
                 let expected = p * DRAWS as f64;
                 statistic += (*count as f64 - expected).powi(2) / expected;

@@ -192,31 +192,31 @@ fn where_engines_differ() {
     let half = [0.0, -std::f64::consts::LN_2];
     let cases: &[Case<'_>] = &[
         (
-            "equals at top-p's end",
+            "equal logits at the end of top-p",
             &[0.0; 4],
             c.top_p(0.5),
             &[(&[Evenkeel, LlamaCpp, Candle], &[0, 1]), (&[HuggingFace, Vllm], &[2, 3])],
         ),
         (
-            "equals of the k-th",
+            "logits equal to the k-th",
             &[3.0, 1.0, 1.0, 0.0],
             c.top_k(2),
             &[(&[Evenkeel, LlamaCpp, Candle], &[0, 1]), (&[HuggingFace, Vllm], &[0, 1, 2])],
         ),
         (
-            "top-p of what top-k left, 0.4",
+            "top-p after top-k, 0.4",
             &steps,
             c.top_k(4).top_p(0.4),
             &[(&[Evenkeel, HuggingFace, Vllm, LlamaCpp], &[0, 1]), (&[Candle], &[0, 1, 2])],
         ),
         (
-            "top-p of what top-k left, 0.5",
+            "top-p after top-k, 0.5",
             &steps,
             c.top_k(4).top_p(0.5),
             &[(&[Evenkeel, HuggingFace, Vllm, LlamaCpp], &[0, 1]), (&[Candle], &[0, 1, 2, 3])],
         ),
         (
-            "top-p of what top-k left, 0.6",
+            "top-p after top-k, 0.6",
             &steps,
             c.top_k(4).top_p(0.6),
             &[(&[Evenkeel, HuggingFace, Vllm, LlamaCpp], &[0, 1, 2]), (&[Candle], &[0, 1, 2, 3])],

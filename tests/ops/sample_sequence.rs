@@ -173,14 +173,14 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
         accepted += u64::from(is_draft);
         assert!(
             (sampled.logprob - probs[sampled.token as usize].ln()).abs() < 1e-6,
-            "{name}: log-probability and probability differ in {sampled:?}"
+            "{name}: expected the logarithm of the probability, got {sampled:?}"
         );
     }
     let mut statistic = 0.0;
     for (token, (count, p)) in counts.iter().zip(&probs).enumerate() {
         let expected = p * DRAWS as f64;
         if *p == 0.0 {
-            assert_eq!(*count, 0, "{name}: token {token} was drawn {count} times, but its probability is 0");
+            assert_eq!(*count, 0, "{name}: expected no draw of token {token} of probability 0, got {count}");
         } else {
             statistic += (*count as f64 - expected).powi(2) / expected;
         }

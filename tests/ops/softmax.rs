@@ -106,8 +106,8 @@ fn properties<E: Bits>() {
             let y = row(&x);
             let sum = y.iter().fold(DoubleDouble::from(0.0), |sum, y| sum + DoubleDouble::from(y.widen()));
             let off = (sum - DoubleDouble::from(1.0)).abs().to_f64();
-            // The bound covers the errors of all results. A subnormal result adds an error in units of the smallest
-            // number.
+            // The bound covers the errors of all results. The error of a subnormal result is in units of the smallest
+            // subnormal number.
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
             assert!(off <= bound, "the sum of {} is off by {off:e}; expected at most {bound:e} ({level})", x.len());
             for (i, j) in (0..x.len()).zip(1..x.len()) {
@@ -242,7 +242,8 @@ fn an_uneven_scale_is_taken_in_f64() {
     }
 }
 
-/// Checks that a scale for which f32 represents the logits exactly gives the bits of the scaled scores.
+/// Checks that a scale of a power of two, for which f32 represents the logits exactly, gives the same bits as scores
+/// that the caller scaled.
 #[test]
 fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     let mut rng = generate::rng("softmax, power of two");

@@ -204,7 +204,7 @@ fn masked_parts<E: Bits>() {
     }
 }
 
-/// Checks that the fixed-point sum of a part uses the unit for the whole row's length.
+/// Checks that the fixed-point sum of a part uses the unit that belongs to the length of the whole row.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

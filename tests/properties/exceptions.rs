@@ -265,7 +265,7 @@ fn times_derivative(call: &Call, x: f64, dy: f64) -> f64 {
     }
 }
 
-/// Returns how many gradients are added for one score.
+/// Returns the number of terms that are added for the gradient of one score.
 fn gathered(at: &At<'_>) -> f64 {
     if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
 }

@@ -109,7 +109,7 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                 return Ok(());
             };
             if !read {
-                prop_assert_eq!(before, after, "NaN at row {}, column {} (in dy: {}) was read", row, column, of_dy);
+                prop_assert_eq!(before, after, "NaN at row {}, column {} (dy: {}) must be unread", row, column, of_dy);
                 return Ok(());
             }
             for (other, (before, after)) in before.rows.iter().zip(&after.rows).enumerate() {
@@ -122,7 +122,7 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                         row, column, of_dy
                     );
                 } else {
-                    prop_assert_eq!(before, after, "row {} changed by a NaN at row {}, column {}", other, row, column);
+                    prop_assert_eq!(before, after, "row {} must ignore a NaN at row {}, column {}", other, row, column);
                 }
             }
         });
@@ -228,7 +228,7 @@ fn every_number_of_threads<E: Bits>() {
         proptest!(generate::cases(2), |(case in large::<E>(op))| {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
-            each_level(|level| assert!(on(2, level) == expected, "two threads and one give different bits ({level})"));
+            each_level(|level| assert!(on(2, level) == expected, "two threads must give the bits of one ({level})"));
         });
     }
 }
@@ -240,7 +240,7 @@ fn any_options<E: Bits>() {
             if let Err(error) = run(&case.call, &case.operands()) {
                 // The error names the op, the op whose gradient it is, or the op whose table it takes.
                 let text = error.to_string();
-                let (name, _) = text.split_once(':').expect("the error starts with an op's name");
+                let (name, _) = text.split_once(':').expect("the error must start with an op's name");
                 assert!(op.name.contains(name), "expected an error that starts with the name of the op, got: {text}");
             }
         });

@@ -126,7 +126,8 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks shapes with so many queries that not all share a packed block of keys, decoding steps, and empty shapes.
+/// Checks decoding steps, empty shapes, and a shape with so many queries that not all of them share a packed block of
+/// keys.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -324,7 +325,7 @@ fn words_that_are_not_a_partial() {
         assert_eq!(all.to_words(), before, "{what}");
     };
     // A partial has eight words of header and two words per block. In a block, a query that attends to no key takes one
-    // word. Any other query takes five words: two, and one per feature of the values.
+    // word. Any other query takes five words: two, and one for each of the three features of the values.
     assert_eq!(sent.each_ref().map(Vec::len), [10 + 4, 10 + 4 * 5]);
     let words = &sent[1];
     (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a truncated message", &words[..len]));

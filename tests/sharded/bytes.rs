@@ -61,8 +61,8 @@ fn long_rows_take_8_bytes_more() {
     assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
 }
 
-/// Checks f64. The ranks merge three integers per row. For logarithms, each rank also sends 40 bytes per row, which are
-/// its bins. Neither depends on the vocabulary.
+/// Checks f64. The ranks merge 72 bytes per row. For logarithms, each rank also sends 40 bytes per row, the bins of its
+/// sum. Neither number depends on the vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
     let rows = 3;
@@ -97,7 +97,8 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // In f64, each row takes the three integers of its sum, its largest gradient, and two numbers for each term.
+        // In f64, the ranks merge 80 bytes per row: 72 as for softmax, and 8 for the largest gradient. A gathered
+        // number takes two words instead of one.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -234,7 +235,7 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Numbers for the sums of the first rank, which also sends the sum of the replica.
+        // Count of the numbers that rank 0 sends for its sums, among them the sum of the replica.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;

@@ -107,7 +107,7 @@ fn arguments_that_one_rank_refuses() {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
     });
     let [zero, one, rest @ ..] = &errors[..] else { panic!("{errors:?}") };
-    // The rank itself gets the error that the call without other ranks would give.
+    // Rank 1 itself gets the error that the call without other ranks would give.
     assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "{one}");
     for error in [zero].into_iter().chain(rest) {
         assert_named(std::slice::from_ref(error), 1, &["rank 1 reported an error: softmax: softcap is -1"]);

@@ -341,7 +341,7 @@ fn random_configurations<E: Bits>() {
             .map(|_| {
                 loop {
                     let config = configuration(&mut rng, all);
-                    // Another test covers typical_p without a top-k before it.
+                    // The test `what_needs_a_top_k_first` covers typical_p without a top-k before it.
                     if config.typical_p.is_none() || config.top_k.is_some() && config.profile != Profile::LlamaCpp {
                         return config;
                     }
@@ -412,7 +412,8 @@ fn ranks_with_other_requests_are_named() {
 fn bytes_do_not_depend_on_the_vocabulary() {
     let rows = 3;
     let plain = SamplerConfig::default();
-    // Configuration, number of calls, bytes sent, and how many of these bytes are gathered.
+    // Each case has a configuration, the number of calls, the bytes sent by a rank, and the part of these bytes that is
+    // gathered.
     let cases = [
         (plain.temperature(0.0), 3, 24 + 16 * rows + 8 * rows, 24 + 8 * rows),
         (plain.top_k(50).top_p(0.9), 3, 24 + 16 * rows + 8 * 50 * rows, 24 + 8 * 50 * rows),

@@ -16,8 +16,8 @@ pub const FAMILIES: usize = 5;
 
 impl<E: Bits> FewValues<E> {
     /// Returns a random row of the family. Families 0 to 3 are near-constant: one outlier, two clusters, a value at the
-    /// mean of two others, and a tiny spread at a large offset. Their values are few representable steps apart. In
-    /// family 4, most values are at the mean, between a large value and a tiny one or zero.
+    /// mean of two others, and a tiny spread at a large offset. Their values are a small number of representable steps
+    /// apart. In family 4, most values are at the mean, between a large value and a tiny one or zero.
     pub fn of_family(rng: &mut SmallRng, len: usize, family: usize) -> Self {
         if family == 4 {
             return Self::around_the_mean(rng, len);
@@ -96,7 +96,7 @@ impl<E: Bits> FewValues<E> {
         let stride = [7919, 7907, 7901]
             .into_iter()
             .find(|prime| !len.is_multiple_of(*prime))
-            .expect("the length is below the product of the three primes");
+            .expect("the length must be below the product of the three primes");
         let mut at = len / 3;
         for (i, &(value, count)) in self.0.iter().enumerate().skip(1) {
             for _ in 0..count {

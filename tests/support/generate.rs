@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, Hasher};
 /// Returns a seed and prints it. Set `EVENKEEL_SEED` to repeat a run with the printed seed.
 fn seed(what: &str) -> u64 {
     let fresh = || std::hash::RandomState::new().build_hasher().finish();
-    let seed = std::env::var("EVENKEEL_SEED").map_or_else(|_| fresh(), |seed| seed.parse().expect("a number"));
+    let seed = std::env::var("EVENKEEL_SEED").map_or_else(|_| fresh(), |seed| seed.parse().expect("must be a number"));
     println!("{what}: EVENKEEL_SEED={seed}");
     seed
 }

@@ -41,6 +41,6 @@ pub fn has(level: Level) -> bool {
 
 /// Runs `body` on a pool of `threads` threads, with the given instruction set.
 pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> R + Send) -> R {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the thread pool must be created");
     pool.install(|| with_level(level, body)).expect("the level must be available on this machine")
 }

@@ -21,7 +21,8 @@ impl Norm<'_> {
         let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
         let mean_of = |v: &[DoubleDouble]| v.iter().fold(zero, |sum, &v| sum + v) / n;
         let mut d: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-        // The second pass removes the error of the first mean, which can be far larger than the remaining mean.
+        // The second pass removes the rounding error of the first mean. That error can be far larger than the error of
+        // the second mean.
         for _ in 0..if self.centred { 2 } else { 0 } {
             let mean = DoubleDouble::from(mean_of(&d).to_f64());
             d.iter_mut().for_each(|d| *d = *d - mean);
@@ -50,8 +51,8 @@ impl Norm<'_> {
         h.iter().zip(&n).map(of).collect()
     }
 
-    /// Returns three parts: |h| for each element, the mean of |h| (0 unless the norm is centred), and the mean of |h
-    /// n|. Here h is dy times the weight, and n is the normalised row.
+    /// Returns three parts, where h is dy times the weight and n is the normalised row: |h| for each element, the mean
+    /// of |h| (0 unless the norm is centred), and the mean of |h n|.
     fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =
@@ -78,8 +79,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns a lower limit for the magnitude of a normalised element, or of its product with the mean of |h n|, in the
-/// terms of error bounds. Smaller values of f64 are subnormal, so they are rounded to multiples of 2^-1074.
+/// Returns the smallest magnitude that error bounds use for a normalised element, and for its product with the mean of
+/// |h n|. Smaller values of f64 are subnormal, so they are rounded to multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }

@@ -61,7 +61,7 @@ fn distributions_are_what_they_are_called() {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
         assert!(
             x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)),
-            "limits {low} and {high}: a value is out of range"
+            "expected values within the limits {low} and {high}"
         );
         // If both limits are above the mean, the test uses the upper tail instead of the lower, because 1 - p would
         // lose all digits.
@@ -85,8 +85,8 @@ fn a_tail_is_drawn_from_as_such() {
     let x = wide(&Init::TruncatedNormal { mean: 0.0, std: 1.0, low, high: f64::INFINITY });
     assert!(x.iter().all(|x| *x >= low));
     let (mean, _) = moments(&x);
-    // Its standard deviation is about 1/low too. An error of 5 standard deviations of the mean occurs once in a million
-    // runs.
+    // The standard deviation of the distribution is about 1/low, too. An error of 5 standard deviations of the mean
+    // occurs once in a million runs.
     assert!(
         (mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3),
         "expected a mean of {low} + 1 / {low}, got {mean}"
@@ -99,8 +99,8 @@ fn moments_are_those_of_the_closed_form() {
     let shape = [128, 64, 3, 3];
     let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
     let relu = 2.0;
-    // Variance, and the fourth moment divided by the squared variance: 9/5 for a uniform distribution, 3 for a normal
-    // distribution.
+    // Each case has an initialisation, its variance, and the fourth moment divided by the squared variance. The last
+    // number is 9/5 for a uniform distribution and 3 for a normal distribution.
     let cases = [
         (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
         (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
@@ -113,7 +113,7 @@ fn moments_are_those_of_the_closed_form() {
         (
             Init::Scaled { gain: Gain::Selu, fan: Fan::In, spread: Spread::TruncatedNormal },
             0.5625 / fan_in,
-            // The truncated distribution has a smaller ratio.
+            // The truncated distribution has a ratio below 3.
             3.0,
         ),
     ];
@@ -278,6 +278,6 @@ fn weights_and_draws_of_one_seed_have_nothing_in_common() {
         };
         let same = weights.iter().enumerate().filter(|pair| is_same(*pair)).count();
         // A match by chance has a probability of 1 in 65,536.
-        assert!(same < 5, "expected fewer than 5 of 1,000 numbers to equal draws, got {same} for seed {seed}");
+        assert!(same < 5, "expected fewer than 5 of 1,000 weights to give the drawn token, got {same} for seed {seed}");
     }
 }

@@ -77,11 +77,11 @@ fn stages() {
     assert_eq!(scaler, before);
     scaler.update().unwrap();
 
-    // As in PyTorch, a step may end without the optimiser. It affects only the scale.
+    // As in PyTorch, a step may end without a call of `step`. It then changes the scale, but no count of steps.
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
-    // Setting a scale ends the step too, whatever the growth tracker counts.
+    // `update_to` also ends the step. It leaves the growth tracker unchanged.
     scaler.record(false).unwrap();
     scaler.update_to(7.0).unwrap();
     assert_eq!(scaler.scale(), 7.0);

@@ -41,8 +41,8 @@ fn as_a_division_and_then_a_clip() {
     }
 }
 
-/// Checks a scale that is not a power of two. Its reciprocal, which equals PyTorch's, the norm and the factor are each
-/// rounded once.
+/// Checks a scale that is not a power of two. The reciprocal of the scale, the norm and the clipping factor are each
+/// rounded once. The reciprocal equals PyTorch's.
 #[test]
 fn any_scale() {
     let scale = 1000.0f32;

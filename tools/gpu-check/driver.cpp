@@ -1,6 +1,6 @@
-// A replacement of CUDA's driver for machines without one, limited to the functions called here. Device memory is host
-// memory, a stream executes everything immediately, and kernels come from `emulated`. So the library launches kernels
-// exactly as on a device.
+// A replacement of CUDA's driver for machines without one. It has only the functions that the library and `gpu-check`
+// call. Device memory is host memory, a stream executes everything immediately, and kernels run on the emulator. So the
+// library launches kernels exactly as on a device.
 #include "emulator.h"
 #include <chrono>
 #include <cstdlib>

@@ -44,9 +44,10 @@ def kinds_of_input(torch):
 
 
 class Op:
-    """An op and the libraries that provide it, as functions of the op's arguments.
+    """An op, with a function for each library that provides it.
 
-    A library named in `prepare` provides a function that prepares the call instead.
+    A function takes the op's arguments and returns the results. For a library named in `prepare`, it returns a function
+    without arguments, which returns the results and is timed.
     """
 
     def __init__(self, name, shapes, arguments, by, prepare=(), is_of_rows=True, compiled="torch"):
@@ -70,7 +71,7 @@ def ops(torch, triton, liger):
         return functional.layer_norm(x, (x.shape[-1],), weight, bias, EPS["layer"])
 
     def gradient(forward):
-        """Prepares the gradients of `forward` with respect to all arguments except dy, the last."""
+        """Returns a function that prepares the gradients of `forward`. It takes the arguments of `forward`, then dy."""
 
         def prepared(*arguments):
             *arguments, dy = arguments
@@ -187,7 +188,7 @@ def ops(torch, triton, liger):
         Op("sample: top_k 50, top_p 0.9", LOGITS, ["x"], by(top_k_top_p), is_of_rows=False),
         Op("sample: temperature", LOGITS, ["x"], by(lambda x: draw(x.float().softmax(-1))), is_of_rows=False),
         Op("sample: top_p 0.95", LOGITS, ["x"], by(top_p), is_of_rows=False),
-        # Measures reading alone.
+        # Writes only one number per row, so it measures reading alone.
         Op("read", [(8192, 32768)], ["x"], by(lambda x: x.amax(-1)), compiled=None),
     ]
 

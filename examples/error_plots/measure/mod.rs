@@ -38,11 +38,11 @@ struct Case<E: Element> {
 impl<E: Element> Case<E> {
     /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
-        let ours = ours.expect("the op accepts its arguments");
+        let ours = ours.expect("the op must accept its arguments");
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),
-            "there must be one exact result for each result"
+            "Evenkeel and the formula must give one result for each exact result"
         );
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }

@@ -87,7 +87,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(vec![exact], ours, vec![naive::kl_div(x, &p)]).beside(|_| magnitudes)
         }),
         "sample" => lengths(|x: &[E]| {
-            let sampler = SamplerConfig::default().validate().expect("the default");
+            let sampler = SamplerConfig::default().validate().expect("the default options must be valid");
             let ours = sampler.distribution(x, None, Draw::default());
             let ours = ours.map(|kept| kept.logprobs().map(E::from_wide).collect());
             Case::new(reference::log_softmax(x).unwrap_or_default(), ours, naive::log_softmax(x))
@@ -213,7 +213,7 @@ fn attention_over<E: Element>(keys: usize) -> Case<E> {
     Case::new(exact.map_or_else(Vec::new, |(y, _)| y), ours, naive).beside(move |_| largest)
 }
 
-/// Measures the gradient of the query.
+/// Measures the errors of the query's gradient, for one query and this number of keys.
 fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let attended = Attended::<E>::new(keys);
     let dy = reversed(&attended.q);
@@ -229,8 +229,9 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the data has whole heads of this width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is the ULP of their
-    // magnitudes.
+    // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP
+    // of a bound on both terms: the sum of their magnitudes over all keys, times the largest magnitude in the keys and
+    // divided by `scale`.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();
@@ -242,7 +243,7 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
 /// Returns the elements of one head, and the rotation table for a position.
 fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     let table = RopeTable::new(&[position as i64], HEAD, &Rope::default().theta(THETA));
-    (workloads::numbers(HEAD), table.expect("any position is valid"))
+    (workloads::numbers(HEAD), table.expect("any position must be valid"))
 }
 
 /// Returns the larger magnitude of the two elements of the rotated pair that contains element `i`.
@@ -256,11 +257,11 @@ fn reversed<E: Element>(x: &[E]) -> Vec<E> {
 }
 
 fn row<E: Element>(x: &[E]) -> Rows<'_, E> {
-    Rows::new(x, 1, x.len()).expect("one row")
+    Rows::new(x, 1, x.len()).expect("the data must form one row")
 }
 
 fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
-    Lanes::new(x, 1, x.len() / width, width).expect("one sequence")
+    Lanes::new(x, 1, x.len() / width, width).expect("the data must form one sequence")
 }
 
 /// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.

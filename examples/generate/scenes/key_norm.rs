@@ -62,7 +62,7 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a model of six layers, with these key norms and one massive channel, with four sets of ops.
+/// Runs a model once with each of four sets of ops. The model has six layers, these key norms and one massive channel.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \

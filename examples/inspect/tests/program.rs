@@ -12,7 +12,7 @@ use write::{Tensor, normals, safetensors};
 /// Creates a folder whose `model.safetensors` holds these tensors.
 fn folder(tensors: &[Tensor]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be created");
-    std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors)).expect("it can be written");
+    std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors)).expect("the file must be writable");
     folder
 }
 
@@ -34,7 +34,7 @@ fn run(folder: &TempDir, arguments: &[&str]) -> Output {
 }
 
 fn texts(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints text");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the output must be UTF-8");
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
@@ -83,7 +83,7 @@ fn json() {
     let folder = folder(&[plain(), norm(), broken()]);
     let output = run(&folder, &["model.safetensors", "--json", "-", "--fail-on", "never"]);
     assert_eq!(output.status.code(), Some(0));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("stdout is JSON alone");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("stdout must contain only JSON");
     let worst = &report["tensors"][0];
     assert_eq!((&worst["name"], &worst["dtype"]), (&"down.weight".into(), &"F32".into()));
     assert_eq!(worst["stats"]["nan"], 1);
@@ -95,8 +95,8 @@ fn json() {
 
     let output = run(&folder, &["model.safetensors", "--json", "report.json", "--fail-on", "never"]);
     assert!(!output.stdout.is_empty());
-    let file = std::fs::read(folder.path().join("report.json")).expect("it was written");
-    assert_eq!(serde_json::from_slice::<Value>(&file).expect("it is JSON"), report);
+    let file = std::fs::read(folder.path().join("report.json")).expect("the file must have been written");
+    assert_eq!(serde_json::from_slice::<Value>(&file).expect("the file must be JSON"), report);
     assert_eq!(files(&folder), 2);
 }
 
@@ -105,7 +105,7 @@ fn a_picture() {
     let folder = folder(&[plain()]);
     let output = run(&folder, &["model.safetensors", "--histogram", "worst.svg"]);
     assert_eq!(output.status.code(), Some(0));
-    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("it was written");
+    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("the file must have been written");
     assert!(svg.starts_with("<svg") && svg.contains("up.weight, BF16") && svg.contains("above 0"), "{svg}");
     let ids = self::folder(&[Tensor::new("ids", "I64", &[2], vec![0; 16])]);
     let (status, _, stderr) = texts(&run(&ids, &[".", "--histogram", "worst.svg"]));
@@ -131,7 +131,8 @@ fn bad_usage_and_bad_files() {
     ];
     for (arguments, why) in cases {
         let folder = folder(&[plain()]);
-        std::fs::write(folder.path().join("broken.safetensors"), 1000u64.to_le_bytes()).expect("it can be written");
+        std::fs::write(folder.path().join("broken.safetensors"), 1000u64.to_le_bytes())
+            .expect("the file must be writable");
         let (status, stdout, stderr) = texts(&run(&folder, arguments));
         assert_eq!((status, stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(stderr.contains(why), "{why} is not in {stderr}");

@@ -102,7 +102,8 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // This is the fourth root of the type's unit roundoff. Below it, four terms of the series are enough.
+    // The limit is about the fourth root of the type's unit roundoff. For smaller |x|, four terms of the series of
+    // ln(1 + x) are enough.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;
@@ -159,7 +160,8 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
-    /// Limit for |x|, at which the factor (1 + tanh(..)) / 2 is already 0 or 1. Its cube does not overflow.
+    /// Limit to which |x| is clamped. There, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
+    /// overflow.
     const FAR: f64 = 100.0;
     let x = from_lowest(&wide(xs)?)?;
     let inner = x.clamp(-FAR, FAR)?;

@@ -4,7 +4,7 @@
 //! zeros, squares do not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, compositions lack:
 //!
 //! - accuracy: candle computes the sums, and bits may differ between devices;
-//! - masks, and policies for fully masked rows other than zeros, except in [`attention`] and [`mean_pool`];
+//! - masks, and policies other than zeros for fully masked rows, except in [`attention`] and [`mean_pool`];
 //! - the counts of [`report::scope`](crate::report::scope).
 //!
 //! Candle computes gradients by its own rule for each op of the composition. Exceptions are [`safe_div`] and

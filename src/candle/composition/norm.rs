@@ -150,7 +150,7 @@ pub(crate) struct Range {
     small: f64,
     /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
-    /// Threshold of eps, which is added to squares. Small lanes are scaled up only if eps is below this threshold.
+    /// Threshold for eps, which is added to squares. Small lanes are scaled up only if eps is below this threshold.
     small_eps: f64,
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)
     Ok((x.broadcast_mul(&inverse)?, (inverse * scale)?))
 }
 
-/// Lanes normalised to a Euclidean norm of 1.
+/// Lanes divided by their Euclidean norm, or by eps where the norm is below eps.
 pub(crate) struct Unit {
     /// The quotient x / max(norm, eps).
     pub y: Tensor,
@@ -240,8 +240,8 @@ pub struct NormKind {
     pub eps: f64,
 }
 
-/// Computes the gradients of `normalised(x) * weight + bias` with respect to those of x, weight and bias that candle
-/// tracks.
+/// Computes the gradients of `normalised(x) * weight + bias` with respect to x, weight and bias, for each of these that
+/// candle tracks.
 ///
 /// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
 /// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;

@@ -12,7 +12,7 @@ use candle_core::{Result, Tensor};
 /// Computes softmax along an axis, as [`crate::softmax`] does.
 ///
 /// # Errors
-/// [`Error::Backend`], wrapped in candle's error, for a mask or a policy for fully masked rows other than zeros.
+/// [`Error::Backend`], wrapped in candle's error, for a mask, or for a policy other than zeros for fully masked rows.
 pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "softmax")?;
     let logits = logits("softmax", xs, options)?;
@@ -53,8 +53,8 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let finite = (&max + sum.log()?)?;
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
-    // A row with a logit of +inf gives +inf. `finite` is NaN there because inf - inf is NaN, so the result is inf plus
-    // the sum of the row's NaNs: NaN only if a logit is NaN.
+    // A row with a logit of +inf gives +inf, or NaN if it also has a NaN. `finite` is NaN for such a row, because
+    // inf - inf is NaN. So its result is inf plus `nan`, the sum of the row's NaNs, which is 0 without a NaN.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }

@@ -10,8 +10,8 @@
 //!   have a gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
 //!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns
-//!   [`Error::Backend`](crate::Error::Backend) for masks, and for policies for fully masked rows other than zeros. The
-//!   in-place ops return it for any tensor that is not on the CPU.
+//!   [`Error::Backend`](crate::Error::Backend) for masks, and for policies other than zeros for fully masked rows. The
+//!   in-place ops return this error for any tensor that is not on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

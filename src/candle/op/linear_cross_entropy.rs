@@ -148,7 +148,8 @@ impl Layer {
     }
 }
 
-/// Converts bf16 to f32 for candle's matrix product. Candle would convert all weights again for each chunk.
+/// Converts bf16 to f32 before candle's matrix product. Without this, candle would convert all weights, not only those
+/// of the chunk, in the product of each chunk.
 fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }
@@ -179,7 +180,8 @@ impl<T, F: FnMut(Memory<'_>, usize, usize) -> Result<T>> InplaceOp1 for Visit<F,
     }
 }
 
-/// Op with the arguments rows, weight and optionally bias. `sums` must have been computed from the same arguments.
+/// Op whose arguments are the rows of `hidden`, the weight and optionally the bias. `sums` must have been computed from
+/// the same arguments.
 struct LinearCrossEntropy {
     sums: CrossEntropySums,
     call: Call,

@@ -8,7 +8,7 @@ use crate::simd::{Float, Isa, Span, Storage};
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// Factor of the sum and of the weighted sum of the values; a power of two.
+    /// Power of two that multiplies both the sum and the weighted sum of the values.
     pub factor: f64,
 }
 
@@ -73,8 +73,8 @@ impl State {
         }
     }
 
-    /// Merges a later part into the state. Of the two, the one with the smaller maximum is rescaled to the larger
-    /// maximum in f64. This takes one rounding for the factor, and one for each sum.
+    /// Merges a later part into the state. The one with the smaller maximum is rescaled to the larger maximum in f64.
+    /// This takes one rounding for the factor, and one for each sum.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_some() {

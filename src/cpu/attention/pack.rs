@@ -31,8 +31,8 @@ pub fn keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for blocks of up to sixteen features of sixteen keys: with the first feature, the number of features,
-/// and for each feature the sixteen keys' numbers.
+/// Calls `each` for blocks of up to sixteen features of sixteen keys. Its arguments are the index of the first feature,
+/// the number of features, and one register for each feature with the sixteen keys' numbers.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,
@@ -91,7 +91,7 @@ pub fn values<'a, I: Isa, E: Element>(
     }
 }
 
-/// Returns the numbers, with zeros in place of non-finite numbers. Clears `is_whole` if there is such a number.
+/// Returns the numbers, with zeros in place of non-finite ones. Sets `is_whole` to false if a number is not finite.
 #[inline(always)]
 fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; BLOCK] {
     let finite = values.abs().lt(isa.f32(f32::INFINITY));

@@ -41,12 +41,12 @@ fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
             }
             let (mut pairs, mut wide) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             with_level(level, || {
-                apply(&x, &mut pairs, function).expect("a level that is available");
-                apply(&x, &mut wide, InF64(function)).expect("a level that is available");
+                apply(&x, &mut pairs, function).expect("each tested level must be available");
+                apply(&x, &mut wide, InF64(function)).expect("each tested level must be available");
             })
-            .expect("a level that is available");
+            .expect("each tested level must be available");
             for ((x, pair), wide) in x.iter().zip(&pairs).zip(&wide) {
-                assert_eq!(pair.to_bits(), wide.to_bits(), "{name} of {x:e} at {level}: {pair:e}, not {wide:e}");
+                assert_eq!(pair.to_bits(), wide.to_bits(), "{name}({x:e}) at {level}: expected {wide:e}, got {pair:e}");
             }
             count += x.len();
         }

@@ -129,7 +129,7 @@ impl<S: Element> Candidates<S> {
         self.extreme(f64::INFINITY, |a, b| if b < a { b } else { a })
     }
 
-    /// Folds the logits in independent lanes, so that the steps overlap.
+    /// Folds the logits in independent lanes, so that the latencies of `choose` overlap.
     #[inline(always)]
     fn extreme(&self, from: f64, choose: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [from; BLOCK];
@@ -144,7 +144,8 @@ impl<S: Element> Candidates<S> {
 
     /// Keeps the candidates for which `such` returns true.
     ///
-    /// Its arguments are the position, the candidate and its weight, if that is up to date.
+    /// The arguments of `such` are the position, the candidate and its weight. The weight is meaningful only if the
+    /// weights are up to date.
     pub fn retain(&mut self, such: impl Fn(usize, Candidate, f32) -> bool) {
         let mut kept = 0;
         for i in 0..self.count {

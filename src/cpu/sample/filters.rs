@@ -33,7 +33,7 @@ pub struct Filtering<'a, S> {
 /// Result of a draw from the remaining candidates, and the normalization of their probabilities.
 pub struct DrawnCandidate {
     pub scale: Scale,
-    /// Logarithm of the sum of e^distance over the candidates.
+    /// Logarithm of the sum of e^((logit - max) / temperature) over the candidates.
     pub log_sum: f64,
     /// Position of the drawn candidate.
     pub drawn: usize,

@@ -1,7 +1,7 @@
 //! Search for the end of the shortest prefix of the sorted tokens whose mass reaches a bound.
 //!
-//! Only candidates with the same weight as the last one are sorted. All masses are exact integers. Samples only narrow
-//! the search, so no result depends on them.
+//! Only candidates with the same weight as the last one of the prefix are sorted. All masses are exact integers.
+//! Samples only narrow the search, so no result depends on them.
 
 use super::candidates::Candidate;
 use super::logit_slice::{GROUP, LogitSlice, block_from, iota};
@@ -87,7 +87,8 @@ pub fn last<I: Isa, S: Element>(
     let n = whole.z.len() as u64;
     let mut mass = scale.mass_of(isa, weights);
     let mut needed = super::top_p::ceil_of_product(p, mass);
-    // Weights below this bound have at most half of the mass outside the prefix, so the prefix ends above them.
+    // All weights below this bound together have at most half of the mass outside the prefix, so the prefix ends above
+    // the bound.
     let lacks = mass - needed;
     let mut least = if lacks < 2 * n { 0.0 } else { (scale.weight(lacks) / (2 * n) as f64) as f32 };
     let mut all = Some(weights);
@@ -133,7 +134,7 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Estimates two weights between which a prefix ends. The prefix has the fraction `share` of the mass.
+/// Estimates two weights between which the prefix with the fraction `share` of the mass ends.
 ///
 /// The prefix does not reach weights below `least`.
 #[inline(always)]

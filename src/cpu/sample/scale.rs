@@ -81,7 +81,7 @@ impl Scale {
         isa.outline(Weigh { scale: self, logits, weights });
     }
 
-    /// Returns the logarithm of the sum of e^distance, and the sum.
+    /// Returns the logarithm of the sum of e^((logit - max) / temperature), and the sum itself.
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
@@ -92,13 +92,13 @@ impl Scale {
         }
     }
 
-    /// Returns the sum of e^distance.
+    /// Returns the sum of e^((logit - max) / temperature).
     #[inline(always)]
     pub fn sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> ExpSum {
         ExpSum::of_terms(isa, logits.len(), Some(self.vocabulary), LogSum { scale: self, logits })
     }
 
-    /// Returns the entropy of the tokens, and the logarithm of the sum of e^distance.
+    /// Returns the entropy of the tokens, and the logarithm of the sum of e^((logit - max) / temperature).
     #[inline(always)]
     pub fn entropy<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         let (log_sum, sum) = self.log_sum(isa, logits);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Adjustments, Filter, History, LogitSliceMut, Request, Sampled};
 use std::ops::Range;
 
-/// Maximum number of candidates at which they are gathered from all ranks instead of being filtered on the shards.
+/// Maximum number of candidates that are gathered from all ranks instead of being filtered on the shards.
 pub const FEW: usize = 1024;
 
 /// Converts elements to another type, which represents them exactly.
@@ -28,7 +28,7 @@ fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
 /// Shard of a row: the tokens whose columns this rank holds.
 pub struct ShardedRow<'a, S> {
     pub row: usize,
-    /// Transform by the mask, until it is applied.
+    /// Transform that applies the mask to the logits; `None` if there is no mask or it was applied.
     scores: Option<LogitTransform<'a>>,
     request: Request<'a>,
     /// Filters that have not run yet.
@@ -122,7 +122,8 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
     const WORDS: usize = if matches!(S::DTYPE, DType::F64) { 2 } else { 1 };
 }
 
-/// Drawn token and its logit. `rest` is the sum of e^distance without the largest term, which is 1.
+/// Drawn token and its logit. `rest` is the sum of e^((logit - max) / temperature) over the candidates, without the
+/// largest term, which is 1.
 struct Drawn {
     token: u32,
     logit: f64,

@@ -10,7 +10,7 @@ use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchSpan, Select, Span, Storage, fold};
 
-/// Exponentials e^(z - max) of a row, with the inputs of their sum.
+/// Exponentials e^(z - max) of a row. Those in f32 come with their sum.
 pub enum Exps<'s> {
     /// Exponentials in f32. `sum` is a fixed-point sum, for a row of length `row_len`.
     F32 {

@@ -60,7 +60,7 @@ pub(super) struct Sums {
     /// Largest logit as the sum of `high` and `low`, where `high` is the rounded sum.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// Upper bound of all logits whose product is large.
+    /// Upper bound of all logits whose product is at least `LARGEST_PRODUCT`.
     pub(super) large: f32,
 }
 

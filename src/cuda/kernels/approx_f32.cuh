@@ -17,13 +17,13 @@ DEVICE float near_horner(float x, const float (&c)[N]) {
     return sum;
 }
 
-// (e^r - 1) / r for |r| <= ln2/2; error 2^-25.
+// Coefficients of (e^r - 1) / r for |r| <= ln2/2; error 2^-25.
 __constant__ const float EXP_NEAR[6] = {
     0x1p+0f, 0x1p-1f, 0x1.55547cp-3f, 0x1.5554e8p-5f, 0x1.123dbap-7f, 0x1.6d434ep-10f};
-// atanh(s) / s in powers of s^2 for |s| <= 1/3; error 2^-29.
+// Coefficients of atanh(s) / s in powers of s^2 for |s| <= 1/3; error 2^-29.
 __constant__ const float ATANH_NEAR[7] = {
     0x1p+0f, 0x1.555556p-2f, 0x1.9999c2p-3f, 0x1.2489aep-3f, 0x1.c8cf1cp-4f, 0x1.5eab62p-4f, 0x1.bfb468p-4f};
-// (tanh x - x) / x^3 in powers of x^2 for |x| <= 0.35; error 2^-24.
+// Coefficients of (tanh x - x) / x^3 in powers of x^2 for |x| <= 0.35; error 2^-24.
 __constant__ const float TANH_NEAR[5] = {
     -0x1.555556p-2f, 0x1.111108p-3f, -0x1.ba11fep-5f, 0x1.649168p-6f, -0x1.0118bep-7f};
 // Coefficients of the polynomial P of `src/math/normal_pair.rs`: the tail of the normal distribution beyond a is

@@ -13,8 +13,8 @@
 // Defines a kernel that can be launched by name. `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
-// Defines a kernel for blocks of up to `THREADS` threads: a power of two, and at least a warp. Registers suffice for
-// 768 threads at a time.
+// Defines a kernel for blocks of up to `THREADS` threads. The number of threads is a power of two, and at least a warp.
+// A kernel uses so few registers that a multiprocessor can run 768 threads at a time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
@@ -216,9 +216,9 @@ struct IsRolled<Rolled<S>> {
     static const bool VALUE = true;
 };
 
-// Assigns the elements of a row to the threads of a block. The row consists of the tiles of 256 elements that a tiled
-// sum adds. A group of threads processes a tile, in pieces that `By` moves at once. Neighbouring lanes of a tile are in
-// the same thread or in neighbouring threads.
+// Assigns the elements of a row to the threads of a block. The row is divided into tiles of 256 elements, as for a
+// tiled sum. A group of threads processes a tile, in pieces that `By` moves at once. Neighbouring lanes of a tile are
+// in the same thread or in neighbouring threads.
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;

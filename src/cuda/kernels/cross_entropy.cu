@@ -53,7 +53,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Switches to the exponentials for rows with a wide range.
+    // Replaces the tables for narrow rows, if in use, by the tables that serve every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;
@@ -110,7 +110,7 @@ struct CrossEntropyRow {
     }
 
     DEVICE void write(const Gradient& gradient, Bits* to) {
-        // A float-float pair represents factors of this magnitude to 48 bits.
+        // A float-float pair represents factors from 1e-24 to 1e24 to 48 bits.
         const double magnitude = fabs(gradient.high);
         const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
         const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);

@@ -100,8 +100,8 @@ template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // Distance above the start of the last interval around a tie. In these intervals, which are 2 `OFF` wide, the
-    // rounding is not certain.
+    // Within `OFF` of a tie, the rounding is not certain. Such an interval starts `OFF` below its tie. Computes how far
+    // the magnitude lies above the start of the nearest interval that starts at or below it.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));

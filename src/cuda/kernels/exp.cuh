@@ -5,12 +5,12 @@
 // Beyond these limits, exponentials are infinite or zero in f32 and in narrower types.
 const double EXP_MAX = 88.72283172607422, EXP_MIN = -103.97207641601562;
 
-// (e^r - 1 - r) / r^2.
+// Coefficients of (e^r - 1 - r) / r^2.
 __constant__ const double EXP_POLY[11] = {
     0.5, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110ebb2p-7, 0x1.6c16c16c1357p-10,
     0x1.a01a01b3bb2b6p-13, 0x1.a01a01b45ab8cp-16, 0x1.71ddef93b9d4ep-19, 0x1.27e4bf291af05p-22,
     0x1.af6cccf1977c3p-26, 0x1.1f9df719b67acp-29};
-// (e^r - 1 - r - r^2/2) / r^3.
+// Coefficients of (e^r - 1 - r - r^2/2) / r^3.
 __constant__ const double EXPM1_POLY[10] = {
     0x1.5555555555559p-3, 0x1.5555555555559p-5, 0x1.111111110f6dcp-7, 0x1.6c16c16c14a77p-10,
     0x1.a01a01afd5a1fp-13, 0x1.a01a01af6770dp-16, 0x1.71ddf87641f5ap-19, 0x1.27e4c7bd1e0a4p-22,

@@ -4,7 +4,7 @@
 
 const u64 SQRT_HALF_BITS = 0x3fe6a09e667f3bcd, FRACTION = 0x000fffffffffffff, TWO_52_BITS = 0x4330000000000000;
 
-// (log((1+s)/(1-s))/s - 2) / s^2 in powers of s^2.
+// Coefficients of (log((1+s)/(1-s))/s - 2) / s^2 in powers of s^2.
 __constant__ const double LOG_POLY[8] = {
     0x1.5555555555555p-1, 0x1.9999999999ep-2, 0x1.249249242b31p-2, 0x1.c71c725910e22p-3, 0x1.745cde2f93b07p-3,
     0x1.3b20ac99930e9p-3, 0x1.0f5cb17060c32p-3, 0x1.0f63e9a4579aep-3};

@@ -85,7 +85,7 @@ DEVICE Sum log_add_exp_wide(double a, double b) {
     const double high = above ? b : a, low = above ? a : b;
     const Sum difference = two_sum(low, -high);
     const double minus = larger(LOWEST, difference.hi);
-    // For arguments far apart, the error of the difference is 0, but the formula may give NaN.
+    // For arguments far apart, the error of the difference does not matter, and `difference.lo` may be NaN.
     const double rest = difference.hi < LOWEST ? 0.0 : difference.lo;
     const Sum t = below_one(normalised(exp_parts(minus, rest)), minus);
     const Sum log = log1p_sum<true>(t.hi, t.lo);

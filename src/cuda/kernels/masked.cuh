@@ -357,9 +357,10 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // Flags of elements that make pairs unsuitable: the logit is NaN, the bias is not an f32 value, the bias is neither
-    // 0 nor infinite, or the score plus the bias is NaN. The first and the second always need f64. The last needs it if
-    // no element has the third, so that the bias only masks, and the mask has no flags.
+    // Properties of elements, each with a flag: the logit is NaN, the bias is not an f32 value, the bias is neither 0
+    // nor infinite, and the score plus the bias is NaN. The row needs f64 if an element has `NOT_A_NUMBER` or
+    // `NOT_OF_F32`. If no element has `NOT_A_MASK` and the mask has no flags, the bias only masks; the row then needs
+    // f64 also if an element has `NOT_A_MASKED_NUMBER`.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {
@@ -439,7 +440,7 @@ struct PairRow {
         } else {
             const Terms terms = terms_of(partial_terms);
             max = terms.max;
-            // The rounding error of a large product could exceed what a pair allows.
+            // The rounding error of a large product could exceed the error bound of a pair.
             if (terms.large > max.high - 128.0f) {
                 return false;
             }
@@ -447,7 +448,8 @@ struct PairRow {
         return fabsf(max.high) < 256.0f;
     }
 
-    // Finds the largest pair. Only logits whose rounded sum is near the largest rounded sum can be it.
+    // Finds the largest logit as a pair. Only logits whose rounded value is near the largest rounded value can be the
+    // largest.
     DEVICE Terms terms_of(Terms* partial) {
         const float near = max.high - 1.0f / 256.0f;
         Terms own = {{-INFINITE, -INFINITE}, -INFINITE};

@@ -121,7 +121,8 @@ DEVICE void masked_backward(const MaskedBackwardArguments& a) {
     __shared__ typename Gradients::Shared shared;
     for (u32 index = blockIdx.x; index < a.scores.rows; index += gridDim.x) {
         const RowMask<HAS_BIAS> mask(a.scores, index);
-        // `first` is a multiple of the period of tiled sums, so that sums have the order of the whole row.
+        // `first` is a multiple of the period of tiled sums, so that terms are added in the same order as in a sum over
+        // the whole row.
         const u32 first = HELD > 0 ? 0 : mask.low / ORDERED * ORDERED, end = HELD > 0 ? a.scores.cols : mask.high;
         typename Gradients::Row row(a.scores, index, mask, first, end);
         row.find(shared.extremes);

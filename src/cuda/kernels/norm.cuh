@@ -57,8 +57,8 @@ struct Magnitudes {
         return found;
     }
 
-    // Returns the smallest nonzero magnitude, as `src/cpu/moments.rs` finds it. The result is one unit less if the row
-    // contains a 0, or if its last block is padded. Returns +inf if there is no nonzero number.
+    // Returns the smallest nonzero magnitude, as `src/cpu/moments.rs` finds it. The result is one unit in the last
+    // place less if the row contains a 0, or if its last block is padded. Returns +inf if there is no nonzero number.
     DEVICE float smallest(bool is_padded) const {
         if (least > 0 && !is_padded) {
             return float_of(least);
@@ -138,7 +138,7 @@ struct RowMoments {
     double mean, low; // Mean, as a pair
     double square;    // Mean square of the deviations
 
-    // Correction for the mean's low part, which `normalised` adds.
+    // Returns the correction for the mean's low part, which `normalised` adds.
     DEVICE double shift(double scale) const { return -(low * scale); }
 };
 
@@ -174,7 +174,7 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
         });
         square = sums[1] / n;
         const double summed = sums[0] / n;
-        // Bound of the deviation that rounding alone may cause.
+        // Bound of the difference between `summed` and `low` that rounding alone may cause.
         const double noise = (17.0 + n / 16384.0) * 0x1p-53 * sqrt(square);
         low = fabs(summed - low) > noise ? summed : low;
     }

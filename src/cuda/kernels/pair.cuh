@@ -101,7 +101,8 @@ DEVICE FloatSum logistic_pair(Pair e, bool negative) {
 }
 
 DEVICE FloatSum sigmoid_pair(const PairTables& tables, float x) {
-    // Beyond the limit, the quotient is 1 for any t.
+    // Above `PAIR_LARGEST`, the quotient rounds to 1 even with the limited argument. Below -`PAIR_LARGEST`, the callers
+    // reject the result.
     const float minus = 0.0f - fabsf(x);
     return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
 }
@@ -142,7 +143,7 @@ DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
     return times_sides(x, q, -LARGEST < x);
 }
 
-// (tanh x - x) / x^3.
+// Coefficients of (tanh x - x) / x^3 in powers of x^2.
 __constant__ const float TANH_POLY[4] = {-0x1.555556p-2f, 0x1.11111p-3f, -0x1.ba1952p-5f, 0x1.636b2cp-6f};
 
 DEVICE Sides tanh_sides(const PairTables& tables, float x) {

@@ -1,6 +1,6 @@
 // Row in the registers of a block's threads, like `Held`, for kernels in which every instruction counts. It keeps the
-// words as read, and one address for all loads. Most warps have all pieces of all their threads, and skip the checks of
-// each piece.
+// words as read, and one address for all loads. In most warps, all pieces of all threads are within the row, and no
+// piece is checked.
 #pragma once
 #include "common.cuh"
 
@@ -31,8 +31,8 @@ struct RegisterRow {
     static DEVICE u32 first() { return At::column(0); }
     static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::TILES * 256) + i % At::PIECES * (At::GROUP * COUNT); }
 
-    // Calls `f` with each piece that any thread of the warp has, in all its threads at once. The first argument tells
-    // whether this thread has the piece.
+    // Calls `f` for each piece that at least one thread of the warp has. All threads of the warp make this call
+    // together. The first argument tells whether the calling thread has the piece; the second is the piece's index.
     template <class F>
     DEVICE void each(F f) const {
         if (is_whole) {
@@ -51,7 +51,7 @@ struct RegisterRow {
         }
     }
 
-    // Returns the values of a piece. Its words must not change afterwards.
+    // Widens a piece to f32, and returns its values. The piece's words must not change afterwards.
     DEVICE float* widen(u32 i) {
         const u32 IN_WORD = COUNT / WORDS;
         for (u32 w = 0; w < WORDS; w++) {

@@ -81,8 +81,8 @@ struct alignas(8) Parts {
     DEVICE Parts of_warp() const { return {sum_of_warp(low), sum_of_warp(middle), sum_of_warp(high)}; }
     DEVICE u64 whole() const { return low + ((u64)middle << BITS) + ((u64)high << (2 * BITS)); }
 
-    // Returns the parts of a sum in units of 2^-48, which may need more than 64 bits. The high part counts units of
-    // 2^-4.
+    // Converts the parts of a sum in units of 2^-48, which may need more than 64 bits, to `Units`. `high` counts units
+    // of 2^-4.
     DEVICE Units long_units() const {
         const u64 units = Parts{low, middle, high & 15}.whole();
         return {units & (((u64)1 << 48) - 1), (high >> 4) + (u32)(units >> 48)};

@@ -25,7 +25,8 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
 // there.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
-    // Any length up to this uses the same units.
+    // Largest length of a row in registers. Sums over all shorter rows have the same units, so this replaces the
+    // length.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
     UnitSum sum;

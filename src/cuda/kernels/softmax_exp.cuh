@@ -125,7 +125,7 @@ struct UnitSum {
 
     DEVICE UnitSum() : high(0), low(0), count(0), units(0) {}
 
-    // Returns a number whose unit in the last place is the sum's unit, halfway to the next exponent.
+    // Returns a number midway between two powers of two, whose unit in the last place is the unit of the sum.
     static DEVICE float grid() { return 1.5f / (1 << 22); }
 
     DEVICE void add(float e) {

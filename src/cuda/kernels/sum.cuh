@@ -3,8 +3,8 @@
 #pragma once
 #include "common.cuh"
 
-// Period of the order of a tiled sum, in terms. A sum may skip zeros up to a multiple of this period without changing
-// the order of the other terms.
+// Number of terms after which the order of a tiled sum repeats. A sum may skip leading zeros up to a multiple of this
+// number without changing the order in which the other terms are added.
 const u32 ORDERED = 64 * 256;
 
 // Shared memory of a block for `N` tiled sums over rows that `At` distributes.
@@ -206,8 +206,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
     }
     if (threadIdx.x < 4) {
         // `top` is the exponent of the top bin's unit, rounded down to a multiple of 31. `place` is the exponent of a
-        // shifter: a number whose unit in the last place is the unit of this thread's bin, halfway to the next
-        // exponent.
+        // shifter: a number midway between two powers of two, whose unit in the last place is the unit of this thread's
+        // bin.
         const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
         const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
         const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;

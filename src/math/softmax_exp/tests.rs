@@ -1,5 +1,5 @@
-//! Tests of order: a larger logit never gets a smaller power. They walk over all f32, all ends of steps, and the ends
-//! of steps for row maxima, and measure the error that the order costs.
+//! Tests that a larger logit never gets a smaller power: over all f32, at all ends of steps, and at the ends of steps
+//! for many row maxima. The last test checks the error bounds, which this order makes larger.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, block};
@@ -28,8 +28,15 @@ impl Kernel for Weights<'_> {
 fn assert_in_order(z: &[f64]) {
     let powers = run(Weights(z));
     for (z, powers) in z.windows(2).zip(powers.windows(2)) {
-        assert!(z[0] < z[1], "{z:?} are to increase");
-        assert!(powers[0] <= powers[1], "e^{:?} is {:e}, and e^{:?} is {:e}", z[0], powers[0], z[1], powers[1]);
+        assert!(z[0] < z[1], "{z:?} must increase");
+        assert!(
+            powers[0] <= powers[1],
+            "e^{:?} = {:e} must be at most e^{:?} = {:e}",
+            z[0],
+            powers[0],
+            z[1],
+            powers[1]
+        );
     }
 }
 
@@ -39,7 +46,7 @@ fn neighbours(z: f64, count: u64) -> Vec<f64> {
     (bits - count..=bits + count).rev().map(f64::from_bits).collect()
 }
 
-/// Returns the first f32 of a step.
+/// Returns the lowest f32 of step `n`.
 fn first_of_step(n: f32) -> f32 {
     let step = |z: f32| z.mul_add(PER_STEP, SHIFTER) - SHIFTER;
     // Bisects by the bits of magnitudes, which decrease as the numbers increase.
@@ -60,7 +67,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
         let last = first.next_down();
         let middle = (f64::from(first) + f64::from(last)) / 2.0;
         assert_in_order(&neighbours(middle, 2000));
-        // Takes the f32 around the end of the step, and the midpoints between them.
+        // Takes the first f32 of the step, the 500 f32 below it, and midpoints between these.
         let mut z: Vec<f64> = neighbours(f64::from(first), 0);
         let mut below = last;
         for _ in 0..500 {
@@ -142,13 +149,13 @@ impl<F: Function> Kernel for Walk<F> {
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(BLOCK) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
-                assert!(power <= above, "e^{x:?} is {power:e}, and {above:e} of its neighbour above");
-                assert!(power == 1.0 || x < -LARGEST, "e^{x:?} is {power:e}");
+                assert!(power <= above, "e^{x:?} = {power:e} must be at most {above:e}, as for the next larger x");
+                assert!(power == 1.0 || x < -LARGEST, "e^{x:?} must be 1, got {power:e}");
                 above = power;
             }
             count += BLOCK as u64;
         }
-        println!("{above:e} of -104");
+        println!("the last power, near e^-104, is {above:e}");
         count
     }
 }
@@ -198,11 +205,19 @@ impl Kernel for StepEnds {
                     if step(of_key(between)) <= f32::from(n) { last = between } else { first = between }
                 }
                 *ends = [of_key(last), of_key(first)];
-                assert!(step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1), "{ends:?}, {n}, {d:?}");
+                assert!(
+                    step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1),
+                    "{ends:?} must be in the steps {n} and {n} + 1, d = {d:?}"
+                );
             }
             let powers = [0, 1].map(|side| isa.array_f32(exp.exp_fast(isa.load_f32(&ends.map(|ends| ends[side])))));
             for (ends, (below, above)) in ends.into_iter().zip(powers[0].into_iter().zip(powers[1])) {
-                assert!(below <= above, "{below:e} of {:?} and {above:e} of {:?}; d {d:?}, {steps}", ends[0], ends[1]);
+                assert!(
+                    below <= above,
+                    "{below:e} of {:?} must be at most {above:e} of {:?}, d = {d:?}, M = {steps}",
+                    ends[0],
+                    ends[1]
+                );
             }
         }
         count
@@ -219,7 +234,7 @@ fn of_key(key: i64) -> f32 {
     if key < 0 { -magnitude } else { magnitude }
 }
 
-/// Tests every `stride`th possible d. All d are multiples of 2^-27 up to half a step.
+/// Tests every `stride`th possible d. All d are multiples of 2^-27, at most half a step in magnitude.
 fn walk_ends(stride: usize) {
     const UNIT: f64 = 1.0 / (1u64 << 27) as f64;
     let most = (STEP / 2.0 / UNIT).round() as i64;
@@ -262,6 +277,6 @@ fn weights_keep_their_bound() {
         relative = [relative[0].min(error), relative[1].max(error)];
     }
     println!("{} numbers: {ulps} ULP, {relative:?} times 2^-24", z.len());
-    assert!(ulps <= 0.69, "{ulps} ULP");
-    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "{relative:?} times 2^-24");
+    assert!(ulps <= 0.69, "expected at most 0.69 ULP, got {ulps}");
+    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "expected at most 1.16 times 2^-24, got {relative:?}");
 }

@@ -13,7 +13,7 @@ use crate::rows::Rows;
 
 const OP: &str = "clamped_log";
 
-/// Limit of a device's logarithm, whose arguments must be from 2^-64 to 2^64.
+/// Largest and smallest argument of a device's logarithm: 2^64 and 2^-64.
 const HIGH: f32 = (1u128 << 64) as f32;
 const LOW: f32 = 1.0 / HIGH;
 /// Logarithm of the factor that brings an argument within these limits: ln 2^64.

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
 /// Pairs of exponents (from, factor), in descending order of `from`: a row whose largest magnitude is at least 2^from
-/// is scaled by 2^factor. Rows below all of them are scaled by 2^`LOWEST`. The largest magnitude of a row is then from
-/// 2^-22 to 2^42.
+/// is scaled by 2^factor. A row whose largest magnitude is below 2^-84 is scaled by 2^`LOWEST`. The largest magnitude
+/// of a scaled row that is not zero is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 
@@ -48,8 +48,8 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
 /// Computes `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // The factor for the larger of the two numbers keeps both squares in range. If the smaller square underflows, it is
-    // negligible.
+    // One factor scales both the row and `root_eps`. It is that of the larger of `largest` and `root_eps`, so that no
+    // square overflows. If the squares of the smaller one underflow, they are negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);

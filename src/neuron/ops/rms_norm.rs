@@ -77,7 +77,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     Program::new(FUSED, of.name(FUSED), g)
 }
 
-/// Returns the largest f32 number that a type rounds to a finite number.
+/// Returns the largest f32 number that rounds to a finite number of a type.
 fn largest_stored(dtype: ElementType) -> f32 {
     match dtype {
         ElementType::F16 => 65520f32.next_down(),

@@ -110,8 +110,8 @@ impl MaskedLogits {
     }
 
     /// Computes the logarithm of the sum of a row's exponentials. Logits equal to the maximum are counted, and the
-    /// other terms are summed separately. The logarithm is then corrected by the rounding error of the total, so that
-    /// other terms of 1e-18 give a result of 1e-18.
+    /// other terms are summed separately. The logarithm is then corrected by the rounding error of the total. If one
+    /// logit is the maximum and the other terms sum to 1e-18, the result is therefore 1e-18, not 0.
     pub fn log_sum(&self, g: &mut Graph, exponentials: Value) -> Value {
         let is_max = g.compare(Comparison::Eq, self.logits, self.max);
         let is_max = g.and(is_max, self.is_live);
@@ -145,7 +145,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
     let mut z = x;
     if options.scale != 1.0 {
         if options.scale.abs() > 1.0 {
-            // One step towards zero, because the quotient may have been rounded up.
+            // The next lower f32 is used, because the quotient may have been rounded up.
             let limit = (f32::MAX / options.scale.abs()).next_down();
             z = g.clamp(z, -limit, limit);
         }

@@ -17,7 +17,7 @@ pub unsafe fn names(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Vec<CString>> {
-    // SAFETY: the caller guarantees this.
+    // SAFETY: the caller guarantees that `array` is valid.
     let count = unsafe { (*array).tensor_count };
     let expected = inputs.len() + outputs.len();
     if count != expected as u64 {
@@ -90,7 +90,8 @@ unsafe fn check(
     }
     let shape: Vec<usize> = match info.ndim {
         0 => Vec::new(),
-        // SAFETY: guaranteed by the caller; the pointer is not null.
+        // SAFETY: the caller guarantees that a shape that is not null has `ndim` entries. It is not null, as checked
+        // above.
         rank => unsafe { std::slice::from_raw_parts(info.shape, rank as usize) }.iter().map(|&n| n as usize).collect(),
     };
     // Accept a vector of one element for a scalar, and vice versa.

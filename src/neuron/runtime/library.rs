@@ -6,7 +6,7 @@ use crate::neuron::settings;
 use std::ffi::{OsString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 
-/// Names to search for the library; the last is the path of its package.
+/// Names to search for the library. The last is the path at which its package installs it.
 const USUAL: [&str; 3] = ["libnrt.so.1", "libnrt.so", "/opt/aws/neuron/lib/libnrt.so.1"];
 
 /// Declares the functions that every usable library exports.
@@ -81,7 +81,7 @@ functions! {
 /// # Safety
 /// `T` must be the function type of the symbol.
 unsafe fn find<T: Copy>(library: &libloading::Library, symbol: &str) -> Option<T> {
-    // SAFETY: the caller guarantees this.
+    // SAFETY: the caller guarantees that `T` is the symbol's function type.
     unsafe { library.get::<T>(symbol) }.ok().map(|found| *found)
 }
 

@@ -21,7 +21,7 @@ impl Left<'_> {
     }
 }
 
-/// Probability distribution over the tokens of a row that the filters kept, at least one.
+/// Probability distribution over the tokens of a row that the filters kept. At least one token is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     vocabulary: usize,

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// use evenkeel::SamplerConfig;
 /// let sampler = SamplerConfig::default().temperature(0.0).repetition_penalty(1.5).validate()?;
 /// let mut sequence = sampler.sequence(42, &[0]);
-/// // The penalty applies to token 0, which is in the prompt, and after the first step to token 1.
+/// // The penalty applies to token 0, which is in the prompt, and after the first step to token 1 as well.
 /// assert_eq!(sequence.sample(&[3.0f32, 2.5, 2.25], None)?.token, 1);
 /// assert_eq!(sequence.sample(&[3.0f32, 2.5, 2.25], None)?.token, 2);
 /// assert_eq!(sequence.output(), [1, 2]);

@@ -24,7 +24,7 @@ impl Distribution {
     /// The probabilities are proportional to the integer masses. Quotients and differences are computed exactly in
     /// integers, and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the
     /// distribution of the result is within 2^-63 of the target's in total variation. If the token comes from
-    /// [`Distribution::draw`], which uses 64 random bits, this grows by n 2^-65 for n tokens.
+    /// [`Distribution::draw`], which uses 64 random bits, this distance grows by n 2^-65 for n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(high_product(u128::MAX << 64, u128::MAX << 64), u128::MAX - (1 << 65) + 1 + 1);
     }
 
-    /// Exactly ceil(2^64 a / b) of the random numbers succeed. For small a and b, this count is computed in 128-bit
-    /// integers. a and b are then multiplied by the same factor, which must not change the result.
+    /// Exactly ceil(2^64 a / b) of the 2^64 random numbers succeed. For small a and b, this count is computed in
+    /// 128-bit integers. a and b are then multiplied by the same factor, which must not change the result.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {

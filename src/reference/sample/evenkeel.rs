@@ -29,7 +29,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(p) = config.typical_p.filter(|p| *p < 1.0) {
         tokens = typical(tokens, p, config.min_keep);
     }
-    // p = 1 keeps all tokens. An f64 sum could round up to 1 before the last token.
+    // p = 1 keeps all tokens, so the filter is skipped: an f64 sum could round up to 1 before the last token.
     if let Some(p) = config.top_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let mut sum = 0.0;
@@ -76,7 +76,8 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
 }
 
 /// Applies the typical-p filter: keeps the tokens whose surprisal is closest to the entropy, until their probabilities
-/// add up to p. Tokens as close as the last of these are kept too. Keeps at least `min_keep` tokens, and their order.
+/// add up to p. Tokens as close as the last of these are kept too. Keeps at least `min_keep` tokens. Does not
+/// reorder tokens.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

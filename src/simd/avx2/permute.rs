@@ -25,13 +25,13 @@ const SIDE_BY_SIDE: [i64; 256] = {
 ///
 /// # Safety
 ///
-/// Sixteen integers must fit in `to`, whatever is selected.
+/// Sixteen integers must fit in `to`, regardless of how many lanes are selected.
 #[inline(always)]
 pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     let mut count = 0;
     for i in 0..2 {
-        // SAFETY: eight integers are written, after at most eight others, and sixteen fit; the instructions as in
-        // `each!`.
+        // SAFETY: eight integers are written, after at most eight others, and sixteen fit. The CPU has the
+        // instructions, as `each!` explains.
         unsafe {
             let kept = _mm256_movemask_ps(keep.0[i]) as usize;
             let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));

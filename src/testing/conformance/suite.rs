@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // A row for another defect may have the errors of a few rounded steps. The rows for `NarrowSteps` and
-            // `Inaccurate` detect such errors.
+            // Rows for all other defects also accept the errors of a few rounded steps, which the rows for
+            // `NarrowSteps` and `Inaccurate` detect.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

@@ -60,14 +60,14 @@ impl Gain {
     }
 }
 
-/// Number of connections by which a layer's weights are scaled. Shapes are as in PyTorch: outputs, inputs, and the axes
-/// of the kernel.
+/// Number of connections of a layer. The standard deviation of its weights is divided by the square root of this
+/// number. Shapes are as in PyTorch: outputs, inputs, and the axes of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fan {
-    /// Number of inputs that an output depends on. It preserves the variance in the forward pass.
+    /// Number of inputs that an output depends on. Scaling by it preserves the variance in the forward pass.
     #[default]
     In,
-    /// Number of outputs that depend on an input. It preserves the variance in the backward pass.
+    /// Number of outputs that depend on an input. Scaling by it preserves the variance in the backward pass.
     Out,
     /// Mean of [`Fan::In`] and [`Fan::Out`].
     Average,

@@ -74,7 +74,7 @@ pub enum Init {
     Scaled {
         /// Gain for the function that follows the layer.
         gain: Gain,
-        /// Fan of the layer in this formula.
+        /// Fan of the layer, for the formula gain / sqrt(fan).
         fan: Fan,
         /// The distribution.
         spread: Spread,
@@ -114,7 +114,8 @@ impl Init {
         Init::Scaled { gain: Gain::Linear, fan: Fan::In, spread: Spread::Normal }
     }
 
-    /// Replaces [`Init::Scaled`] by the distribution with the limits or the standard deviation for this shape.
+    /// Converts [`Init::Scaled`] to the distribution with explicit numbers for this shape, and returns any other
+    /// variant unchanged.
     fn of_shape(self, shape: &[usize]) -> Result<Self> {
         let Init::Scaled { gain, fan, spread } = self else { return Ok(self) };
         /// Standard deviation of a standard normal distribution that is truncated at -2 and 2.
@@ -131,8 +132,8 @@ impl Init {
         })
     }
 
-    /// Checks that all numbers of the distribution are in the range of the type. Returns 0 and the distribution, or the
-    /// value of all elements and `None`.
+    /// Checks that all numbers of the distribution are in the range of the type. Returns `(0, Some(distribution))`, or
+    /// `(value, None)` if all elements have the same value.
     fn law(self, shape: &[usize], dtype: DType) -> Result<(f64, Option<Law>)> {
         let max = dtype.limits().max;
         // The comparison rejects NaN too.

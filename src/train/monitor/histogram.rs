@@ -40,7 +40,7 @@ impl Histogram {
     /// Computes the histogram of the finite elements of `x`.
     pub fn of(x: Floats<'_>) -> Self {
         let mut counts = vec![0u64; 2 * EXPONENTS];
-        // Counts of +0 and -0. They have counters of their own, because their exponent is that of subnormal numbers.
+        // Counts of +0 and -0. Zeros are counted separately, because they have the exponent field of subnormal numbers.
         let mut zeros = [0u64; 2];
         in_default(|| {
             x.each(|value| {
@@ -49,7 +49,7 @@ impl Histogram {
             });
         });
         let (positive, negative) = counts.split_at(EXPONENTS);
-        // NaN and infinities have the last exponent.
+        // NaN and infinities have the last value of the exponent field.
         let finite = EXPONENTS - 1;
         let below = (0..finite).rev().map(|i| Bin { low: -end(i + 1), high: -end(i), count: negative[i] });
         let above = (0..finite).map(|i| Bin { low: end(i), high: end(i + 1), count: positive[i] });
@@ -62,8 +62,8 @@ impl Histogram {
     }
 }
 
-/// Returns the smallest magnitude with this exponent field: 0 for that of subnormal numbers, and the largest finite
-/// number for that of infinity.
+/// Returns the smallest magnitude with this exponent field, which is 0 for subnormal numbers. For the exponent field of
+/// infinity, returns the largest finite number instead.
 fn end(exponent: usize) -> f64 {
     f64::from_bits(((exponent as u64) << 52).min(f64::MAX.to_bits()))
 }

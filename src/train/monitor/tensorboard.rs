@@ -117,7 +117,8 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Returns the masked CRC-32C of bytes, as frames store it. The mask avoids the CRC of data that contains CRCs.
+/// Returns the masked CRC-32C of bytes, as frames store it. The mask avoids computing a CRC over data that contains
+/// plain CRCs.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -23,7 +23,7 @@ pub fn library(kind: Kind) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/libnrt.c");
-    let text = std::fs::read(&source).expect("the source of the fake library");
+    let text = std::fs::read(&source).expect("the source of the fake library must be readable");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
     let copy = made.with_extension("c");
     if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
@@ -37,9 +37,9 @@ pub fn library(kind: Kind) -> PathBuf {
     };
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", flag, "-o"]);
-    assert!(compiler.arg(&new).arg(&source).status().expect("cc runs").success(), "the fake library must compile");
-    std::fs::rename(&new, &made).expect("the library can be renamed");
-    std::fs::write(copy, text).expect("the copy of the source can be written");
+    assert!(compiler.arg(&new).arg(&source).status().expect("cc must run").success(), "the fake library must compile");
+    std::fs::rename(&new, &made).expect("the library must be renamed");
+    std::fs::write(copy, text).expect("the copy of the source must be written");
     made
 }
 
@@ -66,17 +66,17 @@ pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
         return true;
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     child(test, folder.path(), variables);
     false
 }
 
 /// Runs a test in a process of its own, with this folder. Returns the text that it printed between `<<` and `>>`.
 pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
-    let program = std::env::current_exe().expect("the path of the running test");
+    let program = std::env::current_exe().expect("the test's path must be known");
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("STANDIN_ALONE", test);
-    let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test runs");
+    let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test must run");
     let [said, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success() && said.contains("1 passed"), "{test} with {variables:?}:\n{said}\n{errors}");
     let output = said.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
@@ -111,7 +111,7 @@ unsafe extern "C" fn compute(
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
     };
     let (program, compute) =
-        (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set by `Standin::new`"));
+        (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("`Standin::new` must set it"));
     compute(&program, &input, &mut output.collect::<Vec<_>>())
 }
 
@@ -133,11 +133,11 @@ impl Standin {
     /// Opens the fake library in use, and sets the function that it computes with.
     pub fn new(arithmetic: Compute) -> Self {
         *COMPUTE.lock().unwrap() = Some(arithmetic);
-        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent sets EVENKEEL_LIBNRT");
+        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent must set EVENKEEL_LIBNRT");
         // SAFETY: the functions of the fake library have these types.
         unsafe {
-            let library = libloading::Library::new(path).expect("the fake library loads");
-            let set = library.get::<unsafe extern "C" fn(*const ())>("standin_compute").expect("exported");
+            let library = libloading::Library::new(path).expect("the fake library must load");
+            let set = library.get::<unsafe extern "C" fn(*const ())>("standin_compute").expect("must exist");
             set(compute as *const ());
             Standin { library }
         }
@@ -146,18 +146,18 @@ impl Standin {
     /// Makes calls of a function fail with this status. The next `after` calls pass, and the `times` calls after them
     /// fail. The name "" stands for every function.
     pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
-        let function = CString::new(function).expect("a name without NUL");
+        let function = CString::new(function).expect("the name must have no NUL");
         // SAFETY: the function of the fake library has this type.
         unsafe {
             type Fail = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int);
-            let fail = self.library.get::<Fail>("standin_fail").expect("exported");
+            let fail = self.library.get::<Fail>("standin_fail").expect("must exist");
             fail(function.as_ptr(), after, times, status);
         }
     }
 
     fn number(&self, function: &str) -> c_int {
         // SAFETY: the function of the fake library has this type.
-        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("exported")() }
+        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("must exist")() }
     }
 
     /// Returns the number of calls so far.
@@ -175,7 +175,7 @@ impl Standin {
     pub fn live(&self) -> Live {
         // SAFETY: the function of the fake library has this type.
         let live = |kind| unsafe {
-            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("exported")(kind)
+            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("must exist")(kind)
         };
         Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
     }
@@ -238,19 +238,19 @@ static KNOWN: Mutex<Vec<Program>> = Mutex::new(Vec::new());
 /// Makes the fakes accept a program of the crate.
 pub fn know(program: &Program) {
     let mut known = KNOWN.lock().unwrap();
-    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent sets STANDIN_NEFFS"));
-    std::fs::create_dir_all(&folder).expect("the folder can be created");
+    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent must set STANDIN_NEFFS"));
+    std::fs::create_dir_all(&folder).expect("the folder must be created");
     let name: String = Sha256::digest(program.hlo()).iter().map(|byte| format!("{byte:02x}")).collect();
     let neff = neff(&format!("known {}", known.len()), program.inputs(), program.outputs());
-    std::fs::write(folder.join(name), neff).expect("the NEFF can be written");
+    std::fs::write(folder.join(name), neff).expect("the NEFF must be written");
     known.push(program.clone());
 }
 
 /// Computes a program registered by [`know`].
 pub fn interpret(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int {
     let number = program.lines().next().and_then(|line| line.strip_prefix("known ")?.parse::<usize>().ok());
-    let program = KNOWN.lock().unwrap()[number.expect("the program was registered by `know`")].clone();
-    let made = Interpreter.execute(&program, inputs).expect("the program has no NaN");
+    let program = KNOWN.lock().unwrap()[number.expect("`know` must have registered the program")].clone();
+    let made = Interpreter.execute(&program, inputs).expect("the program must run");
     for (output, made) in outputs.iter_mut().zip(made) {
         output.copy_from_slice(&made);
     }
@@ -271,5 +271,5 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Opens the device, which must exist.
 pub fn device() -> Device {
-    Device::open().expect("the fake device opens")
+    Device::open().expect("the fake device must open")
 }

@@ -62,7 +62,7 @@ impl Case {
             interleaved: false,
             positions: [1, 2, 3],
             temperature: 1.0,
-            ..Call::arbitrary(&mut Unstructured::new(&[])).expect("zeros are a call")
+            ..Call::arbitrary(&mut Unstructured::new(&[])).expect("zero bytes must give a call")
         };
         let operands = Operands::new(&x, &dy, ROWS, COLS);
         // The first call detects the CPU's features and allocates the buffers.

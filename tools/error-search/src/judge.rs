@@ -34,11 +34,11 @@ pub enum Precision {
 pub struct Verdict {
     /// Ratio of the error to the bound.
     pub ratio: f64,
-    /// Error in units of the bound.
+    /// Error in ULP, as is the bound.
     pub error: f64,
-    /// Error bound.
+    /// Error bound in ULP.
     pub bound: f64,
-    /// Index among the results.
+    /// Index of the result.
     pub index: usize,
     /// Computed result.
     pub got: f64,
@@ -85,8 +85,8 @@ pub fn worst_besides<E: Element, R: Real>(
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // The unit is the ULP of a type with a larger exponent range. Results beyond the range count as the largest
-            // value.
+            // The unit is the ULP that `at` would have in the storage type with a larger exponent range. Results beyond
+            // the type's own range count as its largest value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
             (within(got.widen()) - within(exact.to_f64())).abs() / unit

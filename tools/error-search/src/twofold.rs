@@ -183,7 +183,8 @@ impl Real for Twofold {
         if self.high == 0.0 {
             return self;
         }
-        // The step is the same as for ln. It uses x and e^y - 1, which avoids cancellation for small numbers.
+        // This is the step of `ln`, expressed in x and e^y - 1, where y is the first approximation. This form avoids
+        // cancellation for small x.
         let near = self.high.ln_1p();
         let power = Twofold::from(near).exp_m1();
         let difference = self - power;

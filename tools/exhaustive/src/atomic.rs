@@ -19,7 +19,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Returns the permissions of an ordinary new file. A temporary file is readable by its owner only, but everyone may
-/// read these.
+/// read the files that this module writes.
 fn permissions() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

@@ -8,7 +8,7 @@ use exhaustive::reference::Reference;
 use rug::Float;
 
 fn float(bits: &str) -> f64 {
-    f64::from_bits(u64::from_str_radix(bits, 16).expect("bits of an f64"))
+    f64::from_bits(u64::from_str_radix(bits, 16).expect("the field must hold the bits of an f64"))
 }
 
 /// Returns the function with the name that a line of the library's vectors gives, if it is under test.
@@ -31,21 +31,24 @@ fn named(op: &str) -> Option<Exact> {
     })
 }
 
-/// Compares with mpmath's numbers, each the sum of two f64.
+/// Compares MPFR's results with mpmath's, which are stored as the sum of two f64 times a power of two.
 #[test]
 fn mpfr_gives_the_vectors_of_the_library() {
     let mut count = 0;
     for line in include_str!("../../../tests/vectors/reference.tsv").lines() {
         let [op, _, x, expected] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
         let Some(function) = named(op) else { continue };
-        let [hi, lo, exponent] = expected.split(' ').collect::<Vec<_>>()[..] else { panic!("three parts: {line}") };
-        let expected = (Float::with_val(200, float(hi)) + float(lo)) << exponent.parse::<i32>().expect("an exponent");
+        let [hi, lo, exponent] = expected.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("expected three parts in {line}")
+        };
+        let expected = (Float::with_val(200, float(hi)) + float(lo))
+            << exponent.parse::<i32>().expect("the exponent must be an integer");
         let got = function(&Float::with_val(53, float(x)), 200).number;
         let error = (got - &expected).abs();
         assert!(error <= expected.abs() >> 104, "{line}: the error is {error:e}");
         count += 1;
     }
-    assert!(count > 400, "only {count} vectors were found");
+    assert!(count > 400, "expected more than 400 vectors, got {count}");
 }
 
 /// Returns inputs of every exponent and both signs, with all special values.
@@ -61,8 +64,8 @@ fn inputs() -> impl Iterator<Item = f32> {
 fn every_reference_gives_what_mpfr_gives() {
     for function in FUNCTIONS {
         for x in inputs() {
-            let expected = function.expected(x).expect("a result").value;
-            let exact = function.exactly(x).expect("a result");
+            let expected = function.expected(x).expect("the reference must give a result").value;
+            let exact = function.exactly(x).expect("MPFR must round the result");
             assert_eq!(expected.to_bits(), exact.to_bits(), "{} of {x:e}: {expected:e}, {exact:e}", function.name);
         }
     }
@@ -91,7 +94,7 @@ fn formulas_keep_to_half_of_their_brackets() {
 #[test]
 fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
     let expected = |name: &str, x: f32| {
-        let function = exhaustive::function::function(name).expect("a function of the table");
+        let function = exhaustive::function::function(name).expect("the function must be in the table");
         let [expected, exact] = [function.expected(x).unwrap().value, function.exactly(x).unwrap()];
         assert_eq!(expected.to_bits(), exact.to_bits(), "{name} of {x}");
         expected.to_bits()

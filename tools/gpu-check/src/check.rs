@@ -212,7 +212,7 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
 /// Block of rows that is repeated until there are more elements than 32 bits can count.
 const BLOCK: Shape = Shape { rows: 256, cols: 4096 };
 
-/// Compares the first block, the middle one and the last one with the CPU's results.
+/// Runs an op on all repetitions of the block, and compares the first, the middle and the last with the CPU's results.
 fn beyond<O: Op>(plan: &Plan, check: &mut Check, stream: Option<&Stream>) -> Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let whole = Shape { rows: plan.blocks * BLOCK.rows, ..BLOCK };

@@ -107,7 +107,8 @@ fn device() -> Result<(Arc<CudaContext>, Device)> {
     Ok((context, device))
 }
 
-/// Returns the device's default stream. Freed memory stays with the process, which allocates again at once.
+/// Returns the device's default stream. Freed device memory stays allocated to the process, which can then allocate it
+/// again at once.
 fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     let mut keep = u64::MAX;
     // SAFETY: the device belongs to the context, and the attribute has 64 bits.
@@ -119,7 +120,7 @@ fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     Ok(context.default_stream())
 }
 
-/// Returns the stored checks if they cover the same cases, or else an empty list.
+/// Returns the stored checks if they have the same device, build, seed, part and elements, or else no checks.
 fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
     let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };

@@ -14,7 +14,8 @@ const COLS: [usize; 84] = [
     1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_000, 32_768, 32_776, 33_000, 50_257, 65_536,
 ];
-/// Shapes with rows too long for registers, with the rows of vocabularies, and with more rows than blocks.
+/// Shapes with rows too long for registers, with rows as long as vocabularies, and with more rows than a launch has
+/// blocks.
 const LARGE: [(usize, usize); 7] =
     [(4, 128_256), (3, 151_936), (2, 262_144), (1, 1_000_000), (300, 4096), (70_001, 8), ((1 << 20) + 77, 2)];
 /// Number of random shapes per op.

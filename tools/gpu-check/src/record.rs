@@ -34,7 +34,7 @@ pub struct Check {
     pub seconds: f64,
 }
 
-/// All comparisons of a program.
+/// Comparisons of all ops by one build of the program, and the parameters of their cases.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Checks {
     /// The device, or `None` if only the CPU's digests were made.

@@ -32,7 +32,7 @@ pub struct Plan<'a> {
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// Shapes for rope: each row is the head of one position, and the rows belong to two heads.
+/// Shape for rope: a row is one head at one position. There are two heads, each with half as many positions as rows.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
@@ -44,7 +44,7 @@ const BATCH: f64 = 2.0;
 /// Number of copies that keep the device busy before a batch.
 const BUSY_COPIES: usize = 8;
 const MOST_CALLS: usize = 200;
-/// Time limit of an op, with its allocations and its batches. No op takes this long.
+/// Time limit of an op, with its allocations and its batches. An op that takes longer has a kernel that does not end.
 const LONGEST: Duration = Duration::from_secs(40);
 
 /// Times the ops that are not in `timings` yet.

@@ -19,7 +19,7 @@ fn text(prompt: &str, arguments: &[&str]) -> String {
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
     assert!(stderr.contains("wrote 120 tokens") && stderr.contains("each verified"), "{arguments:?}: {stderr}");
     assert!(!stderr.contains("NaN"), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("only complete characters are printed")
+    String::from_utf8(output.stdout).expect("stdout must be UTF-8")
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -34,7 +34,7 @@ fn it_writes_words() {
         // The last word may be incomplete.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
-        assert!(written.len() >= 50, "{} words: {text}", written.len());
+        assert!(written.len() >= 50, "expected at least 50 words, got {}: {text}", written.len());
         assert!(strange.len() * 10 <= written.len(), "{strange:?} are not words of the documentation: {text}");
     }
 }

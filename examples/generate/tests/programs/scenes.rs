@@ -8,9 +8,9 @@ fn each_failure_is_played_beside_its_remedy() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let stderr = String::from_utf8(output.stderr).expect("speed is text");
+    let stderr = String::from_utf8(output.stderr).expect("stderr must be UTF-8");
     assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"), "{stderr}");
-    let text = String::from_utf8(output.stdout).expect("scenes are text");
+    let text = String::from_utf8(output.stdout).expect("stdout must be UTF-8");
     for part in [
         // The sampler.
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
@@ -56,7 +56,7 @@ fn each_failure_is_played_beside_its_remedy() {
 fn help_tells_of_both_modes() {
     let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("help is text");
+    let text = String::from_utf8(output.stdout).expect("the help must be UTF-8");
     for part in ["--model", "--verify", "--top-p", "Examples:", "replays numerical failures"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }

@@ -17,10 +17,11 @@ struct Tiny {
 
 impl Tiny {
     fn read(file: &[u8]) -> Self {
-        let (_, metadata) = SafeTensors::read_metadata(file).expect("a safetensors file");
+        let (_, metadata) = SafeTensors::read_metadata(file).expect("the file must be in the safetensors format");
         let entries = metadata.metadata().as_ref().expect("the file has metadata");
         let description = serde_json::from_str(&entries["evenkeel"]).expect("the description is JSON");
-        let tensors = SafeTensors::deserialize(file).expect("a safetensors file").tensors().into_iter();
+        let tensors =
+            SafeTensors::deserialize(file).expect("the file must be in the safetensors format").tensors().into_iter();
         let owned = |view: TensorView<'_>| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
         Tiny { description, tensors: tensors.map(|(name, view)| (name, owned(view))).collect() }
     }
@@ -41,7 +42,7 @@ impl Tiny {
     }
 
     fn without(mut self, name: &str) -> Self {
-        self.tensors.remove(name).expect("there are weights of this name");
+        self.tensors.remove(name).expect("weights of this name must exist");
         self
     }
 
@@ -81,7 +82,7 @@ fn refused(output: Output, why: &str) {
 
 #[test]
 fn the_file_that_is_built_in_is_read() {
-    assert!(BUILT_IN.len() < 2_000_000, "{} bytes", BUILT_IN.len());
+    assert!(BUILT_IN.len() < 2_000_000, "expected less than 2000000 bytes, got {}", BUILT_IN.len());
     let output = run(BUILT_IN);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -122,7 +123,8 @@ fn weights() {
     refuse(new().tensor("output_norm.weight", Dtype::F32, &[128]), "output_norm.weight is in F32; BF16 is needed");
     refuse(new().tensor("blk.0.attn_q.weight", Dtype::BF16, &[128]), "has shape [128]; [128, 128] is needed");
     let mut broken = new();
-    broken.tensors.get_mut("output_norm.weight").expect("the weights exist").2[..2].copy_from_slice(&[0xff; 2]);
+    broken.tensors.get_mut("output_norm.weight").expect("weights of this name must exist").2[..2]
+        .copy_from_slice(&[0xff; 2]);
     let output = run(&broken.file("evenkeel"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("its logit is NaN"));
@@ -139,8 +141,8 @@ fn files() {
     let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
     refused(generate(&path, &["--prompt", "a"]), "can't open");
-    let file = std::fs::File::create(&path).expect("a file can be made");
-    file.set_len((64 << 20) + 1).expect("a file can have holes");
+    let file = std::fs::File::create(&path).expect("the file must be created");
+    file.set_len((64 << 20) + 1).expect("the file must be extended");
     refused(generate(&path, &["--prompt", "a"]), "has more than 67108864 bytes");
     std::fs::write(&path, BUILT_IN).expect("a file can be written");
     refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
@@ -149,7 +151,7 @@ fn files() {
 /// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
 #[test]
 fn damage() {
-    let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("a safetensors file");
+    let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("the file must be in the safetensors format");
     let mut state = 1u64;
     for _ in 0..48 {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -177,17 +179,17 @@ fn a_seed_makes_the_weights() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{stderr}");
         assert!(stderr.contains("step 4: loss "), "{stderr}");
-        std::fs::read(&path).expect("the weights are there")
+        std::fs::read(&path).expect("train must write the weights")
     };
     let weights = make("1", "1");
-    assert!(weights == make("1", "2"), "the number of threads has changed the weights");
-    assert!(weights != make("2", "2"), "the seed has not changed the weights");
+    assert!(weights == make("1", "2"), "the number of threads must not change the weights");
+    assert!(weights != make("2", "2"), "another seed must give other weights");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
     // The committed weights must result from the committed text with the default sizes and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
-    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("help is text");
+    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help must be UTF-8");
     for key in ["seed", "steps"] {
-        assert!(help.contains(&format!("[default: {}]", committed.description[key])), "{key} in {help}");
+        assert!(help.contains(&format!("[default: {}]", committed.description[key])), "wrong default of {key}: {help}");
     }
     for key in ["steps", "command"] {
         committed.description[key] = new.description[key].clone();
@@ -221,8 +223,8 @@ fn training_refuses() {
 fn the_text_is_collected() {
     let output = train(&["--collect"], "1");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the documentation is text");
-    assert!(text.len() > 50_000, "{} bytes", text.len());
+    let text = String::from_utf8(output.stdout).expect("the documentation must be UTF-8");
+    assert!(text.len() > 50_000, "expected more than 50000 bytes, got {}", text.len());
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
 
@@ -230,7 +232,7 @@ fn the_text_is_collected() {
 #[test]
 fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
-    let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("there are weights of this name");
+    let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("weights of this name must exist");
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
     let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
@@ -242,8 +244,10 @@ fn a_broken_weight_is_traced() {
     assert!(stderr.contains("; hidden states: -"), "{stderr}");
 
     let whole = env!("CARGO_BIN_EXE_generate");
-    let output =
-        Command::new(whole).args(["--prompt", "a keel", "--tokens", "2", "--trace"]).output().expect("it starts");
+    let output = Command::new(whole)
+        .args(["--prompt", "a keel", "--tokens", "2", "--trace"])
+        .output()
+        .expect("the program must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     // The points are the embeddings, two in each of four layers, and the logits, for the prompt and for one token.

@@ -16,8 +16,8 @@ fn text(output: &Output, code: i32) -> String {
 
 /// Returns the records of the log.
 fn log(folder: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join("run.jsonl")).expect("there is a log");
-    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    let text = std::fs::read_to_string(folder.join("run.jsonl")).expect("the run must write a log");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line must be JSON")).collect()
 }
 
 #[test]

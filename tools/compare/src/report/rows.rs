@@ -29,7 +29,7 @@ pub fn levels(runs: impl Iterator<Item = Run>) -> Vec<Level> {
 }
 
 impl Level {
-    /// Returns the records of an op on one thread, in its second shape or its only one.
+    /// Returns the one-thread records of an op in its second shape, or in its only shape if there is no second.
     pub fn op(&self, op: &str) -> Vec<&Record> {
         let all: Vec<&Record> = self.records.iter().filter(|r| r.op == op && r.threads == 1).collect();
         let shapes = different(all.iter().map(|r| &r.shape));

@@ -69,7 +69,7 @@ fn lists_of_tensors() {
     println!("seed {seed}");
 }
 
-/// A long tensor, with many tile sums per lane, is followed by an empty one.
+/// Tests a long tensor, with many tile sums per lane, followed by an empty tensor.
 #[test]
 fn a_long_tensor() {
     let mut rng = StdRng::seed_from_u64(3);

@@ -23,7 +23,7 @@ fn slices_of_every_length<E: DeviceElement>() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
     for function in functions() {
-        // Each of the remaining short lengths runs with one of the alignments, in turn.
+        // Lengths up to 256 that are not in `COLS`. Each of them runs with only one alignment.
         let more = (1..=256).filter(|len| !COLS.contains(len));
         let mut shapes = Shapes::default();
         for (i, len) in COLS.iter().copied().chain(more).enumerate() {

@@ -63,7 +63,7 @@ fn limits_of_f32() {
     limits_of::<bf16>();
 }
 
-/// Unsupported arguments are refused by an error that names the argument.
+/// Tests the errors for unsupported arguments and types.
 #[test]
 fn refused() {
     let operand = [1.0f32; 4];

@@ -81,7 +81,7 @@ fn columns_of_many_rows() {
     println!("seed {seed}: {cases} cases");
 }
 
-/// Unsupported arguments are refused by an error that names the argument.
+/// Tests the errors for unsupported arguments and types.
 #[test]
 fn refused() {
     let weight = [1.0f32; 4];

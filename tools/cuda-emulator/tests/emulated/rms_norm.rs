@@ -89,7 +89,7 @@ fn in_place() {
     }
 }
 
-/// Unsupported arguments are refused by an error that names the argument.
+/// Tests the errors for unsupported arguments and types.
 #[test]
 fn refused() {
     let weight = [1.0f32; 4];

@@ -122,7 +122,7 @@ impl<E: Element> Head<E> {
         is_moderate(E::DTYPE, self.q.iter().chain(&self.k).chain(&self.v).map(|x| x.widen()))
     }
 
-    /// Ratio of the error of rounding a bias or a sink to f64 to the error of rounding a product in the storage type.
+    /// Error of rounding a bias or a sink to f64, divided by the error of rounding a product in the storage type.
     pub const OF_BIAS: f64 = if matches!(E::DTYPE, DType::F64) { 1.0 } else { f64::from_bits((1023 - 29) << 52) };
 
     /// Computes the logits of a query in the arithmetic of R. Biases and sinks contribute `share` of their magnitude to

@@ -61,7 +61,7 @@ struct Row<E> {
     weight: Option<Vec<f32>>,
     bias: Option<Vec<f32>>,
     offset: f64,
-    /// Row of the matrix of `rms_norm_linear`.
+    /// The only row of the matrix of `rms_norm_linear`.
     matrix: Vec<E>,
     /// Number of groups for `group_norm`. Each is a contiguous part of the row, with its own weight.
     groups: usize,

@@ -89,7 +89,7 @@ fn judge(case: &Case, how: Precision, kind: Kind) -> Option<Verdict> {
     with_type!(case.dtype, E => Row::<E>::new(case)?.judge(how, kind))
 }
 
-/// Row and its logits, which are rounded to f64 after each option, as the ops' pages define them.
+/// Row and its logits. As the ops' pages define, a logit is rounded to f64 after each option is applied.
 struct Row<E> {
     x: Vec<E>,
     dy: Vec<E>,

@@ -127,7 +127,7 @@ pub struct Results<E> {
     /// One list for each entry of [`Op::WRITTEN`]. A list is empty if this way to call the op does not write the
     /// result.
     pub written: Vec<Vec<E>>,
-    /// Bits of the results of other types.
+    /// Bits of the results whose type is not `E`.
     pub words: Vec<u64>,
 }
 
@@ -137,7 +137,7 @@ impl<E> From<Vec<Vec<E>>> for Results<E> {
     }
 }
 
-/// An op with its other arguments, ready to be launched on the device.
+/// A prepared call on the device, which lacks only the memory for [`Op::READ`] and [`Op::WRITTEN`].
 pub trait Ready<E> {
     /// Writes the initial contents of the results, if the op reads them.
     fn fill(&mut self, _read: &[Placed<E>], _written: &mut [Placed<E>]) -> Result<()> {

@@ -17,7 +17,7 @@ fn policy(way: usize) -> evenkeel::Softmax<'static> {
 
 const MASKS: &[&str] = &["causal", "window", "keep flags", "bias", "lengths", "scale and softcap", "all at once"];
 
-/// Parts of the masks. Each way to call an op uses some of them.
+/// Parts of the mask for one way to call an op. The other parts are absent.
 struct Parts {
     keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,

@@ -56,7 +56,10 @@ fn options<E: Bits>(device: &Device) {
                 let options = options.reduction(reduction);
                 let ours = run::cross_entropy(device, x.view(), &targets, &options).unwrap().value();
                 let host = evenkeel::cross_entropy(x.view(), &targets, &options).unwrap().value();
-                assert!((ours - host).abs() <= 1e-5 * host.abs(), "{options:?}: {ours} and {host} on the host");
+                assert!(
+                    (ours - host).abs() <= 1e-5 * host.abs(),
+                    "{options:?}: got {ours}, expected about {host} as on the host"
+                );
             }
         }
     }
@@ -80,7 +83,7 @@ fn not_finite<E: Bits>(device: &Device) {
             let host = evenkeel::cross_entropy(x.view(), &targets, &options).unwrap();
             for (row, (ours, host)) in ours.as_slice().iter().zip(host.as_slice()).enumerate() {
                 let same = ours == host || ours.is_nan() && host.is_nan() || (ours - host).abs() <= 1e-5 * host.abs();
-                assert!(same, "{}, {options:?}: {ours}, and {host} on the host", x.names[row]);
+                assert!(same, "{}, {options:?}: got {ours}, expected {host} as on the host", x.names[row]);
             }
         }
     }

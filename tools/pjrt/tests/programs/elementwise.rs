@@ -13,7 +13,8 @@ mod tests {
 
 const COLS: usize = 64;
 
-/// Returns rows of random bits, and rows of values near the ends of ranges.
+/// Returns special values, values near the ends of ranges, and either all values of a 16-bit type or random f32 values.
+/// Zeros fill up the last row.
 fn values<E: Bits>() -> Vec<E> {
     let mut values = special::<E>();
     let powers = [-126, -64, -63, 0, 63, 64].map(|exponent| 2f64.powi(exponent));

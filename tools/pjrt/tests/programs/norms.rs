@@ -43,8 +43,8 @@ fn row_of<E: Bits>(x: &[E]) -> Vec<f64> {
     x.iter().map(|x| if finite { flushed(x.widen()) } else { x.widen() }).collect()
 }
 
-/// Returns an upper bound of the error that flushing intermediate values causes: a few times the smallest normal
-/// number, divided by the root.
+/// Returns an upper bound of the error that flushing intermediate values to 0 causes: a few times the smallest normal
+/// number, times 1 + 1 / r, where r is the root by which the norm divides: sqrt(mean of (x - mean)^2 + eps).
 fn lost(x: &[f64], mean: f64, eps: f64) -> f64 {
     let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
     let root = (squares / x.len() as f64 + eps).sqrt();
@@ -66,7 +66,7 @@ fn rms_norm<E: Bits>(device: &Device) {
         let x = rows::<E>(cols);
         let weight = weights(cols);
         let wide: Vec<f64> = weight.iter().map(|w| f64::from(*w)).collect();
-        // Weight and offset are added before they are rounded.
+        // The op adds the offset to the weight before it rounds the sum to f32.
         let summed: Vec<f64> = wide.iter().map(|w| f64::from((w + 1.0) as f32)).collect();
         let by_offset = RmsNorm::default().weight(&weight).weight_offset(1.0).eps(1e-5);
         let cases: [(RmsNorm<'_>, Option<&[f64]>); 5] = [
@@ -113,7 +113,7 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
             let near = (sum.widen() - host.widen()).abs() <= 2.0 * f64::from(f32::MIN_POSITIVE);
             assert!(
                 near || sum.bits() == host.bits(),
-                "sum {i}: {:e}, and {:e} on the host",
+                "sum {i}: got {:e}, expected {:e} as on the host",
                 sum.widen(),
                 host.widen()
             );
@@ -162,7 +162,8 @@ fn layer_norm<E: Bits>(device: &Device) {
                 worst.lost = lost(&of_row, of_row.iter().sum::<f64>() / cols as f64, options.eps);
                 let narrow = narrow(&of_row);
                 let expected = reference::layer_norm(&narrow, weight, bias, options.eps);
-                // Each term may be as large as the largest of its row.
+                // The unit of error is the ULP of the result's larger term: the bias, or the weight times the largest
+                // normalized element of the row.
                 let plain = reference::layer_norm(&narrow, None, None, options.eps);
                 let largest = plain.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
                 let of = |operand: Option<&[f64]>, i: usize| operand.map(|values| values[i].abs());

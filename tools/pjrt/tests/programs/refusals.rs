@@ -80,10 +80,11 @@ fn devices_that_do_not_keep_to_the_program() {
     }
 }
 
-/// Neuron's compiler crashes on instruction ids of 64 bits, so the encoder numbers instructions from 1.
+/// Tests that a program's HLO has less than 16 KiB, and that the same arguments give an equal program. The HLO numbers
+/// its instructions from 1, because Neuron's compiler crashes on instruction ids of 64 bits.
 #[test]
 fn programs_are_small() {
     let program = neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap();
-    assert!(program.hlo().len() < 16 << 10, "{} bytes", program.hlo().len());
+    assert!(program.hlo().len() < 16 << 10, "expected less than 16384 bytes, got {}", program.hlo().len());
     assert_eq!(program, neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap());
 }

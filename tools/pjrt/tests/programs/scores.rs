@@ -117,7 +117,8 @@ fn masked<E: Bits>(device: &Device) {
     let (x, mut rng) = (rows::<E>(65), rng());
     let (rows, cols) = (x.rows(), x.cols);
     let shape = [rows, cols];
-    // The second row is fully masked. In every other row, flags mask the values that are not finite.
+    // The row with index 1 is fully masked. In all rows with an odd index, the flags mask the values that are not
+    // finite.
     let flag = |i: usize, by_chance: bool| {
         i / cols != 1 && by_chance && ((i / cols).is_multiple_of(2) || x.data[i].widen().is_finite())
     };

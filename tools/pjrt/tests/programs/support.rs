@@ -12,15 +12,17 @@ use std::sync::OnceLock;
 
 /// A device that runs programs.
 pub enum Device {
-    /// The interpreter, which runs operator by operator and checks all guards.
+    /// The interpreter, which runs a program operator by operator. It rejects arithmetic with NaN, and operands outside
+    /// the range that devices support.
     Interpreter,
-    /// A plugin. In the default mode, programs run in both forms, whose bits must be the same. In the mode that keeps
-    /// NaN, they run instrumented instead, unless an input has NaN. Doing both in both modes would take twice the time,
-    /// most of it for compilation.
+    /// A plugin, which runs each program as HLO. In the default mode of `nan_modes`, the program also runs as
+    /// StableHLO, and both results must have the same bits. In the mode that keeps NaN, the instrumented program also
+    /// runs, unless an input has a NaN, and no intermediate value may have a NaN. To run all of these in both modes
+    /// would take twice the time, most of it for compilation.
     Plugin(&'static Plugin),
 }
 
-/// Calls `check` for each device. If there is no plugin, it prints that the test was skipped.
+/// Calls `check` for the interpreter and for the plugin. If there is no plugin, it prints that the test was skipped.
 pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
     if !crate::nan_modes::is_other() {
         check(&Device::Interpreter);
@@ -158,13 +160,13 @@ pub struct Worst {
     what: String,
     bound: f64,
     worst: f64,
-    /// Error that is allowed because subnormal numbers are flushed.
+    /// Absolute error that is allowed because devices flush subnormal numbers to 0.
     pub lost: f64,
 }
 
 impl Worst {
     pub fn new<E: Element>(op: &str, device: &Device) -> Self {
-        let bound = accuracy::neuron_bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} has no bound"));
+        let bound = accuracy::neuron_bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} must have a bound"));
         let device = if matches!(device, Device::Interpreter) { "interpreted" } else { "compiled" };
         Worst {
             what: format!("{op} {} {device}", E::DTYPE),
@@ -180,7 +182,7 @@ impl Worst {
         self
     }
 
-    /// Checks a result. The error is in ULP of the exact result, or of a larger term.
+    /// Checks a result. The unit of error is the ULP of the exact result, or of `term` if that is larger in magnitude.
     pub fn check<E: Element>(&mut self, case: &str, got: E, exact: f64, term: f64) {
         if (got.widen() - exact).abs() <= self.lost {
             return;

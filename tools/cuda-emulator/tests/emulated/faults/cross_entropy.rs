@@ -157,7 +157,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     look_at_ends(emulator, false)?;
     let mut rng = StdRng::seed_from_u64(35);
     let targets: Vec<i64> = (0..20_000).map(|_| rng.random_range(0..100)).collect();
-    // The numbers have all digits, so that sums depend on the order.
+    // All bits of these numbers are random, so their sum depends on the order of additions.
     let parts: Vec<f64> = (0..40_000).map(|_| rng.random_range(-1.0..1.0)).collect();
     sums(emulator, &targets, &parts, &row(&mut rng, KINDS[0], 100))?;
     first_refused(emulator, &targets)?;

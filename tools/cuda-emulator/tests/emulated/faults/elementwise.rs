@@ -99,7 +99,7 @@ pub const LOGISTIC: &[Fault] = &[
         "tables.fill();",
     ),
     fault(
-        "the wrong side of zero",
+        "positive and negative arguments are swapped",
         "logistic.cuh",
         "logistic(0.0 - fabs(x), 0.0, x < 0.0)",
         "logistic(0.0 - fabs(x), 0.0, x > 0.0)",
@@ -164,7 +164,7 @@ pub const SOFTPLUS: &[Fault] = &[
     fault("the result for two infinities", "logistic.cuh", "{equal ? a : sum.hi, ", "{sum.hi, "),
     fault("the rest of an infinite sum", "logistic.cuh", "!equal && fabs(sum.hi) < INFINITE ?", "!equal ?"),
     fault(
-        "the rest for numbers far apart",
+        "the low part of a large difference is not dropped",
         "logistic.cuh",
         "difference.hi < LOWEST ? 0.0 : difference.lo",
         "difference.lo",
@@ -181,7 +181,7 @@ pub const SOFTPLUS: &[Fault] = &[
 /// Checks the functions of a module.
 pub fn look(emulator: &Emulator, module: &str) -> Outcome {
     let is_in = |function: &Function| {
-        let planned = launch(DType::F32, function, [0; 3], 1).unwrap().expect("there is an element");
+        let planned = launch(DType::F32, function, [0; 3], 1).unwrap().expect("a kernel must be launched");
         planned.0.source == module
     };
     for function in functions().into_iter().filter(is_in) {

@@ -44,7 +44,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("the largest rounded sum is used as the largest logit", "masked.cuh", "if (z >= near)", "if (z == max.high)"),
     fault(
-        "sums that are not normalised",
+        "logits are not normalised before the maximum",
         "masked.cuh",
         "larger(own.max, normalised(logit(column, x)))",
         "larger(own.max, logit(column, x))",

@@ -33,7 +33,7 @@ pub const FAULTS: &[Fault] = &[
         "of_result - y * of_row",
     ),
     fault(
-        "gradients of other rows",
+        "gradients of other rows are read",
         "masked_backward.cu",
         "OF_LOGSUMEXP ? 1 : a.scores.cols",
         "OF_LOGSUMEXP ? 0 : a.scores.cols",

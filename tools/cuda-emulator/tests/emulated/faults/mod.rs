@@ -62,7 +62,7 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
     }
     compiler.arg("-I").arg(package.join("emulator")).arg("-o").arg(&library);
     compiler.arg(package.join("emulator/emulator.cpp")).args(["-x", "c++"]).arg(folder.join(kernels));
-    let done = compiler.output().expect("there is a C++ compiler");
+    let done = compiler.output().expect("a C++ compiler must be available");
     assert!(done.status.success(), "{}: {}", fault.what, String::from_utf8_lossy(&done.stderr));
     library
 }
@@ -77,7 +77,7 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
         assert_eq!(places, 1, "{what}: {file} must contain this text once, but has it {places} times:\n{from}");
     }
-    look(&Emulator::linked()).expect("the original gives the CPU's bits");
+    look(&Emulator::linked()).expect("the unchanged kernels must give the CPU's bits");
     let all = std::env::var_os("EVENKEEL_ALL_FAULTS").is_some();
     let planted = &faults[..if all { faults.len() } else { FEW.min(faults.len()) }];
     let mut missed = Vec::new();

@@ -21,7 +21,7 @@ pub const FAULTS: &[Fault] = &[
         "-along",
     ),
     fault(
-        "sums without the offset",
+        "sums leave out the weight's offset",
         "norm_backward.cu",
         "+ a.weight_offset);\n                lane",
         ");\n                lane",

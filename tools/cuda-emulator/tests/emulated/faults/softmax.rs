@@ -117,7 +117,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             }
         }
     }
-    // These sums overflow if they are collected too late.
+    // The partial sums of this row overflow if the kernel collects them too late.
     let long = vec![E::from_wide(1.0); 300_000];
     let how = How { shift: 1, one_block: true, order: Order::Backward };
     case(emulator, &long, (1, long.len()), &Softmax::default(), how)

@@ -83,7 +83,7 @@ fn compare<E: DeviceElement, A: Copy>(
         let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
         let planned = launch(addresses, &options).map_err(|error| describe(error.to_string()))?;
         // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
-        unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(describe)?;
+        unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
         placed[over].compare(&expected).map_err(describe)?;
         if guards != wanted {
             return Err(describe(format!("row counts are {guards:?} instead of {wanted:?}")));
@@ -92,7 +92,8 @@ fn compare<E: DeviceElement, A: Copy>(
     Ok(())
 }
 
-/// Returns rows whose sum is 1 or 0, depending on the order of addition: with columns of one tile, and of several.
+/// Returns two rows whose sum is 1 or 0, depending on the order of addition. The terms of the first row are in one
+/// tile, those of the second row in several tiles.
 pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
     [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
         let mut x = vec![E::ZERO; other + 7];
@@ -108,8 +109,8 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
 }
 
-/// Returns gradients of results, after columns that a window masks. Their sum is 32 in the order of the whole row, and
-/// 0 in the order of the remaining part.
+/// Returns the gradients of a long row's results, and options whose window masks the first columns. The gradients sum
+/// to 32 in the order of additions for the whole row, and to 0 in the order for a row that starts at the window.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
     // Column at which the order of additions starts again, and number of adjacent columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);

@@ -82,8 +82,8 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         }
     }
 
-    // With `error_if_nonfinite`, the CPU returns an error instead of a norm that is not finite. The option is therefore
-    // off here.
+    // With `error_if_nonfinite`, the op on the CPU returns an error instead of a norm that is not finite, so the option
+    // is off in the CPU's call.
     let mut copies: Vec<OnDevice> = grads
         .iter()
         .map(|grad| match grad {
@@ -110,7 +110,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             (OnDevice::F32(got), Gradient::F32(x), OnDevice::F32(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::F16(got), Gradient::F16(x), OnDevice::F16(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::BF16(got), Gradient::BF16(x), OnDevice::BF16(copy)) => compare(got, x, copy.values(), is_kept),
-            _ => unreachable!("all three have the same order"),
+            _ => unreachable!("the three lists must have the same types in the same order"),
         }
         .map_err(describe)?;
     }

@@ -26,8 +26,8 @@ enum Form {
     InPlace,
 }
 
-/// Runs one case in three forms: loss only, with the gradient, and with the gradient in place. Returns how it differs
-/// from the CPU, if it does.
+/// Runs one case in three forms: the loss only, the loss and the gradient, and both with the gradient written over the
+/// logits. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
@@ -86,7 +86,8 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let at = placed.as_mut().map(|placed| placed.at());
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
-            // A module with planted faults may contain only the kernels for rows with a softcap.
+            // A module with planted faults may contain only the kernels for rows with a softcap. Then the kernels
+            // linked into this program run as the call's others.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
             // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
@@ -131,7 +132,7 @@ fn run(
     let shape = (call.targets.len(), call.cols);
     let (launches, arguments): (_, Arguments) = launches(f32::DTYPE, memory, at, shape, &call.options).unwrap();
     let how = How { shift: 0, one_block: true, order: evenkeel_cuda_emulator::Order::Random(3) };
-    let launch = launches.into_iter().find(|launch| launch.kernel == kernel).expect("the call launches this kernel");
+    let launch = launches.into_iter().find(|launch| launch.kernel == kernel).expect("the call must launch this kernel");
     // SAFETY: the memory is as in `case`; this kernel accesses no other memory.
     unsafe { how.run(emulator, (launch, arguments)) }
 }

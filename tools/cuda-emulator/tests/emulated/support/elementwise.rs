@@ -79,7 +79,7 @@ pub struct Inputs<'a, E> {
     pub shifts: [usize; 2],
 }
 
-/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     function: &Function,
@@ -96,7 +96,8 @@ pub fn case<E: DeviceElement>(
     let other = if function.is_of_two() { other.address() } else { 0 };
     for in_place in [false, true] {
         let to = if in_place { x.address() } else { apart.address() };
-        let planned = launch(E::DTYPE, function, [x.address(), other, to], len).unwrap().expect("there are elements");
+        let planned =
+            launch(E::DTYPE, function, [x.address(), other, to], len).unwrap().expect("a kernel must be launched");
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &x } else { &apart }.compare(&expected).map_err(describe)?;

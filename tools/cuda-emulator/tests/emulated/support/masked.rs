@@ -260,7 +260,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     let planned =
         launch(E::DTYPE, addresses, &beside.dims, &parts, &options).map_err(|error| describe(error.to_string()))?;
     // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
-    unsafe { how.run(emulator, planned.expect("there are rows")) }.map_err(describe)?;
+    unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
     to.compare(&expected).map_err(describe)?;
     let refused = evenkeel::softmax(rows(), &on_host.fully_masked(FullyMasked::Error));
     let first = match refused {
@@ -304,7 +304,8 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Each bias is combined with each mask of flags, and with no flags, each time at one or two of the scales.
+            // Over all scales, each bias is combined once or twice with each mask of flags, and once or twice without
+            // flags.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

@@ -46,7 +46,7 @@ impl Shapes {
     /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` says in the output what they belong to.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
-        assert!(self.0.len() >= LEAST_SHAPES, "{of}: {} shapes are not {LEAST_SHAPES}", self.0.len());
+        assert!(self.0.len() >= LEAST_SHAPES, "{of}: expected at least {LEAST_SHAPES} shapes, got {}", self.0.len());
     }
 }
 

@@ -128,8 +128,9 @@ pub enum OperandKind {
     Normal,
     /// Some are zeros.
     Zeros,
-    /// Some are at the lower or upper limit within which f32 suffices for the rows.
+    /// Some are near a lower limit within which f32 suffices for the rows.
     Small,
+    /// Some are near an upper limit within which f32 suffices for the rows.
     Large,
     /// One is NaN or infinite.
     Broken,
@@ -177,7 +178,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
             return weights;
         }
     }
-    panic!("f32 and f64 always agree");
+    panic!("some weight must give different results in f32 and f64");
 }
 
 /// Returns the f32 nearest to a positive number, between its two neighbors.

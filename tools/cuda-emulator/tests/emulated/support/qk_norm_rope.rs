@@ -8,7 +8,7 @@ use evenkeel::cuda::qk_norm_rope::launch;
 use evenkeel::{RmsNorm, Rows};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -36,7 +36,7 @@ pub fn case<E: DeviceElement>(
         let positions = (turn.positions, turn.interleaved);
         let planned = launch(E::DTYPE, addresses, at, (rows, cols), positions, options).unwrap();
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
-        unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(describe)?;
+        unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;
     }
     Ok(())

@@ -30,7 +30,7 @@ pub fn case<E: DeviceElement>(
     let addresses = [from.address(), to.address()];
     let planned = rms_norm::launch(E::DTYPE, addresses, at_beside, at, (rows, cols), options).unwrap();
     // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
-    unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(describe)?;
+    unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
     let mut options: RmsNorm = *options;
     options.weight = weight.map(|weight| weight.floats());
     let rows_of = |x| Rows::new(x, rows, cols).unwrap();
@@ -79,7 +79,8 @@ pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {
-        // The test replaces two numbers, which are so small that the sum of squares does not depend on them.
+        // The first two numbers are so small that the sum of squares does not depend on them. Some cases replace one or
+        // both of them.
         let mut x: Vec<E> = (0..cols).map(|_| E::from_wide(rng.random_range(1.0..2.0))).collect();
         (x[0], x[1]) = (E::from_wide(2f64.powi(-80)), E::from_wide(2f64.powi(-80)));
         let weights = telling_weights(&x);

@@ -35,7 +35,7 @@ impl Table {
     }
 }
 
-/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: How) -> Result<(), String> {
     let Table { table, turn, cols, cos, sin } = table;
     let rows = x.len() / cols;
@@ -46,7 +46,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: 
     for in_place in [false, true] {
         let to = if in_place { from.address() } else { apart.address() };
         let addresses = [from.address(), to, cos.as_ptr() as u64, sin.as_ptr() as u64];
-        let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn).unwrap().expect("there are elements");
+        let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn).unwrap().expect("a kernel must be launched");
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;
