@@ -20,8 +20,8 @@
 //! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the errors that were
 //! measured on rows not constructed to maximise the error, and the increase for longer rows. The bounds of
 //! `layer_norm_backward` in f32, f16 and bf16 hold for rows of up to 65,536 columns. In these types, the bound of
-//! `layer_norm` is relative to the largest of several terms. The third term that the op's page names grows in
-//! proportion to the number of columns beyond 2^18 columns.
+//! `layer_norm` is relative to the largest of several terms. The minimum that the op's page names grows in proportion
+//! to the number of columns beyond 2^18 columns.
 
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Returns whether a finding is a failure. Fails if a file could not be read or written.
+/// Returns whether any finding counts as a failure. Fails if a file could not be read or written.
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
     let json = arguments.json.as_deref().filter(|_| !on_stdout).map(Out::new).transpose()?;

@@ -1,4 +1,4 @@
-//! Clipping by the norm of gradients that ranks hold replicated or in shards.
+//! Clipping by the norm of gradients that are replicated on all ranks or sharded across them.
 
 use crate::hostile::{self, Cut, ROWS, cuts};
 use crate::table::{Bits, Table, bits, columns};

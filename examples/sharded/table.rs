@@ -31,7 +31,7 @@ pub fn columns<E: Copy>(x: &[E], all: usize, own: &Range<usize>) -> Vec<E> {
     x.chunks(all.max(1)).flat_map(|row| &row[own.clone()]).copied().collect()
 }
 
-/// Counts over all ranks.
+/// Totals over all ranks: cases, cases that differ, and exchanged data.
 #[derive(Default)]
 struct Tally {
     cases: usize,

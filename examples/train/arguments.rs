@@ -62,7 +62,7 @@ pub struct Watched {
     /// Use textbook formulas in the model's own type and candle's optimizer, without clipping and loss scaling.
     #[arg(long, requires = "run", conflicts_with = "resume")]
     pub no_guards: bool,
-    /// Measure the time of steps with guards, clipping and the monitor, and without, in alternation.
+    /// Measure the time of plain steps, and of steps with clipping, loss scaling and the monitor, in alternation.
     #[arg(long, requires = "run", conflicts_with_all = ["no_guards", "resume"])]
     pub cost: bool,
     /// Resume from the state in the folder.

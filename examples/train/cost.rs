@@ -1,4 +1,4 @@
-//! Time that guards, clipping and the monitor add to a step.
+//! Time that clipping, loss scaling and the monitor add to a step.
 
 use crate::ops;
 use crate::run::{Task, named, optimizer};

@@ -24,7 +24,7 @@ const OP: &str = "log_softmax";
 /// | row | y |
 /// |---|---|
 /// | all -inf, or fully masked | by `fully_masked`: -inf (Zeros), -ln n for n columns (Uniform) or an error (Error) |
-/// | a NaN, unless a keep flag of 0 masks it | NaN in this row only |
+/// | a NaN, unless the mask excludes it | NaN in this row only |
 /// | a logit of +inf | NaN in this row only |
 /// | some scores -inf or masked | -inf at these positions |
 /// | one element | 0 |

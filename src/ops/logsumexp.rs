@@ -25,7 +25,7 @@ const OP: &str = "logsumexp";
 /// |---|---|
 /// | all -inf, or fully masked | -inf, or an error under the policy Error |
 /// | no columns | -inf under every policy |
-/// | a NaN, unless a keep flag of 0 masks it | NaN |
+/// | a NaN, unless the mask excludes it | NaN |
 /// | a logit of +inf | +inf |
 /// | one element | its logit |
 ///

@@ -15,7 +15,8 @@ const LAYERS: &[&[&str]] = &[
     &["dtype"],
     &["real"],
     &["simd"],
-    // An element converts to `Floats`, and `Floats` converts from slices of elements.
+    // These two modules import each other: an element converts to `Floats`, and `Floats` converts from slices of
+    // elements.
     &["element", "floats"],
     &["math"],
     &["rows"],

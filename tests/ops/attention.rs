@@ -153,7 +153,7 @@ impl<E: Bits> Case<E> {
             let near: Vec<f64> = logits.iter().map(|z| z.to_f64()).collect();
             let near_sink = sink.map(|sink| sink.to_f64());
             let (terms, _) = attention_of(&near, &magnitudes, near_sink).unwrap();
-            // The terms have the names and constants of docs/accuracy/attention.md.
+            // The error terms and their constants are derived in docs/accuracy/attention.md.
             let blocks = keys.div_ceil(256) as f64;
             let of_logits = (roundings(features) + if wide { 5.0 } else { 2.0 }) * largest;
             let of_merges = if wide { 6.0 * blocks + 4.0 * largest } else { 0.0 };

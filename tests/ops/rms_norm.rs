@@ -109,14 +109,14 @@ fn rounded_before_the_weight<E: Bits>() {
     }
 }
 
-/// Checks that the fused residual gives the bits of adding first.
+/// Checks that the fused residual gives the same bits as first adding the residual and then normalising the sum.
 fn residual<E: Bits>() {
     let mut rng = generate::rng("rms_norm, residual");
     for (rows, cols) in [(1, 1), (3, 5), (4, 16), (2, 300), (80, 1000)] {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 3.0);
         let r = generate::bell::<E>(&mut rng, rows * cols, 5.0, 30.0);
         let weight = generate::bell::<f32>(&mut rng, cols, 1.0, 0.5);
-        // In f64, rounding the sum once more changes nothing.
+        // The f64 sum is rounded to the type. If the type is f64, this rounding changes nothing.
         let sum: Vec<E> = x.iter().zip(&r).map(|(x, r)| E::from_wide(x.widen() + r.widen())).collect();
         for rounding in [Rounding::Once, Rounding::BeforeWeight] {
             let options = RmsNorm::default().weight(&weight).rounding(rounding);

@@ -63,8 +63,8 @@ fn distribution_of_draws<E: Element>() {
             high = (error, z);
         }
     };
-    // The polynomial is too small at the upper end of a table step and too large at the lower end. The last rounding
-    // has the largest effect where an exponential is just above a power of two.
+    // The polynomial of the exponential is too small at the upper end of a table step and too large at the lower end.
+    // The last rounding has the largest effect where an exponential is just above a power of two.
     for _ in 0..6000 {
         let end = f64::from(rng.random_range(0..40) / 8 * 8) + [0.5, 1.5, -0.5][rng.random_range(0..3)];
         consider(-(end * std::f64::consts::LN_2 / 8.0 + rng.random_range(-3e-3..3e-3)).max(1e-3));

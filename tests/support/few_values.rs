@@ -28,7 +28,7 @@ impl<E: Bits> FewValues<E> {
             0 => 0..4,
             1 => 0..binade,
             2 => -4..0,
-            // Any magnitude
+            // Any positive finite value.
             _ => 1 - near_one..E::INFINITY.place() - near_one - 1,
         };
         let base = near_one + rng.random_range(range);

@@ -11,7 +11,8 @@
 //! Before the program reports a result as wrong, MPFR confirms the expected result. So an error of one of these
 //! references is detected, and not blamed on the library.
 //!
-//! A walk is stored after every chunk. After an interruption it resumes at the first chunk not done.
+//! A walk over all inputs of a function is stored after every chunk of inputs. After an interruption, it resumes at the
+//! first chunk that is not finished.
 
 #![forbid(unsafe_code)]
 
