@@ -23,7 +23,7 @@ pub use crate::dtype::{DType, Limits};
 /// assert!(bf16::from_wide(f64::NAN).widen().is_nan());
 /// ```
 pub trait Element: Storage + Kernels {
-    /// This type as a value at run time.
+    /// Runtime value for this type.
     const DTYPE: DType;
     /// Limits of this type.
     const LIMITS: Limits = Self::DTYPE.limits();
