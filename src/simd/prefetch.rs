@@ -1,5 +1,6 @@
 //! Prefetching the next lane while the current one is computed. A lane here is a run of elements, such as a row.
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::slice::BLOCK;
 
 /// Address of the next lane, if lanes are contiguous, for prefetching it while the current one is computed. Hardware
