@@ -16,6 +16,7 @@ use super::custom_op::{Memory, each_memory, share_memory};
 use super::guarded::clip::{changed, read};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
+use crate::train::init::Stream;
 use crate::train::optimizer::check_gradient;
 use crate::train::optimizer::sealed::Advance;
 use crate::train::{self, Numbers, ParameterState, Rule};
@@ -103,6 +104,8 @@ impl Settings for train::Sgd {
 pub struct Stepper<S> {
     settings: S,
     vars: Vec<Named>,
+    /// Seed of the stochastic rounding of 16-bit variables, which then have no master weights.
+    seed: Option<u64>,
 }
 
 /// A variable with its name and the optimiser's state for it.
@@ -162,7 +165,29 @@ impl<S: Settings> Stepper<S> {
             let state = read(&var, S::Rule::OP, |param| Ok(ParameterState::new(&rule, param)))?;
             Ok(Named { name, var, state })
         };
-        Ok(Stepper { vars: vars.map(named).collect::<Result<_>>()?, settings })
+        Ok(Stepper { vars: vars.map(named).collect::<Result<_>>()?, settings, seed: None })
+    }
+
+    /// Rounds f16 and bf16 variables stochastically, without master weights; see
+    /// [`train::Optimizer::stochastic_rounding`]. The random bits depend on the variables' names. Variables without
+    /// names are numbered.
+    ///
+    /// ```
+    /// use candle_core::{Device, Var};
+    /// use evenkeel::candle::optim::{Optimizer, Sgd};
+    /// use evenkeel::train;
+    /// use half::bf16;
+    /// let x = Var::new(&[bf16::ONE; 4], &Device::Cpu)?;
+    /// let sgd = Sgd::new(vec![x.clone()], train::Sgd::default().lr(1e-3))?;
+    /// let mut sgd = sgd.stochastic_rounding(42);
+    /// sgd.backward_step(&x.sum_all()?)?;
+    /// assert!(!sgd.state()?.contains_key("0.master"));
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn stochastic_rounding(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self.vars.iter_mut().for_each(|named| named.state.master = None);
+        self
     }
 
     /// Returns the variables with their names, in the order of the row numbers in errors.
@@ -177,7 +202,7 @@ impl<S: Settings> Stepper<S> {
 
     /// Returns the optimiser's whole state as tensors on the CPU.
     ///
-    /// A key is a variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables; a name from
+    /// A key is a variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables that are not rounded stochastically; a name from
     /// [`Rule::kept`]. If the optimiser was created without names, the variable's index replaces its name.
     ///
     /// # Errors
@@ -262,10 +287,11 @@ impl<S: Settings> Stepper<S> {
                 checked.map_err(|error| candle_core::Error::from(error).context(format!("the gradient of {name}")))?;
             }
         }
-        for Named { var, state, .. } in &mut self.vars {
+        for Named { name, var, state } in &mut self.vars {
+            let stream = self.seed.map(|seed| Stream::named(seed, name));
             if let Some(grad) = grads.get(var) {
                 let grad = if share_memory(grad, var) { grad.copy()? } else { grad.clone() };
-                read(&grad, S::Rule::OP, |grad| step(rule, state, var, grad))?;
+                read(&grad, S::Rule::OP, |grad| step(rule, state, var, grad, stream))?;
             }
         }
         Ok(())
@@ -273,11 +299,17 @@ impl<S: Settings> Stepper<S> {
 }
 
 /// Applies one step to a variable: in place on the CPU, and through a copy on the CPU for any other device.
-fn step<R: Rule>(rule: R, state: &mut ParameterState, var: &Var, grad: Floats<'_>) -> Result<()> {
+fn step<R: Rule>(
+    rule: R,
+    state: &mut ParameterState,
+    var: &Var,
+    grad: Floats<'_>,
+    stream: Option<Stream>,
+) -> Result<()> {
     if var.device().is_cpu() {
-        return Ok(var.inplace_op1(&InPlace { rule, state: RefCell::new(state), grad })?);
+        return Ok(var.inplace_op1(&InPlace { rule, state: RefCell::new(state), grad, stream })?);
     }
-    let (stepped, ()) = changed(var, R::OP, |param| rule.advance(state, param, grad))?;
+    let (stepped, ()) = changed(var, R::OP, |param| rule.advance(state, param, grad, stream))?;
     Ok(var.set(&stepped)?)
 }
 
@@ -286,6 +318,7 @@ struct InPlace<'a, R> {
     rule: R,
     state: RefCell<&'a mut ParameterState>,
     grad: Floats<'a>,
+    stream: Option<Stream>,
 }
 
 impl<R: Rule> InplaceOp1 for InPlace<'_, R> {
@@ -296,7 +329,7 @@ impl<R: Rule> InplaceOp1 for InPlace<'_, R> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let memory = Memory::of(storage, layout, R::OP)?;
         let param: FloatsMut<'_> = each_memory!(memory, data => data.into());
-        Ok(self.rule.advance(&mut self.state.borrow_mut(), param, self.grad)?)
+        Ok(self.rule.advance(&mut self.state.borrow_mut(), param, self.grad, self.stream)?)
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) mod softmax_backward;
 #[cfg(feature = "partial")]
 pub(crate) mod softmax_partial;
 #[cfg(feature = "inference")]
+pub(crate) mod stochastic_rounding;
+#[cfg(feature = "inference")]
 pub(crate) mod swiglu;
 #[cfg(feature = "train")]
 pub(crate) mod swiglu_backward;

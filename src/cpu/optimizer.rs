@@ -1,5 +1,6 @@
 //! Optimiser steps, computed in f64. Each stored number is rounded once.
 
+use super::stochastic_rounding::{self, RandomBits};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
@@ -23,7 +24,7 @@ pub fn step<S: Element, const N: usize>(
     formula: impl Formula<N>,
 ) -> Result<()> {
     let rounded: &mut [S] = &mut [];
-    simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
+    simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
 /// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
@@ -35,10 +36,23 @@ pub fn step_rounded<P: Element, const N: usize>(
     gradient: Floats<'_>,
     formula: impl Formula<N>,
 ) -> Result<()> {
-    simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
+    simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
+}
+
+/// Runs one step on 16-bit weights without master weights. The new weights are rounded to f32, and then stochastically.
+pub fn step_stochastic<P: Element, const N: usize>(
+    rounded: &mut [P],
+    kept: [&mut [f32]; N],
+    gradient: Floats<'_>,
+    random: RandomBits,
+    formula: impl Formula<N>,
+) -> Result<()> {
+    let weights: &mut [f32] = &mut [];
+    simd::run(Step { weights, rounded, kept, gradient, start: 0, random: Some(random), formula })
 }
 
 struct Step<'a, S, P, F, const N: usize> {
+    /// Weights, or master weights; empty if they are not kept.
     weights: &'a mut [S],
     /// Rounded weights; empty if the model computes with the weights themselves.
     rounded: &'a mut [P],
@@ -47,14 +61,22 @@ struct Step<'a, S, P, F, const N: usize> {
     gradient: Floats<'a>,
     /// Index of this part's first weight among all weights.
     start: usize,
+    /// Source of random bits, if the weights are rounded stochastically.
+    random: Option<RandomBits>,
     formula: F,
+}
+
+impl<S, P, F, const N: usize> Step<'_, S, P, F, N> {
+    fn count(&self) -> usize {
+        self.weights.len().max(self.rounded.len())
+    }
 }
 
 impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S, P, F, N> {
     type Out = ();
 
     fn rows(&self) -> usize {
-        self.weights.len().div_ceil(CHUNK)
+        self.count().div_ceil(CHUNK)
     }
 
     fn cols(&self) -> usize {
@@ -63,7 +85,7 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let at = at * CHUNK;
-        let (weights, more_weights) = self.weights.split_at_mut(at);
+        let (weights, more_weights) = self.weights.split_at_mut(at.min(self.weights.len()));
         let (rounded, more_rounded) = self.rounded.split_at_mut(at.min(self.rounded.len()));
         let mut more_kept = [const { None }; N];
         let mut rests = more_kept.iter_mut();
@@ -77,31 +99,48 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
         let more_kept = more_kept.map(Option::unwrap_or_default);
         let rest =
             Step { weights: more_weights, rounded: more_rounded, kept: more_kept, start: self.start + at, ..self };
-        (Step { weights, rounded, kept, gradient: rest.gradient, start: self.start, formula: rest.formula }, rest)
+        let Step { gradient, random, formula, .. } = rest;
+        (Step { weights, rounded, kept, gradient, start: self.start, random, formula }, rest)
     }
 
     fn join((): (), (): ()) {}
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Step { weights, rounded, mut kept, gradient, start, formula } = self;
-        let mut wide = [0.0; CHUNK];
-        for at in (0..weights.len()).step_by(CHUNK) {
-            let end = weights.len().min(at + CHUNK);
-            let weights = &mut weights[at..end];
+        let count = self.count();
+        let Step { weights, rounded, mut kept, gradient, start, random, formula } = self;
+        let (mut wide, mut unkept) = ([0.0; CHUNK], [S::ZERO; CHUNK]);
+        for at in (0..count).step_by(CHUNK) {
+            let end = count.min(at + CHUNK);
             let gradient = gradient.wide(isa, start + at..start + end, &mut wide[..end - at]);
             let rounded = rounded.get_mut(at..end);
+            let weights = weights.get_mut(at..end).unwrap_or(&mut unkept[..end - at]);
             if let Some(rounded) = &rounded {
-                adopt(isa, weights, rounded);
+                if random.is_some() {
+                    Span::in_place(&mut *weights).map_from_wide(
+                        isa,
+                        rounded,
+                        #[inline(always)]
+                        |_, p| p,
+                    );
+                } else {
+                    adopt(isa, weights, rounded);
+                }
             }
             formula.step(isa, weights, kept.each_mut().map(|kept| &mut kept[at..end]), gradient);
-            if let Some(rounded) = rounded {
-                Span::in_place(rounded).map_from_wide(
-                    isa,
-                    weights,
-                    #[inline(always)]
-                    |_, w| w,
-                );
+            match (rounded, random) {
+                (None, _) => (),
+                (Some(rounded), Some(random)) => {
+                    stochastic_rounding::round(weights, rounded, start + at, random);
+                }
+                (Some(rounded), None) => {
+                    Span::in_place(rounded).map_from_wide(
+                        isa,
+                        weights,
+                        #[inline(always)]
+                        |_, w| w,
+                    );
+                }
             }
         }
     }

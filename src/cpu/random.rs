@@ -169,7 +169,8 @@ fn uniforms([a, b, c, d]: [u32; 4]) -> [f64; 2] {
     [number(a, b), number(c, d)]
 }
 
+/// Returns the low and the high half.
 #[inline(always)]
-fn halves(v: u64) -> [u32; 2] {
+pub fn halves(v: u64) -> [u32; 2] {
     [v as u32, (v >> 32) as u32]
 }

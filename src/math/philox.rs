@@ -5,14 +5,18 @@
 //!
 //! For a sampler's draw, the counter holds the draw's number and row, and the key is the seed. For an element of an
 //! initialiser, the counter holds the element's index and the tensor's number, which may equal those of a draw. The
-//! initialiser's key is the seed with the bits of [`INITIALISERS`] flipped. One seed can therefore be used for both
-//! without a draw repeating a weight's number.
+//! initialiser's key is the seed with the bits of [`INITIALISERS`] flipped. Stochastic rounding flips the bits of
+//! [`ROUNDINGS`], and derives a key for each step from the result. One seed can therefore be used for all three without
+//! repeated random numbers.
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
 /// Mask that distinguishes an initialiser's key from a sampler's key of the same seed.
 pub const INITIALISERS: u64 = u64::from_le_bytes(*b"evk-init");
+
+/// Mask that distinguishes the keys of stochastic rounding in the same way.
+pub const ROUNDINGS: u64 = u64::from_le_bytes(*b"evk-rndg");
 
 /// Returns four random words for a counter and a key.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {

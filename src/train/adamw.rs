@@ -1,5 +1,6 @@
 //! Adam with decoupled weight decay.
 
+use super::init::Stream;
 use super::optimizer::sealed::Advance;
 use super::optimizer::{ParameterState, Rule};
 use crate::cpu::optimizer as kernels;
@@ -118,7 +119,13 @@ impl Advance for AdamW {
         check_rates(OP, self.lr, self.weight_decay)
     }
 
-    fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+    fn update(
+        &self,
+        state: &mut ParameterState,
+        param: FloatsMut<'_>,
+        gradient: Floats<'_>,
+        stream: Option<Stream>,
+    ) -> Result<()> {
         let steps = state.steps.saturating_add(1);
         let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
         // Numerator and denominator are multiplied by sqrt(bias2), because u / sqrt(bias2) may exceed f64.
@@ -130,7 +137,7 @@ impl Advance for AdamW {
             rate: self.lr / bias1 * root,
             eps: self.eps * root,
         };
-        state.advance(param, gradient, formula)?;
+        state.advance(param, gradient, stream, formula)?;
         state.steps = steps;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! | [`AdaptiveClip`] | limits gradients relative to the norm of their weights |
 //! | [`Accumulator`] | sums f16 and bf16 gradients without stalling |
 //! | [`Optimizer`] with [`AdamW`] or [`Sgd`] | updates weights, with f32 master weights, moments that neither overflow nor vanish, and typed errors for non-finite values |
+//! | [`stochastic_round`] | rounds weights to 16 bits without bias, so that small changes accumulate without master weights |
 //! | [`precision`] | lists the types in which the parts of a step are stored and computed |
 //! | [`Monitor`] | logs losses, norms and layers, and warns about them |
 //!
@@ -64,6 +65,7 @@ mod monitor;
 pub(crate) mod optimizer;
 pub mod precision;
 mod sgd;
+mod stochastic_round;
 pub(crate) mod unscale;
 
 pub use accumulator::Accumulator;
@@ -80,4 +82,5 @@ pub use monitor::Tracing;
 pub use monitor::{Bin, Histogram, Layer, Limits, Monitor, Record, Sink, Step, Summary, Warning};
 pub use optimizer::{Numbers, Optimizer, ParameterState, Rule};
 pub use sgd::Sgd;
+pub use stochastic_round::stochastic_round;
 pub use unscale::Unscaled;

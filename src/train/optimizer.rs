@@ -1,6 +1,7 @@
 //! The common part of all optimisers. It checks all arguments before anything changes, keeps f32 master weights for
 //! 16-bit models, and saves and restores states.
 
+use super::init::Stream;
 use crate::cpu::optimizer::{self, Formula};
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::simd::in_default;
 /// Parameters of f16 and bf16 are the rounded values of master weights in f32. Parameters of f32 and f64 have no master
 /// weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for all others. Each step is
 /// computed in f64, and the new state is rounded once. If a 16-bit parameter was overwritten between two steps, its new
-/// value replaces the master weight.
+/// value replaces the master weight. With [`Optimizer::stochastic_rounding`], 16-bit parameters have no master weights.
 ///
 /// # Errors
 /// Errors are returned before anything changes:
@@ -50,6 +51,8 @@ pub struct Optimizer<R> {
     rule: R,
     types: Vec<DType>,
     states: Vec<ParameterState>,
+    /// Seed of the stochastic rounding of 16-bit parameters, which then have no master weights.
+    seed: Option<u64>,
 }
 
 /// A state variable of an optimiser, with one number for each weight of a parameter.
@@ -71,7 +74,8 @@ pub enum Numbers {
 pub struct ParameterState {
     /// Number of steps in which the parameter had a gradient. It saturates at `u64::MAX`.
     pub steps: u64,
-    /// Master weights, for a parameter of f16 or bf16. The parameter holds their rounded values.
+    /// Master weights, for a parameter of f16 or bf16 without stochastic rounding. The parameter holds their rounded
+    /// values.
     pub master: Option<Vec<f32>>,
     /// State variables of the rule, in the order of the names in [`Rule::kept`].
     pub kept: Vec<Numbers>,
@@ -88,7 +92,7 @@ pub trait Rule: Copy + sealed::Advance {
 }
 
 pub(crate) mod sealed {
-    use super::{Floats, FloatsMut, ParameterState, Result, in_default};
+    use super::{Floats, FloatsMut, ParameterState, Result, Stream, in_default};
 
     /// The part of [`Rule`](super::Rule) that only this crate can implement.
     pub trait Advance {
@@ -96,16 +100,29 @@ pub(crate) mod sealed {
         const OP: &'static str;
         /// Checks all settings.
         fn check_settings(&self) -> Result<()>;
-        /// Updates one parameter. All arguments have been checked.
-        fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()>;
+        /// Updates one parameter. All arguments have been checked. The stream is the source of random bits for a 16-bit
+        /// parameter without master weights.
+        fn update(
+            &self,
+            state: &mut ParameterState,
+            param: FloatsMut<'_>,
+            gradient: Floats<'_>,
+            stream: Option<Stream>,
+        ) -> Result<()>;
 
         /// Runs [`Advance::check_settings`] in the default floating-point environment.
         fn check(&self) -> Result<()> {
             in_default(|| self.check_settings())
         }
         /// Runs [`Advance::update`] in the default floating-point environment.
-        fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
-            in_default(|| self.update(state, param, gradient))
+        fn advance(
+            &self,
+            state: &mut ParameterState,
+            param: FloatsMut<'_>,
+            gradient: Floats<'_>,
+            stream: Option<Stream>,
+        ) -> Result<()> {
+            in_default(|| self.update(state, param, gradient, stream))
         }
     }
 }
@@ -118,7 +135,40 @@ impl<R: Rule> Optimizer<R> {
     pub fn new(rule: R, params: &[Floats<'_>]) -> Result<Self> {
         rule.check()?;
         let states = params.iter().map(|param| ParameterState::new(&rule, *param)).collect();
-        Ok(Optimizer { rule, types: params.iter().map(Floats::dtype).collect(), states })
+        Ok(Optimizer { rule, types: params.iter().map(Floats::dtype).collect(), states, seed: None })
+    }
+
+    /// Rounds f16 and bf16 parameters stochastically, without master weights, which saves 4 bytes for each weight.
+    ///
+    /// Each step computes a new weight in f64, rounds it to f32, and then to one of its two neighbours in its type. The
+    /// probability of each neighbour is proportional to the distance from the other, within 2^-33. So changes far below
+    /// the spacing of the type accumulate on average, which rounding to nearest would lose. The random bits of a weight
+    /// depend only on the seed, the indices of parameter and weight, and the number of steps in which the parameter had
+    /// a gradient. They are the same on every machine. Call this method before the first step, and again with the same
+    /// seed before [`Optimizer::restore`].
+    ///
+    /// A weight beyond the largest value of its type is rounded to nearest. f32 and f64 parameters are not affected.
+    ///
+    /// # Source
+    /// Gupta, Agrawal, Gopalakrishnan and Narayanan, "Deep learning with limited numerical precision", 2015.
+    ///
+    /// ```
+    /// use evenkeel::train::{Optimizer, Sgd};
+    /// use half::bf16;
+    /// let mut weight = [bf16::ONE; 1024];
+    /// let mut optimizer = Optimizer::new(Sgd::default().lr(1e-3), &[(&weight).into()])?.stochastic_rounding(42);
+    /// // The spacing of bf16 below 1 is 2^-8, so rounding to nearest would lose each of these steps.
+    /// for _ in 0..100 {
+    ///     optimizer.step(&mut [(&mut weight).into()], &[Some((&[1f32; 1024]).into())])?;
+    /// }
+    /// let mean = weight.iter().map(|w| w.to_f64()).sum::<f64>() / 1024.0;
+    /// assert!((mean - 0.9).abs() < 0.005);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    pub fn stochastic_rounding(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self.states.iter_mut().for_each(|state| state.master = None);
+        self
     }
 
     /// Updates all parameters that have a gradient. Gradients may be of any float type.
@@ -138,9 +188,10 @@ impl<R: Rule> Optimizer<R> {
                 check_gradient(R::OP, place, param.len(), param.dtype() == DType::F64, grad)?;
             }
         }
-        for ((param, grad), state) in params.iter_mut().zip(grads).zip(&mut self.states) {
+        for (place, ((param, grad), state)) in params.iter_mut().zip(grads).zip(&mut self.states).enumerate() {
+            let stream = self.seed.map(|seed| Stream::numbered(seed, place as u64));
             if let Some(grad) = grad {
-                self.rule.advance(state, param.reborrow(), *grad)?;
+                self.rule.advance(state, param.reborrow(), *grad, stream)?;
             }
         }
         Ok(())
@@ -266,19 +317,27 @@ impl ParameterState {
         &mut self,
         param: FloatsMut<'_>,
         gradient: Floats<'_>,
+        stream: Option<Stream>,
         formula: impl Formula<N>,
     ) -> Result<()> {
+        let random = stream.map(|stream| stream.random_bits(self.steps));
         let ParameterState { master, kept, .. } = self;
-        match (param, master) {
-            (FloatsMut::F64(param), _) => optimizer::step(param, each(kept, Numbers::f64s), gradient, formula),
-            (FloatsMut::F32(param), _) => optimizer::step(param, each(kept, Numbers::f32s), gradient, formula),
-            (FloatsMut::F16(param), Some(master)) => {
+        match (param, master, random) {
+            (FloatsMut::F64(param), ..) => optimizer::step(param, each(kept, Numbers::f64s), gradient, formula),
+            (FloatsMut::F32(param), ..) => optimizer::step(param, each(kept, Numbers::f32s), gradient, formula),
+            (FloatsMut::F16(param), Some(master), _) => {
                 optimizer::step_rounded(master, param, each(kept, Numbers::f32s), gradient, formula)
             }
-            (FloatsMut::BF16(param), Some(master)) => {
+            (FloatsMut::BF16(param), Some(master), _) => {
                 optimizer::step_rounded(master, param, each(kept, Numbers::f32s), gradient, formula)
             }
-            _ => unreachable!("16-bit parameters have master weights"),
+            (FloatsMut::F16(param), None, Some(random)) => {
+                optimizer::step_stochastic(param, each(kept, Numbers::f32s), gradient, random, formula)
+            }
+            (FloatsMut::BF16(param), None, Some(random)) => {
+                optimizer::step_stochastic(param, each(kept, Numbers::f32s), gradient, random, formula)
+            }
+            _ => unreachable!("16-bit parameters have master weights or a stream"),
         }
     }
 }

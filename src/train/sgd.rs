@@ -1,6 +1,7 @@
 //! Stochastic gradient descent.
 
 use super::adamw::check_rates;
+use super::init::Stream;
 use super::optimizer::sealed::Advance;
 use super::optimizer::{ParameterState, Rule};
 use crate::cpu::optimizer::{Descent, Momentum};
@@ -114,14 +115,20 @@ impl Advance for Sgd {
         check_rates(OP, self.lr, self.weight_decay)
     }
 
-    fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+    fn update(
+        &self,
+        state: &mut ParameterState,
+        param: FloatsMut<'_>,
+        gradient: Floats<'_>,
+        stream: Option<Stream>,
+    ) -> Result<()> {
         let descent = Descent { lr: self.lr, weight_decay: self.weight_decay };
         if self.momentum == 0.0 {
-            state.advance(param, gradient, descent)?;
+            state.advance(param, gradient, stream, descent)?;
         } else {
             let fresh = if state.steps == 0 { 1.0 } else { 1.0 - self.dampening };
             let formula = Momentum { descent, momentum: self.momentum, fresh, nesterov: self.nesterov };
-            state.advance(param, gradient, formula)?;
+            state.advance(param, gradient, stream, formula)?;
         }
         state.steps = state.steps.saturating_add(1);
         Ok(())

@@ -8,5 +8,6 @@ mod init;
 mod loss_scale;
 mod monitor;
 mod optimizer;
+mod stochastic_rounding;
 mod unscale;
 mod vectors;
