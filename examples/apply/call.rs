@@ -160,6 +160,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns a required input of flags, with its shape. An element that is not 0 is set.
+    pub fn flags(&self, input: &str) -> Result<(Vec<usize>, &'a [u8])> {
+        match self.single(input) {
+            Some(view) if matches!(view.dtype(), Dtype::BOOL | Dtype::U8) => Ok((view.shape().to_vec(), view.data())),
+            Some(view) => Err(self.wrong_dtype(input, view.dtype(), "BOOL or U8")),
+            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+        }
+    }
+
     /// Fails if the tensor has fewer than `rank` axes, or if it is empty and has more than [`MOST_EMPTY_ROWS`] rows.
     pub fn at_least_rank(&self, rank: usize, input: &str, shape: &[usize]) -> Result<()> {
         if shape.len() < rank {

@@ -1,4 +1,5 @@
-//! Kullback-Leibler divergence of rows of probabilities from the softmax of rows of logits, all in f64.
+//! Kullback-Leibler divergence of rows of probabilities from the softmax of rows of logits, or from probabilities given
+//! by their logarithms, all in f64.
 
 use super::row_loss::{Row, Upstream, elements, total};
 use crate::floats::Floats;
@@ -6,6 +7,7 @@ use crate::math::exp::{exp, exp_parts};
 use crate::math::log::{log, log1p_scalar};
 use crate::math::wide::two_sum;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use std::ops::Range;
 
 /// Options of a call, resolved against its operands.
 #[derive(Clone, Copy)]
@@ -13,6 +15,8 @@ pub struct KlDiv<'a> {
     /// Target of each logit: a probability, or its logarithm.
     pub targets: Floats<'a>,
     pub log_target: bool,
+    /// Whether the rows are logarithms of probabilities, and the losses are of elements.
+    pub log_probs: bool,
     pub scale: f64,
     pub upstream: Upstream<'a>,
 }
@@ -35,6 +39,14 @@ impl Kernel for OneRow<'_, '_> {
         let OneRow { op, index, row: Row { x, dx, beside: p, losses } } = self;
         let range = elements(index, x.len());
         op.probabilities(isa, index, p);
+        if op.log_probs {
+            op.elements(isa, range, [x, dx], p);
+            match losses {
+                [loss] => *loss = total(isa, x),
+                losses => losses.copy_from_slice(x),
+            }
+            return;
+        }
         op.logits(isa, x);
         let (at, max) = largest(x);
         if !max.is_finite() {
@@ -103,9 +115,37 @@ impl KlDiv<'_> {
         );
     }
 
+    /// Returns a block of ln p.
+    #[inline(always)]
+    fn ln_p<I: Isa>(&self, isa: I, range: Range<usize>, i: usize, p: I::F64) -> I::F64 {
+        if self.log_target { self.targets.block(isa, range, i) } else { log(isa, p).round::<f64>(isa) }
+    }
+
+    /// Replaces x = ln q by p (ln p - x), and writes the gradients to `dx`.
+    #[inline(always)]
+    fn elements<I: Isa>(&self, isa: I, range: Range<usize>, [x, dx]: [&mut [f64]; 2], p: &[f64]) {
+        let each = self.upstream.dloss.len() > 1;
+        let factor = isa.f64(if each { 1.0 } else { self.upstream.factor(0) });
+        let zero = isa.f64(0.0);
+        Span::map_wide_both(
+            [Span::in_place(x), Span::in_place(dx)],
+            isa,
+            #[inline(always)]
+            |i, x, _| {
+                let p = isa.load_f64(&block(p, i, 0.0));
+                let dloss =
+                    if each { isa.load_f64(&block(&self.upstream.dloss[range.clone()], i, 0.0)) } else { factor };
+                let term = I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) - x));
+                // A NaN is kept, also if its target is 0.
+                let number = x.eq(x);
+                (I::F64::select(number, term, x), I::F64::select(number, (zero - p) * dloss, x))
+            },
+        );
+    }
+
     /// Replaces the logits by p (ln p - ln q).
     #[inline(always)]
-    fn terms<I: Isa>(&self, isa: I, range: std::ops::Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
+    fn terms<I: Isa>(&self, isa: I, range: Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
         let (max, log_sum, zero) = (isa.f64(max), isa.f64(log_sum), isa.f64(0.0));
         let p = &*p;
         Span::in_place(x).map_wide(
@@ -113,13 +153,8 @@ impl KlDiv<'_> {
             #[inline(always)]
             |i, x| {
                 let p = isa.load_f64(&block(p, i, 0.0));
-                let ln_p = if self.log_target {
-                    self.targets.block(isa, range.clone(), i)
-                } else {
-                    log(isa, p).round::<f64>(isa)
-                };
                 let minus_ln_q = (max - x) + log_sum;
-                I::F64::select(p.eq(zero), zero, p * (ln_p + minus_ln_q))
+                I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) + minus_ln_q))
             },
         );
     }

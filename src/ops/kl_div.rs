@@ -1,4 +1,5 @@
-//! Kullback-Leibler divergence of the softmax of logits from target probabilities, and its gradient.
+//! Kullback-Leibler divergence of probabilities from target probabilities, and its gradient. The probabilities are
+//! the softmax of logits, or are given by their logarithms.
 
 use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{is_finite, same_lanes};
@@ -23,15 +24,18 @@ use crate::simd::{filled, new_vec};
 pub struct KlDiv {
     /// Whether targets are logarithms of probabilities; false by default.
     pub log_target: bool,
-    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default.
+    /// Whether `logits` holds logarithms of probabilities, as in PyTorch's `kl_div`; false by default. The losses are
+    /// then the losses of elements.
+    pub log_probs: bool,
+    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default, and always with `log_probs`.
     pub scale: f64,
-    /// Reduction of the rows' losses; their mean by default, which is PyTorch's `batchmean`.
+    /// Reduction of the losses; their mean by default. Without `log_probs`, this is PyTorch's `batchmean`.
     pub reduction: Reduction,
 }
 
 impl Default for KlDiv {
     fn default() -> Self {
-        KlDiv { log_target: false, scale: 1.0, reduction: Reduction::Mean }
+        KlDiv { log_target: false, log_probs: false, scale: 1.0, reduction: Reduction::Mean }
     }
 }
 
@@ -39,6 +43,11 @@ impl KlDiv {
     /// Sets [`KlDiv::log_target`].
     pub fn log_target(self, log_target: bool) -> Self {
         Self { log_target, ..self }
+    }
+
+    /// Sets [`KlDiv::log_probs`].
+    pub fn log_probs(self, log_probs: bool) -> Self {
+        Self { log_probs, ..self }
     }
 
     /// Sets [`KlDiv::scale`].
@@ -56,16 +65,25 @@ impl KlDiv {
         if !is_finite(self.scale) {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
         }
+        if self.log_probs && self.scale != 1.0 {
+            return Err(Error::invalid(op, "scale", self.scale, "1 if log_probs is set"));
+        }
         let (expected, most) = if self.log_target { ("not above 0", 0.0) } else { ("in 0 ..= 1", 1.0) };
         let least = if self.log_target { f64::NEG_INFINITY } else { 0.0 };
         one_a_logit(op, "target", targets, shape, expected, |target| (least..=most).contains(&target))
     }
 
-    fn kernel<'k>(&self, targets: Floats<'k>, rows: usize, dloss: &'k [f64]) -> (LossOp<'k>, f64) {
-        let divisor = self.reduction.divisor(rows);
-        let KlDiv { log_target, scale, .. } = *self;
+    /// Returns the number of losses stored for each row, and the number stored for all rows together.
+    fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
+        let each = if self.log_probs && self.reduction == Reduction::None { cols } else { 1 };
+        (each, rows * each)
+    }
+
+    fn kernel<'k>(&self, targets: Floats<'k>, shape: (usize, usize), dloss: &'k [f64]) -> (LossOp<'k>, f64) {
+        let divisor = self.reduction.divisor(if self.log_probs { shape.0 * shape.1 } else { shape.0 });
+        let KlDiv { log_target, log_probs, scale, .. } = *self;
         let upstream = Upstream { dloss, divisor };
-        (LossOp::KlDiv(cpu::kl_div::KlDiv { targets, log_target, scale, upstream }), divisor)
+        (LossOp::KlDiv(cpu::kl_div::KlDiv { targets, log_target, log_probs, scale, upstream }), divisor)
     }
 }
 
@@ -86,9 +104,16 @@ const BACKWARD: &str = "kl_div_backward";
 /// `kl_div(log_softmax(z), p)`. PyTorch's `batchmean` is `Mean` here; its `mean` also divides by the number of columns.
 /// The sum of the targets may differ from 1.
 ///
+/// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is its `mean`:
+/// ```text
+/// element = p (ln p - x)
+///
+/// none : each element;   sum : their sum;   mean : their sum divided by the number of elements
+/// ```
+///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]). `targets` has N V numbers of any float type. The [`Loss`] is one number, or N
-/// numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits.
+/// numbers under [`Reduction::None`] (with `log_probs`, N V). It is f64, and is not rounded to the type of the logits.
 ///
 /// # Special values
 /// | input | loss of the row |
@@ -100,17 +125,20 @@ const BACKWARD: &str = "kl_div_backward";
 /// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
 /// | no rows, or no columns | 0 |
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
+/// | with `log_probs`: x infinite, target p above 0 | -x p, as in PyTorch |
+/// | with `log_probs`: x infinite, target p of 0 | 0 (PyTorch: NaN) |
+/// | with `log_probs`: x NaN | NaN; with `Reduction::None` for this element only |
 ///
 /// # Accuracy
 /// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The unit is the ULP of
 /// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
 /// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the
 /// exact loss of the scaled logits rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the
-/// same class.
+/// same class. With `log_probs`, the loss of an element has the same bounds, in ULP of the larger of |p ln p| and |p x|.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
-/// not finite; [`Error::InvalidArgument`], with row and column, if a target is outside of 0 ..= 1 (with `log_target`,
+/// not finite, or not 1 with `log_probs`; [`Error::InvalidArgument`], with row and column, if a target is outside of 0 ..= 1 (with `log_target`,
 /// above 0); [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
@@ -125,29 +153,31 @@ const BACKWARD: &str = "kl_div_backward";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>>, options: &KlDiv) -> Result<Loss> {
-    let targets = targets.into();
-    options.check(OP, (logits.rows(), logits.cols()), targets)?;
-    let mut losses = filled(OP, LOSSES, logits.rows(), 0.0)?;
-    let (kernel, divisor) = options.kernel(targets, logits.rows(), &[]);
-    report::record(OP, E::losses(logits, &mut losses, 1, kernel)?);
+    let (targets, shape) = (targets.into(), (logits.rows(), logits.cols()));
+    options.check(OP, shape, targets)?;
+    let (each, count) = options.losses(shape.0, shape.1);
+    let mut losses = filled(OP, LOSSES, count, 0.0)?;
+    let (kernel, divisor) = options.kernel(targets, shape, &[]);
+    report::record(OP, E::losses(logits, &mut losses, each, kernel)?);
     Ok(options.reduction.reduce(losses, divisor))
 }
 
 /// Computes the gradient of [`kl_div`] with respect to the logits, and the loss.
 ///
 /// Returning the loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result
-/// with respect to the loss. It is one number, or one for each row under [`Reduction::None`].
+/// with respect to the loss. It is one number, or one for each loss under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text
 /// dlogits_j = (dloss / D) scale (q_j sum(p) - p_j),   q = softmax(z)
+/// with log_probs: dx = -(dloss / D) p
 /// ```
-/// Names are as in [`kl_div`]. D is the number of rows under `Mean`, and 1 otherwise. At the largest logit, the
+/// Names are as in [`kl_div`]. D is the number of rows under `Mean` (of elements with `log_probs`), and 1 otherwise. At the largest logit, the
 /// gradient is computed from the probabilities of the other columns, so that a confident row keeps its gradient.
 ///
 /// # Special values
 /// A masked logit with a target above 0 has a finite gradient, although the loss is not finite. A fully masked row has
-/// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row.
+/// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row. With `log_probs`, a NaN gives NaN for its element only.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 24 ULP. The unit is the ULP of the larger of the two terms in the formula.
@@ -188,11 +218,11 @@ pub fn kl_div_backward_into<'a, 't, E: Element>(
     dlogits: RowsMut<'a, E>,
     options: &KlDiv,
 ) -> Result<(Loss, &'a mut [E])> {
-    let (targets, rows) = (targets.into(), logits.rows());
+    let (targets, shape) = (targets.into(), (logits.rows(), logits.cols()));
     same_lanes(BACKWARD, "dlogits", &dlogits.geometry, &logits.geometry)?;
-    let mut losses = options.backward((rows, logits.cols()), targets, dloss)?;
-    let (kernel, divisor) = options.kernel(targets, rows, dloss);
-    let (written, counts) = E::loss_gradients(logits, dlogits, &mut losses, 1, kernel)?;
+    let (mut losses, each) = options.backward(shape, targets, dloss)?;
+    let (kernel, divisor) = options.kernel(targets, shape, dloss);
+    let (written, counts) = E::loss_gradients(logits, dlogits, &mut losses, each, kernel)?;
     report::record(BACKWARD, counts);
     Ok((options.reduction.reduce(losses, divisor), written))
 }
@@ -204,18 +234,19 @@ pub fn kl_div_backward_in_place<'t, E: Element>(
     dloss: &[f64],
     options: &KlDiv,
 ) -> Result<Loss> {
-    let (targets, rows) = (targets.into(), logits.rows());
-    let mut losses = options.backward((rows, logits.cols()), targets, dloss)?;
-    let (kernel, divisor) = options.kernel(targets, rows, dloss);
-    report::record(BACKWARD, E::loss_gradients_in_place(BACKWARD, logits, &mut losses, 1, kernel)?);
+    let (targets, shape) = (targets.into(), (logits.rows(), logits.cols()));
+    let (mut losses, each) = options.backward(shape, targets, dloss)?;
+    let (kernel, divisor) = options.kernel(targets, shape, dloss);
+    report::record(BACKWARD, E::loss_gradients_in_place(BACKWARD, logits, &mut losses, each, kernel)?);
     Ok(options.reduction.reduce(losses, divisor))
 }
 
 impl KlDiv {
-    /// Checks a call of the gradient, and returns memory for the losses.
-    fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<Vec<f64>> {
-        one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { shape.0 } else { 1 })?;
+    /// Checks a call of the gradient. Returns the allocated losses, and the number of losses stored for each row.
+    fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
+        let (each, count) = self.losses(shape.0, shape.1);
+        one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;
         self.check(BACKWARD, shape, targets)?;
-        filled(BACKWARD, LOSSES, shape.0, 0.0)
+        Ok((filled(BACKWARD, LOSSES, count, 0.0)?, each))
     }
 }

@@ -37,6 +37,28 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
     (sum, magnitudes)
 }
 
+/// Returns the unrounded losses of elements with [`KlDiv::log_probs`](crate::KlDiv::log_probs). `x` holds logarithms of
+/// probabilities. Also returns, for each element, the larger magnitude of the two terms of its loss.
+///
+/// ```
+/// use evenkeel::reference;
+/// assert_eq!(reference::kl_div_log_probs(&[-1.0f32, 0.0], &[1.0, 0.0], false).0, [1.0, 0.0]);
+/// ```
+pub fn kl_div_log_probs<E: Element>(x: &[E], targets: &[f64], log_target: bool) -> (Vec<E::Exact>, Vec<f64>) {
+    let loss = |(&x, &target): (&E, &f64)| {
+        let (p, ln_p) = probability::<E::Exact>(target, log_target);
+        let x = E::Exact::from(x.widen());
+        if x.to_f64().is_nan() {
+            return (x, 0.0);
+        }
+        if p == E::Exact::from(0.0) {
+            return (p, 0.0);
+        }
+        (p * (ln_p - x), (p * ln_p).abs().to_f64().max((p * x).abs().to_f64()))
+    };
+    x.iter().zip(targets).map(loss).unzip()
+}
+
 /// Returns the gradient of [`kl_div`] with respect to the elements of a row. Also returns, for each element, the larger
 /// magnitude of the two terms of its gradient.
 ///

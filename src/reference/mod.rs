@@ -122,7 +122,7 @@ pub use group_norm::group_norm;
 #[cfg(feature = "train")]
 pub use inspect::inspect;
 #[cfg(feature = "train")]
-pub use kl_div::{kl_div, kl_div_backward};
+pub use kl_div::{kl_div, kl_div_backward, kl_div_log_probs};
 #[cfg(feature = "inference")]
 pub use l2_normalize::l2_normalize;
 #[cfg(feature = "inference")]

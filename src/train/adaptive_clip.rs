@@ -48,9 +48,10 @@ const OP: &str = "adaptive_clip";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct AdaptiveClip {
-    /// Maximum ratio of the gradient norm to the weight norm; 0.01 by default. Larger batches need a smaller value.
+    /// Maximum ratio of the gradient norm to the weight norm. Finite, not negative; 0.01 by default. Larger batches need
+    /// a smaller value.
     pub clipping: f64,
-    /// Lower bound for the norm of weights, so that weights of 0 can change; 1e-3 by default.
+    /// Lower bound for the norm of weights, so that weights of 0 can change. Finite, not negative; 1e-3 by default.
     pub eps: f64,
 }
 
@@ -74,7 +75,7 @@ impl AdaptiveClip {
     /// Clips the gradient of a tensor of this shape, and returns the number of units that were clipped.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for settings that are not finite and above 0. [`Error::ShapeMismatch`] if the number
+    /// [`Error::InvalidArgument`] for settings that are negative or not finite. [`Error::ShapeMismatch`] if the number
     /// of gradients or weights does not match the shape. [`Error::NonFiniteInput`] for a NaN or an infinity in a unit's
     /// gradient or weights, with the first such unit as `row`. [`Error::Backend`]. After an error the gradient is
     /// unchanged.
@@ -90,8 +91,8 @@ impl AdaptiveClip {
 
     fn clip_units(&self, grad: FloatsMut<'_>, weight: Floats<'_>, shape: &[usize]) -> Result<usize> {
         for (argument, value) in [("clipping", self.clipping), ("eps", self.eps)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::invalid(OP, argument, value, "finite and above 0"));
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::invalid(OP, argument, value, "finite and not negative"));
             }
         }
         let count = shape.iter().try_fold(1usize, |count, &axis| count.checked_mul(axis));

@@ -1,4 +1,4 @@
-//! Tests of clip_grad_norm and clip_grad_value, whose inputs are lists of names.
+//! Tests of clip_grad_norm, clip_grad_value and adaptive_clip, whose inputs are lists of names.
 
 use crate::program::{Apply, FLOATS, Outcome, assert_close};
 use safetensors::Dtype;
@@ -188,4 +188,44 @@ fn what_is_refused() {
         );
     }
     assert!(outcome.names().is_empty());
+}
+
+/// Checks units of a matrix, of a vector and of a scalar, and limits of 0.
+#[test]
+fn adaptive_clip_of_units() {
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("g", dtype, &[2, 2], &[3.0, 4.0, 0.003, 0.004])
+            .floats("w", dtype, &[2, 2], &[3.0, -4.0, 3.0, -4.0])
+            .floats("gv", dtype, &[2], &[3.0, 4.0])
+            .floats("wv", dtype, &[2], &[0.0, 0.0])
+            .floats("one", dtype, &[], &[2.0])
+            .floats("nan", dtype, &[1], &[f64::NAN])
+            .run_text(
+                json!([
+                    {"id": "0", "op": "adaptive_clip", "inputs": {"grads": ["g", "gv", "one"], "params": ["w", "wv", "one"]},
+                        "outputs": {"grads": ["0.g", "0.v", "0.one"]}},
+                    {"id": "1", "op": "adaptive_clip", "inputs": {"grads": ["g"], "params": ["w"]},
+                        "attrs": {"clipping": 0}, "outputs": {"grads": ["1.g"]}},
+                    {"id": "2", "op": "adaptive_clip", "inputs": {"grads": ["g"], "params": []}, "outputs": {"grads": ["2"]}},
+                    {"id": "3", "op": "adaptive_clip", "inputs": {"grads": ["g"], "params": ["gv"]}, "outputs": {"grads": ["3"]}},
+                    {"id": "4", "op": "adaptive_clip", "inputs": {"grads": ["nan"], "params": ["nan"]}, "outputs": {"grads": ["4"]}},
+                    {"id": "5", "op": "adaptive_clip", "inputs": {"grads": ["g"], "params": ["w"]},
+                        "attrs": {"eps": -1}, "outputs": {"grads": ["5"]}},
+                ])
+                .to_string()
+                .as_bytes(),
+            );
+        outcome.answered();
+        // The limit of a row is 0.01 * 5, and the second row is within it.
+        assert_close(&outcome.values("0.g"), &[0.03, 0.04, 0.003, 0.004], 2.0 * tolerance);
+        assert_close(&outcome.values("0.v"), &[6e-6, 8e-6], 2.0 * tolerance.max(1e-2 * f64::from(dtype == Dtype::F16)));
+        assert_close(&outcome.values("0.one"), &[0.02], 2.0 * tolerance);
+        assert_eq!(outcome.values("1.g"), [0.0; 4]);
+        for (answer, error) in
+            outcome.answers[2..].iter().zip(["ShapeMismatch", "ShapeMismatch", "NonFiniteInput", "InvalidArgument"])
+        {
+            assert_eq!(answer["error"], error, "{answer}");
+        }
+    }
 }

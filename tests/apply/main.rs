@@ -7,7 +7,9 @@ mod cross_entropy;
 mod elementwise;
 #[path = "../support/example.rs"]
 mod example;
+mod grad_scaler;
 mod inspect;
+mod losses;
 mod mean_pool;
 mod names;
 mod norms;

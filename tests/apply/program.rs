@@ -204,7 +204,7 @@ fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f
 /// Lists the files of a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder must be listed");
-    entries.map(|entry| entry.expect("an entry must have a path").path()).collect()
+    entries.map(|entry| entry.expect("the entries of the folder must be readable").path()).collect()
 }
 
 /// Fails unless each value has a relative error of at most `tolerance`. Infinities, NaN and 0 must match exactly.

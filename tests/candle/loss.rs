@@ -181,7 +181,8 @@ fn losses_beside_targets() -> Result<()> {
         for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
             let bce = BceWithLogits::default().reduction(reduction).weight(&weight).pos_weight(&WEIGHT);
             let kl = KlDiv::default().reduction(reduction).scale(0.5);
-            let cases: [Beside<'_>; 2] = [
+            let of_logs = KlDiv::default().reduction(reduction).log_probs(true);
+            let cases: [Beside<'_>; 3] = [
                 (
                     "bce_with_logits",
                     Box::new(move |x, y| guarded::bce_with_logits(x, y, &bce)),
@@ -197,6 +198,15 @@ fn losses_beside_targets() -> Result<()> {
                     Box::new(move |x, y| composition::kl_div(x, y, &kl)),
                     Box::new(move |x, y, dloss| {
                         let (loss, dx) = kl_div_backward(Rows::new(x, 6, 5).unwrap(), y, dloss, &kl).unwrap();
+                        (loss.as_slice().to_vec(), dx)
+                    }),
+                ),
+                (
+                    "kl_div of log-probabilities",
+                    Box::new(move |x, y| guarded::kl_div(x, y, &of_logs)),
+                    Box::new(move |x, y| composition::kl_div(x, y, &of_logs)),
+                    Box::new(move |x, y, dloss| {
+                        let (loss, dx) = kl_div_backward(Rows::new(x, 6, 5).unwrap(), y, dloss, &of_logs).unwrap();
                         (loss.as_slice().to_vec(), dx)
                     }),
                 ),

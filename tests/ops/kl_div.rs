@@ -5,7 +5,7 @@ use super::losses::{assert_loss, numbers, reduction, vectors};
 use crate::support::generate::{self, Bits, scattered};
 use crate::support::implementations::{each_level, on_threads};
 use crate::support::ulp;
-use evenkeel::reference;
+use evenkeel::reference::{self, Real};
 use evenkeel::simd::Level;
 use evenkeel::{
     KlDiv, Loss, Reduction, Rows, RowsMut, accuracy, kl_div, kl_div_backward, kl_div_backward_in_place,
@@ -13,7 +13,15 @@ use evenkeel::{
 };
 use std::mem::MaybeUninit;
 
-for_each_dtype!(hostile_rows, rows_of_every_length, options, outcomes, forms, a_nan_stays_in_its_row);
+for_each_dtype!(
+    hostile_rows,
+    rows_of_every_length,
+    options,
+    log_probabilities,
+    outcomes,
+    forms,
+    a_nan_stays_in_its_row
+);
 
 fn each() -> KlDiv {
     KlDiv::default().reduction(Reduction::None)
@@ -117,6 +125,54 @@ fn options<E: Bits>() {
     assert_eq!((of_rows.as_slice().len(), of_rows.value()), (rows, sum.value()));
     assert_eq!(mean, Loss::Value(sum.value() / 6.0));
     assert_eq!((bits(&dx), bits(&dx)), (bits(&dx_of_sum), bits(&dx_of_mean)));
+}
+
+/// Checks the losses and gradients of elements that are logarithms of probabilities, and their special values.
+fn log_probabilities<E: Bits>() {
+    let bound = |op| accuracy::bound(op, E::DTYPE).unwrap().ulps;
+    let (of_loss, of_gradient) = (bound("kl_div"), bound("kl_div_backward"));
+    let mut rng = generate::rng("kl_div, log-probabilities");
+    let with = |log_target, reduction| KlDiv::default().log_probs(true).log_target(log_target).reduction(reduction);
+    for len in [1, 17, 100] {
+        let mut x = generate::bell::<E>(&mut rng, len, -9.0, 4.0);
+        let logs: Vec<f32> =
+            (0..len).map(|i| if i % 5 == 4 { f32::NEG_INFINITY } else { -9.0 * scattered(i) as f32 }).collect();
+        for special in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            if len > 17 {
+                x[(scattered(len) * len as f64) as usize] = E::from_wide(special);
+            }
+            for (targets, log_target) in [(&targets(len)[2], false), (&targets(len)[0], false), (&logs, true)] {
+                let wide: Vec<f64> = targets.iter().map(|&t| f64::from(t)).collect();
+                let (exact, magnitudes) = reference::kl_div_log_probs(&x, &wide, log_target);
+                let view = || Rows::new(&x, 1, len).unwrap();
+                each_level(|level| {
+                    let dloss = vec![-2.0; len];
+                    let none = with(log_target, Reduction::None);
+                    let (loss, dx) = kl_div_backward(view(), targets, &dloss, &none).unwrap();
+                    for i in 0..len {
+                        let what = format!("{i} of {len}, {level}");
+                        let (loss, dx) = (loss.as_slice()[i], dx[i].widen());
+                        if x[i].widen().is_nan() {
+                            assert!(loss.is_nan() && dx.is_nan(), "{what}: expected NaN, got {loss} and {dx}");
+                            continue;
+                        }
+                        assert_loss::<E>(&what, loss, exact[i], magnitudes[i], of_loss);
+                        let p = if log_target { E::Exact::from(wide[i]).exp() } else { E::Exact::from(wide[i]) };
+                        let gradient = E::Exact::from(2.0) * p;
+                        let error = ulp::error_at(E::from_wide(dx), gradient, ulp::toward_zero(gradient));
+                        assert!(error <= of_gradient, "{what}: got {dx}, off by {error} ULP; expected {gradient:?}");
+                    }
+                    let sum = kl_div(view(), targets, &with(log_target, Reduction::Sum)).unwrap();
+                    let mean = kl_div(view(), targets, &with(log_target, Reduction::Mean)).unwrap();
+                    assert!(sum.value() == loss.value() || sum.value().is_nan() && loss.value().is_nan());
+                    assert!(mean.value() == loss.value() / len as f64 || mean.value().is_nan());
+                });
+            }
+        }
+    }
+    let x = [E::ZERO; 4];
+    let refused = kl_div(Rows::new(&x, 2, 2).unwrap(), &[0.5f32; 4], &with(false, Reduction::Sum).scale(0.5));
+    assert_eq!(refused.unwrap_err().to_string(), "kl_div: scale is 0.5; it must be 1 if log_probs is set");
 }
 
 /// Checks the table of special values in the documentation of `kl_div`.

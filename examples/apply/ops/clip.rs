@@ -1,7 +1,9 @@
 //! Clipping of lists of gradients.
 
+use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
+use evenkeel::train::AdaptiveClip;
 use evenkeel::{ClipGradNorm, ClipMode, FloatsMut, NormType};
 
 const MODES: &[(&str, ClipMode)] = &[("exact", ClipMode::Exact), ("torch", ClipMode::Torch)];
@@ -26,6 +28,25 @@ pub fn clip_grad_norm(call: &Call<'_>) -> Result<Results> {
 pub fn clip_grad_value(call: &Call<'_>) -> Result<Results> {
     let mut grads = call.floats("grads")?;
     evenkeel::clip_grad_value(&mut floats(&mut grads), call.required_number("clip_value")?)?;
+    Ok(outputs(&grads))
+}
+
+pub fn adaptive_clip(call: &Call<'_>) -> Result<Results> {
+    let (mut grads, params) = (call.floats("grads")?, call.floats("params")?);
+    if grads.len() != params.len() {
+        let needed =
+            format!("grads has {} tensors, and params has {}; one for each is needed", grads.len(), params.len());
+        return Err(Failure::shape(format!("{}: {needed}", call.name())));
+    }
+    for (i, (grad, param)) in grads.iter().zip(&params).enumerate() {
+        call.has_shape(&format!("params[{i}]"), &param.shape, &grad.shape)?;
+    }
+    let mut clip = AdaptiveClip::default();
+    clip.clipping = call.number("clipping")?.unwrap_or(clip.clipping);
+    clip.eps = call.number("eps")?.unwrap_or(clip.eps);
+    for (Input { shape, values }, param) in grads.iter_mut().zip(&params) {
+        each_type!(values, values => clip.clip(values, param.values.floats(), shape)?);
+    }
     Ok(outputs(&grads))
 }
 

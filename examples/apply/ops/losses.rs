@@ -1,4 +1,4 @@
-//! Losses of logits against targets of the same shape, and their gradients.
+//! Losses against targets of the same shape, and their gradients.
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, Values, each_type};
@@ -7,17 +7,17 @@ use evenkeel::{BceWithLogits, KlDiv, Loss, Reduction, Rows};
 const REDUCTIONS: &[(&str, Reduction)] =
     &[("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)];
 
-/// Returns the logits, the targets, and their number of rows and columns.
+/// Returns `x`, the targets, and the number of rows and columns of `x`. The columns are its last axis.
 fn operands(call: &Call<'_>) -> Result<(Input, Input, usize, usize)> {
-    let (x, targets) = (call.float("logits")?, call.float("target")?);
-    let &[rows, cols] = x.shape.as_slice() else {
-        return Err(call.shape("logits", &x.shape, "2 axes are needed"));
-    };
-    call.has_shape("target", &targets.shape, &[rows, cols])?;
-    Ok((x, targets, rows, cols))
+    let (x, target) = (call.float("x")?, call.float("target")?);
+    call.at_least_rank(0, "x", &x.shape)?;
+    call.has_shape("target", &target.shape, &x.shape)?;
+    let (cols, outer) = x.shape.split_last().map_or((1, &[][..]), |(&cols, outer)| (cols, outer));
+    let rows = outer.iter().product();
+    Ok((x, target, rows, cols))
 }
 
-/// Returns the loss with the given shape: as f64 if the logits are f64, else as f32.
+/// Returns the loss with the given shape: as f64 if `x` is f64, else as f32.
 fn kept(x: &Values, shape: &[usize], loss: &Loss) -> Output {
     match x {
         Values::F64(_) => Output::new(shape, loss.as_slice()),
@@ -26,11 +26,11 @@ fn kept(x: &Values, shape: &[usize], loss: &Loss) -> Output {
 }
 
 pub fn bce_with_logits(call: &Call<'_>) -> Result<Results> {
-    let (x, targets, rows, cols) = operands(call)?;
+    let (x, target, rows, cols) = operands(call)?;
     let (weight, pos_weight) = (call.optional_float("weight")?, call.optional_float("pos_weight")?);
     let mut options = BceWithLogits::default();
     if let Some(weight) = &weight {
-        call.has_shape("weight", &weight.shape, &[rows, cols])?;
+        call.has_shape("weight", &weight.shape, &x.shape)?;
         options = options.weight(weight.values.floats());
     }
     if let Some(weight) = &pos_weight {
@@ -38,28 +38,38 @@ pub fn bce_with_logits(call: &Call<'_>) -> Result<Results> {
         options = options.pos_weight(weight.values.floats());
     }
     options.reduction = call.choice("reduction", REDUCTIONS)?.unwrap_or(options.reduction);
-    let each = options.reduction == Reduction::None;
-    let (dloss, targets) = (vec![1.0; if each { rows * cols } else { 1 }], targets.values.floats());
-    let shape: &[usize] = if each { &[rows, cols] } else { &[] };
+    let shape: &[usize] = if options.reduction == Reduction::None { &x.shape } else { &[] };
+    let (dloss, target) = (vec![1.0; shape.iter().product()], target.values.floats());
     each_type!(&x.values, values => {
         let logits = Rows::new(values, rows, cols)?;
-        let (loss, dx) = evenkeel::bce_with_logits_backward(logits, targets, &dloss, &options)?;
-        Ok(vec![("dlogits", Output::new(&x.shape, &dx)), ("loss", kept(&x.values, shape, &loss))])
+        let (loss, dx) = evenkeel::bce_with_logits_backward(logits, target, &dloss, &options)?;
+        Ok(vec![("dx", Output::new(&x.shape, &dx)), ("loss", kept(&x.values, shape, &loss))])
     })
 }
 
+/// PyTorch's `kl_div`, whose `x` holds logarithms of probabilities.
 pub fn kl_div(call: &Call<'_>) -> Result<Results> {
-    let (x, targets, rows, cols) = operands(call)?;
-    let mut options = KlDiv::default();
+    divergence(call, KlDiv::default().log_probs(true))
+}
+
+/// Divergence from the softmax of `x` along the last axis.
+pub fn kl_div_with_logits(call: &Call<'_>) -> Result<Results> {
+    divergence(call, KlDiv::default().scale(call.number("scale")?.unwrap_or(1.0)))
+}
+
+fn divergence(call: &Call<'_>, mut options: KlDiv) -> Result<Results> {
+    let (x, target, rows, cols) = operands(call)?;
     options.reduction = call.choice("reduction", REDUCTIONS)?.unwrap_or(options.reduction);
     options.log_target = call.flag("log_target")?.unwrap_or(options.log_target);
-    options.scale = call.number("scale")?.unwrap_or(options.scale);
-    let each = options.reduction == Reduction::None;
-    let (dloss, targets) = (vec![1.0; if each { rows } else { 1 }], targets.values.floats());
-    let shape: &[usize] = if each { &[rows] } else { &[] };
+    let shape = match (options.reduction, x.shape.split_last()) {
+        (Reduction::None, Some((_, outer))) if !options.log_probs => outer,
+        (Reduction::None, _) => &x.shape,
+        _ => &[],
+    };
+    let (dloss, target) = (vec![1.0; shape.iter().product()], target.values.floats());
     each_type!(&x.values, values => {
-        let logits = Rows::new(values, rows, cols)?;
-        let (loss, dx) = evenkeel::kl_div_backward(logits, targets, &dloss, &options)?;
-        Ok(vec![("dlogits", Output::new(&x.shape, &dx)), ("loss", kept(&x.values, shape, &loss))])
+        let x_rows = Rows::new(values, rows, cols)?;
+        let (loss, dx) = evenkeel::kl_div_backward(x_rows, target, &dloss, &options)?;
+        Ok(vec![("dx", Output::new(&x.shape, &dx)), ("loss", kept(&x.values, shape, &loss))])
     })
 }

@@ -4,6 +4,7 @@ mod attention;
 mod clip;
 mod cross_entropy;
 mod elementwise;
+mod grad_scaler;
 mod inspect;
 mod losses;
 mod mean_pool;
@@ -65,6 +66,15 @@ const CLIP: Op = Op {
     run: clip::clip_grad_value,
 };
 
+const KL_DIV: Op = Op {
+    inputs: &["x", "target"],
+    required: &["x", "target"],
+    attrs: &["reduction", "log_target"],
+    outputs: &["loss", "dx"],
+    needs: &[],
+    ..elementwise("kl_div", losses::kl_div)
+};
+
 /// Returns all ops.
 pub fn all() -> impl Iterator<Item = &'static Op> {
     elementwise::OPS.iter().chain(OPS)
@@ -116,18 +126,36 @@ const OPS: &[Op] = &[
     },
     CLIP,
     Op {
-        inputs: &["logits", "target", "weight", "pos_weight"],
-        required: &["logits", "target"],
-        attrs: &["reduction"],
-        outputs: &["loss", "dlogits"],
-        ..elementwise("bce_with_logits", losses::bce_with_logits)
+        name: "adaptive_clip",
+        inputs: &["grads", "params"],
+        required: &["grads", "params"],
+        lists: &["grads", "params"],
+        attrs: &["clipping", "eps"],
+        run: clip::adaptive_clip,
+        ..CLIP
     },
     Op {
-        inputs: &["logits", "target"],
-        required: &["logits", "target"],
+        inputs: &["found_inf"],
+        required: &["found_inf"],
+        attrs: &["init_scale", "growth_factor", "backoff_factor", "growth_interval"],
+        outputs: &["scale"],
+        needs: &[],
+        ..elementwise("grad_scaler", grad_scaler::grad_scaler)
+    },
+    Op {
+        inputs: &["x", "target", "weight", "pos_weight"],
+        required: &["x", "target"],
+        attrs: &["reduction"],
+        outputs: &["loss", "dx"],
+        needs: &[],
+        ..elementwise("bce_with_logits", losses::bce_with_logits)
+    },
+    KL_DIV,
+    Op {
+        name: "kl_div_with_logits",
         attrs: &["reduction", "log_target", "scale"],
-        outputs: &["loss", "dlogits"],
-        ..elementwise("kl_div", losses::kl_div)
+        run: losses::kl_div_with_logits,
+        ..KL_DIV
     },
     Op {
         name: "cross_entropy",

@@ -157,5 +157,5 @@ fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
 
 /// Returns the elements of an input as x's type, which [`like_x`] has checked.
 pub(super) fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
-    input.values.of().ok_or_else(|| Failure::dtype("an input does not have x's type"))
+    input.values.of().ok_or_else(|| Failure::dtype("the inputs differ in type"))
 }

@@ -90,7 +90,13 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     config.profile =
         call.choice("profile", &Profile::ALL.map(|profile| (profile.name(), profile)))?.unwrap_or_default();
     config.temperature = call.number("temperature")?.unwrap_or(config.temperature);
-    config.top_k = call.whole("top_k", 0..=usize::MAX as i128)?.map(|k| k as usize);
+    let least = match config.profile {
+        Profile::LlamaCpp => i64::MIN.into(),
+        Profile::Vllm => -1,
+        _ => 0,
+    };
+    // A negative k is off in these engines, like 0.
+    config.top_k = call.whole("top_k", least..=usize::MAX as i128)?.map(|k| k.max(0) as usize);
     config.top_p = call.number("top_p")?;
     config.min_p = call.number("min_p")?;
     config.typical_p = call.number("typical_p")?;

@@ -104,11 +104,12 @@ pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tens
     let targets = targets.detach().to_dtype(x.dtype())?;
     let (p, ln_p) = if options.log_target { (targets.exp()?, targets) } else { (targets.clone(), targets.log()?) };
     let axis = x.rank() - 1;
-    let ln_q = log_softmax(&x, axis, &Softmax::default().scale(options.scale))?;
-    let rows = product(&p, &(ln_p - ln_q)?)?.sum(axis)?;
+    let ln_q = if options.log_probs { x } else { log_softmax(&x, axis, &Softmax::default().scale(options.scale))? };
+    let elements = product(&p, &(ln_p - ln_q)?)?;
+    let losses = if options.log_probs { elements } else { elements.sum(axis)? };
     match options.reduction {
-        Reduction::None => Ok(rows),
-        Reduction::Mean if rows.elem_count() > 0 => rows.mean_all(),
-        _ => rows.sum_all(),
+        Reduction::None => Ok(losses),
+        Reduction::Mean if losses.elem_count() > 0 => losses.mean_all(),
+        _ => losses.sum_all(),
     }
 }

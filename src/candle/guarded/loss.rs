@@ -66,7 +66,8 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 /// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)); see [`crate::kl_div`].
 ///
 /// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar, or
-/// has one number for each row under [`Reduction::None`](crate::Reduction::None). It is f64 for f64 logits and f32
+/// has one number for each row under [`Reduction::None`](crate::Reduction::None). With
+/// [`KlDiv::log_probs`](crate::KlDiv::log_probs), it then has one for each element. It is f64 for f64 logits and f32
 /// otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
 ///
 /// # Errors

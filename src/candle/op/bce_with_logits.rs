@@ -44,7 +44,10 @@ impl BceWithLogits {
 impl RowLoss for BceWithLogits {
     const NAME: &'static str = "bce_with_logits";
     const BACKWARD: &'static str = "bce_with_logits_backward";
-    const OF_ELEMENTS: bool = true;
+
+    fn is_of_elements(&self) -> bool {
+        true
+    }
 
     fn reduction(&self) -> Reduction {
         self.reduction

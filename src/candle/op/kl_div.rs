@@ -23,7 +23,10 @@ pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tens
 impl RowLoss for KlDiv {
     const NAME: &'static str = "kl_div";
     const BACKWARD: &'static str = "kl_div_backward";
-    const OF_ELEMENTS: bool = false;
+
+    fn is_of_elements(&self) -> bool {
+        self.log_probs
+    }
 
     fn reduction(&self) -> Reduction {
         self.reduction

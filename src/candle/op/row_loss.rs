@@ -16,8 +16,8 @@ use std::sync::Arc;
 pub trait RowLoss: Send + Sync + 'static {
     const NAME: &'static str;
     const BACKWARD: &'static str;
-    /// Whether the unreduced loss has one number for each element, instead of one for each row.
-    const OF_ELEMENTS: bool;
+    /// Returns whether the unreduced loss has one number for each element, instead of one for each row.
+    fn is_of_elements(&self) -> bool;
     fn reduction(&self) -> Reduction;
     fn loss<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>) -> crate::Result<Loss>;
     fn gradient<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>, dloss: &[f64]) -> crate::Result<Vec<E>>;
@@ -66,7 +66,7 @@ impl<L: RowLoss> Op for Forward<L> {
         };
         let dims = x.shape().dims();
         let kept = match self.0.reduction() {
-            Reduction::None if L::OF_ELEMENTS => dims,
+            Reduction::None if self.0.is_of_elements() => dims,
             Reduction::None => &dims[..dims.len() - 1],
             _ => &[],
         };

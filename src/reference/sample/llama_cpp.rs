@@ -5,7 +5,7 @@ use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_de
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
-    let least = config.min_keep;
+    let least = config.min_keep.max(1);
     if let Some(n) = config.top_n_sigma.filter(|n| *n > 0.0) {
         let count = tokens.len() as f64;
         let mean = tokens.iter().map(|(_, z)| z).sum::<f64>() / count;
@@ -55,7 +55,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
         let reached = tokens.iter().filter(|(_, z)| *z >= bound).count();
         tokens.truncate(reached.max(least));
     }
-    if config.xtc_probability > 0.0 && tokens.len() > 1 {
+    if config.xtc_probability > 0.0 && config.xtc_threshold <= 0.5 && tokens.len() > 1 {
         let choices = softmax(&tokens).iter().filter(|p| **p >= config.xtc_threshold).count();
         if choices > 1 && tokens.len() - (choices - 1) >= least {
             tokens.drain(..choices - 1);
