@@ -150,7 +150,7 @@ impl<'a> Adjustments<'a> {
     /// Applies DRY: penalises tokens that would continue an earlier occurrence of the last tokens.
     fn break_repetitions<E: Element>(&self, part: &mut LogitSliceMut<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
-        if c.dry_multiplier == 0.0 {
+        if c.dry_multiplier == 0.0 || c.dry_base < 1.0 {
             return;
         }
         let prolonged = repeats.prolonged(&self.step, c.dry_window, c.dry_allowed_length);

@@ -55,7 +55,7 @@ impl Plan {
         let checked = Checked { config, rules: config.profile.rules() };
         checked.has_what_is_set()?;
         checked.penalties()?;
-        if config.min_keep == 0 {
+        if config.min_keep == 0 && !checked.rules.is_lenient {
             return checked.refuse("min_keep", 0, "at least 1");
         }
         let mut filters = Vec::new();
@@ -72,7 +72,7 @@ impl Plan {
                 Stage::Xtc => checked.xtc()?,
             });
         }
-        Ok(Plan { filters, min_keep: config.min_keep })
+        Ok(Plan { filters, min_keep: config.min_keep.max(1) })
     }
 }
 
@@ -117,26 +117,29 @@ impl Checked<'_> {
     }
 
     fn penalties(&self) -> Result<()> {
-        let c = self.config;
+        let (c, is_lenient) = (self.config, self.rules.is_lenient);
         if !(c.repetition_penalty.is_finite() && c.repetition_penalty > 0.0) {
             return self.refuse("repetition_penalty", c.repetition_penalty, "finite and above 0");
         }
         for (argument, value) in [("presence_penalty", c.presence_penalty), ("frequency_penalty", c.frequency_penalty)]
         {
-            if !value.is_finite() {
-                return self.refuse(argument, value, "finite");
+            let most = self.rules.most_penalty;
+            if !(-most..=most).contains(&value) {
+                let expected = if most == f64::MAX { "finite".into() } else { format!("in [-{most}, {most}]") };
+                return self.refuse(argument, value, expected);
             }
         }
         for (argument, window) in [("penalty_window", c.penalty_window), ("dry_window", c.dry_window)] {
-            if window == Some(0) {
+            if window == Some(0) && !is_lenient {
                 return self.refuse(argument, 0, "at least 1");
             }
         }
         if !(c.dry_multiplier.is_finite() && c.dry_multiplier >= 0.0) {
             return self.refuse("dry_multiplier", c.dry_multiplier, "finite and not negative");
         }
-        if !(c.dry_base.is_finite() && c.dry_base >= 1.0) {
-            return self.refuse("dry_base", c.dry_base, "finite and at least 1");
+        if !(c.dry_base.is_finite() && (is_lenient || c.dry_base >= 1.0)) {
+            let expected = if is_lenient { "finite" } else { "finite and at least 1" };
+            return self.refuse("dry_base", c.dry_base, expected);
         }
         Ok(())
     }
@@ -157,9 +160,12 @@ impl Checked<'_> {
         if !t.is_finite() || (t <= 0.0 && !is_greedy) {
             return self.refuse("temperature", t, expected);
         }
-        for (argument, value) in [("dynamic_temperature", range), ("dynamic_exponent", exponent)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return self.refuse(argument, value, "finite and not negative");
+        for (argument, value, may_be_low) in
+            [("dynamic_temperature", range, self.rules.is_lenient), ("dynamic_exponent", exponent, false)]
+        {
+            if !(value.is_finite() && (may_be_low || value >= 0.0)) {
+                let expected = if may_be_low { "finite" } else { "finite and not negative" };
+                return self.refuse(argument, value, expected);
             }
         }
         if range > 0.0 {
@@ -261,7 +267,13 @@ impl Checked<'_> {
     }
 
     fn xtc(&self) -> Result<Option<Filter>> {
-        let (probability, threshold) = (self.config.xtc_probability, self.config.xtc_threshold);
+        let (mut probability, mut threshold) = (self.config.xtc_probability, self.config.xtc_threshold);
+        if self.rules.is_lenient {
+            if threshold > 0.5 {
+                probability = probability.min(0.0);
+            }
+            (probability, threshold) = (probability.clamp(0.0, 1.0), threshold.clamp(0.0, 0.5));
+        }
         if !(0.0..=1.0).contains(&probability) {
             return self.refuse("xtc_probability", probability, "in [0, 1]");
         }

@@ -5,7 +5,9 @@
 ///
 /// In exact arithmetic, a row keeps the same candidates as in that engine. If the engine does not define which of
 /// several equal tokens is removed, the tokens with the highest indices are removed. Rejected rows and the results of
-/// rows with infinities are the same under every profile.
+/// rows with infinities are the same under every profile. A parameter that is not set is off under every profile: the
+/// defaults of an engine, such as llama.cpp's top-k of 40, are not applied. Every profile rejects a NaN, an infinite
+/// temperature, and a repetition penalty of 0 or below, although some engines accept them.
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|
@@ -18,7 +20,16 @@
 /// | temperature below 0.01 | unchanged | unchanged | 0.01 | unchanged | unchanged |
 /// | top-k 0 | rejected | off | off | off | rejected |
 /// | top-p 0 | rejected | the first tokens | rejected | the first tokens | off |
-/// | top-p above 1 | rejected | off | rejected | off | off |
+/// | top-p above 1 | rejected | rejected | rejected | off | off |
+/// | typical p above 1 | rejected | rejected | – | off | – |
+/// | top-n-sigma 0 or below | rejected | – | – | off | – |
+/// | min-p below 0; above 1 | rejected | rejected | rejected | off; the largest logit | – |
+/// | XTC with a threshold above 0.5 | rejected | – | – | off | – |
+/// | XTC with a probability below 0; above 1 | rejected | – | – | off; as 1 | – |
+/// | dynamic temperature below 0 | rejected | – | – | off | – |
+/// | `min_keep` 0 | rejected | rejected | – | as 1 | – |
+/// | penalty window 0; DRY window 0; DRY base below 1 | rejected | – | – | off | – |
+/// | presence and frequency penalty | finite | – | in [-2, 2] | finite | – |
 /// | typical, kept ties with the last token | all | all | – | lowest indices | – |
 /// | typical ends where the mass is | at least p | at least p | – | above p | – |
 ///
@@ -165,6 +176,11 @@ pub(crate) struct Rules {
     /// Whether bad words are matched in the output only. A bad word that begins in the prompt can then be completed.
     pub bad_words_of_output: bool,
     pub has_dry: bool,
+    /// Largest magnitude of the presence and frequency penalties.
+    pub most_penalty: f64,
+    /// Whether a value outside the range of XTC, DRY, `min_keep`, a window or the dynamic temperature turns it off, or
+    /// counts as the nearest value of the range, instead of being rejected.
+    pub is_lenient: bool,
 }
 
 const EVENKEEL: Rules = Rules {
@@ -199,6 +215,8 @@ const EVENKEEL: Rules = Rules {
     has_window: true,
     bad_words_of_output: false,
     has_dry: true,
+    most_penalty: f64::MAX,
+    is_lenient: false,
 };
 
 const HUGGING_FACE: Rules = Rules {
@@ -209,7 +227,6 @@ const HUGGING_FACE: Rules = Rules {
     top_k_zero: Beyond::Off,
     top_k_keeps_equals: true,
     top_p_zero: Beyond::Least,
-    top_p_above_one: Beyond::Off,
     top_p_threshold: Threshold::OneLess,
     top_p_highest_first: true,
     penalties: Penalties::Repetition,
@@ -231,6 +248,7 @@ const VLLM: Rules = Rules {
     has_window: false,
     bad_words_of_output: true,
     has_dry: false,
+    most_penalty: 2.0,
     ..EVENKEEL
 };
 
@@ -247,6 +265,7 @@ const LLAMA_CPP: Rules = Rules {
     typical_keeps_equals: false,
     typical_zero: Beyond::Least,
     penalties: Penalties::OfAll,
+    is_lenient: true,
     ..EVENKEEL
 };
 

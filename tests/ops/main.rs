@@ -63,6 +63,7 @@ mod sample;
 mod sample_accuracy;
 mod sample_prefix;
 mod sample_profiles;
+mod sample_ranges;
 mod sample_sequence;
 mod sigmoid;
 mod silu;

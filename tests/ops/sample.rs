@@ -132,7 +132,7 @@ fn logprobs<E: Bits>() {
                 let exact = reference::log_softmax_of(&z).unwrap();
                 let entropy = exact.iter().fold(DoubleDouble::from(0.0), |sum, &l| sum - l.exp() * l).to_f64();
                 let got: Vec<f64> = distribution.logprobs().collect();
-                checker.check_terms(&format!("{len} at {temperature}, {level}"), &[], &got, &exact, |_| entropy);
+                checker.check_terms(&format!("{len} at {temperature}, {level}"), &[], &got, &exact, &|_| entropy);
             });
         }
     }

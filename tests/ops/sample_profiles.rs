@@ -244,7 +244,8 @@ fn where_engines_differ() {
         ("temperature 0", &[1.0, 3.0, 3.0], c.temperature(0.0), &[(&[Evenkeel, Vllm, LlamaCpp, Candle], &[1])]),
         ("top-k 0", &four, c.top_k(0), &[(&[HuggingFace, Vllm, LlamaCpp], &[0, 1, 2, 3])]),
         ("top-p 0", &four, c.top_p(0.0), &[(&[HuggingFace, LlamaCpp], &[0]), (&[Candle], &[0, 1, 2, 3])]),
-        ("top-p 1.5", &four, c.top_p(1.5), &[(&[HuggingFace, LlamaCpp, Candle], &[0, 1, 2, 3])]),
+        ("top-p 1.5", &four, c.top_p(1.5), &[(&[LlamaCpp, Candle], &[0, 1, 2, 3])]),
+        ("XTC 0.6", &four, c.xtc(1.0, 0.6), &[(&[LlamaCpp], &[0, 1, 2, 3])]),
         ("min-p 1.5", &four, c.min_p(1.5), &[(&[LlamaCpp], &[0])]),
         ("temperature -1", &four, c.temperature(-1.0), &[(&[LlamaCpp, Candle], &[0])]),
         // vLLM raises the temperature to 0.01, so the second token still counts. llama.cpp applies all filters before

@@ -1,0 +1,212 @@
+//! Tests of the ranges of the sampler's parameters under each profile: accepted and rejected values, and values with a
+//! meaning of their own.
+
+use evenkeel::{Draw, Error, Profile, SamplerConfig, Step};
+
+/// What a value of a parameter does.
+#[derive(Clone, Copy, Debug)]
+enum Meaning {
+    Refused,
+    /// As if the parameter were not set.
+    Off,
+    /// As another value.
+    As(f64),
+    /// Changes the distribution.
+    Acts,
+}
+use Meaning::{Acts, As, Off, Refused};
+
+/// Parameter, its setter, and whether the setter also needs an active parameter of which it is a detail.
+type Parameter = (&'static str, fn(SamplerConfig, f64) -> SamplerConfig);
+
+const PARAMETERS: &[Parameter] = &[
+    ("temperature", |c, v| c.temperature(v)),
+    ("dynamic_temperature", |c, v| c.dynamic_temperature(v, 1.0)),
+    ("dynamic_exponent", |c, v| c.dynamic_temperature(0.5, v)),
+    ("top_k", |c, v| c.top_k(v as usize)),
+    ("top_p", |c, v| c.top_p(v)),
+    ("min_p", |c, v| c.min_p(v)),
+    ("typical_p", |c, v| c.typical_p(v)),
+    ("top_n_sigma", |c, v| c.top_n_sigma(v)),
+    ("epsilon_cutoff", |c, v| c.epsilon_cutoff(v)),
+    ("eta_cutoff", |c, v| c.eta_cutoff(v)),
+    ("xtc_probability", |c, v| c.xtc(v, 0.1)),
+    ("xtc_threshold", |c, v| c.xtc(1.0, v)),
+    ("min_keep", |c, v| c.min_keep(v as usize)),
+    ("repetition_penalty", |c, v| c.repetition_penalty(v)),
+    ("presence_penalty", |c, v| c.presence_penalty(v)),
+    ("frequency_penalty", |c, v| c.frequency_penalty(v)),
+    ("dry_multiplier", |c, v| c.dry(v, 1.75, 1)),
+    ("dry_base", |c, v| c.dry(1.0, v, 1)),
+];
+
+const NAN: f64 = f64::NAN;
+const INF: f64 = f64::INFINITY;
+
+/// Values with their meanings for the parameters in the order of the profile's documentation. A parameter that the
+/// engine does not have accepts its neutral value only.
+type Ranges = &'static [(&'static str, &'static [(f64, Meaning)])];
+
+const EVENKEEL: Ranges = &[
+    ("temperature", &[(-1.0, Refused), (1.0, Off), (0.5, Acts), (0.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dynamic_temperature", &[(-0.5, Refused), (0.0, Off), (0.5, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dynamic_exponent", &[(-1.0, Refused), (0.0, Acts), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("top_k", &[(0.0, Refused), (1.0, Acts), (5.0, Off), (1e18, Off)]),
+    ("top_p", &[(-0.5, Refused), (0.0, Refused), (0.5, Acts), (1.0, Off), (1.5, Refused), (NAN, Refused)]),
+    ("min_p", &[(-0.5, Refused), (0.0, Off), (0.5, Acts), (1.0, Acts), (1.5, Refused), (NAN, Refused)]),
+    ("typical_p", &[(0.0, Refused), (0.5, Acts), (1.0, Off), (1.5, Refused), (NAN, Refused)]),
+    ("top_n_sigma", &[(-1.0, Refused), (0.0, Refused), (1.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("epsilon_cutoff", &[(-0.5, Refused), (0.0, Off), (0.1, Acts), (1.0, Refused), (NAN, Refused)]),
+    ("eta_cutoff", &[(-0.5, Refused), (0.0, Off), (0.3, Acts), (1.0, Refused), (NAN, Refused)]),
+    ("xtc_probability", &[(-0.5, Refused), (0.0, Off), (1.0, Acts), (1.5, Refused), (NAN, Refused)]),
+    ("xtc_threshold", &[(-0.5, Refused), (0.0, Acts), (0.2, Acts), (0.5, Off), (0.6, Refused), (NAN, Refused)]),
+    ("min_keep", &[(0.0, Refused), (1.0, Off), (3.0, Off)]),
+    ("repetition_penalty", &[(0.0, Refused), (-1.0, Refused), (1.0, Off), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("presence_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("frequency_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dry_multiplier", &[(-1.0, Refused), (0.0, Off), (1.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dry_base", &[(0.5, Refused), (1.0, Acts), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+];
+
+/// transformers: the constructors in `generation/logits_process.py`, and the values for which `generate` in
+/// `generation/utils.py` leaves a filter out.
+const HUGGING_FACE: Ranges = &[
+    ("temperature", &[(-1.0, Refused), (0.0, Refused), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
+    ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
+    ("top_k", &[(0.0, Off), (1.0, Acts), (1e18, Off)]),
+    ("top_p", &[(-0.5, Refused), (0.0, Acts), (0.5, Acts), (1.0, Off), (1.5, Refused), (NAN, Refused)]),
+    ("min_p", &[(-0.5, Refused), (0.0, Off), (0.5, Acts), (1.0, Acts), (1.5, Refused), (NAN, Refused)]),
+    ("typical_p", &[(0.0, Refused), (0.5, Acts), (1.0, Off), (1.5, Refused), (NAN, Refused)]),
+    ("top_n_sigma", &[(1.0, Refused)]),
+    ("epsilon_cutoff", &[(-0.5, Refused), (0.0, Off), (0.1, Acts), (1.0, Refused), (NAN, Refused)]),
+    ("eta_cutoff", &[(-0.5, Refused), (0.0, Off), (0.3, Acts), (1.0, Refused), (NAN, Refused)]),
+    ("xtc_probability", &[(0.0, Off), (0.5, Refused)]),
+    ("min_keep", &[(0.0, Refused), (1.0, Off), (3.0, Off)]),
+    ("repetition_penalty", &[(0.0, Refused), (-1.0, Refused), (1.0, Off), (2.0, Acts), (NAN, Refused)]),
+    ("presence_penalty", &[(0.0, Off), (1.0, Refused)]),
+    ("frequency_penalty", &[(0.0, Off), (1.0, Refused)]),
+    ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+];
+
+/// vLLM V1: `SamplingParams._verify_args` and `__post_init__` in `vllm/sampling_params.py`.
+const VLLM: Ranges = &[
+    ("temperature", &[(-1.0, Refused), (1e-6, As(0.01)), (0.0, Acts), (1.0, Off), (2.5, Acts), (NAN, Refused)]),
+    ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
+    ("top_k", &[(0.0, Off), (1.0, Acts), (1e18, Off)]),
+    ("top_p", &[(-0.5, Refused), (0.0, Refused), (0.5, Acts), (1.0, Off), (1.5, Refused), (NAN, Refused)]),
+    ("min_p", &[(-0.5, Refused), (0.0, Off), (0.5, Acts), (1.0, Acts), (1.5, Refused), (NAN, Refused)]),
+    ("typical_p", &[(0.5, Refused)]),
+    ("top_n_sigma", &[(1.0, Refused)]),
+    ("epsilon_cutoff", &[(0.1, Refused)]),
+    ("eta_cutoff", &[(0.1, Refused)]),
+    ("xtc_probability", &[(0.0, Off), (0.5, Refused)]),
+    ("min_keep", &[(0.0, Refused), (1.0, Off), (3.0, Refused)]),
+    ("repetition_penalty", &[(0.0, Refused), (-1.0, Refused), (1.0, Off), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("presence_penalty", &[(-2.5, Refused), (-2.0, Acts), (0.0, Off), (2.0, Acts), (2.5, Refused), (NAN, Refused)]),
+    ("frequency_penalty", &[(-2.5, Refused), (-2.0, Acts), (0.0, Off), (2.0, Acts), (2.5, Refused), (NAN, Refused)]),
+    ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+];
+
+/// llama.cpp: the samplers in `src/llama-sampler.cpp`, and `common/sampling.cpp`.
+const LLAMA_CPP: Ranges = &[
+    ("temperature", &[(-1.0, As(0.0)), (0.0, Acts), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
+    ("dynamic_temperature", &[(-0.5, Off), (0.0, Off), (0.5, Acts), (NAN, Refused)]),
+    ("dynamic_exponent", &[(-1.0, Refused), (0.0, Acts), (2.0, Acts), (NAN, Refused)]),
+    ("top_k", &[(0.0, Off), (1.0, Acts), (1e18, Off)]),
+    ("top_p", &[(-0.5, As(1e-9)), (0.0, As(1e-9)), (0.5, Acts), (1.0, Off), (1.5, Off), (NAN, Refused)]),
+    ("min_p", &[(-0.5, Off), (0.0, Off), (0.5, Acts), (1.0, Acts), (1.5, As(1.0)), (NAN, Refused)]),
+    ("typical_p", &[(-0.5, As(0.0)), (0.0, Acts), (0.5, Acts), (1.0, Off), (1.5, Off), (NAN, Refused)]),
+    ("top_n_sigma", &[(-1.0, Off), (0.0, Off), (1.0, Acts), (NAN, Refused)]),
+    ("epsilon_cutoff", &[(0.1, Refused)]),
+    ("eta_cutoff", &[(0.1, Refused)]),
+    ("xtc_probability", &[(-0.5, Off), (0.0, Off), (1.0, Acts), (1.5, As(1.0)), (NAN, Refused)]),
+    ("xtc_threshold", &[(-0.5, As(0.0)), (0.0, Acts), (0.2, Acts), (0.6, Off), (INF, Off), (NAN, Refused)]),
+    ("min_keep", &[(0.0, Off), (1.0, Off), (3.0, Off)]),
+    ("repetition_penalty", &[(0.0, Refused), (1.0, Off), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("presence_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("frequency_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dry_multiplier", &[(-1.0, Refused), (0.0, Off), (1.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("dry_base", &[(-1.0, Off), (0.5, Off), (1.0, Acts), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+];
+
+/// candle: `LogitsProcessor` in `candle-transformers/src/generation/mod.rs`.
+const CANDLE: Ranges = &[
+    ("temperature", &[(-1.0, As(0.0)), (1e-8, As(0.0)), (0.0, Acts), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
+    ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
+    ("top_k", &[(0.0, Refused), (1.0, Acts), (1e18, Off)]),
+    ("top_p", &[(-0.5, Off), (0.0, Off), (0.5, Acts), (1.0, Off), (1.5, Off), (NAN, Refused)]),
+    ("min_p", &[(0.5, Refused)]),
+    ("typical_p", &[(0.5, Refused)]),
+    ("top_n_sigma", &[(1.0, Refused)]),
+    ("epsilon_cutoff", &[(0.1, Refused)]),
+    ("eta_cutoff", &[(0.1, Refused)]),
+    ("xtc_probability", &[(0.0, Off), (0.5, Refused)]),
+    ("min_keep", &[(0.0, Refused), (1.0, Off), (3.0, Refused)]),
+    ("repetition_penalty", &[(0.0, Refused), (1.0, Off), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("presence_penalty", &[(0.0, Off), (1.0, Refused)]),
+    ("frequency_penalty", &[(0.0, Off), (1.0, Refused)]),
+    ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+];
+
+fn ranges(profile: Profile) -> Ranges {
+    match profile {
+        Profile::Evenkeel => EVENKEEL,
+        Profile::HuggingFace => HUGGING_FACE,
+        Profile::Vllm => VLLM,
+        Profile::LlamaCpp => LLAMA_CPP,
+        Profile::Candle => CANDLE,
+        other => panic!("expected a table of ranges for {other:?}"),
+    }
+}
+
+/// Returns the tokens and log-probabilities of a step after the tokens 0, 1, 0, so that DRY penalises token 1.
+fn distribution(config: SamplerConfig) -> Result<(Vec<u32>, Vec<f64>), Error> {
+    let logits = [2.0f32, 1.5, 1.0, 0.0, -1.0];
+    let step = Step::from(Draw { seed: 0, row: 0, draw: 0 }).output(&[0, 1, 0]);
+    let distribution = config.validate()?.distribution(&logits, None, step)?;
+    Ok((distribution.tokens().to_vec(), distribution.logprobs().collect()))
+}
+
+#[test]
+fn every_profile_has_the_ranges_of_its_engine() {
+    for profile in Profile::ALL {
+        let unset = SamplerConfig::default().profile(profile);
+        let off = distribution(unset).unwrap();
+        assert_eq!(off.0, [0, 1, 2, 3, 4], "{profile:?} without parameters");
+        for (name, values) in ranges(profile) {
+            let (_, set) = PARAMETERS.iter().find(|(parameter, _)| parameter == name).unwrap();
+            for &(value, meaning) in *values {
+                let got = distribution(set(unset, value));
+                let is_right = match (meaning, &got) {
+                    (Refused, Err(Error::InvalidArgument { .. })) => true,
+                    (Off, Ok(got)) => *got == off,
+                    (As(other), Ok(got)) => *got == distribution(set(unset, other)).unwrap() && *got != off,
+                    (Acts, Ok(got)) => *got != off,
+                    _ => false,
+                };
+                assert!(is_right, "{profile:?}, {name} {value}: expected {meaning:?}, got {got:?}");
+            }
+        }
+        for (name, _) in PARAMETERS {
+            let details = ["dynamic_exponent", "xtc_threshold", "dry_base"];
+            let is_there = ranges(profile).iter().any(|(parameter, _)| parameter == name);
+            assert!(is_there || details.contains(name), "{profile:?} must have a range for {name}");
+        }
+    }
+}
+
+/// Checks the windows, which are numbers of tokens.
+#[test]
+fn windows_of_no_tokens() {
+    for profile in Profile::ALL {
+        let unset = SamplerConfig::default().profile(profile);
+        let penalised = unset.repetition_penalty(2.0).penalty_window(0);
+        let dry = unset.dry(1.0, 1.75, 1).dry_window(0);
+        for config in [penalised, dry] {
+            match profile {
+                Profile::LlamaCpp => assert_eq!(distribution(config).unwrap(), distribution(unset).unwrap()),
+                _ => assert!(matches!(distribution(config), Err(Error::InvalidArgument { .. })), "{profile:?}"),
+            }
+        }
+    }
+}
