@@ -77,6 +77,8 @@ fn help() -> String {
     let thresholds: Vec<String> = Thresholds::NAMES.iter().map(&mut one).collect();
     format!(
         "Thresholds (all are fractions from 0 to 1, except nan, infinite, norm_*, embedding_* and constant):\n  {}\n\n\
+         The column |x| 99 % is a quantile of the magnitudes. It is exact for types of up to 16 bits, within 0.4 % for \
+         F32 and quantised types, and within 3.2 % for F64.\n\n\
          Exit status: 0 without findings at or above --fail-on; 1 with such findings; 2 for wrong usage, or if a file \
          can't be read or written.",
         thresholds.join(" ")

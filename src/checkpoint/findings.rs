@@ -152,10 +152,10 @@ impl Thresholds {
         let ratio = rms * (hidden as f64).sqrt();
         let near = ratio <= self.embedding_near && ratio >= 1.0 / self.embedding_near;
         let message = format!(
-            "the rows of the embedding have an rms of {}, {} times 1/sqrt({hidden}): {}",
+            "the rows of the embedding have an rms of {}, {} times 1/sqrt({hidden}), {}",
             short(rms),
             short(ratio),
-            if near { "near it, so rows have a norm near 1" } else { "not near it" },
+            if near { "so their norm is near 1" } else { "so their norm is not near 1" },
         );
         about.finds(Level::Note, "embedding_near", ratio, self.embedding_near, message);
     }

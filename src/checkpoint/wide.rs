@@ -87,6 +87,8 @@ pub(crate) struct Beside {
     pub subnormal: u64,
     pub min: f64,
     pub max: f64,
+    /// Smallest magnitude.
+    pub min_abs: f64,
     /// Number of elements that overflow in each narrow type.
     pub over: [u64; 4],
     /// Number of non-zero elements that become 0 in bf16.
@@ -98,7 +100,7 @@ impl Default for Beside {
     fn default() -> Self {
         let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
         let moments = Moments::default();
-        Beside { nan: 0, infinite: 0, subnormal: 0, min, max, over: [0; 4], under_bf16: 0, moments }
+        Beside { nan: 0, infinite: 0, subnormal: 0, min, max, min_abs: min, over: [0; 4], under_bf16: 0, moments }
     }
 }
 
@@ -110,6 +112,7 @@ impl Beside {
         self.subnormal += other.subnormal;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+        self.min_abs = self.min_abs.min(other.min_abs);
         self.over = std::array::from_fn(|i| self.over[i] + other.over[i]);
         self.under_bf16 += other.under_bf16;
         self.moments = self.moments.and(other.moments);
@@ -132,12 +135,13 @@ impl Beside {
         if x.is_empty() {
             return;
         }
-        let Summary { min, max, largest, small, moments } = token.run(Finite(x));
+        let Summary { min, max, smallest, largest, moments } = token.run(Finite(x));
         self.min = self.min.min(min);
         self.max = self.max.max(max);
+        self.min_abs = self.min_abs.min(smallest.widen());
         self.moments = self.moments.and(moments);
         // Only blocks with magnitudes below [`Wide::SMALL`] need these counts, and such blocks are rare.
-        if small > 0 {
+        if smallest < T::SMALL {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
             self.under_bf16 += count(x, |x| x.widen() <= bf16 && x > T::ZERO);
@@ -170,10 +174,10 @@ struct Finite<'a, T>(&'a [T]);
 struct Summary<T> {
     min: f64,
     max: f64,
+    /// Smallest magnitude.
+    smallest: T,
     /// Largest magnitude.
     largest: T,
-    /// Number of magnitudes below [`Wide::SMALL`].
-    small: u64,
     moments: Moments,
 }
 
@@ -183,10 +187,11 @@ impl<T: Wide> Kernel for Finite<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Summary<T> {
         let x = self.0;
-        let (min, max) = (best(x, |a, b| a < b), best(x, |a, b| a > b));
+        let (min, max) = (best(x, |x| x, |a, b| a < b), best(x, |x| x, |a, b| a > b));
+        let smallest = best(x, T::abs, |a, b| a < b);
         let largest = if min.abs() > max.abs() { min.abs() } else { max.abs() };
         let moments = moments(x, largest);
-        Summary { min: min.widen(), max: max.widen(), largest, small: count(x, |x| x < T::SMALL), moments }
+        Summary { min: min.widen(), max: max.widen(), smallest, largest, moments }
     }
 }
 
@@ -196,16 +201,17 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// Returns the element of a block that `better` prefers to all others.
+/// Returns the value of an element of a block that `better` prefers to all other values.
 #[inline(always)]
-fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
-    let choose = |best: T, x: T| if better(x, best) { x } else { best };
-    let mut lanes = [x[0]; BLOCK];
+fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool) -> T {
+    let choose = |best: T, x: T| if better(value(x), best) { value(x) } else { best };
+    let first = value(x[0]);
+    let mut lanes = [first; BLOCK];
     let (chunks, rest) = x.as_chunks::<BLOCK>();
     for chunk in chunks {
         lanes = std::array::from_fn(|lane| choose(lanes[lane], chunk[lane]));
     }
-    lanes.into_iter().chain(rest.iter().copied()).fold(x[0], choose)
+    lanes.into_iter().chain(rest.iter().copied()).fold(first, choose)
 }
 
 /// Computes the moments from differences to the first element. A deviation that is small relative to the mean would be

@@ -108,9 +108,9 @@ fn embeddings() {
     let unit = Tensor::floats("model.embed_tokens.weight", "F32", &[64, 64], &normals(5, 4096, 0.125));
     let findings = found_with(Thresholds::default(), &[unit]);
     assert_eq!((findings[0].level, findings[0].about), (Level::Note, "embedding_near"));
-    assert!(findings[0].message.contains("times 1/sqrt(64): near it"), "{}", findings[0].message);
+    assert!(findings[0].message.contains("times 1/sqrt(64), so their norm is near 1"), "{}", findings[0].message);
     let large = Tensor::floats("token_embd.weight", "F32", &[64, 64], &normals(5, 4096, 20.0));
     let findings = found_with(Thresholds::default(), &[large]);
     assert_eq!((findings[0].level, findings[0].about), (Level::Warning, "embedding_rms"));
-    assert!(findings[1].message.contains("not near it"));
+    assert!(findings[1].message.contains("so their norm is not near 1"));
 }

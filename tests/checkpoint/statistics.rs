@@ -41,7 +41,10 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
 
     for (i, share) in QUANTILES.iter().enumerate() {
         let place = ((share * n).ceil() as usize).max(1) - 1;
-        for (got, wanted) in [(stats.quantiles[i], sorted[place]), (stats.abs_quantiles[i], magnitudes[place])] {
+        for (got, wanted, all) in
+            [(stats.quantiles[i], sorted[place], &sorted), (stats.abs_quantiles[i], magnitudes[place], &magnitudes)]
+        {
+            assert!((all[0]..=all[all.len() - 1]).contains(&got), "quantile {share}: {got} is beyond all elements");
             // Bins of subnormal values are as wide as the first bin of normal ones.
             let width = stats.bin_width * wanted.abs().max(min_normal);
             assert!(
@@ -174,6 +177,10 @@ fn constants_have_no_deviation() {
             let got = stats(Tensor::floats("x", dtype, &[5000], &[value; 5000]));
             assert!(got.is_constant());
             assert_eq!((got.min, got.mean, got.std), (value, value, 0.0), "{dtype}");
+            assert_eq!((got.quantiles, got.abs_quantiles), ([value; 5], [value.abs(); 5]), "{dtype}");
+            let signs = [[value; 50], [-value; 50]].concat();
+            let mixed = stats(Tensor::floats("x", dtype, &[100], &signs));
+            assert_eq!(mixed.abs_quantiles, [value.abs(); 5], "{dtype}");
             assert!(got.min.is_sign_positive() || value < 0.0);
         }
     }

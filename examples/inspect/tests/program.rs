@@ -11,7 +11,7 @@ use write::{Tensor, normals, safetensors};
 
 /// Creates a folder whose `model.safetensors` holds these tensors.
 fn folder(tensors: &[Tensor]) -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors)).expect("the file must be writable");
     folder
 }
@@ -30,7 +30,7 @@ fn norm() -> Tensor {
 
 fn run(folder: &TempDir, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inspect"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program must start")
 }
 
 fn texts(output: &Output) -> (Option<i32>, String, String) {
@@ -39,7 +39,7 @@ fn texts(output: &Output) -> (Option<i32>, String, String) {
 }
 
 fn files(folder: &TempDir) -> usize {
-    std::fs::read_dir(folder.path()).expect("the folder can be listed").count()
+    std::fs::read_dir(folder.path()).expect("the folder must be readable").count()
 }
 
 #[test]
