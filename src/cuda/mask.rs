@@ -1,8 +1,10 @@
 //! Attention masks in a device's memory.
 
+use super::device;
 use crate::element::DType;
 use crate::error::{Error, Result};
-use cudarc::driver::{CudaStream, CudaView, DevicePtr, SyncOnDrop};
+use crate::floats::Floats;
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, DevicePtr, DeviceRepr, SyncOnDrop};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -17,55 +19,139 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug, Default)]
 pub struct Mask<'a> {
-    pub(super) keep: Vec<(CudaView<'a, u8>, Vec<usize>)>,
-    pub(super) bias: Vec<(Bias<'a>, Vec<usize>)>,
-    pub(super) lengths: Vec<CudaView<'a, u64>>,
-    pub(super) causal: bool,
-    pub(super) window: Option<usize>,
-    pub(super) offset: Option<isize>,
+    keep: Vec<(MaskData<'a, u8>, Vec<usize>)>,
+    bias: Vec<(Bias<'a>, Vec<usize>)>,
+    lengths: Vec<MaskData<'a, u64>>,
+    causal: bool,
+    window: Option<usize>,
+    offset: Option<isize>,
 }
 
-/// An additive bias, converted from a view with `into()`.
+/// Data of a mask on a device, converted from a view or an owned slice with `into()`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MaskData<'a, T> {
+    /// Data that the caller owns.
+    View(CudaView<'a, T>),
+    /// Data that the mask owns.
+    Owned(CudaSlice<T>),
+}
+
+impl<'a, T> From<CudaView<'a, T>> for MaskData<'a, T> {
+    fn from(view: CudaView<'a, T>) -> Self {
+        MaskData::View(view)
+    }
+}
+
+impl<T> From<CudaSlice<T>> for MaskData<'_, T> {
+    fn from(slice: CudaSlice<T>) -> Self {
+        MaskData::Owned(slice)
+    }
+}
+
+impl<T: DeviceRepr> MaskData<'static, T> {
+    fn copy(stream: &Arc<CudaStream>, values: &[T]) -> Result<Self> {
+        Ok(device::check(stream.clone_htod(values))?.into())
+    }
+}
+
+impl<T> MaskData<'_, T> {
+    fn len(&self) -> usize {
+        match self {
+            MaskData::View(view) => view.len(),
+            MaskData::Owned(slice) => slice.len(),
+        }
+    }
+
+    /// Returns the address, which `stream` may use until the guard is dropped.
+    fn address<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
+        match self {
+            MaskData::View(view) => view.device_ptr(stream),
+            MaskData::Owned(slice) => slice.device_ptr(stream),
+        }
+    }
+}
+
+/// An additive bias on a device, converted from a view or an owned slice with `into()`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Bias<'a> {
     /// binary64
-    F64(CudaView<'a, f64>),
+    F64(MaskData<'a, f64>),
     /// binary32
-    F32(CudaView<'a, f32>),
+    F32(MaskData<'a, f32>),
     /// binary16
-    F16(CudaView<'a, f16>),
+    F16(MaskData<'a, f16>),
     /// bfloat16
-    BF16(CudaView<'a, bf16>),
+    BF16(MaskData<'a, bf16>),
 }
 
 macro_rules! biases {
     ($($variant:ident: $type:ty),*) => {
         $(impl<'a> From<CudaView<'a, $type>> for Bias<'a> {
             fn from(values: CudaView<'a, $type>) -> Self {
-                Bias::$variant(values)
+                Bias::$variant(values.into())
+            }
+        }
+
+        impl From<CudaSlice<$type>> for Bias<'_> {
+            fn from(values: CudaSlice<$type>) -> Self {
+                Bias::$variant(values.into())
             }
         })*
+
+        impl Bias<'static> {
+            fn copy(stream: &Arc<CudaStream>, values: Floats<'_>) -> Result<Self> {
+                Ok(match values {
+                    $(Floats::$variant(values) => Bias::$variant(MaskData::copy(stream, values)?)),*
+                })
+            }
+        }
+
+        impl Bias<'_> {
+            /// Returns the address, which `stream` may use until the guard is dropped, the type and the length.
+            fn address<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>, DType, usize) {
+                match self {
+                    $(Bias::$variant(data) => {
+                        let (address, guard) = data.address(stream);
+                        (address, guard, DType::$variant, data.len())
+                    })*
+                }
+            }
+        }
     };
 }
 biases!(F64: f64, F32: f32, F16: f16, BF16: bf16);
 
-impl Bias<'_> {
-    fn at<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>, DType, usize) {
-        fn of<'s, T>(
-            view: &'s CudaView<'_, T>,
-            stream: &'s CudaStream,
-            dtype: DType,
-        ) -> (u64, SyncOnDrop<'s>, DType, usize) {
-            let (address, guard) = view.device_ptr(stream);
-            (address, guard, dtype, view.len())
-        }
-        match self {
-            Bias::F64(view) => of(view, stream, DType::F64),
-            Bias::F32(view) => of(view, stream, DType::F32),
-            Bias::F16(view) => of(view, stream, DType::F16),
-            Bias::BF16(view) => of(view, stream, DType::BF16),
-        }
+impl Mask<'static> {
+    /// Copies a mask from the host's memory to the stream's device.
+    ///
+    /// ```no_run
+    /// use evenkeel::{Mask, cuda};
+    ///
+    /// let stream = cuda::device(0)?.default_stream();
+    /// let mask = cuda::Mask::copy(&stream, &Mask::lengths(&[3, 5]).and_causal())?;
+    /// # let _ = mask;
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend).
+    pub fn copy(stream: &Arc<CudaStream>, mask: &crate::Mask<'_>) -> Result<Self> {
+        let keep = mask.keep.iter().map(|(flags, shape)| Ok((MaskData::copy(stream, flags)?, shape.clone())));
+        let bias = mask.bias.iter().map(|(bias, shape)| Ok((Bias::copy(stream, bias.floats())?, shape.clone())));
+        let lengths = mask.lengths.iter().map(|lengths| {
+            let lengths: Vec<u64> = lengths.iter().map(|&length| length as u64).collect();
+            MaskData::copy(stream, &lengths)
+        });
+        Ok(Mask {
+            keep: keep.collect::<Result<_>>()?,
+            bias: bias.collect::<Result<_>>()?,
+            lengths: lengths.collect::<Result<_>>()?,
+            causal: mask.causal,
+            window: mask.window,
+            offset: mask.offset,
+        })
     }
 }
 
@@ -81,7 +167,7 @@ impl<'a> Mask<'a> {
     }
 
     /// Returns a mask from flags of the given shape; a position is unmasked if its flag is not 0.
-    pub fn keep(flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
+    pub fn keep(flags: impl Into<MaskData<'a, u8>>, shape: &[usize]) -> Self {
         Mask::none().and_keep(flags, shape)
     }
 
@@ -92,7 +178,7 @@ impl<'a> Mask<'a> {
 
     /// Returns a mask that leaves only the first keys of each row unmasked. `lengths` has their number for all rows, or
     /// one number for each entry of the first axis. A larger number than there are keys leaves all unmasked.
-    pub fn lengths(lengths: CudaView<'a, u64>) -> Self {
+    pub fn lengths(lengths: impl Into<MaskData<'a, u64>>) -> Self {
         Mask::none().and_lengths(lengths)
     }
 
@@ -107,8 +193,8 @@ impl<'a> Mask<'a> {
     }
 
     /// Adds flags as described at [`Mask::keep`].
-    pub fn and_keep(mut self, flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
-        self.keep.push((flags, shape.to_vec()));
+    pub fn and_keep(mut self, flags: impl Into<MaskData<'a, u8>>, shape: &[usize]) -> Self {
+        self.keep.push((flags.into(), shape.to_vec()));
         self
     }
 
@@ -119,8 +205,8 @@ impl<'a> Mask<'a> {
     }
 
     /// Adds lengths as described at [`Mask::lengths`].
-    pub fn and_lengths(mut self, lengths: CudaView<'a, u64>) -> Self {
-        self.lengths.push(lengths);
+    pub fn and_lengths(mut self, lengths: impl Into<MaskData<'a, u64>>) -> Self {
+        self.lengths.push(lengths.into());
         self
     }
 
@@ -150,18 +236,18 @@ impl<'a> Mask<'a> {
         };
         for (flags, shape) in &self.keep {
             fits(flags.len(), shape)?;
-            let (address, guard) = flags.device_ptr(stream);
+            let (address, guard) = flags.address(stream);
             parts.keep.push((address, shape.clone()));
             guards.push(guard);
         }
         for (bias, shape) in &self.bias {
-            let (address, guard, dtype, len) = bias.at(stream);
+            let (address, guard, dtype, len) = bias.address(stream);
             fits(len, shape)?;
             parts.bias.push((address, dtype, shape.clone()));
             guards.push(guard);
         }
         for lengths in &self.lengths {
-            let (address, guard) = lengths.device_ptr(stream);
+            let (address, guard) = lengths.address(stream);
             parts.lengths.push((address, lengths.len()));
             guards.push(guard);
         }
@@ -169,7 +255,7 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// Parts of a [`Mask`], given by their addresses on the device.
+/// Arguments of the kernels for a [`Mask`]: the addresses of its parts on the device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Addresses of flag bytes, with their shapes.

@@ -53,7 +53,9 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Range of scales that keep the low part of a float-float product within f32 range wherever it matters.
+/// Range of scales for which kernels may compute logits as float-float pairs. Within it, the low parts of the scale and
+/// of its product with a score are normal f32 numbers, except for products so small that their low part does not change
+/// the result.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 /// Maximum number of rows. Kernels add the number of blocks to a row index in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;

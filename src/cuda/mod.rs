@@ -26,7 +26,6 @@
 
 pub mod backward;
 pub mod clip_grad_norm;
-mod copied_mask;
 pub mod cross_entropy;
 mod device;
 pub mod elementwise;
@@ -55,7 +54,6 @@ pub use backward::{
     logsumexp_backward_masked_into, softmax_backward_into, softmax_backward_masked_into,
 };
 pub use clip_grad_norm::clip_grad_norm;
-pub use copied_mask::CopiedMask;
 pub use cross_entropy::{cross_entropy_backward_in_place, cross_entropy_backward_into, cross_entropy_into};
 pub use cudarc;
 pub use device::{Launch, device};
@@ -68,7 +66,7 @@ pub use layer_norm::layer_norm_into;
 pub use layer_norm_backward::layer_norm_backward_into;
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
-pub use mask::Mask;
+pub use mask::{Mask, MaskData};
 pub use operand::{Operand, OperandMut, TypedDevicePtr};
 pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};

@@ -63,7 +63,12 @@ pub(super) fn plan<const N: usize>(
 /// Rejects an operand given in an op's options, which are in the host's memory.
 pub(super) fn not_of_the_host(op: &'static str, argument: &'static str, is_given: bool) -> Result<()> {
     if is_given {
-        return Err(Error::invalid(op, argument, "in the host's memory", "a separate argument in device memory"));
+        return Err(Error::invalid(
+            op,
+            argument,
+            "in the host's memory",
+            "passed as a separate argument in device memory",
+        ));
     }
     Ok(())
 }

@@ -166,7 +166,13 @@ impl Outcome {
             2 => Err(Error::EmptySupport { op: OP, row, vocabulary }),
             3 => {
                 let expected = format!("a list of tokens below {vocabulary}");
-                Err(Error::invalid_in_row(OP, "history", row, "a list with an unknown token", expected))
+                Err(Error::invalid_in_row(
+                    OP,
+                    "history",
+                    row,
+                    "a list with a token outside of the vocabulary",
+                    expected,
+                ))
             }
             _ => Err(Error::invalid_in_row(OP, "adjusted", row, "not given", "given if a request has penalties")),
         }

@@ -66,8 +66,8 @@ impl Workspace {
         Workspace { stream, words, listed, list: None, is_in_graph: false, lists_in_graphs }
     }
 
-    /// Returns whether the stream is predefined or has owners other than this workspace. Each slice owns the stream
-    /// too.
+    /// Returns whether the stream is predefined or has owners outside this workspace. The workspace owns one reference
+    /// to the stream, and each of its slices owns another.
     fn is_wanted(&self) -> bool {
         let own = 1 + self.words.len() + usize::from(self.list.is_some()) + self.lists_in_graphs.len();
         self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own

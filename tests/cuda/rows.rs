@@ -2,7 +2,7 @@
 
 use crate::stream;
 use crate::support::generate::{self, Bits};
-use evenkeel::cuda::{self, CopiedMask, DeviceElement, Operand, OperandMut, Rows, RowsMut};
+use evenkeel::cuda::{self, DeviceElement, Operand, OperandMut, Rows, RowsMut};
 use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
 use half::bf16;
 use std::sync::Arc;
@@ -52,10 +52,7 @@ fn masked_softmax_bf16() {
     let with_mask = options.scale(0.125).softcap(30.0).mask(&mask);
     compare::<bf16>(
         "masked softmax",
-        |stream, x, y| {
-            let copied = CopiedMask::new(stream, &mask)?;
-            cuda::softmax_masked_into(stream, x, y, &copied.mask(), &plain)
-        },
+        |stream, x, y| cuda::softmax_masked_into(stream, x, y, &cuda::Mask::copy(stream, &mask)?, &plain),
         |x| evenkeel::softmax(x, &with_mask),
     );
 }

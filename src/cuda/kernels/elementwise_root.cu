@@ -1,7 +1,8 @@
 // Roots and quotients of elements.
 #include "elementwise.cuh"
 
-// f64 has more than twice the precision of these types, so rounding first to f64 does not change the result.
+// f64 has more than twice the precision of the 16-bit types and of f32, so a root or quotient that is rounded to f64
+// first and to one of these types then is correctly rounded.
 FUNCTION_NEAR(Sqrt, (Sum{sqrt(x), -0.0}), sqrtf(x))
 FUNCTION_NEAR(Reciprocal, (Sum{1.0 / x, -0.0}), 1.0f / x)
 

@@ -291,7 +291,8 @@ struct WideRow {
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // Returns the result of `kept_power`. `units` must have run, which replaces scores in registers by this result.
+    // Returns the result of `kept_power` for a column. Call `units` first: it replaces the scores in registers by these
+    // results.
     DEVICE float weight(const Tables& tables, u32 column, float x) const {
         return HELD > 0 ? x : kept_power(tables, column, x);
     }

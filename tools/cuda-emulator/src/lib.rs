@@ -82,7 +82,7 @@ impl Emulator {
     /// # Errors
     /// Returns an [`Error`] if the kernel does not run to its end.
     pub unsafe fn run<A: Copy>(&self, launch: &Launch, arguments: &A, order: Order) -> Result<(), Error> {
-        let name = CString::new(launch.kernel).expect("kernel names contain no NUL byte");
+        let name = CString::new(launch.kernel).expect("a kernel's name must contain no NUL byte");
         let order = match order {
             Order::Forward => 0,
             Order::Backward => 1,

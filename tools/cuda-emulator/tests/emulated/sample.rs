@@ -73,7 +73,11 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
     let sampler = SamplerConfig::default().repetition_penalty(1.5).validate().unwrap();
     let (logits, tokens) = ([1.0f32, 2.0, 3.0], [1u32, 3]);
     for (list, is_adjusted, expected) in [
-        (2, true, "sample: history is a list with an unknown token in row 0; it must be a list of tokens below 3"),
+        (
+            2,
+            true,
+            "sample: history is a list with a token outside of the vocabulary in row 0; it must be a list of tokens below 3",
+        ),
         (1, false, "sample: adjusted is not given in row 0; it must be given if a request has penalties"),
     ] {
         // SAFETY: the tokens outlive the kernel run.

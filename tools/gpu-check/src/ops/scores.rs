@@ -3,7 +3,6 @@
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
-use evenkeel::cuda::CopiedMask;
 use evenkeel::testing::hostile::scattered;
 use evenkeel::{FullyMasked, Mask, cuda};
 
@@ -71,8 +70,8 @@ fn on_cpu<R>(shape: Shape, way: usize, f: impl FnOnce(&evenkeel::Softmax) -> R) 
     f(&options(way).mask(&Parts::new(shape, way).mask(shape)))
 }
 
-fn on_device(stream: &Stream, shape: Shape, way: usize) -> Result<CopiedMask> {
-    Ok(CopiedMask::new(stream, &Parts::new(shape, way).mask(shape))?)
+fn on_device(stream: &Stream, shape: Shape, way: usize) -> Result<cuda::Mask<'static>> {
+    Ok(cuda::Mask::copy(stream, &Parts::new(shape, way).mask(shape))?)
 }
 
 /// Converts a result to the argument type of the device's function.
@@ -122,10 +121,10 @@ macro_rules! plain_and_masked {
             }
 
             fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
-                let (stream, parts) = (stream.clone(), on_device(stream, shape, way)?);
+                let (stream, mask) = (stream.clone(), on_device(stream, shape, way)?);
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let to = to!($extent, written[0], shape);
-                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &parts.mask(), &options(way))?)
+                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &mask, &options(way))?)
                 })
             }
         })*
@@ -195,11 +194,11 @@ macro_rules! gradients {
             }
 
             fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
-                let (stream, parts) = (stream.clone(), on_device(stream, shape, way)?);
+                let (stream, mask) = (stream.clone(), on_device(stream, shape, way)?);
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let (x, dy) = (read[0].rows(shape)?, placed!($extent, read[1], shape));
                     let to = written[0].rows_mut(shape)?;
-                    Ok(cuda::$masked_into(&stream, x, dy, to, &parts.mask(), &options(way))?)
+                    Ok(cuda::$masked_into(&stream, x, dy, to, &mask, &options(way))?)
                 })
             }
         })*

@@ -1,6 +1,6 @@
 //! Cases for rows with masks, scale and softcap.
 
-use super::{Guarded, How, KINDS, peaked_row, row};
+use super::{Guarded, How, KINDS, peaked_row, row, same_guards};
 use evenkeel::cuda::mask::Parts;
 use evenkeel::cuda::{DeviceElement, log_softmax, logsumexp, softmax};
 use evenkeel::{DType, Element, Error, FullyMasked, Mask, Rows, Softmax, report};
@@ -267,11 +267,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
-    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
-    if guards != expected {
-        return Err(describe(format!("row counts are {guards:?} instead of {expected:?}")));
-    }
-    Ok(())
+    same_guards(guards, counts, first).map_err(describe)
 }
 
 /// Calls `f` for hostile rows: infinities and NaN combined with masks, sums that cancel, and numbers at the ends of

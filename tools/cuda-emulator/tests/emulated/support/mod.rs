@@ -15,8 +15,8 @@ pub mod rope;
 pub mod sample;
 pub mod softmax;
 
-use evenkeel::Element;
 use evenkeel::cuda::Launch;
+use evenkeel::{Element, report};
 use evenkeel_cuda_emulator::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -48,6 +48,25 @@ impl Shapes {
         println!("{of}: {} shapes", self.0.len());
         assert!(self.0.len() >= LEAST_SHAPES, "{of}: expected at least {LEAST_SHAPES} shapes, got {}", self.0.len());
     }
+}
+
+/// Checks the four numbers that a kernel counts: rows with NaN, rows with +inf, fully masked rows, and the first fully
+/// masked row, which is `u64::MAX` if there is none.
+pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Result<(), String> {
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
+    if guards == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "the counts of NaN, infinite and fully masked rows and the first fully masked row are {guards:?} instead of \
+         {expected:?}"
+    ))
+}
+
+/// Returns the first row whose elements are all `-inf`, or `u64::MAX` if there is none.
+pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
+    let first = x.chunks(cols.max(1)).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
+    first.map_or(u64::MAX, |row| row as u64)
 }
 
 /// Distribution of the numbers in a row.

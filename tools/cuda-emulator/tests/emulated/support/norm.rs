@@ -128,9 +128,9 @@ pub enum OperandKind {
     Normal,
     /// Some are zeros.
     Zeros,
-    /// Some are near a lower limit within which f32 suffices for the rows.
+    /// Some are near the smallest magnitude for which the kernels use f32.
     Small,
-    /// Some are near an upper limit within which f32 suffices for the rows.
+    /// Some are near the largest magnitude for which the kernels use f32.
     Large,
     /// One is NaN or infinite.
     Broken,

@@ -1,6 +1,6 @@
 //! Cases for softmax.
 
-use super::{Guarded, How};
+use super::{Guarded, How, first_masked, same_guards};
 use evenkeel::cuda::{DeviceElement, softmax};
 use evenkeel::{Rows, Softmax};
 use evenkeel_cuda_emulator::Emulator;
@@ -24,12 +24,5 @@ pub fn case<E: DeviceElement>(
     let (expected, report) =
         evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
     to.compare(&expected).map_err(describe)?;
-    let counts = report.op("softmax");
-    let first = x.chunks(cols).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
-    let first = first.map_or(u64::MAX, |row| row as u64);
-    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
-    if guards != expected {
-        return Err(describe(format!("row counts are {guards:?} instead of {expected:?}")));
-    }
-    Ok(())
+    same_guards(guards, report.op("softmax"), first_masked(x, cols)).map_err(describe)
 }
