@@ -51,8 +51,8 @@
 //! - Rows sharded across ranks: `sharded`, with the feature of that name.
 //! - Inspection of checkpoints: `checkpoint`, with the feature of that name.
 //! - Limits of a storage type: [`DType::limits`].
-//! - Tests of another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and
-//!   complete test suites.
+//! - Tests of another implementation: [`mod@reference`] with the feature of that name, and with `testing` inputs,
+//!   comparisons and complete test suites.
 //!
 //! # Features
 //!
@@ -65,6 +65,7 @@
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
 //! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Backend`] on such CPUs. Other architectures always include it. |
+//! | `reference` | no | Each op in plain loops and higher precision, to compare results with, under [`mod@reference`]. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
 //! | `candle-cuda` | no | The CUDA kernels for candle tensors. Like candle's own feature `cuda`, it needs nvcc to build and the driver to run. |
@@ -125,6 +126,7 @@ pub mod neuron;
 mod ops;
 mod options;
 mod real;
+#[cfg(any(feature = "reference", doc))]
 pub mod reference;
 pub mod registry;
 pub mod report;

@@ -26,7 +26,8 @@ pub fn within<E: Element, X: Expected>(
     all_within(what, input, got, exact, ulps, |i| ulp::error(got[i], exact[i]))
 }
 
-/// Compares like [`within`], but an error is in ULPs at the larger magnitude of the exact result and `largest(index)`.
+/// Compares like [`within`], but measures each error in ULPs of the exact result or of `largest(index)`, whichever is
+/// larger in magnitude.
 pub fn within_terms<E: Element, X: Expected>(
     what: &str,
     input: &[E],
@@ -51,6 +52,18 @@ pub fn all_within<E: Element, X: Expected>(
     exact: &[X],
     ulps: f64,
     error: impl Fn(usize) -> f64,
+) -> Result<f64, String> {
+    worst_error(what, input, got, exact, ulps, &error)
+}
+
+/// The part of [`all_within`] that is compiled once for all functions `error`.
+fn worst_error<E: Element, X: Expected>(
+    what: &str,
+    input: &[E],
+    got: &[E],
+    exact: &[X],
+    ulps: f64,
+    error: &dyn Fn(usize) -> f64,
 ) -> Result<f64, String> {
     same_length(what, got.len(), exact.len())?;
     let (mut worst, mut wrong, mut failure) = (0.0f64, 0, String::new());

@@ -159,6 +159,8 @@ impl<E: Bits> Calls<'_, E> {
         }
         let kl = KlDiv::default().scale(if eps.is_nan() { 1.0 } else { eps });
         self.call(|| what("kl_div"), || kl_div(x, &values, &kl));
+        let of_logs = kl.log_probs(true);
+        self.call(|| what("kl_div, log_probs"), || kl_div(x, &values, &of_logs));
         self.call(|| what("kl_div_backward"), || kl_div_backward(x, &values, &dloss, &kl));
         let bce = BceWithLogits::default();
         self.call(|| what("bce_with_logits"), || bce_with_logits(x, &values, &bce));

@@ -311,7 +311,8 @@ fn samplers_with_one_defect_each() {
         _ => draw(logits, settings, seed),
     });
     assert_finds(&stalls, &[Defect::NarrowSum]);
-    let unwrapping = suite(|logits, settings, seed| Ok(draw(logits, settings, seed).expect("good logits")));
+    let unwrapping =
+        suite(|logits, settings, seed| Ok(draw(logits, settings, seed).expect("the logits must be valid")));
     assert_finds(&unwrapping, &[Defect::Panics]);
 
     let mut calls = 0;

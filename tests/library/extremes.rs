@@ -177,17 +177,20 @@ fn heads_at_the_ends() {
 
     let most = |shape: [usize; 4], what: &str| {
         let positions: usize = shape[..3].iter().product();
-        format!("view: count of positions is {positions} in shape {shape:?}; it must be {what}")
+        format!("view: number of positions is {positions} in shape {shape:?}; it must be {what}")
     };
     for positions in [(1 << 21) + 1, 1 << 47, MAX] {
         let shape = [1, 1, positions, 0];
-        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152 if they have no features"));
-        refused(Heads::<f32>::strided(&[], shape, [0; 3]), &most(shape, "at most 2097152 if they have no features"));
+        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152 for positions that have no features"));
+        refused(
+            Heads::<f32>::strided(&[], shape, [0; 3]),
+            &most(shape, "at most 2097152 for positions that have no features"),
+        );
     }
     for positions in [(1 << 32) + 1, 1 << 62, MAX] {
         let shape = [1, 1, positions, 1];
         let shared = Heads::strided(&[1.0f32], shape, [0; 3]);
-        refused(shared, &most(shape, "at most 4294967296 if they share memory"));
+        refused(shared, &most(shape, "at most 4294967296 for positions that share memory"));
     }
     for shape in [[MAX, 2, 0, 5], [1 << 33, 1 << 33, 1, 0], [2, MAX, 0, 1], [0, 2, MAX, 2]] {
         let message = format!("view: heads has shape {shape:?}; expected a count of elements below 2^64");
@@ -218,7 +221,7 @@ fn heads_at_the_ends() {
     );
     refused(
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
-        "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
+        "view: heads has 3 elements; expected the number of elements of shape [8589934592, 1, 1, 1]",
     );
     // These words from another rank claim 2^46 blocks, for a case without queries.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();

@@ -65,7 +65,7 @@ fn combinations<E: Bits>() {
                 let exact = reference::logsumexp_of(z);
                 let max = z.iter().copied().fold(E::Exact::from(f64::NEG_INFINITY), |a, b| if b > a { b } else { a });
                 let largest = max.to_f64().abs().max((exact - max).to_f64());
-                checkers[2].check_terms(&what, &[], &lse[r..=r], &[exact], |_| largest);
+                checkers[2].check_terms(&what, &[], &lse[r..=r], &[exact], &|_| largest);
                 // Masked positions give exactly 0, or -inf for log_softmax.
                 for (i, keep) in keep[r * keys..][..keys].iter().enumerate() {
                     assert!(

@@ -36,9 +36,9 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     failure(|| checker().check("no NaN", &one, &one, &[f64::NAN]));
     failure(|| checker().check::<f32>("nothing", &[], &[], &[]));
     failure(|| checker().check("too few", &one, &one, &[1.0, 1.0]));
-    checker().check_terms("of a larger term", &one, &above(7), &[1.0], |_| 4.0);
-    failure(|| checker().check_terms("of a larger term", &one, &above(9), &[1.0], |_| 4.0));
-    failure(|| checker().check_errors("by the caller", &one, &one, &[1.0], |_| 2.01));
+    checker().check_terms("of a larger term", &one, &above(7), &[1.0], &|_| 4.0);
+    failure(|| checker().check_terms("of a larger term", &one, &above(9), &[1.0], &|_| 4.0));
+    failure(|| checker().check_errors("by the caller", &one, &one, &[1.0], &|_| 2.01));
     failure(|| drop(Checker::of_usual_rows::<f32>("no such op")));
 }
 

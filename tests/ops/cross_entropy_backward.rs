@@ -42,7 +42,7 @@ fn check_terms<E: Element>(
     each_level(|level| {
         let (loss, got) = run(row, row.len(), &[target as i64], &[dloss], options);
         assert_eq!(loss.value().to_bits(), forward.value().to_bits(), "{what}, {level}");
-        checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, |i| {
+        checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, &|i| {
             ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]).max(least))
         });
     });
@@ -166,7 +166,7 @@ fn reductions<E: Bits>() {
                     Reduction::None => [dlosses[r]; 2],
                 };
                 let (exact, terms) = reference::cross_entropy_backward(row, targets[r] as usize, &options, factors);
-                checker.check_errors(&format!("{reduction:?}, {weighted}"), row, got, &exact, |i| {
+                checker.check_errors(&format!("{reduction:?}, {weighted}"), row, got, &exact, &|i| {
                     ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]))
                 });
             }

@@ -78,7 +78,7 @@ fn check_derivatives<E: Element>(
     each_level(|_| {
         let got = (gradient.new)(x, dy).unwrap();
         let what = format!("{what}, {}", level().unwrap());
-        checker.check_errors(&what, x, &got, &shown, |i| {
+        checker.check_errors(&what, x, &got, &shown, &|i| {
             let term = ulp::toward_zero(derivatives[i].1 * DoubleDouble::from(dy[i].widen()));
             ulp::error_at(got[i], product(i), term)
         });

@@ -79,7 +79,7 @@ fn layouts<E: Bits>() {
             each_level(|level| {
                 let got = group_norm(Lanes::new(&x, batch, channels, inner).unwrap(), &options).unwrap();
                 let what = format!("[{batch}, {channels}, {inner}] in {groups}, {}, {level}", weight.dtype());
-                checker.check_terms(&what, &x, &got, &exact, |i| {
+                checker.check_terms(&what, &x, &got, &exact, &|i| {
                     let channel = i / inner % channels;
                     let weighted = (exact[i] - E::Exact::from(b[channel])).to_f64();
                     let mean_term = w[channel].abs() * mean_terms[i / (entry / groups)];

@@ -59,7 +59,7 @@ fn weights<E: Bits>() {
                 each_level(|level| {
                     let got = layer_norm(Rows::new(&x, 1, len).unwrap(), &options).unwrap();
                     let what = format!("{} weights, {} bias, eps {eps}, {len}, {level}", weight.dtype(), bias.dtype());
-                    checker.check_terms(&what, &x, &got, &exact, |i| {
+                    checker.check_terms(&what, &x, &got, &exact, &|i| {
                         let weighted = (exact[i] - E::Exact::from(b[i])).to_f64();
                         weighted.abs().max(b[i].abs()).max(w[i].abs() * mean_term)
                     });

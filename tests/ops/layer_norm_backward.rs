@@ -57,7 +57,7 @@ fn small_spreads<E: Bits>() {
         each_level(|level| {
             let view = |data| Rows::new(data, 1, len).unwrap();
             let got = layer_norm_backward(view(&x), view(&dy), &LayerNorm::default().eps(0.0)).unwrap().dx;
-            checker.check_terms(&format!("{len}, {level}"), &x, &got, &exact, |i| terms[i]);
+            checker.check_terms(&format!("{len}, {level}"), &x, &got, &exact, &|i| terms[i]);
         });
         let naive = naive::layer_norm_backward(&x, &dy, 0.0);
         let passes = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound()).is_ok();
@@ -88,7 +88,7 @@ fn weights<E: Bits>() {
                     let view = |data| Rows::new(data, 1, len).unwrap();
                     let got = layer_norm_backward(view(&x), view(&dy), &options).unwrap().dx;
                     let what = format!("{} weights, eps {eps}, {len}, {level}", weight.dtype());
-                    checker.check_terms(&what, &x, &got, &exact, |i| terms[i]);
+                    checker.check_terms(&what, &x, &got, &exact, &|i| terms[i]);
                 });
             }
         }

@@ -30,7 +30,7 @@ fn check<E: Element>(checker: &Checker, what: &str, x: &[E], width: usize) {
     let exact = reference::mean_pool(x, width, |_| true);
     let largest = largest(x, width, |_| true);
     let got = pool(x, [1, x.len() / width, width], &MeanPool::default());
-    checker.check_terms(what, x, &got, &exact, |i| largest[i]);
+    checker.check_terms(what, x, &got, &exact, &|i| largest[i]);
 }
 
 fn accuracy<E: Bits>() {
@@ -87,7 +87,7 @@ fn masked<E: Bits>() {
             let sequence = &clean[b * tokens * width..][..tokens * width];
             let exact = reference::mean_pool(sequence, width, |t| counts(b, t));
             let largest = largest(sequence, width, |t| counts(b, t));
-            checker.check_terms(&format!("sequence {b}, {level}"), &[] as &[E], got, &exact, |i| largest[i]);
+            checker.check_terms(&format!("sequence {b}, {level}"), &[] as &[E], got, &exact, &|i| largest[i]);
             // Pooling the sequence alone, without its padding, gives the same bits.
             let options = Mask::keep(&keep[b * tokens..][..lengths[b]], &[1, lengths[b]]);
             let alone = pool(
@@ -146,7 +146,10 @@ fn refusals() {
     let refused = |options: &MeanPool<'_>| mean_pool(lanes, options).unwrap_err().to_string();
     let causal = Mask::causal();
     let said = refused(&MeanPool::default().mask(&causal));
-    assert_eq!(said, "mean_pool: mask is one with a bias, causality or a window; it must be flags and lengths only");
+    assert_eq!(
+        said,
+        "mean_pool: mask is a mask with a bias, causality or a window; it must be a mask of flags and lengths only"
+    );
     let bias = Mask::bias(&[0.0f32; 3], &[3]);
     assert_eq!(refused(&MeanPool::default().mask(&bias)), said);
     let uniform = refused(&MeanPool::default().fully_masked(FullyMasked::Uniform));

@@ -40,13 +40,13 @@ fn squares_that_are_rounded_up() {
     let exact = reference::rms_norm_backward(&x, &dy, Some(&weight), 0.0, 0.0);
     let got = rms_norm_backward(view(&x), view(&dy), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap().dx;
     let terms = Norm { centred: false, eps: 0.0, weight: Some(&weight) }.terms(&x, &dy);
-    Checker::new::<f64>("rms_norm_backward").check_terms("rms_norm_backward", &x, &got, &exact, |i| terms[i]);
+    Checker::new::<f64>("rms_norm_backward").check_terms("rms_norm_backward", &x, &got, &exact, &|i| terms[i]);
 
     let options = RmsNormLinear::default().norm(RmsNorm::default().weight(&weight).eps(0.0));
     let matrix = generate::bell::<f64>(&mut rng, LEN, 0.5, 0.1);
     let (exact, terms) = reference::rms_norm_linear(&x, &matrix, Some(&weight), 0.0, 0.0, &[0.0]);
     let got = rms_norm_linear(view(&x), view(&matrix), &options).unwrap();
-    Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, |i| terms[i]);
+    Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, &|i| terms[i]);
 }
 
 /// Alternates the signs of a row whose squares are rounded up, which makes the mean nearly 0.
@@ -59,12 +59,12 @@ fn squared_deviations_that_are_rounded_up() {
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let exact = reference::layer_norm(&x, Some(&weight), None, 0.0);
     let got = layer_norm(view(&x), &LayerNorm::default().weight(&weight).eps(0.0)).unwrap();
-    Checker::new::<f64>("layer_norm").check_terms("layer_norm", &x, &got, &exact, |i| weight[i]);
+    Checker::new::<f64>("layer_norm").check_terms("layer_norm", &x, &got, &exact, &|i| weight[i]);
 
     let exact = reference::layer_norm_backward(&x, &dy, Some(&weight), 0.0);
     let got = layer_norm_backward(view(&x), view(&dy), &LayerNorm::default().weight(&weight).eps(0.0)).unwrap().dx;
     let terms = Norm { centred: true, eps: 0.0, weight: Some(&weight) }.terms(&x, &dy);
-    Checker::new::<f64>("layer_norm_backward").check_terms("layer_norm_backward", &x, &got, &exact, |i| terms[i]);
+    Checker::new::<f64>("layer_norm_backward").check_terms("layer_norm_backward", &x, &got, &exact, &|i| terms[i]);
 }
 
 /// Checks rows whose spread is a few ULP: all digits of the low part of the mean must be correct.

@@ -44,7 +44,7 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
         let y = qk_norm_rope(Rows::new(x, x.len() / cols, cols).unwrap(), &table, &options).unwrap();
         assert!(y.iter().all(|y| y.widen().is_finite()), "{what}: expected finite results, got {y:?}");
         assert_same_bits(&what, &y, &unfused(x, cols, &table, &options));
-        checker.check_terms(&what, x, &y, &exact, |i| terms[i]);
+        checker.check_terms(&what, x, &y, &exact, &|i| terms[i]);
     });
 }
 

@@ -69,7 +69,7 @@ fn weights<E: Bits>() {
                     let view = |data| Rows::new(data, 1, len).unwrap();
                     let got = rms_norm_backward(view(&x), view(&dy), &options).unwrap().dx;
                     let what = format!("{} weights, offset {offset}, eps {eps}, {len}, {level}", weight.dtype());
-                    checker.check_terms(&what, &x, &got, &exact, |i| terms[i]);
+                    checker.check_terms(&what, &x, &got, &exact, &|i| terms[i]);
                 });
             }
         }
@@ -139,7 +139,7 @@ fn far_apart<E: Bits>() {
                     let view = |data| Rows::new(data, 1, cols).unwrap();
                     let got = rms_norm_backward(view(&x), view(&dy), &options).unwrap();
                     let what = format!("x {of_x:e}, dy {of_dy:e}, weight {of_weight:e}, {level}");
-                    checker.check_terms(&what, &x, &got.dx, &exact, |i| terms[i]);
+                    checker.check_terms(&what, &x, &got.dx, &exact, &|i| terms[i]);
                     check_columns(&checker, &what, &got.dweight.unwrap(), &of_weights, &column_terms);
                 });
             }

@@ -64,7 +64,7 @@ impl<E: Bits> Layer<E> {
         }
         each_level(|level| {
             let y = self.run(&options);
-            checker.check_terms(&format!("{what}, {level}"), &y.clone(), &y, &exact, |i| terms[i]);
+            checker.check_terms(&format!("{what}, {level}"), &y.clone(), &y, &exact, &|i| terms[i]);
         });
     }
 }
@@ -107,8 +107,8 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that the results are tiled sums ([`tiled_sum`]). The products of rows that are rounded to f32 or a narrower
-/// type are exact in f64.
+/// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of two rows. The normalized row is rounded
+/// to its type first. If the type is f32 or narrower, its products are exact in f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
         let layer = Layer::<E>::new("by definition", [3, 7, cols]);

@@ -41,7 +41,7 @@ fn positions<E: Bits>() {
                     each_level(|level| {
                         let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
                         let got = row(&dy, position, &options);
-                        checker.check_terms(&what, &dy, &got, &exact, |i| terms[i]);
+                        checker.check_terms(&what, &dy, &got, &exact, &|i| terms[i]);
                         // The gradient is the rotation by the opposite angle. Every position but the smallest i64 has
                         // an opposite.
                         if let Some(opposite) = position.checked_neg() {
@@ -76,7 +76,7 @@ fn hostile_pairs<E: Bits>() {
             let terms = terms(&dy, false);
             each_level(|level| {
                 let what = format!("{a:e}, {b:e} at {position}, {level}");
-                checker.check_terms(&what, &dy, &row(&dy, position, &Rope::default()), &exact, |i| terms[i]);
+                checker.check_terms(&what, &dy, &row(&dy, position, &Rope::default()), &exact, &|i| terms[i]);
             });
             let naive = naive::rope_backward(&dy, position, 10_000.0);
             let outcome = within_terms("", &dy, &naive, &exact, |i| terms[i], checker.bound());

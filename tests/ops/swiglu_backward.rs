@@ -30,10 +30,10 @@ fn check<E: Element>(gate: &[E], up: &[E], dy: &[E]) {
     let [shown_gate, shown_up] = [0, 1].map(shown);
     each_level(|level| {
         let (dgate, dup) = swiglu_backward(gate, up, dy).unwrap();
-        checker.check_errors(&format!("dgate, {level}"), gate, &dgate, &shown_gate, |i| {
+        checker.check_errors(&format!("dgate, {level}"), gate, &dgate, &shown_gate, &|i| {
             ulp::error_at(dgate[i], exact[i].0[0], ulp::toward_zero(exact[i].1))
         });
-        checker.check_errors(&format!("dup, {level}"), gate, &dup, &shown_up, |i| ulp::error(dup[i], exact[i].0[1]));
+        checker.check_errors(&format!("dup, {level}"), gate, &dup, &shown_up, &|i| ulp::error(dup[i], exact[i].0[1]));
     });
 }
 

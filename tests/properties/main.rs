@@ -129,7 +129,7 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
     }
 }
 
-/// Returns whether the op reads dy.
+/// Returns whether the op reads a second operand, which the case stores in `dy`.
 fn takes_two(op: &Op) -> bool {
     let reads_one = matches!(op.name, "cross_entropy_backward" | "rope_backward" | "mean_pool_backward");
     let takes_two = matches!(

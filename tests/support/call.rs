@@ -329,8 +329,8 @@ fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<
     attended(call, operands, |[q, k, v], _, options| evenkeel::attention(q, k, v, options))
 }
 
-/// Returns, for each row, the gradients of its query, its keys and its values, one after the other. The first lane of
-/// the row's `dy` is the gradient of its result.
+/// Returns, for each row, the gradients of its query, its keys and its values, one after the other. [`attended`]
+/// describes how the operands are taken from `x` and `dy`.
 fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
     let Operands { rows, cols, .. } = *operands;
     attended(call, operands, |[q, k, v], dy, options| {

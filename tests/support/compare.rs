@@ -94,7 +94,7 @@ impl Checker {
         input: &[E],
         got: &[E],
         exact: &[E::Exact],
-        largest: impl Fn(usize) -> f64,
+        largest: &dyn Fn(usize) -> f64,
     ) {
         self.finish(within_terms(what, input, got, exact, largest, self.bound), got.len());
     }
@@ -107,7 +107,7 @@ impl Checker {
         input: &[E],
         got: &[E],
         exact: &[E::Exact],
-        error: impl Fn(usize) -> f64,
+        error: &dyn Fn(usize) -> f64,
     ) {
         self.finish(all_within(what, input, got, exact, self.bound, error), got.len());
     }

@@ -20,7 +20,7 @@ pub trait RowOp<E: Element>: Sync {
 /// Fails unless every form, instruction set, stride and number of threads gives the same bits. The expected bits come
 /// from single rows on the portable instruction set.
 #[track_caller]
-pub fn assert_forms_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize) {
+pub fn assert_forms_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize) {
     let rows = x.len() / cols;
     let alone: Vec<E> = with_level(Level::Portable, || {
         x.chunks(cols).flat_map(|row| op.allocating(Rows::new(row, 1, cols).unwrap())).collect()
@@ -57,7 +57,7 @@ pub fn assert_forms_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize) 
 
 /// Checks strided rows, and that the gaps between rows are unchanged.
 #[track_caller]
-fn assert_strides_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize, expected: &[E], what: &str) {
+fn assert_strides_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize, expected: &[E], what: &str) {
     let rows = x.len() / cols;
     // The gaps hold NaN, which would show in the results if an op read them.
     let spread = |stride: usize| {
@@ -98,7 +98,7 @@ pub trait LaneOp<E: Element>: RowOp<E> {
 /// Fails unless lanes along the middle axis of `[outer, len, inner]` give the same bits as the rows of the transposed
 /// copy.
 #[track_caller]
-pub fn assert_axes_agree<E: Element>(op: &impl LaneOp<E>, x: &[E], [outer, len, inner]: [usize; 3]) {
+pub fn assert_axes_agree<E: Element>(op: &dyn LaneOp<E>, x: &[E], [outer, len, inner]: [usize; 3]) {
     let rows = transposed(x, [outer, len, inner]);
     each_level(|level| {
         let expected = op.allocating(Rows::new(&rows, outer * inner, len).unwrap());

@@ -27,6 +27,11 @@ macro_rules! for_each_dtype {
 
 /// Runs `body` with each instruction set of this machine, and prints which sets are unavailable.
 pub fn each_level(mut body: impl FnMut(Level)) {
+    each(&mut body);
+}
+
+/// The part of [`each_level`] that is compiled once for all bodies.
+fn each(body: &mut dyn FnMut(Level)) {
     for level in Level::ALL {
         if let Err(reason) = with_level(level, || body(level)) {
             println!("skipped: {reason}");
@@ -41,6 +46,13 @@ pub fn has(level: Level) -> bool {
 
 /// Runs `body` on a pool of `threads` threads, with the given instruction set.
 pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> R + Send) -> R {
+    let (mut body, mut result) = (Some(body), None);
+    install(threads, level, &mut || result = body.take().map(|body| body()));
+    result.expect("the pool must have run the body")
+}
+
+/// The part of [`on_threads`] that is compiled once for all bodies.
+fn install(threads: usize, level: Level, body: &mut (dyn FnMut() + Send)) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the thread pool must be created");
-    pool.install(|| with_level(level, body)).expect("the level must be available on this machine")
+    pool.install(|| with_level(level, body)).expect("the level must be available on this machine");
 }

@@ -150,5 +150,5 @@ pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + S
 
 /// Checks sums over rows. Errors are measured in ULP of `terms`, the sums of the magnitudes.
 pub fn check_columns<E: Element>(checker: &Checker, what: &str, got: &[E], exact: &[E::Exact], terms: &[f64]) {
-    checker.check_terms(what, &[], got, exact, |i| terms[i]);
+    checker.check_terms(what, &[], got, exact, &|i| terms[i]);
 }

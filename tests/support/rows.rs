@@ -49,61 +49,89 @@ macro_rules! row_tests {
     };
 }
 
-fn check<F: Function, E: Element>(checker: &Checker, what: &str, row: &[E]) {
-    let exact = F::exact(row);
-    let terms = F::terms(row, &exact);
-    each_level(|level| {
-        checker.check_terms(&format!("{what}, {level}"), row, &F::run(row), &exact, |i| terms[i]);
-    });
+/// A function in one storage type. The checks call it through pointers, so that they are compiled once for each type
+/// and not for each function.
+struct Tested<E: Bits> {
+    name: &'static str,
+    run: fn(&[E]) -> Vec<E>,
+    exact: fn(&[E]) -> Vec<E::Exact>,
+    naive: fn(&[E]) -> Vec<E>,
+    hostile: fn(usize) -> Vec<Hostile<E>>,
+    terms: fn(&[E], &[E::Exact]) -> Vec<f64>,
+}
+
+impl<E: Bits> Tested<E> {
+    fn of<F: Function>() -> Self {
+        Tested { name: F::NAME, run: F::run, exact: F::exact, naive: F::naive, hostile: F::hostile, terms: F::terms }
+    }
+
+    fn check(&self, checker: &Checker, what: &str, row: &[E]) {
+        let exact = (self.exact)(row);
+        let terms = (self.terms)(row, &exact);
+        each_level(|level| {
+            checker.check_terms(&format!("{what}, {level}"), row, &(self.run)(row), &exact, &|i| terms[i]);
+        });
+    }
+
+    fn hostile_rows(&self) {
+        let checker = Checker::of_usual_rows::<E>(self.name);
+        for len in generate::lengths() {
+            for Hostile { name, row } in (self.hostile)(len) {
+                let what = format!("{name} of {len}");
+                self.check(&checker, &what, &row);
+                let exact = (self.exact)(&row);
+                let terms = (self.terms)(&row, &exact);
+                let naive = within_terms("", &row, &(self.naive)(&row), &exact, |i| terms[i], checker.bound());
+                assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
+            }
+        }
+    }
+
+    /// Checks rows about each of the means, with a standard deviation.
+    fn bells(&self, lengths: &mut dyn Iterator<Item = usize>, bells: &[(f64, f64)]) {
+        let mut rng = generate::rng(self.name);
+        let checker = Checker::of_usual_rows::<E>(self.name);
+        for len in lengths {
+            for &(mean, spread) in bells {
+                let row = generate::bell::<E>(&mut rng, len, mean, spread);
+                self.check(&checker, &format!("{len} about {mean}"), &row);
+            }
+        }
+    }
+
+    fn random_rows(&self) {
+        let checker = Checker::of_usual_rows::<E>(self.name);
+        proptest!(generate::cases(256), |(row in generate::bell_row::<E>(1..=700))| {
+            self.check(&checker, "a row about a mean", &row);
+        });
+    }
+
+    fn rows_of_any_finite_values(&self) {
+        let checker = Checker::of_usual_rows::<E>(self.name);
+        proptest!(generate::cases(256), |(row in generate::any_finite_row::<E>(1..=40))| {
+            self.check(&checker, "a row of any finite values", &row);
+        });
+    }
 }
 
 /// Checks rows that should break the naive formula, and checks that they break it.
 pub fn hostile_rows<F: Function, E: Bits>() {
-    let checker = Checker::of_usual_rows::<E>(F::NAME);
-    for len in generate::lengths() {
-        for Hostile { name, row } in F::hostile::<E>(len) {
-            let what = format!("{name} of {len}");
-            check::<F, E>(&checker, &what, &row);
-            let exact = F::exact(&row);
-            let terms = F::terms(&row, &exact);
-            let naive = within_terms("", &row, &F::naive(&row), &exact, |i| terms[i], checker.bound());
-            assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
-        }
-    }
+    Tested::<E>::of::<F>().hostile_rows();
 }
 
 pub fn rows_of_every_length<F: Function, E: Bits>() {
-    let mut rng = generate::rng(F::NAME);
-    let checker = Checker::of_usual_rows::<E>(F::NAME);
-    for len in generate::lengths() {
-        for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)] {
-            let row = generate::bell::<E>(&mut rng, len, mean, spread);
-            check::<F, E>(&checker, &format!("{len} about {mean}"), &row);
-        }
-    }
+    let bells = [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)];
+    Tested::<E>::of::<F>().bells(&mut generate::lengths(), &bells);
 }
 
 pub fn long_rows<F: Function, E: Bits>() {
-    let mut rng = generate::rng(F::NAME);
-    let checker = Checker::of_usual_rows::<E>(F::NAME);
-    for len in generate::LONG_LENGTHS {
-        for (mean, spread) in [(0.0, 2.0), (100.0, 15.0)] {
-            let row = generate::bell::<E>(&mut rng, len, mean, spread);
-            check::<F, E>(&checker, &format!("{len} about {mean}"), &row);
-        }
-    }
+    Tested::<E>::of::<F>().bells(&mut generate::LONG_LENGTHS.into_iter(), &[(0.0, 2.0), (100.0, 15.0)]);
 }
 
 pub fn random_rows<F: Function, E: Bits>() {
-    let checker = Checker::of_usual_rows::<E>(F::NAME);
-    proptest!(generate::cases(256), |(row in generate::bell_row::<E>(1..=700))| {
-        check::<F, E>(&checker, "a row about a mean", &row);
-    });
+    Tested::<E>::of::<F>().random_rows();
 }
 
 pub fn rows_of_any_finite_values<F: Function, E: Bits>() {
-    let checker = Checker::of_usual_rows::<E>(F::NAME);
-    proptest!(generate::cases(256), |(row in generate::any_finite_row::<E>(1..=40))| {
-        check::<F, E>(&checker, "a row of any finite values", &row);
-    });
+    Tested::<E>::of::<F>().rows_of_any_finite_values();
 }

@@ -110,7 +110,7 @@ impl<E: Element> Truth<E> {
 
     /// Checks the gradients of a row.
     pub fn check(&self, checker: &Checker, what: &str, input: &[E], got: &[E]) {
-        checker.check_errors(what, input, got, &self.exact, |i| {
+        checker.check_errors(what, input, got, &self.exact, &|i| {
             let result = ulp::toward_zero(self.exact[i]);
             let at = if result.is_finite() { self.terms[i].max(result) } else { result };
             ulp::error_at(got[i], self.exact[i], at) / self.slack
