@@ -37,7 +37,7 @@ impl<'a, E: Element> Heads<'a, E> {
         let elements = if shape.contains(&0) { Some(0) } else { product() };
         if elements != Some(data.len()) {
             let got = format!("{} elements", data.len());
-            return Err(Error::shape("view", "heads", got, format!("as many as shape {shape:?} has")));
+            return Err(Error::shape("view", "heads", got, format!("the number of elements of shape {shape:?}")));
         }
         check_counts(shape, data.len())?;
         let [_, heads, positions, features] = shape;
@@ -128,7 +128,12 @@ fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     if rows > most {
         let case = if features == 0 { "have no features" } else { "share memory" };
         let value = format!("{rows} in shape {shape:?}");
-        return Err(Error::invalid("view", "count of positions", value, format!("at most {most} if they {case}")));
+        return Err(Error::invalid(
+            "view",
+            "number of positions",
+            value,
+            format!("at most {most} for positions that {case}"),
+        ));
     }
     Ok(())
 }

@@ -142,7 +142,8 @@ impl Geometry {
         Geometry::shaped(&self.shape.dims()[..=self.axis], -1)
     }
 
-    /// Creates the geometry of blocks `dims[axis..]` without inner gaps, whose starts are `stride` elements apart.
+    /// Creates the geometry of a tensor of contiguous blocks of shape `dims[axis..]`, whose starts are `stride` elements
+    /// apart.
     #[cfg(feature = "candle")]
     fn spaced(dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         let dense = Geometry::shaped(dims, axis as isize)?;
@@ -271,7 +272,7 @@ macro_rules! views {
 }
 
 views!(
-    /// A read-only view of rows: runs along the last axis, of shape `[rows, cols]`.
+    /// A read-only view of a matrix of shape `[rows, cols]`, whose rows are runs along the last axis.
     ///
     /// ```
     /// use evenkeel::Rows;
@@ -282,7 +283,8 @@ views!(
     /// ```
     #[derive(Clone, Copy, Debug)]
     Rows,
-    /// A read-only view of lanes: runs along any axis, of shape `[outer, len, inner]`.
+    /// A read-only view of a tensor as lanes, which are runs along one axis. That axis is the middle one in the shape
+    /// `[outer, len, inner]`; [`Lanes::shaped`] takes any axis of any shape.
     ///
     /// ```
     /// use evenkeel::{Lanes, Softmax, softmax};
@@ -320,7 +322,12 @@ fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<
     if data.is_initialised() || (geometry.is_dense() && data.len() == geometry.span()) {
         return Ok(());
     }
-    Err(Error::shape("view", "uninitialised memory", format!("a stride of {}", geometry.stride), "rows without gaps"))
+    Err(Error::shape(
+        "view",
+        "uninitialised memory",
+        format!("a stride of {}", geometry.stride),
+        "a stride equal to the number of columns",
+    ))
 }
 
 impl<'a, E: Element> Rows<'a, E> {
@@ -340,8 +347,8 @@ impl<'a, E: Element> Rows<'a, E> {
 
 #[cfg(feature = "candle")]
 impl<'a, E: Element> Lanes<'a, E> {
-    /// Creates a view of the lanes along an axis of a tensor. The starts of its blocks `dims[axis..]` are `stride`
-    /// elements apart.
+    /// Creates a view of the lanes along `axis` of a tensor of shape `dims`. The tensor consists of contiguous blocks of
+    /// shape `dims[axis..]`, whose starts are `stride` elements apart.
     pub(crate) fn spaced(data: &'a [E], dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         Self::make(data, Geometry::spaced(dims, axis, stride)?)
     }

@@ -183,7 +183,7 @@ impl Pretrained for Checkpoint {
         ensure!(!text.is_empty(), "the prompt is empty; the model needs at least one token to go on from");
         let tokens =
             if chat { encode(tokenizer, &chat::prompt(self, text)?, false) } else { encode(tokenizer, text, true) }?;
-        ensure!(!tokens.is_empty(), "the prompt has no tokens");
+        ensure!(!tokens.is_empty(), "the prompt gives no tokens");
         Ok(tokens)
     }
 

@@ -60,7 +60,8 @@ impl Trained {
         let text = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
         let text = text
             .with_context(|| format!("{name} was not written by the example train: its metadata has no entry {KEY}"))?;
-        let description = serde_json::from_str(text).with_context(|| format!("{name}: {KEY} in its metadata"))?;
+        let description = serde_json::from_str(text)
+            .with_context(|| format!("{name}: cannot read the entry {KEY} of its metadata"))?;
         // The header is preceded by its length in 8 bytes.
         Ok(Trained { name, start: 8 + header, content, metadata, description, device: Device::Cpu })
     }

@@ -61,7 +61,7 @@ pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
     let decoder = Decoder::new(&description, &mut generator, (DType::F32, &ops::GUARDED))?;
     let vars: Vec<Var> = decoder.weights().values().cloned().collect();
     let numbers: usize = vars.iter().map(|var| var.elem_count()).sum();
-    eprintln!("{numbers} weights learn {} tokens of text in {steps} steps", tokens.len());
+    eprintln!("training {numbers} weights on {} tokens of text for {steps} steps", tokens.len());
 
     let params = ParamsAdamW { beta2: 0.99, weight_decay: 0.1, ..ParamsAdamW::default() };
     let mut optimizer = AdamW::new(vars.clone(), params)?;

@@ -331,9 +331,9 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
     }
 }
 
-/// Powers of two for the larger and the smaller factor of each product in rows of f64, so that the products neither
-/// overflow nor vanish. If some products would overflow, those of at most 2^-846 times the row's largest product
-/// vanish.
+/// Powers of two that scale the products of a row of f64, so that they neither overflow nor underflow. One power scales
+/// the factor of larger magnitude in each product, the others scale the other factor. If some products would overflow,
+/// products of at most 2^-846 times the row's largest product become zero.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
@@ -346,8 +346,9 @@ struct Factors {
 impl Factors {
     const NONE: Self = Factors { larger: 1.0, smaller: [1.0; 2], exponent: 0 };
 
-    /// Returns the factors for rows with products so small that the smaller factor of each is below 2^-450. If it is
-    /// below 2^-750, [`Factors::for_largest`] scales further.
+    /// Returns the powers for rows whose products are all below 2^-900. The factor of smaller magnitude in each product
+    /// is then below 2^-450, so scaling it by 2^1000 cannot overflow. [`Factors::for_largest`] scales further if the
+    /// products are still too small.
     #[inline(always)]
     fn up() -> Self {
         Factors { smaller: [power_of_two(1000), 1.0], exponent: -1000, ..Self::NONE }

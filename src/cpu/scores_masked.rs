@@ -19,7 +19,8 @@ mod found;
 pub use found::MaskedStats;
 use found::Sums;
 
-/// Range of scales that keep the low part of a product within f32 wherever it matters.
+/// Range of scales for which logits are computed as float-float pairs. Within it, the low part of the product of scale
+/// and score is a normal f32 number, except for products so small that their low part does not change the result.
 const SCALES: Range<f64> = 1e-15..1e15;
 /// Limit of products. Below it, the error of a product, which is 2^-46 times the product, does not show in the
 /// exponential.

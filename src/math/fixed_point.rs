@@ -170,11 +170,11 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 
 /// Returns the mass of part of a row of `row_len` weights. For rows that are not long it is the fixed-point sum.
 ///
-/// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. Its fraction has the leading 23 bits
-/// of e. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u
-/// is added to the number that [`grid`] returns, whose last place is the unit. This puts the remaining bits of e into
-/// the fraction of the sum. u and this sum are accumulated as bit patterns. At the end, [`units_of`] subtracts the bit
-/// patterns of 1 and of the number from [`grid`].
+/// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. The fraction of u is e rounded to 23
+/// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. Let v be the remainder
+/// e + 1 - u plus `grid(row_len)`, an f32 whose last place is the unit. The addition rounds the remainder, which may be
+/// negative, to units. The loop sums the bit patterns of u, and those of v, as integers. Each term thereby also adds the
+/// bit pattern of 1 to one sum, and that of `grid(row_len)` to the other. [`units_of`] subtracts these at the end.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can

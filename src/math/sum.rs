@@ -211,7 +211,7 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     a: [&[f64]; R],
     b: [&[E]; C],
 ) -> [f64; N] {
-    const { assert!(N == R * C, "a sum for each pair of rows") };
+    const { assert!(N == R * C, "N must be R * C: one sum for each pair of rows") };
     let len = a[0].len();
     assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
     let (tiles, rest) = (len / TILE, len % TILE);

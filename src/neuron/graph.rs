@@ -184,7 +184,9 @@ impl Graph {
     /// Broadcasts one value for each column to this number of rows.
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
-            self.expect(false, |g| format!("{:?} broadcast to rows", g.dims(value)));
+            self.expect(false, |g| {
+                format!("{:?} cannot be broadcast to rows, because it does not have one axis", g.dims(value))
+            });
             return value;
         };
         self.push(Operator::Broadcast(vec![1]), &[value], self.node(value).dtype, &[rows, cols])
@@ -225,7 +227,7 @@ impl Graph {
         let rows = parts.first().map_or(0, |v| self.dims(*v).first().copied().unwrap_or(0));
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
-        self.expect(fits && !parts.is_empty(), |_| "concatenated parts with different numbers of rows".into());
+        self.expect(fits && !parts.is_empty(), |_| "the concatenated parts differ in their numbers of rows".into());
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])
     }
@@ -332,7 +334,9 @@ impl Graph {
     pub fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
         let [condition, a, b] = self.alike([condition, a, b]);
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
-        self.expect(fits, |g| format!("select between {:?} and {:?}", g.node(a).dtype, g.node(b).dtype));
+        self.expect(fits, |g| {
+            format!("the operands of `select` differ: {:?} and {:?}", g.node(a).dtype, g.node(b).dtype)
+        });
         let Node { dtype, dims, .. } = self.node(a).clone();
         self.push(Operator::Select, &[condition, a, b], dtype, &dims)
     }

@@ -158,13 +158,15 @@ fn guard(node: &Node, made: &[f32], values: &[Vec<f32>]) -> std::result::Result<
         let is_within = |x: &f32| (2f32.powi(low)..=2f32.powi(high)).contains(&x.abs());
         match x.iter().find(|x| !is_within(x)) {
             None => Ok(()),
-            Some(x) => Err(format!("{:?} of {x:e}, outside the supported range", node.operator)),
+            Some(x) => {
+                Err(format!("the operand of {:?} is {x:e}, which is outside the supported range", node.operator))
+            }
         }
     };
     let computes = matches!(node.operator, Operator::Binary(_) | Operator::Reduce(_))
         || matches!(node.operator, Operator::Unary(function) if function != Unary::Abs);
     if computes && made.iter().chain(node.operands.iter().flat_map(|v| &values[v.0])).any(|x| x.is_nan()) {
-        return Err(format!("{:?} with a NaN operand or result", node.operator));
+        return Err(format!("{:?} has a NaN operand or result", node.operator));
     }
     match node.operator {
         Operator::Unary(Unary::Log) => within(of(0), -64, 64),

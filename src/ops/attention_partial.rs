@@ -117,8 +117,8 @@ impl AttentionPartial {
             return Err(Error::invalid(
                 OP,
                 "partial",
-                format!("of key {}, which is already merged", block * KEYS),
-                "of keys that are not merged yet",
+                format!("a shard with key {}, which is already merged", block * KEYS),
+                "a shard of keys that are not merged yet",
             ));
         }
         self.parts.extend(other.parts);
@@ -151,8 +151,8 @@ impl AttentionPartial {
                 return Err(Error::invalid(
                     OP,
                     "partial",
-                    format!("without key {}", missing * KEYS),
-                    "merged from all keys",
+                    format!("a result without key {}", missing * KEYS),
+                    "a result with all keys",
                 ));
             }
         }

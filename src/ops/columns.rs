@@ -25,9 +25,12 @@ impl Columns {
             (own.start < part.end && part.start < own.end).then(|| own.start.max(part.start))
         };
         match other.0.iter().find_map(|part| self.0.iter().find_map(|own| twice(own, part))) {
-            Some(column) => {
-                Err(Error::invalid(op, "partial", format!("of column {column} again"), "of columns not merged yet"))
-            }
+            Some(column) => Err(Error::invalid(
+                op,
+                "partial",
+                format!("a shard with column {column}, which is already merged"),
+                "a shard of columns that are not merged yet",
+            )),
             None => Ok(()),
         }
     }
@@ -45,6 +48,6 @@ impl Columns {
         if end == all {
             return Ok(());
         }
-        Err(Error::invalid(op, "partial", format!("without column {end}"), "merged from all columns"))
+        Err(Error::invalid(op, "partial", format!("a result without column {end}"), "a result with all columns"))
     }
 }

@@ -314,8 +314,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Computes [`CrossEntropySums::backward_in_place`] without a report, because only one of several shards is
-    /// reported. Returns the counts to report.
+    /// Does the same as [`CrossEntropySums::backward_in_place`], but returns the counts of the report instead of recording
+    /// them. A caller that computes several shards of the same rows records the counts of one shard only.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,

@@ -41,7 +41,12 @@ impl<'a> MeanPool<'a> {
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<cpu::mean_pool::MeanPool<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none());
         if mask.is_some_and(|mask| !mask.is_of_keys()) {
-            return Err(Error::invalid(op, "mask", "one with a bias, causality or a window", "flags and lengths only"));
+            return Err(Error::invalid(
+                op,
+                "mask",
+                "a mask with a bias, causality or a window",
+                "a mask of flags and lengths only",
+            ));
         }
         if self.fully_masked == FullyMasked::Uniform {
             return Err(Error::invalid(op, "fully_masked", "Uniform", "Zeros or Error"));

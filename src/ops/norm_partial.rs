@@ -153,7 +153,12 @@ impl NormPartial {
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         if in_default(|| self.known != other.known) {
-            return Err(Error::shape(self.frame.op, "partial", "results of other rounds", "those of the same round"));
+            return Err(Error::shape(
+                self.frame.op,
+                "partial",
+                "the results of a different round",
+                "the results of the same round",
+            ));
         }
         self.columns.check_new(self.frame.op, &other.columns)?;
         self.columns.merge(other.columns);
@@ -223,7 +228,9 @@ impl NormPartial {
         self.frame.columns(x, first)?;
         let moments = self.after::<E>()?.into_iter().map(|known| match known {
             Known::Moments(moments) => Ok(moments),
-            _ => Err(Error::invalid(self.frame.op, "partial", "not the last round's", "the result of all rounds")),
+            _ => {
+                Err(Error::invalid(self.frame.op, "partial", "an intermediate result", "the result of the last round"))
+            }
         });
         moments.collect()
     }

@@ -190,7 +190,7 @@ pub fn sample_rows<E: Element>(
 ///     let request = |row: usize| Request { sampler: &sampler, step: sequences[row].step(None) };
 ///     sample_rows_into(Rows::new(&logits, 2, 3)?, None, request, &mut drawn)?;
 ///     for (sequence, sampled) in sequences.iter_mut().zip(&drawn) {
-///         let token = sampled.as_ref().expect("finite logits").token;
+///         let token = sampled.as_ref().expect("the logits must be finite").token;
 ///         sequence.accept(token);
 ///         assert_eq!(token, expected);
 ///     }

@@ -27,7 +27,7 @@ const NAP: Duration = Duration::from_micros(200);
 /// use evenkeel::sharded::{Mpi, Sharded};
 /// use evenkeel::{Rows, Softmax};
 /// use mpi::traits::Communicator;
-/// let universe = mpi::initialize().expect("MPI is not there yet");
+/// let universe = mpi::initialize().expect("MPI must not be initialized yet");
 /// let comm = Mpi::new(universe.world().duplicate());
 /// let (rank, all) = (universe.world().rank() as usize, universe.world().size() as usize * 1000);
 /// let logits = vec![0.5f32; 1000];

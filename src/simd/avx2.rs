@@ -287,7 +287,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn table(self, values: &[f32; 8]) -> __m256 {
-        // SAFETY: eight floats are readable; the token proves the instruction.
+        // SAFETY: the source has eight floats. The token exists only if the CPU has the instruction.
         unsafe { _mm256_loadu_ps(values.as_ptr()) }
     }
     #[inline(always)]
@@ -420,7 +420,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn store_bf16_exact(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
         let halves = each!(two I => _mm256_srli_epi32::<16>(_mm256_castps_si256(value.0[I])));
-        // SAFETY: 32 bytes are written and fit; the token proves the instructions.
+        // SAFETY: the destination has space for 32 bytes. The token exists only if the CPU has the instructions.
         unsafe {
             // Packing works within 128-bit halves; the permutation puts the quarters back in order.
             let packed = _mm256_packus_epi32(halves[0], halves[1]);

@@ -276,7 +276,7 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn table(self, values: &[f32; 8]) -> F32 {
         // The table is stored twice, because the permutation reads four bits of the index. SAFETY: the source has eight
-        // floats. The block proves the instructions, as in `call!`.
+        // floats. As in `call!`, the CPU has the instruction.
         unsafe {
             let half = _mm256_castps_pd(_mm256_loadu_ps(values.as_ptr()));
             F32(_mm512_castpd_ps(_mm512_broadcast_f64x4(half)))
@@ -358,22 +358,22 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn load_f64(self, from: &[f64; 16]) -> F64 {
-        // SAFETY: the source has sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the source has sixteen floats. As in `call!`, the CPU has the instruction.
         unsafe { F64(_mm512_loadu_pd(from.as_ptr()), _mm512_loadu_pd(from.as_ptr().add(8))) }
     }
     #[inline(always)]
     fn load_f32(self, from: &[f32; 16]) -> F32 {
-        // SAFETY: the source has sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the source has sixteen floats. As in `call!`, the CPU has the instruction.
         F32(unsafe { _mm512_loadu_ps(from.as_ptr()) })
     }
     #[inline(always)]
     fn load_f16(self, from: &[f16; 16]) -> F32 {
-        // SAFETY: the source has 32 bytes. The block proves the instructions, as in `call!`.
+        // SAFETY: the source has 32 bytes. As in `call!`, the CPU has the instruction.
         F32(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) })
     }
     #[inline(always)]
     fn load_bf16(self, from: &[bf16; 16]) -> F32 {
-        // SAFETY: the source has 32 bytes. The block proves the instructions, as in `call!`.
+        // SAFETY: the source has 32 bytes. As in `call!`, the CPU has the instruction.
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
             F32(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
@@ -381,7 +381,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn load_flags(self, from: &[u8; 16]) -> M32 {
-        // SAFETY: the source has 16 bytes. The block proves the instructions, as in `call!`.
+        // SAFETY: the source has 16 bytes. As in `call!`, the CPU has the instruction.
         unsafe {
             let bytes = _mm_loadu_si128(from.as_ptr().cast());
             M32(_mm_test_epi8_mask(bytes, bytes))
@@ -389,7 +389,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn store_f64(self, value: F64, to: &mut [MaybeUninit<f64>; 16]) {
-        // SAFETY: the destination has space for sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for sixteen floats. As in `call!`, the CPU has the instruction.
         unsafe {
             _mm512_storeu_pd(to.as_mut_ptr().cast(), value.0);
             _mm512_storeu_pd(to.as_mut_ptr().cast::<f64>().add(8), value.1);
@@ -397,12 +397,12 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn store_f32(self, value: F32, to: &mut [MaybeUninit<f32>; 16]) {
-        // SAFETY: the destination has space for sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for sixteen floats. As in `call!`, the CPU has the instruction.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr().cast(), value.0) }
     }
     #[inline(always)]
     fn store_f16(self, value: F32, to: &mut [MaybeUninit<f16>; 16]) {
-        // SAFETY: the destination has space for 32 bytes. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for 32 bytes. As in `call!`, the CPU has the instruction.
         unsafe {
             let rounded = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value.0);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
@@ -418,7 +418,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn store_bf16_exact(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
-        // SAFETY: the destination has space for 32 bytes. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for 32 bytes. As in `call!`, the CPU has the instruction.
         unsafe {
             let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_castps_si512(value.0)));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
@@ -427,14 +427,14 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn array_f32(self, value: F32) -> [f32; 16] {
         let mut out = [0.0; 16];
-        // SAFETY: the destination has space for sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for sixteen floats. As in `call!`, the CPU has the instruction.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), value.0) };
         out
     }
     #[inline(always)]
     fn array_f64(self, value: F64) -> [f64; 16] {
         let mut out = [0.0; 16];
-        // SAFETY: the destination has space for sixteen floats. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for sixteen floats. As in `call!`, the CPU has the instruction.
         unsafe {
             _mm512_storeu_pd(out.as_mut_ptr(), value.0);
             _mm512_storeu_pd(out.as_mut_ptr().add(8), value.1);
@@ -443,7 +443,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
-        // SAFETY: the destination has space for sixteen integers. The block proves the instructions, as in `call!`. The
+        // SAFETY: the destination has space for sixteen integers. As in `call!`, the CPU has the instruction. The
         // result goes to a register first, because some processors are slow to compress into memory.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(keep.0, value.0)) };
         keep.0.count_ones() as usize
@@ -451,7 +451,7 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn array_i32(self, value: I32) -> [i32; 16] {
         let mut out = [0; 16];
-        // SAFETY: the destination has space for sixteen integers. The block proves the instructions, as in `call!`.
+        // SAFETY: the destination has space for sixteen integers. As in `call!`, the CPU has the instruction.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), value.0) };
         out
     }

@@ -31,7 +31,41 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     in_changed(callers, &mut || result = call.take().map(|f| f()));
     match result {
         Some(result) => result,
-        None => unreachable!("the call was there"),
+        None => unreachable!("`in_changed` calls its function once"),
+    }
+}
+
+/// Sets the default environment until the guard is dropped. The float operations between must be in functions that the
+/// compiler neither inlines nor moves, as those of [`super::level::Kernel`] are; otherwise use [`in_default`].
+#[inline]
+pub(crate) fn enter() -> Option<Entered> {
+    let callers = register::read();
+    (callers & !FLAGS != DEFAULT).then(|| Entered::new(callers))
+}
+
+/// Guard while the default environment is set. Dropping it restores the caller's, even when unwinding.
+pub(crate) struct Entered {
+    callers: Word,
+    /// Environment that an outer call has to restore, if a function that it called changed the environment again.
+    outer: Option<Word>,
+}
+
+impl Entered {
+    #[cold]
+    #[inline(never)]
+    fn new(callers: Word) -> Self {
+        let entered = Entered { callers, outer: CALLERS.replace(Some(callers)) };
+        register::set(DEFAULT);
+        entered
+    }
+}
+
+impl Drop for Entered {
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        CALLERS.set(self.outer);
+        register::set(self.callers);
     }
 }
 
@@ -43,24 +77,11 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
-    /// Restores the caller's environment, even when `f` unwinds.
-    struct GiveBack {
-        callers: Word,
-        /// Environment that an outer call has to restore, if a function that it called changed the environment again.
-        outer: Option<Word>,
-    }
-    impl Drop for GiveBack {
-        fn drop(&mut self) {
-            CALLERS.set(self.outer);
-            register::set(self.callers);
-        }
-    }
-    let give_back = GiveBack { callers, outer: CALLERS.replace(Some(callers)) };
-    register::set(DEFAULT);
+    let entered = Entered::new(callers);
     opaque(&mut f);
     f();
     opaque(&mut f);
-    drop(give_back);
+    drop(entered);
 }
 
 /// Keeps the compiler from assuming anything about the value, or about the data it points to.

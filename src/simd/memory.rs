@@ -91,7 +91,7 @@ impl<'a, T> Finish<'a, T> {
     /// Memory that was uninitialised must have been written completely: `written` is the sum of the counts that
     /// [`Span`](super::Span)s of disjoint parts reported.
     pub fn done(self, written: super::Written) -> &'a mut [T] {
-        assert!(self.initialised || written.0 == self.len, "{} of {} elements written", written.0, self.len);
+        assert!(self.initialised || written.0 == self.len, "only {} of {} elements were written", written.0, self.len);
         // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
         // to the memory is no longer used. Every element was initialised before or has been written, as the assertion
         // checks.
@@ -132,7 +132,10 @@ pub fn new_vec<T: Copy>(
     let room = &mut vec.spare_capacity_mut()[..len];
     let start = room.as_ptr().cast::<T>();
     let filled = fill(room)?;
-    assert!(std::ptr::eq(filled.as_ptr(), start) && filled.len() == len, "the filled memory is another's");
+    assert!(
+        std::ptr::eq(filled.as_ptr(), start) && filled.len() == len,
+        "`fill` must return the memory that it was given"
+    );
     // SAFETY: `filled` is a slice of initialised values over exactly the first `len` elements of the capacity.
     unsafe { vec.set_len(len) };
     Ok(vec)
@@ -152,7 +155,10 @@ pub fn new_vecs<T: Copy, const N: usize>(
     let starts = rooms.each_ref().map(|room| room.as_ptr().cast::<T>());
     let filled = fill(rooms)?;
     for ((filled, start), len) in filled.iter().zip(starts).zip(lens) {
-        assert!(std::ptr::eq(filled.as_ptr(), start) && filled.len() == len, "the filled memory is another's");
+        assert!(
+            std::ptr::eq(filled.as_ptr(), start) && filled.len() == len,
+            "`fill` must return the memory that it was given"
+        );
     }
     Ok(vecs.map(|(len, mut vec)| {
         // SAFETY: each filled slice is initialised values over exactly the first `len` elements of its capacity.

@@ -1,7 +1,7 @@
 //! Work on independent rows, which is split over threads and run on the chosen instruction set.
 
 use super::block::Isa;
-use super::environment::in_default;
+use super::environment::{enter, in_default};
 use super::level::{Kernel, Token};
 #[cfg(feature = "parallel")]
 use super::scopes;
@@ -29,10 +29,11 @@ pub trait Work: Sized + Send {
 pub fn run<W: Work>(work: W) -> Result<W::Out> {
     let token = Token::current()?;
     if cfg!(test) {
-        unreachable!("unit tests are of what is below ops: the kernels are not compiled once more for them");
+        unreachable!("unit tests use `run_here`, so that not every kernel is compiled again for them");
     }
     let most = rows_a_part(work.rows(), work.cols());
-    Ok(in_default(|| halve(work, token, most)))
+    let _entered = enter();
+    Ok(halve(work, token, most))
 }
 
 /// Does the same as [`run`] on the calling thread only, for unit tests.
@@ -63,7 +64,8 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Runs the work in parts of at most `most` rows.
+/// Runs the work in parts of at most `most` rows. Float operations stay inside it, because it is not inlined.
+#[inline(never)]
 fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
     let rows = work.rows();
     if rows <= most {
@@ -74,7 +76,7 @@ fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
     join(&mut || first.run(token, most), &mut || rest.run(token, most));
     match (first, rest) {
         (Half::Done(first), Half::Done(rest)) => W::join(first, rest),
-        _ => unreachable!("both parts were run"),
+        _ => unreachable!("`join` calls both functions"),
     }
 }
 

@@ -49,7 +49,7 @@ impl<'a, T: Storage> Span<'a, T, T> {
 
 impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     pub fn new(source: &'a [S], to: &'a mut [MaybeUninit<D>]) -> Self {
-        assert_eq!(source.len(), to.len(), "a span's ends differ in length");
+        assert_eq!(source.len(), to.len(), "source and destination of a span must have the same length");
         Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }
     }
 

@@ -94,7 +94,7 @@ impl Kernel for FloatRules {
                 let count =
                     isa.compress(isa.f32(0.0).lt(isa.load_f32(&lanes)), isa.load_f32(&EDGES).to_bits(), &mut kept);
                 let expected: Vec<u32> = (0..16).filter(|i| bits >> i & 1 == 1).map(|i| bits_of[i]).collect();
-                assert_eq!(kept[..count], expected, "lanes compressed by the mask {bits:b}");
+                assert_eq!(kept[..count], expected, "wrong lanes for the mask {bits:b}");
             }
 
             let (wa, wb, wc) = (isa.widen(va), isa.widen(vb), isa.widen(vc));

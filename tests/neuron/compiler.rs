@@ -1,4 +1,5 @@
-//! Tests of runs of the compiler, and of everything that a compiler can do instead of compiling.
+//! Tests of running the compiler, of invalid settings, and of the compiler's failures: it can't be started, reports no
+//! version, exits with an error, writes no valid NEFF, or hangs.
 
 #![forbid(unsafe_code)]
 

@@ -59,8 +59,8 @@ fn a_program_runs() {
     standin.is_left_clean();
 }
 
-/// Checks tensors of every type, including scalars, with both generations of the library. Each tensor must be at its
-/// index.
+/// Runs a program with inputs of every type, scalars included, on both generations of the library. Each input must
+/// arrive at its own index.
 fn tensors_of_every_type() {
     let standin = Standin::new(arithmetic);
     let mut specs: Vec<_> = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::U8, ElementType::S32]

@@ -325,7 +325,8 @@ fn words_that_are_not_a_partial() {
         assert_eq!(all.to_words(), before, "{what}");
     };
     // A partial has eight words of header and two words per block. In a block, a query that attends to no key takes one
-    // word. Any other query takes five words: two, and one for each of the three features of the values.
+    // word, its maximum of -inf. Any other query takes five words: its maximum, its sum, and one for each of the three
+    // features of the values.
     assert_eq!(sent.each_ref().map(Vec::len), [10 + 4, 10 + 4 * 5]);
     let words = &sent[1];
     (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a truncated message", &words[..len]));

@@ -83,7 +83,8 @@ fn f64_takes_72_bytes_a_row_and_bins() {
     }
 }
 
-/// Checks that gradients gather one number per tile of 256 columns, for any split of the columns.
+/// Checks that `softmax_backward` gathers four words per row and one number per tile of 256 columns, and that
+/// `logsumexp_backward` gathers nothing, if columns are split at multiples of 256.
 #[test]
 fn gradients_gather_tiles() {
     let (rows, all) = (3, 2048);

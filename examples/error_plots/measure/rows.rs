@@ -193,8 +193,9 @@ impl<E: Element> Attended<E> {
     }
 
     fn views(&self) -> [Heads<'_, E>; 3] {
-        let view =
-            |data| Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("the data has whole heads of this width");
+        let view = |data| {
+            Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("the length must be a multiple of the width")
+        };
         [view(&self.q), view(&self.k), view(&self.v)]
     }
 }
@@ -219,14 +220,14 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let dy = reversed(&attended.q);
     let grads: Vec<E::Exact> = dy.iter().map(exact::<E>).collect();
     let of = reference::attention_backward_of(&attended.logits, &attended.values(), None, &grads);
-    let of = of.expect("no key is masked");
+    let of = of.expect("no key must be masked");
     let scale = E::Exact::from((WIDTH as f64).sqrt());
     let sum = |i: usize| {
         let terms = attended.k.chunks(WIDTH).zip(&of.dlogits);
         terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
     };
     let [q, k, v] = attended.views();
-    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the data has whole heads of this width");
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the length must be a multiple of the width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
     // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 #[cfg(feature = "candle-cuda")]
 use {
     crate::candle::cuda::{each_type, map_rows, rows_and_cols, supports, written},
-    crate::cuda::{self, CopiedMask},
+    crate::cuda,
     candle_core::CudaStorage,
 };
 
@@ -80,11 +80,11 @@ impl<'a> SoftmaxOp<'a> {
 
     /// Returns a copy of the mask on the device, and the other options for the CUDA kernels.
     #[cfg(feature = "candle-cuda")]
-    fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(CopiedMask, Options<'_>)> {
+    fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(cuda::Mask<'static>, Options<'_>)> {
         let options = self.options();
         let mask = match options.mask {
-            Some(mask) => CopiedMask::new(&x.stream(), mask)?,
-            None => CopiedMask::default(),
+            Some(mask) => cuda::Mask::copy(&x.stream(), mask)?,
+            None => cuda::Mask::none(),
         };
         Ok((mask, Options { mask: None, ..options }))
     }
@@ -126,7 +126,6 @@ impl Op for SoftmaxOp<'_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let (name, x) = (self.name(), args[0]);
         let (mask, options) = self.on_device(&x)?;
-        let mask = mask.mask();
         let mut dims = x.shape().dims().to_vec();
         let y = match self.function {
             Function::Softmax => {
@@ -202,7 +201,6 @@ impl Op for Backward<'_, '_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let (name, x, dy) = (self.name(), args[0], args[1]);
         let (mask, options) = self.0.on_device(&x)?;
-        let mask = mask.mask();
         let dx = map_rows!(name, x, |stream, rows, dx| match self.0.function {
             Function::Softmax => {
                 cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options)

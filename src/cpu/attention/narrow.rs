@@ -70,7 +70,8 @@ impl Buffers {
     }
 }
 
-/// Computes the block of keys that begins at `first`.
+/// Kernel that attends to the block of keys that begins at `first`, for the queries `rows` of a tile. It leaves the
+/// status of each query and its weighted sum of the values in `buffers`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub rows: Range<usize>,

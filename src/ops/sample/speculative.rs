@@ -118,7 +118,7 @@ fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Opt
     })
 }
 
-/// Returns the product of two masses, which is below 2^126.
+/// Returns the exact product. The product of two masses is below 2^126.
 fn product(a: u64, b: u64) -> u128 {
     u128::from(a) * u128::from(b)
 }

@@ -8,6 +8,7 @@
 mod gain;
 
 use crate::cpu::random::{self, Law, NORMAL_REACH, interval};
+use crate::cpu::stochastic_rounding::RandomBits;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
@@ -202,6 +203,11 @@ impl Stream {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         Stream { seed, tensor }
+    }
+
+    /// Returns the source of the random bits with which a step rounds this tensor.
+    pub(crate) fn random_bits(self, step: u64) -> RandomBits {
+        RandomBits::new([self.seed, self.tensor], step)
     }
 
     /// Creates the stream of the tensor with this number.

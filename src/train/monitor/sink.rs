@@ -6,7 +6,7 @@ use std::io;
 
 /// Destination for the records of a run.
 pub trait Sink: Debug + Send {
-    /// Returns the name of the sink for errors.
+    /// Returns the name that identifies the sink in error messages.
     fn name(&self) -> String;
     /// Writes a record. Once this returns, the record must not be lost if the program ends.
     ///

@@ -189,7 +189,10 @@ impl Standin {
     pub fn was_called_well(&self) {
         // SAFETY: the function of the fake library has this type, and returns a terminated text that stays valid.
         let wrong = unsafe {
-            let wrong = self.library.get::<unsafe extern "C" fn() -> *const c_char>("standin_wrong").expect("exported");
+            let wrong = self
+                .library
+                .get::<unsafe extern "C" fn() -> *const c_char>("standin_wrong")
+                .expect("the library must export `standin_wrong`");
             CStr::from_ptr(wrong())
         };
         assert_eq!(wrong.to_str(), Ok(""));

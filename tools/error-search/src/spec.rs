@@ -54,8 +54,8 @@ pub struct Array {
 pub enum Values {
     /// Scores of the softmax family, whose differences matter.
     Scores,
-    /// Biases. The first number is the index of the operand with the scores, the second the index of the option with
-    /// the scale. The biases are added to the scaled scores.
+    /// Biases, which are added to scaled scores. The first number is the index of the operand with the scores. The
+    /// second is the index of the option with their scale.
     Bias(usize, usize),
     /// 0 or 1.
     Flags,

@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 const CORPUS: &str = include_str!("../../../train/corpus.txt");
 
 fn run(arguments: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program must start")
 }
 
 /// Returns the text after a prompt: 120 tokens, each of which is verified.

@@ -83,8 +83,8 @@ impl Checkpoint {
     }
 
     pub fn set_values(&mut self, name: &str, shape: &[usize], values: Vec<f32>, dtype: GgmlDType) {
-        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).expect("values fit their shape");
-        let tensor = QTensor::quantize(&tensor, dtype).expect("the type can be written");
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).expect("the values must fit the shape");
+        let tensor = QTensor::quantize(&tensor, dtype).expect("the type must be quantisable");
         self.tensors.insert(name.into(), tensor);
     }
 
@@ -111,7 +111,7 @@ impl Checkpoint {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut file = Cursor::new(Vec::new());
-        gguf_file::write(&mut file, &metadata, &tensors).expect("memory can be written");
+        gguf_file::write(&mut file, &metadata, &tensors).expect("writing to memory must succeed");
         file.into_inner()
     }
 
@@ -123,15 +123,15 @@ impl Checkpoint {
 
 /// Runs the program on these bytes.
 pub fn run(file: &[u8], arguments: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.gguf");
-    std::fs::write(&path, file).expect("a checkpoint can be written");
+    std::fs::write(&path, file).expect("the checkpoint must be written");
     Command::new(env!("CARGO_BIN_EXE_generate"))
         .arg("--model")
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program starts")
+        .expect("the program must start")
 }
 
 /// Returns two special tokens, every byte in GPT-2's letters, and the results of the merges.

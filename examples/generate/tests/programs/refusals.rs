@@ -19,7 +19,7 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 #[test]
 fn usage() {
     let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program starts")
+        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program must start")
     };
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");

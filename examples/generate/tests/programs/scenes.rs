@@ -4,9 +4,11 @@ use std::process::Command;
 
 #[test]
 fn each_failure_is_played_beside_its_remedy() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
+    let output = Command::new(env!("CARGO_BIN_EXE_generate"))
+        .current_dir(folder.path())
+        .output()
+        .expect("the program must start");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stderr = String::from_utf8(output.stderr).expect("stderr must be UTF-8");
     assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"), "{stderr}");
@@ -54,7 +56,7 @@ fn each_failure_is_played_beside_its_remedy() {
 
 #[test]
 fn help_tells_of_both_modes() {
-    let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program starts");
+    let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program must start");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("the help must be UTF-8");
     for part in ["--model", "--verify", "--top-p", "Examples:", "replays numerical failures"] {

@@ -18,8 +18,8 @@ struct Tiny {
 impl Tiny {
     fn read(file: &[u8]) -> Self {
         let (_, metadata) = SafeTensors::read_metadata(file).expect("the file must be in the safetensors format");
-        let entries = metadata.metadata().as_ref().expect("the file has metadata");
-        let description = serde_json::from_str(&entries["evenkeel"]).expect("the description is JSON");
+        let entries = metadata.metadata().as_ref().expect("the file must have metadata");
+        let description = serde_json::from_str(&entries["evenkeel"]).expect("the description must be JSON");
         let tensors =
             SafeTensors::deserialize(file).expect("the file must be in the safetensors format").tensors().into_iter();
         let owned = |view: TensorView<'_>| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
@@ -48,10 +48,10 @@ impl Tiny {
 
     fn file(&self, key: &str) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit their shape"))
+            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes must fit the shape"))
         });
         let metadata = HashMap::from([(key.to_string(), self.description.to_string())]);
-        serialize(views, Some(metadata)).expect("memory can be written")
+        serialize(views, Some(metadata)).expect("writing to memory must succeed")
     }
 }
 
@@ -61,13 +61,13 @@ fn generate(path: &Path, arguments: &[&str]) -> Output {
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program starts")
+        .expect("the program must start")
 }
 
 fn run(file: &[u8]) -> Output {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, file).expect("a file can be written");
+    std::fs::write(&path, file).expect("the file must be written");
     generate(&path, &["--prompt", "a keel", "--tokens", "4", "--verify"])
 }
 
@@ -138,13 +138,13 @@ fn files() {
     refused(run(b"GGUF and more than eight bytes"), "is not a safetensors file");
     refused(run(&[BUILT_IN, &[0]].concat()), "is not a safetensors file");
     refused(run(&[0xff; 64]), "is not a safetensors file");
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
     refused(generate(&path, &["--prompt", "a"]), "can't open");
     let file = std::fs::File::create(&path).expect("the file must be created");
     file.set_len((64 << 20) + 1).expect("the file must be extended");
     refused(generate(&path, &["--prompt", "a"]), "has more than 67108864 bytes");
-    std::fs::write(&path, BUILT_IN).expect("a file can be written");
+    std::fs::write(&path, BUILT_IN).expect("the file must be written");
     refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
 }
 
@@ -166,14 +166,14 @@ fn damage() {
 
 fn train(arguments: &[&str], threads: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program starts")
+    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program must start")
 }
 
 #[test]
 fn a_seed_makes_the_weights() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    let shown = path.to_str().expect("the path is text");
+    let shown = path.to_str().expect("the path must be UTF-8");
     let make = |seed: &str, threads: &str| {
         let output = train(&["--out", shown, "--steps", "4", "--seed", seed], threads);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -199,8 +199,8 @@ fn a_seed_makes_the_weights() {
 
 #[test]
 fn training_refuses() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
-    let shown = folder.path().to_str().expect("the path is text");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
+    let shown = folder.path().to_str().expect("the path must be UTF-8");
     let nowhere = format!("{shown}/nowhere/model.safetensors");
     let cases: &[(&[&str], &str)] = &[
         (&[], "--out"),
@@ -234,9 +234,9 @@ fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
     let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("weights of this name must exist");
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, model.file("evenkeel")).expect("a file can be written");
+    std::fs::write(&path, model.file("evenkeel")).expect("the file must be written");
     let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 fn train(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.arg("--run").arg(folder).args(["--batch", "2"]).args(arguments).output().expect("the program starts")
+    command.arg("--run").arg(folder).args(["--batch", "2"]).args(arguments).output().expect("the program must start")
 }
 
 fn text(output: &Output, code: i32) -> String {
@@ -22,7 +22,7 @@ fn log(folder: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     for dtype in ["f32", "bf16", "f16"] {
         let (whole, halves) = (folder.path().join(format!("{dtype}-whole")), folder.path().join(dtype));
         let said = text(&train(&whole, &["--dtype", dtype, "--steps", "22"]), 0);
@@ -35,7 +35,7 @@ fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
         assert!(logs[0][0]["layers"].as_array().is_some_and(|layers| layers.len() == 20), "{}", logs[0][0]);
         let saved = [&whole, &halves].map(|run| {
             let tensors = candle_core::safetensors::load(run.join(state), &candle_core::Device::Cpu);
-            let mut tensors: Vec<_> = tensors.expect("a state can be read").into_iter().collect();
+            let mut tensors: Vec<_> = tensors.expect("the state must be readable").into_iter().collect();
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
             let bytes = |tensor: &candle_core::Tensor| format!("{tensor} {:?}", tensor.dtype());
             tensors.iter().map(|(name, tensor)| (name.clone(), bytes(tensor))).collect::<Vec<_>>()
@@ -52,14 +52,14 @@ fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
 
 #[test]
 fn without_guards_f16_breaks() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let said = text(&train(folder.path(), &["--dtype", "f16", "--steps", "50", "--no-guards"]), 1);
     assert!(said.contains("train: the loss of step ") && said.contains("is NaN"), "{said}");
 }
 
 #[test]
 fn runs_refuse() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let refused = |arguments: &[&str], why: &str| {
         let output = train(folder.path(), arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -134,8 +134,8 @@ impl<E: Element> Row<E> {
         if is_fast {
             self.compare(kind, |row, kind| row.by_groups::<Twofold>(kind))
         } else if self.x.len() <= 4096 {
-            // Inputs outside of the range of the fast arithmetic need the slow one, which is used here for rows of up
-            // to 64 elements only.
+            // `Precision::Fast` cannot compute these inputs with the fast arithmetic. It uses the slow one for rows of
+            // up to 64 elements, and gives no verdict for longer rows of this branch.
             if how == Precision::Fast && self.x.len() > 64 {
                 return None;
             }
