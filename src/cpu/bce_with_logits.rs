@@ -3,8 +3,10 @@
 use super::row_loss::{Row, Upstream, elements, or_one, times, total};
 use crate::floats::Floats;
 use crate::math::exp::exp;
+use crate::math::log::log;
 use crate::math::log1p::log1p;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use std::ops::Range;
 
 /// Options of a call, resolved against its operands.
 #[derive(Clone, Copy)]
@@ -15,7 +17,15 @@ pub struct Bce<'a> {
     pub weight: Option<Floats<'a>>,
     /// Weight of the positive class, for each column.
     pub pos_weight: Option<Floats<'a>>,
+    pub focal: Option<Focal>,
     pub upstream: Upstream<'a>,
+}
+
+/// Options of a focal loss.
+#[derive(Clone, Copy)]
+pub struct Focal {
+    pub gamma: f64,
+    pub alpha: Option<f64>,
 }
 
 /// Computes the losses and the gradient of a row.
@@ -30,12 +40,15 @@ impl Kernel for OneRow<'_, '_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let OneRow { op: Bce { targets, weight, pos_weight, upstream }, index, row } = self;
-        let Row { x, dx, losses, .. } = row;
+        let OneRow { op: Bce { targets, weight, pos_weight, focal, upstream }, index, row } = self;
+        let Row { x, dx, losses, beside } = row;
         let (cols, range) = (x.len(), elements(index, x.len()));
         let each = upstream.dloss.len() > 1;
         let factor = isa.f64(if each { 1.0 } else { upstream.factor(0) });
         let (zero, one) = (isa.f64(0.0), isa.f64(1.0));
+        if focal.is_some() {
+            beside.copy_from_slice(x);
+        }
         Span::map_wide_both(
             [Span::in_place(&mut *x), Span::in_place(&mut *dx)],
             isa,
@@ -57,9 +70,70 @@ impl Kernel for OneRow<'_, '_> {
                 (times(isa, weight, loss), times(isa, weight, derivative) * factor)
             },
         );
+        if let Some(focal) = focal {
+            isa.outline(Modulation { op: self.op, focal, range, logits: beside, losses: &mut *x, dx });
+        }
         match losses {
             [loss] => *loss = total(isa, x),
             losses => losses.copy_from_slice(x),
         }
+    }
+}
+
+/// Multiplies losses by the factor of a focal loss, and changes the gradients accordingly.
+struct Modulation<'a> {
+    op: &'a Bce<'a>,
+    focal: &'a Focal,
+    range: Range<usize>,
+    logits: &'a [f64],
+    losses: &'a mut [f64],
+    dx: &'a mut [f64],
+}
+
+impl Kernel for Modulation<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Modulation { op: Bce { targets, upstream, .. }, focal: &Focal { gamma, alpha }, range, logits, .. } = self;
+        let each = upstream.dloss.len() > 1;
+        let dloss = isa.f64(if each { 1.0 } else { upstream.factor(0) });
+        let (zero, one) = (isa.f64(0.0), isa.f64(1.0));
+        Span::map_wide_both(
+            [Span::in_place(self.losses), Span::in_place(self.dx)],
+            isa,
+            #[inline(always)]
+            |i, loss, dx| {
+                let x = isa.load_f64(&block(logits, i, 0.0));
+                let y = targets.block(isa, range.clone(), i);
+                let dloss = if each { isa.load_f64(&block(&upstream.dloss[range.clone()], i, 0.0)) } else { dloss };
+                // q = (near + far t) / (1 + t). Both terms are positive, so q has no cancellation.
+                let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
+                let positive = zero.lt(x);
+                let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));
+                let sum = near + far * t;
+                // Where `near` is 0, `far` is 1, and q = t / (1 + t).
+                let is_power = near.eq(zero);
+                let log_sum = I::F64::select(is_power, zero - x.abs(), log(isa, sum).round::<f64>(isa));
+                let log_q = log_sum - log1p(isa, t).round::<f64>(isa);
+                let of_class = match alpha {
+                    None => one,
+                    Some(alpha) => isa.f64(alpha) * y + isa.f64(1.0 - alpha) * (one - y),
+                };
+                // q^gamma may underflow where its product with the loss does not, so it is applied as two factors. They
+                // are above 0, so an infinite loss stays infinite, and never NaN, so a loss of 0 stays 0.
+                let half = match gamma {
+                    0.0 => one,
+                    _ => exp::<I, f64>(isa, isa.f64(gamma / 2.0) * log_q).round::<f64>(isa),
+                };
+                let half = half.max(isa.f64(f64::MIN_POSITIVE));
+                let (loss, dx) = (times(isa, of_class, loss) * half, times(isa, of_class, dx) * half);
+                // The derivative of q^gamma is q^gamma times `slope`.
+                let share = I::F64::select(is_power, one, t / sum) / (one + t);
+                let slope = isa.f64(gamma) * share * (one - (y + y));
+                let change = I::F64::select(loss.eq(zero), zero, times(isa, slope * dloss, loss));
+                (loss * half, (dx + change) * half)
+            },
+        );
     }
 }

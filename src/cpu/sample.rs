@@ -5,6 +5,7 @@
 //! exponentials of the remaining tokens. Tokens are ordered by descending logit, and those of equal logit by index.
 
 mod candidates;
+mod feedback;
 mod filters;
 mod logit_slice;
 mod prefix;
@@ -24,7 +25,9 @@ use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::sampler::{Adjustments, Filter, History, Left, LeftLogits, LogitSliceMut, Request, Requests};
+use crate::sampler::{
+    Adjustments, Controller, Feedback, Filter, History, Left, LeftLogits, LogitSliceMut, Request, Requests,
+};
 use crate::simd::{self, Isa, Kernel, Work};
 use candidates::{Candidate, Candidates};
 use filters::{DrawnCandidate, Filtering, Scraps};
@@ -113,6 +116,8 @@ pub struct Sampling {
     ordered: Vec<f32>,
     search: Search,
     scraps: Scraps,
+    /// Probabilities of the candidates before adaptive-p changed them. Empty without adaptive-p.
+    probs: Vec<f64>,
     history: History,
     adjusted: Adjusted,
 }
@@ -132,13 +137,13 @@ fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
 
 impl Sampling {
     fn left(&self, found: &DrawnCandidate) -> Left<'_> {
-        let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn } = found;
+        let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn, controller } = found;
         let (tokens, logits, weights) = if self.is_wide {
             (self.wide.tokens(), LeftLogits::F64(self.wide.logits()), self.wide.weights())
         } else {
             (self.narrow.tokens(), LeftLogits::F32(self.narrow.logits()), self.narrow.weights())
         };
-        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, drawn }
+        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, drawn, controller, probs: &self.probs }
     }
 }
 
@@ -205,12 +210,44 @@ impl<E: Element> Kernel for OfRow<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Result<DrawnCandidate> {
         let OfRow { drawn: &Drawn { scores, request, row }, x, logits, sampling, counts } = self;
-        let mut of = RowSampler { request, vocabulary: x.len(), sampling };
+        let (_, plan, step) = request.parts();
+        let controller = Controller::new(plan.feedback, row, step)?;
+        let mut of = RowSampler { request, controller, vocabulary: x.len(), sampling };
+        let found = of.found(isa, (scores, row), x, logits, counts)?;
+        of.sampling.probs.clear();
+        Ok(match controller {
+            Some(Controller { feedback: Feedback::AdaptiveP { target, .. }, value }) => {
+                of.sampling.apply_adaptive_p(isa, (target, value), &found, step.draw())
+            }
+            _ => found,
+        })
+    }
+}
+
+/// Sampler state for one row.
+struct RowSampler<'a> {
+    request: Request<'a>,
+    controller: Option<Controller>,
+    vocabulary: usize,
+    sampling: &'a mut Sampling,
+}
+
+impl RowSampler<'_> {
+    /// Applies the filters and mirostat, and draws from the remaining candidates.
+    #[inline(always)]
+    fn found<I: Isa, E: Element>(
+        &mut self,
+        isa: I,
+        (scores, row): (&LogitTransform<'_>, usize),
+        x: &[E],
+        logits: &mut Buffers,
+        counts: &mut Counts,
+    ) -> Result<DrawnCandidate> {
         if scores.is_bare::<E>() {
             let whole = LogitSlice { z: x, first: 0 };
-            let max = whole.survey(isa, &mut of.sampling.maxima);
+            let max = whole.survey(isa, &mut self.sampling.maxima);
             if max.is_finite() {
-                return Ok(isa.outline(SurveyedRow { of: &mut of, whole, max }));
+                return Ok(isa.outline(SurveyedRow { of: self, whole, max }));
             }
         }
         match scores.read(isa, row, x, logits) {
@@ -225,35 +262,28 @@ impl<E: Element> Kernel for OfRow<'_, E> {
             }
             Row::Infinite(live) => {
                 counts.infinite += 1;
-                Ok(of.infinite(isa, &live, x))
+                Ok(self.infinite(isa, &live, x))
             }
             Row::Live(live) => Ok(match live.logits {
                 Logits::Direct if !E::IS_F64 => {
                     let whole = LogitSlice { z: &x[live.columns.clone()], first: live.columns.start };
-                    of.surveyed(isa, whole)
+                    self.surveyed(isa, whole)
                 }
-                Logits::F32(z) => of.surveyed(isa, LogitSlice { z, first: live.columns.start }),
-                Logits::Direct | Logits::F64(_) => of.wide(isa, &live, x),
+                Logits::F32(z) => self.surveyed(isa, LogitSlice { z, first: live.columns.start }),
+                Logits::Direct | Logits::F64(_) => self.wide(isa, &live, x),
             }),
         }
     }
-}
 
-/// Sampler state for one row.
-struct RowSampler<'a> {
-    request: Request<'a>,
-    vocabulary: usize,
-    sampling: &'a mut Sampling,
-}
-
-impl RowSampler<'_> {
     /// Draws uniformly among the tokens whose logit is +inf.
     #[inline(always)]
     fn infinite<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> DrawnCandidate {
         self.sampling.wide.clear();
         live.gather(x, |z| z == f64::INFINITY, &mut self.sampling.wide);
         self.sampling.wide.make_alike();
-        self.filter_wide(isa, &[], Scale::new(0.0, 1.0, self.vocabulary), 0)
+        let controller = self.controller.take();
+        let found = self.filter_wide(isa, &[], Scale::new(0.0, 1.0, self.vocabulary), 0);
+        DrawnCandidate { controller, ..found }
     }
 
     #[inline(always)]
@@ -285,8 +315,8 @@ impl RowSampler<'_> {
         let (_, plan, step) = self.request.parts();
         let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
         *is_wide = true;
-        let (min_keep, draw) = (plan.min_keep, step.draw());
-        isa.outline(Filtering { filters, min_keep, draw, total, candidates, scale, scraps })
+        let (min_keep, draw, controller) = (plan.min_keep, step.draw(), self.controller);
+        isa.outline(Filtering { filters, min_keep, controller, draw, total, candidates, scale, scraps })
     }
 }
 
@@ -336,8 +366,8 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
             }
         };
         let total = if asks_for_total(rest) { prefix::mass(isa, whole, scale, search) } else { 0 };
-        let (min_keep, draw) = (plan.min_keep, step.draw());
-        isa.outline(Filtering { filters: rest, min_keep, draw, total, candidates, scale, scraps })
+        let (min_keep, draw, controller) = (plan.min_keep, step.draw(), of.controller);
+        isa.outline(Filtering { filters: rest, min_keep, controller, draw, total, candidates, scale, scraps })
     }
 }
 

@@ -5,7 +5,7 @@ use super::rows::{DeviceElement, Rows};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
-use crate::sampler::{Draw, Filter, Penalties, Sampler};
+use crate::sampler::{Draw, Feedback, Filter, Penalties, Sampler};
 use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for options that devices do not support: filters other than temperature, top-k, top-p
-    /// and min-p; `min_keep` above 1; DRY.
+    /// and min-p; `min_keep` above 1; DRY; mirostat and adaptive-p.
     pub fn new(sampler: &Sampler, draw: Draw) -> Result<Self> {
         let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "unset on CUDA devices"));
         let (config, plan) = sampler.parts();
@@ -75,6 +75,9 @@ impl Request {
         }
         if config.dry_multiplier != 0.0 {
             return unmet("dry_multiplier", config.dry_multiplier.to_string());
+        }
+        if let Some((argument, value)) = plan.feedback.map(Feedback::parameter) {
+            return unmet(argument, value);
         }
         let mut request = Request { seed: draw.seed, row: draw.row, draw: draw.draw, ..Request::default() };
         let mut filters = 0;
@@ -88,14 +91,10 @@ impl Request {
                     (TOP_P, u32::from(highest_first) | u32::from(of_all) << 1, p)
                 }
                 Filter::MinP(p) => (MIN_P, 0, p),
-                Filter::DynamicTemperature { .. } => {
-                    return unmet("dynamic_temperature", config.dynamic_temperature.to_string());
+                _ => {
+                    let (argument, value) = filter.parameter();
+                    return unmet(argument, value);
                 }
-                Filter::Typical { p, .. } => return unmet("typical_p", p.to_string()),
-                Filter::TopNSigma(n) => return unmet("top_n_sigma", n.to_string()),
-                Filter::Epsilon(epsilon) => return unmet("epsilon_cutoff", epsilon.to_string()),
-                Filter::Eta(eta) => return unmet("eta_cutoff", eta.to_string()),
-                Filter::Xtc { probability, .. } => return unmet("xtc_probability", probability.to_string()),
             };
             request.filter[filters] = Stage { kind, flags, value };
             filters += 1;

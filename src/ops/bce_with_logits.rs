@@ -2,7 +2,7 @@
 
 use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{one_a_column, same_lanes};
-use crate::cpu::bce_with_logits::Bce;
+use crate::cpu::bce_with_logits::{Bce, Focal};
 use crate::cpu::row_loss::{LossOp, Upstream};
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -27,9 +27,18 @@ pub struct BceWithLogits<'a> {
     /// One factor for each column, which multiplies the target in the loss (`pos` in the formula of
     /// [`bce_with_logits`]); 1 by default. Finite and not negative.
     pub pos_weight: Option<Floats<'a>>,
+    /// Exponent gamma of a focal loss, which lowers the loss of elements that are already classified well. In
+    /// 0 ..= 1000; 0, the default, leaves the loss unchanged.
+    pub focal_gamma: f64,
+    /// Weight alpha of the positive class. The negative class has the weight 1 - alpha. In 0 ..= 1; both weights are 1
+    /// if it is not set. Focal losses use it instead of `pos_weight`.
+    pub alpha: Option<f64>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
 }
+
+/// Largest [`BceWithLogits::focal_gamma`].
+const MOST_GAMMA: f64 = 1000.0;
 
 impl<'a> BceWithLogits<'a> {
     /// Sets [`BceWithLogits::weight`].
@@ -42,6 +51,18 @@ impl<'a> BceWithLogits<'a> {
         Self { pos_weight: Some(weight.into()), ..self }
     }
 
+    /// Sets [`BceWithLogits::focal_gamma`], which makes the loss a focal loss.
+    #[doc(alias = "focal_loss")]
+    #[doc(alias = "sigmoid_focal_loss")]
+    pub fn focal_gamma(self, gamma: f64) -> Self {
+        Self { focal_gamma: gamma, ..self }
+    }
+
+    /// Sets [`BceWithLogits::alpha`].
+    pub fn alpha(self, alpha: f64) -> Self {
+        Self { alpha: Some(alpha), ..self }
+    }
+
     /// Sets [`BceWithLogits::reduction`].
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
@@ -51,6 +72,12 @@ impl<'a> BceWithLogits<'a> {
     fn check(&self, op: &'static str, (rows, cols): (usize, usize), targets: Floats<'_>) -> Result<()> {
         const WEIGHT: &str = "finite and not negative";
         let is_weight = |weight: f64| weight.is_finite() && weight >= 0.0;
+        if !(0.0..=MOST_GAMMA).contains(&self.focal_gamma) {
+            return Err(Error::invalid(op, "focal_gamma", self.focal_gamma, format!("in 0 ..= {MOST_GAMMA}")));
+        }
+        if let Some(alpha) = self.alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
+            return Err(Error::invalid(op, "alpha", alpha, "in 0 ..= 1"));
+        }
         one_a_column(op, "pos_weight", self.pos_weight, cols)?;
         if let Some(weight) = self.pos_weight {
             one_a_logit(op, "pos_weight", weight, (1, cols), WEIGHT, is_weight)?;
@@ -69,8 +96,9 @@ impl<'a> BceWithLogits<'a> {
 
     fn kernel<'k>(&'k self, targets: Floats<'k>, count: usize, dloss: &'k [f64]) -> (LossOp<'k>, f64) {
         let divisor = self.reduction.divisor(count);
-        let BceWithLogits { weight, pos_weight, .. } = *self;
-        (LossOp::Bce(Bce { targets, weight, pos_weight, upstream: Upstream { dloss, divisor } }), divisor)
+        let BceWithLogits { weight, pos_weight, focal_gamma: gamma, alpha, .. } = *self;
+        let focal = (gamma > 0.0 || alpha.is_some()).then_some(Focal { gamma, alpha });
+        (LossOp::Bce(Bce { targets, weight, pos_weight, focal, upstream: Upstream { dloss, divisor } }), divisor)
     }
 }
 
@@ -81,14 +109,19 @@ const BACKWARD: &str = "bce_with_logits_backward";
 ///
 /// # Formula
 /// ```text
-/// element = w (pos y softplus(-x) + (1 - y) softplus(x))
-///         = w (s |x| + (pos y + 1 - y) ln(1 + e^-|x|)),   s = 1 - y where x > 0, else pos y
+/// element = f w (pos y softplus(-x) + (1 - y) softplus(x))
+///         = f w (s |x| + (pos y + 1 - y) ln(1 + e^-|x|)),   s = 1 - y where x > 0, else pos y
+/// f       = (alpha y + (1 - alpha) (1 - y)) q^gamma,   q = y (1 - p) + (1 - y) p,   p = 1 / (1 + e^-x)
 ///
 /// none : each element;   sum : their sum;   mean : their sum divided by the number of elements
 /// ```
 /// Here y is the target, w the element's weight, and pos the `pos_weight` of its column. The loss is PyTorch's
 /// `binary_cross_entropy_with_logits`, except for the differences in the table below. The code evaluates the second
 /// line of the formula. Its terms are never negative, so they do not cancel.
+///
+/// The factor f is 1 by default. With `focal_gamma`, the loss is the focal loss, torchvision's `sigmoid_focal_loss`. Its
+/// defaults are gamma 2, alpha 0.25 and no reduction. ln q is computed from logits, so f keeps its relative accuracy for
+/// confident elements.
 ///
 /// # Shapes
 /// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
@@ -109,7 +142,11 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 8). The elements of each
 /// row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each of these two steps adds the error
-/// of such a sum.
+/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. If gamma is above 10, the other types add
+/// 2^-28 times as many ULP.
+///
+/// # Source
+/// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`], with row and
@@ -148,17 +185,17 @@ pub fn bce_with_logits<'t, E: Element>(
 ///
 /// # Formula
 /// ```text
-/// dlogits = (dloss / D) w ((1 - y) p - pos y (1 - p)),   p = 1 / (1 + e^-x)
+/// dlogits = (dloss / D) (f w ((1 - y) p - pos y (1 - p)) + element gamma (1 - 2 y) p (1 - p) / q)
 /// ```
-/// Names are as in [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is computed as
+/// Names are as in [`bce_with_logits`]. The last term is 0 unless the loss is a focal loss. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is computed as
 /// 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
 ///
 /// # Special values
 /// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 for weight 0.
 ///
 /// # Accuracy
-/// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the larger of the two terms in the formula,
-/// because the terms cancel if p is near the target.
+/// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,
+/// because the terms cancel if p is near the target. A focal loss adds what it adds to the loss.
 ///
 /// # Errors
 /// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an

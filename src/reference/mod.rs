@@ -107,7 +107,7 @@ pub use attention::attention_of;
 #[cfg(feature = "train")]
 pub use attention_backward::{AttentionGradient, attention_backward_of};
 #[cfg(feature = "train")]
-pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
+pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward, focal_loss, focal_loss_backward};
 #[cfg(feature = "train")]
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};
 #[cfg(feature = "train")]
@@ -161,7 +161,7 @@ pub use rope_backward::rope_backward;
 #[cfg(feature = "inference")]
 pub use safe_div::safe_div;
 #[cfg(feature = "sample")]
-pub use sample::{Support, sample};
+pub use sample::{Support, sample, sample_with_feedback};
 #[cfg(feature = "inference")]
 pub use softmax::{softmax, softmax_of};
 #[cfg(feature = "train")]

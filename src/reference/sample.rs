@@ -3,6 +3,7 @@
 
 mod candle;
 mod evenkeel;
+mod feedback;
 mod hugging_face;
 mod llama_cpp;
 mod vllm;
@@ -31,7 +32,8 @@ pub struct Support {
 /// token.
 ///
 /// The configuration is not checked. In the profiles that have XTC, it is applied whenever its probability is above
-/// 0, without a random draw. Penalties are not applied, because they need a sequence.
+/// 0, without a random draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p are as at
+/// the first step of a sequence; see [`sample_with_feedback`].
 ///
 /// # Errors
 /// [`Error::EmptyInput`] for no logits, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] if all logits are
@@ -46,6 +48,23 @@ pub struct Support {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Support> {
+    sample_with_feedback(logits, config, None).map(|(support, _)| support)
+}
+
+/// Works as [`sample`], with a value for [`Step::feedback`](crate::Step::feedback). Also returns the value of the next
+/// step for each token that may be drawn. These values are 0 without mirostat and adaptive-p.
+///
+/// # Errors
+/// The errors of [`sample`].
+///
+/// # Source
+/// Mirostat: Basu et al., "Mirostat: a neural text decoding algorithm that directly controls perplexity", 2021, as in
+/// llama.cpp's `llama-sampler.cpp`, which also defines version 2 and adaptive-p.
+pub fn sample_with_feedback<E: Element>(
+    logits: &[E],
+    config: &SamplerConfig,
+    feedback: Option<f64>,
+) -> Result<(Support, Vec<f64>)> {
     const OP: &str = "sample";
     let logits: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
     if logits.is_empty() {
@@ -60,16 +79,35 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     }
     if max == f64::INFINITY {
         let infinite = logits.iter().enumerate().filter(|(_, z)| **z == max);
-        return Ok(support(infinite.map(|(i, _)| (i, 0.0)).collect()));
+        let support = support(infinite.map(|(i, _)| (i, 0.0)).collect());
+        let next = feedback::next(config, feedback, &support.probs, &support.probs);
+        return Ok((support, next));
     }
-    let present = logits.into_iter().enumerate().filter(|(_, z)| *z > f64::NEG_INFINITY).collect();
-    Ok(support(match config.profile {
+    let vocabulary = logits.len();
+    let present: Tokens = logits.into_iter().enumerate().filter(|(_, z)| *z > f64::NEG_INFINITY).collect();
+    if config.mirostat != 0 {
+        let kept = match config.temperature {
+            t if t <= 0.0 => greedy(present),
+            t => {
+                let mut kept = present;
+                heat(&mut kept, t);
+                kept
+            }
+        };
+        let support = support(feedback::mirostat(kept, config, feedback, vocabulary));
+        let next = feedback::next(config, feedback, &support.probs, &support.probs);
+        return Ok((support, next));
+    }
+    let support = support(match config.profile {
         Profile::Evenkeel => evenkeel::keep(present, config),
         Profile::HuggingFace => hugging_face::keep(present, config),
         Profile::Vllm => vllm::keep(present, config),
         Profile::LlamaCpp => llama_cpp::keep(present, config),
         Profile::Candle => candle::keep(present, config),
-    }))
+    });
+    let probs = feedback::adaptive_p(&support.probs, config, feedback);
+    let next = feedback::next(config, feedback, &probs, &support.probs);
+    Ok((Support { tokens: support.tokens, probs }, next))
 }
 
 /// Tokens, each as its index and its logit. The logits that `keep` returns are already divided by the temperature.

@@ -90,6 +90,29 @@ pub struct SamplerConfig {
     /// Number of last tokens, of prompt and output together, in which DRY searches for repetitions; all if not set. At
     /// least 1.
     pub dry_window: Option<usize>,
+    /// Version of mirostat, 1 or 2, which keeps the mean surprise of the drawn tokens near
+    /// [`SamplerConfig::mirostat_tau`]; 0, the default, turns it off. It replaces all other filters except the
+    /// temperature.
+    ///
+    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu.
+    /// Version 1 keeps the k largest logits. It computes k from mu and from an estimate of how fast the 100 largest
+    /// probabilities fall. Both keep at least one token. mu begins as 2 tau. After each token it becomes
+    /// mu - eta (surprise - tau), with the token's surprise among the kept tokens. [`Sequence`](crate::Sequence) carries
+    /// mu from step to step, and so does [`Step::feedback`](crate::Step::feedback).
+    pub mirostat: u32,
+    /// Target of mirostat's mean surprise, tau, in bits. Finite, not negative; 5 by default.
+    pub mirostat_tau: f64,
+    /// Learning rate of mirostat, eta. Finite, not negative; 0.1 by default.
+    pub mirostat_eta: f64,
+    /// Probability near which adaptive-p prefers tokens. In \[0, 1\]. It changes the probabilities after all filters.
+    ///
+    /// For a mean m of the probabilities of the drawn tokens, the target of a step is t = 2 `adaptive_target` - m, clamped
+    /// to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 / (1 + d), with d = |p - t| / 0.3. m begins as
+    /// `adaptive_target`. After each token it becomes (1 - decay) p + decay m, with the probability p of the token before
+    /// the change. It is carried from step to step as mirostat's mu is.
+    pub adaptive_target: Option<f64>,
+    /// Decay of the mean of adaptive-p. In \[0, 0.99\]; 0.9 by default.
+    pub adaptive_decay: f64,
 }
 
 impl Default for SamplerConfig {
@@ -117,6 +140,11 @@ impl Default for SamplerConfig {
             dry_base: 1.75,
             dry_allowed_length: 2,
             dry_window: None,
+            mirostat: 0,
+            mirostat_tau: 5.0,
+            mirostat_eta: 0.1,
+            adaptive_target: None,
+            adaptive_decay: 0.9,
         }
     }
 }
@@ -169,12 +197,36 @@ impl SamplerConfig {
         Self { dry_multiplier: multiplier, dry_base: base, dry_allowed_length: allowed_length, ..self }
     }
 
+    /// Sets [`SamplerConfig::mirostat`], [`SamplerConfig::mirostat_tau`] and [`SamplerConfig::mirostat_eta`].
+    pub fn mirostat(self, version: u32, tau: f64, eta: f64) -> Self {
+        Self { mirostat: version, mirostat_tau: tau, mirostat_eta: eta, ..self }
+    }
+
+    /// Sets [`SamplerConfig::adaptive_target`] and [`SamplerConfig::adaptive_decay`].
+    pub fn adaptive_p(self, target: f64, decay: f64) -> Self {
+        Self { adaptive_target: Some(target), adaptive_decay: decay, ..self }
+    }
+
+    /// Returns the parameters that mirostat leaves in effect in the profiles in which it switches the others off.
+    fn with_mirostat_only(self) -> Self {
+        SamplerConfig { profile: self.profile, temperature: self.temperature, ..Self::default() }.mirostat(
+            self.mirostat,
+            self.mirostat_tau,
+            self.mirostat_eta,
+        )
+    }
+
     /// Checks the parameters and returns the sampler.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) with the parameter, its value and its range. A
     /// parameter that the profile's engine does not have is rejected too.
     pub fn validate(self) -> Result<Sampler> {
-        Ok(Sampler { config: self, plan: in_default(|| Plan::new(&self))? })
+        let plan = in_default(|| Plan::new(&self))?;
+        if self.mirostat == 0 || !self.profile.rules().is_lenient {
+            return Ok(Sampler { config: self, plan });
+        }
+        let alone = self.with_mirostat_only();
+        Ok(Sampler { config: alone, plan: in_default(|| Plan::new(&alone))? })
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens that the filters kept.
 
-use super::Sampled;
+use super::{Controller, Sampled};
 
 /// Tokens of a row that the filters kept: at least one. The slices borrow the buffers of the kernel.
 #[derive(Clone, Copy)]
@@ -18,6 +18,9 @@ pub struct Left<'a> {
     pub log_sum: f64,
     /// Position of the drawn token in `tokens`.
     pub drawn: usize,
+    pub controller: Option<Controller>,
+    /// Probabilities of the kept tokens before adaptive-p, if the row was sampled with it.
+    pub probs: &'a [f64],
 }
 
 /// Logits of the kept tokens.
@@ -40,6 +43,8 @@ impl Left<'_> {
             LeftLogits::F64(logits) => logits[self.drawn],
         };
         let logprob = self.distance(logit) - self.log_sum;
-        Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len() }
+        let next = |controller: Controller| controller.next(logprob, self.probs.get(self.drawn));
+        let feedback = self.controller.map_or(0.0, next);
+        Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len(), feedback }
     }
 }

@@ -6,6 +6,7 @@
 mod adjust;
 mod config;
 mod dry;
+mod feedback;
 mod left;
 mod plan;
 mod profile;
@@ -13,6 +14,7 @@ mod step;
 
 pub use adjust::{Adjustments, History, LogitSliceMut};
 pub use config::SamplerConfig;
+pub use feedback::{Controller, Feedback};
 pub use left::{Left, LeftLogits};
 pub use plan::{Filter, Plan};
 #[cfg(feature = "cuda")]
@@ -30,9 +32,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Returns the parameters.
+    /// Returns the parameters. Parameters that the profile ignores with mirostat have their defaults.
     pub fn config(&self) -> &SamplerConfig {
         &self.config
+    }
+
+    pub(crate) fn feedback(&self) -> Option<Feedback> {
+        self.plan.feedback
     }
 
     /// Returns the parameters and the list of filters derived from them.

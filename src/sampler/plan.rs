@@ -2,6 +2,7 @@
 
 use super::OP;
 use super::config::SamplerConfig;
+use super::feedback::Feedback;
 use super::profile::{Beyond, Coldest, Penalties, Rules, Stage, Threshold};
 use crate::error::{Error, Result};
 
@@ -39,16 +40,38 @@ pub enum Filter {
     },
 }
 
+impl Filter {
+    /// Returns the parameter that turns the filter on, and its value.
+    pub fn parameter(&self) -> (&'static str, String) {
+        match *self {
+            Filter::Greedy => ("temperature", "0".into()),
+            Filter::Temperature(temperature) => ("temperature", temperature.to_string()),
+            Filter::DynamicTemperature { low, high, .. } => ("dynamic_temperature", ((high - low) / 2.0).to_string()),
+            Filter::TopK { k, .. } => ("top_k", k.to_string()),
+            Filter::TopP { p, .. } => ("top_p", p.to_string()),
+            Filter::MinP(p) => ("min_p", p.to_string()),
+            Filter::Typical { p, .. } => ("typical_p", p.to_string()),
+            Filter::TopNSigma(n) => ("top_n_sigma", n.to_string()),
+            Filter::Epsilon(epsilon) => ("epsilon_cutoff", epsilon.to_string()),
+            Filter::Eta(eta) => ("eta_cutoff", eta.to_string()),
+            Filter::Xtc { probability, .. } => ("xtc_probability", probability.to_string()),
+        }
+    }
+}
+
 /// Filters of a checked configuration, in the order in which they run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub filters: Vec<Filter>,
     pub min_keep: usize,
+    pub feedback: Option<Feedback>,
 }
 
 /// Smallest positive normal number. It replaces a top-p of 0 or below in profiles where such a p keeps as few tokens as
 /// possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
+/// Largest decay of adaptive-p, as in llama.cpp.
+const MOST_DECAY: f64 = 0.99;
 
 impl Plan {
     pub fn new(config: &SamplerConfig) -> Result<Self> {
@@ -72,7 +95,11 @@ impl Plan {
                 Stage::Xtc => checked.xtc()?,
             });
         }
-        Ok(Plan { filters, min_keep: config.min_keep.max(1) })
+        let feedback = checked.feedback()?;
+        if config.mirostat != 0 && !checked.rules.is_lenient {
+            checked.has_only_temperature(&filters)?;
+        }
+        Ok(Plan { filters, min_keep: config.min_keep.max(1), feedback })
     }
 }
 
@@ -94,6 +121,7 @@ impl Checked<'_> {
         let unless = |v: f64, neutral: f64| (v != neutral).then(|| v.to_string());
         let counted = !matches!(rules.penalties, Penalties::Repetition);
         let has = |stage| rules.order.contains(&stage);
+        let number = |v: u32| (v != 0).then(|| v.to_string());
         let parameters = [
             ("dynamic_temperature", unless(c.dynamic_temperature, 0.0), rules.has_dynamic_temperature),
             ("min_p", set(c.min_p), has(Stage::MinP)),
@@ -107,6 +135,8 @@ impl Checked<'_> {
             ("frequency_penalty", unless(c.frequency_penalty, 0.0), counted),
             ("penalty_window", c.penalty_window.map(|n| n.to_string()), rules.has_window),
             ("dry_multiplier", unless(c.dry_multiplier, 0.0), rules.has_dry),
+            ("mirostat", number(c.mirostat), rules.has_feedback),
+            ("adaptive_target", set(c.adaptive_target), rules.has_feedback),
         ];
         for (argument, value, is_there) in parameters {
             if let Some(value) = value.filter(|_| !is_there) {
@@ -114,6 +144,20 @@ impl Checked<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Rejects filters that mirostat would replace.
+    fn has_only_temperature(&self, filters: &[Filter]) -> Result<()> {
+        let is_temperature = |filter: &&Filter| matches!(filter, Filter::Greedy | Filter::Temperature(_));
+        let replaced = match filters.iter().find(|filter| !is_temperature(filter)) {
+            Some(filter) => Some(filter.parameter()),
+            None if self.config.min_keep != 1 => Some(("min_keep", self.config.min_keep.to_string())),
+            None => self.config.adaptive_target.map(|target| ("adaptive_target", target.to_string())),
+        };
+        match replaced {
+            Some((argument, value)) => self.refuse(argument, value, "left unset with mirostat"),
+            None => Ok(()),
+        }
     }
 
     fn penalties(&self) -> Result<()> {
@@ -257,6 +301,39 @@ impl Checked<'_> {
             Some(n) if !(n.is_finite() && n > 0.0) => self.refuse("top_n_sigma", n, "finite and above 0"),
             n => Ok(n.map(Filter::TopNSigma)),
         }
+    }
+
+    /// Returns mirostat or adaptive-p.
+    fn feedback(&self) -> Result<Option<Feedback>> {
+        let (c, is_lenient) = (self.config, self.rules.is_lenient);
+        if c.mirostat > 2 {
+            return self.refuse("mirostat", c.mirostat, "0, 1 or 2");
+        }
+        let expected = if is_lenient { "finite" } else { "finite and not negative" };
+        for (argument, value) in [("mirostat_tau", c.mirostat_tau), ("mirostat_eta", c.mirostat_eta)] {
+            if !(value.is_finite() && (is_lenient || value >= 0.0)) {
+                return self.refuse(argument, value, expected);
+            }
+        }
+        let decay = if is_lenient { c.adaptive_decay.clamp(0.0, MOST_DECAY) } else { c.adaptive_decay };
+        if !(0.0..=MOST_DECAY).contains(&decay) {
+            return self.refuse("adaptive_decay", decay, format!("in [0, {MOST_DECAY}]"));
+        }
+        if let Some(target) = c.adaptive_target
+            && !(target.is_finite() && (is_lenient || (0.0..=1.0).contains(&target)))
+        {
+            return self.refuse("adaptive_target", target, if is_lenient { "finite" } else { "in [0, 1]" });
+        }
+        let (tau, eta) = (c.mirostat_tau, c.mirostat_eta);
+        let adaptive = || {
+            let target = c.adaptive_target.filter(|target| *target >= 0.0)?;
+            Some(Feedback::AdaptiveP { target, decay })
+        };
+        Ok(match c.mirostat {
+            0 => adaptive(),
+            1 => Some(Feedback::MirostatTopK { tau, eta }),
+            _ => Some(Feedback::MirostatSurprise { tau, eta }),
+        })
     }
 
     fn cutoff(&self, argument: &'static str, value: Option<f64>) -> Result<Option<f64>> {

@@ -11,7 +11,7 @@
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|
-/// | order | temperature, top-n-sigma, top-k, typical, top-p, min-p, epsilon, eta, XTC | temperature, top-k, top-p, min-p, typical, epsilon, eta | temperature, min-p, top-k, top-p | top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature | temperature, top-k, top-p |
+/// | order | temperature, top-n-sigma, top-k, typical, top-p, min-p, epsilon, eta, XTC, adaptive-p | temperature, top-k, top-p, min-p, typical, epsilon, eta | temperature, min-p, top-k, top-p | top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, adaptive-p | temperature, top-k, top-p |
 /// | kept ties with the k-th token | lowest indices | all kept | all kept | lowest indices | lowest indices |
 /// | kept ties at top-p's end | lowest indices | highest indices | highest indices | lowest indices | lowest indices |
 /// | top-p is a fraction of | remaining mass | remaining mass | remaining mass | remaining mass | mass of all tokens |
@@ -29,6 +29,10 @@
 /// | dynamic temperature below 0 | rejected | – | – | off | – |
 /// | `min_keep` 0 | rejected | rejected | – | as 1 | – |
 /// | penalty window 0; DRY window 0; DRY base below 1 | rejected | – | – | off | – |
+/// | other filters with mirostat | rejected | – | – | off, and penalties and DRY too | – |
+/// | mirostat's tau or eta below 0 | rejected | – | – | unchanged | – |
+/// | adaptive-p's target below 0; above 1 | rejected | – | – | off; 1, but unchanged as the first mean | – |
+/// | adaptive-p's decay below 0; above 0.99 | rejected | – | – | 0; 0.99 | – |
 /// | presence and frequency penalty | finite | – | in [-2, 2] | finite | – |
 /// | typical, kept ties with the last token | all | all | – | lowest indices | – |
 /// | typical ends where the mass is | at least p | at least p | – | above p | – |
@@ -176,6 +180,8 @@ pub(crate) struct Rules {
     /// Whether bad words are matched in the output only. A bad word that begins in the prompt can then be completed.
     pub bad_words_of_output: bool,
     pub has_dry: bool,
+    /// Whether the engine has mirostat and adaptive-p.
+    pub has_feedback: bool,
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
     /// Whether a value outside the range of XTC, DRY, `min_keep`, a window or the dynamic temperature turns it off, or
@@ -215,6 +221,7 @@ const EVENKEEL: Rules = Rules {
     has_window: true,
     bad_words_of_output: false,
     has_dry: true,
+    has_feedback: true,
     most_penalty: f64::MAX,
     is_lenient: false,
 };
@@ -232,6 +239,7 @@ const HUGGING_FACE: Rules = Rules {
     penalties: Penalties::Repetition,
     has_window: false,
     has_dry: false,
+    has_feedback: false,
     ..EVENKEEL
 };
 
@@ -248,6 +256,7 @@ const VLLM: Rules = Rules {
     has_window: false,
     bad_words_of_output: true,
     has_dry: false,
+    has_feedback: false,
     most_penalty: 2.0,
     ..EVENKEEL
 };
@@ -281,5 +290,6 @@ const CANDLE: Rules = Rules {
     has_min_keep: false,
     penalties: Penalties::Repetition,
     has_dry: false,
+    has_feedback: false,
     ..EVENKEEL
 };

@@ -81,6 +81,7 @@ pub struct Step<'a> {
     pub(crate) bias: &'a [(u32, f32)],
     pub(crate) bad_words: &'a [Vec<u32>],
     pub(crate) breakers: &'a [u32],
+    pub(crate) feedback: Option<f64>,
 }
 
 impl From<Draw> for Step<'_> {
@@ -126,6 +127,12 @@ impl<'a> Step<'a> {
     pub fn breakers(self, tokens: &'a [u32]) -> Self {
         Self { breakers: tokens, ..self }
     }
+
+    /// Sets the [`Sampled::feedback`] of the sequence's previous step, for mirostat and adaptive-p. Without it, the step
+    /// is the first of its sequence. The value is finite.
+    pub fn feedback(self, value: f64) -> Self {
+        Self { feedback: Some(value), ..self }
+    }
 }
 
 /// Token that was drawn.
@@ -138,9 +145,12 @@ pub struct Sampled {
     pub logprob: f64,
     /// Number of tokens that the filters kept.
     pub kept: usize,
+    /// Value for [`Step::feedback`] of the next step: mu of mirostat, in bits, or the mean probability of adaptive-p. 0
+    /// without these.
+    pub feedback: f64,
 }
 
 impl Sampled {
     /// Placeholder for a row that has not been sampled.
-    pub(crate) const NONE: Sampled = Sampled { token: 0, logprob: 0.0, kept: 0 };
+    pub(crate) const NONE: Sampled = Sampled { token: 0, logprob: 0.0, kept: 0, feedback: 0.0 };
 }

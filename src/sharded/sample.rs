@@ -24,7 +24,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
     /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. They must come
-    /// after a top-k in the profile's order, and run on its candidates.
+    /// after a top-k in the profile's order, and run on its candidates. Mirostat and adaptive-p are rejected.
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call, and 16 bytes per row for maxima. For greedy
@@ -36,7 +36,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Errors
     /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; [`Error::InvalidArgument`] in the
-    /// result of a row with a filter that needs a top-k before it and has none; [`Error::Collective`] if another rank
+    /// result of a row with a filter that needs a top-k before it and has none, or with mirostat or adaptive-p; [`Error::Collective`] if another rank
     /// rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,
@@ -288,7 +288,8 @@ fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {
-        let (config, _, Step { draw, prompt, output, allowed, bias, bad_words, breakers }) = request.parts();
+        let (config, _, Step { draw, prompt, output, allowed, bias, bad_words, breakers, feedback: _ }) =
+            request.parts();
         let counts = [bad_words.len() as u64, allowed.is_some().into()];
         digest = digest.ids([Digest::of_text(&format!("{config:?} {draw:?}"))].into_iter()).ids(counts.into_iter());
         let words = bad_words.iter().map(Vec::as_slice);

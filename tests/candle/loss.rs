@@ -182,13 +182,24 @@ fn losses_beside_targets() -> Result<()> {
             let bce = BceWithLogits::default().reduction(reduction).weight(&weight).pos_weight(&WEIGHT);
             let kl = KlDiv::default().reduction(reduction).scale(0.5);
             let of_logs = KlDiv::default().reduction(reduction).log_probs(true);
-            let cases: [Beside<'_>; 3] = [
+            let focal = bce.focal_gamma(2.0).alpha(0.25);
+            let cases: [Beside<'_>; 4] = [
                 (
                     "bce_with_logits",
                     Box::new(move |x, y| guarded::bce_with_logits(x, y, &bce)),
                     Box::new(move |x, y| composition::bce_with_logits(x, y, &bce)),
                     Box::new(move |x, y, dloss| {
                         let (loss, dx) = bce_with_logits_backward(Rows::new(x, 6, 5).unwrap(), y, dloss, &bce).unwrap();
+                        (loss.as_slice().to_vec(), dx)
+                    }),
+                ),
+                (
+                    "focal loss",
+                    Box::new(move |x, y| guarded::bce_with_logits(x, y, &focal)),
+                    Box::new(move |x, y| composition::bce_with_logits(x, y, &focal)),
+                    Box::new(move |x, y, dloss| {
+                        let rows = Rows::new(x, 6, 5).unwrap();
+                        let (loss, dx) = bce_with_logits_backward(rows, y, dloss, &focal).unwrap();
                         (loss.as_slice().to_vec(), dx)
                     }),
                 ),

@@ -298,13 +298,16 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
         losses.zip(dx.chunks(cols)).flat_map(row).collect()
     };
     let given = shares.clone();
-    batch.add_words("bce_with_logits", move |part| {
-        let (targets, options) = (of(part, &given), BceWithLogits::default().pos_weight(&weight));
-        let dloss = vec![0.75; targets.len()];
-        let each = options.reduction(Reduction::None);
-        let (loss, dx) = bce_with_logits_backward(part.rows(), &targets, &dloss, &each).unwrap();
-        words(part.range.len(), &loss, &dx)
-    });
+    for (name, gamma) in [("bce_with_logits", 0.0), ("bce_with_logits/focal", 2.0)] {
+        let (given, weight) = (given.clone(), weight.clone());
+        batch.add_words(name, move |part| {
+            let targets = of(part, &given);
+            let options = BceWithLogits::default().pos_weight(&weight).focal_gamma(gamma).reduction(Reduction::None);
+            let dloss = vec![0.75; targets.len()];
+            let (loss, dx) = bce_with_logits_backward(part.rows(), &targets, &dloss, &options).unwrap();
+            words(part.range.len(), &loss, &dx)
+        });
+    }
     batch.add_words("kl_div", move |part| {
         let (targets, dloss) = (of(part, &shares), vec![0.75; part.range.len()]);
         let options = KlDiv::default().scale(0.7).reduction(Reduction::None);
@@ -447,7 +450,14 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
 
 fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     let chat = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).min_p(0.02);
-    for (name, config) in [("sample", SamplerConfig::default()), ("sample/chat", chat)] {
+    let plain = SamplerConfig::default();
+    for (name, config) in [
+        ("sample", plain),
+        ("sample/chat", chat),
+        ("sample/mirostat_1", plain.mirostat(1, 3.0, 0.1)),
+        ("sample/mirostat_2", plain.mirostat(2, 3.0, 0.1)),
+        ("sample/adaptive_p", plain.adaptive_p(0.3, 0.9)),
+    ] {
         let sampler = config.validate().unwrap();
         batch.add_words(name, move |part| {
             let draws: Vec<Draw> = part.range.clone().map(|row| Draw { seed: 11, row: row as u64, draw: 3 }).collect();

@@ -164,6 +164,8 @@ impl<E: Bits> Calls<'_, E> {
         self.call(|| what("kl_div_backward"), || kl_div_backward(x, &values, &dloss, &kl));
         let bce = BceWithLogits::default();
         self.call(|| what("bce_with_logits"), || bce_with_logits(x, &values, &bce));
+        let focal = bce.focal_gamma(2.0).alpha(0.25);
+        self.call(|| what("focal loss"), || bce_with_logits_backward(x, &values, &dloss, &focal));
         self.call(|| what("bce, none"), || bce_with_logits(x, &values, &bce.reduction(Reduction::None)));
         self.call(|| what("bce_with_logits_backward"), || bce_with_logits_backward(x, &values, &dloss, &bce));
         self.call(|| what("cross_entropy"), || cross_entropy(x, &targets, &smoothed));

@@ -38,6 +38,11 @@ const PARAMETERS: &[Parameter] = &[
     ("frequency_penalty", |c, v| c.frequency_penalty(v)),
     ("dry_multiplier", |c, v| c.dry(v, 1.75, 1)),
     ("dry_base", |c, v| c.dry(1.0, v, 1)),
+    ("mirostat", |c, v| c.mirostat(v as u32, 1.0, 0.1)),
+    ("mirostat_tau", |c, v| c.mirostat(2, v, 0.1)),
+    ("mirostat_eta", |c, v| c.mirostat(2, 1.0, v)),
+    ("adaptive_target", |c, v| c.adaptive_p(v, 0.9)),
+    ("adaptive_decay", |c, v| c.adaptive_p(0.5, v)),
 ];
 
 const NAN: f64 = f64::NAN;
@@ -66,6 +71,11 @@ const EVENKEEL: Ranges = &[
     ("frequency_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
     ("dry_multiplier", &[(-1.0, Refused), (0.0, Off), (1.0, Acts), (INF, Refused), (NAN, Refused)]),
     ("dry_base", &[(0.5, Refused), (1.0, Acts), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("mirostat", &[(0.0, Off), (1.0, Acts), (2.0, Acts), (3.0, Refused)]),
+    ("mirostat_tau", &[(-1.0, Refused), (0.0, Acts), (1.0, Acts), (1e300, Off), (INF, Refused), (NAN, Refused)]),
+    ("mirostat_eta", &[(-1.0, Refused), (0.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("adaptive_target", &[(-1.0, Refused), (0.0, Acts), (0.5, Acts), (1.0, Acts), (1.5, Refused), (NAN, Refused)]),
+    ("adaptive_decay", &[(-1.0, Refused), (0.0, Acts), (0.99, Acts), (1.0, Refused), (NAN, Refused)]),
 ];
 
 /// transformers: the constructors in `generation/logits_process.py`, and the values for which `generate` in
@@ -86,6 +96,8 @@ const HUGGING_FACE: Ranges = &[
     ("presence_penalty", &[(0.0, Off), (1.0, Refused)]),
     ("frequency_penalty", &[(0.0, Off), (1.0, Refused)]),
     ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+    ("mirostat", &[(0.0, Off), (1.0, Refused), (2.0, Refused)]),
+    ("adaptive_target", &[(0.5, Refused)]),
 ];
 
 /// vLLM V1: `SamplingParams._verify_args` and `__post_init__` in `vllm/sampling_params.py`.
@@ -105,6 +117,8 @@ const VLLM: Ranges = &[
     ("presence_penalty", &[(-2.5, Refused), (-2.0, Acts), (0.0, Off), (2.0, Acts), (2.5, Refused), (NAN, Refused)]),
     ("frequency_penalty", &[(-2.5, Refused), (-2.0, Acts), (0.0, Off), (2.0, Acts), (2.5, Refused), (NAN, Refused)]),
     ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+    ("mirostat", &[(0.0, Off), (1.0, Refused), (2.0, Refused)]),
+    ("adaptive_target", &[(0.5, Refused)]),
 ];
 
 /// llama.cpp: the samplers in `src/llama-sampler.cpp`, and `common/sampling.cpp`.
@@ -127,6 +141,11 @@ const LLAMA_CPP: Ranges = &[
     ("frequency_penalty", &[(-3.0, Acts), (0.0, Off), (3.0, Acts), (INF, Refused), (NAN, Refused)]),
     ("dry_multiplier", &[(-1.0, Refused), (0.0, Off), (1.0, Acts), (INF, Refused), (NAN, Refused)]),
     ("dry_base", &[(-1.0, Off), (0.5, Off), (1.0, Acts), (2.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("mirostat", &[(0.0, Off), (1.0, Acts), (2.0, Acts), (3.0, Refused)]),
+    ("mirostat_tau", &[(-1.0, Acts), (0.0, Acts), (1.0, Acts), (1e300, Off), (INF, Refused), (NAN, Refused)]),
+    ("mirostat_eta", &[(-1.0, Acts), (0.0, Acts), (INF, Refused), (NAN, Refused)]),
+    ("adaptive_target", &[(-1.0, Off), (0.0, Acts), (1.0, Acts), (1.5, As(0.5)), (INF, Refused), (NAN, Refused)]),
+    ("adaptive_decay", &[(-1.0, Acts), (0.99, Acts), (1.5, Acts), (NAN, Refused)]),
 ];
 
 /// candle: `LogitsProcessor` in `candle-transformers/src/generation/mod.rs`.
@@ -146,6 +165,8 @@ const CANDLE: Ranges = &[
     ("presence_penalty", &[(0.0, Off), (1.0, Refused)]),
     ("frequency_penalty", &[(0.0, Off), (1.0, Refused)]),
     ("dry_multiplier", &[(0.0, Off), (1.0, Refused)]),
+    ("mirostat", &[(0.0, Off), (1.0, Refused), (2.0, Refused)]),
+    ("adaptive_target", &[(0.5, Refused)]),
 ];
 
 fn ranges(profile: Profile) -> Ranges {
@@ -188,7 +209,8 @@ fn every_profile_has_the_ranges_of_its_engine() {
             }
         }
         for (name, _) in PARAMETERS {
-            let details = ["dynamic_exponent", "xtc_threshold", "dry_base"];
+            let details =
+                ["dynamic_exponent", "xtc_threshold", "dry_base", "mirostat_tau", "mirostat_eta", "adaptive_decay"];
             let is_there = ranges(profile).iter().any(|(parameter, _)| parameter == name);
             assert!(is_there || details.contains(name), "{profile:?} must have a range for {name}");
         }

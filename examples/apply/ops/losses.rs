@@ -37,6 +37,8 @@ pub fn bce_with_logits(call: &Call<'_>) -> Result<Results> {
         call.has_shape("pos_weight", &weight.shape, &[cols])?;
         options = options.pos_weight(weight.values.floats());
     }
+    options.focal_gamma = call.number("focal_gamma")?.unwrap_or(options.focal_gamma);
+    options.alpha = call.number("alpha")?;
     options.reduction = call.choice("reduction", REDUCTIONS)?.unwrap_or(options.reduction);
     let shape: &[usize] = if options.reduction == Reduction::None { &x.shape } else { &[] };
     let (dloss, target) = (vec![1.0; shape.iter().product()], target.values.floats());

@@ -145,7 +145,7 @@ const OPS: &[Op] = &[
     Op {
         inputs: &["x", "target", "weight", "pos_weight"],
         required: &["x", "target"],
-        attrs: &["reduction"],
+        attrs: &["reduction", "focal_gamma", "alpha"],
         outputs: &["loss", "dx"],
         needs: &[],
         ..elementwise("bce_with_logits", losses::bce_with_logits)

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{all, log_softmax, logsumexp, product, wide};
+use super::{all, log_softmax, logsumexp, product, sigmoid, wide};
 use crate::candle::op::cross_entropy::numbers;
 use crate::candle::op::row_loss::same_shape;
 use crate::floats::Floats;
@@ -84,7 +84,14 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     // add up to the correct gradient.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
-    let loss = (weight * (far + ((miss + hit)? * rest)?)?)?;
+    let mut loss = (weight * (far + ((miss + hit)? * rest)?)?)?;
+    if options.focal_gamma > 0.0 {
+        let q = ((&y * sigmoid(&x.neg()?)?)? + (y.affine(-1.0, 1.0)? * sigmoid(&x)?)?)?;
+        loss = (loss * q.maximum(f64::from(f32::MIN_POSITIVE))?.powf(options.focal_gamma)?)?;
+    }
+    if let Some(alpha) = options.alpha {
+        loss = (loss * y.affine(2.0 * alpha - 1.0, 1.0 - alpha)?)?;
+    }
     match options.reduction {
         Reduction::None => Ok(loss),
         Reduction::Mean if loss.elem_count() > 0 => loss.mean_all(),

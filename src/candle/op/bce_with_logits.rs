@@ -25,19 +25,22 @@ struct BceWithLogits {
     /// Weights of the elements, converted exactly to f64.
     weight: Option<Vec<f64>>,
     pos_weight: Option<Vec<f64>>,
+    focal_gamma: f64,
+    alpha: Option<f64>,
     reduction: Reduction,
 }
 
 impl BceWithLogits {
     fn new(options: &Options<'_>) -> Self {
         let widened = |weight: Floats<'_>| (0..weight.len()).filter_map(|i| weight.get(i)).collect();
-        let Options { weight, pos_weight, reduction } = *options;
-        BceWithLogits { weight: weight.map(widened), pos_weight: pos_weight.map(widened), reduction }
+        let Options { weight, pos_weight, focal_gamma, alpha, reduction } = *options;
+        let (weight, pos_weight) = (weight.map(widened), pos_weight.map(widened));
+        BceWithLogits { weight, pos_weight, focal_gamma, alpha, reduction }
     }
 
     fn options(&self) -> Options<'_> {
         let [weight, pos_weight] = [&self.weight, &self.pos_weight].map(|weight| weight.as_ref().map(Floats::from));
-        Options { weight, pos_weight, reduction: self.reduction }
+        Options { weight, pos_weight, focal_gamma: self.focal_gamma, alpha: self.alpha, reduction: self.reduction }
     }
 }
 

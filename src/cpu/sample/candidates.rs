@@ -113,6 +113,22 @@ impl<S: Element> Candidates<S> {
         self.logits[..self.count].fill(S::ZERO);
     }
 
+    pub fn logits_mut(&mut self) -> &mut [S] {
+        &mut self.logits[..self.count]
+    }
+
+    /// Appends all candidates of `others`, whose logits this type represents exactly.
+    pub fn append_all<T: Element>(&mut self, others: &Candidates<T>) {
+        self.append(others.len(), |room| {
+            let to = room.count..room.count + others.len();
+            room.tokens[to.clone()].copy_from_slice(others.tokens());
+            for (to, logit) in room.logits[to.clone()].iter_mut().zip(others.logits()) {
+                *to = S::from_wide(logit.widen());
+            }
+            room.count = to.end;
+        });
+    }
+
     pub fn candidate(&self, i: usize) -> Candidate {
         Candidate { logit: self.logits[i].widen(), token: self.tokens[i] }
     }
@@ -171,6 +187,15 @@ impl<S: Element> Candidates<S> {
         let last = last.map(|last| *order.select_nth_unstable_by(last, Candidate::order).1);
         self.order = order;
         last
+    }
+
+    /// Returns the first `count` candidates by [`Candidate::order`], in this order, or all if there are fewer.
+    pub fn first_in_order(&mut self, count: usize) -> Vec<Candidate> {
+        let last = self.last_of_first(count);
+        let is_first = |c: &Candidate| last.is_some_and(|last| Candidate::order(c, &last).is_le());
+        let mut first: Vec<Candidate> = self.iter().filter(is_first).collect();
+        first.sort_unstable_by(Candidate::order);
+        first
     }
 
     /// Keeps the first k candidates by [`Candidate::order`]. With `keeps_equals`, also keeps ties with the last of

@@ -6,7 +6,7 @@ use super::top_p::{self, Crossing, ceil_of_product};
 use super::typical::{self, Place};
 use crate::element::Element;
 use crate::math::sum::sums_o;
-use crate::sampler::{Draw, Filter};
+use crate::sampler::{Controller, Draw, Filter};
 use crate::simd::{BLOCK, Isa, Kernel, Select};
 
 /// Reusable buffers of the filters.
@@ -22,6 +22,8 @@ pub struct Scraps {
 pub struct Filtering<'a, S> {
     pub filters: &'a [Filter],
     pub min_keep: usize,
+    /// Mirostat, which is applied after the filters. Adaptive-p has no effect here.
+    pub controller: Option<Controller>,
     pub draw: Draw,
     /// Mass of all tokens before filtering, if a filter needs it.
     pub total: u64,
@@ -37,6 +39,7 @@ pub struct DrawnCandidate {
     pub log_sum: f64,
     /// Position of the drawn candidate.
     pub drawn: usize,
+    pub controller: Option<Controller>,
 }
 
 impl<S: Element> Kernel for Filtering<'_, S> {
@@ -47,20 +50,23 @@ impl<S: Element> Kernel for Filtering<'_, S> {
         for filter in self.filters {
             self.apply(isa, filter);
         }
+        if let Some(controller) = self.controller {
+            self.apply_mirostat(isa, controller);
+        }
         self.weigh(isa);
         let (log_sum, _) = self.scale.log_sum(isa, self.candidates.logits());
-        DrawnCandidate { scale: self.scale, log_sum, drawn: self.drawn(isa) }
+        DrawnCandidate { scale: self.scale, log_sum, drawn: self.drawn(isa), controller: self.controller }
     }
 }
 
 impl<S: Element> Filtering<'_, S> {
     #[inline(always)]
-    fn weigh<I: Isa>(&mut self, isa: I) {
+    pub fn weigh<I: Isa>(&mut self, isa: I) {
         self.candidates.weigh(isa, self.scale);
     }
 
     #[inline(always)]
-    fn mass<I: Isa>(&self, isa: I) -> u64 {
+    pub fn mass<I: Isa>(&self, isa: I) -> u64 {
         self.scale.mass_of(isa, self.candidates.weights())
     }
 
@@ -130,7 +136,7 @@ impl<S: Element> Filtering<'_, S> {
         self.candidates.retain(|_, c, weight| such(c, weight) || Candidate::order(&c, &last).is_le());
     }
 
-    fn keep_masses(&mut self, least: u64) {
+    pub fn keep_masses(&mut self, least: u64) {
         let scale = self.scale;
         // Usually all candidates pass, because they were gathered with this bound.
         if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {

@@ -14,7 +14,7 @@ use super::{OP, heat};
 use crate::cpu::scores::LogitTransform;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
-use crate::sampler::{Adjustments, Filter, History, LogitSliceMut, Request, Sampled};
+use crate::sampler::{Adjustments, Feedback, Filter, History, LogitSliceMut, Request, Sampled};
 use std::ops::Range;
 
 /// Maximum number of candidates that are gathered from all ranks instead of being filtered on the shards.
@@ -70,6 +70,9 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         let (config, plan, step) = request.parts();
         let (temperature, filters) = heat(&plan.filters);
         can_run(row, filters)?;
+        if let Some((argument, value)) = plan.feedback.map(Feedback::parameter) {
+            return Err(Error::invalid_in_row(OP, argument, row, value, "left unset, as the vocabulary is sharded"));
+        }
         let z: Vec<S> = match Adjustments::new(config, step) {
             None => converted(x),
             Some(adjustments) if E::IS_F64 => {
@@ -156,15 +159,7 @@ fn is_float(filter: &Filter) -> bool {
 fn can_run(row: usize, filters: &[Filter]) -> Result<()> {
     let is_bound = |filter: &Filter| matches!(filter, Filter::Greedy | Filter::TopK { .. });
     let unbound = filters.iter().take_while(|filter| !is_bound(filter)).find(|filter| is_float(filter));
-    let (argument, value) = match unbound {
-        None => return Ok(()),
-        Some(Filter::DynamicTemperature { .. }) => ("dynamic_temperature", String::from("set")),
-        Some(Filter::Typical { p, .. }) => ("typical_p", p.to_string()),
-        Some(Filter::TopNSigma(n)) => ("top_n_sigma", n.to_string()),
-        Some(Filter::Eta(eta)) => ("eta_cutoff", eta.to_string()),
-        Some(Filter::Xtc { probability, .. }) => ("xtc_probability", probability.to_string()),
-        Some(_) => return Ok(()),
-    };
+    let Some((argument, value)) = unbound.map(Filter::parameter) else { return Ok(()) };
     let expected = "left unset, or used with a top-k before it in the profile's order, as the vocabulary is sharded";
     Err(Error::invalid_in_row(OP, argument, row, value, expected))
 }

@@ -137,6 +137,9 @@ impl<'a> Candidates<'a> {
         if self.are_all {
             return true;
         }
+        if plan.feedback.is_some() {
+            return false;
+        }
         let mut filters = plan.filters.iter().skip_while(|filter| matches!(filter, Filter::Temperature(_)));
         let has_enough = match filters.next() {
             Some(Filter::Greedy) => true,

@@ -4,6 +4,7 @@ use super::{Draw, Left, LeftLogits, Sampled};
 use crate::cpu::elementwise;
 use crate::error::Result;
 use crate::math::sum::units;
+use crate::sampler::Controller;
 use crate::simd::in_default;
 
 impl Left<'_> {
@@ -17,6 +18,8 @@ impl Left<'_> {
                 LeftLogits::F64(logits) => logits.iter().map(|&z| self.distance(z)).collect(),
             },
             log_sum: self.log_sum,
+            controller: self.controller,
+            probs: self.probs.to_vec(),
         }
     }
 }
@@ -29,12 +32,22 @@ pub struct Distribution {
     masses: Vec<u64>,
     distances: Vec<f64>,
     log_sum: f64,
+    controller: Option<Controller>,
+    /// Probabilities of the tokens before adaptive-p, or empty.
+    probs: Vec<f64>,
 }
 
 impl Distribution {
     /// Placeholder for a row that has not been processed.
-    pub(super) const NONE: Distribution =
-        Distribution { vocabulary: 0, tokens: Vec::new(), masses: Vec::new(), distances: Vec::new(), log_sum: 0.0 };
+    pub(super) const NONE: Distribution = Distribution {
+        vocabulary: 0,
+        tokens: Vec::new(),
+        masses: Vec::new(),
+        distances: Vec::new(),
+        log_sum: 0.0,
+        controller: None,
+        probs: Vec::new(),
+    };
 
     /// Returns the tokens that can be drawn, in increasing order.
     pub fn tokens(&self) -> &[u32] {
@@ -79,7 +92,7 @@ impl Distribution {
     /// Returns the given token as if it had been drawn. If the filters removed it, draws another token.
     pub(super) fn sampled(&self, token: u32, draw: Draw) -> Sampled {
         match self.tokens.binary_search(&token) {
-            Ok(i) => Sampled { token, logprob: self.distances[i] - self.log_sum, kept: self.tokens.len() },
+            Ok(i) => self.sampled_at(i),
             Err(_) => self.draw(draw),
         }
     }
@@ -112,7 +125,13 @@ impl Distribution {
             sum > at
         };
         let index = self.masses.iter().position(reached).unwrap_or(0);
-        let logprob = in_default(|| self.distances[index] - self.log_sum);
-        Sampled { token: self.tokens[index], logprob, kept: self.tokens.len() }
+        in_default(|| self.sampled_at(index))
+    }
+
+    fn sampled_at(&self, index: usize) -> Sampled {
+        let logprob = self.distances[index] - self.log_sum;
+        let next = |controller: Controller| controller.next(logprob, self.probs.get(index));
+        let feedback = self.controller.map_or(0.0, next);
+        Sampled { token: self.tokens[index], logprob, kept: self.tokens.len(), feedback }
     }
 }

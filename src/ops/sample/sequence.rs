@@ -30,6 +30,8 @@ pub struct Sequence {
     bias: Vec<(u32, f32)>,
     bad_words: Vec<Vec<u32>>,
     breakers: Vec<u32>,
+    /// [`Sampled::feedback`] after each token of the output, if the sampler has mirostat or adaptive-p.
+    feedback: Vec<f64>,
 }
 
 impl Sampler {
@@ -44,6 +46,7 @@ impl Sampler {
             bias: Vec::new(),
             bad_words: Vec::new(),
             breakers: Vec::new(),
+            feedback: Vec::new(),
         }
     }
 }
@@ -86,10 +89,8 @@ impl Sequence {
         let draw = Draw { seed: self.seed, row: self.row, draw: self.output().len() as u64 };
         let step = Step::from(draw).prompt(self.prompt()).output(self.output());
         let step = step.bias(&self.bias).bad_words(&self.bad_words).breakers(&self.breakers);
-        match allowed {
-            Some(words) => step.allowed(words),
-            None => step,
-        }
+        let step = self.feedback.last().map_or(step, |value| step.feedback(*value));
+        allowed.map_or(step, |words| step.allowed(words))
     }
 
     /// Draws the next token and appends it. After an error nothing is appended.
@@ -98,17 +99,29 @@ impl Sequence {
     /// The errors of [`Sampler::sample`].
     pub fn sample<E: Element>(&mut self, logits: &[E], allowed: Option<&[u32]>) -> Result<Sampled> {
         let sampled = self.sampler.sample(logits, self.step(allowed))?;
-        self.accept(sampled.token);
+        self.accept_sampled(&sampled);
         Ok(sampled)
     }
 
-    /// Appends a token that was chosen elsewhere: sampled in a batch, forced, or accepted from a draft.
+    /// Appends a token that was sampled elsewhere: in a batch, or by [`Distribution::draw`](super::Distribution::draw).
+    pub fn accept_sampled(&mut self, sampled: &Sampled) {
+        self.accept(sampled.token);
+        if let Some(value) = self.feedback.last_mut() {
+            *value = sampled.feedback;
+        }
+    }
+
+    /// Appends a token that was not sampled. It does not change the feedback of mirostat and adaptive-p.
     pub fn accept(&mut self, token: u32) {
         self.tokens.push(token);
+        if let Some(feedback) = self.sampler.feedback() {
+            self.feedback.push(self.feedback.last().copied().unwrap_or_else(|| feedback.first()));
+        }
     }
 
     /// Removes all but the first `output` tokens of the output.
     pub fn truncate(&mut self, output: usize) {
         self.tokens.truncate(self.given.saturating_add(output));
+        self.feedback.truncate(output);
     }
 }

@@ -234,16 +234,17 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         let found = isa.outline(Filtering {
             filters: self.filters,
             min_keep: plan.min_keep,
+            controller: None,
             draw: step.draw(),
             total: self.total,
             candidates,
             scale: self.scale,
             scraps: &mut scraps,
         });
-        let DrawnCandidate { scale, log_sum, drawn } = found;
+        let DrawnCandidate { scale, log_sum, drawn, .. } = found;
         let c = self.candidates.candidate(drawn);
         let logprob = scale.distance(c.logit) - log_sum;
-        self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len() });
+        self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len(), feedback: 0.0 });
     }
 
     /// Writes the sum of this rank's exponentials, and the drawn token with its logit if this rank holds it.
@@ -272,6 +273,6 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
     fn conclude<I: Isa>(&mut self, isa: I) {
         let Drawn { token, logit, rest } = self.drawn;
         let logprob = self.scale.distance(logit) - log1p_scalar(isa, rest);
-        self.sampled = Some(Sampled { token, logprob, kept: self.count() });
+        self.sampled = Some(Sampled { token, logprob, kept: self.count(), feedback: 0.0 });
     }
 }

@@ -1,0 +1,61 @@
+//! Mirostat and adaptive-p of llama.cpp.
+
+use super::{Tokens, sort_descending};
+use crate::ops::sample::SamplerConfig;
+
+/// Keeps the tokens of mirostat. The logits are divided by the temperature.
+pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64>, vocabulary: usize) -> Tokens {
+    let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);
+    sort_descending(&mut tokens);
+    let count = match config.mirostat {
+        1 => {
+            let (mut products, mut squares) = (0.0, 0.0);
+            for i in 0..tokens.len().min(100) - 1 {
+                let t = ((i + 2) as f64 / (i + 1) as f64).ln();
+                products += t * (tokens[i].1 - tokens[i + 1].1);
+                squares += t * t;
+            }
+            if tokens.len() < 2 { 1 } else { k(products / squares, mu, vocabulary as f64) }
+        }
+        _ => {
+            let probs = super::softmax(&tokens);
+            probs.iter().position(|p| -p.log2() > mu).unwrap_or(tokens.len())
+        }
+    };
+    tokens.truncate(count.max(1));
+    tokens
+}
+
+/// Computes k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s), with epsilon = s - 1. Where s is 0 or 1, this is the limit.
+fn k(s: f64, mu: f64, n: f64) -> usize {
+    let epsilon = s - 1.0;
+    let of_power_law = if epsilon == 0.0 { n.ln() } else { -(-epsilon * n.ln()).exp_m1() / epsilon };
+    // The quotient of the powers, as a difference of logarithms, does not overflow.
+    let k = ((mu * std::f64::consts::LN_2 - of_power_law.ln()) / s).exp();
+    if k.is_nan() { usize::MAX } else { k as usize }
+}
+
+/// Returns the probabilities after adaptive-p, from the probabilities that the filters leave.
+pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) -> Vec<f64> {
+    let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return probs.to_vec() };
+    let mean = feedback.unwrap_or(target);
+    let adapted = (2.0 * target.clamp(0.0, 1.0) - mean).clamp(0.0, 1.0);
+    let logit = |p: &f64| {
+        let d = ((p - adapted) / 0.3).abs();
+        5.0 - 10.0 * d * d / (1.0 + d)
+    };
+    super::softmax(&probs.iter().map(logit).enumerate().collect())
+}
+
+/// Returns the feedback of the next step for each token. `probs` are the probabilities of the draw, and `before` those
+/// before adaptive-p.
+pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before: &[f64]) -> Vec<f64> {
+    if config.mirostat != 0 {
+        let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);
+        return probs.iter().map(|p| mu - config.mirostat_eta * (-p.log2() - config.mirostat_tau)).collect();
+    }
+    let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return vec![0.0; probs.len()] };
+    let (mean, decay) = (feedback.unwrap_or(target), config.adaptive_decay.clamp(0.0, 0.99));
+    // llama.cpp's sum of weights, 1 / (1 - decay), does not change from step to step.
+    before.iter().map(|p| (1.0 - decay) * p + decay * mean).collect()
+}

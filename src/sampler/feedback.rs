@@ -1,0 +1,73 @@
+//! Feedback of the drawn tokens on later steps: mirostat and adaptive-p.
+
+use super::{OP, Step};
+use crate::error::{Error, Result};
+use std::f64::consts::LOG2_E;
+
+/// Filter that depends on the tokens drawn before. It runs after all other filters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Feedback {
+    /// Top-k, with a k estimated from the largest logits: version 1 of mirostat.
+    MirostatTopK { tau: f64, eta: f64 },
+    /// Removal of tokens with too large a surprise: version 2 of mirostat.
+    MirostatSurprise { tau: f64, eta: f64 },
+    /// Preference for tokens whose probability is near a target.
+    AdaptiveP { target: f64, decay: f64 },
+}
+
+impl Feedback {
+    /// Returns the value of the first step.
+    pub fn first(self) -> f64 {
+        match self {
+            Feedback::MirostatTopK { tau, .. } | Feedback::MirostatSurprise { tau, .. } => limited(2.0 * tau),
+            Feedback::AdaptiveP { target, .. } => target,
+        }
+    }
+
+    /// Returns the parameter that turns the filter on, and its value.
+    #[cfg(any(feature = "cuda", feature = "sharded"))]
+    pub fn parameter(self) -> (&'static str, String) {
+        match self {
+            Feedback::MirostatTopK { .. } => ("mirostat", "1".into()),
+            Feedback::MirostatSurprise { .. } => ("mirostat", "2".into()),
+            Feedback::AdaptiveP { target, .. } => ("adaptive_target", target.to_string()),
+        }
+    }
+}
+
+/// The filter of a step, and the value that the previous tokens gave it: the largest surprise mu of mirostat, in bits,
+/// or the mean probability of adaptive-p.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Controller {
+    pub feedback: Feedback,
+    pub value: f64,
+}
+
+impl Controller {
+    /// Returns the controller of a step, or `None` if the plan has none.
+    pub fn new(feedback: Option<Feedback>, row: usize, step: Step<'_>) -> Result<Option<Self>> {
+        let Some(feedback) = feedback else { return Ok(None) };
+        let value = step.feedback.unwrap_or_else(|| feedback.first());
+        if !value.is_finite() {
+            return Err(Error::invalid_in_row(OP, "feedback", row, value, "finite"));
+        }
+        Ok(Some(Controller { feedback, value }))
+    }
+
+    /// Returns the value of the next step, after a token with this log-probability was drawn. `prob` is the token's
+    /// probability before adaptive-p changed it.
+    pub fn next(self, logprob: f64, prob: Option<&f64>) -> f64 {
+        match self.feedback {
+            Feedback::MirostatTopK { tau, eta } | Feedback::MirostatSurprise { tau, eta } => {
+                limited(self.value - eta * (-logprob * LOG2_E - tau))
+            }
+            Feedback::AdaptiveP { decay, .. } => {
+                limited((1.0 - decay) * prob.copied().unwrap_or(0.0) + decay * self.value)
+            }
+        }
+    }
+}
+
+fn limited(value: f64) -> f64 {
+    value.clamp(f64::MIN, f64::MAX)
+}
