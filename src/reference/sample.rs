@@ -6,13 +6,14 @@ mod evenkeel;
 mod feedback;
 mod hugging_face;
 mod llama_cpp;
+mod tokens;
 mod vllm;
 
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::sample::{Profile, SamplerConfig};
-use std::cmp::Ordering;
+use tokens::{Tokens, greedy, heat, largest};
 
 /// The tokens that the filters keep, and their probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,9 +111,6 @@ pub fn sample_with_feedback<E: Element>(
     Ok((Support { tokens: support.tokens, probs }, next))
 }
 
-/// Tokens, each as its index and its logit. The logits that `keep` returns are already divided by the temperature.
-type Tokens = Vec<(usize, f64)>;
-
 /// Returns the kept tokens sorted by index, with the softmax of their logits as probabilities.
 fn support(mut kept: Tokens) -> Support {
     kept.sort_unstable_by_key(|(i, _)| *i);
@@ -125,47 +123,4 @@ fn support(mut kept: Tokens) -> Support {
         tokens: kept.iter().map(|(i, _)| *i as u32).collect(),
         probs: kept.iter().map(|(_, z)| (z - max).exp() / total).collect(),
     }
-}
-
-fn largest(tokens: &Tokens) -> f64 {
-    tokens.iter().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max)
-}
-
-/// Returns the softmax of the tokens' logits, in the order of the tokens.
-fn softmax(tokens: &Tokens) -> Vec<f64> {
-    let max = largest(tokens);
-    let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();
-    let total: f64 = masses.iter().sum();
-    masses.into_iter().map(|mass| mass / total).collect()
-}
-
-/// Returns the entropy in nats. Tokens with a probability of 0 contribute nothing.
-fn entropy(probs: &[f64]) -> f64 {
-    -probs.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
-}
-
-/// Sorts tokens by logit, the largest first. The sort is stable.
-fn sort_descending(tokens: &mut Tokens) {
-    tokens.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));
-}
-
-/// Keeps only the first token with the largest logit.
-fn greedy(tokens: Tokens) -> Tokens {
-    let max = largest(&tokens);
-    tokens.into_iter().find(|(_, z)| *z == max).into_iter().collect()
-}
-
-/// Subtracts the largest logit from all logits, and divides them by the temperature. The subtraction does not change
-/// the probabilities, and prevents overflow to +inf.
-fn heat(tokens: &mut Tokens, temperature: f64) {
-    let max = largest(tokens);
-    tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);
-}
-
-/// Returns the dynamic temperature, which is computed from the entropy of the tokens' probabilities.
-fn dynamic_temperature(tokens: &Tokens, config: &SamplerConfig) -> f64 {
-    let (range, n) = (config.dynamic_temperature, tokens.len() as f64);
-    let (low, high) = ((config.temperature - range).max(0.0), config.temperature + range);
-    let share = (entropy(&softmax(tokens)) / n.ln()).clamp(0.0, 1.0);
-    low + (high - low) * share.powf(config.dynamic_exponent)
 }

@@ -1,7 +1,7 @@
 //! Filters of `LogitsProcessor` in candle-transformers. Probabilities are computed once, for all tokens, and no filter
 //! renormalises them.
 
-use super::{Tokens, greedy, heat, softmax, sort_descending};
+use super::tokens::{Tokens, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {

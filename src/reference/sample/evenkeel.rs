@@ -1,6 +1,6 @@
 //! Filters of the default profile, as this crate defines them.
 
-use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
+use super::tokens::{self, Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
@@ -9,7 +9,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
         let (mean, count) = (tokens.iter().map(|(_, z)| z).sum::<f64>() / tokens.len() as f64, tokens.len() as f64);
         n * (tokens.iter().map(|(_, z)| (z - mean).powi(2)).sum::<f64>() / count).sqrt()
     });
-    let best = super::largest(&tokens);
+    let best = tokens::largest(&tokens);
     let reaches: Vec<bool> = tokens.iter().map(|(_, z)| sigma.is_none_or(|sigma| *z >= best - sigma)).collect();
 
     let mut temperature = config.temperature;

@@ -1,6 +1,6 @@
 //! Mirostat and adaptive-p of llama.cpp.
 
-use super::{Tokens, sort_descending};
+use super::tokens::{self, Tokens, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
 /// Keeps the tokens of mirostat. The logits are divided by the temperature.
@@ -18,7 +18,7 @@ pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64
             if tokens.len() < 2 { 1 } else { k(products / squares, mu, vocabulary as f64) }
         }
         _ => {
-            let probs = super::softmax(&tokens);
+            let probs = tokens::softmax(&tokens);
             probs.iter().position(|p| -p.log2() > mu).unwrap_or(tokens.len())
         }
     };
@@ -44,7 +44,7 @@ pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) 
         let d = ((p - adapted) / 0.3).abs();
         5.0 - 10.0 * d * d / (1.0 + d)
     };
-    super::softmax(&probs.iter().map(logit).enumerate().collect())
+    tokens::softmax(&probs.iter().map(logit).enumerate().collect())
 }
 
 /// Returns the feedback of the next step for each token. `probs` are the probabilities of the draw, and `before` those

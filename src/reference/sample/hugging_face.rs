@@ -1,7 +1,7 @@
 //! Logits warpers of Hugging Face transformers, in the order in which `generate` applies them. Each warper masks the
 //! tokens that it removes.
 
-use super::{Tokens, entropy, heat, softmax};
+use super::tokens::{self, Tokens, entropy, heat, softmax};
 use crate::ops::sample::SamplerConfig;
 use std::cmp::Ordering;
 
@@ -24,7 +24,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(mass) = config.typical_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let h = entropy(&probs);
-        let max = super::largest(&tokens);
+        let max = tokens::largest(&tokens);
         let log_total = tokens.iter().map(|(_, z)| (z - max).exp()).sum::<f64>().ln();
         let keys: Vec<f64> = tokens.iter().map(|(_, z)| (-((z - max) - log_total) - h).abs()).collect();
         let mut order: Vec<usize> = (0..keys.len()).collect();

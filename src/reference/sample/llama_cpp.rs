@@ -1,7 +1,7 @@
 //! The default sampler chain of llama.cpp. Each filter shortens the list of candidates. A filter that uses
 //! probabilities computes them over the remaining candidates. The temperature is applied last.
 
-use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
+use super::tokens::{self, Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
@@ -10,7 +10,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
         let count = tokens.len() as f64;
         let mean = tokens.iter().map(|(_, z)| z).sum::<f64>() / count;
         let sigma = (tokens.iter().map(|(_, z)| (z - mean).powi(2)).sum::<f64>() / count).sqrt();
-        let best = super::largest(&tokens);
+        let best = tokens::largest(&tokens);
         sort_descending(&mut tokens);
         let reached = tokens.iter().filter(|(_, z)| *z >= best - n * sigma).count();
         tokens.truncate(reached.max(least));
@@ -22,7 +22,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(p) = config.typical_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let h = entropy(&probs);
-        let max = super::largest(&tokens);
+        let max = tokens::largest(&tokens);
         let log_total = tokens.iter().map(|(_, z)| (z - max).exp()).sum::<f64>().ln();
         let keys: Vec<f64> = tokens.iter().map(|(_, z)| ((log_total - (z - max)) - h).abs()).collect();
         let mut order: Vec<usize> = (0..tokens.len()).collect();

@@ -1,7 +1,7 @@
 //! The PyTorch sampler of vLLM V1. Min-p is applied before top-k and top-p. Both of these use an ascending sort.
 
 use super::hugging_face::{filter, nth_largest, top_p};
-use super::{Tokens, greedy, heat, softmax};
+use super::tokens::{Tokens, greedy, heat, softmax};
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
