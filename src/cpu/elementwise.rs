@@ -16,7 +16,7 @@ use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::sigmoid::sigmoid;
 use crate::math::wide::Wide;
-use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, normal_pair, sigmoid_pair, softplus_pair};
+use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, normal_pair, short, sigmoid_pair, softplus_pair};
 use crate::simd::{Float, Isa};
 
 /// Function of one number.
@@ -37,15 +37,30 @@ pub trait Function: Copy + Sync {
         x.eq(x)
     }
 
+    /// Bound on the error of [`Function::short`] in ULP of f32, a power of two; 0 if the function has no such form.
+    const SHORT_ULPS: i32 = 0;
+
+    /// Computes the value in single f32s, for 16-bit types.
+    #[inline(always)]
+    fn short<I: Isa>(self, _: I, x: I::F32) -> I::F32 {
+        x
+    }
+
+    /// Returns the lanes for which [`Function::short`] is valid; its value is never NaN there.
+    #[inline(always)]
+    fn short_serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
+        x.eq(x)
+    }
+
     /// Returns the value for any x, ready to be rounded to `E` or a narrower type. `#[inline(always)]`, like everything
     /// it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
 /// Declares functions without parameters. Each line has the computation in f64, and optionally the computation in pairs
-/// of f32 and the test for its valid inputs.
+/// of f32 and the test for its valid inputs. The computation in single f32s, its test and its error may follow.
 macro_rules! functions {
-    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
+    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
         $(#[doc = $doc])*
         #[derive(Clone, Copy)]
         pub struct $name;
@@ -64,6 +79,19 @@ macro_rules! functions {
                     $serves(isa, x)
                 }
             )?
+            $(
+                const SHORT_ULPS: i32 = $ulps;
+
+                #[inline(always)]
+                fn short<I: Isa>(self, isa: I, x: I::F32) -> I::F32 {
+                    $short(isa, x)
+                }
+
+                #[inline(always)]
+                fn short_serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+                    $short_serves(isa, x)
+                }
+            )?
 
             #[inline(always)]
             fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64) -> Wide<I> {
@@ -74,13 +102,13 @@ macro_rules! functions {
 }
 functions! {
     /// e^x.
-    Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves;
+    Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves => short::exp, exp_pair::serves, 8;
     /// 2^x.
     Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves;
     /// e^x - 1.
     Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
     /// ln x.
-    Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves;
+    Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves => short::log, log_pair::serves, 8;
     /// log2 x.
     Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves;
     /// ln(1 + x).
@@ -92,21 +120,21 @@ functions! {
     /// 1 / sqrt(x).
     Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves;
     /// tanh x.
-    Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number;
+    Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
     /// 1 / (1 + e^-x).
-    Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves;
+    Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves => short::sigmoid, sigmoid_pair::serves, 8;
     /// -ln(1 + e^-x).
     LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves;
     /// ln(1 + e^x).
     Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves;
     /// x / (1 + e^-x).
-    Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves;
+    Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves => short::silu, sigmoid_pair::silu_serves, 8;
     /// erf x.
-    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number;
+    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number => short::erf, is_number, 8;
     /// x (1 + erf(x / sqrt(2))) / 2.
-    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves;
+    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves => short::gelu, normal_pair::gelu_serves, 16;
     /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
+    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves => short::gelu_tanh, short::gelu_tanh_serves, 32;
 }
 
 /// Returns the lanes that are not NaN, for [`Function::serves`] of functions whose [`Function::pair`] accepts every

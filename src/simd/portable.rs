@@ -286,6 +286,10 @@ unsafe impl Isa for Portable {
         index.map(|i| table[(i & 15) as usize])
     }
     #[inline(never)]
+    fn reciprocal_estimate(self, x: Self::F32) -> Self::F32 {
+        x.map(|x| 1.0 / x)
+    }
+    #[inline(never)]
     fn widen(self, value: Self::F32) -> Self::F64 {
         value.map(f64::from)
     }

@@ -64,22 +64,34 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                 |_, x| function.eval::<I, E>(isa, x).round::<E>(isa),
             );
         }
+        let is_short = F::SHORT_ULPS > 0 && !E::IS_F32;
         let certain = certain.0.as_flattened_mut();
         let mut all = isa.f32(0.0).eq(isa.f32(0.0));
         let to = to.reading(x).numbers(
             isa,
             #[inline(always)]
             |i, x| {
+                all = all & serves(isa, function, is_short, x);
+                if is_short {
+                    let value = function.short(isa, x);
+                    certain[i] = is_certain::<I, E>(isa, value, F::SHORT_ULPS).bits();
+                    return value;
+                }
                 let [above, below] = function.pair(isa, x);
-                all = all & function.serves(isa, x);
-                certain[i] = is_certain::<I, E>(isa, above, below).bits();
+                let is_certain = if E::IS_F32 {
+                    above.to_bits().eq(below.to_bits())
+                } else {
+                    // The bounds differ by at most one ULP.
+                    is_certain::<I, E>(isa, above, 2)
+                };
+                certain[i] = is_certain.bits();
                 above
             },
         );
         let blocks = x.len().div_ceil(BLOCK);
         if all.bits() != u16::MAX {
             for (i, certain) in certain[..blocks].iter_mut().enumerate() {
-                *certain &= function.serves(isa, E::load(isa, &block(x, i, E::ZERO))).bits();
+                *certain &= serves(isa, function, is_short, E::load(isa, &block(x, i, E::ZERO))).bits();
             }
         }
         if !x.len().is_multiple_of(BLOCK) {
@@ -89,20 +101,23 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes where both bounds certainly round to the same number of the type. For f32 the bounds must be
-/// equal. For 16-bit types `above` must not lie at or next to the midpoint between two numbers, and must be normal in
-/// the type.
+/// Returns the lanes for which the function's short form, or its pair, is valid.
 #[inline(always)]
-fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32, below: I::F32) -> I::M32 {
+fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -> I::M32 {
+    if is_short { function.short_serves(isa, x) } else { function.serves(isa, x) }
+}
+
+/// Returns the lanes where a value certainly rounds to the same number of the 16-bit type as every number that is less
+/// than `ulps` ULP of f32 away, a power of two. These are the values that are normal in the type, and farther than this
+/// from the midpoint between two of its numbers.
+#[inline(always)]
+fn is_certain<I: Isa, E: Element>(isa: I, value: I::F32, ulps: i32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;
-    if dropped == 0 {
-        return above.to_bits().eq(below.to_bits());
-    }
-    // The bounds differ by at most one ULP of f32. The rounding is uncertain if the dropped bits
-    // are half - 1, half or half + 1.
+    // The rounding is uncertain if the dropped bits are from half - ulps to half + ulps - 1. The number below half + ulps
+    // rounds up as half + ulps does.
     let half = 1 << (dropped - 1);
-    let near = (above.to_bits() - isa.i32(half - 1)) & isa.i32((1 << dropped) - 4);
-    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
+    let near = (value.to_bits() - isa.i32(half - ulps)) & isa.i32((1 << dropped) - 2 * ulps);
+    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(value.abs())
 }
 
 /// Computes the function in f64; compiled once for f32, f16 and bf16, as it is seldom needed.

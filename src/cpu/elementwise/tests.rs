@@ -1,4 +1,4 @@
-//! Tests of the functions computed in pairs of f32 against the same functions computed in f64.
+//! Tests of the functions computed in f32, in pairs or singly, against the same functions computed in f64.
 
 use super::flat::Flat;
 use super::{
@@ -21,7 +21,7 @@ impl<F: Function> Function for InF64<F> {
     }
 }
 
-fn apply(x: &[f32], out: &mut [f32], function: impl Function) -> Result<()> {
+fn apply<E: Element>(x: &[E], out: &mut [E], function: impl Function) -> Result<()> {
     let (to, finish) = Output::from(out).start();
     let written = run_here(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?;
     finish.done(written);
@@ -83,4 +83,80 @@ fn pairs_have_the_bits_of_the_f64_form() {
 #[ignore = "minutes: all 2^32 inputs"]
 fn pairs_have_the_bits_of_the_f64_form_for_every_input() {
     compare_all(&[Level::Avx2, Level::Avx512], 1);
+}
+
+/// Wraps a function so that f32 results are those of its short form.
+#[derive(Clone, Copy)]
+struct Short<F>(F);
+
+impl<F: Function> Function for Short<F> {
+    const HAS_PAIR: bool = true;
+
+    #[inline(always)]
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
+        [self.0.short(isa, x); 2]
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        self.0.short_serves(isa, x)
+    }
+
+    /// Gives NaN in the lanes that the short form does not accept.
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, _: I, x: I::F64) -> Wide<I> {
+        Wide { hi: x - x, lo: (x - x) / (x - x), exponent: None }
+    }
+}
+
+/// Compares the results for every number of a 16-bit type with the f64 form, and the short form's errors with its bound.
+/// A quarter of the bound is left for the reciprocals of other processors.
+fn check_short<E: Element, F: Function>(name: &str, function: F) {
+    let x: Vec<E> = (0..=u16::MAX).map(|bits| E::from_bits(bits.into())).collect();
+    let (narrow, exact): (Vec<f32>, Vec<f64>) = x.iter().map(|x| (x.widen() as f32, x.widen())).unzip();
+    for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+        let (mut got, mut wide) = (vec![E::ZERO; x.len()], vec![E::ZERO; x.len()]);
+        let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
+        with_level(level, || {
+            apply(&x, &mut got, function)?;
+            apply(&x, &mut wide, InF64(function))?;
+            // A chunk with many lanes that the short form does not accept would be computed again as a whole.
+            for (x, short) in narrow.chunks(1).zip(short.chunks_mut(1)) {
+                apply(x, short, Short(function))?;
+            }
+            apply(&exact, &mut values, InF64(function))
+        })
+        .flatten()
+        .expect("each tested level must be available");
+        let mut worst = (0.0, 0.0);
+        for i in 0..x.len() {
+            let (got, wide, short, exact) = (got[i].widen(), wide[i].widen(), f64::from(short[i]), values[i]);
+            assert_eq!(got.to_bits(), wide.to_bits(), "{name}({:?}) at {level}: expected {wide:e}, got {got:e}", x[i]);
+            if short.is_finite() && (E::LIMITS.min_normal..=E::LIMITS.max).contains(&exact.abs()) {
+                let ulp = 2f64.powi(exact.abs().log2().floor() as i32 - 23);
+                let error = (short - exact).abs() / ulp;
+                worst = if error > worst.0 { (error, x[i].widen()) } else { worst };
+            }
+        }
+        println!("{name} of {:?} at {level}: at most {} ULP, at {}", E::DTYPE, worst.0, worst.1);
+        assert!(worst.0 <= 0.75 * f64::from(F::SHORT_ULPS), "{name} at {level}: {} ULP at {}", worst.0, worst.1);
+    }
+}
+
+fn check_short_of_both<F: Function>(name: &str, function: F) {
+    check_short::<half::f16, F>(name, function);
+    check_short::<half::bf16, F>(name, function);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "minutes of interpretation")]
+fn short_forms_keep_their_bounds_for_every_input() {
+    check_short_of_both("exp", Exp);
+    check_short_of_both("log", Log);
+    check_short_of_both("tanh", Tanh);
+    check_short_of_both("sigmoid", Sigmoid);
+    check_short_of_both("silu", Silu);
+    check_short_of_both("erf", Erf);
+    check_short_of_both("gelu", Gelu);
+    check_short_of_both("gelu_tanh", GeluTanh);
 }
