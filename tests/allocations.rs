@@ -34,6 +34,9 @@ fn configs() -> Vec<SamplerConfig> {
         c.min_keep(5).top_p(0.5).min_p(0.1),
         penalised.top_k(50),
         penalised.dry(0.8, 1.75, 2),
+        c.mirostat(1, 5.0, 0.1),
+        c.mirostat(2, 5.0, 0.1),
+        c.min_p(0.02).adaptive_p(0.3, 0.9),
     ]
 }
 

@@ -112,7 +112,7 @@ impl Place {
         let row = evenkeel::Rows::new(logits, 1, logits.len())?;
         let drawn = evenkeel::neuron::run::sample_rows(session, row, None, *candidates, &requests)?;
         let sampled = drawn.into_iter().next().ok_or(Error::EmptyInput { op: "sample" })??;
-        sequence.accept(sampled.token);
+        sequence.accept_sampled(&sampled);
         Ok(sampled)
     }
 }

@@ -40,7 +40,7 @@ impl Tensor {
         self.elements
     }
 
-    /// Returns the number of bytes in the file.
+    /// Returns the number of bytes that the tensor takes in the file.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

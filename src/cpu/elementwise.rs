@@ -104,13 +104,13 @@ functions! {
     /// e^x.
     Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves => short::exp, exp_pair::serves, 8;
     /// 2^x.
-    Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves;
+    Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves => short::exp2, exp2_pair::serves, 8;
     /// e^x - 1.
     Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
     /// ln x.
     Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves => short::log, log_pair::serves, 8;
     /// log2 x.
-    Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves;
+    Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves => short::log2, log_pair::serves, 8;
     /// ln(1 + x).
     Log1p: |isa, x| math::log1p::log1p(isa, x);
     /// 1 / x.
@@ -118,15 +118,15 @@ functions! {
     /// sqrt x.
     Sqrt: |isa, x| math::sqrt::sqrt(isa, x), math::sqrt::sqrt_pair, math::sqrt::sqrt_serves;
     /// 1 / sqrt(x).
-    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves;
+    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves => short::rsqrt, math::sqrt::rsqrt_serves, 2;
     /// tanh x.
     Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
     /// 1 / (1 + e^-x).
     Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves => short::sigmoid, sigmoid_pair::serves, 8;
     /// -ln(1 + e^-x).
-    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves;
+    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves => short::log_sigmoid, short::log_sigmoid_serves, 8;
     /// ln(1 + e^x).
-    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves;
+    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves => short::softplus, short::softplus_serves, 8;
     /// x / (1 + e^-x).
     Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves => short::silu, sigmoid_pair::silu_serves, 8;
     /// erf x.

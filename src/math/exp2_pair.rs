@@ -3,7 +3,7 @@
 //! x = n/16 + f with |f| <= 1/32, exactly. 2^f is e^r with r = f ln2 in two f32, computed as in [`super::exp_pair`]. A
 //! test of all 2^32 inputs found no lane that passes with a wrong result.
 
-use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
+use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round, short_of_reduced};
 use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Isa};
 
@@ -16,13 +16,26 @@ const LARGEST: f32 = 108.0;
 /// result is correctly rounded.
 #[inline(always)]
 pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));
-    let f = (j - isa.f32(SHIFTER)).mul_add(isa.f32(-1.0 / STEPS), x);
+    let (f, j) = split(isa, x);
     let (ln2, ln2_low) = (isa.f32(LN2[0]), isa.f32(LN2[1]));
     let r = f * ln2;
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));
     let power = of_reduced(isa, r, r_low, j);
     round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
+}
+
+/// Computes 2^x as one f32 within 2 ULP, for the x that [`serves`] accepts.
+#[inline(always)]
+pub fn exp2_short<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let (f, j) = split(isa, x);
+    short_of_reduced(isa, f * isa.f32(LN2[0]), j)
+}
+
+/// Returns f, and a number with n in its low bits.
+#[inline(always)]
+fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+    let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));
+    ((j - isa.f32(SHIFTER)).mul_add(isa.f32(-1.0 / STEPS), x), j)
 }
 
 /// Returns the lanes in which [`exp2`] is valid.

@@ -104,7 +104,12 @@ pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
 #[inline(always)]
 pub fn exp_short<I: Isa>(isa: I, x: I::F32, low: I::F32) -> I::F32 {
     let (r, _, j) = reduce(isa, x);
-    let r = r + low;
+    short_of_reduced(isa, r + low, j)
+}
+
+/// Computes e^r times 2^(n/16) as one f32, where `j` has n in its low bits.
+#[inline(always)]
+pub fn short_of_reduced<I: Isa>(isa: I, r: I::F32, j: I::F32) -> I::F32 {
     let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
     let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
     let q = isa.f32(POLY[1]).mul_add(r, isa.f32(POLY[0]));

@@ -5,6 +5,7 @@
 //! processor's estimate of reciprocals. The stated errors hold for every input of f16 and bf16 whose result is normal.
 
 use super::exp_pair::exp_short;
+pub use super::exp2_pair::exp2_short as exp2;
 use super::log_pair::reduce_short;
 use super::wide::horner_narrow;
 use crate::simd::{Float, Isa, Select};
@@ -51,6 +52,19 @@ const LARGEST_OF_TAIL: f32 = 9.0;
 /// Coefficients of (ln(1 + r) - r + r^2/2) / r^3, with -1/2 first, on |r| <= 1/16; error 2^-25.5 of ln(1 + r).
 const LOG: [f32; 4] = [-0.5, f32::from_bits(0x3eaa_aa84), f32::from_bits(0xbe80_4a5c), f32::from_bits(0x3e4d_ac34)];
 
+/// Coefficients of ln(1 + t) / t for t from 0 to 1; relative error 2^-25.
+const LOG1P: [f32; 9] = [
+    f32::from_bits(0x3f7f_ffff),
+    f32::from_bits(0xbeff_ff56),
+    f32::from_bits(0x3eaa_9802),
+    f32::from_bits(0xbe7e_6463),
+    f32::from_bits(0x3e43_a53f),
+    f32::from_bits(0xbe0b_e95f),
+    f32::from_bits(0x3da0_34e9),
+    f32::from_bits(0xbcf1_b4ee),
+    f32::from_bits(0x3bab_76fc),
+];
+
 /// Computes 1 / d within 4 ULP for d from 1 to 16. A Newton step doubles the digits of the processor's estimate.
 #[inline(always)]
 fn reciprocal<I: Isa>(isa: I, d: I::F32) -> I::F32 {
@@ -70,6 +84,44 @@ pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 pub fn log<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let (multiple, r) = reduce_short(isa, x);
     multiple + (r * r).mul_add(horner_narrow(isa, r, &LOG), r)
+}
+
+/// Computes log2 x within 3 ULP, for positive normal numbers.
+#[inline(always)]
+pub fn log2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    log(isa, x) * isa.f32(std::f32::consts::LOG2_E)
+}
+
+/// Computes 1 / sqrt(x) within 1.5 ULP, for positive normal numbers whose result is normal.
+#[inline(always)]
+pub fn rsqrt<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    isa.f32(1.0) / x.sqrt()
+}
+
+/// Computes ln(1 + e^x) within 6 ULP, for the x that [`softplus_serves`] accepts.
+#[inline(always)]
+pub fn softplus<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let zero = isa.f32(0.0);
+    let t = exp(isa, isa.f32(-LARGEST_OF_SIGMOID).max(zero - x.abs()));
+    t.mul_add(horner_narrow(isa, t, &LOG1P), x.max(zero))
+}
+
+/// Returns the lanes in which [`softplus`] is valid.
+#[inline(always)]
+pub fn softplus_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    isa.f32(-LARGEST_OF_SIGMOID).lt(x) & x.lt(isa.f32(f32::INFINITY))
+}
+
+/// Computes -ln(1 + e^-x) within 6 ULP, for the x that [`log_sigmoid_serves`] accepts.
+#[inline(always)]
+pub fn log_sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    isa.f32(0.0) - softplus(isa, isa.f32(0.0) - x)
+}
+
+/// Returns the lanes in which [`log_sigmoid`] is valid.
+#[inline(always)]
+pub fn log_sigmoid_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    softplus_serves(isa, isa.f32(0.0) - x)
 }
 
 /// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set.

@@ -41,7 +41,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
 ///
 /// The loss is a scalar, or has the logits' shape under [`Reduction::None`](crate::Reduction::None). It is f64 for f64
 /// logits and f32 otherwise. [`crate::bce_with_logits_backward`] computes the gradient of the logits, in their type.
-/// Targets have no gradient.
+/// Targets have no gradient. With [`BceWithLogits::focal_gamma`], the loss is a focal loss.
 ///
 /// # Errors
 /// The errors of [`crate::bce_with_logits`]; see also the [module](super).

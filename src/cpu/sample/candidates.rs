@@ -190,12 +190,17 @@ impl<S: Element> Candidates<S> {
     }
 
     /// Returns the first `count` candidates by [`Candidate::order`], in this order, or all if there are fewer.
-    pub fn first_in_order(&mut self, count: usize) -> Vec<Candidate> {
-        let last = self.last_of_first(count);
-        let is_first = |c: &Candidate| last.is_some_and(|last| Candidate::order(c, &last).is_le());
-        let mut first: Vec<Candidate> = self.iter().filter(is_first).collect();
-        first.sort_unstable_by(Candidate::order);
-        first
+    pub fn first_in_order(&mut self, count: usize) -> &[Candidate] {
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(self.iter());
+        if count < order.len() {
+            order.select_nth_unstable_by(count, Candidate::order);
+            order.truncate(count);
+        }
+        order.sort_unstable_by(Candidate::order);
+        self.order = order;
+        &self.order
     }
 
     /// Keeps the first k candidates by [`Candidate::order`]. With `keeps_equals`, also keeps ties with the last of

@@ -23,7 +23,7 @@ impl<S: Element> Filtering<'_, S> {
         match controller.feedback {
             Feedback::MirostatTopK { .. } => {
                 let first = self.candidates.first_in_order(TOKENS_OF_ESTIMATE);
-                let k = isa.outline(MirostatK { first: &first, scale: self.scale, mu });
+                let k = isa.outline(MirostatK { first, scale: self.scale, mu });
                 self.candidates.keep_first(k, false);
             }
             Feedback::MirostatSurprise { .. } => {
