@@ -17,7 +17,10 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let loss = bce_with_logits(view, &targets, &options).unwrap().value();
         // The bound covers the error of the reference sum, which is accumulated sequentially in f64.
         let (off, bound) = ((loss / exact - 1.0).abs(), x.len() as f64 * f64::EPSILON);
-        assert!(off < bound, "the relative error of the loss must be below {bound:e}, got {off:e}");
+        assert!(
+            off < bound,
+            "bce_with_logits of {rows}x{cols}: the relative error of the loss must be below {bound:e}, got {off:e}"
+        );
         let (xs, ts) = (tensor(&x, (rows, cols)), tensor(&targets, (rows, cols)));
         let mut group = c.benchmark_group(format!("bce_with_logits/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));

@@ -16,7 +16,10 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let mut x = numbers::<E>(rows * cols);
         let norm = clip_grad_norm(&mut [(&mut x.clone()).into()], &ClipGradNorm::new(1.0)).unwrap();
         let exact = reference::grad_norm(&[(&x).into()], NormType::Two).to_f64();
-        assert!((norm / exact - 1.0).abs() < 1e-15, "got a norm of {norm}, expected {exact}");
+        assert!(
+            (norm / exact - 1.0).abs() < 1e-15,
+            "clip_grad_norm of {rows}x{cols}: expected a norm of {exact}, got {norm}"
+        );
         let xs = tensor(&x, (rows, cols));
         let mut group = c.benchmark_group(format!("clip_grad_norm/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));

@@ -18,7 +18,11 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let x = numbers::<E>(rows * cols);
         let few = inspect(&x[..cols]).unwrap();
         let exact = reference::inspect(&x[..cols]).unwrap()[1].to_f64();
-        assert!((few.std / exact - 1.0).abs() < 1e-15, "got a standard deviation of {}, expected {exact}", few.std);
+        assert!(
+            (few.std / exact - 1.0).abs() < 1e-15,
+            "inspect of {cols} values: expected a standard deviation of {exact}, got {}",
+            few.std
+        );
         let xs = tensor(&x, (rows, cols));
         let mut group = c.benchmark_group(format!("inspect/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));

@@ -79,7 +79,8 @@ def of_kernel(listing, kernel, pieces, elements):
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements, writes)):
             return length
-    raise SystemExit(f"{kernel}: no path reads and writes {pieces} pieces and computes {elements} exponentials")
+    raise SystemExit(f"{kernel}: expected a path that reads and writes {pieces} pieces and computes "
+                     f"{elements} exponentials, found none")
 
 
 def table(listing):
@@ -90,5 +91,6 @@ def table(listing):
             kernel, elements = f"softmax_{dtype}_{size}", pieces * in_piece
             length = of_kernel(listing, kernel, pieces, elements)
             if dtype != "f32" and size != "1x4" and length > MOST * elements:
-                raise SystemExit(f"{kernel}: {length} instructions for {elements} elements exceed {MOST} per element")
+                raise SystemExit(f"{kernel}: expected at most {MOST} instructions per element, "
+                                 f"got {length} for {elements} elements")
             yield f"{kernel}\t{ARCHITECTURE}\t{elements}\t{length}\t{length / elements:.2f}"

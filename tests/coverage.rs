@@ -16,7 +16,7 @@ fn root() -> PathBuf {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path} must be readable: {error}"))
 }
 
 /// Returns the name of the op whose gradient `name` is, or `name` itself if it is not a gradient.
@@ -43,7 +43,7 @@ fn ops_are_in_every_room() {
             format!("benches/{test}.rs"),
             format!("docs/error/{name}.svg"),
         ] {
-            assert!(root().join(&path).is_file(), "the op {name} has no file {path}");
+            assert!(root().join(&path).is_file(), "the op {name} must have the file {path}");
         }
     }
 }
@@ -77,23 +77,23 @@ fn ops_are_in_every_table() {
                 Backend::Neuron => {
                     assert!(
                         root().join(format!("src/neuron/ops/{name}.rs")).is_file(),
-                        "the op {name} has no file src/neuron/ops/{name}.rs"
+                        "the op {name} must have the file src/neuron/ops/{name}.rs"
                     );
                     assert!(programs.contains(&format!("run::{name}")), "tools/pjrt/tests must run {name}");
                     for dtype in *dtypes {
                         assert!(
                             accuracy::neuron_bound(name, *dtype).is_some(),
-                            "the op {name} has no Neuron bound in {dtype}"
+                            "the op {name} must have a Neuron error bound in {dtype}"
                         );
                     }
                 }
-                other => panic!("{name} supports {other:?}, a backend without tests"),
+                other => panic!("the op {name} must support only backends that this test knows, got {other:?}"),
             }
             for dtype in *dtypes {
-                assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} has no bound in {dtype}");
+                assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
                 assert!(
                     digest.contains(&format!("\n{name} {dtype} ")),
-                    "tests/vectors/digest.tsv must have {name} in {dtype}"
+                    "tests/vectors/digest.tsv must have cases of {name} in {dtype}"
                 );
             }
         }
@@ -127,7 +127,7 @@ fn ops_have_whole_pages() {
                 op.name
             );
         }
-        assert!(!source.contains("PLACEHOLDER"), "the documentation of {} must have no placeholder", op.name);
+        assert!(!source.contains("PLACEHOLDER"), "the documentation of {} must not contain PLACEHOLDER", op.name);
     }
 }
 
@@ -154,7 +154,7 @@ fn setters_make_options_anew() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(
             !text.contains("(mut self"),
-            "{}: a setter must not take `mut self`, because it could change the caller's options",
+            "{}: a setter of options must not take `mut self`, because it could change the caller's options",
             path.display()
         );
     }
@@ -213,7 +213,7 @@ fn index_of_bounds() -> String {
         for dtype in DType::ALL {
             let bound = accuracy::bound(name, dtype).unwrap();
             let evidence = accuracy::evidence(name, dtype)
-                .unwrap_or_else(|| panic!("the bound of {name} in {dtype} has no evidence"));
+                .unwrap_or_else(|| panic!("the error bound of {name} in {dtype} must have evidence"));
             let of = if bound.unit == accuracy::Unit::LargestTerm { " †" } else { "" };
             index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
             let slug: String =
@@ -232,14 +232,18 @@ fn bounds_have_evidence() {
     for bound in accuracy::TABLE {
         let evidence = accuracy::evidence(bound.op, bound.dtype);
         let evidence =
-            evidence.unwrap_or_else(|| panic!("the bound of {} in {} has no evidence", bound.op, bound.dtype));
+            evidence.unwrap_or_else(|| panic!("the error bound of {} in {} must have evidence", bound.op, bound.dtype));
         let page = read(&format!("docs/accuracy/{}", evidence.page));
         let heading = format!("## {}", evidence.section);
-        assert!(page.lines().any(|line| line == heading), "docs/accuracy/{} has no section {heading:?}", evidence.page);
+        assert!(
+            page.lines().any(|line| line == heading),
+            "docs/accuracy/{} must have the section {heading:?}",
+            evidence.page
+        );
         let is_exact = bound.ulps == 0.5;
         assert!(
             is_exact || evidence.kind != accuracy::Kind::Exhaustive,
-            "{}: a bound of {} ULP must not claim to be exhaustive",
+            "{}: an error bound of {} ULP must not have exhaustive evidence",
             bound.op,
             bound.ulps
         );
@@ -257,7 +261,7 @@ fn performance_lists_every_op() {
 fn check_generated(path: &str, generated: &str) {
     let text = read(path);
     let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
-    let (head, _) = text.split_once(marker).expect("the generated text must follow its marker");
+    let (head, _) = text.split_once(marker).unwrap_or_else(|| panic!("{path} must have the line {marker:?}"));
     let expected = format!("{head}{marker}{generated}");
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         fs::write(root().join(path), &expected).unwrap();

@@ -33,11 +33,11 @@ impl<E: Element> Forms<'_, E> {
         let expected = (self.new)(view()).unwrap();
         let mut room = [MaybeUninit::<E>::uninit(); ROWS * COLS];
         let written = (self.into)(view(), RowsMut::new(&mut room[..], ROWS, COLS).unwrap()).unwrap();
-        assert_eq!(written, expected, "{op} into uninitialised memory");
+        assert_eq!(written, expected, "{op} into uninitialised memory must equal the result in new memory");
         let mut data = x.to_vec();
         (self.in_place)(RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap()).unwrap();
         for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
-            assert_eq!(&data[..COLS], expected, "{op} in place");
+            assert_eq!(&data[..COLS], expected, "{op} in place must equal the result in new memory");
         }
     }
 }
@@ -141,7 +141,7 @@ fn every_form<E: Element>() {
                 let y = evenkeel::softmax(lanes, &Softmax::default()).unwrap();
                 let whole = LanesMut::new(&mut data, 2, 2, 11).unwrap();
                 evenkeel::softmax_in_place(whole, &Softmax::default()).unwrap();
-                assert_eq!(data, y, "softmax along another axis in place");
+                assert_eq!(data, y, "softmax along another axis in place must equal the result in new memory");
             }
             "log_softmax" => {
                 let options = Softmax::default().mask(&mask);
@@ -266,7 +266,7 @@ fn every_form<E: Element>() {
                 let options = evenkeel::GroupNorm::new(2).weight(&weight[..2]);
                 let y = evenkeel::group_norm(lanes, &options).unwrap();
                 evenkeel::group_norm_in_place(LanesMut::new(&mut data, 2, 2, 11).unwrap(), &options).unwrap();
-                assert_eq!(data, y, "group_norm of channels in place");
+                assert_eq!(data, y, "group_norm of channels in place must equal the result in new memory");
             }
             "l2_normalize" => {
                 let options = evenkeel::L2Normalize::default();
@@ -385,7 +385,7 @@ fn every_form<E: Element>() {
                     assert!(keep[sampled.unwrap().token as usize]);
                 }
             }
-            other => panic!("tests/forms.rs has no forms of {other}"),
+            other => panic!("tests/forms.rs must have a case for the op {other}"),
         }
     }
 }
@@ -458,13 +458,13 @@ fn lane_gradients<E: Element>(
     let mut data = dy.clone();
     in_place(rows.into(), RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap().into(), options).unwrap();
     for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
-        assert_eq!(&data[..COLS], expected, "in place");
+        assert_eq!(&data[..COLS], expected, "a gradient in place must equal the result in new memory");
     }
     let [lanes, grads] = [x, &dy].map(|data| Lanes::new(data, 2, 2, 11).unwrap());
     let expected = new(lanes, grads, &Softmax::default()).unwrap();
     let mut data = dy.clone();
     in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &Softmax::default()).unwrap();
-    assert_eq!(data, expected, "along another axis in place");
+    assert_eq!(data, expected, "a gradient along another axis in place must equal the result in new memory");
 }
 
 /// Runs the gradient of an elementwise function. `x` is also the gradient of the result.

@@ -38,7 +38,7 @@ pub fn tensor<E: Timed>(data: &[E], shape: impl Into<Shape>) -> Tensor {
 /// Computes a function of a tensor and, by candle's autograd, its gradient. `dy` is the gradient of the result.
 pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let gradients = (f(xs)? * dy)?.sum_all()?.backward()?;
-    Ok(gradients.get(xs).expect("xs must be a variable").clone())
+    Ok(gradients.get(xs).expect("candle's backward pass must give a gradient for the variable xs").clone())
 }
 
 /// Comparison of several implementations of one op, for one storage type and shape.
@@ -65,7 +65,13 @@ impl<'c, E: Element> Race<'c, E> {
     pub fn slices(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) -> &mut Self {
         run(y).unwrap();
         let worst = self.largest_error(y);
-        assert!(worst <= self.bound.ulps, "{} in {}: the error is {worst} ULP", self.op, self.bound.dtype);
+        assert!(
+            worst <= self.bound.ulps,
+            "{} in {}: expected an error of at most {} ULP, got {worst}",
+            self.op,
+            self.bound.dtype,
+            self.bound.ulps
+        );
         self.group.bench_function("slices", |b| b.iter(|| run(y)));
         self
     }

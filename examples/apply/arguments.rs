@@ -34,5 +34,5 @@ fn backend(name: &str) -> Result<Backend, String> {
     Backend::ALL
         .into_iter()
         .find(|backend| backend.name() == name)
-        .ok_or_else(|| format!("it must be one of {}", names()))
+        .ok_or_else(|| format!("the backend must be one of {}", names()))
 }

@@ -172,11 +172,11 @@ impl<'a> Call<'a> {
     /// Fails if the tensor has fewer than `rank` axes, or if it is empty and has more than [`MOST_EMPTY_ROWS`] rows.
     pub fn at_least_rank(&self, rank: usize, input: &str, shape: &[usize]) -> Result<()> {
         if shape.len() < rank {
-            return Err(self.shape(input, shape, format!("at least {rank} axes are needed")));
+            return Err(self.shape(input, shape, format!("{input} must have at least {rank} axes")));
         }
         let longest = shape.iter().filter(|&&d| d > 0).try_fold(1usize, |product, &d| product.checked_mul(d));
         if shape.contains(&0) && longest.is_none_or(|rows| rows > MOST_EMPTY_ROWS) {
-            return Err(self.shape(input, shape, format!("an empty tensor has at most {MOST_EMPTY_ROWS} rows")));
+            return Err(self.shape(input, shape, format!("an empty tensor must have at most {MOST_EMPTY_ROWS} rows")));
         }
         Ok(())
     }

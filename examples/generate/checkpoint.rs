@@ -104,7 +104,7 @@ impl Checkpoint {
     /// Returns the text of a token.
     pub fn piece(&self, id: u32) -> Result<&str> {
         let piece = self.list("tokenizer.ggml.tokens")?.get(id as usize).and_then(|piece| piece.to_string().ok());
-        piece.map(String::as_str).with_context(|| format!("token {id} has no text"))
+        piece.map(String::as_str).with_context(|| format!("tokenizer.ggml.tokens has no text for token {id}"))
     }
 
     fn list(&self, key: &str) -> Result<&[Value]> {

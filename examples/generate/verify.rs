@@ -37,7 +37,7 @@ pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token:
         return Ok(());
     }
     let step = sequence.output().len();
-    Err(Wrong { step, token, what: "it was drawn, but the filters remove it" })
+    Err(Wrong { step, token, what: "the token was drawn, but the filters remove it" })
 }
 
 /// Returns the logits after penalties, computed by the definition.

@@ -61,7 +61,7 @@ impl Arguments {
 }
 
 fn threshold(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("the threshold must be NAME=VALUE")?;
     if Thresholds::default().named(name).is_none() {
         return Err(format!("NAME must be one of {}", Thresholds::NAMES.join(", ")));
     }

@@ -89,7 +89,7 @@ impl Rank {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let timeout = Duration::try_from_secs_f64(arguments.timeout)?;
-    let Some(universe) = mpi::initialize() else { anyhow::bail!("MPI is initialised already") };
+    let Some(universe) = mpi::initialize() else { anyhow::bail!("can't initialise MPI: it is initialised already") };
     let world = universe.world();
     let comm = Counted::new(Mpi::new(world.duplicate()).timeout(timeout));
     let rank = Rank { comm, rank: world.rank() as usize, size: world.size() as usize, timeout };

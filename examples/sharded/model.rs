@@ -95,7 +95,7 @@ impl Task {
     pub fn new(width: usize) -> anyhow::Result<Self> {
         let file = safetensors::SafeTensors::deserialize(include_bytes!("../generate/tiny.safetensors"))?;
         let tensor = file.tensor(EMBEDDING)?;
-        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} is not a matrix") };
+        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} must be a matrix") };
         anyhow::ensure!(
             (1..=columns).contains(&width),
             "--width is {width}; it must be in 1 to {columns}, the row length of {EMBEDDING}"

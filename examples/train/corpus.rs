@@ -28,7 +28,7 @@ pub fn collect(root: &Path) -> Result<String> {
             }
         }
     }
-    ensure!(!text.is_empty(), "there is no text below {}", root.display());
+    ensure!(!text.is_empty(), "there is no documentation text below {}", root.display());
     Ok(text)
 }
 

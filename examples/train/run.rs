@@ -266,7 +266,12 @@ impl State {
         for (name, var) in vars {
             let name = format!("model.{name}");
             let saved = tensors.remove(&name).with_context(|| lacks(&name))?;
-            ensure!(saved.dtype() == var.dtype(), "{shown} belongs to a run in {:?}", saved.dtype());
+            ensure!(
+                saved.dtype() == var.dtype(),
+                "{shown} belongs to a run in {:?}, not {:?}",
+                saved.dtype(),
+                var.dtype()
+            );
             var.set(&saved).with_context(|| format!("{shown}: {name}"))?;
         }
         let scaler = tensors.remove("scaler").with_context(|| lacks("scaler"))?;

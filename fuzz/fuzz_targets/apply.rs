@@ -32,7 +32,8 @@ use std::fs;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder must be available"));
+static FOLDER: LazyLock<TempDir> =
+    LazyLock::new(|| tempfile::tempdir().expect("creating a temporary folder must succeed"));
 
 fuzz_target!(|data: &[u8]| {
     let Some((&len, rest)) = data.split_first_chunk() else { return };
@@ -41,13 +42,17 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&jobs, text).expect("writing the jobs file must succeed");
     fs::write(&tensors, bytes).expect("writing the tensors file must succeed");
     let _ = fs::remove_file(&out);
-    let simd = "auto".parse().expect("auto must be a valid instruction set");
+    let simd = "auto".parse().expect("the instruction set name auto must be valid");
     let arguments = Arguments { jobs, tensors, out, backend: Backend::Cpu, simd, threads: None };
     match run::run(&arguments) {
         Ok(()) => {
-            let written = fs::read(&arguments.out).expect("a successful run must write its outputs");
-            safetensors::SafeTensors::deserialize(&written).expect("the outputs must be valid safetensors");
+            let written =
+                fs::read(&arguments.out).expect("a run of the program apply that succeeds must write its output file");
+            safetensors::SafeTensors::deserialize(&written)
+                .expect("the output file of the program apply must be valid safetensors");
         }
-        Err(_) => assert!(!arguments.out.exists(), "a failed run must not write outputs"),
+        Err(_) => {
+            assert!(!arguments.out.exists(), "a run of the program apply that fails must not write its output file")
+        }
     }
 });

@@ -31,7 +31,8 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 use trained::Trained;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder must be available"));
+static FOLDER: LazyLock<TempDir> =
+    LazyLock::new(|| tempfile::tempdir().expect("creating a temporary folder must succeed"));
 
 fuzz_target!(|data: &[u8]| {
     let path = FOLDER.path().join("model");

@@ -121,12 +121,14 @@ impl Kernel for Modulation<'_> {
                     Some(alpha) => isa.f64(alpha) * y + isa.f64(1.0 - alpha) * (one - y),
                 };
                 // q^gamma may underflow where its product with the loss does not, so it is applied as two factors. They
-                // are above 0, so an infinite loss stays infinite, and never NaN, so a loss of 0 stays 0.
+                // are never NaN, so a loss of 0 stays 0. They are above 0 for an infinite loss, which stays infinite.
                 let half = match gamma {
                     0.0 => one,
                     _ => exp::<I, f64>(isa, isa.f64(gamma / 2.0) * log_q).round::<f64>(isa),
                 };
-                let half = half.max(isa.f64(f64::MIN_POSITIVE));
+                let half = half.max(zero);
+                let at_least = I::F64::select(loss.eq(isa.f64(f64::INFINITY)), isa.f64(f64::MIN_POSITIVE), zero);
+                let half = half.max(at_least);
                 let (loss, dx) = (times(isa, of_class, loss) * half, times(isa, of_class, dx) * half);
                 // The derivative of q^gamma is q^gamma times `slope`.
                 let share = I::F64::select(is_power, one, t / sum) / (one + t);

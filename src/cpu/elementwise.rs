@@ -1,10 +1,11 @@
 //! Functions of one element over flat slices.
 //!
-//! Every function is computed as the sum of a high and a low f64 part, and rounded once. This makes it correctly
-//! rounded in f32, f16 and bf16, and therefore gives equal bits on every machine.
+//! Each function has a computation in f64: the sum of a high and a low part, rounded once. It is correctly rounded in
+//! f32, f16 and bf16, and therefore gives equal bits on every machine.
 //!
-//! Some functions are first computed in pairs of f32, which is faster. They are computed in f64 only where the pair
-//! leaves the rounding uncertain. The f64 result is rounded to odd, so one kernel serves f32, f16 and bf16.
+//! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
+//! rounding this leaves uncertain are computed again in f64. That f64 result is rounded to odd, so one kernel serves
+//! f32, f16 and bf16.
 
 mod flat;
 mod kernels;
@@ -37,7 +38,7 @@ pub trait Function: Copy + Sync {
         x.eq(x)
     }
 
-    /// Bound on the error of [`Function::short`] in ULP of f32, a power of two; 0 if the function has no such form.
+    /// Bound on the error of [`Function::short`] in ULP of f32: a power of two, or 0 if `short` is not implemented.
     const SHORT_ULPS: i32 = 0;
 
     /// Computes the value in single f32s, for 16-bit types.

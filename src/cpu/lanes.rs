@@ -225,7 +225,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 }
 
-/// Number of lanes gathered at a time: twice as many as elements of the widest type in a cache line.
+/// Number of lanes gathered at a time: the elements of the widest type, f64, in two cache lines.
 const AT_A_TIME: usize = 16;
 
 /// Processes groups of lanes. The lanes of a group are the columns of a `[len, inner]` block.

@@ -104,7 +104,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the bits of the first sums of all tiles, followed by the bits of the second sums.
+    /// Appends, for each run of tiles, the bits of the tiles' sums, followed by the bits of their sums of squares, if
+    /// there are any.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));

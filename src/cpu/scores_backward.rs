@@ -291,8 +291,8 @@ impl Sums {
         Sums::new::<F, E>(reciprocal, (high, low), up, scale)
     }
 
-    /// Combines the sums of a lane's terms. For f64 `high` sums the terms rounded to a grid, and `low` sums the
-    /// remainders.
+    /// Combines the sums of a lane's terms. For f64, `high` is the sum of the terms rounded to a grid, and `low` is the
+    /// sum of the remainders.
     #[inline(always)]
     fn new<F: Formula, E: Element>(reciprocal: (f64, f64), (high, low): (f64, f64), up: f64, scale: f64) -> Self {
         if !E::IS_F64 {

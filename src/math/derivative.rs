@@ -48,7 +48,7 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi, lo, ..e }
 }
 
-/// t = e^(minus + low) and 1 + t, for `minus` not above zero.
+/// t = e^z and 1 + t for an exponent z <= 0. [`Logistic::new`] takes z as the sum of two f64, `minus + low`.
 struct Logistic<I: Isa> {
     /// t with its power of two as a separate exponent.
     t: Wide<I>,

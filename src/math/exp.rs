@@ -90,6 +90,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 }
 
 /// Sets the exponent of `power` to 0 where x is NaN, because adding an exponent to the bits of a NaN would change it.
+/// In f64, the exponent is applied by a multiplication, and stays.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::IS_F64 {

@@ -3,8 +3,8 @@
 //! x = 2^k m with m in [0.719, 1.438). A table gives c near 1 / m, so that r = m c - 1 is at most 1/16 in magnitude. ln
 //! x is k ln2 - ln c + r - r^2/2 + r^3 q(r). For m around 1, c is 1, so that nothing cancels. k ln2 - ln c is split
 //! into multiples of 2^-16, which add exactly, and a remainder. m c, the sums and the square are kept with their
-//! rounding errors. The error of hi + lo is less than 2^-31.5 of the result; the rounding test relies on this bound. A
-//! test of all 2^32 inputs found no lane that passes with a wrong result.
+//! rounding errors. The error of hi + lo is less than 2^-31.5 of the result; the rounding test relies on this bound.
+//! Over all 2^32 inputs, every lane that passes the rounding test has the correctly rounded result.
 
 use super::exp_pair::round;
 use super::wide::{fast_two_sum, horner_narrow};

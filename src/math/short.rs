@@ -1,8 +1,10 @@
 //! Functions computed in single f32s, for results of 16 bits.
 //!
-//! A result is certain unless it lies within the stated error of the midpoint between two numbers of the 16-bit type.
-//! Uncertain lanes, at most 1 in 120, are computed in f64. So the results are correctly rounded, and do not depend on the
-//! processor's estimate of reciprocals. The stated errors hold for every input of f16 and bf16 whose result is normal.
+//! A result is certain if it is normal in the 16-bit type and at least `Function::SHORT_ULPS` from the midpoint between
+//! two of its numbers. With uniform low bits, at most 1 result in 128 is too close. Uncertain lanes, and inputs that a
+//! function does not accept, are computed in f64. So results are correctly rounded, and do not depend on the
+//! processor's reciprocal estimate. A test checks every accepted input of f16 and bf16 with a normal result against
+//! `SHORT_ULPS`, also with the least accurate estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;
@@ -33,8 +35,8 @@ const ERF: [f32; 5] = [
 const EDGE_OF_ERF: f32 = 0.6;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.2;
-/// Pole and centre of the normal distribution's tail, e^(-a^2/2) P(1/(a + pole) - centre) / (a + pole) for a from 0 to
-/// 9, and the coefficients of P; relative error 2^-23.2.
+/// Constants of the upper tail probability of the normal distribution, approximated for a from 0 to 9 by
+/// e^(-a^2/2) r P(r - CENTRE) with r = 1 / (a + POLE). TAIL has the coefficients of P. Relative error 2^-23.2.
 const POLE: f32 = 2.5;
 const CENTRE: f32 = f32::from_bits(0x3e79_525d);
 const TAIL: [f32; 8] = [
@@ -49,7 +51,7 @@ const TAIL: [f32; 8] = [
 ];
 /// Largest argument for which the polynomial is valid.
 const LARGEST_OF_TAIL: f32 = 9.0;
-/// Coefficients of (ln(1 + r) - r + r^2/2) / r^3, with -1/2 first, on |r| <= 1/16; error 2^-25.5 of ln(1 + r).
+/// Coefficients of (ln(1 + r) - r) / r^2 in powers of r, for |r| <= 1/16; error 2^-25.5 of ln(1 + r).
 const LOG: [f32; 4] = [-0.5, f32::from_bits(0x3eaa_aa84), f32::from_bits(0xbe80_4a5c), f32::from_bits(0x3e4d_ac34)];
 
 /// Coefficients of ln(1 + t) / t for t from 0 to 1; relative error 2^-25.
@@ -65,7 +67,8 @@ const LOG1P: [f32; 9] = [
     f32::from_bits(0x3bab_76fc),
 ];
 
-/// Computes 1 / d within 4 ULP for d from 1 to 16. A Newton step doubles the digits of the processor's estimate.
+/// Computes 1 / d within 4 ULP for d from 1 to 16. A Newton step doubles the number of correct bits of the
+/// processor's estimate.
 #[inline(always)]
 fn reciprocal<I: Isa>(isa: I, d: I::F32) -> I::F32 {
     let near = isa.reciprocal_estimate(d);
@@ -156,7 +159,7 @@ pub fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     with_sign(isa, I::F32::select(a.lt(isa.f32(EDGE_OF_TANH)), near, far), x)
 }
 
-/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 within 30 ULP, for the x that [`gelu_tanh_serves`] accepts.
+/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 within 24 ULP, for the x that [`gelu_tanh_serves`] accepts.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let a = isa.f32(LARGEST_OF_GELU_TANH).min(x.abs());

@@ -227,7 +227,9 @@ impl Graph {
         let rows = parts.first().map_or(0, |v| self.dims(*v).first().copied().unwrap_or(0));
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
-        self.expect(fits && !parts.is_empty(), |_| "the concatenated parts differ in their numbers of rows".into());
+        self.expect(fits && !parts.is_empty(), |_| {
+            "the concatenated parts must be matrices with equal numbers of rows".into()
+        });
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])
     }

@@ -31,7 +31,7 @@ pub struct BceWithLogits<'a> {
     /// 0 ..= 1000; 0, the default, leaves the loss unchanged.
     pub focal_gamma: f64,
     /// Weight alpha of the positive class. The negative class has the weight 1 - alpha. In 0 ..= 1; both weights are 1
-    /// if it is not set. Focal losses use it instead of `pos_weight`.
+    /// if it is not set. It multiplies the loss in addition to `pos_weight`. Focal losses usually set only alpha.
     pub alpha: Option<f64>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
@@ -119,9 +119,9 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// `binary_cross_entropy_with_logits`, except for the differences in the table below. The code evaluates the second
 /// line of the formula. Its terms are never negative, so they do not cancel.
 ///
-/// The factor f is 1 by default. With `focal_gamma`, the loss is the focal loss, torchvision's `sigmoid_focal_loss`. Its
-/// defaults are gamma 2, alpha 0.25 and no reduction. ln q is computed from logits, so f keeps its relative accuracy for
-/// confident elements.
+/// The factor f is 1 by default. With `focal_gamma` and `alpha`, the loss is torchvision's `sigmoid_focal_loss`.
+/// torchvision's defaults are gamma 2, alpha 0.25 and no reduction; they are not applied here. ln q is computed from
+/// logits, so f keeps its relative accuracy for confident elements.
 ///
 /// # Shapes
 /// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
@@ -130,11 +130,11 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Special values
 /// | input | loss |
 /// |---|---|
-/// | a weight of 0 | 0, even if the logit is not finite (PyTorch: NaN) |
+/// | a weight of 0, or an `alpha` that gives the target's class the weight 0 | 0, even if the logit is not finite (PyTorch: NaN) |
 /// | logit +inf, target 1 | 0 (PyTorch: NaN) |
 /// | logit -inf, target 0 | 0 (PyTorch: NaN) |
-/// | logit +inf, target below 1 | +inf |
-/// | logit -inf, target above 0 | +inf, or 0 if its `pos_weight` is 0 |
+/// | logit +inf, target below 1 | +inf, or 0 if `alpha` is 1 and the target is 0 |
+/// | logit -inf, target above 0 | +inf, or 0 if its `pos_weight` is 0, or if `alpha` is 0 and the target is 1 |
 /// | logit NaN | NaN; with `Reduction::None` for this element only |
 /// | no elements | 0 (PyTorch's mean: NaN) |
 /// | finite logits of any magnitude | finite, unless the sum of the losses exceeds the range of f64 |
@@ -142,16 +142,16 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 8). The elements of each
 /// row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each of these two steps adds the error
-/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. If gamma is above 10, the other types add
-/// 2^-28 times as many ULP.
+/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For other
+/// types it adds 2^-28 times this number, in ULP of the type, and only if gamma is above 10.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`], with row and
-/// column, if a target is outside of 0 ..= 1 or a weight is negative or not finite; [`Error::Backend`] if the
-/// requested instruction set is unavailable.
+/// column, if a target is outside of 0 ..= 1 or a weight is negative or not finite; [`Error::InvalidArgument`] for
+/// `focal_gamma` or `alpha` outside its range; [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -187,15 +187,18 @@ pub fn bce_with_logits<'t, E: Element>(
 /// ```text
 /// dlogits = (dloss / D) (f w ((1 - y) p - pos y (1 - p)) + element gamma (1 - 2 y) p (1 - p) / q)
 /// ```
-/// Names are as in [`bce_with_logits`]. The last term is 0 unless the loss is a focal loss. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is computed as
-/// 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
+/// Names are as in [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. The last term is 0
+/// if gamma is 0. 1 - p is computed as 1 / (1 + e^x), without the subtraction, so that a confident element keeps its
+/// gradient.
 ///
 /// # Special values
-/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 for weight 0.
+/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 if the
+/// weight, or `alpha`'s weight of the class, is 0.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,
-/// because the terms cancel if p is near the target. A focal loss adds what it adds to the loss.
+/// because the terms cancel if p is near the target. A focal loss adds the same number of ULP
+/// as to the loss.
 ///
 /// # Errors
 /// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an

@@ -14,7 +14,11 @@ impl Columns {
         match first.checked_add(count) {
             Some(end) if end <= all => Ok(Columns((count > 0).then_some(first..end).into_iter().collect())),
             _ => {
-                Err(Error::invalid(op, "first column", first, format!("at most {all} - {count}, to fit into the row")))
+                let expected = match all.checked_sub(count) {
+                    Some(most) => format!("at most {most}, as the shard has {count} of the row's {all} columns"),
+                    None => format!("in a row of at least {count} columns, the shard's, but the row has {all}"),
+                };
+                Err(Error::invalid(op, "first column", first, expected))
             }
         }
     }

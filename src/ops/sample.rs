@@ -190,9 +190,9 @@ pub fn sample_rows<E: Element>(
 ///     let request = |row: usize| Request { sampler: &sampler, step: sequences[row].step(None) };
 ///     sample_rows_into(Rows::new(&logits, 2, 3)?, None, request, &mut drawn)?;
 ///     for (sequence, sampled) in sequences.iter_mut().zip(&drawn) {
-///         let token = sampled.as_ref().expect("the logits must be finite").token;
-///         sequence.accept(token);
-///         assert_eq!(token, expected);
+///         let sampled = sampled.as_ref().expect("the logits must be finite");
+///         sequence.accept_sampled(sampled);
+///         assert_eq!(sampled.token, expected);
 ///     }
 /// }
 /// # Ok::<(), evenkeel::Error>(())

@@ -28,8 +28,10 @@ pub fn bce_with_logits_backward<E: Element>(x: E, target: f64, pos_weight: f64) 
 }
 
 /// Returns the unrounded focal loss of one logit: [`bce_with_logits`] with a `pos_weight` of 1, multiplied by
-/// (alpha y + (1 - alpha) (1 - y)) q^gamma. Here y is the target, q = y (1 - p) + (1 - y) p, and p is the sigmoid of the
-/// logit.
+/// (alpha y + (1 - alpha) (1 - y)) q^gamma.
+///
+/// Here y is the target, q = y (1 - p) + (1 - y) p, and p is the sigmoid of the logit. If `alpha` is `None`, the factor
+/// in parentheses is 1.
 ///
 /// # Source
 /// Lin et al., "Focal loss for dense object detection", 2017, in the form of torchvision's `sigmoid_focal_loss`.
@@ -54,7 +56,7 @@ pub fn focal_loss_backward<E: Element>(x: E, target: f64, gamma: f64, alpha: Opt
     let [miss, hit] = bce_with_logits_backward(x, target, 1.0);
     let (p, rest) = (sigmoid_of(real(x.widen())), sigmoid_of(real(-x.widen())));
     let y = real(target);
-    // (1 - p) p / q, divided by the larger of the factors, so that neither q nor the product underflows.
+    // p (1 - p) / q, with numerator and denominator divided by the larger of p and 1 - p, so that neither underflows.
     let share =
         if p > rest { rest / (y * (rest / p) + (real(1.0) - y)) } else { p / (y + (real(1.0) - y) * (p / rest)) };
     let share = if p > rest && target == 1.0 {
@@ -64,7 +66,8 @@ pub fn focal_loss_backward<E: Element>(x: E, target: f64, gamma: f64, alpha: Opt
     } else {
         share
     };
-    let change = real(gamma) * share * (real(1.0) - real(2.0) * y) * focal_loss(x, target, gamma, alpha);
+    let slope = real(gamma) * share * (real(1.0) - real(2.0) * y);
+    let change = if slope == real(0.0) { slope } else { slope * focal_loss(x, target, gamma, alpha) };
     [factor * miss, factor * hit, change]
 }
 
@@ -72,7 +75,7 @@ pub fn focal_loss_backward<E: Element>(x: E, target: f64, gamma: f64, alpha: Opt
 fn focal_factor<R: Real>(x: R, target: f64, gamma: f64, alpha: Option<f64>) -> R {
     let (y, one) = (R::from(target), R::from(1.0));
     let of_class = alpha.map_or(one, |alpha| R::from(alpha) * y + (one - R::from(alpha)) * (one - y));
-    if gamma == 0.0 {
+    if gamma == 0.0 || of_class == R::from(0.0) {
         return of_class;
     }
     let log_q = match target {

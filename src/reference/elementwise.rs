@@ -385,7 +385,7 @@ pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
     E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
 }
 
-/// Returns the unrounded derivative of [`clamped_log`]: 1 / x if x is at least `floor`, otherwise 0.
+/// Returns the unrounded derivative of [`clamped_log`]: 0 if x is below `floor`, otherwise 1 / x.
 pub fn clamped_log_derivative<E: Element>(x: E, floor: f64) -> E::Exact {
     let x = x.widen();
     if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }

@@ -90,26 +90,28 @@ pub struct SamplerConfig {
     /// Number of last tokens, of prompt and output together, in which DRY searches for repetitions; all if not set. At
     /// least 1.
     pub dry_window: Option<usize>,
-    /// Version of mirostat, 1 or 2, which keeps the mean surprise of the drawn tokens near
-    /// [`SamplerConfig::mirostat_tau`]; 0, the default, turns it off. It replaces all other filters except the
-    /// temperature.
+    /// Version of mirostat: 1 or 2; 0, the default, turns it off. Mirostat keeps the mean surprise of the drawn tokens
+    /// near [`SamplerConfig::mirostat_tau`]. It runs after the temperature. All other filters, the dynamic temperature,
+    /// `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
     ///
-    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu.
-    /// Version 1 keeps the k largest logits. It computes k from mu and from an estimate of how fast the 100 largest
-    /// probabilities fall. Both keep at least one token. mu begins as 2 tau. After each token it becomes
-    /// mu - eta (surprise - tau), with the token's surprise among the kept tokens. [`Sequence`](crate::Sequence) carries
-    /// mu from step to step, and so does [`Step::feedback`](crate::Step::feedback).
+    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
+    /// except tokens of mass 0, which are never drawn. Version 1 keeps the k largest logits. It computes k from mu and
+    /// from an estimate of how fast the 100 largest probabilities fall. Both keep at least one token. mu begins as 2
+    /// tau. After each token it becomes mu - eta (surprise - tau), with the token's surprise among the kept tokens.
+    /// [`Sequence`](crate::Sequence) carries mu from step to step. Without a sequence, pass each
+    /// [`Sampled::feedback`](crate::Sampled::feedback) to the next step's [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target of mirostat's mean surprise, tau, in bits. Finite, not negative; 5 by default.
     pub mirostat_tau: f64,
     /// Learning rate of mirostat, eta. Finite, not negative; 0.1 by default.
     pub mirostat_eta: f64,
-    /// Probability near which adaptive-p prefers tokens. In \[0, 1\]. It changes the probabilities after all filters.
+    /// Target of adaptive-p, which prefers tokens whose probability is near it. In \[0, 1\]; not set by default.
+    /// Adaptive-p changes the probabilities after all filters.
     ///
-    /// For a mean m of the probabilities of the drawn tokens, the target of a step is t = 2 `adaptive_target` - m, clamped
-    /// to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 / (1 + d), with d = |p - t| / 0.3. m begins as
-    /// `adaptive_target`. After each token it becomes (1 - decay) p + decay m, with the probability p of the token before
-    /// the change. It is carried from step to step as mirostat's mu is.
+    /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
+    /// `adaptive_target`. A token of probability p changes it to decay m + (1 - decay) p. The target of a step is t = 2
+    /// `adaptive_target` - m, clamped to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 / (1 + d), with d
+    /// = |p - t| / 0.3. m is carried from step to step as mirostat's mu is.
     pub adaptive_target: Option<f64>,
     /// Decay of the mean of adaptive-p. In \[0, 0.99\]; 0.9 by default.
     pub adaptive_decay: f64,

@@ -31,7 +31,7 @@
 /// | penalty window 0; DRY window 0; DRY base below 1 | rejected | – | – | off | – |
 /// | other filters with mirostat | rejected | – | – | off, and penalties and DRY too | – |
 /// | mirostat's tau or eta below 0 | rejected | – | – | unchanged | – |
-/// | adaptive-p's target below 0; above 1 | rejected | – | – | off; 1, but unchanged as the first mean | – |
+/// | adaptive-p's target below 0; above 1 | rejected | – | – | off; as 1, but the first mean is the given value | – |
 /// | adaptive-p's decay below 0; above 0.99 | rejected | – | – | 0; 0.99 | – |
 /// | presence and frequency penalty | finite | – | in [-2, 2] | finite | – |
 /// | typical, kept ties with the last token | all | all | – | lowest indices | – |
@@ -184,8 +184,9 @@ pub(crate) struct Rules {
     pub has_feedback: bool,
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
-    /// Whether a value outside the range of XTC, DRY, `min_keep`, a window or the dynamic temperature turns it off, or
-    /// counts as the nearest value of the range, instead of being rejected.
+    /// Whether values outside the ranges of XTC, DRY, `min_keep`, windows, the dynamic temperature, mirostat and
+    /// adaptive-p are accepted; the table of [`Profile`] has their meanings. Also whether mirostat turns other filters
+    /// and penalties off, instead of rejecting filters.
     pub is_lenient: bool,
 }
 

@@ -128,8 +128,8 @@ impl<'a> Step<'a> {
         Self { breakers: tokens, ..self }
     }
 
-    /// Sets the [`Sampled::feedback`] of the sequence's previous step, for mirostat and adaptive-p. Without it, the step
-    /// is the first of its sequence. The value is finite.
+    /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If it is not
+    /// set, the step counts as the first of its sequence. Sampling rejects a value that is not finite.
     pub fn feedback(self, value: f64) -> Self {
         Self { feedback: Some(value), ..self }
     }
@@ -141,12 +141,12 @@ impl<'a> Step<'a> {
 pub struct Sampled {
     /// Index of the token in the vocabulary.
     pub token: u32,
-    /// Log-probability of the token among the tokens that the filters kept.
+    /// Log-probability with which the token was drawn: among the tokens that the filters kept, and after adaptive-p.
     pub logprob: f64,
     /// Number of tokens that the filters kept.
     pub kept: usize,
-    /// Value for [`Step::feedback`] of the next step: mu of mirostat, in bits, or the mean probability of adaptive-p. 0
-    /// without these.
+    /// Value for [`Step::feedback`] of the next step: mu of mirostat, in bits, or the running mean of adaptive-p. It is
+    /// 0 if the sampler uses neither.
     pub feedback: f64,
 }
 

@@ -49,7 +49,8 @@ use crate::simd::in_default;
 #[derive(Clone, Debug)]
 pub struct Optimizer<R> {
     rule: R,
-    types: Vec<DType>,
+    /// Type and length of each parameter.
+    types: Vec<(DType, usize)>,
     states: Vec<ParameterState>,
     /// Seed of the stochastic rounding of 16-bit parameters, which then have no master weights.
     seed: Option<u64>,
@@ -135,17 +136,26 @@ impl<R: Rule> Optimizer<R> {
     pub fn new(rule: R, params: &[Floats<'_>]) -> Result<Self> {
         rule.check()?;
         let states = params.iter().map(|param| ParameterState::new(&rule, *param)).collect();
-        Ok(Optimizer { rule, types: params.iter().map(Floats::dtype).collect(), states, seed: None })
+        Ok(Optimizer {
+            rule,
+            types: params.iter().map(|param| (param.dtype(), param.len())).collect(),
+            states,
+            seed: None,
+        })
     }
 
-    /// Rounds f16 and bf16 parameters stochastically, without master weights, which saves 4 bytes for each weight.
+    /// Enables stochastic rounding of f16 and bf16 parameters. They then have no master weights, which saves 4 bytes
+    /// for each weight.
     ///
     /// Each step computes a new weight in f64, rounds it to f32, and then to one of its two neighbours in its type. The
-    /// probability of each neighbour is proportional to the distance from the other, within 2^-33. So changes far below
-    /// the spacing of the type accumulate on average, which rounding to nearest would lose. The random bits of a weight
-    /// depend only on the seed, the indices of parameter and weight, and the number of steps in which the parameter had
-    /// a gradient. They are the same on every machine. Call this method before the first step, and again with the same
-    /// seed before [`Optimizer::restore`].
+    /// probability of each neighbour is its distance from the other divided by their spacing, within 2^-33. Changes far
+    /// below the spacing of the type therefore accumulate on average. Rounding to nearest would lose them. Like f32
+    /// master weights, this loses changes below 2^-25 of the weight, because the new weight is first rounded to f32.
+    /// The random bits of a weight depend only on the seed, the indices of parameter and weight, and the number of
+    /// steps in which the parameter had a gradient. They are the same on every machine.
+    ///
+    /// Call this method before the first step, because it discards master weights. The saved state does not contain the
+    /// seed, so call it with the same seed on a new optimiser before [`Optimizer::restore`].
     ///
     /// A weight beyond the largest value of its type is rounded to nearest. f32 and f64 parameters are not affected.
     ///
@@ -182,8 +192,8 @@ impl<R: Rule> Optimizer<R> {
                 return Err(Error::shape(R::OP, what, count.to_string(), self.states.len().to_string()));
             }
         }
-        for (place, (param, state)) in params.iter().zip(&self.states).enumerate() {
-            state.fits(R::OP, self.types[place], param.as_floats())?;
+        for (place, param) in params.iter().enumerate() {
+            has_type(R::OP, param.as_floats(), self.types[place])?;
             if let Some(grad) = grads[place] {
                 check_gradient(R::OP, place, param.len(), param.dtype() == DType::F64, grad)?;
             }
@@ -231,6 +241,13 @@ impl<R: Rule> Optimizer<R> {
     }
 }
 
+/// Checks that a parameter has the type and length with which the optimiser was created.
+fn has_type(op: &'static str, param: Floats<'_>, expected: (DType, usize)) -> Result<()> {
+    let got = (param.dtype(), param.len());
+    let of = |(dtype, count): (DType, usize)| format!("{count} elements of {dtype}");
+    if got == expected { Ok(()) } else { Err(Error::shape(op, "a parameter", of(got), of(expected))) }
+}
+
 impl Numbers {
     /// Creates `count` zeros, as state for weights of this type.
     fn zeros(dtype: DType, count: usize) -> Self {
@@ -265,20 +282,6 @@ impl ParameterState {
         };
         let kept = rule.kept().iter().map(|_| Numbers::zeros(dtype, count)).collect();
         ParameterState { steps: 0, master, kept }
-    }
-
-    /// Checks that this state belongs to a parameter of this type and length.
-    fn fits(&self, op: &'static str, dtype: DType, param: Floats<'_>) -> Result<()> {
-        let own = match (&self.master, self.kept.first()) {
-            (Some(master), _) => master.len(),
-            (None, Some(kept)) => kept.as_floats().len(),
-            (None, None) => param.len(),
-        };
-        if (param.dtype(), param.len()) == (dtype, own) {
-            return Ok(());
-        }
-        let of = |dtype: DType, count: usize| format!("{count} elements of {dtype}");
-        Err(Error::shape(op, "a parameter", of(param.dtype(), param.len()), of(dtype, own)))
     }
 
     /// Checks that this state can replace a parameter's own state.

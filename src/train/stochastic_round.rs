@@ -9,9 +9,10 @@ const OP: &str = "stochastic_round";
 
 /// Rounds numbers stochastically to f16 or bf16, for the weights of an optimiser without master weights.
 ///
-/// A number between two neighbours of the type becomes one of them. The probability of each neighbour is proportional
-/// to the distance from the other, within 2^-33, so the mean of the results is the number. The random bits depend only
-/// on the stream, the step and the index of the element. They are the same on every machine, for any number of threads.
+/// A number between two neighbouring values of the type is rounded to one of them. The probability of each is its
+/// distance from the other divided by their spacing, within 2^-33. The expected result equals the number within 2^-33
+/// of the spacing. The random bits depend only on the stream, the step and the index of the element. They are the same
+/// on every machine, for any number of threads.
 /// [`Optimizer::stochastic_rounding`](super::Optimizer::stochastic_rounding) rounds its weights in the same way.
 ///
 /// # Special values
@@ -22,15 +23,15 @@ const OP: &str = "stochastic_round";
 /// | NaN | NaN |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the two lengths differ. [`Error::InvalidArgument`] if the results are f32 or f64. After
-/// an error nothing has been written.
+/// [`Error::ShapeMismatch`] if the two lengths differ. [`Error::InvalidArgument`] if the results are f32 or f64.
+/// [`Error::Backend`] if the requested instruction set is unavailable. After an error nothing has been written.
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// Gupta, Agrawal, Gopalakrishnan and Narayanan, "Deep learning with limited numerical precision", 2015. The random bits
-/// are Philox4x32-10.
+/// Gupta, Agrawal, Gopalakrishnan and Narayanan, "Deep learning with limited numerical precision", 2015. The random
+/// bits are Philox4x32-10.
 ///
 /// # Example
 /// ```

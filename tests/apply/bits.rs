@@ -70,13 +70,13 @@ fn threads_and_instruction_sets_do_not_show() {
                 let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
                 assert!(
                     out == alone,
-                    "{dtype}: expected the output of the portable level on {level} with {threads} threads"
+                    "{dtype}, --simd {level} --threads {threads}: expected the bytes of --simd portable --threads 1"
                 );
             }
         }
         assert!(
             apply(dtype, &values).run(&jobs()).all_ok().out == alone,
-            "{dtype}: expected the portable output by default"
+            "{dtype} without options: expected the bytes of --simd portable --threads 1"
         );
     }
 }

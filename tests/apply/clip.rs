@@ -184,7 +184,7 @@ fn what_is_refused() {
         assert_eq!(answer["error"], *error, "job {job}: got {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
-            "job {job}: expected {part:?} in {answer}"
+            "job {job}: expected {part:?} in the error message, got {answer}"
         );
     }
     assert!(outcome.names().is_empty());

@@ -86,15 +86,15 @@ fn bad_usage() {
         arguments.iter().fold(fixture(), |apply, argument| apply.argument(argument)).run_text(JOBS).refused(why);
     }
     fixture().environment("EVENKEEL_SIMD", "sse9").run_text(JOBS).refused("unknown instruction set");
-    let nothing = program().output().expect("the program must start");
+    let nothing = program().output().expect("the apply program must start");
     assert_eq!(nothing.status.code(), Some(2));
 }
 
 #[test]
 fn help() {
-    let output = program().arg("--help").output().expect("the program must start");
+    let output = program().arg("--help").output().expect("the apply program must start");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("help must be text");
+    let text = String::from_utf8(output.stdout).expect("the output of --help must be UTF-8");
     for part in
         ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
     {
@@ -105,10 +105,10 @@ fn help() {
 /// Writes `jobs.json` and `in.safetensors` into a folder, and runs the program there with the given paths as arguments.
 /// Returns the status and stderr.
 fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, String) {
-    std::fs::write(folder.join("jobs.json"), JOBS).expect("JOBS must be written");
-    std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("IN must be written");
+    std::fs::write(folder.join("jobs.json"), JOBS).expect("the jobs file must be writable");
+    std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("the tensor file must be writable");
     let output = program().current_dir(folder).args([jobs, "--tensors", tensors, "--out", out]).output();
-    let output = output.expect("the program must start");
+    let output = output.expect("the apply program must start");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -140,11 +140,11 @@ fn files_that_are_not_there() {
 fn out_is_replaced_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let out = folder.path().join("out.safetensors");
-    std::fs::write(&out, "an older file").expect("OUT must be written");
+    std::fs::write(&out, "an older file").expect("the older out.safetensors must be writable");
     assert_eq!(run_in(folder.path(), "nowhere.json", "in.safetensors", "out.safetensors").0, Some(2));
-    assert_eq!(std::fs::read(&out).expect("OUT must exist"), b"an older file");
+    assert_eq!(std::fs::read(&out).expect("a failed run must keep the older out.safetensors"), b"an older file");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    assert!(std::fs::read(&out).expect("OUT must exist").len() > 16);
+    assert!(std::fs::read(&out).expect("a successful run must write out.safetensors").len() > 16);
     assert_eq!(files(folder.path()).len(), 3);
     // OUT may be the same file as IN.
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "in.safetensors").0, Some(0));
@@ -156,7 +156,12 @@ fn out_is_as_readable_as_other_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("must exist").permissions().mode();
+    let mode = |name: &str| {
+        std::fs::metadata(folder.path().join(name))
+            .expect("jobs.json and out.safetensors must exist")
+            .permissions()
+            .mode()
+    };
     assert_eq!(mode("out.safetensors"), mode("jobs.json"));
 }
 
@@ -174,8 +179,8 @@ fn out_is_written_when_every_job_failed() {
 #[test]
 fn a_closed_stdout_is_no_panic() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
-    std::fs::write(folder.path().join("jobs.json"), JOBS).expect("JOBS must be written");
-    std::fs::write(folder.path().join("in.safetensors"), fixture().file()).expect("IN must be written");
+    std::fs::write(folder.path().join("jobs.json"), JOBS).expect("the jobs file must be writable");
+    std::fs::write(folder.path().join("in.safetensors"), fixture().file()).expect("the tensor file must be writable");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
     let Ok(full) = full else { return };
     let output = program()
@@ -183,7 +188,7 @@ fn a_closed_stdout_is_no_panic() {
         .args(["jobs.json", "--tensors", "in.safetensors", "--out", "out.safetensors"])
         .stdout(full)
         .output()
-        .expect("the program must start");
+        .expect("the apply program must start");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("can't write the answers to stdout"));
     assert_eq!(files(folder.path()).len(), 2);
@@ -202,7 +207,8 @@ fn what_is_known_but_not_there() {
             assert_eq!(answer["error"], "Backend", "{answer}");
             assert!(
                 answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])),
-                "expected the unavailable choice in {answer}"
+                "arguments {arguments:?}: expected the unavailable choice {:?} in the error message, got {answer}",
+                arguments[1]
             );
         }
         assert!(outcome.names().is_empty());

@@ -18,7 +18,7 @@ fn refused(cases: &[(Value, &str)]) {
         assert_eq!(answer["error"], "InvalidArgument", "{job} {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
-            "job {job}: expected {part:?} in {answer}"
+            "job {job}: expected {part:?} in the error message, got {answer}"
         );
     }
     assert!(outcome.names().is_empty());
@@ -61,7 +61,10 @@ fn registered_names() {
     for op in evenkeel::registry::OPS {
         // In the program, a gradient is a result of its op and has no name of its own.
         let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
-        assert!(known.split(", ").any(|op| op == name), "examples/apply/ops must run {name}");
+        assert!(
+            known.split(", ").any(|op| op == name),
+            "expected the apply program to list the registered op {name}, got {known}"
+        );
     }
 }
 

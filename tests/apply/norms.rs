@@ -155,7 +155,7 @@ fn assert_near(got: &[f64], expected: &[f64], part: f64) {
     for (got, expected) in got.iter().zip(expected) {
         assert!(
             (got - expected).abs() <= part * largest,
-            "expected {expected} within {part} of the largest magnitude {largest}, got {got}"
+            "output of a norm: expected {expected} within {part:e} of the largest magnitude {largest}, got {got}"
         );
     }
 }

@@ -40,7 +40,7 @@ impl Apply {
             Dtype::F32 => (v as f32).to_le_bytes().to_vec(),
             Dtype::F16 => f16::from_f64(v).to_le_bytes().to_vec(),
             Dtype::BF16 => bf16::from_f64(v).to_le_bytes().to_vec(),
-            other => panic!("{other} is not a float type"),
+            other => panic!("input tensor {name}: expected a float type, got {other}"),
         });
         self.tensors.push((name.into(), dtype, shape.to_vec(), bytes.collect()));
         self
@@ -76,16 +76,19 @@ impl Apply {
     /// Returns the contents of the file IN.
     pub fn file(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
-            (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes must fit the shape"))
+            (
+                name.as_str(),
+                TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes of an input tensor must fit its shape"),
+            )
         });
-        safetensors::serialize(views, None).expect("the tensors must be written")
+        safetensors::serialize(views, None).expect("the input tensors must have a safetensors form")
     }
 
     /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. A job's id is its number; its outputs are named
     /// `number.result`.
     pub fn run(&self, jobs: &[Value]) -> Outcome {
         let jobs = jobs.iter().enumerate().map(|(i, job)| {
-            let outputs = job[3].as_array().expect("the fourth entry must be an array of results");
+            let outputs = job[3].as_array().expect("the fourth entry of a job must be an array of result names");
             let outputs = outputs.iter().filter_map(Value::as_str).map(|o| (o.to_string(), json!(format!("{i}.{o}"))));
             let outputs = Value::Object(outputs.collect());
             json!({"id": i.to_string(), "op": job[0], "inputs": job[1], "attrs": job[2], "outputs": outputs})
@@ -102,8 +105,8 @@ impl Apply {
     pub fn run_files(&self, jobs: &[u8], tensors: &[u8]) -> Outcome {
         let folder = tempfile::tempdir().expect("a temporary folder must be created");
         let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("jobs.json"), jobs).expect("JOBS must be written");
-        std::fs::write(path("in.safetensors"), tensors).expect("IN must be written");
+        std::fs::write(path("jobs.json"), jobs).expect("the jobs file must be writable");
+        std::fs::write(path("in.safetensors"), tensors).expect("the tensor file must be writable");
         let output = program()
             .arg(path("jobs.json"))
             .arg("--tensors")
@@ -113,7 +116,7 @@ impl Apply {
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
-            .expect("the program must start");
+            .expect("the apply program must start");
         Outcome::new(output, folder)
     }
 }
@@ -130,8 +133,11 @@ pub struct Outcome {
 
 impl Outcome {
     fn new(output: Output, folder: TempDir) -> Self {
-        let stdout = String::from_utf8(output.stdout).expect("answers must be text");
-        let answers = stdout.lines().map(|line| serde_json::from_str(line).expect("an answer must be JSON")).collect();
+        let stdout = String::from_utf8(output.stdout).expect("the answers on stdout must be UTF-8");
+        let answers = stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("each line on stdout must be an answer in JSON"))
+            .collect();
         let out = std::fs::read(folder.path().join("out.safetensors")).ok();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Outcome { status: output.status.code(), stderr, answers, out, folder }
@@ -150,26 +156,36 @@ impl Outcome {
 
     /// Asserts that every job was answered, with a success or an error.
     pub fn answered(&self) {
-        assert_eq!(self.status, Some(0), "{}", self.stderr);
-        assert!(self.out.is_some(), "expected OUT to be written");
-        assert!(self.stderr.is_empty(), "expected nothing on stderr, got {}", self.stderr);
+        assert_eq!(self.status, Some(0), "exit status of a run that answers its jobs, with stderr {:?}", self.stderr);
+        assert!(self.out.is_some(), "expected the program to write out.safetensors");
+        assert!(
+            self.stderr.is_empty(),
+            "a run that answers its jobs: expected nothing on stderr, got {:?}",
+            self.stderr
+        );
     }
 
     /// Asserts that the program ran no job and wrote no file, and that stderr contains the reason.
     pub fn refused(&self, why: &str) {
-        assert_eq!(self.status, Some(2), "{} {:?}", self.stderr, self.answers);
-        assert!(self.stderr.contains(why), "expected {:?} in stderr, got {:?}", why, self.stderr);
-        assert!(self.answers.is_empty(), "expected no answers, got {:?}", self.answers);
-        assert!(self.out.is_none(), "a rejected run must not write OUT");
+        assert_eq!(
+            self.status,
+            Some(2),
+            "exit status of a rejected run, with stderr {:?} and answers {:?}",
+            self.stderr,
+            self.answers
+        );
+        assert!(self.stderr.contains(why), "a rejected run: expected {:?} in stderr, got {:?}", why, self.stderr);
+        assert!(self.answers.is_empty(), "a rejected run: expected no answers, got {:?}", self.answers);
+        assert!(self.out.is_none(), "a rejected run must not write out.safetensors");
         let left: Vec<PathBuf> = files(self.folder.path());
-        assert_eq!(left.len(), 2, "expected JOBS and IN only, got {left:?}");
+        assert_eq!(left.len(), 2, "a rejected run: expected only its two input files in the folder, got {left:?}");
     }
 
     /// Returns the type, shape and values of a tensor in OUT.
     pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
-        let out = self.out.as_ref().expect("OUT must be written");
-        let tensors = SafeTensors::deserialize(out).expect("OUT must be a safetensors file");
-        let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("OUT has no {name}"));
+        let out = self.out.as_ref().expect("the program must write out.safetensors");
+        let tensors = SafeTensors::deserialize(out).expect("out.safetensors must be a safetensors file");
+        let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("out.safetensors must contain the tensor {name}"));
         let data = tensor.data();
         let values = match tensor.dtype() {
             Dtype::F64 => widen(data, f64::from_le_bytes),
@@ -177,7 +193,7 @@ impl Outcome {
             Dtype::F16 => widen(data, |b| f16::from_le_bytes(b).into()),
             Dtype::BF16 => widen(data, |b| bf16::from_le_bytes(b).into()),
             Dtype::I64 => widen(data, |b| i64::from_le_bytes(b) as f64),
-            other => panic!("{name} has the unexpected type {other}"),
+            other => panic!("output tensor {name}: expected a float type or I64, got {other}"),
         };
         (tensor.dtype(), tensor.shape().to_vec(), values)
     }
@@ -189,8 +205,8 @@ impl Outcome {
 
     /// Returns the sorted names in OUT.
     pub fn names(&self) -> Vec<String> {
-        let out = self.out.as_ref().expect("OUT must be written");
-        let tensors = SafeTensors::deserialize(out).expect("OUT must be a safetensors file");
+        let out = self.out.as_ref().expect("the program must write out.safetensors");
+        let tensors = SafeTensors::deserialize(out).expect("out.safetensors must be a safetensors file");
         let mut names: Vec<String> = tensors.names().into_iter().map(Into::into).collect();
         names.sort();
         names
@@ -203,19 +219,19 @@ fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f
 
 /// Lists the files of a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("the folder must be listed");
+    let entries = std::fs::read_dir(folder).expect("the folder must be readable");
     entries.map(|entry| entry.expect("the entries of the folder must be readable").path()).collect()
 }
 
 /// Fails unless each value has a relative error of at most `tolerance`. Infinities, NaN and 0 must match exactly.
 #[track_caller]
 pub fn assert_close(got: &[f64], wanted: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), wanted.len(), "{got:?} {wanted:?}");
+    assert_eq!(got.len(), wanted.len(), "expected as many values as in {wanted:?}, got {got:?}");
     for (i, (&g, &w)) in got.iter().zip(wanted).enumerate() {
         let same = g == w || (g.is_nan() && w.is_nan());
         assert!(
             same || (g - w).abs() <= tolerance * w.abs(),
-            "at {i}: expected {w}, got {g}; got {got:?}, expected {wanted:?}"
+            "element {i} of {got:?}: expected {w} within a relative error of {tolerance:e}, got {g}"
         );
     }
 }

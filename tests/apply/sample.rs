@@ -126,7 +126,7 @@ fn draws_follow_the_probabilities() {
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,
-                "token {token}: expected a share of {p} of {draws} draws, got {count}"
+                "sample: expected token {token} in a fraction {p} of {draws} draws, got it in {count} draws"
             );
         }
     }

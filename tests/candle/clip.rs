@@ -48,7 +48,7 @@ fn by_norm() -> Result<()> {
             assert_eq!(
                 before.iter().map(flat).collect::<Vec<_>>(),
                 kept,
-                "a clone made before the call must not change"
+                "gradients cloned before clip_grad_norm must not change"
             );
         }
     }
@@ -74,7 +74,7 @@ fn what_is_not_finite() -> Result<()> {
     let got = flat(grads.get(&vars[1]).unwrap());
     assert!(
         got[..2] == [1.0, 1.5] && got[2].is_nan() && got[3..] == [1.5, 1.5, 0.0],
-        "expected [1, 1.5, NaN, 1.5, 1.5, 0], got {got:?}"
+        "clip_grad_value at 1.5: expected [1, 1.5, NaN, 1.5, 1.5, 0], got {got:?}"
     );
     for limit in [-1.0, f64::NAN] {
         assert_eq!(guarded::clip_grad_value(&mut grads, &vars, limit).unwrap_err().name(), "InvalidArgument");

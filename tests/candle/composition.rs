@@ -224,7 +224,8 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let grads = composition::l2_normalize(&x, 1, &options)?.sqr()?.backward()?;
                 assert!(
                     flat(grads.get(&x).unwrap()).iter().all(|g| g.is_finite()),
-                    "{magnitude:e}, {eps:e}, {dtype:?}: expected finite gradients"
+                    "l2_normalize of {magnitude:e} in {dtype:?}, eps {eps:e}: expected finite gradients, got {:?}",
+                    flat(grads.get(&x).unwrap())
                 );
             }
         }

@@ -11,7 +11,7 @@ use evenkeel::testing::conformance::Defect;
 #[test]
 fn nothing_is_found_in_the_drop_ins() {
     for Named { name, report } in engines::evenkeel() {
-        assert!(report.is_clean(), "{name}: expected no defect, got {report}");
+        assert!(report.is_clean(), "Evenkeel's {name}: expected no defect, got {report}");
     }
 }
 
@@ -22,9 +22,9 @@ fn the_defects_of_candle_are_found() {
         for dtype in dtypes {
             let named = |named: &&Named| named.name == name && named.report.dtype == *dtype;
             let report =
-                &reports.iter().find(named).unwrap_or_else(|| panic!("expected a report for {name} in {dtype}")).report;
+                &reports.iter().find(named).unwrap_or_else(|| panic!("{name} in {dtype} must have a report")).report;
             for defect in defects {
-                assert!(report.has(*defect), "expected {defect} in candle's {name}: {report}");
+                assert!(report.has(*defect), "candle's {name}: expected the defect {defect}, got {report}");
             }
         }
     };

@@ -100,7 +100,10 @@ fn typed_errors_come_through_candle() -> Result<()> {
     let x = tensor(&[2, 4], DType::F32, 1.0, 1)?;
     let weight = Tensor::ones(4, DType::F32, CPU)?;
     let error = ours::ops::rms_norm(&x, &weight, -1.0).unwrap_err();
-    assert!(error.to_string().contains("eps is -1"), "expected a message about eps, got {error}");
+    assert!(
+        error.to_string().contains("eps is -1"),
+        "rms_norm with eps -1: expected \"eps is -1\" in the error, got {error}"
+    );
     assert_eq!(Error::from(error).name(), "InvalidArgument");
 
     let typed = Error::FullyMasked { op: "softmax", row: 7 };

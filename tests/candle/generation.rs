@@ -114,7 +114,7 @@ fn probabilities_are_those_of_the_strategy() -> Result<()> {
         for (frequency, weight) in frequencies(sampling.clone())?.into_iter().zip(weights) {
             assert!(
                 (frequency - weight / sum).abs() < 0.018,
-                "{sampling:?}: got frequency {frequency}, expected {}",
+                "{sampling:?}: expected a token frequency of {}, got {frequency}",
                 weight / sum
             );
         }
@@ -220,7 +220,7 @@ fn a_closure_changes_the_probabilities_before_any_filter() -> Result<()> {
         let refused = strategy(Sampling::All { temperature: 1.0 }).sample_f(&logits, f);
         assert_eq!(Error::from(refused.unwrap_err()).name(), name);
     }
-    let never = |_: &mut [f32]| panic!("this strategy must not compute probabilities");
+    let never = |_: &mut [f32]| panic!("sample_f must not compute probabilities for ArgMax or GumbelSoftmax");
     assert_eq!(strategy(Sampling::ArgMax).sample_f(&logits, never)?, 3);
     strategy(Sampling::GumbelSoftmax { temperature: 1.0 }).sample_f(&logits, never)?;
     Ok(())

@@ -474,7 +474,7 @@ fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
 fn gradients(op: &Op, variables: &[Var], of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
     let args: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
     let grads = of(&op(&args)?)?.backward()?;
-    variables.iter().map(|v| Ok(flat(grads.get(v).expect("every variable must have a gradient")))).collect()
+    variables.iter().map(|v| Ok(flat(grads.get(v).expect("every argument of the op must have a gradient")))).collect()
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn hints_mean_what_they_mean_in_candle() {
 fn what_makes_no_sense_says_the_name() {
     let (map, vb) = builder(0, DType::F32);
     let error = vb.get_with_hints((2, 2), "w", Init::Randn { mean: 0.0, stdev: -1.0 }).unwrap_err();
-    assert!(error.to_string().contains("variable w"), "expected the variable's name in {error}");
+    assert!(error.to_string().contains("variable w"), "stdev of -1: expected \"variable w\" in the error, got {error}");
     assert_eq!(Error::from(error).name(), "InvalidArgument");
     assert!(map.all_vars().is_empty());
     // Non-random values may have any type that candle supports.

@@ -57,7 +57,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                 let (nan, finite) = (&dx[9..12], [&dx[..9], &dx[12..]].concat());
                 assert!(
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
-                    "expected NaN only in the row with a NaN: {what}"
+                    "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN only in row 3 with NaN, got {dx:?}"
                 );
                 // A row of zeros has the gradient 0 if eps is 0. Otherwise it has dy / eps, limited to the range of the
                 // type.
@@ -88,7 +88,11 @@ fn a_gradient_in_a_lane_of_its_own() -> Result<()> {
         let along = (0..4).map(|row| at(&x, row) / norm * at(&w, row)).sum::<f64>();
         for row in 0..4 {
             let want = 2.0 * (at(&w, row) - at(&x, row) / norm * along) / norm;
-            assert!((at(&dx, row) - want).abs() < 1e-14, "row {row}, column {column}: expected {want}");
+            assert!(
+                (at(&dx, row) - want).abs() < 1e-14,
+                "gradient of l2_normalize at row {row}, column {column}: expected {want}, got {}",
+                at(&dx, row)
+            );
         }
     }
     Ok(())

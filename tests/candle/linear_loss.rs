@@ -91,7 +91,7 @@ fn gradients() -> Result<()> {
                 let grads = (layer.loss(&options, chunk)?.sum_all()? * 0.75)?.backward()?;
                 let variables = [&layer.hidden, &layer.weight, &layer.bias];
                 for (i, (variable, count)) in variables.into_iter().zip([CLASSES, ROWS, ROWS]).enumerate() {
-                    let got = grads.get(variable).expect("it must have a gradient");
+                    let got = grads.get(variable).expect("the hidden states, weight and bias must have gradients");
                     assert_eq!((got.dtype(), got.dims()), (dtype, variable.dims()));
                     let (exact, terms) = (flat(&exact[i]), flat(&terms[i]));
                     // Each term and each addition is rounded once, here and in the f64 reference. Then the result is
@@ -168,7 +168,7 @@ fn broken_rows() -> Result<()> {
                 let loss = flat(&loss);
                 assert!(
                     (0..ROWS).all(|row| row == 2 || loss[row].to_bits() == plain[row].to_bits()),
-                    "expected unchanged losses of the other rows, got {loss:?}"
+                    "{value} in row 2, {dtype:?}, {chunk:?}: expected other losses as in {plain:?}, got {loss:?}"
                 );
             }
             let loss = linear_cross_entropy(&hidden, &layer.weight, None, &layer.targets, &each, Some(4))?;
@@ -176,7 +176,7 @@ fn broken_rows() -> Result<()> {
             let dhidden = flat(&grads.get(&hidden).unwrap().narrow(0, 3, 3)?);
             assert!(
                 dhidden.iter().all(|d| d.is_finite()),
-                "{value}: expected finite gradients of the other rows, got {dhidden:?}"
+                "{value} in row 2, {dtype:?}: expected finite gradients of rows 3 to 5, got {dhidden:?}"
             );
         }
         let mean = CrossEntropy::default();
@@ -190,7 +190,7 @@ fn broken_rows() -> Result<()> {
                 let grad = flat(grads.get(variable).unwrap());
                 assert!(
                     grad.iter().all(|d| d.is_finite()),
-                    "{dtype:?} by {chunk:?}: expected finite gradients, got {grad:?}"
+                    "NaN in an ignored row, {dtype:?}, chunk {chunk:?}: expected finite gradients, got {grad:?}"
                 );
             }
         }
@@ -266,7 +266,7 @@ fn logits_are_never_all_there() -> Result<()> {
     let logits = 32 * MANY as u64 * 4;
     assert!(
         memory.bytes_max < logits / 4,
-        "expected less than a quarter of the {logits} bytes of the logits, got {}",
+        "peak memory of linear_cross_entropy: expected less than a quarter of the {logits} bytes of logits, got {}",
         memory.bytes_max
     );
     Ok(())

@@ -44,7 +44,7 @@ fn the_slice_functions_in_every_layout() -> Result<()> {
                     let loss = guarded::cross_entropy(&x, &targets(&[2, 3])?, &options)?;
                     assert_same(&layout, &loss, &first);
                     let grads = (loss * 0.5)?.sum_all()?.backward()?;
-                    let got = grads.get(&x).expect("it must have a gradient");
+                    let got = grads.get(&x).expect("the logits must have a gradient");
                     assert_eq!((got.dims(), got.dtype()), (x.dims(), dtype));
                     let unit = if dtype == DType::F64 { 1e-15 } else { dtype_unit(dtype) };
                     assert_close(&layout, &flat(got), &dx, |i| unit * dx[i].abs().max(0.1));
@@ -68,7 +68,7 @@ fn through_a_transposition() -> Result<()> {
     let both = (loss + again)?.backward()?;
     let x = flat(&turned.t()?.contiguous()?).into_iter().map(|v| v as f32).collect::<Vec<_>>();
     let (_, dx) = cross_entropy_backward(Rows::new(&x, 6, 5)?, &TARGETS, &[2.0], &CrossEntropy::default())?;
-    let got = both.get(&turned).expect("it must have a gradient").t()?.contiguous()?;
+    let got = both.get(&turned).expect("the logits must have a gradient").t()?.contiguous()?;
     let dx: Vec<f64> = dx.into_iter().map(f64::from).collect();
     assert_close("both", &flat(&got), &dx, |_| 1e-7);
     Ok(())
@@ -108,7 +108,7 @@ fn the_composition() -> Result<()> {
             let losses = flat(&loss(&masked, &Tensor::new(&[0u32, 1], CPU)?, &options)?);
             assert!(
                 (losses[0] - 2f64.ln()).abs() < 1e-6 && losses[1] == inf,
-                "expected ln 2 and infinity, got {losses:?}"
+                "cross_entropy with class 1 masked, {dtype:?}: expected losses of ln 2 and infinity, got {losses:?}"
             );
         }
     }
@@ -151,7 +151,8 @@ fn candles_meaning() -> Result<()> {
         let (got, want) = (ours::loss::cross_entropy(&x, &targets)?, candle_nn::loss::cross_entropy(&x, &targets)?);
         assert_close("loss", &flat(&got), &flat(&want), |_| 1e-14);
         let (got, want) = (got.backward()?, want.backward()?);
-        let of = |grads: &candle_core::backprop::GradStore| flat(grads.get(&x).expect("it must have a gradient"));
+        let of =
+            |grads: &candle_core::backprop::GradStore| flat(grads.get(&x).expect("the logits must have a gradient"));
         if targets.max(0)?.to_scalar::<u32>()? < 5 {
             assert_close("gradient", &of(&got), &of(&want), |_| 1e-14);
         }
@@ -239,7 +240,7 @@ fn losses_beside_targets() -> Result<()> {
                     assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
                     assert_close(name, &flat(&loss), &want, |i| unit * want[i].abs());
                     let grads = (loss * 0.5)?.sum_all()?.backward()?;
-                    let got = grads.get(&x).expect("it must have a gradient");
+                    let got = grads.get(&x).expect("the logits must have a gradient");
                     assert_eq!((got.dims(), got.dtype()), (x.dims(), dtype));
                     let unit = if dtype == DType::F64 { 1e-15 } else { dtype_unit(dtype) };
                     assert_close(&format!("{name}, {layout}"), &flat(got), &dx, |i| unit * dx[i].abs().max(1e-3));
@@ -251,7 +252,7 @@ fn losses_beside_targets() -> Result<()> {
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;
                 let unit = dtype_unit(dtype).max(unit);
-                assert_close(name, &flat(grads.get(&x).expect("it must have a gradient")), &dx, |i| {
+                assert_close(name, &flat(grads.get(&x).expect("the logits must have a gradient")), &dx, |i| {
                     8.0 * unit * dx[i].abs().max(1.0)
                 });
             }
@@ -283,7 +284,8 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     // Tracked targets get a gradient: -x divided by the count.
     let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
     let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
-    let (got, want) = (flat(grads.get(&y).expect("it must have a gradient")), flat(&x.affine(-1.0 / 6.0, 0.0)?));
+    let (got, want) =
+        (flat(grads.get(&y).expect("the targets must have a gradient")), flat(&x.affine(-1.0 / 6.0, 0.0)?));
     assert_close("targets", &got, &want, |_| 1e-6);
     Ok(())
 }

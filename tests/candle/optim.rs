@@ -107,7 +107,10 @@ fn what_is_not_finite_is_refused() -> Result<()> {
     let broken = Tensor::new(&[[0f32, 1., 2.], [3., f32::NEG_INFINITY, 5.]], CPU)?;
     grads.insert(layer.weight(), broken);
     let error = optimizer.step(&grads).unwrap_err();
-    assert!(error.to_string().contains("the gradient of layer.weight"), "expected the name of the gradient in {error}");
+    assert!(
+        error.to_string().contains("the gradient of layer.weight"),
+        "infinite gradient: expected \"the gradient of layer.weight\" in the error, got {error}"
+    );
     let Error::NonFiniteInput { op: "adamw", row: 1, index: 4, .. } = Error::from(error) else { panic!() };
     assert_eq!(before, (flat(layer.weight()), flat(layer.bias().unwrap()), states(&optimizer)?));
     grads.insert(layer.weight(), Tensor::zeros(5, DType::F32, CPU)?);
@@ -202,14 +205,17 @@ fn a_step_in_f16() -> Result<()> {
     assert!(flat(grads.get(&var).unwrap()).iter().all(|g| *g > 1e-6));
     let unscaled = guarded::unscale(&mut grads, &vars, &mut scaler, &clip)?;
     let Unscaled::Ready { norm } = unscaled else { panic!("{unscaled:?}") };
-    assert!((norm / 4e-9 - 1.0).abs() < 0.02, "expected a norm of 4e-9, got {norm}");
+    assert!((norm / 4e-9 - 1.0).abs() < 0.02, "unscale of f16 gradients: expected a norm of 4e-9, got {norm}");
     assert!(scaler.step()?);
     optimizer.step(&grads)?;
     scaler.update()?;
     assert_eq!(scaler.scale(), 2048.0);
     // The step is a sixth of the learning rate, because eps is 5 times the gradient.
     let moved = 1e-3 - flat(&var)[0];
-    assert!((moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05, "expected a step of 0.01 * 2 / 12, got {moved}");
+    assert!(
+        (moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05,
+        "AdamW step in f16: expected the weight to fall by 0.01 * 2 / 12, got {moved}"
+    );
 
     let before = flat(&var);
     grads.insert(&var, Tensor::new(&[1f32, f32::NAN, 0., 0.], CPU)?);

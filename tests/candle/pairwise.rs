@@ -73,18 +73,33 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
                 let y = apply(&x, &d)?;
                 // The gradient of y is the constant 3, so that a NaN of one pair cannot reach another through a sum.
                 let grads = (y * 3.0)?.backward()?;
-                let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("it must have a gradient")));
+                let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("both arguments must have gradients")));
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
-                    let what = format!("{op} by {form} in {dtype:?} of {a}, {b}: {}, {}", dx[i], dd[i]);
+                    let what = format!("{op} by {form} in {dtype:?} of {a} and {b}");
                     if is_plain(a, b) {
                         // If the derivative is very large, candle's own product overflows.
-                        assert!(is_plain(dx[i], dd[i]) || form == "composition", "expected finite gradients: {what}");
-                        assert!(!dx[i].is_nan() && !dd[i].is_nan(), "expected no NaN: {what}");
+                        assert!(
+                            is_plain(dx[i], dd[i]) || form == "composition",
+                            "{what}: expected finite gradients, got {} and {}",
+                            dx[i],
+                            dd[i]
+                        );
+                        assert!(
+                            !dx[i].is_nan() && !dd[i].is_nan(),
+                            "{what}: expected gradients without NaN, got {} and {}",
+                            dx[i],
+                            dd[i]
+                        );
                     }
                     if a.is_nan() || b.is_nan() {
                         // The composition gives no gradient for an infinity.
                         let spoilt = |dv: f64, v: f64| dv.is_nan() || (form == "composition" && v.is_infinite());
-                        assert!(spoilt(dx[i], a) && spoilt(dd[i], b), "expected NaN gradients: {what}");
+                        assert!(
+                            spoilt(dx[i], a) && spoilt(dd[i], b),
+                            "{what}: expected NaN in the gradient of each argument, got {} and {}",
+                            dx[i],
+                            dd[i]
+                        );
                     }
                 }
             }
@@ -98,7 +113,7 @@ fn derivatives_at_the_edges() -> Result<()> {
     let of = |op: Pair, a: f64, b: f64, dy: f64| -> Result<[f64; 2]> {
         let (a, b) = (Var::new(&[a], CPU)?, Var::new(&[b], CPU)?);
         let grads = (op(&a, &b)? * dy)?.backward()?;
-        Ok([&a, &b].map(|v| flat(grads.get(v).expect("it must have a gradient"))[0]))
+        Ok([&a, &b].map(|v| flat(grads.get(v).expect("both arguments must have gradients"))[0]))
     };
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
@@ -191,7 +206,7 @@ fn gradients_of_swiglu() -> Result<()> {
     let (gate, up) = (Var::from_tensor(&gate)?, Var::from_tensor(&up)?);
     let grads = (guarded::swiglu(&gate, &up)? * &dy)?.sum_all()?.backward()?;
     for (var, want) in [(&gate, dgate), (&up, dup)] {
-        let got = grads.get(var).expect("a variable must have a gradient");
+        let got = grads.get(var).expect("gate and up must have gradients");
         assert_same("swiglu", got, &Tensor::from_vec(want, (3, 4), CPU)?);
     }
     Ok(())

@@ -51,19 +51,25 @@ fn an_eps_that_its_type_does_not_hold() {
     .check();
     assert!(
         has(&report, Check::HalfPrecision, DType::F16, "output of zeros"),
-        "expected a finding about zeros in f16: {report}"
+        "division by the root of variance + 1e-8: expected a finding about zeros in f16, got {report}"
     );
     assert!(
         !has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"),
-        "expected no finding about zeros in bf16: {report}"
+        "division by the root of variance + 1e-8: expected no finding about zeros in bf16, got {report}"
     );
 }
 
 #[test]
 fn exp_of_what_has_no_bound() {
     let report = tested(|y| y.exp());
-    assert!(has(&report, Check::HostileInput, DType::F32, "output of large numbers"), "{report}");
-    assert!(has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"), "{report}");
+    assert!(
+        has(&report, Check::HostileInput, DType::F32, "output of large numbers"),
+        "exp in f32: expected a finding about large numbers, got {report}"
+    );
+    assert!(
+        has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"),
+        "exp in f16: expected a finding about large numbers, got {report}"
+    );
     // Evenkeel's clamped form passes this check.
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
     assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
@@ -91,7 +97,10 @@ fn masks_of_minus_infinity() {
         let masked = Tensor::full(f32::NEG_INFINITY, scores.shape(), scores.device())?.to_dtype(scores.dtype())?;
         candle_nn::ops::softmax_last_dim(&keep.where_cond(scores, &masked)?)
     });
-    assert!(has(&report, Check::HostileInput, DType::F32, "the first token only"), "{report}");
+    assert!(
+        has(&report, Check::HostileInput, DType::F32, "the first token only"),
+        "mask of -inf: expected a finding about the first token only, got {report}"
+    );
     let report = attention(|scores, keep| {
         let (shape, keep) = (keep.dims().to_vec(), keep.flatten_all()?.to_vec1::<u8>()?);
         let mask = Mask::keep(&keep, &shape);
@@ -111,9 +120,15 @@ fn weights_that_begin_as_nothing_or_as_anything() {
         .check()
     };
     let report = deep(Init::Const(0.0));
-    assert!(has(&report, Check::Initialisation, DType::F32, "0.weight is initialised to 0 everywhere"), "{report}");
+    assert!(
+        has(&report, Check::Initialisation, DType::F32, "0.weight is initialised to 0 everywhere"),
+        "weights of 0: expected a finding about 0.weight, got {report}"
+    );
     let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
-    assert!(has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"), "{report}");
+    assert!(
+        has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"),
+        "weights of deviation 1: expected a finding about the output of ordinary input, got {report}"
+    );
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
 
@@ -129,16 +144,22 @@ fn a_loss_in_half_precision() {
     };
     let narrow = report(|y| y.sqr()?.sum_all());
     for dtype in [DType::F16, DType::BF16] {
-        assert!(has(&narrow, Check::HalfPrecision, dtype, "the loss is"), "{narrow}");
+        assert!(
+            has(&narrow, Check::HalfPrecision, dtype, "the loss is"),
+            "sum of squares in {dtype:?}: expected a finding about the loss, got {narrow}"
+        );
     }
     let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());
-    assert!(!wide.has(Check::HalfPrecision), "expected no finding about half precision: {wide}");
+    assert!(!wide.has(Check::HalfPrecision), "loss summed in f32: expected no HalfPrecision finding, got {wide}");
 }
 
 #[test]
 fn gradients_that_want_clipping() {
     let report = tested(|y| y * 1e3);
-    assert!(has(&report, Check::GradientFlow, DType::F32, "the gradient norm"), "{report}");
+    assert!(
+        has(&report, Check::GradientFlow, DType::F32, "the gradient norm"),
+        "output times 1000: expected a finding about the gradient norm, got {report}"
+    );
 }
 
 #[test]
@@ -148,10 +169,13 @@ fn gradients_that_do_not_arrive() {
         Ok(Made(move |x: &Tensor| used.forward(x)? + cut.forward(x)?.detach()))
     })
     .check();
-    assert!(has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"), "{report}");
+    assert!(
+        has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"),
+        "detached layer: expected a finding about cut.weight, got {report}"
+    );
     assert!(
         !has(&report, Check::GradientFlow, DType::F32, "used.weight"),
-        "expected no finding about used.weight: {report}"
+        "layer with a gradient: expected no finding about used.weight, got {report}"
     );
 }
 
@@ -159,7 +183,7 @@ fn gradients_that_do_not_arrive() {
 fn steps_that_are_too_large() {
     let report =
         StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| linear(WIDTH, WIDTH, vb)).steps(20, 10.0).check();
-    assert!(report.has(Check::Training), "expected a finding about training: {report}");
+    assert!(report.has(Check::Training), "steps with a learning rate of 10: expected a Training finding, got {report}");
 }
 
 #[test]

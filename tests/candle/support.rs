@@ -60,7 +60,7 @@ pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
     assert_eq!(got.dtype(), want.dtype(), "{what}");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
-        assert!(same, "{what} at {i}: expected {want}, got {got}");
+        assert!(same, "{what}, element {i}: expected {want}, got {got}");
     }
 }
 
@@ -70,7 +70,7 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(us
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let close = got == want || (got - want).abs() <= tolerance(i) || (got.is_nan() && want.is_nan());
-        assert!(close, "{what} at {i}: got {got}, expected {want} within {}", tolerance(i));
+        assert!(close, "{what}, element {i}: expected {want} within {}, got {got}", tolerance(i));
     }
 }
 

@@ -103,15 +103,15 @@ fn what_overflows_is_skipped_until_the_scale_fits() {
             Stepped::Skipped { why, .. } => {
                 assert!(
                     matches!(why, Some(Error::NonFiniteInput { .. })),
-                    "expected a non-finite gradient as the reason, got {why:?}"
+                    "skipped step: expected a NonFiniteInput error as the reason, got {why:?}"
                 );
                 assert_eq!(setup.values(), first);
                 skipped += 1;
             }
-            other => panic!("expected a skipped step, got {other:?}"),
+            other => panic!("step in f16: expected Taken or Skipped, got {other:?}"),
         }
     }
-    assert!(skipped > 10, "expected more than 10 skipped steps, got {skipped}");
+    assert!(skipped > 10, "too large loss scale in f16: expected more than 10 skipped steps, got {skipped}");
     assert_ne!(setup.values(), first);
     assert_eq!((step.scaler().skipped(), step.scaler().taken()), (skipped, 1));
     let records = kept.0.lock().unwrap();
@@ -136,7 +136,7 @@ fn a_loss_that_is_no_number_moves_nothing() {
     let stepped = step.run(|| setup.loss()? * f64::INFINITY).unwrap();
     assert!(
         matches!(&stepped, Stepped::Skipped { why: None, warnings, .. } if warnings.len() == 1),
-        "expected a skipped step with one warning, got {stepped:?}"
+        "step with an infinite loss: expected Skipped with one warning, got {stepped:?}"
     );
     assert_eq!((setup.values(), step.scaler().scale()), (first, 32768.0));
 }
@@ -154,13 +154,19 @@ fn a_model_that_is_broken_is_an_error() {
     let mut steps = 0;
     let error = loop {
         match step.run(broken) {
-            Ok(stepped) => assert!(matches!(stepped, Stepped::Skipped { .. }), "expected a skip, got {stepped:?}"),
+            Ok(stepped) => assert!(
+                matches!(stepped, Stepped::Skipped { .. }),
+                "step with NaN gradients: expected Skipped, got {stepped:?}"
+            ),
             Err(error) => break error,
         }
         steps += 1;
     };
     assert_eq!(steps, 2, "{error}");
-    assert!(error.to_string().contains("scale"), "expected a message about the scale, got {error}");
+    assert!(
+        error.to_string().contains("scale"),
+        "NaN gradients at the smallest loss scale: expected \"scale\" in the error, got {error}"
+    );
 }
 
 #[test]
@@ -224,7 +230,7 @@ fn no_nan_goes_to_disk() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),
-        "expected no partially written file, got {left:?}"
+        "failed save: expected no .part file in the folder, got {left:?}"
     );
 }
 

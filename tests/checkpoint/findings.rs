@@ -4,7 +4,7 @@ use crate::write::{Tensor, inspect, normals, safetensors};
 use evenkeel::checkpoint::{Finding, Level, Thresholds};
 
 fn found_with(thresholds: Thresholds, tensors: &[Tensor]) -> Vec<Finding> {
-    thresholds.findings(&inspect(&safetensors(tensors)).expect("the file must be valid"))
+    thresholds.findings(&inspect(&safetensors(tensors)).expect("the test's safetensors file must be valid"))
 }
 
 fn found(tensor: Tensor) -> Vec<(Level, &'static str)> {
@@ -76,14 +76,14 @@ fn extreme_qk_norms_are_named() {
     for (layer, mean, std, max) in layers {
         let name = format!("model.layers.{layer}.self_attn.k_norm.weight");
         let tensor = Tensor::floats(&name, "BF16", &[128], &with_statistics(mean, std, max));
-        let inspected = inspect(&safetensors(&[tensor])).expect("the file must be valid");
-        let stats = inspected[0].stats.as_ref().expect("BF16 must be analysed");
+        let inspected = inspect(&safetensors(&[tensor])).expect("the test's safetensors file must be valid");
+        let stats = inspected[0].stats.as_ref().expect("a BF16 tensor must have statistics");
         assert!(
             (stats.mean / mean - 1.0).abs() < 0.02 && (stats.std / std - 1.0).abs() < 0.02,
-            "expected mean {mean} and std {std}, got {stats:?}"
+            "{name}: expected mean {mean} and std {std}, got {stats:?}"
         );
         let findings = Thresholds::default().findings(&inspected);
-        let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+        let [finding] = findings.as_slice() else { panic!("{name}: expected one finding, got {findings:?}") };
         assert_eq!((finding.level, finding.about, finding.value), (Level::Warning, "norm_max", max));
         assert_eq!(finding.tensor, name);
         for words in
@@ -98,7 +98,11 @@ fn extreme_qk_norms_are_named() {
 fn other_norms_are_named_without_that_note() {
     let findings = found_with(Thresholds::default(), &[f32("model.layers.0.input_layernorm.weight", &[20.0, 0.5])]);
     assert_eq!(findings.len(), 1);
-    assert!(findings[0].message.contains("extreme norm weights: max |w| 20, rms 14.1"), "{}", findings[0].message);
+    assert!(
+        findings[0].message.contains("extreme norm weights: max |w| 20, rms 14.1"),
+        "expected the extremes of the norm weights, got: {}",
+        findings[0].message
+    );
     assert!(!findings[0].message.contains("QK-norm"));
     assert_eq!(found(f32("blk.3.attn_norm.weight", &[9.0, 10.0])), [(Level::Warning, "norm_rms")]);
 }
@@ -108,7 +112,11 @@ fn embeddings() {
     let unit = Tensor::floats("model.embed_tokens.weight", "F32", &[64, 64], &normals(5, 4096, 0.125));
     let findings = found_with(Thresholds::default(), &[unit]);
     assert_eq!((findings[0].level, findings[0].about), (Level::Note, "embedding_near"));
-    assert!(findings[0].message.contains("times 1/sqrt(64), so their norm is near 1"), "{}", findings[0].message);
+    assert!(
+        findings[0].message.contains("times 1/sqrt(64), so their norm is near 1"),
+        "expected a note about the norm of rows, got: {}",
+        findings[0].message
+    );
     let large = Tensor::floats("token_embd.weight", "F32", &[64, 64], &normals(5, 4096, 20.0));
     let findings = found_with(Thresholds::default(), &[large]);
     assert_eq!((findings[0].level, findings[0].about), (Level::Warning, "embedding_rms"));

@@ -14,15 +14,20 @@ fn floats_and_integers() {
         floats("F64", 28),
         (Tensor::new("iq", "IQ2_XXS", &[256], vec![0; 66]), 16),
     ]);
-    let inspected = inspect(&file.bytes()).expect("the file must be valid");
+    let inspected = inspect(&file.bytes()).expect("the test's GGUF file must be valid");
     let dtypes: Vec<&str> = inspected.iter().map(|one| one.dtype).collect();
     assert_eq!(dtypes, ["F32", "F16", "I32", "BF16", "F64", "IQ2_XXS"]);
     assert_eq!(inspected[0].shape, [4, 16]);
     let mean = values.iter().sum::<f64>() / 64.0;
     for (one, tolerance) in inspected.iter().zip([1e-7, 1e-3, 0.0, 1e-2, 1e-12, 0.0]) {
         match &one.stats {
-            Some(stats) => assert!((stats.mean - mean).abs() <= tolerance, "{}: got mean {}", one.name, stats.mean),
-            None => assert_eq!(tolerance, 0.0, "{}", one.name),
+            Some(stats) => assert!(
+                (stats.mean - mean).abs() <= tolerance,
+                "{}: expected mean {mean}, got {}",
+                one.name,
+                stats.mean
+            ),
+            None => assert_eq!(tolerance, 0.0, "{}: expected statistics, got none", one.name),
         }
     }
 }
@@ -37,10 +42,10 @@ fn metadata_is_read_over() {
         file = file.with(&format!("plain.{kind}"), kind, vec![1; size]);
     }
     let file = file.with("strings", 9, strings).with("nested", 9, nested).with("floats", 9, list(6, 2, vec![0; 8]));
-    let inspected = inspect(&file.bytes()).expect("the file must be valid");
+    let inspected = inspect(&file.bytes()).expect("the test's GGUF file must be valid");
     assert_eq!(inspected[0].stats.as_ref().map(|stats| stats.mean), Some(2.0));
     let older = Gguf { version: 2, ..file };
-    assert_eq!(inspect(&older.bytes()).expect("version 2 must be valid"), inspected);
+    assert_eq!(inspect(&older.bytes()).expect("a GGUF file of version 2 must be valid"), inspected);
 }
 
 #[test]
@@ -49,6 +54,6 @@ fn another_alignment() {
     let mut file = Gguf::new(tensors).with("general.alignment", 4, 64u32.to_le_bytes().to_vec());
     file.alignment = 64;
     file.tensors[1].2 = 64;
-    let inspected = inspect(&file.bytes()).expect("the file must be valid");
+    let inspected = inspect(&file.bytes()).expect("the test's GGUF file must be valid");
     assert_eq!(inspected[1].stats.as_ref().map(|stats| stats.max), Some(5.0));
 }

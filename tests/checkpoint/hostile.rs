@@ -24,7 +24,7 @@ thread_local! {
     /// Thread pool that contains only this thread, because allocations are measured per thread.
     static POOL: rayon::ThreadPool = {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        pool.expect("the pool must be created")
+        pool.expect("the pool of one thread must be created")
     };
 }
 
@@ -36,15 +36,16 @@ fn read(bytes: &[u8]) {
     let allocated = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
     assert!(
         allocated.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64,
-        "expected less memory: opening allocated {} bytes for a file of {} bytes",
-        allocated.bytes_max,
-        bytes.len()
+        "opening a file of {} bytes: expected at most 64 KiB + 40 bytes for each byte of the file, got {} bytes",
+        bytes.len(),
+        allocated.bytes_max
     );
     if let Some(Ok(checkpoint)) = opened {
         let allocated = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
         assert!(
             allocated.bytes_max <= (3 << 20) + 100 * bytes.len() as u64,
-            "expected less memory: inspecting allocated {} bytes",
+            "inspecting a file of {} bytes: expected at most 3 MiB + 100 bytes for each byte of the file, got {} bytes",
+            bytes.len(),
             allocated.bytes_max
         );
     }

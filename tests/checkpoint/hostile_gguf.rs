@@ -83,10 +83,10 @@ fn alignments() {
 #[test]
 fn a_header_beyond_the_longest() {
     let file = crate::write::file(&counts(0, 1));
-    file.as_file().set_len(300_000_000).expect("the file must grow");
+    file.as_file().set_len(300_000_000).expect("the temporary file must grow to 300000000 bytes");
     let refused = |header: Vec<u8>, words: &str| {
         use std::os::unix::fs::FileExt;
-        file.as_file().write_all_at(&header, 0).expect("a temporary file must be written");
+        file.as_file().write_all_at(&header, 0).expect("the header must be written to the temporary file");
         let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
         assert!(error.contains(words), "expected {words:?} in {error}");
     };
@@ -118,7 +118,10 @@ fn tensors() {
     refused(&swapped.bytes(), &["tensor `b`: the offset is 32; it must be 0"]);
     // An offset near the end of u64 is rejected, because each tensor has one correct offset.
     let mut far = two().bytes();
-    let at = far.windows(9).position(|bytes| bytes == b"\x01\0\0\0\0\0\0\0b").expect("the file must contain the name");
+    let at = far
+        .windows(9)
+        .position(|bytes| bytes == b"\x01\0\0\0\0\0\0\0b")
+        .expect("the GGUF file must contain the name of tensor `b`");
     far[at + 33..at + 41].copy_from_slice(&u64::MAX.to_le_bytes());
     refused(&far, &["tensor `b`: the offset is 18446744073709551615"]);
 }

@@ -27,9 +27,12 @@ fn lengths() {
 fn a_header_beyond_the_longest() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file must be created");
     std::fs::write(file.path(), 100_000_001u64.to_le_bytes()).expect("a temporary file must be written");
-    file.as_file().set_len(200_000_000).expect("the file must grow");
+    file.as_file().set_len(200_000_000).expect("the temporary file must grow to 200000000 bytes");
     let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
-    assert!(error.contains("the header's length is 100000001; it must be at most 100000000"), "{error}");
+    assert!(
+        error.contains("the header's length is 100000001; it must be at most 100000000"),
+        "expected an error about the header's length, got: {error}"
+    );
 }
 
 #[test]

@@ -7,9 +7,9 @@ use half::f16;
 
 fn stats(dtype: &'static str, id: u32, elements: u64, bytes: Vec<u8>) -> Stats {
     let file = Gguf::new(vec![(Tensor::new("w", dtype, &[elements], bytes), id)]);
-    let inspected = inspect(&file.bytes()).expect("the file must be valid");
+    let inspected = inspect(&file.bytes()).expect("the GGUF file must be valid");
     assert_eq!(inspected[0].dtype, dtype);
-    inspected[0].stats.clone().expect("the type must be analysed")
+    inspected[0].stats.clone().expect("a quantised tensor must have statistics")
 }
 
 #[test]
@@ -45,7 +45,8 @@ fn as_candle_decodes() {
     let n = 256 * 40;
     let values: Vec<f32> =
         normals(9, n, 0.05).iter().enumerate().map(|(i, x)| (x * (1 + i % 700) as f64) as f32).collect();
-    let tensor = CandleTensor::from_vec(values, n, &Device::Cpu).expect("the shape must fit the values");
+    let tensor = CandleTensor::from_vec(values, n, &Device::Cpu)
+        .expect("the test values must fit the shape of the candle tensor");
     for (dtype, id, name) in [
         (GgmlDType::Q4_0, 2, "Q4_0"),
         (GgmlDType::Q4_1, 3, "Q4_1"),
@@ -59,13 +60,17 @@ fn as_candle_decodes() {
         (GgmlDType::Q6K, 14, "Q6_K"),
         (GgmlDType::Q8K, 15, "Q8_K"),
     ] {
-        let quantised = QTensor::quantize(&tensor, dtype).expect("candle must have the format");
-        let bytes = quantised.data().expect("candle must return its bytes").into_owned();
-        let decoded = quantised.dequantize(&Device::Cpu).and_then(|x| x.to_vec1::<f32>()).expect("candle must decode");
+        let quantised = QTensor::quantize(&tensor, dtype).expect("candle must quantise to this GGML type");
+        let bytes = quantised.data().expect("candle must return the bytes of its quantised tensor").into_owned();
+        let decoded = quantised
+            .dequantize(&Device::Cpu)
+            .and_then(|x| x.to_vec1::<f32>())
+            .expect("candle must decode its quantised tensor");
         let plain = Gguf::new(vec![(Tensor::floats("w", "F32", &[n as u64], &wide(&decoded)), 0)]);
-        let plain = inspect(&plain.bytes()).expect("the file must be valid");
-        let (got, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 must be analysed"));
-        assert_eq!(&got, wanted, "{name}");
+        let plain = inspect(&plain.bytes()).expect("the GGUF file must be valid");
+        let (got, wanted) =
+            (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("an F32 tensor must have statistics"));
+        assert_eq!(&got, wanted, "{name}: expected the statistics of the values that candle decodes");
     }
 }
 
@@ -77,19 +82,24 @@ fn as_candle_writes() {
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor as CandleTensor};
     let values: Vec<f32> = (0..3 * 256).map(|i| (i % 256) as f32).collect();
-    let tensor = CandleTensor::from_vec(values, (3, 256), &Device::Cpu).expect("the shape must fit the values");
-    let quantised = |dtype| QTensor::quantize(&tensor, dtype).expect("candle must have the format");
+    let tensor = CandleTensor::from_vec(values, (3, 256), &Device::Cpu)
+        .expect("the test values must fit the shape of the candle tensor");
+    let quantised = |dtype| QTensor::quantize(&tensor, dtype).expect("candle must quantise to this GGML type");
     let (a, b, c) = (quantised(GgmlDType::F16), quantised(GgmlDType::Q6K), quantised(GgmlDType::F32));
     let list = Value::Array(vec![Value::String("a".into()), Value::String("bc".into())]);
     let mut file = std::io::Cursor::new(Vec::new());
     let metadata = [("general.name", &Value::String("x".into())), ("tokens", &list), ("n", &Value::U64(7))];
-    write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle must write it");
-    let inspected = inspect(file.get_ref()).expect("the file must be valid");
+    write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle must write the GGUF file");
+    let inspected = inspect(file.get_ref()).expect("the GGUF file must be valid");
     let found: Vec<_> = inspected.iter().map(|one| (one.name.as_str(), one.dtype, one.shape.as_slice())).collect();
     assert_eq!(found, [("a", "F16", &[3, 256][..]), ("b", "Q6_K", &[3, 256]), ("c", "F32", &[3, 256])]);
     for one in &inspected {
-        let stats = one.stats.as_ref().expect("the type must be analysed");
-        assert!((stats.max - 255.0).abs() < 4.0 && (stats.mean - 127.5).abs() < 1.0, "{}: {stats:?}", one.name);
+        let stats = one.stats.as_ref().expect("a quantised tensor must have statistics");
+        assert!(
+            (stats.max - 255.0).abs() < 4.0 && (stats.mean - 127.5).abs() < 1.0,
+            "{}: expected max 255 and mean 127.5, got {stats:?}",
+            one.name
+        );
     }
 }
 

@@ -22,7 +22,7 @@ fn two() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn names(path: &Path) -> Vec<String> {
-    inspect_path(path).expect("the files must be valid").into_iter().map(|one| one.name).collect()
+    inspect_path(path).expect("the checkpoint of several files must be valid").into_iter().map(|one| one.name).collect()
 }
 
 #[track_caller]

@@ -6,8 +6,8 @@ use half::{bf16, f16};
 
 /// Returns the statistics of a file's only tensor.
 fn stats(tensor: Tensor) -> Stats {
-    let inspected = inspect(&safetensors(&[tensor])).expect("the file must be valid");
-    inspected[0].stats.clone().expect("the type must be analysed")
+    let inspected = inspect(&safetensors(&[tensor])).expect("the test's safetensors file must be valid");
+    inspected[0].stats.clone().expect("the test tensor must have statistics")
 }
 
 /// Compares with plain statistics of the values. `min_normal` is the smallest normal value of the type.
@@ -31,12 +31,12 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     let n = sorted.len() as f64;
     let mean = sorted.iter().map(|x| x / scale).sum::<f64>() / n;
     let std = (sorted.iter().map(|x| (x / scale - mean).powi(2)).sum::<f64>() / n).sqrt();
-    assert!((stats.mean / scale - mean).abs() <= 1e-12, "got mean {}, expected {}", stats.mean, mean * scale);
+    assert!((stats.mean / scale - mean).abs() <= 1e-12, "mean: expected {}, got {}", mean * scale, stats.mean);
     assert!(
         (stats.std / scale - std).abs() <= 1e-12 * std.max(1e-3),
-        "got std {}, expected {}",
-        stats.std,
-        std * scale
+        "standard deviation: expected {}, got {}",
+        std * scale,
+        stats.std
     );
 
     for (i, share) in QUANTILES.iter().enumerate() {
@@ -44,7 +44,12 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
         for (got, wanted, all) in
             [(stats.quantiles[i], sorted[place], &sorted), (stats.abs_quantiles[i], magnitudes[place], &magnitudes)]
         {
-            assert!((all[0]..=all[all.len() - 1]).contains(&got), "quantile {share}: {got} is beyond all elements");
+            assert!(
+                (all[0]..=all[all.len() - 1]).contains(&got),
+                "quantile {share}: expected a value from {} to {}, got {got}",
+                all[0],
+                all[all.len() - 1]
+            );
             // Bins of subnormal values are as wide as the first bin of normal ones.
             let width = stats.bin_width * wanted.abs().max(min_normal);
             assert!(
@@ -56,8 +61,18 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     for binade in &stats.binades {
         let (from, to) = (2f64.powi(binade.exponent), 2f64.powi(binade.exponent + 1));
         if stats.bin_width == 0.0 && from >= f64::MIN_POSITIVE {
-            assert_eq!(binade.negative, count(&|x| -x >= from && -x < to), "2^{}", binade.exponent);
-            assert_eq!(binade.positive, count(&|x| x >= from && x < to), "2^{}", binade.exponent);
+            assert_eq!(
+                binade.negative,
+                count(&|x| -x >= from && -x < to),
+                "number of negative values in the binade 2^{}",
+                binade.exponent
+            );
+            assert_eq!(
+                binade.positive,
+                count(&|x| x >= from && x < to),
+                "number of positive values in the binade 2^{}",
+                binade.exponent
+            );
         }
     }
     let counted: u64 = stats.binades.iter().map(|binade| binade.negative + binade.positive).sum();
@@ -66,8 +81,18 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     for (fit, narrow) in stats.fits.iter().zip(Narrow::ALL) {
         assert_eq!(fit.dtype, narrow.name);
         let finite = || sorted.iter().map(|&x| (x, rounded(x, fit.dtype)));
-        assert_eq!(fit.overflow, finite().filter(|(_, y)| !y.is_finite()).count() as u64, "{}", fit.dtype);
-        assert_eq!(fit.underflow, finite().filter(|&(x, y)| x != 0.0 && y == 0.0).count() as u64, "{}", fit.dtype);
+        assert_eq!(
+            fit.overflow,
+            finite().filter(|(_, y)| !y.is_finite()).count() as u64,
+            "number of values that overflow in {}",
+            fit.dtype
+        );
+        assert_eq!(
+            fit.underflow,
+            finite().filter(|&(x, y)| x != 0.0 && y == 0.0).count() as u64,
+            "number of values that underflow in {}",
+            fit.dtype
+        );
     }
 }
 
@@ -176,8 +201,16 @@ fn constants_have_no_deviation() {
         for value in [0.0, -0.0, 1.0, -3.5] {
             let got = stats(Tensor::floats("x", dtype, &[5000], &[value; 5000]));
             assert!(got.is_constant());
-            assert_eq!((got.min, got.mean, got.std), (value, value, 0.0), "{dtype}");
-            assert_eq!((got.quantiles, got.abs_quantiles), ([value; 5], [value.abs(); 5]), "{dtype}");
+            assert_eq!(
+                (got.min, got.mean, got.std),
+                (value, value, 0.0),
+                "min, mean and std of equal values in {dtype}"
+            );
+            assert_eq!(
+                (got.quantiles, got.abs_quantiles),
+                ([value; 5], [value.abs(); 5]),
+                "quantiles of equal values in {dtype}"
+            );
             let signs = [[value; 50], [-value; 50]].concat();
             let mixed = stats(Tensor::floats("x", dtype, &[100], &signs));
             assert_eq!(mixed.abs_quantiles, [value.abs(); 5], "{dtype}");
@@ -196,7 +229,10 @@ fn nothing_finite_and_nothing_at_all() {
         for got in [got, none] {
             let all =
                 [got.min, got.max, got.mean, got.std, got.max_abs, got.rms, got.quantiles[2], got.abs_quantiles[4]];
-            assert!(all.iter().all(|x| x.is_nan()), "expected NaN statistics, got {all:?}");
+            assert!(
+                all.iter().all(|x| x.is_nan()),
+                "{dtype} without finite elements: expected NaN statistics, got {all:?}"
+            );
             assert!(got.binades.is_empty() && !got.is_constant());
         }
     }
@@ -211,13 +247,13 @@ fn large_tensors_on_any_number_of_threads() {
     let of = |dtype, n: usize| Tensor::floats(dtype, dtype, &[n as u64], &values[..n]);
     let file = safetensors(&[of("F32", count), of("BF16", 3000), of("F64", 100), of("F16", 99)]);
     let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the threads must start");
-        pool.install(|| inspect(&file)).expect("the file must be valid")
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the thread pool must start");
+        pool.install(|| inspect(&file)).expect("the test's safetensors file must be valid")
     };
     let (one, three) = (on(1), on(3));
     assert_eq!(one, three);
     let mean = values.iter().map(|&x| f64::from(x as f32)).sum::<f64>() / count as f64;
-    let got = one[0].stats.as_ref().expect("F32 must be analysed");
+    let got = one[0].stats.as_ref().expect("an F32 tensor must have statistics");
     assert!((got.mean - mean).abs() < 1e-12 && got.finite == count as u64);
 }
 
@@ -229,10 +265,10 @@ fn what_is_not_analysed() {
         Tensor::new("fp4", "F4", &[4], vec![0; 2]),
         Tensor::new("fp6", "F6_E2M3", &[2, 4], vec![0; 6]),
     ];
-    let inspected = inspect(&safetensors(&tensors)).expect("the file must be valid");
+    let inspected = inspect(&safetensors(&tensors)).expect("the test's safetensors file must be valid");
     assert!(inspected.iter().all(|one| one.stats.is_none()));
     let elements: Vec<u64> = inspected.iter().map(|one| one.elements).collect();
     assert_eq!(elements, [2, 3, 4, 8]);
-    let empty = inspect(&safetensors(&[])).expect("a file without tensors must be valid");
+    let empty = inspect(&safetensors(&[])).expect("a safetensors file without tensors must be valid");
     assert!(empty.is_empty());
 }

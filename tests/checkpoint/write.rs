@@ -26,7 +26,7 @@ impl Tensor {
             "F32" => (x as f32).to_le_bytes().to_vec(),
             "F16" => f16::from_f64(x).to_le_bytes().to_vec(),
             "BF16" => bf16::from_f64(x).to_le_bytes().to_vec(),
-            other => panic!("{other} is not a float type"),
+            other => panic!("the test tensor must be in F64, F32, F16 or BF16, got {other}"),
         });
         Tensor::new(name, dtype, shape, bytes.collect())
     }
@@ -43,7 +43,11 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     for tensor in tensors {
         let offsets = [bytes.len(), bytes.len() + tensor.bytes.len()];
         let entry = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets});
-        assert!(header.insert(tensor.name.clone(), entry).is_none(), "the tensor {} is given twice", tensor.name);
+        assert!(
+            header.insert(tensor.name.clone(), entry).is_none(),
+            "the test file must have one tensor of each name, got {} twice",
+            tensor.name
+        );
         bytes.extend(&tensor.bytes);
     }
     with_header(&serde_json::Value::Object(header).to_string(), &bytes)

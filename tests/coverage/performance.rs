@@ -23,7 +23,9 @@ pub fn table(measured: &str) -> String {
 }
 
 fn row(line: &[&str]) -> String {
-    let [op, size, ns, f32, bf16, f16, ulp, commit] = line else { panic!("{line:?} must have eight columns") };
+    let [op, size, ns, f32, bf16, f16, ulp, commit] = line else {
+        panic!("docs/performance.tsv: each line must have eight columns, got {line:?}")
+    };
     let size = if size.is_empty() { String::new() } else { format!(", {size}") };
     let bounds = [&[DType::F32][..], &[DType::F16, DType::BF16], &[DType::F64]].map(|dtypes| bound(op, dtypes));
     let [in_f32, in_16_bits, in_f64] = bounds.each_ref().map(String::as_str);

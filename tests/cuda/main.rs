@@ -33,11 +33,17 @@ fn stream() -> Option<Arc<cuda::cudarc::driver::CudaStream>> {
 fn without_a_device_there_is_a_typed_error() {
     for ordinal in [0, 1000] {
         if let Err(error) = cuda::device(ordinal) {
-            assert!(matches!(&error, Error::Backend { backend, .. } if backend == "cuda"), "{error:?}");
+            assert!(
+                matches!(&error, Error::Backend { backend, .. } if backend == "cuda"),
+                "expected a backend error of cuda, got {error:?}"
+            );
             let text = error.to_string();
-            assert!(text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"), "{text}");
+            assert!(
+                text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"),
+                "cuda::device({ordinal}): expected an error of a missing driver or of CUDA, got: {text}"
+            );
         } else {
-            assert_eq!(ordinal, 0, "expected an error for device {ordinal}");
+            assert_eq!(ordinal, 0, "cuda::device({ordinal}): expected an error");
         }
     }
 }
@@ -61,7 +67,7 @@ fn what_kernels_of_plain_rows_have_not_is_refused() {
     let wide = cuda::softmax::launch(evenkeel::DType::F64, [0; 3], (1, 1), &Softmax::default());
     assert_eq!(wide.map(|_| ()).map_err(|e| e.to_string()), Err("softmax: F64 is not supported on cuda".to_string()));
     let empty = cuda::softmax::launch(evenkeel::DType::F32, [0; 3], (0, 7), &Softmax::default());
-    assert!(empty.unwrap().is_none(), "without rows, no kernel must be launched");
+    assert!(empty.unwrap().is_none(), "softmax of 0 rows must not launch a kernel");
 }
 
 fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
@@ -75,7 +81,10 @@ fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
         cuda::softmax_into(&stream, x_rows.unwrap(), y_rows.unwrap(), &Softmax::default()).unwrap();
         let got: Vec<u64> = stream.clone_dtoh(&to).unwrap().iter().map(|y| y.bits()).collect();
         let expected = evenkeel::softmax(evenkeel::Rows::new(&x, rows, cols).unwrap(), &Softmax::default()).unwrap();
-        assert!(got.iter().eq(expected.iter().map(|y| y.bits()).collect::<Vec<_>>().iter()), "{rows}x{cols}");
+        assert!(
+            got.iter().eq(expected.iter().map(|y| y.bits()).collect::<Vec<_>>().iter()),
+            "softmax of {rows}x{cols}: CUDA must give the bits of the CPU"
+        );
     }
 }
 
@@ -113,7 +122,10 @@ fn functions_of_elements_have_the_cpus_bits<E: DeviceElement + Bits>() {
         let mut to = stream.clone_htod(&x).unwrap();
         let check = |what: &str, to: &CudaSlice<E>, expected: Vec<E>| {
             let got = stream.clone_dtoh(to).unwrap();
-            assert!(got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())), "{what} of {len}");
+            assert!(
+                got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())),
+                "{what} of {len} elements: CUDA must give the bits of the CPU"
+            );
         };
         cuda::exp_into(&stream, from.as_view(), to.as_view_mut()).unwrap();
         check("exp", &to, evenkeel::exp(&x).unwrap());
@@ -151,9 +163,16 @@ fn cross_entropy_has_the_cpus_bits<E: DeviceElement + Bits>() {
             cuda::cross_entropy_backward_in_place(&stream, rows_of, &targets, dloss, to, &options).unwrap();
             let view = evenkeel::Rows::new(&x, rows, cols).unwrap();
             let (expected, gradient) = evenkeel::cross_entropy_backward(view, &classes, &[1.0], &options).unwrap();
-            assert_eq!(stream.clone_dtoh(&loss).unwrap()[0].to_bits(), expected.value().to_bits(), "{rows}x{cols}");
+            assert_eq!(
+                stream.clone_dtoh(&loss).unwrap()[0].to_bits(),
+                expected.value().to_bits(),
+                "bits of the loss of {rows}x{cols} on CUDA and the CPU"
+            );
             let got = stream.clone_dtoh(&logits).unwrap();
-            assert!(got.iter().map(|y| y.bits()).eq(gradient.iter().map(|y| y.bits())), "{rows}x{cols}");
+            assert!(
+                got.iter().map(|y| y.bits()).eq(gradient.iter().map(|y| y.bits())),
+                "cross_entropy_backward of {rows}x{cols}: CUDA must give the bits of the CPU"
+            );
         }
     }
 }
@@ -176,7 +195,7 @@ fn targets_that_are_no_classes_are_refused() {
     assert_eq!(refused.row(), Some(2));
     assert!(
         refused.to_string().contains("in 0 .. 7, or -100 to be ignored"),
-        "expected the allowed classes in: {refused}"
+        "target 7 of 7 classes: expected the allowed classes in the error, got: {refused}"
     );
 }
 
@@ -197,7 +216,10 @@ fn norms_of_heads_that_are_turned() {
         let view = evenkeel::Rows::new(&x, 800, cols).unwrap();
         let expected = evenkeel::qk_norm_rope(view, &table, &options.weight(&weight)).unwrap();
         let got = stream.clone_dtoh(&rows).unwrap();
-        assert!(got.iter().map(|y| y.to_bits()).eq(expected.iter().map(|y| y.to_bits())), "{cols} columns");
+        assert!(
+            got.iter().map(|y| y.to_bits()).eq(expected.iter().map(|y| y.to_bits())),
+            "qk_norm_rope of {cols} columns: CUDA must give the bits of the CPU"
+        );
     }
 }
 
@@ -217,7 +239,11 @@ fn sampled_tokens() {
     cuda::sample_into(&stream, input, asked.as_view(), None, outcomes.as_view_mut()).unwrap();
     let expected = sampler.sample_rows(evenkeel::Rows::new(&logits, rows, cols).unwrap(), None, &draws).unwrap();
     for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
-        assert_eq!(got.result(row, cols), expected.map(|sampled| (sampled.token, sampled.kept)), "row {row}");
+        assert_eq!(
+            got.result(row, cols),
+            expected.map(|sampled| (sampled.token, sampled.kept)),
+            "token and kept count of row {row} on CUDA and the CPU"
+        );
     }
 }
 
@@ -249,7 +275,7 @@ fn a_captured_graph_draws_the_same_tokens() {
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
     step(&on_device, &mut outcomes);
     let graph = stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
-    let graph = graph.unwrap().expect("the capture must contain launches");
+    let graph = graph.unwrap().expect("the captured CUDA graph must contain kernel launches");
     for _ in 0..3 {
         let x = logits();
         stream.memcpy_htod(&x, &mut on_device).unwrap();
@@ -257,7 +283,11 @@ fn a_captured_graph_draws_the_same_tokens() {
         let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
         let expected = sampler.sample_rows(evenkeel::Rows::new(&x, rows, cols).unwrap(), None, &draws).unwrap();
         for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
-            assert_eq!(got.result(row, cols), expected.map(|sampled| (sampled.token, sampled.kept)), "row {row}");
+            assert_eq!(
+                got.result(row, cols),
+                expected.map(|sampled| (sampled.token, sampled.kept)),
+                "token and kept count of row {row} on CUDA and the CPU"
+            );
         }
     }
 }

@@ -32,7 +32,10 @@ fn compare<E: DeviceElement + Bits>(
         let expected = on_cpu(evenkeel::Rows::new(&x, rows, cols).unwrap()).unwrap();
         let got = stream.clone_dtoh(&to).unwrap();
         let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
-        assert_eq!(differs, None, "{what} of {rows}x{cols}: expected no differing index");
+        assert_eq!(
+            differs, None,
+            "{what} of {rows}x{cols}: expected the bits of the CPU, but they differ at {differs:?}"
+        );
     }
 }
 
@@ -145,7 +148,7 @@ fn rms_norm_backward_with_that_of_the_weight_f32() {
             let got = stream.clone_dtoh(got).unwrap();
             assert!(
                 got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
-                "{what} of {rows}x{cols}"
+                "{what} of {rows}x{cols}: CUDA must give the bits of the CPU"
             );
         }
     }
@@ -168,6 +171,9 @@ fn rope_bf16() {
         cuda::rope_into(&stream, Rows::new(from.as_view(), count, cols).unwrap(), y, &there).unwrap();
         let expected = evenkeel::rope(evenkeel::Rows::new(&x, count, cols).unwrap(), &table).unwrap();
         let got = stream.clone_dtoh(&to).unwrap();
-        assert!(got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())), "interleaved: {interleaved}");
+        assert!(
+            got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
+            "rope with interleaved {interleaved}: CUDA must give the bits of the CPU"
+        );
     }
 }

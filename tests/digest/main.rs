@@ -35,7 +35,9 @@ fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
 /// Returns the committed digests by case.
 fn committed() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split_once('\t').expect("a line must be a case and its digest")).collect()
+    lines
+        .map(|line| line.split_once('\t').expect("each line of digest.tsv must be a case, a tab and its digest"))
+        .collect()
 }
 
 fn bless(cases: &[Case]) {
@@ -49,8 +51,8 @@ fn bless(cases: &[Case]) {
 /// Checks that a level gives the committed bits, if it is available.
 fn assert_committed(level: Level) {
     let (mut cases, committed) = (cases(), committed());
-    assert!(cases.len() >= 1000, "expected at least 1000 cases, got {}", cases.len());
-    assert_eq!(cases.len(), committed.len(), "the file must have as many cases as the test");
+    assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
+    assert_eq!(cases.len(), committed.len(), "digest.tsv must have as many cases as the test");
     if !level.is_available() {
         return;
     }
@@ -76,7 +78,7 @@ fn assert_committed(level: Level) {
     }
     assert!(
         wrong.is_empty(),
-        "expected the committed digests, but {} results differ: {:#?}",
+        "expected the digests of digest.tsv, but {} results differ: {:#?}",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );
@@ -126,7 +128,7 @@ fn every_environment_gives_the_committed_bits() {
         let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
         assert!(
             pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
-            "threads must inherit the environment"
+            "a pool created in {environment:?}: its threads must inherit this environment"
         );
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
             for case in &chosen {
@@ -140,13 +142,14 @@ fn every_environment_gives_the_committed_bits() {
         }
         assert!(
             pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
-            "threads must keep the environment"
+            "a pool created in {environment:?}: its threads must keep this environment"
         );
     }
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
     assert!(
         wrong.values().all(Vec::is_empty),
-        "expected the committed bits, but some of {} and {} cases differ: {counts:#?}",
+        "expected the digests of digest.tsv in each floating-point environment, but some of {} cases and {} large \
+         cases differ: {counts:#?}",
         chosen.len(),
         large.len()
     );
@@ -159,10 +162,10 @@ fn cases_differ() {
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
     assert!(
         distinct.len() >= 1000,
-        "expected at least 1000 distinct digests, got {} of {}",
+        "digest.tsv: expected at least 1000 distinct digests, got {} of {}",
         distinct.len(),
         committed.len()
     );
     let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
-    assert_eq!(names.len(), committed.len(), "every case must have its own name");
+    assert_eq!(names.len(), committed.len(), "every case of the test must have its own name");
 }

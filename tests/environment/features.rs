@@ -75,7 +75,9 @@ pub fn candle(add: &mut Add<'_>) {
             let hint = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
             match init::of_hint(&hint, &(5, 7).into()) {
                 evenkeel::train::init::Init::Uniform { low, high } => bits(&[low, high]),
-                other => panic!("expected a uniform initialisation, got {other:?}"),
+                other => {
+                    panic!("init::of_hint(DEFAULT_KAIMING_UNIFORM): expected a uniform initialisation, got {other:?}")
+                }
             }
         }),
     );

@@ -31,7 +31,12 @@ fn after_panics_in_a_callback() {
         let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
         let call = || {
             let rows = Rows::new(&x, 8, COLS).unwrap();
-            sample_rows_into(rows, None, |row| panic!("no request for row {row}"), &mut Vec::new())
+            sample_rows_into(
+                rows,
+                None,
+                |row| panic!("a deliberate panic in the request of row {row}"),
+                &mut Vec::new(),
+            )
         };
         let _ = &sampler;
         let after = || (catch_unwind(AssertUnwindSafe(call)).is_err(), environment.is_set());

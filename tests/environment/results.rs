@@ -13,14 +13,19 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
         let expected = call();
         for environment in Environment::ALL {
             let (got, is_kept) = environment.run(|| (call(), environment.is_set()));
-            assert!(is_kept, "{name} must not change the environment {environment:?}");
+            assert!(is_kept, "{name} must not change the floating-point environment {environment:?}");
             if got != expected {
                 let count = got.iter().zip(&expected).filter(|(got, expected)| got != expected).count();
                 wrong.push(format!("{name}, {environment:?}: {count} of {} words differ", expected.len()));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {} calls differ: {wrong:#?}", wrong.len(), calls.len() * Environment::ALL.len());
+    assert!(
+        wrong.is_empty(),
+        "expected the same bits in each environment, but {} of {} calls differ: {wrong:#?}",
+        wrong.len(),
+        calls.len() * Environment::ALL.len()
+    );
 }
 
 /// Runs every call in a process of its own with unmasked exceptions, any of which ends the process. Inexact results are
@@ -43,7 +48,7 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "expected success, but the process ended with {} in the call {:?}",
+        "unmasked exceptions: expected no trap, but the process ended with {} in the call {:?}",
         output.status,
         printed.lines().last()
     );

@@ -72,15 +72,18 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
             if rayon::current_thread_index() == Some(caller) {
                 // The caller continues once the other thread has a part of the work.
                 if let Some(has_begun) = lock(&has_begun).take() {
-                    has_begun.recv_timeout(LONG).expect("the other thread must take a part of the work");
+                    has_begun
+                        .recv_timeout(LONG)
+                        .expect("the second thread of the pool must begin a part of the sampled rows");
                 }
             } else if let Some(began) = lock(&began).take() {
                 let ran = ran.clone();
                 rayon::spawn(move || ran.send(foreign(environment)).unwrap());
                 began.send(()).unwrap();
-                let foreign = lock(&has_run).recv_timeout(LONG).expect("the caller must run the task while it waits");
+                let foreign =
+                    lock(&has_run).recv_timeout(LONG).expect("the caller must run the spawned request while it waits");
                 *lock(&found) = Some(foreign);
-                assert!(!panics, "a deliberate panic in a part of the work");
+                assert!(!panics, "a deliberate panic in the request of a row");
             }
             Request { sampler: &sampler, step: Draw { seed: 1, row: row as u64, draw: 0 }.into() }
         };
@@ -101,28 +104,53 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
         });
         (report, trace, result.0, result.1, caller)
     });
-    let foreign = found.into_inner().unwrap_or_else(PoisonError::into_inner).expect("the task must have run");
+    let foreign = found
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .expect("the spawned request must have run during the sample call");
     Held { report, trace, level_after, panicked, caller, foreign }
 }
 
 fn check(environment: Option<Environment>, panics: bool) {
     let Held { report, trace, level_after, panicked, caller, foreign } =
         call_that_waits(Level::Portable, environment, panics);
-    assert_eq!(foreign.thread, Some(caller), "the task must run on the waiting thread for this test to be valid");
+    assert_eq!(
+        foreign.thread,
+        Some(caller),
+        "the spawned request must run on the thread that waits in the sample call"
+    );
     assert_eq!(panicked, panics);
-    assert_eq!(report.op("softmax").nan, 0, "the other request's NaN must not be in the report: {report}");
-    assert_eq!(report.op("softmax").infinite, 1, "the call after the wait must be counted: {report}");
-    assert_eq!(report.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited must be counted: {report}");
+    assert_eq!(
+        report.op("softmax").nan,
+        0,
+        "the report of the waiting call must not count the NaN of the spawned request: {report}"
+    );
+    assert_eq!(report.op("softmax").infinite, 1, "the report must count the softmax call after the wait: {report}");
+    assert_eq!(
+        report.op("sample").rows,
+        if panics { 0 } else { 8 },
+        "the report must count the rows of the sample call that waited: {report}"
+    );
     assert_eq!(
         (trace.points, trace.first.unwrap().point.as_str()),
         (1, "after"),
-        "the trace must have only its own points"
+        "the trace of the waiting call must have one point, named `after`"
     );
-    assert!(!foreign.traced, "the other request must not see the trace");
-    assert_eq!(foreign.level, level().unwrap(), "the other request must not run at the level of the call");
-    assert_eq!(level_after, Level::Portable, "the level must be restored");
-    assert_eq!(foreign.own_report, "softmax: 1 of 1 rows with NaN", "the other request must have its own scopes");
-    assert!(foreign.has_threads_environment, "the other request must run in its thread's environment");
+    assert!(!foreign.traced, "the spawned request must not see the trace of the waiting call");
+    assert_eq!(
+        foreign.level,
+        level().unwrap(),
+        "the spawned request must run at the default SIMD level, not that of the waiting call"
+    );
+    assert_eq!(level_after, Level::Portable, "the SIMD level after the wait must be the level of the waiting call");
+    assert_eq!(
+        foreign.own_report, "softmax: 1 of 1 rows with NaN",
+        "the spawned request must report only its own softmax"
+    );
+    assert!(
+        foreign.has_threads_environment,
+        "the spawned request must run in the floating-point environment of its thread"
+    );
 }
 
 #[test]

@@ -335,7 +335,7 @@ fn any_views() {
             let _ = RowsMut::strided(&mut values[..], a, b, d).map(|x| x.rows());
             let _ = LanesMut::shaped(&mut values[..], &counts, axis).map(|x| x.lanes());
         }));
-        assert!(made.is_ok(), "a view panicked: counts {counts:?}, axis {axis}, {} elements", values.len());
+        assert!(made.is_ok(), "views must not panic: counts {counts:?}, axis {axis}, {} elements", values.len());
         counts.reverse();
     }
 }
@@ -397,14 +397,14 @@ fn any_sampler() {
             Ok(Ok(sampled)) => {
                 assert!(
                     (sampled.token as usize) < vocabulary,
-                    "{config:?}, {logits:?}: expected a token below {vocabulary}, got {sampled:?}"
+                    "sampler {config:?}, logits {logits:?}: expected a token below {vocabulary}, got {sampled:?}"
                 );
                 drawn += 1;
             }
             Ok(Err(error)) => assert!(!error.to_string().is_empty()),
-            Err(_) => panic!("the sampler panicked: {config:?}, logits {logits:?}, {step:?}"),
+            Err(_) => panic!("the sampler must not panic: {config:?}, logits {logits:?}, {step:?}"),
         }
     }
     // Most configurations and logits are rejected, so check that enough were accepted.
-    assert!(drawn > 1000, "expected more than 1000 draws, got {drawn}");
+    assert!(drawn > 1000, "expected more than 1000 random sampler calls to draw a token, got {drawn}");
 }

@@ -103,7 +103,7 @@ fn a_failure_says_what_where_and_by_how_much() {
     let failure = same_bits("lane 0", &[0.0f32], &[-0.0]).unwrap_err();
     assert!(
         failure.contains("lane 0") && failure.contains("0x80000000"),
-        "expected the place and the bits in: {failure}"
+        "same_bits of 0 and -0: expected \"lane 0\" and \"0x80000000\" in the failure, got {failure:?}"
     );
 }
 
@@ -140,11 +140,15 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
             continue;
         }
         let error = if exact == 0.0 { 0.0 } else { ulp::error(rounded, exact) };
-        assert!(error <= 0.5, "{exact:e} rounds to {rounded}: expected at most 0.5 ULP, got {error}");
+        assert!(error <= 0.5, "{exact:e} rounded to {rounded}: expected an error of at most 0.5 ULP, got {error}");
         for other in [-1, 1].map(|step| bf16::at_place(rounded.place() + step)) {
             if exact != 0.0 {
                 // The other neighbours are at least half an ULP away, in ULP of the exact number.
-                assert!(ulp::error(other, exact) >= 0.5, "expected {other} to be at least 0.5 ULP from {exact:e}");
+                assert!(
+                    ulp::error(other, exact) >= 0.5,
+                    "expected {other} at least 0.5 ULP from {exact:e}, got {} ULP",
+                    ulp::error(other, exact)
+                );
             }
         }
     }

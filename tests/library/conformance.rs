@@ -32,14 +32,14 @@ fn sample<E: Element>(logits: &[E], settings: &SamplerConfig, seed: u64) -> Resu
 fn assert_finds(report: &Report, defects: &[Defect]) {
     let mut found = report.defects();
     for defect in defects {
-        assert!(found.contains(defect), "expected {defect} in {report}");
+        assert!(found.contains(defect), "expected the defect {defect}, got {report}");
         assert!(
             report.to_string().contains(&format!("\n  {defect}\n    ")),
-            "expected a description of {defect} in {report}"
+            "expected the report to describe the defect {defect}, got {report}"
         );
         found.retain(|found| found != defect);
     }
-    assert!(found.is_empty(), "expected no {found:?} in {report}");
+    assert!(found.is_empty(), "expected no defects except {defects:?}, got also {found:?} in {report}");
     assert_eq!(report.is_clean(), defects.is_empty());
     assert_eq!(std::panic::catch_unwind(|| report.assert_clean()).is_ok(), defects.is_empty());
 }
@@ -70,8 +70,12 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let change = by(ulps);
         conformance::softmax(move |x: &[bf16], _, cols| rows_of(x, cols, |row| change(row, right(row))))
     };
-    assert!(off(0.5).is_clean(), "expected no defect, got {}", off(0.5));
-    assert!(off(4.0).defects() == [Defect::NarrowSteps], "expected narrow steps only, got {}", off(4.0));
+    assert!(off(0.5).is_clean(), "softmax off by 0.5 ULP: expected no defect, got {}", off(0.5));
+    assert!(
+        off(4.0).defects() == [Defect::NarrowSteps],
+        "softmax off by 4 ULP: expected the defect NarrowSteps only, got {}",
+        off(4.0)
+    );
     let uniform = suite(|row, y| if y == vec![0.0; row.len()] { vec![1.0 / row.len() as f64; row.len()] } else { y });
     assert_finds(&uniform, &[]);
     let nan = suite(|_, y| if y.iter().all(|y| *y == 0.0) { vec![f64::NAN; y.len()] } else { y });
@@ -127,7 +131,10 @@ fn what_goes_wrong_between_rows() {
         false => Ok(rows_of(x, cols, right)),
     });
     assert_finds(&refusing, &[Defect::Refuses]);
-    assert!(!refusing.to_string().contains("backtrace"), "expected no backtrace in {refusing}");
+    assert!(
+        !refusing.to_string().contains("backtrace"),
+        "softmax with an error: expected a report without its backtrace, got {refusing}"
+    );
 }
 
 /// Checks the naive formula, where exp overflows and every step is rounded to the type.
@@ -139,13 +146,16 @@ fn softmax_as_it_is_written_down() {
     let report = conformance::softmax(naive);
     use Defect::{ExtremeValues, MaskedRow, NarrowSteps, NarrowSum};
     for defect in [NarrowSum, NarrowSteps, ExtremeValues, MaskedRow] {
-        assert!(report.has(defect), "expected {defect} in {report}");
+        assert!(report.has(defect), "naive softmax in F16: expected the defect {defect}, got {report}");
     }
     // In f16, the naive log_softmax loses small probabilities before it takes their logarithm.
     let logs = conformance::log_softmax(|x: &[f16], _, cols: usize| {
         if cols == 0 { vec![] } else { x.chunks(cols).flat_map(crate::support::naive::log_softmax).collect() }
     });
-    assert!(logs.has(NarrowSum) && logs.has(ExtremeValues), "expected a narrow sum and extreme values in {logs}");
+    assert!(
+        logs.has(NarrowSum) && logs.has(ExtremeValues),
+        "naive log_softmax in F16: expected NarrowSum and ExtremeValues, got {logs}"
+    );
 }
 
 #[test]
@@ -201,7 +211,7 @@ fn norms_with_one_defect_each() {
     });
     assert!(
         one_pass.has(Defect::OnePassVariance) && one_pass.has(Defect::SquaresOverflow),
-        "expected a one-pass variance and overflowing squares in {one_pass}"
+        "layer_norm with a one-pass variance: expected OnePassVariance and SquaresOverflow, got {one_pass}"
     );
 }
 
@@ -235,7 +245,7 @@ fn losses_with_one_defect_each() {
     let indexed = suite(|x, cols, targets| {
         Ok(-log_right(&x[..cols])[targets[0] as usize] + 0.0 * loss(x, cols, targets, log_right).unwrap_or(0.0))
     });
-    assert!(indexed.has(Defect::Panics), "expected a panic in {indexed}");
+    assert!(indexed.has(Defect::Panics), "loss that indexes by the target: expected the defect Panics, got {indexed}");
     let narrow = suite(|x, cols, targets| {
         let mean = loss(x, cols, targets, log_right)?;
         Ok(if targets.len() > 1000 { mean / 16.0 } else { mean })
@@ -244,7 +254,7 @@ fn losses_with_one_defect_each() {
     let hidden = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.max(0.0)));
     assert_finds(&hidden, &[Defect::HidesNan]);
     let finite = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.min(1e4)));
-    assert!(finite.has(Defect::ExtremeValues), "expected extreme values in {finite}");
+    assert!(finite.has(Defect::ExtremeValues), "loss limited to 1e4: expected the defect ExtremeValues, got {finite}");
 }
 
 /// Draws a token with a correct sampler in f64, made from the reference.
@@ -286,9 +296,15 @@ fn samplers_with_one_defect_each() {
     assert_finds(&one_more, &[Defect::WrongSupport]);
     let one_less =
         suite(|logits, settings, seed| draw(logits, &settings.min_p(settings.min_p.unwrap_or(0.0) + 0.2), seed));
-    assert!(one_less.has(Defect::WrongSupport), "expected a wrong support in {one_less}");
+    assert!(
+        one_less.has(Defect::WrongSupport),
+        "sampler with min_p + 0.2: expected the defect WrongSupport, got {one_less}"
+    );
     let hotter = suite(|logits, settings, seed| draw(logits, &settings.temperature(settings.temperature * 1.2), seed));
-    assert!(hotter.has(Defect::WrongDistribution), "expected a wrong distribution in {hotter}");
+    assert!(
+        hotter.has(Defect::WrongDistribution),
+        "sampler with 1.2 times the temperature: expected the defect WrongDistribution, got {hotter}"
+    );
     let masked = suite(|logits, settings, seed| match logits {
         [first, ..] if *first == f32::NEG_INFINITY && logits.len() == 4 && seed == 40 => Ok(0),
         _ => draw(logits, settings, seed),
@@ -336,11 +352,20 @@ fn a_report_reads_well() {
     });
     let text = report.to_string();
     println!("{text}");
-    assert!(text.starts_with("softmax in BF16: "), "expected the title of the report, got {text}");
+    assert!(
+        text.starts_with("softmax in BF16: "),
+        "expected a report that starts with \"softmax in BF16: \", got {text}"
+    );
     let [sum, row] =
         ["\n  narrow sum\n    ", "131072 equal logits: [0] is 3.90625e-3 (0x3b80), expected 7.62939453125e-6, "];
-    assert!(text.contains(sum) && text.contains(row), "expected {sum:?} and {row:?} in {text}");
-    assert!(text.lines().all(|line| line.len() <= 130), "expected lines of at most 130 bytes, got {text}");
+    assert!(
+        text.contains(sum) && text.contains(row),
+        "report of the naive softmax: expected {sum:?} and {row:?}, got {text}"
+    );
+    assert!(
+        text.lines().all(|line| line.len() <= 130),
+        "report of the naive softmax: expected lines of at most 130 bytes, got {text}"
+    );
     let finding =
         report.findings.iter().find(|f| f.defect == Defect::NarrowSum && f.row.starts_with("131072")).unwrap();
     assert_eq!(finding.ulps, (1.0 / 256.0 - 2f64.powi(-17)) / 2f64.powi(-24));

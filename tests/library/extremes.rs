@@ -239,7 +239,7 @@ fn heads_at_the_ends() {
         let partial = AttentionPartial::new(q, shared, shared, (first, all), &Attention::default());
         assert!(
             matches!(partial, Err(Error::InvalidArgument { op: "attention", .. })),
-            "keys from {first} of {all}: expected InvalidArgument, got {partial:?}"
+            "AttentionPartial of keys from {first} of {all}: expected InvalidArgument, got {partial:?}"
         );
     }
 }

@@ -58,7 +58,7 @@ fn modules_import_only_from_lower_layers() {
             writeln!(wrong, "src/{}:{line}: {path}", from.display()).unwrap();
         }
     }
-    assert!(wrong.is_empty(), "expected no imports from a higher layer, got:\n{wrong}");
+    assert!(wrong.is_empty(), "expected no file of src to import from a higher layer, got:\n{wrong}");
 }
 
 #[test]
@@ -71,7 +71,11 @@ fn circles_are_small() {
     let reached: BTreeMap<_, _> = graph.keys().map(|file| (file, reached(&graph, file))).collect();
     for (file, others) in &reached {
         let circle: Vec<_> = others.iter().filter(|other| reached[*other].contains(file)).collect();
-        assert!(circle.len() <= MAX_CIRCLE, "{} files import each other; split the cycle: {circle:#?}", circle.len());
+        assert!(
+            circle.len() <= MAX_CIRCLE,
+            "expected at most {MAX_CIRCLE} files to import each other, got {}: {circle:#?}",
+            circle.len()
+        );
     }
 }
 
@@ -84,7 +88,7 @@ fn files_are_short() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let lines = fs::read_to_string(&path).unwrap().lines().count();
-                assert!(lines <= MAX_LINES, "{} has {lines} lines; split it", path.display());
+                assert!(lines <= MAX_LINES, "{}: expected at most {MAX_LINES} lines, got {lines}", path.display());
             }
         }
     }
@@ -94,7 +98,7 @@ fn files_are_short() {
 fn layer(file: &Path) -> usize {
     let module = file.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
     let layer = LAYERS.iter().position(|layer| layer.contains(&module));
-    layer.unwrap_or_else(|| panic!("the module {module} is missing in LAYERS"))
+    layer.unwrap_or_else(|| panic!("the module {module} of src must be in the list LAYERS of tests/library/layers.rs"))
 }
 
 /// Returns the files that a file imports, directly or through others.
@@ -132,7 +136,7 @@ fn imports() -> Vec<Import> {
             }
         }
     }
-    assert!(imports.len() > 5000, "expected more than 5000 imports, got {}", imports.len());
+    assert!(imports.len() > 5000, "expected to find more than 5000 imports in src, got {}", imports.len());
     imports
 }
 

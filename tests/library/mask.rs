@@ -70,7 +70,9 @@ fn combinations<E: Bits>() {
                 for (i, keep) in keep[r * keys..][..keys].iter().enumerate() {
                     assert!(
                         *keep || (row(&y)[i] == E::ZERO && row(&log_y)[i] == E::NEG_INFINITY),
-                        "{what}: expected 0 and -inf at the masked position {i}"
+                        "{what}: expected softmax 0 and log_softmax -inf at the masked position {i}, got {:?} and {:?}",
+                        row(&y)[i],
+                        row(&log_y)[i]
                     );
                 }
             }
@@ -373,5 +375,5 @@ fn a_nan_stays_where_a_neighbour_saturates() {
     let (x, bias) = ([f64::NAN, 1.7e308, 0.0], [0.0, 1.7e308, 0.0]);
     let mask = Mask::bias(&bias, &[3]);
     let probs = softmax(Rows::new(&x, 1, 3).unwrap(), &Softmax::default().mask(&mask)).unwrap();
-    assert!(probs.iter().all(|p| p.is_nan()), "expected a row of NaN, got {probs:?}");
+    assert!(probs.iter().all(|p| p.is_nan()), "softmax of a row with NaN: expected only NaN, got {probs:?}");
 }

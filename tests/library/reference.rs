@@ -12,7 +12,9 @@ struct Vector<'a> {
 }
 
 fn float(bits: &str) -> f64 {
-    f64::from_bits(u64::from_str_radix(bits, 16).expect("the field must be an f64's bits in hexadecimal"))
+    f64::from_bits(
+        u64::from_str_radix(bits, 16).expect("a number in reference.tsv must be the bits of an f64 in hexadecimal"),
+    )
 }
 
 /// Computes 2^e in steps, because the exponent may exceed the range of f64.
@@ -25,14 +27,14 @@ fn vectors() -> Vec<Vector<'static>> {
     let lines = include_str!("../vectors/reference.tsv").lines().filter(|line| !line.starts_with('#'));
     let parse = |line: &'static str| {
         let [op, parameters, input, expected] = line.split('\t').collect::<Vec<_>>()[..] else {
-            panic!("expected four fields in {line}");
+            panic!("line of reference.tsv: expected four fields, got {line:?}");
         };
         let expanded = |parts: &str| {
             let [hi, lo, exponent] = parts.split(' ').collect::<Vec<_>>()[..] else {
-                panic!("expected three numbers in {parts}")
+                panic!("result in reference.tsv: expected three numbers, got {parts:?}")
             };
             let sum = DoubleDouble::from(float(hi)) + DoubleDouble::from(float(lo));
-            sum * power_of_two(exponent.parse().expect("the exponent must be an integer"))
+            sum * power_of_two(exponent.parse().expect("the exponent of a result in reference.tsv must be an integer"))
         };
         Vector {
             op,
@@ -52,7 +54,11 @@ fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i3
         return;
     }
     let error = ((got - expected) / expected).abs().to_f64();
-    assert!(error <= 2f64.powi(-digits), "{what}: got {got:?}, expected {expected:?}, off by 2^{:.1}", error.log2());
+    assert!(
+        error <= 2f64.powi(-digits),
+        "{what}: expected {expected:?} within 2^-{digits}, got {got:?}, off by 2^{:.1}",
+        error.log2()
+    );
 }
 
 fn answers<R: Real>(vector: &Vector<'_>) -> Option<R> {
@@ -91,7 +97,7 @@ fn functions_have_a_hundred_bits() {
             count += 1;
         }
     }
-    assert!(count > 300, "expected more than 300 vectors, got {count}");
+    assert!(count > 300, "expected more than 300 scalar vectors in reference.tsv, got {count}");
 }
 
 /// Checks the reference in f64, which the narrower types use. It consists mostly of functions of the standard library.
@@ -133,7 +139,7 @@ fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) 
         ("llama3", &[factor, low_freq_factor, high_freq_factor, positions]) => {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions: positions as usize }
         }
-        _ => panic!("expected a scaling with its parameters, got {parameters:?}"),
+        _ => panic!("rope vector: expected a known scaling with its parameters, got {parameters:?}"),
     };
     with(&options.scaling(scaling))
 }
@@ -143,13 +149,13 @@ fn rows_have_nearly_as_many() {
     let mut count = 0;
     for Vector { op, parameters, input, expected } in vectors() {
         let got = match op {
-            "softmax" => reference::softmax(&input).expect("the scores must be finite"),
-            "log_softmax" => reference::log_softmax(&input).expect("the scores must be finite"),
+            "softmax" => reference::softmax(&input).expect("a softmax vector must have a score above -inf"),
+            "log_softmax" => reference::log_softmax(&input).expect("a log_softmax vector must have a score above -inf"),
             "logsumexp" => vec![reference::logsumexp(&input)],
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
             "rope" => {
-                let position = parameters[0].parse().expect("the position must be an integer");
+                let position = parameters[0].parse().expect("the position of a rope vector must be an integer");
                 with_rope_options(&parameters[1..], |options| reference::rope(&input, position, options))
             }
             _ => continue,
@@ -161,7 +167,7 @@ fn rows_have_nearly_as_many() {
             count += 1;
         }
     }
-    assert!(count > 100, "expected more than 100 results, got {count}");
+    assert!(count > 100, "expected more than 100 row results in reference.tsv, got {count}");
 }
 
 #[test]
@@ -242,7 +248,7 @@ fn references_keep_to_their_pages() {
     let derivative = reference::logit_derivatives(&[-3.0f32], 0.5, Some(2.0))[0];
     assert!(
         (derivative - 0.5 * (1.0 - 0.75f64.tanh().powi(2))).abs() < 1e-15,
-        "expected 0.5 (1 - tanh(0.75)^2), got {derivative}"
+        "logit derivative at -3 with scale 0.5 and softcap 2: expected 0.5 (1 - tanh(0.75)^2), got {derivative}"
     );
 
     // Some gradients have a sum that overflows the type, and others are so tiny that they have no spare digits.
@@ -260,7 +266,10 @@ fn references_keep_to_their_pages() {
     let spoilt = |z_loss| reference::cross_entropy(&[f32::NAN, 1.0], 1, &CrossEntropy::default().z_loss(z_loss));
     assert!(spoilt(0.1).iter().all(|part| part.is_nan()));
     let [entropy, z] = spoilt(0.0);
-    assert!(entropy.is_nan() && z == 0.0, "expected a NaN entropy and no z-loss, got {entropy} and {z}");
+    assert!(
+        entropy.is_nan() && z == 0.0,
+        "cross_entropy of NaN: expected a NaN entropy and a z-loss of 0, got {entropy} and {z}"
+    );
 
     // The derivative of a softcap is 1 - tanh^2. A formula with e^(2 x) would give a NaN. The magnitudes of the terms
     // include this factor.
@@ -272,7 +281,7 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "expected a size and a magnitude of {expected}, got {size} and {dz}"
+            "cross_entropy_backward, softcap 1: expected terms and a gradient of {expected}, got {size} and {dz}"
         );
     }
 }
@@ -285,8 +294,8 @@ fn floats_of_other_crates_are_numbers() {
 
     fn of<R: Real>(logits: &[f64]) -> Vec<R> {
         let logits: Vec<R> = logits.iter().copied().map(R::from).collect();
-        let mut results = reference::softmax_of(&logits).expect("the row must have a logit");
-        results.extend(reference::log_softmax_of(&logits).expect("the row must have a logit"));
+        let mut results = reference::softmax_of(&logits).expect("a row with a logit above -inf must have a softmax");
+        results.extend(reference::log_softmax_of(&logits).expect("a row with a logit above -inf must have a softmax"));
         results.push(R::from_double_double(DoubleDouble::from(1.0) / DoubleDouble::from(3.0)));
         results
     }
@@ -300,7 +309,12 @@ fn floats_of_other_crates_are_numbers() {
         // TwoFloat's exp has an error of about 2^-85 relative to 1, not to its result.
         let other = DoubleDouble::from(other.0.hi()) + DoubleDouble::from(other.0.lo());
         let error = (other - ours).abs().to_f64() / ours.to_f64().abs().max(1.0);
-        assert!(error < 2f64.powi(-78), "got {}, expected {}, relative error {error:e}", other.to_f64(), ours.to_f64());
+        assert!(
+            error < 2f64.powi(-78),
+            "reference in TwoFloat: expected {} within an error of 2^-78, got {}, off by {error:e}",
+            ours.to_f64(),
+            other.to_f64()
+        );
     }
     assert!(Number::<TwoFloat>::from_double_double(DoubleDouble::from(f64::INFINITY)).to_f64().is_infinite());
 }

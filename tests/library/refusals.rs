@@ -18,7 +18,7 @@ fn assert_refuses<T: std::fmt::Debug>(op: &str, argument: &str, run: impl FnOnce
     let error = run(RowsMut::new(&mut out, 3, 2).unwrap()).map(|_| ()).unwrap_err();
     let expected = format!("{op}: {argument} has shape [3, 2]; expected the input's shape, [2, 3]");
     assert_eq!(error.to_string(), expected);
-    assert_eq!(out, [7.0; 6], "a rejected call of {op} must not write");
+    assert_eq!(out, [7.0; 6], "a rejected call of {op} must not write to its output");
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::mem::MaybeUninit;
 fn shape_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::ShapeMismatch { .. }) => error.to_string(),
-        other => panic!("expected a ShapeMismatch, got {other:?}"),
+        other => panic!("call with a wrong shape: expected a ShapeMismatch error, got {other:?}"),
     }
 }
 
 fn argument_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::InvalidArgument { .. }) => error.to_string(),
-        other => panic!("expected an InvalidArgument, got {other:?}"),
+        other => panic!("view along a wrong axis: expected an InvalidArgument error, got {other:?}"),
     }
 }
 
@@ -130,7 +130,7 @@ fn what_is_written_has_the_shape_of_what_is_read() {
         softmax_into(Lanes::new(&x, 1, 3, 2).unwrap(), LanesMut::new(&mut out, 1, 2, 3).unwrap(), &Softmax::default())
             .map(|_| ());
     shape_error(refused);
-    assert_eq!(out, [7.0; 6], "a rejected call must not write");
+    assert_eq!(out, [7.0; 6], "a rejected call of softmax_into must not write to its output");
     // The same lanes may be given under another shape.
     let to = LanesMut::shaped(&mut out, &[1, 2, 3], -1).unwrap();
     softmax_into(Rows::new(&x, 2, 3).unwrap(), to, &Softmax::default()).unwrap();

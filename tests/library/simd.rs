@@ -120,7 +120,7 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
             for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
                 assert!(
                     got == expected,
-                    "{op} of {}: expected the bits of the portable level on {level}, {rows} rows of {cols}",
+                    "{op} of {} on {level}, {rows} rows of {cols}: expected the bits of the portable level",
                     E::DTYPE
                 );
             }
@@ -129,7 +129,7 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
     let ops: Vec<&str> = results(&[E::from_wide(1.0); 4], 2, 2).into_iter().map(|(op, _)| op).collect();
     let mut registered: Vec<&str> = evenkeel::registry::OPS.iter().map(|op| op.name).collect();
     registered.sort_unstable();
-    assert_eq!(ops, registered, "`results` must run every op of the registry");
+    assert_eq!(ops, registered, "the test function `results` must run every op of the registry");
 }
 
 #[test]
@@ -146,10 +146,13 @@ fn levels_have_names() {
 #[test]
 fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
-        let refused = with_level(level, || panic!("must not run on an unavailable level"));
+        let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
         let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
         assert_eq!(backend, level.name());
-        assert!(reason.starts_with("this machine does not support it; the best available is "), "{reason}");
+        assert!(
+            reason.starts_with("this machine does not support it; the best available is "),
+            "expected the reason for an unavailable level, got {reason:?}"
+        );
     }
 }
 
@@ -177,10 +180,19 @@ fn the_environment_decides() {
     };
     for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
         let said = run(level.name());
-        assert!(said.contains(&format!("level: {level}\nop: Ok([1.0])")), "{said}");
+        assert!(
+            said.contains(&format!("level: {level}\nop: Ok([1.0])")),
+            "EVENKEEL_SIMD={level}: expected the level {level} and the result [1.0], got {said}"
+        );
     }
     let said = run("sse9");
-    assert!(said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"), "{said}");
+    assert!(
+        said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"),
+        "EVENKEEL_SIMD=sse9: expected an error that lists the levels, got {said}"
+    );
     // Every op reports the error. A level forced in code ignores the variable.
-    assert!(said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"), "{said}");
+    assert!(
+        said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"),
+        "EVENKEEL_SIMD=sse9: expected an error unless the level is forced, got {said}"
+    );
 }

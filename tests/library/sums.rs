@@ -7,7 +7,7 @@ fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =
         lines.map(|line| line.split('\t').collect()).filter(|f: &Vec<_>| f[0] == rule).collect();
-    assert!(fields.len() >= 10, "expected at least 10 vectors of rule {rule}, got {}", fields.len());
+    assert!(fields.len() >= 10, "expected at least 10 vectors of rule {rule} in sums.tsv, got {}", fields.len());
     fields
 }
 
@@ -26,13 +26,17 @@ fn tiled_sum_gives_the_bits_of_the_vectors() {
         };
         let terms: Vec<f64> = (0..n as usize).map(term).collect();
         let sum = tiled_sum(&terms);
-        assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}");
+        assert_eq!(
+            format!("{:016x}", sum.to_bits()),
+            fields[4],
+            "bits of tiled_sum of {n} terms, k = {k}, step = {step}"
+        );
         // In sums of more than one tile the order matters, so these vectors detect any other order.
         if n >= 1000 {
             assert_ne!(
                 sum.to_bits(),
                 terms.iter().sum::<f64>().to_bits(),
-                "{n} terms: expected a sum that depends on the order"
+                "{n} terms, k = {k}, step = {step}: expected different bits from tiled_sum and a sequential sum"
             );
         }
     }
@@ -47,9 +51,13 @@ fn fixed_point_sum_gives_the_integers_of_the_vectors() {
             (f64::from(unit(i)) * 2f64.powi(-32) * 2f64.powi(-shift)) as f32
         };
         let mut terms: Vec<f32> = (0..n as usize).map(term).collect();
-        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "{n} terms, d = {d}");
+        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "fixed_point_sum of {n} terms, d = {d}");
         terms.reverse();
-        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "{n} terms in another order");
+        assert_eq!(
+            fixed_point_sum(&terms).to_string(),
+            fields[3],
+            "fixed_point_sum of {n} terms, d = {d}, in reverse order"
+        );
     }
 }
 
@@ -61,7 +69,11 @@ fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
         let mut terms: Vec<f64> = (0..n as usize).map(term).collect();
         for order in ["their order", "another order"] {
             let sum = binned_sum(&terms);
-            assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}, in {order}");
+            assert_eq!(
+                format!("{:016x}", sum.to_bits()),
+                fields[4],
+                "bits of binned_sum of {n} terms, k = {k}, step = {step}, in {order}"
+            );
             terms.reverse();
         }
     }
@@ -81,10 +93,14 @@ fn binned_sum_has_no_more_room_than_f64() {
 #[test]
 fn a_zero_sum_is_positive() {
     for n in [0, 1, 2, 63, 64, 65, 256, 257, 20_000] {
-        assert_eq!(tiled_sum(&vec![-0.0; n]).to_bits(), 0, "{n} terms of -0");
+        assert_eq!(tiled_sum(&vec![-0.0; n]).to_bits(), 0, "tiled_sum of {n} terms of -0: expected the bits of +0");
         let cancelling: Vec<f64> = (0..n).map(|i| if i / 64 % 2 == 0 { 1.5 } else { -1.5 }).collect();
         if n % 128 == 0 {
-            assert_eq!(tiled_sum(&cancelling).to_bits(), 0, "{n} terms that cancel");
+            assert_eq!(
+                tiled_sum(&cancelling).to_bits(),
+                0,
+                "tiled_sum of {n} terms that cancel: expected the bits of +0"
+            );
         }
     }
 }

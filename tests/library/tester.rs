@@ -19,7 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 fn failure(check: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("the check must fail");
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("a failure must have a message")
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .expect("the panic of a failed check must have a text message")
 }
 
 #[test]
@@ -31,7 +32,10 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     assert_eq!(checker().bound(), 2.0);
     checker().check("two steps", &one, &above(2), &[1.0]);
     let text = failure(|| checker().check("three steps", &one, &above(3), &[1.0]));
-    assert!(text.contains("softmax F32: three steps: 1 of 1 results are more than 2 ULP off"), "{text}");
+    assert!(
+        text.contains("softmax F32: three steps: 1 of 1 results are more than 2 ULP off"),
+        "softmax off by three steps: expected a failure above 2 ULP, got {text:?}"
+    );
     failure(|| checker().check("a NaN", &one, &[f32::NAN], &[1.0]));
     failure(|| checker().check("no NaN", &one, &one, &[f64::NAN]));
     failure(|| checker().check::<f32>("nothing", &[], &[], &[]));
@@ -49,7 +53,10 @@ fn slices_are_compared_in_ulps() {
     assert_ulps!(next, got, 1);
     assert_ulps!(next[..1], got[..1], 0, "the first of {}", next.len());
     let text = failure(|| assert_ulps!(next, got, 0.99));
-    assert!(text.starts_with("F32 next: 1 of 2 results are more than 0.99 ULP off:\n  [1]: got 2"), "{text}");
+    assert!(
+        text.starts_with("F32 next: 1 of 2 results are more than 0.99 ULP off:\n  [1]: got 2"),
+        "2 off by one step: expected a failure above 0.99 ULP, got {text:?}"
+    );
     let text = failure(|| assert_ulps!(next, got, 0, "row {}", 7));
     assert!(text.starts_with("F32 row 7: "), "{text}");
     failure(|| assert_ulps!(got, [1.0], 1e9));
@@ -147,7 +154,10 @@ impl elementwise::Function for WrongAt17 {
 #[test]
 fn one_step_at_one_input_is_found() {
     let text = failure(elementwise::exhaustive::<WrongAt17, bf16>);
-    assert!(text.contains("1 of 65536 results") && text.contains("input 1.0625e0"), "{text}");
+    assert!(
+        text.contains("1 of 65536 results") && text.contains("input 1.0625e0"),
+        "exp that is wrong at 1.0625: expected a failure with 1 of 65536 results, got {text:?}"
+    );
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
     // The other forms are correct, and therefore differ from the defective form.
@@ -156,7 +166,10 @@ fn one_step_at_one_input_is_found() {
     evenkeel::exp_in_place(&mut right).unwrap();
     let wrong = <WrongAt17 as elementwise::Function>::run(&x).unwrap();
     let text = failure(|| assert_same_bits("exp", &right, &wrong));
-    assert!(text.contains("3 of 3 elements differ"), "{text}");
+    assert!(
+        text.contains("3 of 3 elements differ"),
+        "wrong exp: expected a failure with 3 of 3 elements, got {text:?}"
+    );
 }
 
 /// Softmax whose naive formula is the correct formula, so that no row can break it.
@@ -197,7 +210,10 @@ function_of_rows!(AsWritten, naive::softmax, naive::softmax);
 #[test]
 fn rows_that_break_nothing_and_what_they_break_are_found() {
     let text = failure(rows::hostile_rows::<NoPower, f32>);
-    assert!(text.contains("expected the naive formula to fail"), "{text}");
+    assert!(
+        text.contains("expected the naive formula to fail"),
+        "correct naive formula: expected a failure that says so, got {text:?}"
+    );
     failure(rows::hostile_rows::<AsWritten, f32>);
     failure(rows::long_rows::<AsWritten, bf16>);
     failure(rows::rows_of_every_length::<AsWritten, f16>);

@@ -34,7 +34,7 @@ fn scopes() {
     let see = || trace::point("x", &nan, 1).map(drop);
     see().unwrap();
     let (inner, outer) = trace::scope(|| {
-        let panicked = catch_unwind(AssertUnwindSafe(|| trace::scope(|| panic!("an engine's own"))));
+        let panicked = catch_unwind(AssertUnwindSafe(|| trace::scope(|| panic!("intended panic in a trace scope"))));
         assert!(panicked.is_err());
         let ((), inner) = trace::scope(|| see().unwrap());
         assert!(trace::is_on());

@@ -37,7 +37,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     }
     assert_eq!(calls(), 1);
     let folder = PathBuf::from(std::env::var_os("EVENKEEL_NEURON_CACHE").unwrap());
-    let [entry] = &entries(&folder)[..] else { panic!("expected one cache entry") };
+    let [entry] = &entries(&folder)[..] else { panic!("{}: expected one cache entry", folder.display()) };
     let good = std::fs::read(entry).unwrap();
     let damages: [fn(&mut Vec<u8>); 6] = [
         |bytes| bytes.clear(),
@@ -52,8 +52,8 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         damage(&mut bytes);
         std::fs::write(entry, bytes).unwrap();
         assert_eq!(neff(Target::Trn1), program.hlo());
-        assert_eq!(calls(), 2 + at, "damage {at} must cause another compilation");
-        assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} must be repaired");
+        assert_eq!(calls(), 2 + at, "damage {at} of the cache entry must cause another compilation");
+        assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} of the cache entry must be repaired");
     }
     // Each target has its own file.
     neff(Target::Inf2);
@@ -115,7 +115,11 @@ fn one_of_several_processes() {
     let forgets = std::env::var_os("STANDIN_FORGETS").is_some();
     for round in 0..if forgets { 40 } else { 4 } {
         let program = large((own + round) % 4, 1);
-        assert_eq!(cache.neff(&compiler, &program, Target::Trn1).unwrap(), program.hlo(), "expected a complete file");
+        assert_eq!(
+            cache.neff(&compiler, &program, Target::Trn1).unwrap(),
+            program.hlo(),
+            "round {round}: the cache must return a complete NEFF"
+        );
         if forgets && round % 3 == 0 {
             cache.forget(&compiler, &program, Target::Trn1);
         }

@@ -64,7 +64,7 @@ fn tokens(place: &Place) -> Result<Vec<u32>> {
                 Place::Neuron(session) => neuron::run::sample_rows(session, rows, Some(&mask), CANDIDATES, &requests)?,
                 Place::Cpu => sample_rows(rows, Some(&mask), &requests)?,
             };
-            Ok(drawn.into_iter().next().expect("one row must be sampled")?.token)
+            Ok(drawn.into_iter().next().expect("sample_rows must return a result for the one row")?.token)
         })
         .collect()
 }
@@ -119,14 +119,17 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
             backend.starts_with("cpu (neuron: ") && backend.contains(reason),
             "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}"
         );
-        assert!(backend.ends_with("; cuda: disabled on this machine)"), "{backend}");
-        assert_eq!(tokens, expected, "{variables:?}");
+        assert!(
+            backend.ends_with("; cuda: disabled on this machine)"),
+            "{variables:?}: expected `cuda: disabled on this machine` last, got {backend}"
+        );
+        assert_eq!(tokens, expected, "{variables:?}: the CPU must give the tokens of the Neuron device");
         // If the backend is requested by name, the same reason becomes an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
         let output = sampled(&by_name);
         assert!(
             output.starts_with("Backend: neuron: ") && output.contains(reason),
-            "expected an error with {reason:?}, got {output}"
+            "{by_name:?}: expected an error of neuron with {reason:?}, got {output}"
         );
     }
 }
@@ -171,7 +174,7 @@ fn what_fails_later_is_an_error_and_no_switch() {
         let error = tokens(&chosen.value).unwrap_err();
         assert!(
             matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })),
-            "status {status}: expected an error of the device, got {error}"
+            "nrt_execute with status {status}: expected an error of the Neuron device, got {error}"
         );
         assert_eq!(error.name(), "Backend");
         // A later step may succeed.
@@ -241,7 +244,7 @@ fn the_choice_and_its_reasons_are_logged() {
     tracing::subscriber::set_global_default(&LINES).unwrap();
     let chosen = BackendChoice::AUTO.set_up(set_up).unwrap();
     let reason = &chosen.passed_over[0].1;
-    assert!(reason.contains("it reports no core"), "{reason}");
+    assert!(reason.contains("it reports no core"), "expected `it reports no core` in the reason, got: {reason}");
     let expected = [
         format!("message=backend skipped backend=\"neuron\" reason={reason:?} "),
         "message=backend skipped backend=\"cuda\" reason=\"disabled on this machine\" ".into(),

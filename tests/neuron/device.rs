@@ -30,7 +30,7 @@ fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32
             outputs.iter_mut().for_each(|output| output.fill(0));
             1003
         }
-        other => panic!("the tests have no program {other:?}"),
+        other => panic!("the fake device must compute only programs of the tests, got {other:?}"),
     }
 }
 
@@ -129,7 +129,10 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
         assert_eq!(fault, Fault::Numerical { program: name.into(), nan: at });
         assert_eq!(fault.action(), Action::Numerical);
         let error = evenkeel::Error::from(fault);
-        assert!(matches!(error, evenkeel::Error::Neuron(Fault::Numerical { .. })), "{error}");
+        assert!(
+            matches!(error, evenkeel::Error::Neuron(Fault::Numerical { .. })),
+            "expected a numerical fault, got: {error}"
+        );
         // The fault does not disable the device.
         assert_eq!(loaded.run(&[]).unwrap_err().action(), Action::Numerical);
     }
@@ -243,7 +246,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "{missing}"
+        "EVENKEEL_LIBNRT without a file: expected a fallback with its path, got: {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(
@@ -257,12 +260,12 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);
     assert!(
         broken.starts_with("FallBack: the Neuron runtime can't be loaded: ") && broken.contains("too short"),
-        "{broken}"
+        "libnrt.so.1 that is no library: expected a fallback because it is too short, got: {broken}"
     );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(
         lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"),
-        "expected the missing function in: {lacking}"
+        "libnrt without nrt_execute: expected an error with this name, got: {lacking}"
     );
     for (variables, expected) in [
         (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is installed, but found no device: it reports no core"),
@@ -291,6 +294,6 @@ fn what_keeps_a_device_from_being_opened_is_said() {
              (NEURON_RT_STOCHASTIC_ROUNDING_EN is 1)",
         ),
     ] {
-        assert_eq!(opened(&[variables]), expected, "{variables:?}");
+        assert_eq!(opened(&[variables]), expected, "result of opening a device with {variables:?}");
     }
 }

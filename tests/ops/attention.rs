@@ -167,7 +167,7 @@ impl<E: Bits> Case<E> {
                 let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
                 assert!(
                     ulps <= bound,
-                    "{what} at {i}: got an error of {ulps} ULP of the terms; expected at most {bound}"
+                    "{what} at {i}: expected an error of at most {bound} ULP of the sum of the terms, got {ulps} ULP"
                 );
                 assert!(
                     error <= allowed,
@@ -179,7 +179,7 @@ impl<E: Bits> Case<E> {
             let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
             assert!(
                 error <= allowed,
-                "{what}: got lse {}, off by {error:e}; expected {expected_lse:?} within {allowed:e}",
+                "{what}: expected a log-sum-exp of {expected_lse:?} within {allowed:e}, got {}, off by {error:e}",
                 lse[row]
             );
         }
@@ -283,7 +283,7 @@ fn masked_is_not_there<E: Bits>() {
                 if row % queries == queries - 1 {
                     assert!(
                         after[at].iter().all(|y| y.widen().is_nan()),
-                        "{shape:?} row {row}: expected NaN for the query that attends to a NaN"
+                        "attention of {shape:?}: expected NaN in row {row}, whose query attends to a NaN value"
                     );
                 } else {
                     assert_near_bits(&format!("{shape:?} row {row}"), &after[at.clone()], &before[at]);
@@ -323,7 +323,7 @@ fn the_largest_numbers<E: Bits>() {
                     let near = (y - v).abs() <= v.abs() * 1e-4 * (1.0 + E::LIMITS.epsilon * 1e4) + small;
                     assert!(
                         near || (y == 0.0 && options.mask.is_some()),
-                        "{} {shape:?} with q {q}, k {k}: expected {v}, got {y}",
+                        "attention in {} of {shape:?} with q {q}, k {k} and v {v}: expected {v}, got {y}",
                         E::DTYPE
                     );
                 }
@@ -356,7 +356,7 @@ fn nan_and_infinities<E: Bits>() {
             if i == row {
                 assert!(
                     y[at].iter().all(|y| y.bits() == E::NAN.bits()),
-                    "{shape:?}: expected NaN in the row of the query"
+                    "attention of {shape:?} with a NaN in query {row}: expected NaN in row {row}"
                 );
             } else {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
@@ -374,7 +374,7 @@ fn nan_and_infinities<E: Bits>() {
         };
         assert!(
             y[..of_head].iter().all(|y| y.bits() == E::NAN.bits()) && lse[0].is_nan(),
-            "{shape:?}: expected NaN in every result of the key's heads"
+            "attention of {shape:?} with a NaN key: expected NaN in all results of the heads that use this key"
         );
         if y.len() > of_head {
             assert_same_bits("others", &y[of_head..], &expected[of_head..]);
@@ -386,7 +386,7 @@ fn nan_and_infinities<E: Bits>() {
             assert_eq!(
                 y.widen() == f64::INFINITY,
                 i % of_values == of_values - 1,
-                "{shape:?} at {i}: expected infinity in the last feature only, got {y:?}"
+                "attention of {shape:?}, infinity in a value: expected infinity in its feature only, got {y:?} at {i}"
             );
         }
     }
@@ -471,7 +471,10 @@ fn masked_leaves_no_bit<E: Bits>() {
             let rows = head * queries * of_values..(head * queries + queries - 1) * of_values;
             assert_same_bits(&format!("{shape:?} before the last"), &y[rows.clone()], &expected[rows]);
             let last = &y[(head * queries + queries - 1) * of_values..][..of_values];
-            assert!(last.iter().all(|y| y.widen().is_nan()), "expected NaN for the last query, got {last:?}");
+            assert!(
+                last.iter().all(|y| y.widen().is_nan()),
+                "causal attention with a NaN in the last key: expected NaN for the last query, got {last:?}"
+            );
         }
     }
 }
@@ -522,7 +525,7 @@ fn sinks<E: Bits>() {
             let (y, lse) = attention_with_lse(q, k, v, &options).unwrap();
             assert!(
                 y.iter().all(|y| y.bits() == 0),
-                "{shape:?}: expected zeros for queries that attend to the sink only"
+                "attention of {shape:?}: expected zeros for queries that attend to the sink only"
             );
             assert_eq!(lse[0], 0.5);
         }
@@ -540,7 +543,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let options = Attention::default().mask(&mask);
         assert!(
             case.run(&options)[..of_values].iter().all(|y| y.bits() == 0),
-            "{shape:?}: expected zeros for the fully masked query"
+            "attention of {shape:?}: expected zeros for the fully masked query"
         );
         let y = case.run(&options.fully_masked(FullyMasked::Uniform));
         let (_, _, values) = case.operands(0);
@@ -548,7 +551,10 @@ fn nothing_to_attend_to<E: Bits>() {
             let mean = values.iter().map(|v| v[i].widen()).sum::<f64>() / keys as f64;
             // Both the result and the expected mean come from f64 sums of values below 5.
             let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
-            assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: expected the mean {mean}, got {y:?}");
+            assert!(
+                (y.widen() - mean).abs() <= allowed,
+                "attention of {shape:?}, FullyMasked::Uniform: expected the mean of the values, {mean}, got {y:?}"
+            );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
         assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "{shape:?}");
@@ -576,7 +582,10 @@ fn long_rows_of_keys() {
     let y = case.run(&Attention::default());
     for (i, y) in y.iter().take(3).enumerate() {
         let mean = case.v.iter().skip(i).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / keys as f64;
-        assert!((f64::from(*y) - mean).abs() < 1e-6, "expected the mean {mean}, got {y}");
+        assert!(
+            (f64::from(*y) - mean).abs() < 1e-6,
+            "attention with equal logits: expected the mean of the values, {mean}, got {y}"
+        );
     }
 }
 

@@ -186,7 +186,7 @@ fn sinks<E: Bits>() {
             let AttentionGradients { dq, dk, dv, dsinks, .. } = graded.run(&options);
             assert!(
                 [dq, dk, dv, dsinks.unwrap()].concat().iter().all(|x| x.bits() == 0),
-                "{shape:?}: expected zero gradients for queries that attend to the sink only"
+                "attention_backward of {shape:?}: expected zero gradients for queries that attend to the sink only"
             );
         }
     }
@@ -226,7 +226,7 @@ fn differences_of_the_forward_pass() {
                     // third derivative, which the difference neglects.
                     assert!(
                         (derivative - got).abs() < 1e-7,
-                        "{name} at {i} of {shape:?}: expected {derivative}, got {got}"
+                        "{name} at {i} of {shape:?}: expected the finite difference {derivative}, got {got}"
                     );
                 }
             }
@@ -236,7 +236,10 @@ fn differences_of_the_forward_pass() {
                 below[i] -= STEP;
                 let [above, below] = [above, below].map(|sinks| loss(&graded.case, &options.sinks(&sinks)));
                 let derivative = (above - below) / (2.0 * STEP);
-                assert!((derivative - got).abs() < 1e-7, "dsinks at {i}: expected {derivative}, got {got}");
+                assert!(
+                    (derivative - got).abs() < 1e-7,
+                    "dsinks at {i}: expected the finite difference {derivative}, got {got}"
+                );
             }
         }
     }
@@ -286,7 +289,7 @@ fn masked_is_not_there<E: Bits>() {
                 let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
                 assert!(
                     nothing.into_iter().all(|(_, x)| x.bits() == 0),
-                    "{shape:?} mask {number}, scale {scale}: expected zero gradients for masked keys"
+                    "{shape:?}, mask {number}, scale {scale}: expected dk and dv of 0 for masked keys"
                 );
             }
             graded.case = clean;
@@ -306,7 +309,7 @@ fn nothing_to_attend_to<E: Bits>() {
         assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "{shape:?}");
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
-            "{shape:?}: expected a zero gradient for the fully masked query"
+            "attention_backward of {shape:?}: expected a zero dq for the fully masked query"
         );
         let uniform = graded.run(&options.fully_masked(FullyMasked::Uniform));
         assert_same_bits("dq", &uniform.dq, &zeros.dq);
@@ -321,7 +324,10 @@ fn nothing_to_attend_to<E: Bits>() {
             }
             // The part of dv from the other queries was already rounded.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
-            assert!((got.widen() - expected).abs() <= allowed, "{shape:?} at {i}: expected {expected}, got {got:?}");
+            assert!(
+                (got.widen() - expected).abs() <= allowed,
+                "attention_backward of {shape:?}, FullyMasked::Uniform: expected dv {expected} at {i}, got {got:?}"
+            );
         }
         let [q, k, v] = graded.case.views();
         let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
@@ -393,13 +399,18 @@ fn products_beyond_the_range<E: Bits>() {
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
     // dq = sum of 1/2 (+-large^2) (+-1 / large), and dv = large / 2.
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
-    assert!(near(got.dq[0], large), "got dq {:?}; expected {large}", got.dq);
-    assert!(got.dv.iter().all(|dv| near(*dv, large / 2.0)), "got dv {:?}; expected large / 2", got.dv);
+    assert!(near(got.dq[0], large), "products beyond the range: expected dq {large}, got {:?}", got.dq);
+    assert!(
+        got.dv.iter().all(|dv| near(*dv, large / 2.0)),
+        "products beyond the range: expected dv {}, got {:?}",
+        large / 2.0,
+        got.dv
+    );
     let [a, b] = [got.dk[0], got.dk[1]].map(|dk| dk.widen());
     assert_eq!(
         (a, b),
         (f64::INFINITY, f64::NEG_INFINITY),
-        "expected infinities, because dk exceeds the range of the type"
+        "expected dk to be inf and -inf, because it exceeds the range of the type"
     );
     // In the first of the next two calls, the scale brings the product back into range. In the second call, only an
     // intermediate sum exceeds the range.
@@ -417,7 +428,11 @@ fn products_beyond_the_range<E: Bits>() {
         let half = 2f64.powi(512);
         let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
         let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &Attention::default());
-        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "expected infinity, because dq is 1.5 * 2^1024");
+        assert_eq!(
+            got.unwrap().dq[0].widen(),
+            f64::INFINITY,
+            "expected an infinite dq, because the exact dq is 1.5 * 2^1024"
+        );
     }
 }
 
@@ -440,9 +455,12 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}: expected NaN in dq of the query and in dk of its head"
+                "NaN in q, {broken:?} in dy, {shape:?}: expected NaN in dq of the query and in dk of its head"
             );
-            assert!(nan(&got.dv[..keys * of_values]), "{shape:?}: expected NaN in dv of the head");
+            assert!(
+                nan(&got.dv[..keys * of_values]),
+                "NaN in q, {broken:?} in dy, {shape:?}: expected NaN in dv of the query's head"
+            );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
             assert_same_bits("dq after", &got.dq[behind..], &expected.dq[behind..]);
@@ -453,7 +471,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}: expected NaN in dq of the query and in dv of its head"
+                "{broken:?} in dy of a query, {shape:?}: expected NaN in dq of the query and in dv of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -465,7 +483,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?}: expected NaN in dk and dv of the keys that the first query attends to"
+                "NaN in the first query, {shape:?}: expected NaN in dk and dv of the keys that the query attends to"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -479,7 +497,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?}: expected NaN in dq of the last query and in dv of its head"
+            "NaN in the last key, {shape:?}: expected NaN in dq of the last query and in dv of its head"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -489,7 +507,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?}: expected NaN in dq of the last query and in dk of its head"
+            "infinity in the last value, {shape:?}: expected NaN in dq of the last query and in dk of its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");
@@ -505,13 +523,16 @@ fn one_key_and_keys_alike<E: Bits>() {
         let got = Graded::<E>::new(&mut rng, one, 1.0).run(&Attention::default());
         assert!(
             got.dq.iter().chain(&got.dk).all(|x| x.bits() == 0),
-            "{one:?}: expected zero dq and dk for a single key"
+            "attention_backward of {one:?} with a single key: expected dq and dk of 0"
         );
         // Zero queries give equal weights, even with a scale beyond the range of f32.
         let mut graded = Graded::<E>::new(&mut rng, shape, 1.0);
         graded.case.q.fill(E::ZERO);
         let got = graded.run(&Attention::default().scale(1e200));
-        assert!(got.dk.iter().all(|x| x.bits() == 0), "{shape:?}: expected a zero dk for zero queries");
+        assert!(
+            got.dk.iter().all(|x| x.bits() == 0),
+            "attention_backward of {shape:?} with zero queries: expected a dk of 0"
+        );
         for (i, got) in got.dv.iter().enumerate() {
             let of_head = |row: &usize| (graded.keys_of(*row)..graded.keys_of(*row) + keys).contains(&(i / of_values));
             let rows = (0..graded.case.rows()).filter(of_head);
@@ -522,7 +543,7 @@ fn one_key_and_keys_alike<E: Bits>() {
             let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
             assert!(
                 (got.widen() - sum / keys as f64).abs() <= allowed,
-                "{shape:?} at {i}: expected the mean of {sum} over {keys} keys, got {got:?}"
+                "zero queries, {shape:?}: expected dv {sum} / {keys} at {i}, got {got:?}"
             );
         }
     }

@@ -67,7 +67,11 @@ fn as_others_define_it<E: Bits>() {
             let off = (y.widen() - expected).abs();
             let allowed = theirs + bound * ulp::size::<E>(terms);
             let allowed = if E::DTYPE == DType::F64 { theirs } else { allowed };
-            assert!(off <= allowed, "{} at {i}: expected {expected}, got {y:?}\n{line}", E::DTYPE);
+            assert!(
+                off <= allowed,
+                "attention in {} at {i}: expected {expected}, got {y:?}, for the vector\n{line}",
+                E::DTYPE
+            );
         }
         seen += 1;
     }

@@ -60,7 +60,7 @@ fn check<E: Bits>(
             let error = ulp::error_at(dx[i], exact, ulp::toward_zero(exact).max(largest));
             assert!(
                 error <= of_gradient,
-                "{what}: got gradient {:?}, off by {error} ULP; expected {exact:?} within {of_gradient} ULP",
+                "{what}: expected gradient {exact:?} within {of_gradient} ULP, got {:?}, off by {error} ULP",
                 dx[i]
             );
         }
@@ -164,7 +164,11 @@ fn outcomes<E: Bits>() {
         (error.row(), error.to_string())
     };
     let (row, said) = refused(&[0.0, 1.0, 0.5, 0.25, 1.5, -1.0], &plain);
-    assert_eq!((row, said.contains("1.5 at column 1 in row 1")), (Some(1), true), "the error is: {said}");
+    assert_eq!(
+        (row, said.contains("1.5 at column 1 in row 1")),
+        (Some(1), true),
+        "expected an error about the target 1.5 at column 1 in row 1, got: {said}"
+    );
     assert_eq!(refused(&[0.0, f32::NAN, 0.5, 0.25, 1.0, 0.0], &plain).0, Some(0));
     let good = [0.5f32; 6];
     assert_eq!(refused(&good, &plain.weight(&[1.0f32, 1.0, 1.0, -1.0, 1.0, 1.0])).0, Some(1));
@@ -245,7 +249,7 @@ fn finite_differences() {
 #[test]
 fn as_pytorch() {
     let lines = vectors("bce_with_logits");
-    assert!(lines.len() >= 12, "expected at least 12 vectors, got {}", lines.len());
+    assert!(lines.len() >= 12, "expected at least 12 lines of bce_with_logits in losses.tsv, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, x, targets, weight, pos, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));
@@ -263,10 +267,13 @@ fn as_pytorch() {
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "{name}: expected {want}, got {got}");
+            assert!((got - want).abs() <= most, "reduction {name}: expected a loss of {want}, got {got}");
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
-            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: expected gradient {want}, got {got}");
+            assert!(
+                (got - want).abs() <= 64.0 * f64::EPSILON,
+                "reduction {name}: expected a gradient of {want}, got {got}"
+            );
         }
     }
 }

@@ -64,7 +64,10 @@ fn ten_million_f32() {
 fn finite_and_normal_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1e4, 0.0, 1e4, E::LIMITS.max, f64::INFINITY] {
         let y = clamped_exp(&[E::from_wide(x)], &ClampedExp::default()).unwrap()[0].widen();
-        assert!(y.is_finite() && y >= E::LIMITS.min_normal, "exp({x}): expected a finite normal number, got {y}");
+        assert!(
+            y.is_finite() && y >= E::LIMITS.min_normal,
+            "clamped_exp({x}): expected a finite normal number, got {y}"
+        );
     }
     assert!(clamped_exp(&[E::NAN], &ClampedExp::default()).unwrap()[0].widen().is_nan());
 }

@@ -61,7 +61,7 @@ fn ten_million_f32() {
 fn finite_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1.0, -0.0, 0.0, E::LIMITS.min_subnormal, E::LIMITS.max] {
         let y = clamped_log(&[E::from_wide(x)], &ClampedLog::default()).unwrap()[0].widen();
-        assert!(y.is_finite(), "log({x}): expected a finite number, got {y}");
+        assert!(y.is_finite(), "clamped_log({x}): expected a finite number, got {y}");
     }
     assert!(clamped_log(&[E::NAN], &ClampedLog::default()).unwrap()[0].widen().is_nan());
 }

@@ -27,7 +27,7 @@ fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm
     let what = format!("{what}, {norm_type:?}, {mode:?}, to {max_norm}");
     assert!(
         ulp::error(norm, exact) <= 16.0 + x.len() as f64 / 16_384.0,
-        "{what}: expected the norm {exact:?}, got {norm}"
+        "clip_grad_norm, {what}: expected the norm {exact:?}, got {norm}"
     );
     checker.check(&what, x, &got, &expected);
 }
@@ -200,11 +200,12 @@ fn a_hundred_thousand_large_ones_in_f16() {
         let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1.0)).unwrap();
         assert!(
             (norm / (large * 1e5f64.sqrt()) - 1.0).abs() <= f64::EPSILON,
-            "expected the norm of 100,000 elements of {large}, got {norm}"
+            "clip_grad_norm of 100,000 elements of {large}: expected a norm of {}, got {norm}",
+            large * 1e5f64.sqrt()
         );
         assert!(
             grads.iter().all(|g| *g == f16::from_f64(1.0 / 1e5f64.sqrt())),
-            "{large}: expected every element to be 1 / sqrt(1e5)"
+            "clip_grad_norm of 100,000 elements of {large} to 1: expected every element to be 1 / sqrt(1e5)"
         );
     }
 }
@@ -226,7 +227,8 @@ fn one_among_fifty_million() {
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
         assert!(
             torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
-            "{bad}: expected NaN at {AT}, and in the other elements only for NaN"
+            "ClipMode::Torch with {bad} at {AT}: expected NaN at {AT}, and the other elements {} NaN",
+            if bad.is_nan() { "to be" } else { "not to be" }
         );
     }
 }
@@ -258,10 +260,13 @@ fn beyond_f64() {
     // In the first case, only the squares overflow f64. In the second case, the norm does, too.
     let mut grads = [3e200, -4e200];
     let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5.0)).unwrap();
-    assert!((norm / 5e200 - 1.0).abs() < 1e-15, "expected a norm of 5e200, got {norm}");
+    assert!(
+        (norm / 5e200 - 1.0).abs() < 1e-15,
+        "clip_grad_norm of [3e200, -4e200]: expected a norm of 5e200, got {norm}"
+    );
     assert!(
         (grads[0] / 3.0 - 1.0).abs() < 1e-15 && (grads[1] / -4.0 - 1.0).abs() < 1e-15,
-        "expected [3, -4], got {grads:?}"
+        "clip_grad_norm of [3e200, -4e200] to 5: expected [3, -4], got {grads:?}"
     );
     for mode in MODES {
         let mut grads = [f64::MAX; 4];
@@ -274,7 +279,7 @@ fn beyond_f64() {
         assert_eq!(norm, Ok(f64::INFINITY));
         assert!(
             grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15),
-            "expected elements of 0.5e-300, got {grads:?}"
+            "clip_grad_norm of [f64::MAX; 2] to 1e-300: expected elements of 0.5e-300, got {grads:?}"
         );
     }
     let mut grads = [3e-200, 4e-200];
@@ -300,7 +305,7 @@ fn types_together() {
     let norm = clip_grad_norm(&mut [(&mut near).into(), (&mut far).into()], &ClipGradNorm::new(5e249)).unwrap();
     assert!(
         (norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15,
-        "expected a norm of 5e250 and a second element of 4e249, got {norm} and {far:?}"
+        "clip_grad_norm: expected a norm of 5e250 and a last f64 element of 4e249, got {norm} and {far:?}"
     );
     assert_eq!(near[1], 0.1f64 as f32);
     let large = DoubleDouble::from(f64::MAX);

@@ -30,7 +30,7 @@ fn values<E: Bits>() {
             let y = clipped(&x, limit);
             checker.check(&format!("to {limit}, {level}"), &x, &y, &exact);
             for (x, y) in x.iter().zip(&y).filter(|(x, _)| x.widen().abs() <= limit) {
-                assert_eq!(x.bits(), y.bits(), "{x:?} is within the limit {limit} and must be unchanged");
+                assert_eq!(x.bits(), y.bits(), "{x:?} is within the limit {limit} and must be unchanged, got {y:?}");
             }
             for (x, y) in x.iter().zip(&y).filter(|(x, _)| !x.widen().is_nan()) {
                 assert_eq!(

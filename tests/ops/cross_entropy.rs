@@ -61,7 +61,11 @@ fn check_terms<E: Element>(
             let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
             let right = error + rounding <= bound || loss[r] == exact.to_f64();
             let what = format!("{what}, row {r}, {level}, {}", E::DTYPE);
-            assert!(right, "{what}: got {}, off by {error} ULP; expected {exact:?} within {bound} ULP", loss[r]);
+            assert!(
+                right,
+                "cross_entropy, {what}: expected {exact:?} within {bound} ULP, got {}, off by {error} ULP",
+                loss[r]
+            );
         }
     });
 }
@@ -83,7 +87,7 @@ fn hostile_rows<E: Bits>() {
                 let error = (naive::cross_entropy(&row, target).widen() - exact).abs() / unit::<E>(exact);
                 error.is_nan() || error > 2.0
             });
-            assert!(fails, "{name} of {len}: expected the naive formula to fail, but it is within the bound");
+            assert!(fails, "{name} of {len}: the naive cross_entropy must be off by more than 2 ULP");
         }
     }
 }
@@ -108,7 +112,10 @@ fn long_rows<E: Bits>() {
     // A sum of ones in bf16 would stop growing at 256.
     let equal = vec![E::from_wide(1.5); 131_072];
     let loss = cross_entropy(Rows::new(&equal, 1, 131_072).unwrap(), &[5], &CrossEntropy::default()).unwrap();
-    assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "expected ln(2^17), got {loss:?}");
+    assert!(
+        (loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7,
+        "cross_entropy of 2^17 equal logits: expected ln(2^17), got {loss:?}"
+    );
 }
 
 /// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp. The log-sum-exp has two
@@ -167,7 +174,7 @@ fn weighted_and_smoothed<E: Bits>() {
         let total: f64 = targets.iter().map(|&t| weight[t as usize]).sum();
         assert!(
             (mean * total - sum).abs() <= 1e-14 * sum,
-            "expected mean {mean} times the total weight {total} to be the sum {sum}"
+            "cross_entropy: expected the mean {mean} times the total weight {total} to be the sum {sum}"
         );
         assert!((rows.value() - sum).abs() <= 1e-15 * sum && rows.as_slice().len() == 3);
     }
@@ -187,7 +194,7 @@ fn reductions<E: Bits>() {
     let of_rows = |options: CrossEntropy<'_>| loss(options.reduction(Reduction::None)).value();
     let entropies = of_rows(plain);
     let z = of_rows(plain.z_loss(0.01)) - entropies;
-    assert!(z > 0.1, "expected a z-loss above 0.1, so that the test depends on it; got {z}");
+    assert!(z > 0.1, "the test needs a z-loss above 0.1, got {z}");
     for (what, options, expected) in [
         ("mean", plain, entropies / total),
         ("sum with z-loss", plain.z_loss(0.01).reduction(Reduction::Sum), entropies + z),
@@ -196,7 +203,8 @@ fn reductions<E: Bits>() {
         let got = loss(options).value();
         assert!(
             (got - expected).abs() <= 1e-13 * expected,
-            "{what}: expected {expected}, got {got}; entropies {entropies}, z-loss {z}, weights {total}"
+            "cross_entropy, {what}: expected {expected}, got {got} \
+             (sum of the entropies {entropies}, z-loss {z}, total weight {total})"
         );
     }
 }
@@ -224,7 +232,7 @@ fn far_logits<E: Bits>() {
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
     assert!(
         (smoothed.value() / (E::LIMITS.max / 2.0) - 1.0).abs() < 1e-12,
-        "expected half of the largest value, got {smoothed:?}"
+        "cross_entropy of [max, -max], label smoothing 0.5: expected half of the largest value, got {smoothed:?}"
     );
 }
 
@@ -246,7 +254,7 @@ fn outcomes<E: Bits>() {
             let plain = options.z_loss == 0.0;
             assert!(
                 !plain || near(loss[0], ln_2) && near(loss[2], ln_2),
-                "{middle:?}, {level}: expected ln 2 for the first and the last row, got {loss:?}"
+                "middle row {middle:?}, {level}: expected a loss of ln 2 in the first and the last row, got {loss:?}"
             );
             loss[1]
         };
@@ -307,14 +315,18 @@ fn forms<E: Bits>() {
                 assert_eq!(bits(view, &targets, &options), alone, "{rows} rows of {cols}, {level}");
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
-                assert_eq!(bits(strided, &targets, &options), alone, "strided, {rows} rows of {cols}, {level}");
+                assert_eq!(
+                    bits(strided, &targets, &options),
+                    alone,
+                    "expected strided rows to have the losses of single rows: {rows} rows of {cols}, {level}"
+                );
                 for threads in [1, 2] {
                     let got =
                         on_threads(threads, level, || (bits(view, &targets, &options), bits(view, &targets, &mean)));
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{threads} threads, {rows} rows of {cols}, {level}"
+                        "expected the losses of single rows on {threads} threads: {rows} rows of {cols}, {level}"
                     );
                 }
             });
@@ -332,7 +344,10 @@ fn errors_of_one_sign() {
     let [exact, _] = reference::cross_entropy(&x, 0, &each());
     let error = ulp::error(got as f32, exact);
     let bound = accuracy::bound("cross_entropy", DType::F32).unwrap().ulps;
-    assert!((2.0..=bound).contains(&error), "expected an error from 2 ULP to the bound of {bound}, got {error} ULP");
+    assert!(
+        (2.0..=bound).contains(&error),
+        "cross_entropy of a hostile row: expected an error of at least 2 ULP and at most {bound} ULP, got {error} ULP"
+    );
 }
 
 #[test]
@@ -363,7 +378,11 @@ fn refusals() {
         (plain.softcap(0.0), "softcap is 0; it must be finite and above 0"),
     ] {
         // Options are checked before the targets' values.
-        assert!(run(&[0, 99], &options).contains(part), "expected an error with {part:?}");
+        assert!(
+            run(&[0, 99], &options).contains(part),
+            "expected an error with {part:?}, got {:?}",
+            run(&[0, 99], &options)
+        );
     }
     let long = vec![bf16::ZERO; (1 << 21) + 1];
     let refused = cross_entropy(Rows::new(&long, 1, long.len()).unwrap(), &[0], &plain).unwrap_err();

@@ -63,7 +63,10 @@ fn hostile_rows<E: Bits>() {
             }
             let exact = reference::cross_entropy_backward(&row, 0, &each(), [1.0; 2]).0;
             let naive = within("", &row, &naive::cross_entropy_backward(&row, 0), &exact, checker.bound());
-            assert!(naive.is_err(), "{name} of {len}: expected the naive formula to fail, but it is within the bound");
+            assert!(
+                naive.is_err(),
+                "{name} of {len}: expected the naive cross_entropy_backward to exceed the error bound, but it does not"
+            );
         }
     }
 }
@@ -218,15 +221,21 @@ fn outcomes<E: Bits>() {
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
     assert!(
         got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0,
-        "expected signs -, 0, +, got {got:?}"
+        "cross_entropy_backward of [0, -max, 1], target 0: expected gradients < 0, = 0 and > 0, got {got:?}"
     );
     // Gradients are not NaN for extreme logits, and with a softcap they are finite.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);
     for target in 0..3 {
         let (_, got) = run(&ends, 3, &[target], &[1.0], &mean.label_smoothing(0.2).z_loss(0.5));
-        assert!(got.iter().all(|v| !v.widen().is_nan()), "expected no NaN, got {got:?}");
+        assert!(
+            got.iter().all(|v| !v.widen().is_nan()),
+            "cross_entropy_backward of {ends:?}: expected no NaN, got {got:?}"
+        );
         let (_, got) = run(&ends, 3, &[target], &[1.0], &mean.softcap(3.0));
-        assert!(got.iter().all(|v| v.widen().is_finite()), "expected finite gradients, got {got:?}");
+        assert!(
+            got.iter().all(|v| v.widen().is_finite()),
+            "cross_entropy_backward of {ends:?} with a softcap: expected finite gradients, got {got:?}"
+        );
     }
 }
 
@@ -287,7 +296,7 @@ fn forms<E: Bits>() {
                         assert_same_bits(&what(form), &got[..cols], expected);
                         assert!(
                             got[cols..].iter().all(|gap| gap.bits() == E::NAN.bits()),
-                            "{}: expected NaN in the gaps",
+                            "{}: expected the gaps between rows to stay NaN",
                             what(form)
                         );
                     }

@@ -226,11 +226,11 @@ fn lengths_that_do_not_fit() {
     let x = [1.0f32; 3];
     for Gradient { name, new, into, in_place, .. } in gradients::<f32>() {
         let Err(Error::ShapeMismatch { op, argument, .. }) = new(&x, &x[..2]) else {
-            panic!("{name}: expected a shape mismatch for a short dy")
+            panic!("{name}: expected a ShapeMismatch error for a dy of 2 elements and an x of 3")
         };
         assert_eq!((op, argument), (name, "dy"));
         let Err(Error::ShapeMismatch { argument, .. }) = into(&x, &x, &mut [MaybeUninit::uninit(); 4]) else {
-            panic!("{name}: expected a shape mismatch for a long dx")
+            panic!("{name}: expected a ShapeMismatch error for a dx of 4 elements and an x of 3")
         };
         assert_eq!(argument, "dx");
         assert!(in_place(&x, &mut [1.0; 4]).is_err());
@@ -256,7 +256,7 @@ fn derivatives_are_finite_differences() {
             let error = (difference - derivative).abs();
             assert!(
                 error <= 1e-7 * derivative.abs().max(1e-3),
-                "{} at {x}: expected {derivative}, got {difference}",
+                "reference derivative of {} at {x}: expected the finite difference {difference}, got {derivative}",
                 gradient.name
             );
         }

@@ -62,7 +62,8 @@ fn accuracy_of_the_loss_and_gradient<E: Bits>() {
                     let error = ulp::error_at(dx[i], exact, ulp::toward_zero(exact).max(largest));
                     assert!(
                         error <= of_gradient + more,
-                        "{what}: got gradient {:?}, off by {error} ULP; expected {exact:?} within {of_gradient} + {more}",
+                        "{what}: expected gradient {exact:?} within {} ULP, got {:?}, off by {error} ULP",
+                        of_gradient + more,
                         dx[i]
                     );
                 }
@@ -116,7 +117,15 @@ fn special_values<E: Bits>() {
     assert_eq!(run(-inf, 0.0, &focal), (0.0, 0.0));
     assert_eq!(run(inf, 0.0, &focal), (inf, 1.0));
     assert_eq!(run(-inf, 1.0, &focal), (inf, -1.0));
-    assert_eq!(run(-inf, 1.0, &focal.alpha(0.0)), (0.0, 0.0));
+    for x in [f64::NAN, inf, -inf] {
+        assert_eq!(run(x, 1.0, &focal.alpha(0.0)), (0.0, 0.0));
+        assert_eq!(run(x, 0.0, &focal.alpha(1.0)), (0.0, 0.0));
+    }
+    for (x, y) in [(inf, 0.0), (inf, 0.25), (-inf, 0.25), (-inf, 1.0)] {
+        let terms = reference::focal_loss_backward(E::from_wide(x), y, 2.0, None).map(|term| term.to_f64());
+        let (_, dx) = run(x, y as f32, &focal);
+        assert!((dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon, "gradient at {x} for target {y}: {dx}");
+    }
     let most = E::LIMITS.max;
     assert_eq!(run(most, 0.0, &focal), (most, 1.0));
     assert_eq!(run(-most, 1.0, &focal), (most, -1.0));

@@ -24,7 +24,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
         assert!(
             of_none.iter().all(|v| v.is_nan()),
-            "{what}: expected NaN statistics without finite elements, got {stats:?}"
+            "inspect of {what}: expected NaN statistics, because no element is finite, got {stats:?}"
         );
         return 0.0;
     };
@@ -36,7 +36,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     let bound = accuracy::bound("inspect", E::DTYPE).unwrap().ulps + x.len() as f64 / 16_384.0;
     assert!(
         worst <= bound,
-        "{what} in {}: expected mean {mean:?} and std {std:?} within {bound} ULP, got {stats:?}, off by {worst}",
+        "{what} in {}: expected mean {mean:?} and std {std:?} within {bound} ULP, got {stats:?}, off by {worst} ULP",
         E::DTYPE
     );
     worst
@@ -80,7 +80,7 @@ fn hostile<E: Bits>() {
     }
     let stats = inspect(&[-0.0, 0.0, -0.0].map(E::from_wide)).unwrap();
     let zeros = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
-    assert!(zeros.iter().all(|v| v.to_bits() == 0), "expected statistics of 0, got {stats:?}");
+    assert!(zeros.iter().all(|v| v.to_bits() == 0), "inspect of [-0, 0, -0]: expected statistics of +0, got {stats:?}");
 }
 
 fn not_finite<E: Bits>() {
@@ -139,14 +139,20 @@ fn where_the_first_is<E: Bits>() {
         for len in [1, 16, 17, 4096, 4100, 100_000] {
             let clean = vec![E::from_wide(-2.5); len];
             let found = finite(&clean).unwrap();
-            assert!(found.is_finite() && found.count == len, "expected {len} finite elements, got {found:?} ({level})");
+            assert!(
+                found.is_finite() && found.count == len,
+                "finite of {len} finite elements: expected {len} finite elements, got {found:?} ({level})"
+            );
             for at in [0, len / 2, len - 1] {
                 for (value, nan) in [(E::NAN, 1), (E::INFINITY, 0), (E::NEG_INFINITY, 0)] {
                     let mut x = clean.clone();
                     x[at] = value;
                     x[len - 1] = value;
                     let found = finite(&x).unwrap();
-                    assert!(!found.is_finite(), "expected non-finite elements, got {found:?} ({level})");
+                    assert!(
+                        !found.is_finite(),
+                        "finite: expected to find {value:?} at {at} of {len} elements, got {found:?} ({level})"
+                    );
                     let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };
                     assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "{level}");
@@ -170,7 +176,11 @@ fn the_mean_is_a_tiled_sum() {
         x[len / 2] = f32::NAN;
         let terms: Vec<f64> = x.iter().map(|x| x.widen()).map(|x| if x.is_nan() { 0.0 } else { x }).collect();
         let mean = tiled_sum(&terms) / (len - 1) as f64;
-        assert!(inspect(&x).unwrap().mean == mean || len == 1, "expected a mean of {mean} for {len} elements");
+        assert!(
+            inspect(&x).unwrap().mean == mean || len == 1,
+            "inspect of {len} elements with one NaN: expected a mean of {mean}, got {}",
+            inspect(&x).unwrap().mean
+        );
     }
 }
 

@@ -56,9 +56,9 @@ fn check<E: Bits>(what: &str, row: &[E], targets: &[f32], options: &KlDiv) {
             let error = ulp::error_at(dx[i], gradient[i], ulp::toward_zero(gradient[i]).max(terms[i]));
             assert!(
                 error <= of_gradient,
-                "{what}: got gradient {:?} at {i}, off by {error} ULP; expected {:?} within {of_gradient}",
-                dx[i],
-                gradient[i]
+                "{what}: expected gradient {:?} at {i} within {of_gradient} ULP, got {:?}, off by {error} ULP",
+                gradient[i],
+                dx[i]
             );
         }
     });
@@ -153,14 +153,21 @@ fn log_probabilities<E: Bits>() {
                         let what = format!("{i} of {len}, {level}");
                         let (loss, dx) = (loss.as_slice()[i], dx[i].widen());
                         if x[i].widen().is_nan() {
-                            assert!(loss.is_nan() && dx.is_nan(), "{what}: expected NaN, got {loss} and {dx}");
+                            assert!(
+                                loss.is_nan() && dx.is_nan(),
+                                "kl_div, element {what}: expected a NaN loss and gradient, got {loss} and {dx}"
+                            );
                             continue;
                         }
                         assert_loss::<E>(&what, loss, exact[i], magnitudes[i], of_loss);
                         let p = if log_target { E::Exact::from(wide[i]).exp() } else { E::Exact::from(wide[i]) };
                         let gradient = E::Exact::from(2.0) * p;
                         let error = ulp::error_at(E::from_wide(dx), gradient, ulp::toward_zero(gradient));
-                        assert!(error <= of_gradient, "{what}: got {dx}, off by {error} ULP; expected {gradient:?}");
+                        assert!(
+                            error <= of_gradient,
+                            "element {what}: expected gradient {gradient:?} within {of_gradient} ULP, \
+                             got {dx}, off by {error} ULP"
+                        );
                     }
                     let sum = kl_div(view(), targets, &with(log_target, Reduction::Sum)).unwrap();
                     let mean = kl_div(view(), targets, &with(log_target, Reduction::Mean)).unwrap();
@@ -192,7 +199,7 @@ fn outcomes<E: Bits>() {
         let (loss, dx) = run(&[0.0, spoilt], &[1.0, 0.0]);
         assert!(
             loss.is_nan() && dx.iter().all(|v| v.is_nan()),
-            "expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
+            "kl_div_backward of [0, {spoilt}]: expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
         );
     }
     // The logits are as far apart as their type and f32 allow.
@@ -284,7 +291,7 @@ fn finite_differences() {
 #[test]
 fn as_pytorch() {
     let lines = vectors("kl_div");
-    assert!(lines.len() >= 8, "expected at least 8 vectors, got {}", lines.len());
+    assert!(lines.len() >= 8, "expected at least 8 lines of kl_div in losses.tsv, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, log_target, scale, x, targets, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));
@@ -297,10 +304,13 @@ fn as_pytorch() {
         let (most, expected) = (8.0 * 40.0 * rows as f64 * f64::EPSILON, numbers(loss));
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "{name}: expected {want}, got {got}");
+            assert!((got - want).abs() <= most, "reduction {name}: expected a loss of {want}, got {got}");
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
-            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: expected gradient {want}, got {got}");
+            assert!(
+                (got - want).abs() <= 64.0 * f64::EPSILON,
+                "reduction {name}: expected a gradient of {want}, got {got}"
+            );
         }
     }
 }

@@ -65,7 +65,7 @@ fn outcomes<E: Bits>() {
                 assert_same_bits(&format!("{what}, {level}"), &got, &[live, expected, live].concat());
             };
             expect("a NaN", [one, nan, zero], [E::NAN; 3]);
-            expect("a NaN and an infinity", [inf, nan, zero], [E::NAN; 3]);
+            expect("l2_normalize of a row with a NaN and an infinity must be NaN", [inf, nan, zero], [E::NAN; 3]);
             expect("an infinity", [one, inf, zero], [zero, E::NAN, zero]);
             expect("zeros", [zero; 3], [zero; 3]);
         }

@@ -62,7 +62,10 @@ fn small_spreads<E: Bits>() {
         let naive = naive::layer_norm_backward(&x, &dy, 0.0);
         let passes = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound()).is_ok();
         let spreads = x.iter().any(|v| *v != x[0]);
-        assert!(!passes || !spreads, "{len}: expected the naive formula to fail, but it is within the bound");
+        assert!(
+            !passes || !spreads,
+            "{len} columns: expected the naive layer_norm_backward to exceed the error bound, but it does not"
+        );
     }
 }
 
@@ -135,7 +138,7 @@ fn outcomes<E: Bits>() {
                 // `dy` is equal in all columns. LayerNorm removes the mean, so dx is 0.
                 assert!(
                     row.iter().all(|v| v.widen() == 0.0),
-                    "expected zero gradients in the other rows, got {row:?} ({level})"
+                    "layer_norm_backward: expected a dx of 0 in a row whose dy are equal, got {row:?} ({level})"
                 );
             }
             let wide = |sums: Option<Vec<E>>| sums.unwrap().iter().map(|v| v.widen()).collect::<Vec<f64>>();
@@ -144,22 +147,31 @@ fn outcomes<E: Bits>() {
         };
         for broken in [[one, nan, zero], [one, inf, zero]] {
             let (dx, dweight, dbias, report) = outcome(broken, live);
-            assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in x, got {dx:?}");
+            assert!(
+                dx.iter().all(|v| v.widen().is_nan()),
+                "layer_norm_backward of x {broken:?}: expected a dx of NaN, got {dx:?}"
+            );
             assert!(dweight.iter().all(|v| v.is_nan()));
             assert_eq!(dbias, [1.0, 2.0, 3.0]);
             assert_eq!(report.nan + report.infinite, 1);
             let (dx, dweight, dbias, report) = outcome(live, broken);
-            assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in dy, got {dx:?}");
+            assert!(
+                dx.iter().all(|v| v.widen().is_nan()),
+                "layer_norm_backward of dy {broken:?}: expected a dx of NaN, got {dx:?}"
+            );
             assert!(
                 [dweight[0], dweight[2], dbias[0], dbias[2]].iter().all(|v| v.is_finite()),
-                "expected finite sums in the other columns, got {dweight:?} and {dbias:?}"
+                "dy {broken:?}: expected finite dweight and dbias in columns 0 and 2, got {dweight:?} and {dbias:?}"
             );
             assert!(!dweight[1].is_finite() && !dbias[1].is_finite());
             assert_eq!(report.nan + report.infinite, 1);
         }
         for equal in [zero, E::from_wide(3.3), E::from_wide(E::LIMITS.max)] {
             let (dx, dweight, dbias, report) = outcome([equal; 3], [one, zero, one]);
-            assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for equal elements, got {dx:?}");
+            assert!(
+                dx.iter().all(|v| v.widen() == 0.0),
+                "layer_norm_backward of a row of {equal:?}: expected a dx of 0, got {dx:?}"
+            );
             let root = 2.0 * 1.5f64.sqrt();
             assert!(
                 dweight.iter().zip([-root, 0.0, root]).all(|(a, b)| (a - b).abs() < 0.02),
@@ -241,7 +253,7 @@ fn sums_over_rows_are_tiled_sums() {
             let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
             let mut variance = (tiled_sum(&squares) - sum * mean) / n;
             if mean * mean > 1024.0 * variance {
-                assert!(cols <= 64, "the test defines large means only for rows of up to 64 columns, got {cols}");
+                assert!(cols <= 64, "the test allows a large mean only in rows of at most 64 columns, got {cols}");
                 let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
                 variance = tiled_sum(&squares) / n;
             }

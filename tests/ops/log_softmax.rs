@@ -70,7 +70,8 @@ fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
             let off = (f64::from(row(&x)[0]) - exact[0]).abs() / f32::LIMITS.min_subnormal;
             assert!(
                 off <= 0.5 * len as f64,
-                "{len} with a gap of {gap}: expected at most 0.5 {len} subnormal units, got {off} ({level})"
+                "log_softmax of {len} logits, 0 and otherwise -{gap}: expected an error of at most {len} / 2 smallest \
+                 subnormal numbers, got {off} ({level})"
             );
         });
     }
@@ -92,19 +93,33 @@ fn outcomes<E: Bits>() {
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             expect("a NaN", [one, nan, zero], policy, [E::NAN; 3]);
-            expect("a NaN among -inf", [masked, nan, masked], policy, [E::NAN; 3]);
+            expect("log_softmax of a row with NaN and -inf must be NaN", [masked, nan, masked], policy, [E::NAN; 3]);
             expect("+inf", [inf, one, masked], policy, [E::NAN; 3]);
             expect("two live", [one, masked, one], policy, [minus_ln_2, masked, minus_ln_2]);
             let lone = outcome([masked, one, masked], policy).unwrap()[3..6].to_vec();
             assert!(
                 lone[0] == masked && lone[1].widen() == 0.0 && lone[2] == masked,
-                "expected 0 for the only live logit, got {lone:?} ({level})"
+                "log_softmax of [-inf, 1, -inf]: expected [-inf, 0, -inf], got {lone:?} ({level})"
             );
         }
-        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, [masked; 3]);
-        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, [minus_ln_3; 3]);
+        expect(
+            "log_softmax of -inf only, FullyMasked::Zeros, must be -inf",
+            [masked; 3],
+            FullyMasked::Zeros,
+            [masked; 3],
+        );
+        expect(
+            "log_softmax of -inf only, FullyMasked::Uniform, must be -ln 3",
+            [masked; 3],
+            FullyMasked::Uniform,
+            [minus_ln_3; 3],
+        );
         let refused = Err(Error::FullyMasked { op: "log_softmax", row: 1 });
-        assert_eq!(outcome([masked; 3], FullyMasked::Error), refused, "all -inf, error, {level}");
+        assert_eq!(
+            outcome([masked; 3], FullyMasked::Error),
+            refused,
+            "log_softmax of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
+        );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];
         let mask = Mask::keep(&keep, &[3, 3]);

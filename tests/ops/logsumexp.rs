@@ -64,20 +64,24 @@ fn outcomes<E: Bits>() {
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             expect("a NaN", [one, nan, zero], policy, E::NAN);
-            expect("a NaN and +inf", [inf, nan, zero], policy, E::NAN);
+            expect("logsumexp of a row with NaN and +inf must be NaN", [inf, nan, zero], policy, E::NAN);
             expect("+inf", [inf, one, masked], policy, inf);
             expect("one live", [masked, one, masked], policy, one);
             expect(
-                "the largest value",
+                "logsumexp of [-inf, largest value, 0] must be the largest value",
                 [masked, E::from_wide(E::LIMITS.max), zero],
                 policy,
                 E::from_wide(E::LIMITS.max),
             );
         }
-        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, masked);
-        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, masked);
+        expect("logsumexp of -inf only, FullyMasked::Zeros, must be -inf", [masked; 3], FullyMasked::Zeros, masked);
+        expect("logsumexp of -inf only, FullyMasked::Uniform, must be -inf", [masked; 3], FullyMasked::Uniform, masked);
         let refused = Err(Error::FullyMasked { op: "logsumexp", row: 1 });
-        assert_eq!(outcome([masked; 3], FullyMasked::Error), refused, "all -inf, error, {level}");
+        assert_eq!(
+            outcome([masked; 3], FullyMasked::Error),
+            refused,
+            "logsumexp of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
+        );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];
         let mask = Mask::keep(&keep, &[3, 3]);
@@ -144,6 +148,6 @@ fn errors_of_one_sign() {
     let got = logsumexp(Rows::new(&x, 1, 3).unwrap(), &Softmax::default()).unwrap();
     let exact = [reference::logsumexp(&x)];
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 2.4, "expected a hostile row with an error above 2.4 ULP, got {worst} ULP");
+    assert!(worst > 2.4, "the test needs a row on which logsumexp is off by more than 2.4 ULP, got {worst} ULP");
     Checker::new::<f64>("logsumexp").check("errors of one sign", &x, &got, &exact);
 }

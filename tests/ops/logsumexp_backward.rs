@@ -104,7 +104,10 @@ fn options_and_masks<E: Bits>() {
                 truth.check(&checker, &what, &x[row.clone()], &dx[row]);
             }
             for (dx, keep) in dx.iter().zip(&keep) {
-                assert!(*keep || dx.bits() == E::ZERO.bits(), "expected 0 at a masked position, got {dx:?} ({level})");
+                assert!(
+                    *keep || dx.bits() == E::ZERO.bits(),
+                    "logsumexp_backward: expected a gradient of 0 at a masked position, got {dx:?} ({level})"
+                );
             }
         });
     }
@@ -128,8 +131,11 @@ fn outcomes<E: Bits>() {
             };
             assert_eq!(expect("a NaN", [nan, masked], one, [nan, zero]).nan, 1);
             assert_eq!(expect("+inf", [inf, masked], one, [nan, zero]).infinite, 1);
-            assert_eq!(expect("a NaN in dy", [one, masked], nan, [nan, zero]).nan, 1);
-            assert_eq!(expect("an infinity in dy", [one, masked], masked, [nan, zero]).infinite, 1);
+            assert_eq!(expect("NaN in dy must give NaN where unmasked", [one, masked], nan, [nan, zero]).nan, 1);
+            assert_eq!(
+                expect("an infinity in dy must give NaN where unmasked", [one, masked], masked, [nan, zero]).infinite,
+                1
+            );
             assert!(expect("one live", [masked, one], one, [zero, one]).is_clean());
         }
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {

@@ -18,7 +18,11 @@ pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, b
     // Half an ULP of the bound is left for the rounding to the storage type.
     let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
     let right = error + rounding <= bound || got == exact.to_f64();
-    assert!(right, "{what}, {}: expected {exact:?} within {bound} ULP, got {got:e}, off by {error} ULP", E::DTYPE);
+    assert!(
+        right,
+        "{what}, {}: expected a loss of {exact:?} within {bound} ULP, got {got:e}, off by {error} ULP",
+        E::DTYPE
+    );
 }
 
 /// Returns the fields of the lines of `tests/vectors/losses.tsv` whose first field is `name`.
@@ -38,6 +42,6 @@ pub fn reduction(name: &str) -> Reduction {
         "none" => Reduction::None,
         "sum" => Reduction::Sum,
         "mean" | "batchmean" => Reduction::Mean,
-        other => panic!("expected none, sum, mean or batchmean, got {other}"),
+        other => panic!("expected the reduction none, sum, mean or batchmean, got {other}"),
     }
 }

@@ -119,11 +119,15 @@ impl<E: Bits> Case<E> {
         let mut of_value = vec![None; exact.len()];
         for (&y, &which) in got.iter().zip(&which) {
             let first = of_value[usize::from(which)].get_or_insert(y);
-            assert_eq!(first.bits(), y.bits(), "{op:?}: equal elements must give equal results, in {self:?}");
+            assert_eq!(
+                first.bits(),
+                y.bits(),
+                "{op:?}: equal elements of a row must give equal results, got different ones for {self:?}"
+            );
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {
             let at = largest.max(ulp::toward_zero(exact));
-            ulp::error_at(got.expect("each value must have at least one element"), exact, at)
+            ulp::error_at(got.expect("each value of the table must occur in the row"), exact, at)
         });
         errors.fold(0.0, f64::max)
     }
@@ -134,7 +138,7 @@ impl<E: Bits> Case<E> {
         let error = self.error(op);
         assert!(
             error <= bound,
-            "{op:?} of {}: expected an error of at most {bound} ULP, got {error:.4} ULP, in {self:?}",
+            "{op:?} in {}: expected an error of at most {bound} ULP, got {error:.4} ULP, for {self:?}",
             E::DTYPE
         );
         *worst = error.max(*worst);

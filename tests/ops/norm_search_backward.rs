@@ -83,8 +83,8 @@ impl<E: Bits> Case<E> {
             let ((error, at), Case { x, dy, weight, eps, .. }) = (error, self);
             assert!(
                 error <= bound,
-                "{} {}: expected at most {bound} ULP in {which}, got {error:.4}, {what}, eps {eps}, column {at} of {}, \
-                 with x {:?}, dy {:?}, weight {:?}; of all columns x {x:?}, dy {dy:?}",
+                "{} in {}, {what}, eps {eps}: expected an error of at most {bound} ULP in {which}, got {error:.4} ULP \
+                 at column {at} of {} (x {:?}, dy {:?}, weight {:?}); all columns: x {x:?}, dy {dy:?}",
                 self.name(),
                 E::DTYPE,
                 x.len(),

@@ -21,7 +21,7 @@ fn squares_that_are_rounded_up() {
     let mut rng = generate::rng("squares that are rounded up");
     let (x, error) = one_way(&mut rng);
     println!("relative error of the sum of squares: {error:.2} * 2^-53");
-    assert!(error > 8.0, "expected a hostile row with an error above 8 * 2^-53, got {error}");
+    assert!(error > 8.0, "the test needs a sum of squares with a relative error above 8 * 2^-53, got {error} * 2^-53");
     assert_eq!(x.len(), LEN);
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let dy = generate::bell::<f64>(&mut rng, LEN, 0.3, 0.4);
@@ -30,7 +30,7 @@ fn squares_that_are_rounded_up() {
     let exact = reference::rms_norm(&x, Some(&weight), 0.0, 0.0);
     let got = rms_norm(view(&x), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 4.0, "expected a hostile row with an error above 4 ULP, got {worst:.2} ULP");
+    assert!(worst > 4.0, "the test needs a row on which rms_norm is off by more than 4 ULP, got {worst:.2} ULP");
     Checker::new::<f64>("rms_norm").check("rms_norm", &x, &got, &exact);
 
     let exact = reference::l2_normalize(&x, 0.0);

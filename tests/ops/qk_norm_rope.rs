@@ -42,7 +42,7 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
     each_level(|level| {
         let what = format!("{what}, interleaved {}, {level}", rope.interleaved);
         let y = qk_norm_rope(Rows::new(x, x.len() / cols, cols).unwrap(), &table, &options).unwrap();
-        assert!(y.iter().all(|y| y.widen().is_finite()), "{what}: expected finite results, got {y:?}");
+        assert!(y.iter().all(|y| y.widen().is_finite()), "qk_norm_rope, {what}: expected finite results, got {y:?}");
         assert_same_bits(&what, &y, &unfused(x, cols, &table, &options));
         checker.check_terms(&what, x, &y, &exact, &|i| terms[i]);
     });
@@ -71,7 +71,10 @@ fn weights_of_checkpoints<E: Bits>() {
         let keys = qk_norm_rope(Rows::new(&x, 8, HEAD).unwrap(), &table, &options).unwrap();
         let squares = |values: &[E]| values.iter().map(|v| v.widen().powi(2)).sum::<f64>();
         let gain = (squares(&keys) / squares(&x)).sqrt();
-        assert!((10.0..100.0).contains(&gain), "{what}: expected keys to grow by a factor of 10 to 100, got {gain}");
+        assert!(
+            (10.0..100.0).contains(&gain),
+            "{what}: expected the norm of the keys to grow by a factor of 10 to 100, got {gain}"
+        );
     }
 }
 
@@ -155,15 +158,22 @@ fn outcomes<E: Bits>() {
         let outcome = |row: [E; 4]| qk_norm_rope(Rows::new(&row, 1, 4).unwrap(), &table, &options).unwrap();
         assert!(
             outcome([one, nan, one, one]).iter().all(|y| y.widen().is_nan()),
-            "expected NaN in the whole row of a NaN ({level})"
+            "qk_norm_rope of [1, NaN, 1, 1]: expected NaN in the whole row ({level})"
         );
         let y = outcome([one, inf, one, one]);
         assert!(
             y[1].widen().is_nan() && y[3].widen().is_nan(),
-            "expected NaN in the pair of an infinity, got {y:?} ({level})"
+            "qk_norm_rope of [1, inf, 1, 1]: expected NaN at 1 and 3, the pair of the infinity, got {y:?} ({level})"
         );
-        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "expected zeros outside the pair of an infinity, {level}");
-        assert!(outcome([zero; 4]).iter().all(|y| y.widen() == 0.0), "expected zeros for a row of zeros ({level})");
+        assert_eq!(
+            [y[0].widen(), y[2].widen()],
+            [0.0; 2],
+            "qk_norm_rope of [1, inf, 1, 1]: expected zeros at 0 and 2, outside the pair of the infinity ({level})"
+        );
+        assert!(
+            outcome([zero; 4]).iter().all(|y| y.widen() == 0.0),
+            "qk_norm_rope of a row of zeros: expected zeros ({level})"
+        );
         assert_eq!(qk_norm_rope(Rows::<E>::new(&[], 0, 4).unwrap(), &table, &options), Ok(vec![]));
     });
     let refused = |rows, cols, options: &RmsNorm<'_>| {

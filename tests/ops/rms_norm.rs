@@ -95,7 +95,7 @@ fn rounded_before_the_weight<E: Bits>() {
     }
     assert!(
         skipped * 20 < compared,
-        "expected at most 1 in 20 values too close to a tie, got {skipped} of {}",
+        "rms_norm: expected to skip at most 1 in 20 values as too close to a rounding tie, got {skipped} of {}",
         compared + skipped
     );
     if E::DTYPE == DType::BF16 || E::DTYPE == DType::F16 {
@@ -181,7 +181,7 @@ fn outcomes<E: Bits>() {
             assert_same_bits(&format!("{what}, {level}"), &got, &[[one; 3], expected, [one; 3]].concat());
         };
         expect("a NaN", [one, nan, zero], [E::NAN; 3]);
-        expect("a NaN and an infinity", [inf, nan, zero], [E::NAN; 3]);
+        expect("rms_norm of a row with a NaN and an infinity must be NaN", [inf, nan, zero], [E::NAN; 3]);
         expect("an infinity", [one, inf, zero], [zero, E::NAN, zero]);
         expect("two infinities", [inf, one, E::NEG_INFINITY], [E::NAN, zero, E::NAN]);
         expect("zeros", [zero; 3], [zero; 3]);

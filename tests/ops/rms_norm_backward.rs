@@ -179,7 +179,7 @@ fn outcomes<E: Bits>() {
             let (dx, dweight, report) = outcome(x, dy);
             assert!(
                 dx.iter().all(|v| v.widen().is_nan()),
-                "expected NaN gradients for x {x:?} and dy {dy:?}, got {dx:?}"
+                "rms_norm_backward of x {x:?} and dy {dy:?}: expected a dx of NaN, got {dx:?}"
             );
             assert!(!dweight[1].is_finite() || x[1].widen().is_infinite() || dy[1].widen().is_infinite());
             assert_eq!(report.nan + report.infinite, 1);
@@ -189,7 +189,10 @@ fn outcomes<E: Bits>() {
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
         // A row of zeros has a normalised row of zeros.
         let (dx, dweight, report) = outcome([zero; 3], [one; 3]);
-        assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for a row of zeros, got {dx:?}");
+        assert!(
+            dx.iter().all(|v| v.widen() == 0.0),
+            "rms_norm_backward of a row of zeros: expected a dx of 0, got {dx:?}"
+        );
         let root = 1.5f64.sqrt();
         assert!(
             dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02),

@@ -129,8 +129,8 @@ fn sums_by_definition<E: Bits>() {
     }
 }
 
-/// Checks the results with `rounded`, which multiplies the rounded norm. Without it, `Rounding::BeforeWeight` still
-/// rounds the norm before the weight.
+/// Checks the results with `rounded`, where the matrix multiplies the normalised row after it was rounded to its type.
+/// Without `rounded`, `Rounding::BeforeWeight` still rounds the normalised row before the norm's weight multiplies it.
 fn rounded_first<E: Bits>() {
     let layer = Layer::<E>::new("rounded", [4, 6, 300]);
     let weight = generate::bell::<f32>(&mut generate::rng("weight"), 300, 1.0, 0.3);
@@ -217,13 +217,19 @@ fn products_beyond_the_type<E: Bits>() {
     let rows = Rows::new(&x, 1, 300).unwrap();
     let y = rms_norm_linear(rows, Rows::new(&tiny, 1, 300).unwrap(), &options).unwrap()[0].widen();
     let expected = E::LIMITS.max * E::LIMITS.min_normal * (0.75 * 300.0);
-    assert!((y - expected).abs() <= expected * E::LIMITS.epsilon, "expected {expected}, got {y}");
+    assert!(
+        (y - expected).abs() <= expected * E::LIMITS.epsilon,
+        "rms_norm_linear with a large weight and a tiny matrix: expected {expected}, got {y}"
+    );
     let mut one = vec![E::ZERO; 300];
     one[5] = most;
     let (less, weight) = ([less], [1.5f32; 300]);
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight)).bias(&less);
     let y = rms_norm_linear(rows, Rows::new(&one, 1, 300).unwrap(), &options).unwrap()[0].widen();
-    assert!((y / E::LIMITS.max - 0.5).abs() <= E::LIMITS.epsilon, "expected half of the largest value, got {y}");
+    assert!(
+        (y / E::LIMITS.max - 0.5).abs() <= E::LIMITS.epsilon,
+        "rms_norm_linear with a large weight and a bias: expected half of the largest value, got {y}"
+    );
 }
 
 fn broken_rows<E: Bits>() {

@@ -144,7 +144,7 @@ fn frequencies_of_checkpoints() {
     let off: f64 = TRUNCATED / GPT_OSS - 1.0;
     assert!(
         (0.053..0.055).contains(&off),
-        "expected truncation to increase the frequency by 5.3 to 5.5 %, got a relative difference of {off}"
+        "YaRN: expected truncation to increase the frequency by a share of 0.053 to 0.055, got {off}"
     );
     for (options, expected) in [
         (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)), 1.0857263992561357),
@@ -209,7 +209,7 @@ fn scalings_out_of_range_are_refused() {
         let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(scaling));
         assert!(
             matches!(refused, Err(Error::InvalidArgument { op: "rope", argument, .. }) if argument == name),
-            "{scaling:?}: expected an error about {name}, got {refused:?}"
+            "RopeTable with {scaling:?}: expected an InvalidArgument error about {name}, got {refused:?}"
         );
     }
     for (lists, message) in [
@@ -227,7 +227,7 @@ fn scalings_out_of_range_are_refused() {
         let refused = RopeTable::new(&[1], 4, &Rope::default().theta(1.0).scaling(scaling));
         assert!(
             matches!(refused, Err(Error::InvalidArgument { argument: "theta", .. })),
-            "{scaling:?}: expected an error about theta, got {refused:?}"
+            "theta 1 with {scaling:?}: expected an InvalidArgument error about theta, got {refused:?}"
         );
     }
 }
@@ -261,7 +261,10 @@ fn hostile_pairs<E: Bits>() {
         }
         // The naive formula need not fail in f64, or where the results are subnormal.
         let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
-        assert!(has_power, "{a:e}, {b:e}: expected the naive formula to fail, but it is within the bound");
+        assert!(
+            has_power,
+            "rope of [{a:e}, {b:e}]: expected the naive formula to exceed the error bound at some position"
+        );
     }
 }
 
@@ -296,11 +299,11 @@ fn outcomes<E: Bits>() {
         let y = row(&x, 3, &Rope::default());
         assert!(
             y[1].widen().is_nan() && y[4].widen().is_nan(),
-            "expected NaN in the pair of a NaN, got {y:?} ({level})"
+            "rope of {x:?}: expected NaN at 1 and 4, the pair of the NaN, got {y:?} ({level})"
         );
         assert!(
             !y[2].widen().is_finite() && !y[5].widen().is_finite(),
-            "expected no finite number in the pair of an infinity, got {y:?} ({level})"
+            "rope of {x:?}: expected inf or NaN at 2 and 5, the pair of the infinity, got {y:?} ({level})"
         );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[y[0], y[3]], &row(&lone, 3, &Rope::default()));

@@ -84,7 +84,10 @@ fn hostile_pairs<E: Bits>() {
         }
         // The naive formula need not fail in f64, or where the results are subnormal.
         let has_power = E::DTYPE == DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
-        assert!(has_power, "{a:e}, {b:e}: expected the naive formula to fail, but it is within the bound");
+        assert!(
+            has_power,
+            "rope_backward of [{a:e}, {b:e}]: expected the naive formula to exceed the error bound at some position"
+        );
     }
 }
 
@@ -94,11 +97,11 @@ fn outcomes<E: Bits>() {
         let dx = row(&dy, 3, &Rope::default());
         assert!(
             dx[1].widen().is_nan() && dx[4].widen().is_nan(),
-            "expected NaN in the pair of a NaN, got {dx:?} ({level})"
+            "rope_backward of {dy:?}: expected NaN at 1 and 4, the pair of the NaN, got {dx:?} ({level})"
         );
         assert!(
             !dx[2].widen().is_finite() && !dx[5].widen().is_finite(),
-            "expected no finite number in the pair of an infinity, got {dx:?} ({level})"
+            "rope_backward of {dy:?}: expected inf or NaN at 2 and 5, the pair of the infinity, got {dx:?} ({level})"
         );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[dx[0], dx[3]], &row(&lone, 3, &Rope::default()));

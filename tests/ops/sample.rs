@@ -99,14 +99,15 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
             let removed = probs.iter().filter(|p| **p != 0.0).count();
             assert!(
                 removed <= kept.len(),
-                "{what}: expected at most as many nonzero probabilities as candidates, got {removed}"
+                "{what}: expected at most {} nonzero probabilities, one for each candidate, got {removed}",
+                kept.len()
             );
         });
     }
     println!("{}: {compared} rows compared, {skipped} too close to call", E::DTYPE);
     assert!(
         skipped * 20 < compared,
-        "expected at most 1 in 20 rows too close to call, got {skipped} of {}",
+        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {skipped} of {}",
         compared + skipped
     );
 }
@@ -150,7 +151,7 @@ fn outcomes<E: Bits>() {
         let got = sampler(default).distributions(Rows::new(&rows, 5, 3).unwrap(), None, &[Draw::default(); 5]).unwrap();
         assert_eq!(got[0].as_ref().unwrap().tokens(), [0, 1, 2]);
         let Err(Error::NonFiniteInput { op: "sample", row: 1, index: 1, value }) = got[1] else {
-            panic!("expected an error for a NaN, got {:?} ({level})", got[1]);
+            panic!("sample: expected a NonFiniteInput error for the NaN in row 1, got {:?} ({level})", got[1]);
         };
         assert!(value.is_nan());
         assert_eq!(got[2], Err(Error::EmptySupport { op: "sample", row: 2, vocabulary: 3 }));
@@ -191,10 +192,10 @@ fn outcomes<E: Bits>() {
         {
             let distribution =
                 sampler(default.temperature(temperature)).distribution(&[zero, one], None, Draw::default()).unwrap();
-            assert_eq!(distribution.tokens(), [0, 1], "without a filter, all tokens must be candidates");
+            assert_eq!(distribution.tokens(), [0, 1], "temperature {temperature}: both tokens must be candidates");
             let got = distribution.probs().unwrap();
             let is_near = got.iter().zip(probs).all(|(got, p)| (got - p).abs() < 1e-15);
-            assert!(is_near, "temperature {temperature}: expected {probs:?}, got {got:?} ({level})");
+            assert!(is_near, "temperature {temperature}: expected the probabilities {probs:?}, got {got:?} ({level})");
             let drawn = sampler(default.temperature(temperature)).sample(&[zero, one], Draw::default()).unwrap();
             assert!(
                 drawn.logprob.is_finite(),
@@ -267,7 +268,7 @@ fn draws_are_of_all_bits() {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
         let flips = (0..64).map(|i| 1 << 32 | i).filter(is_other).count();
         // The 64 decisions are coin tosses: 8 and 56 are 6 standard deviations from the mean.
-        assert!((8..=56).contains(&flips), "another {name} should change 8 to 56 of 64 draws, got {flips}");
+        assert!((8..=56).contains(&flips), "expected another {name} to change 8 to 56 of 64 draws, got {flips}");
     };
     assert_flips("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i });
     assert_flips("row", |i| Draw { seed: 5, row: 5 | 1 << 40, draw: i });
@@ -376,7 +377,7 @@ fn draws_do_not_depend_on_company<E: Bits>() {
                 let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
                 assert!(
                     got == alone,
-                    "expected the same draws as alone: {rows} rows of {cols}, {threads} threads, {level}"
+                    "expected the same draws as for each row alone: {rows} rows of {cols}, {threads} threads, {level}"
                 );
                 for (got, alone) in got.iter().zip(&alone) {
                     assert_eq!(got.logprob.to_bits(), alone.logprob.to_bits());
@@ -414,7 +415,10 @@ fn masks<E: Bits>() {
             assert_eq!(row.tokens(), expected, "row {r}, {level}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
-                assert!(keep[r * cols + token as usize], "token {token} of row {r} must be unmasked ({level})");
+                assert!(
+                    keep[r * cols + token as usize],
+                    "sample: expected an unmasked token in row {r}, got token {token} ({level})"
+                );
             }
         }
         let none = vec![false; cols];
@@ -430,7 +434,7 @@ fn masks<E: Bits>() {
         let is_near = |(a, b): (f64, f64)| (a - b).abs() < 1e-12;
         assert!(
             got.logprobs().zip(expected.logprobs()).all(is_near),
-            "expected the log-probabilities of biased logits ({level})"
+            "sample: expected a bias mask to give the log-probabilities of logits plus bias ({level})"
         );
     });
 }
@@ -456,20 +460,24 @@ fn draws_follow_the_probabilities() {
         let mut counts = vec![0u64; logits.len()];
         for i in 0..DRAWS {
             let sampled = distribution.draw(counter(i));
-            let index = distribution.tokens().binary_search(&sampled.token).expect("the draw must be a candidate");
+            let index =
+                distribution.tokens().binary_search(&sampled.token).expect("the drawn token must be a candidate");
             assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "{name}");
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
             if *p == 0.0 {
-                assert_eq!(*count, 0, "a token of probability 0 must not be drawn");
+                assert_eq!(*count, 0, "{name}: expected no draw of a token of probability 0, got {count}");
             } else {
                 let expected = p * DRAWS as f64;
                 statistic += (*count as f64 - expected).powi(2) / expected;
             }
         }
-        assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
+        assert!(
+            statistic <= limit,
+            "draws that differ in {name}: expected a chi-square statistic of at most {limit}, got {statistic}"
+        );
     };
     assert_follows("draw", |i| Draw { seed: 42, row: 3, draw: i });
     assert_follows("row", |i| Draw { seed: 42, row: i, draw: 5 });
@@ -490,7 +498,10 @@ fn neighbouring_draws_are_independent() {
         let expected = DRAWS as f64 / 16.0;
         let statistic: f64 = counts.iter().map(|&c| (c as f64 - expected).powi(2) / expected).sum();
         let limit = chi_square_limit(16);
-        assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
+        assert!(
+            statistic <= limit,
+            "independence of {name}: expected a chi-square statistic of at most {limit}, got {statistic}"
+        );
     };
     assert_independent("draws", |i| [2 * i, 2 * i + 1].map(|draw| Draw { seed: 7, row: 1, draw }));
     assert_independent("rows", |i| [1, 2].map(|row| Draw { seed: 7, row, draw: i }));

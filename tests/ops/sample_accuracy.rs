@@ -82,15 +82,22 @@ fn distribution_of_draws<E: Element>() {
     );
     assert!(
         got <= bound,
-        "expected a distance of at most {bound:e}, got 2^{} for logits {z:?}, counts {counts:?}",
+        "sample: expected a total variation distance of at most {bound:e}, got 2^{} \
+         for the logits {z:?} of {counts:?} tokens",
         got.log2()
     );
-    assert!(got >= bound / 2.0, "expected a worst case of at least half the bound, got 2^{}", got.log2());
+    assert!(
+        got >= bound / 2.0,
+        "the test needs logits with a total variation distance of at least {:e}, got 2^{}",
+        bound / 2.0,
+        got.log2()
+    );
     for temperature in [0.7, 3.0, 1e-3] {
         let got = total_variation::<E>(z, counts, temperature);
         assert!(
             got <= bound,
-            "expected a distance of at most {bound:e}, got 2^{} for {z:?}, {counts:?}, temperature {temperature}",
+            "sample: expected a total variation distance of at most {bound:e}, got 2^{} \
+             for the logits {z:?} of {counts:?} tokens, temperature {temperature}",
             got.log2()
         );
     }
@@ -117,7 +124,11 @@ fn masses_that_are_rounded_away() {
         let others = (count - 1) as f64 * f64::from(logits[0]).exp();
         let got = (share_of_first(&logits, 1, 1.0) - 1.0 / (1.0 + others)).abs();
         println!("{count} tokens: distance 2^{:.3}", got.log2());
-        assert!(got <= bound, "expected a distance of at most {bound:e}, got 2^{} for {count} tokens", got.log2());
+        assert!(
+            got <= bound,
+            "sample: expected a total variation distance of at most {bound:e}, got 2^{} for {count} tokens",
+            got.log2()
+        );
     }
 }
 
@@ -165,7 +176,8 @@ fn logprobs_of_the_worst_rows<E: Element>() {
         worst = worst.max(best);
         assert!(
             best <= 6.0,
-            "expected an error of at most 6 * 2^-53, got {best} * 2^-53 for {logits:?}, temperature {temperature}, {}",
+            "expected an error of at most 6 * 2^-53 in a log-probability, got {best} * 2^-53 \
+             for {logits:?}, temperature {temperature}, {}",
             E::DTYPE
         );
     }

@@ -55,15 +55,24 @@ fn steps_are_those_of_the_definition<E: Bits>() {
             let got = sampler.distribution(&logits, None, step).unwrap();
             assert_eq!(got.tokens(), support.tokens, "{at}");
             for (logprob, p) in got.logprobs().zip(&support.probs) {
-                assert!((logprob.exp() - p).abs() <= 1e-13, "expected probability {p}, got {}: {at}", logprob.exp());
+                assert!(
+                    (logprob.exp() - p).abs() <= 1e-13,
+                    "sample with {at}: expected probability {p}, got {}",
+                    logprob.exp()
+                );
             }
             let sampled = sampler.sample(&logits, step).unwrap();
             assert_eq!(sampled, got.draw(draw), "{at}");
             let place = support.tokens.binary_search(&sampled.token).unwrap();
-            assert!((sampled.feedback - next[place]).abs() <= 1e-11, "{} for {}: {at}", sampled.feedback, next[place]);
+            assert!(
+                (sampled.feedback - next[place]).abs() <= 1e-11,
+                "sample with {at}: expected a feedback of {} for the next step, got {}",
+                next[place],
+                sampled.feedback
+            );
         });
     }
-    assert!(compared > 1300, "{compared} of 1500 rows were compared");
+    assert!(compared > 1300, "expected to compare more than 1300 of 1500 rows, got {compared}");
 }
 
 #[test]
@@ -97,7 +106,7 @@ fn a_sequence_carries_the_feedback() {
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);
         let after = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
-        assert_eq!(before, after, "a token that was not sampled: {config:?}");
+        assert_eq!(before, after, "a token that was not sampled must not change the distribution: {config:?}");
     }
 }
 
@@ -138,6 +147,21 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
         assert!(message.contains(named) && message.contains("left unset with mirostat"), "{message}");
     }
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));
+}
+
+/// Checks tokens whose surprise is exactly mu, which stay, and logits so far apart that mirostat's k is 1.
+#[test]
+fn edges_of_mirostat() {
+    for bits in 1..14 {
+        let mu = f64::from(bits);
+        let sampler = SamplerConfig::default().mirostat(2, mu / 2.0, 0.1).validate().unwrap();
+        let kept = sampler.sample(&vec![1.5f32; 1 << bits], Draw::default()).unwrap().kept;
+        assert_eq!(kept, 1 << bits, "tokens that mirostat 2 keeps of 2^{bits} equal logits with mu = {mu} bits");
+    }
+    for (temperature, logits) in [(1e-307, [20.0, 0.0]), (1.0, [1e308, -1e308])] {
+        let sampler = SamplerConfig::default().temperature(temperature).mirostat(1, 5.0, 0.1).validate().unwrap();
+        assert_eq!(sampler.sample(&logits, Draw::default()).unwrap().kept, 1, "{logits:?} at {temperature}");
+    }
 }
 
 #[test]

@@ -165,7 +165,9 @@ fn long_rows_of_neighbours_are_cut_by_their_logits() {
                 let (got, expected) = (kept(&logits, config), kept(&wide, config));
                 assert!(
                     got == expected,
-                    "step {step}, {max:?}, {bits:#x}, {config:?}: expected the tokens kept in f64, got {} tokens",
+                    "step {step}, largest logit {max:?}, other logits near {bits:#x}, {config:?}: \
+                     expected f32 logits to keep the same {} tokens as f64 logits, got {} tokens",
+                    expected.len(),
                     got.len()
                 );
             }

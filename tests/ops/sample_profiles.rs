@@ -118,7 +118,7 @@ fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Sup
         let got = probs[*token as usize];
         assert!(
             (got - p).abs() <= 1e-6 * p + 1e-290,
-            "expected probability {p:e} for token {token}, got {got:e}: {config:?}"
+            "sample with {config:?}: expected probability {p:e} for token {token}, got {got:e}"
         );
     }
 }
@@ -145,7 +145,7 @@ fn support_is_that_of_the_engine<E: Bits>() {
     result.unwrap();
     assert!(
         close * 20 < compared,
-        "expected at most 1 in 20 rows too close to call, got {close} of {}",
+        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {close} of {}",
         compared + close
     );
 }
@@ -413,7 +413,11 @@ fn top_choices_are_excluded_as_often_as_asked() {
         });
         let (excluded, expected) = (excluded.count() as f64, probability * DRAWS as f64);
         let off = (excluded - expected).abs() / (expected * (1.0 - probability)).sqrt();
-        assert!(off < 6.0, "expected {expected} of {DRAWS} draws at probability {probability}, got {excluded}");
+        assert!(
+            off < 6.0,
+            "XTC with probability {probability}: expected about {expected} of {DRAWS} draws to exclude token 0, \
+             got {excluded}"
+        );
     }
 }
 
@@ -445,7 +449,7 @@ fn dry_counts_repetitions() {
     // The exponent is capped where the power of the base would overflow f32.
     let same = vec![6u32; 400];
     let held = off(config.dry(1e-30, 10.0, 2), Step::default().output(&same), 6);
-    assert!((1e7..1e9).contains(&held), "expected a penalty of 1e7 to 1e9, got {held}");
+    assert!((1e7..1e9).contains(&held), "DRY after 400 equal tokens: expected a penalty of 1e7 to 1e9, got {held}");
     let profile = config.profile(Profile::LlamaCpp);
     near(off(profile, step, 7), 0.5 * 2.0);
 }

@@ -176,7 +176,7 @@ fn ranges(profile: Profile) -> Ranges {
         Profile::Vllm => VLLM,
         Profile::LlamaCpp => LLAMA_CPP,
         Profile::Candle => CANDLE,
-        other => panic!("expected a table of ranges for {other:?}"),
+        other => panic!("the test must have a table of parameter ranges for the profile {other:?}"),
     }
 }
 
@@ -212,7 +212,10 @@ fn every_profile_has_the_ranges_of_its_engine() {
             let details =
                 ["dynamic_exponent", "xtc_threshold", "dry_base", "mirostat_tau", "mirostat_eta", "adaptive_decay"];
             let is_there = ranges(profile).iter().any(|(parameter, _)| parameter == name);
-            assert!(is_there || details.contains(name), "{profile:?} must have a range for {name}");
+            assert!(
+                is_there || details.contains(name),
+                "the test's table for {profile:?} must have a range for {name}"
+            );
         }
     }
 }

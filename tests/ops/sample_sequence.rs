@@ -70,7 +70,7 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
                 Ok(sampled) => {
                     assert!(
                         wide[sampled.token as usize] > f64::NEG_INFINITY,
-                        "{config:?}: expected an unmasked token, got {sampled:?}"
+                        "sample with {config:?}: expected a token with a logit above -inf, got {sampled:?}"
                     );
                     assert!(sampled.logprob <= 0.0 && sampled.logprob.is_finite() && sampled.kept > 0);
                 }
@@ -78,7 +78,9 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
                     assert_eq!(Some(index), wide.iter().position(|z| z.is_nan()), "{config:?}");
                 }
                 Err(Error::EmptySupport { .. }) => assert!(wide.iter().all(|z| *z == f64::NEG_INFINITY)),
-                Err(other) => panic!("{config:?}: expected a NaN or an empty support as the reason, got {other}"),
+                Err(other) => {
+                    panic!("sample with {config:?}: expected a NonFiniteInput or EmptySupport error, got {other}")
+                }
             }
         }
     }
@@ -173,7 +175,8 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
         accepted += u64::from(is_draft);
         assert!(
             (sampled.logprob - probs[sampled.token as usize].ln()).abs() < 1e-6,
-            "{name}: expected the logarithm of the probability, got {sampled:?}"
+            "{name}: expected a log-probability of {}, got {sampled:?}",
+            probs[sampled.token as usize].ln()
         );
     }
     let mut statistic = 0.0;
@@ -186,12 +189,15 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
         }
     }
     let limit = chi_square_limit(target.tokens().len().max(2));
-    assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
+    assert!(
+        statistic <= limit,
+        "{name}: expected the tokens to have a chi-square statistic of at most {limit}, got {statistic}"
+    );
     let off = (accepted as f64 - accepts * DRAWS as f64).abs();
     let deviation = (DRAWS as f64 * accepts * (1.0 - accepts)).sqrt();
     assert!(
         off <= 6.0 * deviation + 1e-6 * DRAWS as f64,
-        "{name}: expected a share of {accepts} of {DRAWS} to be accepted, got {accepted}"
+        "{name}: expected a share of {accepts} of {DRAWS} draft tokens to be accepted, got {accepted} tokens"
     );
 }
 

@@ -109,10 +109,20 @@ fn properties<E: Bits>() {
             // The bound covers the errors of all results. The error of a subnormal result is in units of the smallest
             // subnormal number.
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
-            assert!(off <= bound, "the sum of {} is off by {off:e}; expected at most {bound:e} ({level})", x.len());
+            assert!(
+                off <= bound,
+                "softmax of {} logits: expected a sum within {bound:e} of 1, got one off by {off:e} ({level})",
+                x.len()
+            );
             for (i, j) in (0..x.len()).zip(1..x.len()) {
-                assert!((x[i] < x[j]) <= (y[i] <= y[j]), "{level}: expected results ordered as x at {i}, got {y:?}");
-                assert!((x[i] == x[j]) <= (y[i] == y[j]), "{level}: expected equal results at {i}, got {y:?}");
+                assert!(
+                    (x[i] < x[j]) <= (y[i] <= y[j]),
+                    "softmax ({level}): expected results at {i} and {j} in the order of their logits, got {y:?}"
+                );
+                assert!(
+                    (x[i] == x[j]) <= (y[i] == y[j]),
+                    "softmax ({level}): expected equal results at {i} and {j}, whose logits are equal, got {y:?}"
+                );
             }
             // The sum of f64 exponentials depends on their order; in the other types it does not.
             if E::DTYPE != DType::F64 {
@@ -140,19 +150,24 @@ fn outcomes<E: Bits>() {
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             expect("a NaN", [one, nan, zero], policy, [E::NAN; 3]);
-            expect("a NaN among -inf", [masked, nan, masked], policy, [E::NAN; 3]);
-            expect("a NaN and +inf", [inf, nan, zero], policy, [E::NAN; 3]);
+            expect("softmax of a row with NaN and -inf must be NaN", [masked, nan, masked], policy, [E::NAN; 3]);
+            expect("softmax of a row with NaN and +inf must be NaN", [inf, nan, zero], policy, [E::NAN; 3]);
             expect("+inf", [inf, one, zero], policy, [E::NAN; 3]);
             expect("+inf twice", [inf, one, inf], policy, [E::NAN; 3]);
             expect("one live", [masked, zero, masked], policy, [zero, one, zero]);
             expect("two live", [one, masked, one], policy, [E::from_wide(0.5), zero, E::from_wide(0.5)]);
         }
-        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, [zero; 3]);
-        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, [third; 3]);
+        expect("softmax of -inf only, FullyMasked::Zeros, must be 0", [masked; 3], FullyMasked::Zeros, [zero; 3]);
+        expect(
+            "softmax of -inf only, FullyMasked::Uniform, must be 1/3",
+            [masked; 3],
+            FullyMasked::Uniform,
+            [third; 3],
+        );
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             Err(Error::FullyMasked { op: "softmax", row: 1 }),
-            "all -inf, error, {level}"
+            "softmax of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
         );
 
         // A mask gives the same results, whatever the masked scores are.
@@ -280,6 +295,6 @@ fn errors_of_one_sign() {
     let got = softmax(Rows::new(&x, 1, x.len()).unwrap(), &Softmax::default()).unwrap();
     let exact = reference::softmax(&x).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 2.1, "expected a hostile row with an error above 2.1 ULP, got {worst} ULP");
+    assert!(worst > 2.1, "the test needs a row on which softmax is off by more than 2.1 ULP, got {worst} ULP");
     Checker::new::<f32>("softmax").check("errors of one sign", &x, &got, &exact);
 }

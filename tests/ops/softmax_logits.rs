@@ -69,7 +69,11 @@ impl<E: Bits> Row<E> {
     #[track_caller]
     fn check(&self, what: &str) -> f64 {
         let (error, bound) = (self.error(), usual::<E>("softmax"));
-        assert!(error <= bound, "{what}: expected an error of at most {bound} ULP, got {error} ULP, {}", self.what());
+        assert!(
+            error <= bound,
+            "softmax, {what}: expected an error of at most {bound} ULP, got {error} ULP for {}",
+            self.what()
+        );
         error
     }
 

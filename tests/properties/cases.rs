@@ -68,7 +68,9 @@ fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrat
 
 /// Generates calls of an op whose options are drawn from `numbers`.
 fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl Strategy<Value = Call> {
-    let index = OPS.iter().position(|other| other.name == op.name).expect("the op must be in the registry") as u8;
+    let index =
+        OPS.iter().position(|other| other.name == op.name).expect("the op of a generated call must be in the registry")
+            as u8;
     let given = (any::<(bool, bool, bool)>(), prop::option::of(any::<u64>()), prop::option::of(any::<u16>()));
     let flags = any::<(bool, bool, bool)>();
     let whole = (prop_oneof![0..9u8, any::<u8>()], any::<[i64; 3]>(), any::<u64>());

@@ -62,8 +62,9 @@ fn finite_in_finite_out<E: Bits>() {
                         let at = At { call, x, dy, rows: *rows, cols: *cols, row, column, limits: E::LIMITS };
                         assert!(
                             is_right(number.value, &at),
-                            "expected a finite result or a documented exception, got {number:?} in row {row:?}, \
-                             column {column}"
+                            "{}: expected a finite result or a documented exception, got {number:?} in row {row:?}, \
+                             column {column}",
+                            op.name
                         );
                     };
                     for (row, numbers) in outcome.rows.iter().enumerate() {
@@ -82,7 +83,11 @@ fn finite_in_finite_out<E: Bits>() {
                     assert_eq!(call.policy(), FullyMasked::Error);
                     assert!((0..*cols).all(|column| call.masks(row, column, *rows, *cols)));
                 }
-                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "expected a result, got error: {error}"),
+                Err(error) => assert!(
+                    op.kind == Kind::Sampler && *cols == 0,
+                    "{}: expected a result, got error: {error}",
+                    op.name
+                ),
             }
         });
     }
@@ -173,7 +178,7 @@ fn a_nan_among_tensors<E: Bits>() {
                     let left = case.x.len() > 1;
                     prop_assert!(after.unwrap().whole.iter().all(|found| found.value.is_finite() == left));
                 }
-                other => panic!("the test does not define the effect of a NaN on {other}"),
+                other => panic!("this test must define the effect of a NaN on the op {other}"),
             }
         });
     }
@@ -203,7 +208,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 }
                 Err(error) => {
                     let first = (0..case.rows).find_map(|row| alone(row).err().map(|error| (row, error)));
-                    let (row, alone) = first.expect("some row alone must be rejected, too");
+                    let (row, alone) = first.expect("a call that rejects all rows must also reject one of them alone");
                     prop_assert_eq!(error.name(), alone.name());
                     prop_assert_eq!(error.row().unwrap_or(0), row);
                 }
@@ -217,7 +222,9 @@ fn every_instruction_set<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(CASES), |(case in prop_oneof![valid::<E>(op), anything::<E>(op)])| {
             let expected = with_level(Level::Portable, || outcome(&case)).unwrap();
-            each_level(|level| assert_eq!(outcome(&case), expected, "{level}"));
+            each_level(|level| {
+                assert_eq!(outcome(&case), expected, "{} on {level}: expected the portable bits", op.name);
+            });
         });
     }
 }
@@ -228,7 +235,9 @@ fn every_number_of_threads<E: Bits>() {
         proptest!(generate::cases(2), |(case in large::<E>(op))| {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
-            each_level(|level| assert!(on(2, level) == expected, "two threads must give the bits of one ({level})"));
+            each_level(|level| {
+                assert!(on(2, level) == expected, "{} on {level}: two threads must give the bits of one", op.name);
+            });
         });
     }
 }
@@ -240,8 +249,12 @@ fn any_options<E: Bits>() {
             if let Err(error) = run(&case.call, &case.operands()) {
                 // The error names the op, the op whose gradient it is, or the op whose table it takes.
                 let text = error.to_string();
-                let (name, _) = text.split_once(':').expect("the error must start with an op's name");
-                assert!(op.name.contains(name), "expected an error that starts with the name of the op, got: {text}");
+                let (name, _) = text.split_once(':').expect("an error must start with the name of an op and a colon");
+                assert!(
+                    op.name.contains(name),
+                    "{}: expected an error that starts with the name of the op, got: {text}",
+                    op.name
+                );
             }
         });
     }

@@ -183,7 +183,10 @@ fn the_largest_values<E: Bits>() {
     case.v.iter_mut().skip(1).step_by(3).for_each(|v| *v = most);
     case.same_for_all("the largest values", &mut rng, &Attention::default());
     let (y, _) = case.dealt(&[0..256, 256..600], &Attention::default()).swap_remove(0).0.unwrap();
-    assert!(y.iter().all(|y| y.widen().is_finite()), "expected finite results, got {y:?}");
+    assert!(
+        y.iter().all(|y| y.widen().is_finite()),
+        "attention with the largest values in v: expected finite results, got {y:?}"
+    );
     // Adds a NaN in a query, and an infinity in a value.
     case.q[0] = E::from_wide(f64::NAN);
     case.v[0] = E::from_wide(f64::INFINITY);
@@ -225,7 +228,7 @@ fn with_deviant(call: impl Fn(&Case<f32>, &Comm, bool) -> Both<f32> + Sync) -> V
     for (rank, error) in errors.iter().enumerate().filter(|(rank, _)| *rank != 2) {
         assert!(
             matches!(error, Error::Collective { rank: Some(2), .. }),
-            "rank {rank}: expected an error about rank 2, got {error}"
+            "rank {rank}: expected a Collective error about rank 2, got {error}"
         );
     }
     errors

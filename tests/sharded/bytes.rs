@@ -270,11 +270,23 @@ fn attention_takes_what_256_keys_come_to() {
                 vec![Exchanged { calls: 3, given, got: given * ranks as u64 }; ranks]
             };
             let all = expected(rows * blocks * (2 + 5));
-            assert_eq!(of_type::<f32>(ranks, queries, &none), all, "{queries} queries of f32 on {ranks} ranks");
-            assert_eq!(of_type::<f64>(ranks, queries, &none), all, "{queries} queries of f64 on {ranks} ranks");
+            assert_eq!(
+                of_type::<f32>(ranks, queries, &none),
+                all,
+                "bytes exchanged by attention of {queries} f32 queries on {ranks} ranks"
+            );
+            assert_eq!(
+                of_type::<f64>(ranks, queries, &none),
+                all,
+                "bytes exchanged by attention of {queries} f64 queries on {ranks} ranks"
+            );
             // The queries attend to the last keys only.
             let last = expected(rows * (blocks - 1 + 2 + 5));
-            assert_eq!(of_type::<f32>(ranks, queries, &window), last, "a window on {ranks} ranks");
+            assert_eq!(
+                of_type::<f32>(ranks, queries, &window),
+                last,
+                "bytes exchanged by attention of {queries} queries with a window of 100 on {ranks} ranks"
+            );
         }
     }
 }

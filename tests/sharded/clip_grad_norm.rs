@@ -85,7 +85,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
             (Ok(norm), Ok(ours)) => {
                 assert!(
                     norm.to_bits() == ours.to_bits() || norm.is_nan() && ours.is_nan(),
-                    "{what}: expected norm {norm}, got {ours}"
+                    "{what}: expected the norm {norm} of one process, got {ours}"
                 );
             }
             (Err(theirs), Err(ours)) => {
@@ -210,7 +210,7 @@ fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
         assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
         assert!(
             matches!(error, Error::Collective { rank: named, .. } if *named == rank),
-            "expected a collective error about rank {rank:?}, got {error:?}"
+            "clip_grad_norm: expected a Collective error about rank {rank:?}, got {error:?}"
         );
     }
 }
@@ -346,7 +346,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
                 2 => assert_eq!(error.row(), row, "rank {rank}: {error}"),
                 _ => assert!(
                     matches!(error, Error::Collective { rank: Some(2), .. }),
-                    "expected a collective error about rank 2, got {error:?}"
+                    "clip_grad_norm on rank {rank}: expected a Collective error about rank 2, got {error:?}"
                 ),
             }
         }

@@ -234,7 +234,7 @@ fn one_rank_does_another_thing() {
             let own = refused && rank == 2;
             assert!(
                 own || matches!(error, Error::Collective { rank: Some(2), .. }),
-                "expected a collective error about rank 2, got {text}"
+                "cross_entropy_backward on rank {rank}: expected a Collective error about rank 2, got {text}"
             );
         }
     }

@@ -54,7 +54,11 @@ fn another_shape_op_type_or_option() {
     let errors =
         with(0, |comm, own, x| Sharded::new(comm, own, ALL).logsumexp(rows(x)?, &Softmax::default()).map(drop));
     assert!(errors[1..].iter().all(|error| error.to_string().starts_with("softmax: rank 0 calls logsumexp")));
-    assert!(errors[0].to_string().starts_with("logsumexp: rank 0 calls"), "{}", errors[0]);
+    assert!(
+        errors[0].to_string().starts_with("logsumexp: rank 0 calls"),
+        "error of rank 0: expected \"logsumexp: rank 0 calls\", got {}",
+        errors[0]
+    );
     let errors = with(3, |comm, own, _| {
         let x = [0.5f64; 512];
         Sharded::new(comm, own, ALL).softmax(Rows::new(&x, 2, 256)?, &Softmax::default()).map(drop)
@@ -127,7 +131,7 @@ fn arguments_that_one_rank_refuses() {
     });
     assert!(
         errors.iter().all(|error| error.to_string().contains("a multiple of 256")),
-        "expected errors about a multiple of 256, got {errors:?}"
+        "rms_norm with a cut at column 200: expected errors about a multiple of 256, got {errors:?}"
     );
     // On rank 1, the gradient has another shape than the rows.
     let errors = on_ranks(2, LONG, |rank, comm| {
@@ -176,7 +180,8 @@ fn a_rank_that_does_not_come() {
             let error = shard.softmax(Rows::new(&x, 1, 256).unwrap(), &Softmax::default()).unwrap_err();
             assert!(
                 start.elapsed() < 3 * timeout,
-                "expected an error before the rank returns, got it after {:?}",
+                "softmax without rank 2: expected an error within {:?}, got it after {:?}",
+                3 * timeout,
                 start.elapsed()
             );
             Some(error)

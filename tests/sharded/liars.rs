@@ -116,8 +116,11 @@ fn any_word_of_another_rank_may_be_a_lie() {
                         let comm = WithLiar { exchanges: Cell::new(0), lie };
                         let result = catch_unwind(AssertUnwindSafe(|| run(op, &x, &comm)));
                         let what = format!("{op} of {}: {word} for word {index} of exchange {exchange}", E::DTYPE);
-                        refused +=
-                            u32::from(result.unwrap_or_else(|_| panic!("expected no panic for {what}")).is_err());
+                        refused += u32::from(
+                            result
+                                .unwrap_or_else(|_| panic!("{what}: expected an error or a result, got a panic"))
+                                .is_err(),
+                        );
                     }
                 }
             }
@@ -174,11 +177,17 @@ fn shards_of_gradients_that_cannot_be() {
                     clip_grad_norm(&comm, &mut [shard], &ClipGradNorm::new(1.0))
                 }));
                 let what = format!("{word} for word {index} of exchange {exchange}");
-                refused += u32::from(result.unwrap_or_else(|_| panic!("expected no panic for {what}")).is_err());
+                refused += u32::from(
+                    result
+                        .unwrap_or_else(|_| {
+                            panic!("clip_grad_norm with {what}: expected an error or a result, got a panic")
+                        })
+                        .is_err(),
+                );
             }
         }
     }
-    assert!(refused > 50, "expected more than 50 rejected words, got {refused}");
+    assert!(refused > 50, "false words of another rank: expected clip_grad_norm to reject more than 50, got {refused}");
 }
 
 /// Checks shards without elements, whose axes may be longer than any memory.
@@ -200,7 +209,7 @@ fn shards_without_elements() {
         let result = clip_grad_norm(&Process, &mut [shard], &ClipGradNorm::new(1.0));
         assert!(
             result.is_err() || dims.contains(&0),
-            "{own:?} of axis {axis} of {dims:?}: expected an error, got {result:?}"
+            "clip_grad_norm of the shard {own:?} of axis {axis} of {dims:?}: expected an error, got {result:?}"
         );
     }
 }
@@ -224,9 +233,9 @@ fn more_columns_or_ranks_than_there_are() {
         }));
         let whole = (start, end, all) == (0, 2, 2);
         assert_eq!(
-            result.unwrap_or_else(|_| panic!("expected no panic for {what}")),
+            result.unwrap_or_else(|_| panic!("shard of columns {what}: expected errors or results, got a panic")),
             [whole, whole, whole, false],
-            "{what}"
+            "shard of columns {what}: success of softmax, rms_norm, cross_entropy and layer_norm_backward"
         );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();

@@ -37,7 +37,11 @@ fn same_masked<E: Bits>(
     for (rank, (ours, _)) in ranks.iter().enumerate() {
         for (row, (ours, whole)) in ours.as_ref().unwrap().iter().zip(&whole).enumerate() {
             let config = requests[row].sampler.config();
-            assert_eq!(bits(ours), bits(whole), "{what}, row {row}, rank {rank} of {cuts:?}, {config:?}");
+            assert_eq!(
+                bits(ours),
+                bits(whole),
+                "{what}: sharded sample (left) and sample_rows (right), row {row}, rank {rank} of {cuts:?}, {config:?}"
+            );
         }
     }
 }
@@ -370,7 +374,10 @@ fn what_needs_a_top_k_first() {
                     if *named == argument && *at == row),
                 "{error}"
             );
-            assert!(error.to_string().contains("a top-k before it"), "{error}");
+            assert!(
+                error.to_string().contains("a top-k before it"),
+                "sample with {argument}: expected \"a top-k before it\" in the error, got {error}"
+            );
         }
         assert_eq!(sampled[3].as_ref().unwrap().kept, 100);
     }
@@ -401,7 +408,7 @@ fn ranks_with_other_requests_are_named() {
             assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
             assert!(
                 error.to_string().contains("requests of digest"),
-                "expected an error that says that the requests differ, got {error}"
+                "ranks with different requests: expected \"requests of digest\" in the error, got {error}"
             );
         }
     }

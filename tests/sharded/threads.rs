@@ -44,7 +44,10 @@ fn what_does_not_fit_is_an_error_for_all() {
             matches!(&error, Error::Collective { rank: Some(other), .. } if (*other == 1) == (rank != 1)),
             "{error}"
         );
-        assert!(error.to_string().contains("rank 1 calls max with 2"), "{error}");
+        assert!(
+            error.to_string().contains("rank 1 calls max with 2"),
+            "rank {rank}: expected \"rank 1 calls max with 2\" in the error, got {error}"
+        );
     }
     let got = on_ranks(2, LONG, |rank, comm| if rank == 0 { comm.sum(&mut [1]) } else { comm.max(&mut [1]) });
     assert!(got.iter().all(|got| got.as_ref().is_err_and(|error| error.to_string().contains("calls max"))), "{got:?}");

@@ -313,7 +313,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         for ((row, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(y.chunks(cols)) {
             assert!(
                 !(finite(row) && finite(dy)) || finite(dx),
-                "softmax_backward: expected finite gradients for finite inputs: {row:?}, {dy:?} gave {dx:?}"
+                "softmax_backward: expected finite gradients for finite inputs: x {row:?}, dy {dy:?} gave {dx:?}"
             );
         }
     }

@@ -35,7 +35,11 @@ const USUAL: [(&str, DType, f64); 22] = [
 /// Returns the bound in ULP for rows whose rounding errors do not all have the same sign. Ops that [`USUAL`] does not
 /// list have the bound of the accuracy table.
 pub fn usual<E: Element>(op: &str) -> f64 {
-    let table = || accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE)).ulps;
+    let table = || {
+        accuracy::bound(op, E::DTYPE)
+            .unwrap_or_else(|| panic!("accuracy::bound has no bound for {op} in {}", E::DTYPE))
+            .ulps
+    };
     USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE).map_or_else(table, |(.., ulps)| *ulps)
 }
 
@@ -51,7 +55,8 @@ pub struct Checker {
 impl Checker {
     /// Creates a checker with the op's bound from the accuracy table.
     pub fn new<E: Element>(op: &'static str) -> Self {
-        let bound = accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE));
+        let bound = accuracy::bound(op, E::DTYPE)
+            .unwrap_or_else(|| panic!("accuracy::bound has no bound for {op} in {}", E::DTYPE));
         Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
     }
 

@@ -116,7 +116,7 @@ impl<E: Element> Tested<E> {
         let is_within = |&x: &E| self.error(x, (self.naive)(x)) <= checker.bound();
         assert!(
             !x.iter().all(is_within),
-            "{} {what}: expected the naive formula to fail, but it is within the bound everywhere",
+            "{}, {what}: expected the naive formula to fail for some input, but it is within the bound everywhere",
             self.name
         );
     }
@@ -207,7 +207,7 @@ impl Tested<f32> {
                     let error = self.error(x, got);
                     assert!(
                         error <= 0.5,
-                        "{} of {}: got {}, off by {error} ULP; expected at most 0.5 ({level})",
+                        "{} of {}: got {}, off by {error} ULP; expected an error of at most 0.5 ULP ({level})",
                         self.name,
                         show(x),
                         show(got)

@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 /// `cargo test --test NAME` does not build examples. A program that is older than its sources is therefore rejected:
 /// the test would run an outdated version.
 pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's path must be known");
-    let profile = test.ancestors().nth(2).expect("the test must be in the profile's folder `deps`");
+    let test = std::env::current_exe().expect("the path of the running test must be known");
+    let profile = test.ancestors().nth(2).expect("the running test must be in the folder `deps` of a build profile");
     let program = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let remedy = format!("run `cargo test`, or `cargo build --example {name}` first");
-    assert!(program.is_file(), "{} does not exist; {remedy}", program.display());
-    let sources =
-        std::fs::read_to_string(program.with_extension("d")).expect("cargo must have written the dependency file");
+    assert!(program.is_file(), "the example's program {} does not exist; {remedy}", program.display());
+    let sources = std::fs::read_to_string(program.with_extension("d"))
+        .expect("cargo must have written the dependency file of the example");
     // The format is `program: source source ..`; spaces within a path are escaped.
     let sources = sources.replace("\\ ", "\0");
     for source in sources.split_whitespace().skip(1).map(|source| source.replace('\0', " ")) {
         let newer = modified(Path::new(&source)) > modified(&program);
-        assert!(!newer, "{} is older than {source}; {remedy}", program.display());
+        assert!(!newer, "the example's program {} is older than its source {source}; {remedy}", program.display());
     }
     program
 }

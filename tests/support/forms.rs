@@ -71,7 +71,11 @@ fn assert_strides_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize, exp
         for (r, (got, expected)) in data.chunks(stride).zip(expected.chunks(cols)).enumerate() {
             assert_same_bits(&format!("{what}, row {r}"), &got[..cols], expected);
             for (i, gap) in got[cols..].iter().enumerate() {
-                assert_eq!(gap.bits(), E::NAN.bits(), "{what}: element {i} of the gap after row {r} was overwritten");
+                assert_eq!(
+                    gap.bits(),
+                    E::NAN.bits(),
+                    "{what}: element {i} of the gap after row {r} was overwritten; expected NaN, got {gap:?}"
+                );
             }
         }
     };

@@ -14,7 +14,8 @@ use std::hash::{BuildHasher, Hasher};
 /// Returns a seed and prints it. Set `EVENKEEL_SEED` to repeat a run with the printed seed.
 fn seed(what: &str) -> u64 {
     let fresh = || std::hash::RandomState::new().build_hasher().finish();
-    let seed = std::env::var("EVENKEEL_SEED").map_or_else(|_| fresh(), |seed| seed.parse().expect("must be a number"));
+    let seed = std::env::var("EVENKEEL_SEED")
+        .map_or_else(|_| fresh(), |seed| seed.parse().expect("EVENKEEL_SEED must be an integer from 0 to 2^64 - 1"));
     println!("{what}: EVENKEEL_SEED={seed}");
     seed
 }

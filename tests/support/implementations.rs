@@ -48,11 +48,11 @@ pub fn has(level: Level) -> bool {
 pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> R + Send) -> R {
     let (mut body, mut result) = (Some(body), None);
     install(threads, level, &mut || result = body.take().map(|body| body()));
-    result.expect("the pool must have run the body")
+    result.expect("the thread pool must have run the closure of the test")
 }
 
 /// The part of [`on_threads`] that is compiled once for all bodies.
 fn install(threads: usize, level: Level, body: &mut (dyn FnMut() + Send)) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the thread pool must be created");
-    pool.install(|| with_level(level, body)).expect("the level must be available on this machine");
+    pool.install(|| with_level(level, body)).expect("the instruction set level must be available on this machine");
 }

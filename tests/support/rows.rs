@@ -82,7 +82,10 @@ impl<E: Bits> Tested<E> {
                 let exact = (self.exact)(&row);
                 let terms = (self.terms)(&row, &exact);
                 let naive = within_terms("", &row, &(self.naive)(&row), &exact, |i| terms[i], checker.bound());
-                assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
+                assert!(
+                    naive.is_err(),
+                    "{what}: expected the naive formula to fail, but it is within the error bound of the op"
+                );
             }
         }
     }

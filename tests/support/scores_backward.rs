@@ -134,7 +134,11 @@ fn check_plain<G: Gradient, E: Element>(checker: &Checker, what: &str, x: &[E], 
 
 pub fn naive_fails<G: Specified, E: Element>(checker: &Checker, what: &str, x: &[E], dy: &[E], truth: &Truth<E>) {
     let naive = within_terms("", x, &G::naive(x, dy), &truth.exact, |i| truth.terms[i], checker.bound());
-    assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
+    assert!(
+        naive.is_err(),
+        "{}, {what}: expected the naive formula to fail, but it is within the error bound",
+        G::NAME
+    );
 }
 
 /// Returns pseudo-random gradients between -2 and 2.
@@ -302,7 +306,8 @@ pub fn masks<G: Gradient, E: Bits>() {
                 for (dx, keep) in dx.iter().zip(&keep) {
                     assert!(
                         *keep || dx.bits() == E::ZERO.bits(),
-                        "expected 0 at a masked position, got {dx:?} ({level})"
+                        "{}: expected a gradient of 0 at a masked position, got {dx:?} ({level})",
+                        G::NAME
                     );
                 }
             }
@@ -325,7 +330,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
             let expect = |what: &str, x, dy, expected: [E; 3]| {
                 let (got, report) = report::scope(|| run(x, dy, policy).unwrap());
                 let expected = [&alone[..], &expected, &alone].concat();
-                assert_same_bits(&format!("{what}, {level}"), &got, &expected);
+                assert_same_bits(&format!("{}: {what}, {level}", G::NAME), &got, &expected);
                 report.op(G::NAME)
             };
             let ones = [one; 3];
@@ -333,14 +338,18 @@ pub fn outcomes<G: Gradient, E: Bits>() {
                 assert_eq!(expect(what, x, ones, [nan, nan, zero]).nan, 1);
             }
             assert_eq!(expect("+inf", [inf, one, masked], ones, [nan, nan, zero]).infinite, 1);
-            assert_eq!(expect("a NaN in dy", [one, one, masked], [nan, one, one], [nan, nan, zero]).nan, 1);
+            let what = "NaN in dy must give NaN where unmasked";
+            assert_eq!(expect(what, [one, one, masked], [nan, one, one], [nan, nan, zero]).nan, 1);
             for dy in [[inf, one, nan], [inf, masked, zero], [one, masked, inf]] {
-                assert_eq!(expect("an infinity in dy", [one, one, masked], dy, [nan, nan, zero]).infinite, 1);
+                let what = "an infinity in dy must give NaN where unmasked";
+                assert_eq!(expect(what, [one, one, masked], dy, [nan, nan, zero]).infinite, 1);
             }
             // A score whose exponential is 0 is not masked, so the NaN in its gradient counts.
             let far = E::from_wide(-E::LIMITS.max);
-            assert_eq!(expect("a NaN far down", [one, far, one], [one, nan, one], [nan; 3]).nan, 1);
-            let report = expect("a masked NaN in dy", [masked, one, masked], [nan, one, inf], [zero; 3]);
+            let what = "NaN in dy at the lowest finite score must give NaN in the whole row";
+            assert_eq!(expect(what, [one, far, one], [one, nan, one], [nan; 3]).nan, 1);
+            let what = "NaN and an infinity in dy where masked must have no effect";
+            let report = expect(what, [masked, one, masked], [nan, one, inf], [zero; 3]);
             assert!(report.is_clean());
         }
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {

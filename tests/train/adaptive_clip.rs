@@ -42,7 +42,12 @@ fn as_defined<E: Element>(shape: &[usize], units: usize) {
             let expected = before[i].widen() * allowed / of_grad;
             let off = (grad[i].widen() - expected).abs();
             let room = 0.51 * ulp::size::<E>(expected) + 32.0 * f64::EPSILON * expected.abs();
-            assert!(off <= room, "{} {shape:?} at {i}: got {:?}, expected {expected}", E::DTYPE, grad[i]);
+            assert!(
+                off <= room,
+                "AdaptiveClip in {} of shape {shape:?}, element {i}: expected {expected}, got {:?}",
+                E::DTYPE,
+                grad[i]
+            );
         }
     }
     assert_eq!(clipped, expected_clipped);

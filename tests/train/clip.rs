@@ -26,11 +26,17 @@ fn as_in_torch() {
         }
         let got = clip_grad_norm(&mut tensors, &options).unwrap();
         let (norm, clipped) = (f64s(norm)[0], f64s(clipped));
-        assert!((got / norm - 1.0).abs() <= 400.0 * f64::EPSILON, "expected norm {norm}, got {got}");
+        assert!(
+            (got / norm - 1.0).abs() <= 400.0 * f64::EPSILON,
+            "clip_grad_norm, norm type {norm_type}: expected the norm {norm}, got {got}"
+        );
         assert_eq!(grads.len(), clipped.len());
         for (got, expected) in grads.iter().zip(clipped) {
             let off = ulp::error(*got, expected);
-            assert!(off <= 0.51, "expected {expected} within 0.51 ULP, got {got}, off by {off} ULP");
+            assert!(
+                off <= 0.51,
+                "gradient clipped to norm {max_norm}: expected {expected} within 0.51 ULP, got {got}, off by {off}"
+            );
         }
     }
 }

@@ -61,7 +61,8 @@ fn distributions_are_what_they_are_called() {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
         assert!(
             x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)),
-            "expected values within the limits {low} and {high}"
+            "TruncatedNormal: expected values from {low} to {high} standard deviations above the mean, got {:?}",
+            x.iter().find(|x| !(1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(*x))
         );
         // If both limits are above the mean, the test uses the upper tail instead of the lower, because 1 - p would
         // lose all digits.
@@ -73,7 +74,7 @@ fn distributions_are_what_they_are_called() {
             below(&x).iter().map(|p| (p - ends[0]) / (ends[1] - ends[0])).collect()
         };
         let d = distance(x, known);
-        assert!(d < 2.4, "limits {low} and {high}: expected a distance below 2.4, got {d}");
+        assert!(d < 2.4, "TruncatedNormal from {low} to {high}: expected a Kolmogorov distance below 2.4, got {d}");
     }
 }
 
@@ -89,7 +90,7 @@ fn a_tail_is_drawn_from_as_such() {
     // occurs once in a million runs.
     assert!(
         (mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3),
-        "expected a mean of {low} + 1 / {low}, got {mean}"
+        "standard normal values above {low}: expected a mean of {low} + 1 / {low}, got {mean}"
     );
     assert!(distance(x, each(|x| 1.0 - (-(x - low) * (x + low) / 2.0).exp() * (low / x))) < 2.4);
 }
@@ -124,7 +125,7 @@ fn moments_are_those_of_the_closed_form() {
         // Each statistic exceeds 5 standard deviations once in a million runs.
         assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
-        assert!((got / variance - 1.0).abs() < off, "{init:?}: expected variance {variance}, got {got}");
+        assert!((got / variance - 1.0).abs() < off, "{init:?}: expected a variance of {variance}, got {got}");
         // Checks the largest magnitude, which some distributions limit.
         let largest = x.iter().fold(0.0f64, |a, x| a.max(x.abs()));
         match init {
@@ -278,6 +279,9 @@ fn weights_and_draws_of_one_seed_have_nothing_in_common() {
         };
         let same = weights.iter().enumerate().filter(|pair| is_same(*pair)).count();
         // A match by chance has a probability of 1 in 65,536.
-        assert!(same < 5, "expected fewer than 5 of 1,000 weights to give the drawn token, got {same} for seed {seed}");
+        assert!(
+            same < 5,
+            "seed {seed}: expected fewer than 5 of 1,000 weights to equal the token drawn at their index, got {same}"
+        );
     }
 }

@@ -26,7 +26,11 @@ fn as_in_torch() {
         let (finite, scales) = (fields[4].as_bytes(), f32s(fields[5]));
         assert_eq!(scales.len(), finite.len() + 1);
         for (i, (finite, scale)) in finite.iter().zip(&scales).enumerate() {
-            assert_eq!(scaler.scale().to_bits(), scale.to_bits(), "before step {i} of {fields:?}");
+            assert_eq!(
+                scaler.scale().to_bits(),
+                scale.to_bits(),
+                "bits of the loss scale before step {i} of {fields:?}"
+            );
             // Saving and restoring between two steps changes nothing.
             if i % 7 == 3 {
                 scaler = LossScaler::restore(scaler.state()).unwrap();

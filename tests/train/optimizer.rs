@@ -52,7 +52,10 @@ impl<E: Element, R: Rule> Run<E, R> {
 fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     assert_eq!(got.len(), expected.len());
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-        assert!((got - expected).abs() <= allowed, "{what} at {i}: expected {expected} within {allowed:e}, got {got}");
+        assert!(
+            (got - expected).abs() <= allowed,
+            "{what}, element {i}: expected {expected} within {allowed:e}, got {got}"
+        );
     }
 }
 
@@ -150,7 +153,7 @@ fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     let master = match &run.state().master {
         Some(master) => {
             let rounded: Vec<E> = of(&wide(master));
-            assert!(run.weights == rounded, "{}: expected the weights to be the rounded master weights", E::DTYPE);
+            assert!(run.weights == rounded, "weights in {}: expected the rounded master weights", E::DTYPE);
             wide(master)
         }
         None => wide(&run.weights),
@@ -183,7 +186,10 @@ fn one_step_is_rounded_once() {
     let (bias1, bias2) = (1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999);
     let off = |got: f64, expected: f64, largest: f64| {
         let ulp = evenkeel::testing::ulp::size::<f32>(largest);
-        assert!((got - expected).abs() <= 0.501 * ulp, "expected {expected}, got {got}");
+        assert!(
+            (got - expected).abs() <= 0.501 * ulp,
+            "AdamW step in f32: expected {expected} within 0.501 ULP, got {got}"
+        );
     };
     for i in 0..count {
         let mean = 0.9 * m[i] + (1.0 - 0.9) * g2[i];
@@ -212,7 +218,11 @@ fn any_size<E: Element>(sizes: &[f64]) {
         run.step(&zeros).unwrap();
     }
     let rests = wide(&run.weights);
-    assert!(rests.iter().all(|w| w.abs() < 20.0), "{}: expected weights below 20 at rest, got {rests:?}", E::DTYPE);
+    assert!(
+        rests.iter().all(|w| w.abs() < 20.0),
+        "AdamW in {} after 3000 zero gradients: expected weights below 20, got {rests:?}",
+        E::DTYPE
+    );
     for place in 0..2 {
         assert!(kept(run.state(), place).iter().all(|v| v.is_finite()));
     }
@@ -297,7 +307,7 @@ fn weights_that_were_overwritten_are_taken_as_they_are() {
     let master = run.state().master.clone().unwrap();
     assert!(
         (master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6,
-        "expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
+        "AdamW after a weight was overwritten: expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
     );
 }
 

@@ -39,11 +39,15 @@ where
             let downs = results.iter().filter(|result| result.abs() == below).count();
             assert!(
                 ups + downs == COUNT && results.iter().all(|r| r.is_sign_positive() == x.is_sign_positive()),
-                "{x}"
+                "stochastic_round of {x}: expected only its two neighbours, with its sign"
             );
             let (expected, deviation) = (COUNT as f64 * chance, (COUNT as f64 * chance * (1.0 - chance)).sqrt());
             let off = (ups as f64 - expected).abs();
-            assert!(off <= 6.0 * deviation, "{} {x}: {ups} of {COUNT} rounded up, expected {expected}", E::DTYPE);
+            assert!(
+                off <= 6.0 * deviation,
+                "{x} rounded to {}: expected the larger magnitude in {expected} of {COUNT} results, got {ups}",
+                E::DTYPE
+            );
         }
     }
 }
@@ -129,7 +133,7 @@ fn the_same_bits_everywhere() {
     let all = bits(5);
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert!(all == one.install(|| bits(5)));
-    assert!(all != bits(6), "each step must have random bits of its own");
+    assert!(all != bits(6), "stochastic_round: steps 5 and 6 must have different random bits");
     // FNV-1a of all results.
     let hash =
         all.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &x| (hash ^ u64::from(x)).wrapping_mul(0x0100_0000_01b3));
@@ -168,7 +172,10 @@ fn small_steps_accumulate_on_average() {
         let deviation = spacing / 2.0 * (STEPS as f64 / COUNT as f64).sqrt();
         // Each step also rounds to f32.
         let allowed = 6.0 * deviation + STEPS as f64 * f64::from(f32::EPSILON);
-        assert!((mean - expected).abs() <= allowed, "expected a mean of {expected} within {allowed:e}, got {mean}");
+        assert!(
+            (mean - expected).abs() <= allowed,
+            "weights after {STEPS} steps: expected a mean of {expected} within {allowed:e}, got {mean}"
+        );
     }
     assert!(optimizer.state().iter().all(|state| state.master.is_none()));
 }
@@ -188,7 +195,7 @@ fn it_goes_on_after_a_restart() {
     let mut params = [start.clone(), start];
     let mut optimizer = new(&params);
     (0..10).for_each(|_| step(&mut optimizer, &mut params));
-    assert!(params[0] != params[1], "each parameter must have random bits of its own");
+    assert!(params[0] != params[1], "stochastic rounding: two equal parameters must have different random bits");
     let mut again = new(&params);
     again.restore(optimizer.state().to_vec()).unwrap();
     let mut same = params.clone();
@@ -199,4 +206,11 @@ fn it_goes_on_after_a_restart() {
     let params = params.each_ref().map(|param| param.into());
     let with = Optimizer::new(AdamW::default(), &params).unwrap();
     assert_eq!(again.restore(with.state().to_vec()).unwrap_err().name(), "ShapeMismatch");
+}
+
+#[test]
+fn a_parameter_of_another_length_is_refused() {
+    let mut optimizer = Optimizer::new(Sgd::default(), &[(&[bf16::ONE; 5]).into()]).unwrap().stochastic_rounding(1);
+    let error = optimizer.step(&mut [(&mut [bf16::ONE; 3]).into()], &[Some((&[1f32; 3]).into())]).unwrap_err();
+    assert_eq!(error.name(), "ShapeMismatch", "{error}");
 }

@@ -70,7 +70,10 @@ fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX];
     let clip = ClipGradNorm::new(1.0);
     let Ok(Unscaled::Ready { norm }) = scaler(2.0).unscale(&mut [(&mut huge).into()], &clip) else { panic!() };
-    assert!((norm / f64::MAX * 2f64.sqrt() - 1.0).abs() < 1e-14, "expected a norm of f64::MAX / sqrt(2), got {norm}");
+    assert!(
+        (norm / f64::MAX * 2f64.sqrt() - 1.0).abs() < 1e-14,
+        "unscale of two values of f64::MAX by 2: expected a norm of f64::MAX / sqrt(2), got {norm}"
+    );
     let half = 0.5f64.sqrt();
     assert!((huge[0] - half).abs() < 1e-15 && (huge[1] + half).abs() < 1e-15);
     let mut tiny = [3e-320, 4e-320];
@@ -82,7 +85,7 @@ fn sizes_at_the_ends() {
     let Ok(Unscaled::Ready { norm }) = got else { panic!() };
     assert!(
         (norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6),
-        "expected a norm of 2 and elements of 1, got {norm} and {largest:?}"
+        "unscale of f32::MAX by f32::MAX: expected a norm of 2 and elements of 1, got {norm} and {largest:?}"
     );
     assert_eq!(scaler(2.0).unscale(&mut [], &clip), Ok(Unscaled::Ready { norm: 0.0 }));
 }
@@ -99,9 +102,14 @@ fn what_is_not_finite_is_left_as_it_is() {
                 let mut scaler = LossScale::dynamic().init(64.0).validate().unwrap();
                 let (got, report) =
                     report::scope(|| scaler.unscale(&mut [(&mut a).into(), (&mut b).into(), (&mut c).into()], &clip));
-                let Ok(Unscaled::Skip { why }) = got else { panic!("expected a skipped step, got {got:?}") };
+                let Ok(Unscaled::Skip { why }) = got else {
+                    panic!("unscale with {value} in a gradient: expected Skip, got {got:?}")
+                };
                 assert_eq!((why.name(), why.row(), why.index()), ("NonFiniteInput", Some(1), Some(index)));
-                assert!(report.to_string().starts_with("unscale: 1 of 3 rows with "), "{report}");
+                assert!(
+                    report.to_string().starts_with("unscale: 1 of 3 rows with "),
+                    "unscale with {value} in a gradient: expected a report of 1 of 3 rows, got {report}"
+                );
                 assert!(before == (a, b.iter().map(|v| v.to_bits()).collect(), c));
                 assert_eq!(scaler.step(), Ok(false));
                 scaler.update().unwrap();

@@ -16,17 +16,20 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mfma").flag("-mf16c");
     }
-    for entry in kernels.read_dir().expect("the folder of the kernels must be readable").flatten() {
+    for entry in kernels.read_dir().expect("the folder src/cuda/kernels must be readable").flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
-            let stem = path.file_stem().expect("a kernel file must have a name").to_string_lossy();
-            let copy =
-                Path::new(&std::env::var_os("OUT_DIR").expect("cargo must set OUT_DIR")).join(format!("{stem}.cpp"));
+            let stem = path.file_stem().expect("the .cu file of a kernel must have a name").to_string_lossy();
+            let copy = Path::new(&std::env::var_os("OUT_DIR").expect("cargo must set the variable OUT_DIR"))
+                .join(format!("{stem}.cpp"));
             std::fs::write(
                 &copy,
-                format!("#include \"{}\"\n", path.canonicalize().expect("the kernel file must exist").display()),
+                format!(
+                    "#include \"{}\"\n",
+                    path.canonicalize().expect("the .cu file of a kernel must exist").display()
+                ),
             )
-            .expect("OUT_DIR is writable");
+            .expect("the folder OUT_DIR must be writable");
             build.file(copy);
         }
     }

@@ -28,8 +28,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
     }
-    let library = manifest("../../Cargo.toml")?["package"]["version"].as_str().ok_or("no version")?.to_string();
-    let core_math = manifest("Cargo.toml")?["dependencies"]["core-math"].as_str().ok_or("no core-math")?.to_string();
+    let library = manifest("../../Cargo.toml")?["package"]["version"]
+        .as_str()
+        .ok_or("../../Cargo.toml must have a version")?
+        .to_string();
+    let core_math = manifest("Cargo.toml")?["dependencies"]["core-math"]
+        .as_str()
+        .ok_or("Cargo.toml must have a version of core-math")?
+        .to_string();
     println!("cargo::rustc-env=EXHAUSTIVE_EVENKEEL={library}");
     // The library is identified by the last commit that changed it. The program's history does not matter, so the git
     // tree of its sources identifies it.

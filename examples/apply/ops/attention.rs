@@ -74,5 +74,9 @@ fn same<'a, T: 'static>(call: &Call<'_>, dy: &'a Input, _: &[T]) -> Result<&'a [
 }
 
 fn axes(call: &Call<'_>, name: &str, input: &Input) -> Result<[usize; 4]> {
-    input.shape.as_slice().try_into().map_err(|_| call.shape(name, &input.shape, "4 axes are needed"))
+    input
+        .shape
+        .as_slice()
+        .try_into()
+        .map_err(|_| call.shape(name, &input.shape, "4 axes, batch, heads, tokens and width, are needed"))
 }

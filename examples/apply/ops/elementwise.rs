@@ -15,7 +15,7 @@ macro_rules! each_pair {
             (Values::F32($x), Values::F32($y)) => $e,
             (Values::F16($x), Values::F16($y)) => $e,
             (Values::BF16($x), Values::BF16($y)) => $e,
-            _ => unreachable!("`alike` has checked that both have the same type"),
+            _ => unreachable!("both inputs must have the same element type, which `alike` checks"),
         }
     };
 }

@@ -72,7 +72,7 @@ fn histories(
         return Err(call.shape("history", &shape, "2 axes, rows and tokens, are needed"));
     };
     if batch != rows {
-        return Err(call.shape("history", &shape, format!("{rows} rows are needed, one for each of logits")));
+        return Err(call.shape("history", &shape, format!("{rows} rows are needed, one for each row of logits")));
     }
     let token = |(i, id): (usize, &i64)| match u32::try_from(*id) {
         Ok(token) if (token as usize) < cols => Ok(token),

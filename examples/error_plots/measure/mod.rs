@@ -38,7 +38,7 @@ struct Case<E: Element> {
 impl<E: Element> Case<E> {
     /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
-        let ours = ours.expect("the op must accept its arguments");
+        let ours = ours.expect("the op of a plot must accept the arguments that are measured");
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),

@@ -87,7 +87,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(vec![exact], ours, vec![naive::kl_div(x, &p)]).beside(|_| magnitudes)
         }),
         "sample" => lengths(|x: &[E]| {
-            let sampler = SamplerConfig::default().validate().expect("the default options must be valid");
+            let sampler =
+                SamplerConfig::default().validate().expect("the default options of the sampler must be valid");
             let ours = sampler.distribution(x, None, Draw::default());
             let ours = ours.map(|kept| kept.logprobs().map(E::from_wide).collect());
             Case::new(reference::log_softmax(x).unwrap_or_default(), ours, naive::log_softmax(x))
@@ -194,7 +195,8 @@ impl<E: Element> Attended<E> {
 
     fn views(&self) -> [Heads<'_, E>; 3] {
         let view = |data| {
-            Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("the length must be a multiple of the width")
+            Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH])
+                .expect("q, k and v must be whole rows of the head width")
         };
         [view(&self.q), view(&self.k), view(&self.v)]
     }
@@ -220,14 +222,14 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let dy = reversed(&attended.q);
     let grads: Vec<E::Exact> = dy.iter().map(exact::<E>).collect();
     let of = reference::attention_backward_of(&attended.logits, &attended.values(), None, &grads);
-    let of = of.expect("no key must be masked");
+    let of = of.expect("attention without a mask must have gradients");
     let scale = E::Exact::from((WIDTH as f64).sqrt());
     let sum = |i: usize| {
         let terms = attended.k.chunks(WIDTH).zip(&of.dlogits);
         terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
     };
     let [q, k, v] = attended.views();
-    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the length must be a multiple of the width");
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must be one row of the head width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
     // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP
@@ -244,7 +246,7 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
 /// Returns the elements of one head, and the rotation table for a position.
 fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     let table = RopeTable::new(&[position as i64], HEAD, &Rope::default().theta(THETA));
-    (workloads::numbers(HEAD), table.expect("any position must be valid"))
+    (workloads::numbers(HEAD), table.expect("RopeTable must accept any position"))
 }
 
 /// Returns the larger magnitude of the two elements of the rotated pair that contains element `i`.
@@ -258,11 +260,11 @@ fn reversed<E: Element>(x: &[E]) -> Vec<E> {
 }
 
 fn row<E: Element>(x: &[E]) -> Rows<'_, E> {
-    Rows::new(x, 1, x.len()).expect("the data must form one row")
+    Rows::new(x, 1, x.len()).expect("the values must form one row")
 }
 
 fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
-    Lanes::new(x, 1, x.len() / width, width).expect("the data must form one sequence")
+    Lanes::new(x, 1, x.len() / width, width).expect("the length of the values must be a multiple of the width")
 }
 
 /// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.

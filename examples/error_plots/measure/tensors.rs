@@ -39,7 +39,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
 
 fn inspected<E: Element>(len: usize) -> Case<E> {
     let x = workloads::numbers::<E>(len);
-    let exact = reference::inspect(&x).expect("the numbers must be finite").map(E::Exact::from_double_double);
+    let exact =
+        reference::inspect(&x).expect("the numbers to inspect must be finite").map(E::Exact::from_double_double);
     let stats = evenkeel::inspect(&x);
     let ours = stats.clone().map(|stats| [stats.mean, stats.std].map(E::from_wide).to_vec());
     let largest = [stats.map_or(0.0, |stats| stats.max_abs), 0.0];

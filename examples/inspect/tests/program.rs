@@ -12,7 +12,8 @@ use write::{Tensor, normals, safetensors};
 /// Creates a folder whose `model.safetensors` holds these tensors.
 fn folder(tensors: &[Tensor]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
-    std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors)).expect("the file must be writable");
+    std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors))
+        .expect("model.safetensors must be writable");
     folder
 }
 
@@ -30,16 +31,16 @@ fn norm() -> Tensor {
 
 fn run(folder: &TempDir, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inspect"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program must start")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program inspect must start")
 }
 
 fn texts(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the output must be UTF-8");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("stdout and stderr of inspect must be UTF-8");
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 fn files(folder: &TempDir) -> usize {
-    std::fs::read_dir(folder.path()).expect("the folder must be readable").count()
+    std::fs::read_dir(folder.path()).expect("the temporary folder must be readable").count()
 }
 
 #[test]
@@ -48,14 +49,19 @@ fn a_table_with_the_worst_first() {
     let folder = folder(&[plain(), norm(), ids, broken()]);
     let (status, stdout, stderr) = texts(&run(&folder, &["model.safetensors"]));
     assert_eq!((status, stderr.as_str()), (Some(1), ""));
-    let place = |text: &str| stdout.find(text).unwrap_or_else(|| panic!("{text} is not in {stdout}"));
+    let place = |text: &str| {
+        stdout.find(text).unwrap_or_else(|| panic!("expected {text:?} in the table of inspect, got: {stdout}"))
+    };
     assert!(place("error    down.weight") < place("error nan: not a number: 1 of 4 elements"));
     assert!(place("error infinite") < place("warning  layers.0.k_norm.weight"));
     assert!(place("extreme QK-norm weights: max |w| 96.5") < place("up.weight"));
     place("tensors: 4, elements: 1034, errors: 2, warnings: 1, notes: 0");
     place("not analysed: 1 of I64");
     let (_, stdout, _) = texts(&run(&folder, &["model.safetensors", "--top", "1"]));
-    assert!(stdout.contains("and 3 more") && !stdout.contains("up.weight"), "{stdout}");
+    assert!(
+        stdout.contains("and 3 more") && !stdout.contains("up.weight"),
+        "expected `and 3 more` without up.weight in stdout, got: {stdout}"
+    );
 }
 
 #[test]
@@ -74,7 +80,7 @@ fn exit_statuses() {
     ];
     for (tensors, arguments, status) in cases {
         let output = run(&folder(tensors), &[&["."], *arguments].concat());
-        assert_eq!(output.status.code(), Some(*status), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(*status), "inspect {arguments:?}: expected exit status {status}");
     }
 }
 
@@ -83,7 +89,8 @@ fn json() {
     let folder = folder(&[plain(), norm(), broken()]);
     let output = run(&folder, &["model.safetensors", "--json", "-", "--fail-on", "never"]);
     assert_eq!(output.status.code(), Some(0));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("stdout must contain only JSON");
+    let report: Value =
+        serde_json::from_slice(&output.stdout).expect("inspect --json -: stdout must contain only JSON");
     let worst = &report["tensors"][0];
     assert_eq!((&worst["name"], &worst["dtype"]), (&"down.weight".into(), &"F32".into()));
     assert_eq!(worst["stats"]["nan"], 1);
@@ -95,8 +102,8 @@ fn json() {
 
     let output = run(&folder, &["model.safetensors", "--json", "report.json", "--fail-on", "never"]);
     assert!(!output.stdout.is_empty());
-    let file = std::fs::read(folder.path().join("report.json")).expect("the file must have been written");
-    assert_eq!(serde_json::from_slice::<Value>(&file).expect("the file must be JSON"), report);
+    let file = std::fs::read(folder.path().join("report.json")).expect("inspect must write report.json");
+    assert_eq!(serde_json::from_slice::<Value>(&file).expect("report.json must be JSON"), report);
     assert_eq!(files(&folder), 2);
 }
 
@@ -105,12 +112,18 @@ fn a_picture() {
     let folder = folder(&[plain()]);
     let output = run(&folder, &["model.safetensors", "--histogram", "worst.svg"]);
     assert_eq!(output.status.code(), Some(0));
-    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("the file must have been written");
-    assert!(svg.starts_with("<svg") && svg.contains("up.weight, BF16") && svg.contains("above 0"), "{svg}");
+    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("inspect must write worst.svg");
+    assert!(
+        svg.starts_with("<svg") && svg.contains("up.weight, BF16") && svg.contains("above 0"),
+        "expected a picture of up.weight in BF16, got: {svg}"
+    );
     let ids = self::folder(&[Tensor::new("ids", "I64", &[2], vec![0; 16])]);
     let (status, _, stderr) = texts(&run(&ids, &[".", "--histogram", "worst.svg"]));
     assert_eq!(status, Some(2));
-    assert!(stderr.contains("no tensor has a type that is analysed"), "{stderr}");
+    assert!(
+        stderr.contains("no tensor has a type that is analysed"),
+        "expected an error that no tensor can be drawn, got: {stderr}"
+    );
     assert_eq!(files(&ids), 1);
 }
 
@@ -132,10 +145,14 @@ fn bad_usage_and_bad_files() {
     for (arguments, why) in cases {
         let folder = folder(&[plain()]);
         std::fs::write(folder.path().join("broken.safetensors"), 1000u64.to_le_bytes())
-            .expect("the file must be writable");
+            .expect("broken.safetensors must be writable");
         let (status, stdout, stderr) = texts(&run(&folder, arguments));
-        assert_eq!((status, stdout.as_str()), (Some(2), ""), "{arguments:?}");
-        assert!(stderr.contains(why), "{why} is not in {stderr}");
+        assert_eq!(
+            (status, stdout.as_str()),
+            (Some(2), ""),
+            "inspect {arguments:?}: expected exit status 2 and empty stdout"
+        );
+        assert!(stderr.contains(why), "inspect {arguments:?}: expected {why:?} in stderr, got: {stderr}");
         assert_eq!(files(&folder), 2);
     }
 }
@@ -145,6 +162,6 @@ fn help() {
     let (status, stdout, _) = texts(&run(&folder(&[]), &["--help"]));
     assert_eq!(status, Some(0));
     for part in ["CHECKPOINT", "--fail-on", "norm_max=16", "Exit status"] {
-        assert!(stdout.contains(part), "{part} is not in {stdout}");
+        assert!(stdout.contains(part), "expected {part:?} in the help of inspect, got: {stdout}");
     }
 }

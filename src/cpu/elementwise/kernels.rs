@@ -81,7 +81,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                 let is_certain = if E::IS_F32 {
                     above.to_bits().eq(below.to_bits())
                 } else {
-                    // The bounds differ by at most one ULP.
+                    // The exact value is within one ULP of `above`, because the bounds differ by at most one.
                     is_certain::<I, E>(isa, above, 2)
                 };
                 certain[i] = is_certain.bits();
@@ -107,14 +107,13 @@ fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -
     if is_short { function.short_serves(isa, x) } else { function.serves(isa, x) }
 }
 
-/// Returns the lanes where a value certainly rounds to the same number of the 16-bit type as every number that is less
-/// than `ulps` ULP of f32 away, a power of two. These are the values that are normal in the type, and farther than this
-/// from the midpoint between two of its numbers.
+/// Returns the lanes in which every number less than `ulps` ULP of f32 away rounds to the same 16-bit number as the
+/// value. Values that are subnormal in the type are excluded. `ulps` must be a power of two.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, value: I::F32, ulps: i32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;
-    // The rounding is uncertain if the dropped bits are from half - ulps to half + ulps - 1. The number below half + ulps
-    // rounds up as half + ulps does.
+    // The rounding is uncertain if the dropped bits are from half - ulps to half + ulps - 1. At half + ulps it is
+    // certain: every number less than `ulps` ULP below it still lies above the midpoint.
     let half = 1 << (dropped - 1);
     let near = (value.to_bits() - isa.i32(half - ulps)) & isa.i32((1 << dropped) - 2 * ulps);
     !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(value.abs())

@@ -14,6 +14,8 @@ use std::f64::consts::LN_2;
 
 /// Number of tokens from whose logits mirostat estimates the exponent of the distribution.
 const TOKENS_OF_ESTIMATE: usize = 100;
+/// Limit of the estimated exponent, at which k is 1 for every vocabulary and mu.
+const MOST_EXPONENT: f64 = 1e100;
 
 impl<S: Element> Filtering<'_, S> {
     /// Applies mirostat. Does nothing with adaptive-p.
@@ -28,7 +30,10 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                let probability = exp_of(isa, -mu.max(0.0) * LN_2);
+                // The power of the whole bits is exact, so a token whose surprise is exactly mu stays.
+                let whole = mu.clamp(0.0, 1000.0).floor();
+                let power = f64::from_bits((1023 - whole as u64) << 52);
+                let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);
                 self.keep_masses(ceil_of_product(probability, self.mass(isa)));
             }
             Feedback::AdaptiveP { .. } => {}
@@ -53,14 +58,15 @@ impl Kernel for MirostatK<'_> {
         let (mut products, mut squares) = (0.0, 0.0);
         for (i, pair) in first.windows(2).enumerate() {
             let t = ln_of(isa, (i + 2) as f64 / (i + 1) as f64);
-            let b = scale.distance(pair[0].logit) - scale.distance(pair[1].logit);
+            let [a, b] = [pair[0], pair[1]].map(|c| scale.distance(c.logit).max(f64::MIN));
+            let b = (a - b).min(f64::MAX);
             products += t * b;
             squares += t * t;
         }
         if first.len() < 2 {
             return 1;
         }
-        let s = products / squares;
+        let s = (products / squares).min(MOST_EXPONENT);
         // k^s = (s - 1) 2^mu / (1 - n^(1 - s)). The logarithm of (1 - n^(1 - s)) / (s - 1) is computed for |s - 1|. For
         // the other sign, the quotient is n^(1 - s) times as large.
         let n = scale.vocabulary as f64;

@@ -231,7 +231,8 @@ struct Prefix<I: Isa> {
 }
 
 impl<I: Isa> Prefix<I> {
-    /// Returns the mask of a block's elements that are in the prefix. `start` is the index of the first.
+    /// Returns a mask of the elements of a block that are in the prefix. `start` is the index of the block's first
+    /// element.
     #[inline(always)]
     fn holds(&self, isa: I, z: I::F32, start: usize) -> I::M32 {
         let equal = z.eq(self.logit);

@@ -6,8 +6,9 @@ use crate::error::Result;
 
 /// Sequence that is being sampled: a sampler with a seed and the tokens so far.
 ///
-/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. Truncating and sampling
-/// again therefore gives the same tokens.
+/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or adaptive-p
+/// it also depends on the last [`Sampled::feedback`]. Truncating and sampling again gives
+/// the same tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -103,7 +104,8 @@ impl Sequence {
         Ok(sampled)
     }
 
-    /// Appends a token that was sampled elsewhere: in a batch, or by [`Distribution::draw`](super::Distribution::draw).
+    /// Appends a token that was sampled elsewhere: in a batch, by [`Distribution::draw`](super::Distribution::draw), or
+    /// by [`Distribution::verify`](super::Distribution::verify).
     pub fn accept_sampled(&mut self, sampled: &Sampled) {
         self.accept(sampled.token);
         if let Some(value) = self.feedback.last_mut() {

@@ -12,10 +12,11 @@ pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64
             let (mut products, mut squares) = (0.0, 0.0);
             for i in 0..tokens.len().min(100) - 1 {
                 let t = ((i + 2) as f64 / (i + 1) as f64).ln();
-                products += t * (tokens[i].1 - tokens[i + 1].1);
+                let [a, b] = [tokens[i].1, tokens[i + 1].1].map(|z| z.max(f64::MIN));
+                products += t * (a - b).min(f64::MAX);
                 squares += t * t;
             }
-            if tokens.len() < 2 { 1 } else { k(products / squares, mu, vocabulary as f64) }
+            if tokens.len() < 2 { 1 } else { k((products / squares).min(1e100), mu, vocabulary as f64) }
         }
         _ => {
             let probs = tokens::softmax(&tokens);

@@ -23,7 +23,7 @@ pub fn library(kind: Kind) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/libnrt.c");
-    let text = std::fs::read(&source).expect("the source of the fake library must be readable");
+    let text = std::fs::read(&source).expect("tests/neuron/standin/libnrt.c must be readable");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
     let copy = made.with_extension("c");
     if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
@@ -37,9 +37,12 @@ pub fn library(kind: Kind) -> PathBuf {
     };
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", flag, "-o"]);
-    assert!(compiler.arg(&new).arg(&source).status().expect("cc must run").success(), "the fake library must compile");
-    std::fs::rename(&new, &made).expect("the library must be renamed");
-    std::fs::write(copy, text).expect("the copy of the source must be written");
+    assert!(
+        compiler.arg(&new).arg(&source).status().expect("cc must run").success(),
+        "cc must compile the fake Neuron runtime"
+    );
+    std::fs::rename(&new, &made).expect("the compiled fake library must be renamed");
+    std::fs::write(copy, text).expect("a copy of libnrt.c must be written next to the fake library");
     made
 }
 
@@ -73,12 +76,19 @@ pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
 
 /// Runs a test in a process of its own, with this folder. Returns the text that it printed between `<<` and `>>`.
 pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
-    let program = std::env::current_exe().expect("the test's path must be known");
+    let program = std::env::current_exe().expect("the path of the test program must be known");
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("STANDIN_ALONE", test);
-    let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test must run");
+    let output = command
+        .envs(machine(folder))
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the test program must start again as a child process");
     let [said, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(output.status.success() && said.contains("1 passed"), "{test} with {variables:?}:\n{said}\n{errors}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{test} with {variables:?}: expected success and `1 passed`, got:\n{said}\n{errors}"
+    );
     let output = said.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
     output.map(|(output, _)| output.to_string()).unwrap_or_default()
 }
@@ -110,8 +120,10 @@ unsafe extern "C" fn compute(
         let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
     };
-    let (program, compute) =
-        (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("`Standin::new` must set it"));
+    let (program, compute) = (
+        String::from_utf8_lossy(&neff[1024..]),
+        COMPUTE.lock().unwrap().expect("`Standin::new` must set the function that computes programs"),
+    );
     compute(&program, &input, &mut output.collect::<Vec<_>>())
 }
 
@@ -133,11 +145,13 @@ impl Standin {
     /// Opens the fake library in use, and sets the function that it computes with.
     pub fn new(arithmetic: Compute) -> Self {
         *COMPUTE.lock().unwrap() = Some(arithmetic);
-        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent must set EVENKEEL_LIBNRT");
+        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent process must set EVENKEEL_LIBNRT");
         // SAFETY: the functions of the fake library have these types.
         unsafe {
-            let library = libloading::Library::new(path).expect("the fake library must load");
-            let set = library.get::<unsafe extern "C" fn(*const ())>("standin_compute").expect("must exist");
+            let library = libloading::Library::new(path).expect("the fake Neuron runtime must load");
+            let set = library
+                .get::<unsafe extern "C" fn(*const ())>("standin_compute")
+                .expect("the fake library must export `standin_compute`");
             set(compute as *const ());
             Standin { library }
         }
@@ -146,7 +160,7 @@ impl Standin {
     /// Makes calls of a function fail with this status. The next `after` calls pass, and the `times` calls after them
     /// fail. The name "" stands for every function.
     pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
-        let function = CString::new(function).expect("the name must have no NUL");
+        let function = CString::new(function).expect("the name of a runtime function must have no NUL");
         // SAFETY: the function of the fake library has this type.
         unsafe {
             type Fail = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int);
@@ -192,7 +206,7 @@ impl Standin {
             let wrong = self
                 .library
                 .get::<unsafe extern "C" fn() -> *const c_char>("standin_wrong")
-                .expect("the library must export `standin_wrong`");
+                .expect("the fake library must export `standin_wrong`");
             CStr::from_ptr(wrong())
         };
         assert_eq!(wrong.to_str(), Ok(""));
@@ -211,7 +225,7 @@ pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u
                 ElementType::BF16 => "bf16",
                 ElementType::U8 => "u8",
                 ElementType::S32 => "s32",
-                other => panic!("the fake NEFF has no type {other:?}"),
+                other => panic!("a fake NEFF must have only F32, F16, BF16, U8 and S32, got {other:?}"),
             };
             let shape: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
             text += &format!("{usage} {name}{number} {dtype} {}", shape.join(" "));
@@ -241,19 +255,19 @@ static KNOWN: Mutex<Vec<Program>> = Mutex::new(Vec::new());
 /// Makes the fakes accept a program of the crate.
 pub fn know(program: &Program) {
     let mut known = KNOWN.lock().unwrap();
-    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent must set STANDIN_NEFFS"));
-    std::fs::create_dir_all(&folder).expect("the folder must be created");
+    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent process must set STANDIN_NEFFS"));
+    std::fs::create_dir_all(&folder).expect("the folder STANDIN_NEFFS must be created");
     let name: String = Sha256::digest(program.hlo()).iter().map(|byte| format!("{byte:02x}")).collect();
     let neff = neff(&format!("known {}", known.len()), program.inputs(), program.outputs());
-    std::fs::write(folder.join(name), neff).expect("the NEFF must be written");
+    std::fs::write(folder.join(name), neff).expect("the fake NEFF must be written");
     known.push(program.clone());
 }
 
 /// Computes a program registered by [`know`].
 pub fn interpret(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int {
     let number = program.lines().next().and_then(|line| line.strip_prefix("known ")?.parse::<usize>().ok());
-    let program = KNOWN.lock().unwrap()[number.expect("`know` must have registered the program")].clone();
-    let made = Interpreter.execute(&program, inputs).expect("the program must run");
+    let program = KNOWN.lock().unwrap()[number.expect("`know` must have registered the program to interpret")].clone();
+    let made = Interpreter.execute(&program, inputs).expect("the interpreter must run the registered program");
     for (output, made) in outputs.iter_mut().zip(made) {
         output.copy_from_slice(&made);
     }
@@ -274,5 +288,5 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Opens the device, which must exist.
 pub fn device() -> Device {
-    Device::open().expect("the fake device must open")
+    Device::open().expect("the fake Neuron device must open")
 }

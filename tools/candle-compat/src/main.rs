@@ -63,7 +63,10 @@ fn main() -> Result<()> {
         match got.iter().zip(&expected).position(|(a, b)| a != b) {
             None => println!("{TOKENS} of {TOKENS} tokens agree after {prompt:?}"),
             Some(at) => {
-                ensure!(!exact && !firm, "after {prompt:?}: {got:?} with Evenkeel's imports, {expected:?} unmodified");
+                ensure!(
+                    !exact && !firm,
+                    "tokens after {prompt:?}: expected {expected:?} as from unmodified candle, got {got:?}"
+                );
                 println!(
                     "{at} of {TOKENS} tokens agree after {prompt:?}; the two best logits of the next token are close"
                 );

@@ -26,7 +26,7 @@ fn candles_cut_is_not_renormalised_and_its_argmax_takes_nan() {
     });
     println!("{report}");
     for defect in [Defect::UnrenormalisedCut, Defect::AcceptsNan, Defect::AcceptsNothing] {
-        assert!(report.has(defect), "{defect} was not found: {report}");
+        assert!(report.has(defect), "expected the defect {defect} in the report on candle's sampler, got {report}");
     }
 }
 

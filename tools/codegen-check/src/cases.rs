@@ -62,7 +62,8 @@ impl Case {
             interleaved: false,
             positions: [1, 2, 3],
             temperature: 1.0,
-            ..Call::arbitrary(&mut Unstructured::new(&[])).expect("zero bytes must give a call")
+            ..Call::arbitrary(&mut Unstructured::new(&[]))
+                .expect("an empty fuzzer input must give the arguments of a call")
         };
         let operands = Operands::new(&x, &dy, ROWS, COLS);
         // The first call detects the CPU's features and allocates the buffers.

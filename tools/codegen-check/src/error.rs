@@ -18,7 +18,7 @@ pub enum Error {
     #[error("counts.tsv: {0}")]
     Table(#[from] csv::Error),
     /// Callgrind wrote an unexpected number of counts.
-    #[error("callgrind wrote {found} counts for {expected} calls")]
+    #[error("expected one callgrind count per call, {expected} in all, got {found}")]
     Counts { found: usize, expected: usize },
     /// The function names in this program do not identify kernels.
     #[error(

@@ -123,4 +123,5 @@ class Problem:
         terms = bits * (U64(2) * np.arange(len(bits), dtype=U64) + U64(1))
         digest = f"{int(terms.sum(dtype=U64)):016x}"
         if digest != self.digest:
-            raise SystemExit(f"inputs of {self.op}/{self.dtype}/{self.name} differ: {digest}, in Rust {self.digest}")
+            raise SystemExit(f"inputs of {self.op}/{self.dtype}/{self.name}: expected the digest "
+                             f"{self.digest} as in Rust, got {digest}")

@@ -121,5 +121,5 @@ impl<'a, E: Float> Contender<'a, E> {
 
 /// Returns the elements of a tensor.
 pub fn numbers<E: Float>(xs: &Tensor) -> Result<Vec<E>> {
-    xs.flatten_all().and_then(|xs| xs.to_vec1()).context("the result does not have the inputs' type")
+    xs.flatten_all().and_then(|xs| xs.to_vec1()).context("the result must have the element type of the inputs")
 }

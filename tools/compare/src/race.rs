@@ -155,7 +155,9 @@ impl<E: Float> Runner<'_, '_, E> {
                 })
             }
             Run::TensorInPlace(x, dims, f) => in_parts(calls, (RING / size_of_val(*x)).max(1), |part| {
-                let fresh = || Tensor::from_slice(x, *dims, &Device::Cpu).expect("the slice must make a tensor again");
+                let fresh = || {
+                    Tensor::from_slice(x, *dims, &Device::Cpu).expect("candle must make a tensor from the input slice")
+                };
                 let copies: Vec<Tensor> = (0..part).map(|_| fresh()).collect();
                 time(|| copies.iter().for_each(|copy| drop(black_box(f(copy)))))
             }),

@@ -37,11 +37,11 @@ impl Order {
 pub enum Error {
     #[error("unknown kernel {0}")]
     UnknownKernel(String),
-    #[error("{0} was launched with {1} threads per block, which it does not support")]
+    #[error("kernel {0} was launched with {1} threads per block, which it does not support")]
     OtherThreads(String, u32),
-    #[error("{0} was launched with {1} bytes of arguments, but takes another size")]
+    #[error("kernel {0} was launched with {1} bytes of arguments, but its arguments have another size")]
     OtherArguments(String, usize),
-    #[error("{0} is stuck: some of its threads wait for others that never arrive, or loop forever")]
+    #[error("kernel {0} is stuck: some of its threads wait for others that never arrive, or loop forever")]
     Stuck(String),
 }
 

@@ -79,10 +79,10 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         return replay(&ops, text);
     }
     for family in arguments.family.iter().filter(|family| !ops.iter().any(|op| op.family == **family)) {
-        return Err(format!("unknown family {family}; --list shows all"));
+        return Err(format!("unknown family {family}; --list shows the families of ops"));
     }
     for name in arguments.op.iter().filter(|name| !ops.iter().any(|op| op.name == **name)) {
-        return Err(format!("op {name} is not searched; --list shows all"));
+        return Err(format!("unknown op {name}; --list shows the ops that can be searched"));
     }
     let chosen = |op: &&Op| {
         (arguments.family.is_empty() || arguments.family.iter().any(|family| family == op.family))
@@ -125,13 +125,13 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 fn replay(ops: &[Op], text: &str) -> Result<bool, String> {
     let of_file = std::fs::read_to_string(text).ok();
     let text = of_file.as_deref().and_then(|log| log.split_whitespace().next_back()).unwrap_or(text);
-    let case = Case::parse(text).ok_or("the candidate can't be parsed")?;
+    let case = Case::parse(text).ok_or_else(|| format!("can't parse the candidate {text:?}"))?;
     let op = ops
         .iter()
         .find(|op| op.name == case.op)
-        .ok_or_else(|| format!("op {} is not searched; --list shows all", case.op))?;
+        .ok_or_else(|| format!("unknown op {}; --list shows the ops that can be searched", case.op))?;
     if !(op.spec)(case.dtype).fits(&case) {
-        return Err("the sizes, options or operands of the candidate do not fit its op".to_string());
+        return Err(format!("the sizes, options or operands of the candidate do not fit its op {}", case.op));
     }
     let mut holds = true;
     println!("sizes {:?}, options {:?}", case.sizes, case.options);

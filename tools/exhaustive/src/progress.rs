@@ -72,7 +72,10 @@ impl Progress {
         let stored: Progress = toml::from_str(&text).map_err(|reason| Error::damaged(&path, reason.message()))?;
         let is_same = (&stored.function, &stored.simd, stored.sample) == (&self.function, &self.simd, self.sample);
         if !is_same || stored.chunks > CHUNKS {
-            return Err(Error::damaged(&path, "it is not the progress of the walk in its name"));
+            return Err(Error::damaged(
+                &path,
+                "the function, instruction set, sample and chunks must be those of the walk in the file's name",
+            ));
         }
         if stored.provenance != self.provenance {
             let [begun, now] = [stored.provenance, self.provenance].map(|provenance| provenance.to_string());

@@ -29,18 +29,19 @@ fn a_bracket_decides_where_both_ends_round_the_same() {
 #[test]
 fn a_tiny_input_of_silu_is_above_the_tie() {
     for name in ["silu", "gelu", "gelu_tanh"] {
-        let function = function(name).expect("the function must be in the table");
+        let function = function(name).expect("silu, gelu and gelu_tanh must be in the table of functions");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
             // These are the bits of the two numbers around x/2. All three functions exceed x/2, for either sign of x.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
-                let Expected { value, by_mpfr } = function.expected(x).expect("the reference must give a result");
+                let Expected { value, by_mpfr } =
+                    function.expected(x).expect("the reference must give a result for a tiny input");
                 assert_eq!((value.to_bits(), by_mpfr), (expected, false), "{name} of {x:e}");
                 assert_eq!(
-                    function.exactly(x).expect("MPFR must round the result").to_bits(),
+                    function.exactly(x).expect("MPFR must round the result for a tiny input").to_bits(),
                     expected,
-                    "{name} of {x:e} by MPFR"
+                    "{name} of {x:e}, rounded by MPFR: expected the bits {expected:#x}"
                 );
             }
         }
@@ -86,11 +87,12 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         let value = 1.0 / (1.0 + (-f64::from(x)).exp());
         Bracket::around(value, 2f64.powi(-34))
     };
-    let narrow = *function("sigmoid").expect("the function must be in the table");
+    let narrow = *function("sigmoid").expect("sigmoid must be in the table of functions");
     let wide = Function { reference: Reference::Bounded(wide), ..narrow };
     let mut tally = Tally::default();
     for x in (0..100_000).map(|i| -3.0 + i as f32 * 6e-5) {
-        let [a, b] = [narrow, wide].map(|function| function.expected(x).expect("the reference must give a result"));
+        let [a, b] =
+            [narrow, wide].map(|function| function.expected(x).expect("the reference of sigmoid must give a result"));
         assert_eq!(a.value.to_bits(), b.value.to_bits(), "{x:e}");
         tally.by_mpfr += u64::from(b.by_mpfr);
     }

@@ -8,7 +8,9 @@ use exhaustive::reference::Reference;
 use rug::Float;
 
 fn float(bits: &str) -> f64 {
-    f64::from_bits(u64::from_str_radix(bits, 16).expect("the field must hold the bits of an f64"))
+    f64::from_bits(
+        u64::from_str_radix(bits, 16).expect("a number in reference.tsv must be the bits of an f64 in hexadecimal"),
+    )
 }
 
 /// Returns the function with the name that a line of the library's vectors gives, if it is under test.
@@ -39,16 +41,19 @@ fn mpfr_gives_the_vectors_of_the_library() {
         let [op, _, x, expected] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
         let Some(function) = named(op) else { continue };
         let [hi, lo, exponent] = expected.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("expected three parts in {line}")
+            panic!("reference vector {line:?}: expected a last column of three numbers, got {expected:?}")
         };
         let expected = (Float::with_val(200, float(hi)) + float(lo))
-            << exponent.parse::<i32>().expect("the exponent must be an integer");
+            << exponent.parse::<i32>().expect("the exponent of a reference vector must be an integer");
         let got = function(&Float::with_val(53, float(x)), 200).number;
         let error = (got - &expected).abs();
-        assert!(error <= expected.abs() >> 104, "{line}: the error is {error:e}");
+        assert!(
+            error <= expected.abs() >> 104,
+            "{line}: expected MPFR's result within 2^-104 of the vector, relatively, got an absolute error of {error:e}"
+        );
         count += 1;
     }
-    assert!(count > 400, "expected more than 400 vectors, got {count}");
+    assert!(count > 400, "expected more than 400 reference vectors of tested functions, got {count}");
 }
 
 /// Returns inputs of every exponent and both signs, with all special values.
@@ -64,8 +69,8 @@ fn inputs() -> impl Iterator<Item = f32> {
 fn every_reference_gives_what_mpfr_gives() {
     for function in FUNCTIONS {
         for x in inputs() {
-            let expected = function.expected(x).expect("the reference must give a result").value;
-            let exact = function.exactly(x).expect("MPFR must round the result");
+            let expected = function.expected(x).expect("each reference must give a result for each input").value;
+            let exact = function.exactly(x).expect("MPFR must round the result of each function");
             assert_eq!(expected.to_bits(), exact.to_bits(), "{} of {x:e}: {expected:e}, {exact:e}", function.name);
         }
     }
@@ -94,7 +99,8 @@ fn formulas_keep_to_half_of_their_brackets() {
 #[test]
 fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
     let expected = |name: &str, x: f32| {
-        let function = exhaustive::function::function(name).expect("the function must be in the table");
+        let function =
+            exhaustive::function::function(name).expect("a function of this test must be in the table of functions");
         let [expected, exact] = [function.expected(x).unwrap().value, function.exactly(x).unwrap()];
         assert_eq!(expected.to_bits(), exact.to_bits(), "{name} of {x}");
         expected.to_bits()

@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use tempfile::TempDir;
 
 fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
-    let function = function(name).expect("the function must be in the table");
+    let function = function(name).expect("the function of the row must be in the table of functions");
     let mut progress = Progress::new(function, level, NonZeroU32::MIN);
     progress.tally.inputs = 1 << 32;
     for &example in misrounded {
@@ -24,8 +24,10 @@ fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
 
 #[test]
 fn a_row_replaces_its_own_and_no_other() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
-    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("the table must be readable");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
+    let read = |name: &str| {
+        fs::read_to_string(folder.path().join(name)).expect("exhaustive.tsv and exhaustive.md must be readable")
+    };
     let wrong = Example { x: 0x3f80_0000, got: 0x402d_f855, expected: 0x402d_f854 };
     for row in [
         row("silu", Level::Avx512, &[]),
@@ -33,7 +35,7 @@ fn a_row_replaces_its_own_and_no_other() {
         row("exp", Level::Avx512, &[]),
         row("exp", Level::Avx2, &[]),
     ] {
-        merge(folder.path(), row).expect("the row must be merged");
+        merge(folder.path(), row).expect("merging a row into the tables must succeed");
     }
     let places = |text: &str| -> Vec<String> {
         let fields = |line: &str| line.split('\t').take(2).collect::<Vec<_>>().join(" ");
@@ -48,31 +50,31 @@ fn a_row_replaces_its_own_and_no_other() {
     );
     assert!(page.ends_with("\n- `exp`, portable: 3f800000:402df855:402df854\n"), "{page}");
 
-    merge(folder.path(), row("exp", Level::Portable, &[])).expect("the row must be merged");
+    merge(folder.path(), row("exp", Level::Portable, &[])).expect("merging a row into the tables must succeed");
     assert_eq!(places(&read("exhaustive.tsv")).len(), 4);
     assert!(!read("exhaustive.md").contains("Misrounded"));
 }
 
 #[test]
 fn a_damaged_table_is_said_and_left() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
-    merge(folder.path(), row("exp", Level::Avx2, &[])).expect("the row must be merged");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
+    merge(folder.path(), row("exp", Level::Avx2, &[])).expect("merging a row into the tables must succeed");
     let path = folder.path().join("exhaustive.tsv");
-    let damaged = fs::read_to_string(&path).expect("the table must be readable").replace("4294967296", "all");
-    fs::write(&path, &damaged).expect("the table must be writable");
+    let damaged = fs::read_to_string(&path).expect("exhaustive.tsv must be readable").replace("4294967296", "all");
+    fs::write(&path, &damaged).expect("exhaustive.tsv must be writable");
     let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("expected an error");
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
-    assert_eq!(fs::read_to_string(&path).expect("the table must be readable"), damaged);
+    assert_eq!(fs::read_to_string(&path).expect("exhaustive.tsv must be readable"), damaged);
 }
 
 #[test]
 fn infinite_errors_are_kept() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
     let mut spoilt = row("exp", Level::Avx2, &[Example { x: 0, got: 0x7fc0_0000, expected: 0x3f80_0000 }]);
     spoilt.largest_error_ulp = f64::INFINITY;
     for row in [spoilt, row("log", Level::Avx2, &[])] {
-        merge(folder.path(), row).expect("the row must be merged");
+        merge(folder.path(), row).expect("merging a row into the tables must succeed");
     }
-    let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("the table must be readable");
+    let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("exhaustive.md must be readable");
     assert!(page.contains("| 1 | inf |"), "{page}");
 }

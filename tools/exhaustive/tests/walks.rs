@@ -23,7 +23,7 @@ const INPUTS: u64 = (1 << 32) / 2048;
 const PLANTED: f32 = 1.0 + 77.0 * f32::EPSILON;
 
 fn exp() -> Function {
-    *function("exp").expect("the function must be in the table")
+    *function("exp").expect("exp must be in the table of functions")
 }
 
 /// Returns the exponential with one wrong result.
@@ -46,7 +46,7 @@ fn begun(function: &Function) -> Progress {
 
 fn walked(function: &Function) -> Progress {
     let mut progress = begun(function);
-    walk(function, &mut progress, |_| Ok(ControlFlow::Continue(()))).expect("the walk must succeed");
+    walk(function, &mut progress, |_| Ok(ControlFlow::Continue(()))).expect("the walk over the inputs must succeed");
     progress
 }
 
@@ -58,7 +58,7 @@ fn row(progress: Progress) -> Row {
 #[test]
 fn the_library_is_found_right() {
     for name in ["exp", "silu"] {
-        let tally = walked(function(name).expect("the function must be in the table")).tally;
+        let tally = walked(function(name).expect("exp and silu must be in the table of functions")).tally;
         assert_eq!((tally.inputs, tally.misrounded, tally.largest_error), (INPUTS, 0, 0.5), "{name}");
     }
 }
@@ -76,7 +76,8 @@ fn one_wrong_bit_of_one_result_is_found_and_named() {
 
 #[test]
 fn a_bound_is_broken_by_any_misrounded_result_or_by_a_large_error() {
-    let [exp, silu] = ["exp", "silu"].map(|name| function(name).expect("the function must be in the table"));
+    let [exp, silu] =
+        ["exp", "silu"].map(|name| function(name).expect("exp and silu must be in the table of functions"));
     let mut tally = Tally::default();
     assert!(exp.allows(&tally) && silu.allows(&tally));
     let example = Example { x: 0, got: 1, expected: 0 };
@@ -99,7 +100,7 @@ fn a_wrong_sign_of_zero_and_another_nan_are_found() {
         }
         Ok(())
     };
-    let tally = walked(&Function { run, ..*function("tanh").expect("the function must be in the table") }).tally;
+    let tally = walked(&Function { run, ..*function("tanh").expect("tanh must be in the table of functions") }).tally;
     assert_eq!((tally.misrounded, tally.largest_error), (2, f64::INFINITY));
     let found: Vec<_> = tally.examples.iter().map(|example| (example.x, example.got)).collect();
     assert_eq!(found, [(0, 1 << 31), (0x7f80_0001, 0xffc0_0000)]);
@@ -117,31 +118,31 @@ fn a_wrong_reference_is_not_blamed_on_the_library() {
 
 /// Resumes the stored walk until `chunks` chunks are done, and stores the progress after each.
 fn until(function: &Function, folder: &Path, chunks: u32) -> Progress {
-    let mut progress = begun(function).resumed(folder).expect("the stored progress must be readable");
+    let mut progress = begun(function).resumed(folder).expect("the stored progress of the walk must be readable");
     let after = |progress: &Progress| {
         progress.store(folder)?;
         Ok(if progress.chunks == chunks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    walk(function, &mut progress, after).expect("the walk must succeed");
+    walk(function, &mut progress, after).expect("the walk over the inputs must succeed");
     progress
 }
 
 #[test]
 fn a_stopped_walk_goes_on_and_gives_the_same_row() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
     // The planted input is in chunk 63.
     for chunks in [1, 50, 64, 200] {
         assert_eq!(until(&planted(), folder.path(), chunks).chunks, chunks);
     }
-    let stored = begun(&planted()).resumed(folder.path()).expect("the stored progress must be readable");
+    let stored = begun(&planted()).resumed(folder.path()).expect("the stored progress of the walk must be readable");
     assert_eq!((stored.chunks, stored.tally.misrounded), (200, 1));
     let resumed = until(&planted(), folder.path(), CHUNKS);
     assert_eq!(row(resumed.clone()), row(walked(&planted())));
     // Resuming a finished walk tests no further inputs and returns the same progress.
     assert_eq!(until(&planted(), folder.path(), CHUNKS), resumed);
-    resumed.remove(folder.path()).expect("the progress file must be removed");
+    resumed.remove(folder.path()).expect("removing the progress file must succeed");
     assert_eq!(
-        begun(&planted()).resumed(folder.path()).expect("a missing progress file must not be an error"),
+        begun(&planted()).resumed(folder.path()).expect("resuming without a progress file must succeed"),
         begun(&planted())
     );
 }
@@ -149,7 +150,10 @@ fn a_stopped_walk_goes_on_and_gives_the_same_row() {
 #[test]
 fn threads_make_no_difference() {
     let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the threads must be created");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("creating the thread pool must succeed");
         row(pool.install(|| walked(&planted())))
     };
     assert_eq!(on(1), on(3));
@@ -157,34 +161,34 @@ fn threads_make_no_difference() {
 
 #[test]
 fn a_damaged_progress_is_said_and_left() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
     until(&exp(), folder.path(), 2);
     let path = begun(&exp()).path(folder.path());
-    let whole = fs::read_to_string(&path).expect("the file must be readable");
+    let whole = fs::read_to_string(&path).expect("the progress file must be readable");
     let other = whole.replace("function = \"exp\"", "function = \"log\"");
     let beyond = whole.replace("chunks = 2", "chunks = 257");
     let unknown = format!("{whole}more = 1\n");
     for damaged in [&whole[..whole.len() / 2], "", "\0", &other, &beyond, &unknown] {
-        fs::write(&path, damaged).expect("the file must be writable");
+        fs::write(&path, damaged).expect("the progress file must be writable");
         let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
         assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("exp-portable-1-in-2048.toml is damaged: "), "{text}");
         assert!(text.ends_with("; repair it, or remove it to start over"), "{text}");
         assert_eq!(
-            fs::read_to_string(&path).expect("the file must be readable"),
+            fs::read_to_string(&path).expect("the progress file must be readable"),
             damaged,
-            "the damaged file must be unchanged"
+            "the damaged progress file must be unchanged"
         );
     }
 }
 
 #[test]
 fn the_progress_of_another_library_is_refused() {
-    let folder = TempDir::new().expect("a temporary folder must be created");
+    let folder = TempDir::new().expect("creating a temporary folder must succeed");
     let mut old = begun(&exp());
     old.provenance.commit = "0123456789ab".into();
-    old.store(folder.path()).expect("the progress must be stored");
+    old.store(folder.path()).expect("storing the progress of the walk must succeed");
     let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
     assert!(matches!(error, Error::Stale { .. }), "{error:?}");
     assert!(error.to_string().contains("(0123456789ab)"), "{error}");

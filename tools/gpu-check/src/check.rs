@@ -193,7 +193,9 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
     }
     match (0..expected.words.len()).find(|&i| got.words.get(i) != Some(&expected.words[i])) {
         Some(i) => Err(format!("row {i} is {:x?} instead of {:x}", got.words.get(i), expected.words[i])),
-        None if got.words.len() != expected.words.len() => Err(format!("{} words, which is too many", got.words.len())),
+        None if got.words.len() != expected.words.len() => {
+            Err(format!("expected {} result words, got {}", expected.words.len(), got.words.len()))
+        }
         None => Ok(()),
     }
 }

@@ -278,7 +278,7 @@ mod tests {
             "\n- torch, read of F32, 1x250000: 1.0 µs, 1000 GB/s\n- left out: Liger: not there\n",
             "\n| check | failed (1) | 12 |\n| compute-sanitizer racecheck | missing (127) | 0 |\n",
         ] {
-            assert!(text.contains(line), "{line:?} is not in\n{text}");
+            assert!(text.contains(line), "the page must have {line:?}, got\n{text}");
         }
         let whole: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         assert_eq!(whole["checks"]["checks"][1]["mismatches"], 1);

@@ -106,7 +106,10 @@ impl Plugin {
         // SAFETY: the table starts with its size.
         let size = unsafe { api.cast::<usize>().read() };
         if size < function::END {
-            return Err(failed(format!("the plugin's table has {size} bytes; {} are needed", function::END)));
+            return Err(failed(format!(
+                "function table of the PJRT plugin: expected at least {} bytes, got {size}",
+                function::END
+            )));
         }
         let executables = Mutex::default();
         let mut plugin = Plugin { api, client: 0, device: 0, executables, _library: library };
@@ -114,7 +117,7 @@ impl Plugin {
         plugin.client = plugin.call(function::CLIENT_CREATE, &[])?.get(64);
         let devices = plugin.call(function::CLIENT_ADDRESSABLE_DEVICES, &[(16, plugin.client)])?;
         if devices.get(32) == 0 {
-            return Err(failed("the plugin has no device"));
+            return Err(failed("the PJRT plugin must have a device, found none"));
         }
         // SAFETY: there is at least one device in the array.
         plugin.device = unsafe { (devices.get(24) as *const u64).read() };
@@ -187,7 +190,7 @@ impl Plugin {
 
     fn to_device(&self, spec: &TensorSpec, bytes: &[u8]) -> Result<Buffer<'_>> {
         if bytes.len() != spec.bytes() {
-            return Err(failed(format!("got {} bytes for an input of {spec:?}", bytes.len())));
+            return Err(failed(format!("input {spec:?}: expected {} bytes, got {}", spec.bytes(), bytes.len())));
         }
         let dtype = match spec.dtype {
             ElementType::S32 => 4,
@@ -195,7 +198,7 @@ impl Plugin {
             ElementType::F16 => 10,
             ElementType::F32 => 11,
             ElementType::BF16 => 13,
-            other => return Err(failed(format!("inputs of type {other:?} are not supported"))),
+            other => return Err(failed(format!("an input must be S32, U8, F16, F32 or BF16, got {other:?}"))),
         };
         let dims: Vec<i64> = spec.shape.iter().map(|dim| *dim as i64).collect();
         let made = self.call(
@@ -221,7 +224,12 @@ impl Plugin {
     pub fn run(&self, program: &Program, form: Form, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let executable = self.compile(program, form)?;
         if inputs.len() != program.inputs().len() {
-            return Err(failed(format!("got {} inputs for {}", inputs.len(), program.name())));
+            return Err(failed(format!(
+                "{}: expected {} inputs, got {}",
+                program.name(),
+                program.inputs().len(),
+                inputs.len()
+            )));
         }
         let inputs: Vec<Buffer<'_>> = (program.inputs().iter().zip(inputs))
             .map(|(spec, bytes)| self.to_device(spec, bytes))
@@ -266,7 +274,7 @@ impl Buffer<'_> {
     fn to_host(&self, len: usize) -> Result<Vec<u8>> {
         let needed = self.plugin.call(function::BUFFER_TO_HOST, &[(16, self.buffer)])?.get(40);
         if needed != len as u64 {
-            return Err(failed(format!("an output has {needed} bytes; the program declares {len}")));
+            return Err(failed(format!("output of the program: expected {len} bytes as declared, got {needed}")));
         }
         let mut bytes = vec![0u8; len];
         let fields = [(16, self.buffer), (32, bytes.as_mut_ptr() as u64), (40, len as u64)];

@@ -8,7 +8,7 @@ const CORPUS: &str = include_str!("../../../train/corpus.txt");
 fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program must start")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program generate must start")
 }
 
 /// Returns the text after a prompt: 120 tokens, each of which is verified.
@@ -16,10 +16,13 @@ fn run(arguments: &[&str]) -> Output {
 fn text(prompt: &str, arguments: &[&str]) -> String {
     let output = run(&[&["--prompt", prompt, "--tokens", "120", "--verify"], arguments].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
-    assert!(stderr.contains("wrote 120 tokens") && stderr.contains("each verified"), "{arguments:?}: {stderr}");
-    assert!(!stderr.contains("NaN"), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("stdout must be UTF-8")
+    assert_eq!(output.status.code(), Some(0), "generate {arguments:?}: expected exit status 0, stderr: {stderr}");
+    assert!(
+        stderr.contains("wrote 120 tokens") && stderr.contains("each verified"),
+        "generate {arguments:?}: expected 120 verified tokens, stderr: {stderr}"
+    );
+    assert!(!stderr.contains("NaN"), "generate {arguments:?}: expected no NaN in stderr, got: {stderr}");
+    String::from_utf8(output.stdout).expect("the stdout of generate must be UTF-8")
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -34,8 +37,11 @@ fn it_writes_words() {
         // The last word may be incomplete.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
-        assert!(written.len() >= 50, "expected at least 50 words, got {}: {text}", written.len());
-        assert!(strange.len() * 10 <= written.len(), "{strange:?} are not words of the documentation: {text}");
+        assert!(written.len() >= 50, "prompt {prompt:?}: expected at least 50 words, got {}: {text}", written.len());
+        assert!(
+            strange.len() * 10 <= written.len(),
+            "expected at most 10% of words outside the training text, got {strange:?} in: {text}"
+        );
     }
 }
 
@@ -58,7 +64,7 @@ fn it_goes_on_beyond_what_it_sees() {
     let prompt = "A row of scores that are all masked has nothing to attend to. ".repeat(40);
     let stderr = run(&["--prompt", &prompt, "--tokens", "300", "--verify"]).stderr;
     let stderr = String::from_utf8_lossy(&stderr);
-    assert!(stderr.contains("wrote 300 tokens"), "{stderr}");
+    assert!(stderr.contains("wrote 300 tokens"), "expected `wrote 300 tokens` in stderr, got: {stderr}");
 }
 
 #[test]
@@ -76,8 +82,8 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     for (arguments, why) in cases {
         let output = run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
+        assert_eq!(output.status.code(), Some(2), "generate {arguments:?}: expected exit status 2, stderr: {stderr}");
+        assert!(stderr.contains(why), "generate {arguments:?}: expected {why:?} in stderr, got {stderr:?}");
         assert!(output.stdout.is_empty());
     }
 }
@@ -99,7 +105,10 @@ fn every_profile_draws_what_it_keeps() {
     for set in sets {
         let output = run(&[&["--prompt", "Masks are", "--tokens", "60", "--verify"][..], set].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{set:?}: {stderr}");
-        assert!(stderr.contains("each verified"), "{stderr}");
+        assert_eq!(output.status.code(), Some(0), "generate {set:?}: expected exit status 0, stderr: {stderr}");
+        assert!(
+            stderr.contains("each verified"),
+            "generate {set:?}: expected `each verified` in stderr, got: {stderr}"
+        );
     }
 }

@@ -83,8 +83,9 @@ impl Checkpoint {
     }
 
     pub fn set_values(&mut self, name: &str, shape: &[usize], values: Vec<f32>, dtype: GgmlDType) {
-        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).expect("the values must fit the shape");
-        let tensor = QTensor::quantize(&tensor, dtype).expect("the type must be quantisable");
+        let tensor =
+            Tensor::from_vec(values, shape, &Device::Cpu).expect("the values of a test tensor must fit its shape");
+        let tensor = QTensor::quantize(&tensor, dtype).expect("candle must quantise a test tensor to its type");
         self.tensors.insert(name.into(), tensor);
     }
 
@@ -101,7 +102,7 @@ impl Checkpoint {
     pub fn without(mut self, key: &str) -> Self {
         assert!(
             self.metadata.remove(key).is_some() || self.tensors.remove(key).is_some(),
-            "the checkpoint has no {key}"
+            "expected {key} in the metadata or tensors of the test checkpoint"
         );
         self
     }
@@ -111,7 +112,7 @@ impl Checkpoint {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut file = Cursor::new(Vec::new());
-        gguf_file::write(&mut file, &metadata, &tensors).expect("writing to memory must succeed");
+        gguf_file::write(&mut file, &metadata, &tensors).expect("writing the GGUF file to memory must succeed");
         file.into_inner()
     }
 
@@ -125,13 +126,13 @@ impl Checkpoint {
 pub fn run(file: &[u8], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.gguf");
-    std::fs::write(&path, file).expect("the checkpoint must be written");
+    std::fs::write(&path, file).expect("model.gguf must be written");
     Command::new(env!("CARGO_BIN_EXE_generate"))
         .arg("--model")
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program must start")
+        .expect("the program generate must start")
 }
 
 /// Returns two special tokens, every byte in GPT-2's letters, and the results of the merges.

@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 #[track_caller]
 fn refused(output: Output, why: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
-    assert!(!stderr.contains("thread 'main'"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
+    assert!(stderr.contains(why), "expected {why:?} in the stderr of generate, got {stderr:?}");
+    assert!(!stderr.contains("thread 'main'"), "expected no panic of generate, got: {stderr}");
     assert!(output.stdout.is_empty());
 }
 
@@ -19,7 +19,7 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 #[test]
 fn usage() {
     let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program must start")
+        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program generate must start")
     };
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");
@@ -156,7 +156,7 @@ fn damage() {
         damaged[(state >> 33) as usize % header] ^= 1 << (state >> 61);
         let output = run(&damaged, &PROMPT);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(matches!(output.status.code(), Some(0 | 2)), "{stderr}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(matches!(output.status.code(), Some(0 | 2)), "expected exit status 0 or 2, stderr: {stderr}");
+        assert!(!stderr.contains("panicked"), "expected no panic of generate, got: {stderr}");
     }
 }

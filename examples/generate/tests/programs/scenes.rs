@@ -8,11 +8,19 @@ fn each_failure_is_played_beside_its_remedy() {
     let output = Command::new(env!("CARGO_BIN_EXE_generate"))
         .current_dir(folder.path())
         .output()
-        .expect("the program must start");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let stderr = String::from_utf8(output.stderr).expect("stderr must be UTF-8");
-    assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"), "{stderr}");
-    let text = String::from_utf8(output.stdout).expect("stdout must be UTF-8");
+        .expect("the program generate must start");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "expected exit status 0, stderr: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let stderr = String::from_utf8(output.stderr).expect("the stderr of generate must be UTF-8");
+    assert!(
+        stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"),
+        "expected 256 tokens and the reports of guards in stderr, got: {stderr}"
+    );
+    let text = String::from_utf8(output.stdout).expect("the stdout of generate must be UTF-8");
     for part in [
         // The sampler.
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
@@ -34,11 +42,13 @@ fn each_failure_is_played_beside_its_remedy() {
         // Text of the tiny model.
         "A tiny model and its text",
     ] {
-        assert!(text.contains(part), "{part:?} is not in {text}");
+        assert!(text.contains(part), "expected {part:?} in the printed scenes, got: {text}");
     }
     let line = |start: &str| -> Vec<&str> {
         let line = text.lines().find(|line| line.trim_start().starts_with(start));
-        line.unwrap_or_else(|| panic!("{start:?} begins no line of {text}")).split_whitespace().collect()
+        line.unwrap_or_else(|| panic!("expected a line that begins with {start:?} in the printed scenes, got: {text}"))
+            .split_whitespace()
+            .collect()
     };
     // With infinite sums in f16, every layer adds 0. With saturating sums, a layer's output is NaN. Evenkeel's layers
     // add moderate values.
@@ -47,7 +57,10 @@ fn each_failure_is_played_beside_its_remedy() {
     let fused = &line("Evenkeel, fused")[2..];
     assert_eq!(fused, &line("Evenkeel, unfused")[2..]);
     let added: Vec<f64> = fused[..6].iter().filter_map(|v| v.parse().ok()).collect();
-    assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
+    assert!(
+        added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)),
+        "expected 6 values in 0.1 .. 1.0 in the line `Evenkeel, fused`, got {added:?}"
+    );
     // Padding leaves 6 rows of one prompt and 3 rows of another without an unmasked key, in each of four heads and
     // three layers: 108 rows.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
@@ -56,10 +69,11 @@ fn each_failure_is_played_beside_its_remedy() {
 
 #[test]
 fn help_tells_of_both_modes() {
-    let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program must start");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program generate must start");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the help must be UTF-8");
+    let text = String::from_utf8(output.stdout).expect("the help of generate must be UTF-8");
     for part in ["--model", "--verify", "--top-p", "Examples:", "replays numerical failures"] {
-        assert!(text.contains(part), "{part} is not in {text}");
+        assert!(text.contains(part), "expected {part:?} in the help of generate, got: {text}");
     }
 }

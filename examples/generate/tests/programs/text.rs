@@ -8,7 +8,7 @@ use std::process::Output;
 #[track_caller]
 fn well(output: Output) -> (Vec<u8>, String) {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(output.status.code(), Some(0), "expected exit status 0, stderr: {stderr}");
     (output.stdout, stderr)
 }
 
@@ -42,8 +42,11 @@ fn a_seed_makes_the_text() {
         run(&["--seed", "8", "--temperature", "0.7", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01"]).0,
         text
     );
-    assert!(stderr.contains("each verified"), "{stderr}");
-    assert!(stderr.contains("guards reported: rms_norm: none · rope: none · attention: none"), "{stderr}");
+    assert!(stderr.contains("each verified"), "expected `each verified` in stderr, got: {stderr}");
+    assert!(
+        stderr.contains("guards reported: rms_norm: none · rope: none · attention: none"),
+        "expected no findings of guards in stderr, got: {stderr}"
+    );
     // Incomplete characters are held back, and bytes that never form a character do not end the text.
     assert!(String::from_utf8(text).is_ok());
     // Greedy decoding draws nothing, so the seed has no effect.
@@ -55,7 +58,7 @@ fn a_long_prompt_is_read_in_parts() {
     let checkpoint = Checkpoint::new();
     let long = "keel ".repeat(110);
     let (_, stderr) = well(checkpoint.run(&["--prompt", &long, "--tokens", "8", "--verify"]));
-    assert_eq!(tokens_read(&stderr), "550", "{stderr}");
+    assert_eq!(tokens_read(&stderr), "550", "expected 550 tokens read from the long prompt, stderr: {stderr}");
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn the_model_can_end_its_text() {
     // All logits are equal. The result is the first token, which has no text.
     assert_eq!(text, b"\n");
     let (_, stderr) = well(checkpoint.number("tokenizer.ggml.eos_token_id", 0).run(&greedy));
-    assert!(stderr.contains("wrote 0 tokens"), "{stderr}");
+    assert!(stderr.contains("wrote 0 tokens"), "expected `wrote 0 tokens` in stderr, got: {stderr}");
 }
 
 #[test]
@@ -88,5 +91,5 @@ fn texts_are_split_as_the_model_was_trained() {
 #[test]
 fn chats_are_in_the_checkpoints_own_format() {
     let (_, stderr) = well(Checkpoint::new().run(&["--chat", "--prompt", "ab", "--tokens", "1"]));
-    assert_eq!(tokens_read(&stderr), "2", "{stderr}");
+    assert_eq!(tokens_read(&stderr), "2", "expected 2 tokens read, stderr: {stderr}");
 }

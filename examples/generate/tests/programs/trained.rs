@@ -17,11 +17,15 @@ struct Tiny {
 
 impl Tiny {
     fn read(file: &[u8]) -> Self {
-        let (_, metadata) = SafeTensors::read_metadata(file).expect("the file must be in the safetensors format");
-        let entries = metadata.metadata().as_ref().expect("the file must have metadata");
-        let description = serde_json::from_str(&entries["evenkeel"]).expect("the description must be JSON");
-        let tensors =
-            SafeTensors::deserialize(file).expect("the file must be in the safetensors format").tensors().into_iter();
+        let (_, metadata) =
+            SafeTensors::read_metadata(file).expect("the weights file must be in the safetensors format");
+        let entries = metadata.metadata().as_ref().expect("the weights file must have metadata");
+        let description =
+            serde_json::from_str(&entries["evenkeel"]).expect("the metadata entry `evenkeel` must be JSON");
+        let tensors = SafeTensors::deserialize(file)
+            .expect("the weights file must be in the safetensors format")
+            .tensors()
+            .into_iter();
         let owned = |view: TensorView<'_>| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
         Tiny { description, tensors: tensors.map(|(name, view)| (name, owned(view))).collect() }
     }
@@ -42,16 +46,19 @@ impl Tiny {
     }
 
     fn without(mut self, name: &str) -> Self {
-        self.tensors.remove(name).expect("weights of this name must exist");
+        self.tensors.remove(name).unwrap_or_else(|| panic!("the built-in file must have the weights {name}"));
         self
     }
 
     fn file(&self, key: &str) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes must fit the shape"))
+            (
+                name,
+                TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes of a test tensor must fit its shape"),
+            )
         });
         let metadata = HashMap::from([(key.to_string(), self.description.to_string())]);
-        serialize(views, Some(metadata)).expect("writing to memory must succeed")
+        serialize(views, Some(metadata)).expect("writing the safetensors file to memory must succeed")
     }
 }
 
@@ -61,30 +68,39 @@ fn generate(path: &Path, arguments: &[&str]) -> Output {
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program must start")
+        .expect("the program generate must start")
 }
 
 fn run(file: &[u8]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, file).expect("the file must be written");
+    std::fs::write(&path, file).expect("model.safetensors must be written");
     generate(&path, &["--prompt", "a keel", "--tokens", "4", "--verify"])
 }
 
 #[track_caller]
 fn refused(output: Output, why: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
+    assert!(stderr.contains(why), "expected {why:?} in stderr, got {stderr:?}");
+    assert!(!stderr.contains("panicked"), "expected no panic, got: {stderr}");
     assert!(output.stdout.is_empty());
 }
 
 #[test]
 fn the_file_that_is_built_in_is_read() {
-    assert!(BUILT_IN.len() < 2_000_000, "expected less than 2000000 bytes, got {}", BUILT_IN.len());
+    assert!(
+        BUILT_IN.len() < 2_000_000,
+        "the built-in weights file: expected less than 2000000 bytes, got {}",
+        BUILT_IN.len()
+    );
     let output = run(BUILT_IN);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "expected exit status 0, stderr: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -123,7 +139,7 @@ fn weights() {
     refuse(new().tensor("output_norm.weight", Dtype::F32, &[128]), "output_norm.weight is in F32; BF16 is needed");
     refuse(new().tensor("blk.0.attn_q.weight", Dtype::BF16, &[128]), "has shape [128]; [128, 128] is needed");
     let mut broken = new();
-    broken.tensors.get_mut("output_norm.weight").expect("weights of this name must exist").2[..2]
+    broken.tensors.get_mut("output_norm.weight").expect("the built-in file must have output_norm.weight").2[..2]
         .copy_from_slice(&[0xff; 2]);
     let output = run(&broken.file("evenkeel"));
     assert_eq!(output.status.code(), Some(1));
@@ -141,17 +157,17 @@ fn files() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
     refused(generate(&path, &["--prompt", "a"]), "can't open");
-    let file = std::fs::File::create(&path).expect("the file must be created");
-    file.set_len((64 << 20) + 1).expect("the file must be extended");
+    let file = std::fs::File::create(&path).expect("model.safetensors must be created");
+    file.set_len((64 << 20) + 1).expect("model.safetensors must be extended beyond 64 MiB");
     refused(generate(&path, &["--prompt", "a"]), "has more than 67108864 bytes");
-    std::fs::write(&path, BUILT_IN).expect("the file must be written");
+    std::fs::write(&path, BUILT_IN).expect("model.safetensors must be written");
     refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
 }
 
 /// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
 #[test]
 fn damage() {
-    let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("the file must be in the safetensors format");
+    let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("the weights file must be in the safetensors format");
     let mut state = 1u64;
     for _ in 0..48 {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -159,48 +175,55 @@ fn damage() {
         damaged[(state >> 33) as usize % (8 + header)] ^= 1 << (state >> 61);
         let output = run(&damaged);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(matches!(output.status.code(), Some(0 | 2)), "{stderr}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(matches!(output.status.code(), Some(0 | 2)), "expected exit status 0 or 2, stderr: {stderr}");
+        assert!(!stderr.contains("panicked"), "expected no panic, got: {stderr}");
     }
 }
 
 fn train(arguments: &[&str], threads: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program must start")
+    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program train must start")
 }
 
 #[test]
 fn a_seed_makes_the_weights() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    let shown = path.to_str().expect("the path must be UTF-8");
+    let shown = path.to_str().expect("the path of the temporary folder must be UTF-8");
     let make = |seed: &str, threads: &str| {
         let output = train(&["--out", shown, "--steps", "4", "--seed", seed], threads);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert!(stderr.contains("step 4: loss "), "{stderr}");
+        assert_eq!(output.status.code(), Some(0), "train: expected exit status 0, stderr: {stderr}");
+        assert!(stderr.contains("step 4: loss "), "expected the loss of step 4 in stderr, got: {stderr}");
         std::fs::read(&path).expect("train must write the weights")
     };
     let weights = make("1", "1");
-    assert!(weights == make("1", "2"), "the number of threads must not change the weights");
-    assert!(weights != make("2", "2"), "another seed must give other weights");
+    assert!(weights == make("1", "2"), "train with seed 1: two threads must give the weights of one thread");
+    assert!(weights != make("2", "2"), "train: seed 2 must give other weights than seed 1");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
     // The committed weights must result from the committed text with the default sizes and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
-    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help must be UTF-8");
+    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help of train must be UTF-8");
     for key in ["seed", "steps"] {
-        assert!(help.contains(&format!("[default: {}]", committed.description[key])), "wrong default of {key}: {help}");
+        assert!(
+            help.contains(&format!("[default: {}]", committed.description[key])),
+            "expected the default {} of --{key} in the help of train, got: {help}",
+            committed.description[key]
+        );
     }
     for key in ["steps", "command"] {
         committed.description[key] = new.description[key].clone();
     }
-    assert_eq!(new.description, committed.description, "train has changed: train the committed weights again");
+    assert_eq!(
+        new.description, committed.description,
+        "the committed weights must have the description that train now writes; train them again"
+    );
 }
 
 #[test]
 fn training_refuses() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
-    let shown = folder.path().to_str().expect("the path must be UTF-8");
+    let shown = folder.path().to_str().expect("the path of the temporary folder must be UTF-8");
     let nowhere = format!("{shown}/nowhere/model.safetensors");
     let cases: &[(&[&str], &str)] = &[
         (&[], "--out"),
@@ -223,8 +246,8 @@ fn training_refuses() {
 fn the_text_is_collected() {
     let output = train(&["--collect"], "1");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the documentation must be UTF-8");
-    assert!(text.len() > 50_000, "expected more than 50000 bytes, got {}", text.len());
+    let text = String::from_utf8(output.stdout).expect("the text of train --collect must be UTF-8");
+    assert!(text.len() > 50_000, "the text of train --collect: expected more than 50000 bytes, got {}", text.len());
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
 
@@ -232,24 +255,31 @@ fn the_text_is_collected() {
 #[test]
 fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
-    let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("weights of this name must exist");
+    let (_, _, bytes) =
+        model.tensors.get_mut("blk.2.ffn_up.weight").expect("the built-in file must have blk.2.ffn_up.weight");
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, model.file("evenkeel")).expect("the file must be written");
+    std::fs::write(&path, model.file("evenkeel")).expect("model.safetensors must be written");
     let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("the first: blk.2, feed-forward, row 0: "), "{stderr}");
-    assert!(stderr.contains("; hidden states: -"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
+    assert!(
+        stderr.contains("the first: blk.2, feed-forward, row 0: "),
+        "expected the trace to name the feed-forward of blk.2, got: {stderr}"
+    );
+    assert!(stderr.contains("; hidden states: -"), "expected `; hidden states: -` in the trace, got: {stderr}");
 
     let whole = env!("CARGO_BIN_EXE_generate");
     let output = Command::new(whole)
         .args(["--prompt", "a keel", "--tokens", "2", "--trace"])
         .output()
-        .expect("the program must start");
+        .expect("the program generate must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
+    assert!(output.status.success(), "generate --trace: expected exit status 0, stderr: {stderr}");
     // The points are the embeddings, two in each of four layers, and the logits, for the prompt and for one token.
-    assert!(stderr.contains("trace: 20 points, all finite"), "{stderr}");
+    assert!(
+        stderr.contains("trace: 20 points, all finite"),
+        "expected 20 points in the trace, all finite, got: {stderr}"
+    );
 }

@@ -14,7 +14,7 @@ pub fn run<O: SimdOp>(op: O) -> O::Output {
 /// Runs an operation on AVX2, which the build's target must support.
 #[cfg(feature = "avx2")]
 pub fn run<O: SimdOp>(op: O) -> O::Output {
-    op.eval(rten_simd::isa::Avx2Isa::new().expect("the machine must have AVX2"))
+    op.eval(rten_simd::isa::Avx2Isa::new().expect("the CPU must support AVX2"))
 }
 
 /// Applies a function to each element. rten's own `map` would choose the instruction set itself.

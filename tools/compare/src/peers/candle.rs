@@ -9,5 +9,8 @@ pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) ->
 
 /// Returns the gradient of a scalar with respect to a tensor.
 pub fn gradient_of(xs: &Var, loss: impl Fn() -> Result<Tensor>) -> Result<Tensor> {
-    loss()?.backward()?.remove(xs).ok_or_else(|| Error::Msg("the result does not depend on the variable".into()))
+    loss()?
+        .backward()?
+        .remove(xs)
+        .ok_or_else(|| Error::Msg("candle gives no gradient: the loss must depend on the variable xs".into()))
 }

@@ -46,7 +46,7 @@ impl Rten {
     pub fn function(&self, name: &str) -> Result<Function<'_>> {
         // SAFETY: all functions that the library exports have this signature.
         let symbol = unsafe { self.library.get::<unsafe extern "C" fn(&Call<'_>)>(name) };
-        let function = *symbol.with_context(|| format!("the library of rten has no {name}"))?;
+        let function = *symbol.with_context(|| format!("the rten library must export the function {name}"))?;
         Ok(Function { function, _library: self })
     }
 

@@ -45,7 +45,9 @@ pub fn parse(text: &str) -> Result<Vec<Level>> {
     let mut lines = text.lines();
     for line in lines.by_ref().take_while(|line| *line != COLUMNS) {
         let fact: Vec<&str> = line.trim_start_matches("# ").splitn(3, '\t').collect();
-        let [level, name, fact] = fact[..] else { anyhow::bail!("{line:?} is neither a fact nor the head") };
+        let [level, name, fact] = fact[..] else {
+            anyhow::bail!("line {line:?} must be a fact (level, name and text, separated by tabs) or the column names")
+        };
         of_name(&mut levels, level).facts.insert(name.into(), fact.into());
     }
     for line in lines {

@@ -64,8 +64,8 @@ fn long_rows() {
     }
 }
 
-/// Tests rows in which a bias cancels the scaled scores. There, the largest logit is not necessarily the largest sum
-/// after rounding.
+/// Tests rows in which the bias cancels the scaled scores. There, rounding scale * score + bias can change which
+/// element is the largest.
 #[test]
 fn products_that_cancel() {
     let seed = 16;

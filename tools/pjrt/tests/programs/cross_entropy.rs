@@ -58,7 +58,7 @@ fn options<E: Bits>(device: &Device) {
                 let host = evenkeel::cross_entropy(x.view(), &targets, &options).unwrap().value();
                 assert!(
                     (ours - host).abs() <= 1e-5 * host.abs(),
-                    "{options:?}: got {ours}, expected about {host} as on the host"
+                    "cross_entropy with {options:?}: expected about {host} as on the host, got {ours}"
                 );
             }
         }
@@ -83,7 +83,11 @@ fn not_finite<E: Bits>(device: &Device) {
             let host = evenkeel::cross_entropy(x.view(), &targets, &options).unwrap();
             for (row, (ours, host)) in ours.as_slice().iter().zip(host.as_slice()).enumerate() {
                 let same = ours == host || ours.is_nan() && host.is_nan() || (ours - host).abs() <= 1e-5 * host.abs();
-                assert!(same, "{}, {options:?}: got {ours}, expected {host} as on the host", x.names[row]);
+                assert!(
+                    same,
+                    "row of {} with {options:?}: expected a loss of {host} as on the host, got {ours}",
+                    x.names[row]
+                );
             }
         }
     }

@@ -113,9 +113,10 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
             let near = (sum.widen() - host.widen()).abs() <= 2.0 * f64::from(f32::MIN_POSITIVE);
             assert!(
                 near || sum.bits() == host.bits(),
-                "sum {i}: got {:e}, expected {:e} as on the host",
-                sum.widen(),
-                host.widen()
+                "rms_norm_residual of {}: expected element {i} of the sum to be {:e} as on the host, got {:e}",
+                E::DTYPE,
+                host.widen(),
+                sum.widen()
             );
         }
         for row in 0..x.rows() {

@@ -85,6 +85,10 @@ fn devices_that_do_not_keep_to_the_program() {
 #[test]
 fn programs_are_small() {
     let program = neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap();
-    assert!(program.hlo().len() < 16 << 10, "expected less than 16384 bytes, got {}", program.hlo().len());
+    assert!(
+        program.hlo().len() < 16 << 10,
+        "HLO of softmax: expected less than 16384 bytes, got {}",
+        program.hlo().len()
+    );
     assert_eq!(program, neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap());
 }

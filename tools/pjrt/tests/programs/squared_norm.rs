@@ -18,7 +18,7 @@ fn finite<E: Bits>(device: &Device) {
             x.push_random(&mut rng(), &[E::LIMITS.min_normal, 1e-3, 1.0, 1e3]);
             x.push("zeros", &vec![E::ZERO; cols]);
             let SquaredNorm::Finite(found) = run::squared_norm(device, x.view()).unwrap() else {
-                panic!("{}: the result must be finite", hostile.name);
+                panic!("squared_norm of {} in {cols} columns: the result must be finite", hostile.name);
             };
             let exact: f64 = x.data.iter().map(|x| flushed(x.widen()).powi(2)).sum();
             // Compares the roots, because the sums of squares may exceed f32's range.

@@ -166,7 +166,8 @@ pub struct Worst {
 
 impl Worst {
     pub fn new<E: Element>(op: &str, device: &Device) -> Self {
-        let bound = accuracy::neuron_bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} must have a bound"));
+        let bound = accuracy::neuron_bound(op, E::DTYPE)
+            .unwrap_or_else(|| panic!("{op} of {} must have an error bound for Neuron", E::DTYPE));
         let device = if matches!(device, Device::Interpreter) { "interpreted" } else { "compiled" };
         Worst {
             what: format!("{op} {} {device}", E::DTYPE),
@@ -193,7 +194,7 @@ impl Worst {
         let Worst { what, bound, .. } = self;
         assert!(
             error <= *bound,
-            "{what}, {case}: {:e} has an error of {error} ULP; the exact result is {exact:e}",
+            "{what}, {case}: expected {exact:e} with an error of at most {bound} ULP, got {:e} with {error} ULP",
             got.widen()
         );
         self.worst = self.worst.max(error);

@@ -91,8 +91,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
             }
         }
     }
-    // All gradients are 1 and all weights are equal. For softmax and log_softmax, the terms of the result cancel, apart
-    // from the rounding of a product.
+    // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and
+    // log_softmax are 0, so a result that is not 0 is the rounding error of a product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
     // A row with a NaN and an infinity is counted as a row with NaN.

@@ -181,7 +181,9 @@ pub const SOFTPLUS: &[Fault] = &[
 /// Checks the functions of a module.
 pub fn look(emulator: &Emulator, module: &str) -> Outcome {
     let is_in = |function: &Function| {
-        let planned = launch(DType::F32, function, [0; 3], 1).unwrap().expect("a kernel must be launched");
+        let planned = launch(DType::F32, function, [0; 3], 1)
+            .unwrap()
+            .expect("an elementwise function of one value must launch a kernel");
         planned.0.source == module
     };
     for function in functions().into_iter().filter(is_in) {

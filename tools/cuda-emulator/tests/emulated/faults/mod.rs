@@ -62,7 +62,7 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
     }
     compiler.arg("-I").arg(package.join("emulator")).arg("-o").arg(&library);
     compiler.arg(package.join("emulator/emulator.cpp")).args(["-x", "c++"]).arg(folder.join(kernels));
-    let done = compiler.output().expect("a C++ compiler must be available");
+    let done = compiler.output().expect("the C++ compiler must start");
     assert!(done.status.success(), "{}: {}", fault.what, String::from_utf8_lossy(&done.stderr));
     library
 }
@@ -89,7 +89,11 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
             Ok(()) => missed.push(fault.what),
         }
     }
-    assert!(missed.is_empty(), "{} of {} faults were not detected: {missed:?}", missed.len(), planted.len());
+    assert!(
+        missed.is_empty(),
+        "{kernels}: expected all {} planted faults to be detected, missed {missed:?}",
+        planted.len()
+    );
 }
 
 #[test]

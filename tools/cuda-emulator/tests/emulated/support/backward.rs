@@ -82,7 +82,10 @@ fn compare<E: DeviceElement, A: Copy>(
         let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
         let planned = launch(addresses, &options).map_err(|error| describe(error.to_string()))?;
         // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
-        unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
+        unsafe {
+            how.run(emulator, planned.expect("a softmax backward op on a non-empty tensor must launch a kernel"))
+        }
+        .map_err(describe)?;
         placed[over].compare(&expected).map_err(describe)?;
         same_guards(guards, counts, first).map_err(describe)?;
     }

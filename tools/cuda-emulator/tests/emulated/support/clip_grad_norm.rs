@@ -78,7 +78,10 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         };
         // All NaN are equal.
         if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
-            return Err(describe(format!("the squares of gradient {i} sum to {:?} instead of {expected:?}", parts[i])));
+            return Err(describe(format!(
+                "squares of gradient {i}: expected a sum of {expected:?}, got {:?}",
+                parts[i]
+            )));
         }
     }
 
@@ -102,7 +105,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         .collect();
     let expected = evenkeel::clip_grad_norm(&mut clipped, &options.error_if_nonfinite(false)).unwrap();
     if norm[0].to_bits() != expected.to_bits() {
-        return Err(describe(format!("the norm is {:?} instead of {expected:?}", norm[0])));
+        return Err(describe(format!("expected a gradient norm of {expected:?}, got {:?}", norm[0])));
     }
     let is_kept = options.error_if_nonfinite && !expected.is_finite();
     for ((got, grad), copy) in on_device.iter().zip(grads).zip(&copies) {
@@ -110,7 +113,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             (OnDevice::F32(got), Gradient::F32(x), OnDevice::F32(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::F16(got), Gradient::F16(x), OnDevice::F16(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::BF16(got), Gradient::BF16(x), OnDevice::BF16(copy)) => compare(got, x, copy.values(), is_kept),
-            _ => unreachable!("the three lists must have the same types in the same order"),
+            _ => unreachable!("each gradient must have one type on the host, on the device and in the copy"),
         }
         .map_err(describe)?;
     }

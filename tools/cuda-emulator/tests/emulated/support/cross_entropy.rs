@@ -102,7 +102,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
                 wanted_gradient[row * cols..][..cols].fill(E::from_wide(f64::NAN));
             }
         }
-        losses.compare(&wanted_losses).map_err(|found| describe(format!("in the loss, {found}")))?;
+        losses.compare(&wanted_losses).map_err(|found| describe(format!("the loss is wrong: {found}")))?;
         match form {
             Form::Loss => from.compare(logits),
             Form::Gradient => from.compare(logits).and(to.compare(&wanted_gradient)),
@@ -111,7 +111,10 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         .map_err(describe)?;
         same_guards(guards, counts, first_masked).map_err(describe)?;
         if settled[FIRST_REFUSED] != first_refused {
-            return Err(describe(format!("the first refused target is in row {}", settled[FIRST_REFUSED])));
+            return Err(describe(format!(
+                "expected the first refused target in row {first_refused}, got row {}",
+                settled[FIRST_REFUSED]
+            )));
         }
     }
     Ok(())
@@ -129,7 +132,10 @@ fn run(
     let shape = (call.targets.len(), call.cols);
     let (launches, arguments): (_, Arguments) = launches(f32::DTYPE, memory, at, shape, &call.options).unwrap();
     let how = How { shift: 0, one_block: true, order: evenkeel_cuda_emulator::Order::Random(3) };
-    let launch = launches.into_iter().find(|launch| launch.kernel == kernel).expect("the call must launch this kernel");
+    let launch = launches
+        .into_iter()
+        .find(|launch| launch.kernel == kernel)
+        .expect("cross_entropy must launch the kernel that this test runs");
     // SAFETY: the memory is as in `case`; this kernel accesses no other memory.
     unsafe { how.run(emulator, (launch, arguments)) }
 }
@@ -160,7 +166,7 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
         of_part(0) + of_part(1),
     ];
     if found.map(f64::to_bits) != expected.map(f64::to_bits) {
-        return Err(format!("the sums of {} rows are {found:?} instead of {expected:?}", targets.len()));
+        return Err(format!("cross_entropy sums of {} rows: expected {expected:?}, got {found:?}", targets.len()));
     }
     Ok(())
 }
@@ -179,6 +185,6 @@ pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String>
     run(emulator, "cross_entropy_settle", &memory, &call, None)?;
     match settled[FIRST_REFUSED] {
         row if row == first as u64 => Ok(()),
-        row => Err(format!("the first refused target is in row {row} instead of {first}")),
+        row => Err(format!("expected the first refused target in row {first}, got row {row}")),
     }
 }

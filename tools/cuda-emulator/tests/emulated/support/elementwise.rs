@@ -96,8 +96,9 @@ pub fn case<E: DeviceElement>(
     let other = if function.is_of_two() { other.address() } else { 0 };
     for in_place in [false, true] {
         let to = if in_place { x.address() } else { apart.address() };
-        let planned =
-            launch(E::DTYPE, function, [x.address(), other, to], len).unwrap().expect("a kernel must be launched");
+        let planned = launch(E::DTYPE, function, [x.address(), other, to], len)
+            .unwrap()
+            .expect("an elementwise function of a non-empty slice must launch a kernel");
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &x } else { &apart }.compare(&expected).map_err(describe)?;

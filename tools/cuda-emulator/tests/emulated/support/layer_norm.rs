@@ -27,7 +27,8 @@ pub fn case<E: DeviceElement>(
     let at = placed.each_mut().map(|placed| placed.as_mut().map(|placed| placed.at()));
     let planned = layer_norm::launch(E::DTYPE, [from.address(), to.address()], at, (rows, cols), options).unwrap();
     // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
-    unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
+    unsafe { how.run(emulator, planned.expect("layer_norm of a non-empty matrix must launch a kernel")) }
+        .map_err(describe)?;
     let mut options = *options;
     [options.weight, options.bias] = operands.map(|operand| operand.map(|operand| operand.floats()));
     to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(describe)

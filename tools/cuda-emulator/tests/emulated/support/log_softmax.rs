@@ -17,8 +17,9 @@ pub fn case<E: DeviceElement>(
     let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
     let mut guards = [0u64, 0, 0, u64::MAX];
     let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
-    let planned =
-        log_softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("a kernel must be launched");
+    let planned = log_softmax::launch(E::DTYPE, addresses, (rows, cols), options)
+        .unwrap()
+        .expect("log_softmax of a non-empty matrix must launch a kernel");
     // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(describe)?;
     let (expected, report) =
@@ -39,8 +40,9 @@ pub fn case_of_sums<E: DeviceElement>(
     let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(rows, 0));
     let mut guards = [0u64, 0, 0, u64::MAX];
     let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
-    let planned =
-        logsumexp::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("a kernel must be launched");
+    let planned = logsumexp::launch(E::DTYPE, addresses, (rows, cols), options)
+        .unwrap()
+        .expect("logsumexp of a non-empty matrix must launch a kernel");
     // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(describe)?;
     let (expected, report) = report::scope(|| evenkeel::logsumexp(Rows::new(x, rows, cols).unwrap(), options).unwrap());

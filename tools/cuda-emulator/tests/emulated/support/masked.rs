@@ -260,7 +260,8 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     let planned =
         launch(E::DTYPE, addresses, &beside.dims, &parts, &options).map_err(|error| describe(error.to_string()))?;
     // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
-    unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
+    unsafe { how.run(emulator, planned.expect("a masked softmax op on a non-empty tensor must launch a kernel")) }
+        .map_err(describe)?;
     to.compare(&expected).map_err(describe)?;
     let refused = evenkeel::softmax(rows(), &on_host.fully_masked(FullyMasked::Error));
     let first = match refused {

@@ -46,7 +46,11 @@ impl Shapes {
     /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` says in the output what they belong to.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
-        assert!(self.0.len() >= LEAST_SHAPES, "{of}: expected at least {LEAST_SHAPES} shapes, got {}", self.0.len());
+        assert!(
+            self.0.len() >= LEAST_SHAPES,
+            "{of}: expected at least {LEAST_SHAPES} tested shapes, got {}",
+            self.0.len()
+        );
     }
 }
 
@@ -58,8 +62,8 @@ pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Resu
         return Ok(());
     }
     Err(format!(
-        "the counts of NaN, infinite and fully masked rows and the first fully masked row are {guards:?} instead of \
-         {expected:?}"
+        "the counts of NaN, infinite and fully masked rows and the first fully masked row: expected {expected:?}, \
+         got {guards:?}"
     ))
 }
 
@@ -79,7 +83,7 @@ pub enum Kind {
     Far,
     /// Some, or all, are -inf.
     Masked,
-    /// Random bits.
+    /// Numbers of widely varying magnitude, with a few NaN, +inf and extremes of the type.
     Any,
 }
 
@@ -186,11 +190,11 @@ impl<E: Element> Guarded<E> {
         let got = self.values();
         assert_eq!(got.len(), expected.len());
         if let Some(i) = (0..got.len()).find(|&i| got[i].bits() != expected[i].bits()) {
-            return Err(format!("element {i} is {:?} instead of {:?}", got[i], expected[i]));
+            return Err(format!("element {i} of the result: expected {:?}, got {:?}", expected[i], got[i]));
         }
         let beside = self.all[..self.start].iter().chain(&self.all[self.start + self.len..]);
         if beside.into_iter().any(|v| v.bits() != Self::poison().bits()) {
-            return Err("written outside of the results".to_string());
+            return Err("the kernel must write only to its result, but changed a value beside it".to_string());
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Operand {
             DType::F32 => Operand::F32(rounded(numbers)),
             DType::F16 => Operand::F16(rounded(numbers)),
             DType::BF16 => Operand::BF16(rounded(numbers)),
-            DType::F64 => panic!("devices do not support F64"),
+            DType::F64 => panic!("an operand on a device must be F32, F16 or BF16, got F64"),
         }
     }
 
@@ -178,7 +178,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
             return weights;
         }
     }
-    panic!("some weight must give different results in f32 and f64");
+    panic!("rows of {cols}: expected a weight that gives different results in f32 and f64, found none");
 }
 
 /// Returns the f32 nearest to a positive number, between its two neighbors.

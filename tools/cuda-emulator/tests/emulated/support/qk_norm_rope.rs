@@ -36,7 +36,8 @@ pub fn case<E: DeviceElement>(
         let positions = (turn.positions, turn.interleaved);
         let planned = launch(E::DTYPE, addresses, at, (rows, cols), positions, options).unwrap();
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
-        unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
+        unsafe { how.run(emulator, planned.expect("qk_norm_rope of a non-empty matrix must launch a kernel")) }
+            .map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;
     }
     Ok(())

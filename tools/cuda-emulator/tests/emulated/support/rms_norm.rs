@@ -30,7 +30,8 @@ pub fn case<E: DeviceElement>(
     let addresses = [from.address(), to.address()];
     let planned = rms_norm::launch(E::DTYPE, addresses, at_beside, at, (rows, cols), options).unwrap();
     // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
-    unsafe { how.run(emulator, planned.expect("a kernel must be launched")) }.map_err(describe)?;
+    unsafe { how.run(emulator, planned.expect("rms_norm of a non-empty matrix must launch a kernel")) }
+        .map_err(describe)?;
     let mut options: RmsNorm = *options;
     options.weight = weight.map(|weight| weight.floats());
     let rows_of = |x| Rows::new(x, rows, cols).unwrap();
@@ -39,7 +40,11 @@ pub fn case<E: DeviceElement>(
         Some(residual) => {
             let (y, sum) = evenkeel::rms_norm_residual(rows_of(x), rows_of(residual), &options).unwrap();
             to.compare(&y).map_err(describe)?;
-            beside.unwrap().1.compare(&sum).map_err(|found| describe(format!("in the sum, {found}")))
+            beside
+                .unwrap()
+                .1
+                .compare(&sum)
+                .map_err(|found| describe(format!("the sum of x and the residual is wrong: {found}")))
         }
     }
 }

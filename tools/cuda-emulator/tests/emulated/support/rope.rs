@@ -46,7 +46,9 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: 
     for in_place in [false, true] {
         let to = if in_place { from.address() } else { apart.address() };
         let addresses = [from.address(), to, cos.as_ptr() as u64, sin.as_ptr() as u64];
-        let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn).unwrap().expect("a kernel must be launched");
+        let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn)
+            .unwrap()
+            .expect("rope of a non-empty matrix must launch a kernel");
         // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;

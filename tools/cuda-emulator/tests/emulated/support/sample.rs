@@ -146,7 +146,7 @@ pub fn case<E: DeviceElement>(
         };
         if !same {
             let config = &asked[row].config;
-            return Err(describe(format!("row {row}: {got:?} instead of {expected:?} with {config:?}")));
+            return Err(describe(format!("sample of row {row} with {config:?}: expected {expected:?}, got {got:?}")));
         }
     }
     Ok(())
