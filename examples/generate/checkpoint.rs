@@ -148,7 +148,7 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle multiplies matrices of these types element by element. Products in f32 are several times faster.
+        // Candle's matrix products of these types have no vector code. Products in f32 are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }

@@ -33,7 +33,7 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 /// Contributions of the tiles of a tensor.
 #[derive(Clone, Debug)]
 pub struct Tiles {
-    /// Sum of each tile; empty for the largest magnitude.
+    /// Sum of each tile. Empty for the norm of infinite order, which is the largest magnitude.
     pub sums: Vec<f64>,
     /// Largest magnitude of all tiles. For [`NormType::Infinity`], NaN if an element is NaN. For the other norms it is
     /// set for f64 only, and ignores NaN.

@@ -2,11 +2,12 @@
 //! derivatives of logits with respect to scores.
 //!
 //! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
-//! a masked position has no influence, and the result there is 0. Terms are summed at their columns of the whole lane,
-//! so it makes no difference which part of a mask excludes a position.
+//! a masked position has no influence, and the result there is 0. Each term keeps its
+//! column in the whole lane when the terms are summed, even if other positions are masked. So the bits do not depend on
+//! which part of a mask excludes a position.
 //!
 //! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
-//! Their terms are summed in two parts, as the exponentials are.
+//! Each sum of their terms has a high and a low part, as the sums of the exponentials have.
 
 #[cfg(feature = "sharded")]
 pub mod partial;

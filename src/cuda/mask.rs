@@ -109,7 +109,8 @@ macro_rules! biases {
         }
 
         impl Bias<'_> {
-            /// Returns the address, which `stream` may use until the guard is dropped, the type and the length.
+            /// Returns the address, a guard, the type and the length. `stream` may use the address until the guard is
+            /// dropped.
             fn address<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>, DType, usize) {
                 match self {
                     $(Bias::$variant(data) => {

@@ -23,7 +23,7 @@ pub(super) struct Workspace {
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.
     is_in_graph: bool,
-    /// Earlier lists whose addresses captured graphs contain.
+    /// Earlier lists. Captured graphs contain their addresses, so they stay allocated.
     lists_in_graphs: Vec<CudaSlice<Tensor>>,
 }
 

@@ -7,7 +7,8 @@ use crate::simd::{Float, Isa, Kernel, Span, Storage, block};
 use std::ops::Range;
 
 impl Floats<'_> {
-    /// Adds a range to the same number of logits. A sum of finite values saturates at the largest finite value.
+    /// Adds the values of a range to `to`, which holds one logit for each of them. A sum of finite values saturates at
+    /// the largest finite value.
     #[inline(always)]
     pub(super) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {
         isa.outline(AddTo { floats: *self, to, range });

@@ -14,7 +14,7 @@ const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 #[inline(always)]
 pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
-    // For a gate below this limit, the product with any number of the type is zero.
+    // For a gate below this limit, silu(gate) times any finite number of the type rounds to zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
     // gate * up is at least as large in magnitude as the result and has its sign, so a zero product gives the result.

@@ -39,7 +39,7 @@ impl Columns {
         }
     }
 
-    /// Adds columns that are not covered yet.
+    /// Adds the columns of `other`, none of which may be covered yet.
     pub fn merge(&mut self, other: Columns) {
         self.0.extend(other.0);
     }

@@ -284,7 +284,7 @@ fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 
-/// Returns a digest of all parameters of the requests.
+/// Returns a digest of all parameters of the requests but the feedback, which only rejected filters use.
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {

@@ -57,7 +57,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         }
     }
 
-    /// Exchanges the two largest logits of whole rows, which logarithms need.
+    /// Exchanges the largest logit of each row and, except for f64, the second largest. Logarithms need both.
     pub(super) fn two_maxima<E: Element>(
         &self,
         op: &'static str,

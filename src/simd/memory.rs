@@ -54,7 +54,7 @@ impl<'a, T> Output<'a, T> {
             return None;
         }
         let (start, len) = (self.memory.as_mut_ptr().cast::<T>(), self.memory.len());
-        // SAFETY: the borrow is passed on entirely, and the memory came from a slice of values.
+        // SAFETY: `self` is consumed, so this is the only borrow. The memory came from a slice of initialised values.
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 

@@ -1,4 +1,4 @@
-//! Loops over slices in blocks of sixteen. All tails are handled here.
+//! Loops over slices in blocks of sixteen. Their tails are handled here, too.
 
 use super::block::Isa;
 use super::blocks::{Beside, padded};

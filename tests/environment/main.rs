@@ -1,4 +1,5 @@
-//! Tests of the state that a thread has around a call: floating-point environment, scopes and level. A call neither
+//! Tests of the state that a thread has around a call: the floating-point environment, the open report scopes and the
+//! instruction set. A call neither
 //! depends on the environment nor changes this state, even if it waits in a thread pool or unwinds.
 
 #![deny(unsafe_code)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Timeout that no test here reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Observations of the other request's task.
+/// What a task of another request observes when a waiting thread runs it.
 #[derive(Debug)]
 struct Foreign {
     thread: Option<usize>,

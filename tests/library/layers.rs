@@ -1,4 +1,5 @@
-//! The layers of `src`: modules import only from lower layers, cycles of imports have few files, and files are short.
+//! Checks the structure of `src`: no module imports from a higher layer, few files take part in any cycle of imports,
+//! and files are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -22,8 +22,9 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
     }
 }
 
-/// Returns the result of the definition, or `None` if another token is too close to a cut: the sampler's masses are
-/// rounded, and the definition's k is rounded down.
+/// Returns the tokens and the feedback of the definition. Returns `None` if changing the feedback by 1e-6 changes which
+/// tokens are kept: the sampler rounds its masses, and the definition rounds mirostat's k down, so the two may then
+/// keep different tokens.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);

@@ -166,7 +166,7 @@ fn columns_that_overlap_or_leave_a_hole() {
 fn a_rank_that_does_not_come() {
     let timeout = Duration::from_millis(300);
     let x = [0.5f32; 256];
-    // The rank is missing from the start of an op, or after one exchange.
+    // Rank 2 stops taking part before the op's first exchange, or after it.
     for given in [0, 1] {
         let errors = on_ranks(RANKS, timeout, |rank, comm| {
             let start = Instant::now();

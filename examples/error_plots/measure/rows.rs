@@ -272,7 +272,7 @@ fn lengths<E: Element>(case: impl Fn(&[E]) -> Case<E>) -> Curves {
     by_length("row length (elements)", |len| case(&workloads::numbers(len)))
 }
 
-/// Measures lengths (or positions) from 2 to 131,072.
+/// Measures the errors of an op at lengths (or positions) from 2 to 131,072.
 fn by_length<E: Element>(axis: &'static str, case: impl Fn(usize) -> Case<E>) -> Curves {
     let lengths = (4..=68).map(|step| 2f64.powf(f64::from(step) / 4.0).round() as usize);
     Curves::new(axis, true, lengths.map(|len| (len as f64, case(len))))

@@ -238,7 +238,8 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl BlockResult<'_> {
-    /// Writes the part's values into `values`, and returns its end. The maximum of a non-finite part is NaN or +inf.
+    /// Writes the part's weighted values into `values`, and returns its largest logit and its sum of exponentials. For a
+    /// non-finite part, the largest logit is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {

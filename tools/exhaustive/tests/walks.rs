@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// Sampling interval that includes the block starting at 1.
+/// One in this many blocks is tested. The tested blocks include the one whose first input is 1.0.
 const SAMPLE: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 const INPUTS: u64 = (1 << 32) / 2048;
 /// An input in that block.

@@ -11,7 +11,8 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Returns random options. Each option has its default value in about half of all cases.
+/// Returns random options. Label smoothing, z_loss and the ignored index have their
+/// default values in about half of all cases.
 pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     let mut options = CrossEntropy::default();
     options.label_smoothing = [0.0, 0.0, 0.1, 1.0][rng.random_range(0..4)];
