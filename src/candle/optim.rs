@@ -249,9 +249,8 @@ impl<S: Settings> Stepper<S> {
                 if tensor.shape() == var.shape() {
                     return Ok(tensor.flatten_all()?);
                 }
-                let (got, expected) =
-                    (format!("shape {:?}", tensor.dims()), format!("the shape {:?} of {name}", var.dims()));
-                Err(Error::shape(op, "a tensor of the state", got, expected))
+                let got = format!("a tensor {name}.{what} of shape {:?}", tensor.dims());
+                Err(Error::shape(op, "the state", got, format!("shape {:?}, as {name} has", var.dims())))
             };
             let numbers = |what: &str| {
                 let tensor = of_var(what)?;

@@ -101,7 +101,7 @@ pub(crate) mod softmax;
 pub(crate) mod softmax_backward;
 #[cfg(feature = "partial")]
 pub(crate) mod softmax_partial;
-#[cfg(feature = "inference")]
+#[cfg(feature = "train")]
 pub(crate) mod stochastic_rounding;
 #[cfg(feature = "inference")]
 pub(crate) mod swiglu;

@@ -164,7 +164,8 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
             "a device mask, passed to the function for masked rows",
         ));
     }
-    let unmet = |argument, value: f64| Err(Error::invalid(op, argument, value, "unset, except for masked rows"));
+    let unmet =
+        |argument, value: f64| Err(Error::invalid(op, argument, value, "unset in the function for unmasked rows"));
     if options.scale != 1.0 {
         return unmet("scale", options.scale);
     }

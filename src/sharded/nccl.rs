@@ -71,12 +71,15 @@ impl Nccl {
     ///
     /// # Errors
     /// [`Error::Backend`] if the library is missing or returns an error; [`Error::InvalidArgument`] if the rank is not
-    /// below `size`.
+    /// below `size`, or `size` not below 2^31.
     pub fn new(stream: Arc<CudaStream>, rank: usize, size: usize, id: Id) -> Result<Self> {
         check_library()?;
         // NCCL stores ranks as i32.
-        if i32::try_from(size).is_err() || rank >= size {
-            return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, which must be below 2^31")));
+        if i32::try_from(size).is_err() {
+            return Err(Error::invalid("nccl", "size", size, "below 2^31"));
+        }
+        if rank >= size {
+            return Err(Error::invalid("nccl", "rank", rank, format!("below the size, {size}")));
         }
         let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(describe(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })

@@ -57,8 +57,11 @@ fn what_kernels_of_plain_rows_have_not_is_refused() {
             Softmax::default().mask(&mask),
             "softmax: mask is in the host's memory; it must be a device mask, passed to the function for masked rows",
         ),
-        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be unset, except for masked rows"),
-        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be unset, except for masked rows"),
+        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be unset in the function for unmasked rows"),
+        (
+            Softmax::default().softcap(30.0),
+            "softmax: softcap is 30; it must be unset in the function for unmasked rows",
+        ),
     ];
     for (options, text) in options {
         assert_eq!(launch(&options).map_err(|error| error.to_string()), Err(text.to_string()));
