@@ -76,8 +76,9 @@ pub fn config(rng: &mut StdRng, cols: usize) -> SamplerConfig {
 pub fn with_penalties(rng: &mut StdRng, config: SamplerConfig) -> SamplerConfig {
     let mut config = config.repetition_penalty([1.0, 1.3, 0.7][rng.random_range(0..3)]);
     if matches!(config.profile, Profile::Evenkeel | Profile::Vllm | Profile::LlamaCpp) {
-        config = config.presence_penalty([0.0, 0.5, -1e38][rng.random_range(0..3)]);
-        config = config.frequency_penalty([0.0, 0.3, 3e38][rng.random_range(0..3)]);
+        let [presence, frequency] = if config.profile == Profile::Vllm { [-2.0, 2.0] } else { [-1e38, 3e38] };
+        config = config.presence_penalty([0.0, 0.5, presence][rng.random_range(0..3)]);
+        config = config.frequency_penalty([0.0, 0.3, frequency][rng.random_range(0..3)]);
     }
     config
 }
