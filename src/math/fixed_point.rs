@@ -174,7 +174,8 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 /// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. Let v be the remainder
 /// e + 1 - u plus `grid(row_len)`, an f32 whose last place is the unit. The addition rounds the remainder, which may be
 /// negative, to units. The loop sums the bit patterns of u, and those of v, as integers. Each term thereby also adds the
-/// bit pattern of 1 to one sum, and that of `grid(row_len)` to the other. [`units_of`] subtracts these at the end.
+/// bit pattern of 1 to one sum, and the bit pattern of `grid(row_len)` to the other. [`units_of`] subtracts both patterns
+/// at the end.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can

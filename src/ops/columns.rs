@@ -39,7 +39,7 @@ impl Columns {
         }
     }
 
-    /// Adds the columns of `other`, none of which may be covered yet.
+    /// Adds the columns of `other`. The caller must have checked with [`Columns::check_new`] that they are not covered yet.
     pub fn merge(&mut self, other: Columns) {
         self.0.extend(other.0);
     }

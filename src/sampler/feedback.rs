@@ -54,16 +54,15 @@ impl Controller {
         Ok(Some(Controller { feedback, value }))
     }
 
-    /// Returns the value of the next step, after a token with this log-probability was drawn. `prob` is the token's
-    /// probability before adaptive-p changed it.
-    pub fn next(self, logprob: f64, prob: Option<&f64>) -> f64 {
-        match self.feedback {
+    /// Returns the value of the next step, after a token with this log-probability was drawn; 0 without a controller.
+    /// `prob` is the token's probability before adaptive-p changed it.
+    pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
+        let Some(Controller { feedback, value }) = controller else { return 0.0 };
+        match feedback {
             Feedback::MirostatTopK { tau, eta } | Feedback::MirostatSurprise { tau, eta } => {
-                limited(self.value - eta * (-logprob * LOG2_E - tau))
+                limited(value - eta * (-logprob * LOG2_E - tau))
             }
-            Feedback::AdaptiveP { decay, .. } => {
-                limited((1.0 - decay) * prob.copied().unwrap_or(0.0) + decay * self.value)
-            }
+            Feedback::AdaptiveP { decay, .. } => limited((1.0 - decay) * prob.copied().unwrap_or(0.0) + decay * value),
         }
     }
 }

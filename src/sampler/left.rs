@@ -43,8 +43,7 @@ impl Left<'_> {
             LeftLogits::F64(logits) => logits[self.drawn],
         };
         let logprob = self.distance(logit) - self.log_sum;
-        let next = |controller: Controller| controller.next(logprob, self.probs.get(self.drawn));
-        let feedback = self.controller.map_or(0.0, next);
+        let feedback = Controller::next(self.controller, logprob, self.probs.get(self.drawn));
         Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len(), feedback }
     }
 }

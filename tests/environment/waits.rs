@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Timeout that no test here reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a task of another request observes when a waiting thread runs it.
+/// State that a task of another request observes while a waiting thread runs it.
 #[derive(Debug)]
 struct Foreign {
     thread: Option<usize>,
@@ -140,7 +140,7 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(
         foreign.level,
         level().unwrap(),
-        "the spawned request must run at the default SIMD level, not that of the waiting call"
+        "the spawned request must run at the default SIMD level, not at the level of the waiting call"
     );
     assert_eq!(level_after, Level::Portable, "the SIMD level after the wait must be the level of the waiting call");
     assert_eq!(

@@ -3,20 +3,21 @@
 
 use evenkeel::{Draw, Error, Profile, SamplerConfig, Step};
 
-/// What a value of a parameter does.
+/// Effect of a parameter value on the distribution.
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
+    /// The configuration is rejected.
     Refused,
-    /// As if the parameter were not set.
+    /// Gives the distribution without the parameter.
     Off,
-    /// As another value.
+    /// Gives the distribution of another value.
     As(f64),
-    /// Changes the distribution.
+    /// Gives another distribution than without the parameter.
     Acts,
 }
 use Meaning::{Acts, As, Off, Refused};
 
-/// Parameter, its setter, and whether the setter also needs an active parameter of which it is a detail.
+/// Name and setter of a parameter. A setter also turns on the filter or penalty that the parameter belongs to.
 type Parameter = (&'static str, fn(SamplerConfig, f64) -> SamplerConfig);
 
 const PARAMETERS: &[Parameter] = &[

@@ -462,7 +462,8 @@ fn bce_with_logits<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Resul
     let Operands { x, dy, rows, cols, .. } = *operands;
     let targets: Vec<f64> = dy.iter().map(|dy| (dy.bits() % 5) as f64 / 4.0).collect();
     let weight: Vec<f64> = (0..cols).map(|i| call.keep.map_or(1.0, |bits| (bits >> (i % 64) & 3) as f64)).collect();
-    let options = BceWithLogits::default().pos_weight(&weight).reduction(Reduction::None);
+    let gamma = call.softcap.map_or(0.0, |cap| cap.min(50.0));
+    let options = BceWithLogits::default().pos_weight(&weight).focal_gamma(gamma).reduction(Reduction::None);
     let view = Rows::new(x, rows, cols)?;
     let loss = evenkeel::bce_with_logits(view, &targets, &options)?;
     let (with, dx) = evenkeel::bce_with_logits_backward(view, &targets, &vec![0.75; x.len()], &options)?;
@@ -505,6 +506,12 @@ fn sample<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome
     config.top_k = call.top_k.map(usize::from);
     config.top_p = call.top_p;
     config.min_p = call.min_p;
+    if call.interleaved {
+        config = config.adaptive_p(0.3, 0.9);
+    } else if call.before_weight {
+        let version = 1 + u32::from(call.policy % 2);
+        config = SamplerConfig::default().temperature(call.temperature).mirostat(version, 3.0, 0.1);
+    }
     let sampler = config.validate()?;
     let mut outcome = Outcome::default();
     for (row, logits) in operands.numbers().zip(operands.each_row()) {

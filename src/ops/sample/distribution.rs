@@ -130,8 +130,7 @@ impl Distribution {
 
     fn sampled_at(&self, index: usize) -> Sampled {
         let logprob = self.distances[index] - self.log_sum;
-        let next = |controller: Controller| controller.next(logprob, self.probs.get(index));
-        let feedback = self.controller.map_or(0.0, next);
+        let feedback = Controller::next(self.controller, logprob, self.probs.get(index));
         Sampled { token: self.tokens[index], logprob, kept: self.tokens.len(), feedback }
     }
 }
