@@ -37,7 +37,13 @@ pub trait Element: Storage + Kernels {
     const NAN: Self;
     /// Type in which [`crate::reference`] computes the exact results for this type. Its own error is negligible.
     type Exact: Real;
+    /// Type of the logits that kernels compute with: `f64` for `f64`, `f32` for the other types.
+    #[doc(hidden)]
+    type Logit: Element<Logit = Self::Logit>;
 
+    /// Returns the values as logits. For 16-bit types these are the values widened to f32, which the caller provides.
+    #[doc(hidden)]
+    fn as_logits<'a>(values: &'a [Self], widened: &'a [f32]) -> &'a [Self::Logit];
     /// Returns the value as `f64`, exactly.
     fn widen(self) -> f64;
     /// Returns the nearest value of this type, ties to even, in one rounding. NaN becomes [`Element::NAN`].
@@ -59,6 +65,12 @@ impl Element for f64 {
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const NAN: Self = f64::from_bits(0x7ff8_0000_0000_0000);
     type Exact = DoubleDouble;
+    type Logit = f64;
+
+    #[inline(always)]
+    fn as_logits<'a>(values: &'a [Self], _: &'a [f32]) -> &'a [f64] {
+        values
+    }
 
     fn widen(self) -> f64 {
         self
@@ -87,6 +99,12 @@ impl Element for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const NAN: Self = f32::from_bits(0x7fc0_0000);
     type Exact = f64;
+    type Logit = f32;
+
+    #[inline(always)]
+    fn as_logits<'a>(values: &'a [Self], _: &'a [f32]) -> &'a [f32] {
+        values
+    }
 
     fn widen(self) -> f64 {
         self as f64
@@ -118,7 +136,12 @@ macro_rules! half_element {
             const NEG_INFINITY: Self = $type::NEG_INFINITY;
             const NAN: Self = $type::from_bits($nan);
             type Exact = f64;
+            type Logit = f32;
 
+            #[inline(always)]
+            fn as_logits<'a>(values: &'a [Self], widened: &'a [f32]) -> &'a [f32] {
+                &widened[..values.len()]
+            }
             fn widen(self) -> f64 {
                 f64::from(self.to_f32())
             }

@@ -17,7 +17,7 @@ macro_rules! each_type {
 pub(crate) use each_type;
 
 use crate::element::{DType, Element};
-use crate::simd::{Isa, Kernel, Span, Storage, block, in_default};
+use crate::simd::{Isa, Kernel, Span, in_default, load, load_wide};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -107,13 +107,13 @@ impl<'a> Floats<'a> {
     /// Loads block number `index` of the values in a range as f64, padded with 0 past the end.
     #[inline(always)]
     pub(crate) fn block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F64 {
-        each_type!(self, values => Storage::load_wide(isa, &block(&values[range], index, Element::ZERO)))
+        each_type!(self, values => load_wide(isa, &values[range], index, Element::ZERO))
     }
 
     /// Loads a block like [`Floats::block`], but as f32. Values of f64 are rounded.
     #[inline(always)]
     pub(crate) fn narrow_block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F32 {
-        each_type!(self, values => Storage::load(isa, &block(&values[range], index, Element::ZERO)))
+        each_type!(self, values => load(isa, &values[range], index, Element::ZERO))
     }
 
     /// Returns a range as f64. Values of f64 are borrowed, others are widened into `to`, which has the range's length.

@@ -74,6 +74,7 @@ impl Geometry {
         Geometry { shape, axis: shape.rank() - 1, stride }
     }
 
+    #[inline(never)]
     pub fn outer(&self) -> usize {
         self.shape.dims()[..self.axis].iter().product()
     }
@@ -82,6 +83,7 @@ impl Geometry {
         self.shape.dims()[self.axis]
     }
 
+    #[inline(never)]
     pub fn inner(&self) -> usize {
         self.shape.dims()[self.axis + 1..].iter().product()
     }

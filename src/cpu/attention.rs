@@ -24,7 +24,7 @@ pub use wide::SMALL;
 
 use super::lanes::GuardCounts;
 use super::scores::LogitTransform;
-use super::scratch::{self, Scratch, scratch_slice};
+use super::scratch::{self, Lendable, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
@@ -33,7 +33,7 @@ use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
 use merge::{BlockResult, State};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -273,7 +273,8 @@ impl<E: Element> Tile<'_, '_, E> {
         let features = call.v.shape()[3];
         let mut written = Written::default();
         guards.counts.rows += rows.len() as u64;
-        with_buffers(
+        scratch::lend(
+            &BUFFERS,
             #[inline(always)]
             |buffers| {
                 match parts {
@@ -319,16 +320,7 @@ impl Buffers {
 }
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::default());
-}
-
-/// Lends this thread's buffers to `f`, which must not call this function.
-#[inline(always)]
-pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
-    let mut buffers = BUFFERS.take();
-    let result = f(&mut buffers);
-    BUFFERS.replace(buffers);
-    result
+    static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
 /// Merges all keys that the rows see into the states of the rows, which share a key head.

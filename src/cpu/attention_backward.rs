@@ -21,7 +21,7 @@ use crate::heads::Heads;
 use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use unit::with_buffers;
+use unit::BUFFERS;
 
 /// A checked call.
 #[derive(Clone, Copy)]
@@ -101,7 +101,8 @@ impl<E: Element> Work for Units<'_, '_, E> {
         let (shapes, group) = (self.shapes(), self.call.forward.group());
         let Units { call, units, mut to, dsinks } = self;
         for (i, unit) in units.enumerate() {
-            with_buffers(
+            scratch::lend(
+                &BUFFERS,
                 #[inline(always)]
                 |buffers| {
                     scratch::with(

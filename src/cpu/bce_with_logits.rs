@@ -5,7 +5,7 @@ use crate::floats::Floats;
 use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::log1p::log1p;
-use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
 
 /// Options of a call, resolved against its operands.
@@ -56,7 +56,7 @@ impl Kernel for OneRow<'_, '_> {
             |i, x, _| {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
-                let factor = if each { isa.load_f64(&block(&upstream.dloss[range.clone()], i, 0.0)) } else { factor };
+                let factor = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { factor };
                 // `miss` weighs the loss of a positive logit, and `hit` the loss of a negative logit.
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
@@ -104,9 +104,9 @@ impl Kernel for Modulation<'_> {
             isa,
             #[inline(always)]
             |i, loss, dx| {
-                let x = isa.load_f64(&block(logits, i, 0.0));
+                let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
-                let dloss = if each { isa.load_f64(&block(&upstream.dloss[range.clone()], i, 0.0)) } else { dloss };
+                let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
                 // q = (near + far t) / (1 + t). Both terms are positive, so q has no cancellation.
                 let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
                 let positive = zero.lt(x);

@@ -264,7 +264,6 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
             isa,
             run,
             E::ZERO,
-            0,
             #[inline(always)]
             |_, block, [sum]| {
                 let mut v = E::load_wide(isa, block);
@@ -276,6 +275,6 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
             },
         );
         seen.largest = isa.array_f64(largest);
-        isa.array_f64(sums)
+        sums
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::math::bins::Bins;
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::simd::{self, BLOCK, Float, Isa, Kernel, Select, Storage, Work, block};
+use crate::simd::{self, BLOCK, Float, Isa, Kernel, Select, Storage, Work, load_wide};
 
 /// Options of a call, resolved against its operands. Every target that is not ignored is a valid class.
 #[derive(Clone, Copy)]
@@ -96,9 +96,11 @@ impl CrossEntropy<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> RowLoss {
-        match self.scores.read(isa, index, x, &mut scratch.logits) {
+        let Scratch { logits, widened, made, .. } = scratch;
+        let (x, row) = self.scores.read_widened(isa, index, x, true, (widened, logits));
+        match row {
             Row::Live(live) => {
-                let log_sum = live.log_sum(isa, x, &mut scratch.made);
+                let log_sum = live.log_sum(isa, x, made);
                 self.loss(isa, x, target, &live, log_sum)
             }
             row => self.fill_value::<E>(&row, index, target, guards),
@@ -195,7 +197,7 @@ impl Distance {
         let distance = isa.f64(self.max) - z * isa.f64(Self::DOWN);
         let share = match weight {
             None => isa.f64(self.share),
-            Some(weight) => isa.f64(self.share) * isa.load_f64(&block(weight, index, 0.0)),
+            Some(weight) => isa.f64(self.share) * load_wide(isa, weight, index, 0.0),
         };
         I::F64::select(share.eq(zero), zero, share * distance)
     }
@@ -244,7 +246,7 @@ impl<S: Storage> Kernel for Distances<'_, S> {
                 // Columns past the end add 0.
                 let there = z.len().saturating_sub(BLOCK * i).min(BLOCK);
                 let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
-                let term = distance.block(isa, weight, i, S::load_wide(isa, &block(z, i, pad)));
+                let term = distance.block(isa, weight, i, load_wide(isa, z, i, pad));
                 I::F64::select(inside, term, zero)
             },
         )

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::math::exp;
 use crate::report::Counts;
 use crate::rows::{LanesMut, Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, block};
+use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, load_wide};
 
 /// Options of a call.
 #[derive(Clone, Copy)]
@@ -121,16 +121,18 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
         let OneRow { op, index, target, span, loss, scratch, guards } = self;
-        let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
+        let Scratch { logits, widened, made, .. } = scratch;
+        let (far, len) = (span.is_far(), span.len());
+        let (x, row) = op.forward.scores.read_widened(isa, index, span.source(), far, (widened, logits));
         let Row::Live(live) = row else {
             *loss = op.forward.fill_value::<E>(&row, index, target, guards);
             return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
-        let (columns, len) = (&span.source()[live.columns.clone()], span.len());
-        let exps = live.exps(isa, columns, len, true, &mut scratch.made);
+        let columns = &x[live.columns.clone()];
+        let exps = live.exps(isa, columns, len, true, made);
         let sum = exps.sum_for_log(isa, len, || live.finer(isa, columns));
         let log_sum = sum.log::<I, E>(isa, len);
-        *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
+        *loss = op.forward.loss(isa, x, target, &live, log_sum);
         let factors = op.factors(index, target, len, live.max + log_sum);
         let parts = Parts::new::<E>(&sum, exps.at(target), len);
         op.write(isa, (0, target), span, exps, &factors, &parts)
@@ -243,7 +245,7 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
                 isa,
                 #[inline(always)]
                 |i, x| {
-                    let e = S::load_wide(isa, &block(exps, i, exps[0]));
+                    let e = load_wide(isa, exps, i, exps[0]);
                     combine(isa, e, factors, weight, i) * derivative(isa, x, cap)
                 },
             ),
@@ -261,7 +263,7 @@ fn combine<I: Isa>(
 ) -> I::F64 {
     let smoothed = match weight {
         None => of_weight,
-        Some(weight) => of_weight * isa.load_f64(&block(weight, index, 0.0)),
+        Some(weight) => of_weight * load_wide(isa, weight, index, 0.0),
     };
     e.mul_add(high, e * low) - smoothed
 }

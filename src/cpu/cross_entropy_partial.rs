@@ -9,7 +9,7 @@ use super::each_row::{OfRow, each_row};
 use super::exp_sum;
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, Logits, Row};
+use super::scores::{Live, Logits, Row, widened};
 use super::scratch::{Buffers, Scratch};
 use super::softmax_partial::ShardStats;
 use crate::element::Element;
@@ -114,9 +114,13 @@ impl<E: Element> OfRow<E> for Finding<'_> {
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
         let LossShard { forward, first, .. } = self.0;
+        let Scratch { logits, widened: buffer, .. } = scratch;
         match forward.target(row) {
             None => ShardStats::NOTHING,
-            Some(_) => ShardStats::of(isa, &forward.scores.read_part(isa, row, first, x, &mut scratch.logits), x),
+            Some(_) => {
+                let x = widened(isa, x, false, buffer).0;
+                ShardStats::of(isa, &forward.scores.read_part(isa, row, first, x, logits), x)
+            }
         }
     }
 }
@@ -157,7 +161,8 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
         let LossShard { forward, first, all } = self.part;
-        let Scratch { logits, made, beside } = scratch;
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
+        let x = widened(isa, x, false, buffer).0;
         let found = &self.found[row];
         let (Some(target), Row::Live(_)) = (forward.target(row), found.row()) else { return Sums::default() };
         let live = self.part.live(isa, row, x, found, [logits, beside]);
@@ -266,7 +271,7 @@ impl Gradients<'_> {
         guards: &mut GuardCounts,
     ) -> Written {
         let LossShard { forward, first, all } = self.part;
-        let Scratch { logits, made, beside } = scratch;
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (found, sums) = (&self.found[row], &self.sums[row].exps);
         let Some(target) = forward.target(row) else { return span.fill(E::ZERO).into() };
         let known = found.row();
@@ -274,8 +279,9 @@ impl Gradients<'_> {
             forward.fill_value::<E>(&known, row, target, guards);
             return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
-        let live = self.part.live(isa, row, span.source(), found, [logits, beside]);
-        let exps = live.exps(isa, span.source(), all, true, made);
+        let x = widened(isa, span.source(), span.is_far(), buffer).0;
+        let live = self.part.live(isa, row, x, found, [logits, beside]);
+        let exps = live.exps(isa, x, all, true, made);
         let one = target.checked_sub(first).map_or(0.0, |at| exps.at(at));
         let factors = self.gradient.factors(row, target, all, live.max + sums.log::<I, E>(isa, all));
         let parts = Parts::new::<E>(sums, one, all);

@@ -9,7 +9,7 @@ use crate::math::bins::{Bins, grids};
 use crate::math::fixed_point::{LONG_BITS, is_long};
 use crate::math::fixed_point::{RowSum, sum_bits, units_to_f64};
 use crate::math::log::log1p_scalar;
-use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 
 /// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer sums and the
 /// binned sum do not depend on the order.
@@ -270,7 +270,7 @@ pub trait Terms {
 impl Terms for &[f64] {
     #[inline(always)]
     fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64 {
-        isa.load_f64(&block(self, index, 0.0))
+        load_wide(isa, self, index, 0.0)
     }
 }
 

@@ -154,7 +154,6 @@ impl<E: Element> Pass<E> for Survey {
             isa,
             run,
             E::NAN,
-            0,
             #[inline(always)]
             |i, block, [sum]| {
                 // NaN padding past the end is skipped like a NaN element, but not counted.
@@ -173,7 +172,7 @@ impl<E: Element> Pass<E> for Survey {
             },
         );
         seen.extremes = Extremes { min: isa.array_f64(min), max: isa.array_f64(max) };
-        isa.array_f64(sums)
+        sums
     }
 }
 
@@ -198,7 +197,6 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
             isa,
             run,
             E::NAN,
-            0,
             #[inline(always)]
             |_, block, [sum]| {
                 let v = E::load_wide(isa, block);
@@ -207,6 +205,6 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
                 [sum + I::F64::select(finite, if SQUARED { d * d } else { d }, isa.f64(0.0))]
             },
         );
-        isa.array_f64(sums)
+        sums
     }
 }

@@ -6,7 +6,7 @@ use crate::floats::Floats;
 use crate::math::exp::{exp, exp_parts};
 use crate::math::log::{log, log1p_scalar};
 use crate::math::wide::two_sum;
-use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
 
 /// Options of a call, resolved against its operands.
@@ -74,7 +74,7 @@ impl Kernel for OneRow<'_, '_> {
         Span::in_place(&mut *dx).map_wide(
             isa,
             #[inline(always)]
-            |i, e| (e * share - isa.load_f64(&block(p, i, 0.0))) * factor,
+            |i, e| (e * share - load_wide(isa, p, i, 0.0)) * factor,
         );
         dx[at] = at_largest;
     }
@@ -132,9 +132,8 @@ impl KlDiv<'_> {
             isa,
             #[inline(always)]
             |i, x, _| {
-                let p = isa.load_f64(&block(p, i, 0.0));
-                let dloss =
-                    if each { isa.load_f64(&block(&self.upstream.dloss[range.clone()], i, 0.0)) } else { factor };
+                let p = load_wide(isa, p, i, 0.0);
+                let dloss = if each { load_wide(isa, &self.upstream.dloss[range.clone()], i, 0.0) } else { factor };
                 let term = I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) - x));
                 // A NaN is kept, also if its target is 0.
                 let number = x.eq(x);
@@ -152,7 +151,7 @@ impl KlDiv<'_> {
             isa,
             #[inline(always)]
             |i, x| {
-                let p = isa.load_f64(&block(p, i, 0.0));
+                let p = load_wide(isa, p, i, 0.0);
                 let minus_ln_q = (max - x) + log_sum;
                 I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) + minus_ln_q))
             },

@@ -42,12 +42,13 @@ impl LogSoftmax<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
-        let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
+        let Scratch { logits, widened, made, .. } = scratch;
+        let (x, row) = self.0.read_widened(isa, index, span.source(), span.is_far(), (widened, logits));
         let Row::Live(live) = row else {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
             return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform)).into();
         };
-        let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
+        let log_sum = live.log_sum(isa, x, made);
         write_live(isa, &live, log_sum, span)
     }
 }

@@ -96,8 +96,10 @@ fn log_sum_exp<I: Isa, E: Element>(
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> E {
-    match scores.read(isa, index, x, &mut scratch.logits) {
-        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
+    let Scratch { logits, widened, made, .. } = scratch;
+    let (x, row) = scores.read_widened(isa, index, x, true, (widened, logits));
+    match row {
+        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, made)),
         // A row without columns gives -inf under every policy.
         Row::Masked if x.is_empty() => E::NEG_INFINITY,
         row => row.log_sum_exp(index, scores.fully_masked, guards),

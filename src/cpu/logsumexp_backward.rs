@@ -5,7 +5,7 @@ use super::scores::{LogitTransform, Row};
 use super::scores_backward::{derivatives, kept, live_part, spoil, weights};
 use super::scratch::{Buffers, Scratch};
 use crate::element::Element;
-use crate::simd::{Float, Isa, Span, Written, block};
+use crate::simd::{Float, Isa, Span, Written, load_wide};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -48,22 +48,21 @@ impl<E: Element> LogSumExpBackward<'_, E> {
         guards: &mut GuardCounts,
     ) -> Written {
         let dy = self.dy[index].widen();
-        let Scratch { logits, made, beside } = scratch;
-        let row = self.scores.read(isa, index, span.source(), logits);
+        let Scratch { logits, widened, made, beside } = scratch;
+        let (x, row) = self.scores.read_widened(isa, index, span.source(), span.is_far(), (widened, logits));
         let Buffers { f64s, flags, .. } = beside;
-        let Some((live, flags)) = live_part(&self.scores, &row, index, span.source(), flags, guards) else {
+        let Some((live, flags)) = live_part(&self.scores, &row, index, x, flags, guards) else {
             return span.fill(E::ZERO).into();
         };
         let columns = live.columns.clone();
-        let exps = matches!(row, Row::Live(_))
-            .then(|| live.exps(isa, &span.source()[columns.clone()], span.len(), true, made));
+        let exps = matches!(row, Row::Live(_)).then(|| live.exps(isa, &x[columns.clone()], x.len(), true, made));
+        let derivatives = derivatives(isa, &self.scores, self.scores.scale, &x[columns.clone()], f64s);
         let (span, behind) = span.split_at(columns.end);
         let (before, span) = span.split_at(columns.start);
         let written = match exps {
             Some(exps) if dy.is_finite() => {
                 let (high, low) = exps.reciprocal_wide(isa);
                 let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
-                let derivatives = derivatives(isa, &self.scores, self.scores.scale, span.source(), f64s);
                 let scale = isa.f64(self.scores.scale);
                 let ahead = span.ahead(1);
                 span.map_wide(
@@ -73,9 +72,8 @@ impl<E: Element> LogSumExpBackward<'_, E> {
                         ahead.block(i);
                         let e = weights::<I, E>(isa, &exps, 0, i);
                         let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };
-                        let derivative =
-                            derivatives.map_or(scale, |derivatives| isa.load_f64(&block(derivatives, i, 0.0)));
-                        kept(isa, flags.map(|flags| block(flags, i, 0)), y * dy * derivative)
+                        let derivative = derivatives.map_or(scale, |derivatives| load_wide(isa, derivatives, i, 0.0));
+                        kept(isa, flags, i, y * dy * derivative)
                     },
                 )
                 .into()

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::mask::Resolved;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Lanes;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written, block};
+use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written, load_wide};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -194,7 +194,7 @@ impl<E: Element> Columns<'_, E> {
                 if self.tokens.counts(token) {
                     let from = &self.x[token * self.inner + self.column..][..self.width];
                     for (b, sum) in lanes[token % SUM_LANES].iter_mut().enumerate().take(self.width.div_ceil(BLOCK)) {
-                        let v = E::load_wide(isa, &block(from, b, E::ZERO));
+                        let v = load_wide(isa, from, b, E::ZERO);
                         *sum = *sum + if E::IS_F64 { v * isa.f64(unit) } else { v };
                     }
                 }

@@ -325,7 +325,7 @@ pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
         #[inline(always)]
         |largest, _, values| E::load_wide(isa, values).abs().max(largest),
     );
-    isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a })
+    isa.max_f64(largest)
 }
 
 /// Returns the power of two that scales f64 numbers with this largest magnitude so that squares and sums neither

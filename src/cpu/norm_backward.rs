@@ -14,7 +14,7 @@ use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
-use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchRow, Select, Span, Written, block, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchRow, Select, Span, Written, fold, load_wide};
 use std::ops::Range;
 
 /// Parameters of a norm that its gradients need.
@@ -84,7 +84,14 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
-        let weights = narrow_weights::<I, E>(isa, &self.norm, len, &mut scratch.made.f32s);
+        let weights = scratch_slice(&mut scratch.made.f64s, len);
+        let weights = match self.norm.weight {
+            Some(weight) => weight.wide(isa, 0..len, weights),
+            None => {
+                weights.fill(1.0);
+                weights
+            }
+        };
         let mut written = Written::default();
         for (i, index) in which.enumerate() {
             written = written + self.row(isa, weights, index, io.span(i, len), guards);
@@ -93,32 +100,12 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     }
 }
 
-/// Returns the weights in f32 for rows narrower than f64; `None` if the rows or the weights are f64.
-#[inline(always)]
-fn narrow_weights<'s, I: Isa, E: Element>(
-    isa: I,
-    norm: &Norm<'s>,
-    cols: usize,
-    buffer: &'s mut Vec<f32>,
-) -> Option<&'s [f32]> {
-    match norm.weight {
-        Some(Floats::F64(_)) => None,
-        _ if E::IS_F64 => None,
-        Some(weight) => Some(weight.narrow(isa, 0..cols, scratch_slice(buffer, cols))),
-        None => {
-            let ones = scratch_slice(buffer, cols);
-            ones.fill(1.0);
-            Some(ones)
-        }
-    }
-}
-
 impl<E: Element> NormBackward<'_, E> {
     #[inline(always)]
     fn row<I: Isa>(
         &self,
         isa: I,
-        weights: Option<&[f32]>,
+        weights: &[f64],
         index: usize,
         span: Span<'_, E, E>,
         guards: &mut GuardCounts,
@@ -132,10 +119,10 @@ impl<E: Element> NormBackward<'_, E> {
             #[inline(always)]
             |sums| sums[index],
         );
-        match weights {
-            Some(weights) => narrow(isa, &norm, (moments, sums), x, weights, span, guards),
-            None => isa.outline(Wide { norm, x, moments, sums, span, guards }),
+        if E::IS_F64 {
+            return isa.outline(Wide { norm, x, moments, sums, span, guards });
         }
+        narrow(isa, &norm, (moments, sums), x, weights, span, guards)
     }
 }
 
@@ -160,7 +147,7 @@ fn narrow<I: Isa, E: Element>(
     norm: &Norm<'_>,
     (moments, sums): (Moments, Option<Sums>),
     x: &[E],
-    weights: &[f32],
+    weights: &[f64],
     span: Span<'_, E, E>,
     guards: &mut GuardCounts,
 ) -> Written {
@@ -197,7 +184,7 @@ struct RowTerms<I: Isa> {
 impl<I: Isa> RowTerms<I> {
     /// Returns the sums over the row. Past the last element dy is padded with 0, so the terms are 0.
     #[inline(always)]
-    fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f32]) -> Sums {
+    fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f64]) -> Sums {
         let isa = self.isa;
         let sums = if centred {
             sums_o_beside(
@@ -229,12 +216,12 @@ impl<I: Isa> RowTerms<I> {
     }
 
     #[inline(always)]
-    fn h(&self, dy: I::F64, weight: &[f32; BLOCK]) -> I::F64 {
-        dy * (self.isa.widen(self.isa.load_f32(weight)) + self.offset)
+    fn h(&self, dy: I::F64, weight: &[f64; BLOCK]) -> I::F64 {
+        dy * (self.isa.load_f64(weight) + self.offset)
     }
 }
 
-/// Gradient of a row of any type, compiled as a separate function.
+/// Gradient of a row of f64, compiled as a separate function.
 struct Wide<'a, 's, E> {
     norm: Norm<'a>,
     x: &'a [E],
@@ -321,7 +308,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
         let pad = self.x.first().copied().unwrap_or(E::ZERO);
-        self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, &block(self.x, i, pad)))
+        self.moments.normalise::<I, E, true>(self.isa, load_wide(self.isa, self.x, i, pad))
     }
 
     /// Returns the `i`th block of dy weight, given the block of dy.
@@ -400,7 +387,7 @@ impl Factors {
                 self.product::<I, E>(isa, E::load_wide(isa, values), weights).abs().max(largest)
             },
         );
-        isa.array_f64(largest).into_iter().fold(0.0, f64::max)
+        isa.max_f64(largest)
     }
 
     #[inline(always)]

@@ -189,10 +189,11 @@ fn store<'a, I: Isa, E: Element>(isa: I, from: &[f64], to: Span<'a, E, E>) -> &'
 /// Overwrites each value with `f(other, value)`.
 #[inline(always)]
 pub fn map<I: Isa>(isa: I, other: &[f64], values: &mut [f64], f: impl Fn(I::F64, I::F64) -> I::F64) {
-    Span::in_place(values).map_wide(
+    Span::in_place(values).map_wide_beside(
         isa,
+        [other],
         #[inline(always)]
-        |i, value| f(isa.load_f64(&simd::block(other, i, 0.0)), value),
+        |_, value, [other]| f(isa.load_f64(other), value),
     );
     const { assert!(CHUNK.is_multiple_of(BLOCK)) };
 }

@@ -2,7 +2,7 @@
 //! terms are sent unsummed.
 
 use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
-use crate::simd::{Isa, block};
+use crate::simd::{Isa, load_wide};
 
 /// Consecutive terms of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +27,7 @@ impl PartialTiles {
                 isa,
                 TILE,
                 #[inline(always)]
-                |i| isa.load_f64(&block(tile, i, 0.0)),
+                |i| load_wide(isa, tile, i, 0.0),
             ));
         }
         PartialTiles { start, head: head.to_vec(), tiles: sums, tail: tail.to_vec() }

@@ -28,7 +28,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         guards: &mut GuardCounts,
     ) -> Written {
         if ShortRows::<RmsNorm<'_>>::are(len) {
-            let Scratch { logits, made, beside } = scratch;
+            let Scratch { logits, made, beside, .. } = scratch;
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
             let mut written = Written::default();
             for first in (0..which.len()).step_by(TOGETHER) {

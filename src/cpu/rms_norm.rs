@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Work, Written, block};
+use crate::simd::{self, Float, Isa, Work, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -178,16 +178,18 @@ impl<E: Element> Work for WithResidual<'_, E> {
                     // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
                     // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
                     let sum = if E::IS_F64 {
-                        sum.map_wide(
+                        sum.map_wide_beside(
                             isa,
+                            [source],
                             #[inline(always)]
-                            |i, r| E::load_wide(isa, &block(source, i, E::ZERO)) + r,
+                            |_, r, [x]| E::load_wide(isa, x) + r,
                         )
                     } else {
-                        sum.map(
+                        sum.map_beside(
                             isa,
+                            [source],
                             #[inline(always)]
-                            |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
+                            |_, r, [x]| E::load(isa, x) + r,
                         )
                     };
                     let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut guards);

@@ -11,7 +11,7 @@ use crate::floats::Floats;
 use crate::math::sum::sum_o;
 use crate::report::Counts;
 use crate::rows::{LanesMut, Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Select, Span, Work, Written, block};
+use crate::simd::{self, Float, Isa, Select, Span, Work, Written, load_wide};
 use std::ops::Range;
 
 /// Upstream gradient of the losses.
@@ -213,7 +213,7 @@ pub fn total<I: Isa>(isa: I, terms: &[f64]) -> f64 {
         isa,
         terms.len(),
         #[inline(always)]
-        |i| isa.load_f64(&block(terms, i, 0.0)),
+        |i| load_wide(isa, terms, i, 0.0),
     )
 }
 

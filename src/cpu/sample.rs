@@ -18,8 +18,8 @@ pub mod sharded_row;
 mod top_p;
 mod typical;
 
-use super::scores::{Live, LogitTransform, Logits, Row};
-use super::scratch::{self, Buffers};
+use super::scores::{Live, LogitTransform, Logits, Row, widened};
+use super::scratch::{self, Lendable, Scratch};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
@@ -34,7 +34,7 @@ use filters::{DrawnCandidate, Filtering, Scraps};
 use logit_slice::LogitSlice;
 use prefix::Search;
 use scale::Scale;
-use std::cell::RefCell;
+use std::cell::Cell;
 
 const OP: &str = "sample";
 
@@ -87,14 +87,15 @@ impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                with_sampling(
+                scratch::lend(
+                    &SAMPLING,
                     #[inline(always)]
                     |sampling| {
                         for (i, out) in self.out.iter_mut().enumerate() {
                             let row = self.first + i;
                             let drawn = Drawn { scores: &self.scores, request: (self.requests)(row), row };
                             let x = self.logits.row(row);
-                            let found = drawn.run(isa, x, (&mut scratch.logits, &mut *sampling), &mut counts);
+                            let found = drawn.run(isa, x, (&mut *scratch, &mut *sampling), &mut counts);
                             *out = found.map(|found| (self.make)(sampling.left(&found)));
                         }
                     },
@@ -123,16 +124,7 @@ pub struct Sampling {
 }
 
 thread_local! {
-    static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
-}
-
-/// Lends this thread's buffers for sampling to `f`, which must not call this function.
-#[inline(always)]
-fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
-    let mut sampling = SAMPLING.take();
-    let result = f(&mut sampling);
-    SAMPLING.replace(sampling);
-    result
+    static SAMPLING: Lendable<Sampling> = const { Cell::new(None) };
 }
 
 impl Sampling {
@@ -168,12 +160,12 @@ impl Drawn<'_> {
         &self,
         isa: I,
         x: &[E],
-        (logits, sampling): (&mut Buffers, &mut Sampling),
+        (scratch, sampling): (&mut Scratch, &mut Sampling),
         counts: &mut Counts,
     ) -> Result<DrawnCandidate> {
         let (config, _, step) = self.request.parts();
         let Some(adjustments) = Adjustments::new(config, step) else {
-            return isa.outline(OfRow { drawn: self, x, logits, sampling, counts });
+            return isa.outline(OfRow { drawn: self, x, scratch, sampling, counts });
         };
         // Takes the adjusted logits out of the sampler, because they are read while the sampler is modified.
         let Adjusted { mut f32s, mut f64s } = std::mem::take(&mut sampling.adjusted);
@@ -182,13 +174,13 @@ impl Drawn<'_> {
             f64s.extend(x.iter().map(|z| z.widen()));
             adjustments
                 .apply(self.row, LogitSliceMut::whole(&mut f64s), &mut sampling.history)
-                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], logits, sampling, counts }))
+                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], scratch, sampling, counts }))
         } else {
             f32s.clear();
             f32s.extend(x.iter().map(|z| z.widen() as f32));
             adjustments
                 .apply(self.row, LogitSliceMut::whole(&mut f32s), &mut sampling.history)
-                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], logits, sampling, counts }))
+                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], scratch, sampling, counts }))
         };
         sampling.adjusted = Adjusted { f32s, f64s };
         found
@@ -199,7 +191,7 @@ impl Drawn<'_> {
 struct OfRow<'a, E> {
     drawn: &'a Drawn<'a>,
     x: &'a [E],
-    logits: &'a mut Buffers,
+    scratch: &'a mut Scratch,
     sampling: &'a mut Sampling,
     counts: &'a mut Counts,
 }
@@ -209,11 +201,11 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Result<DrawnCandidate> {
-        let OfRow { drawn: &Drawn { scores, request, row }, x, logits, sampling, counts } = self;
+        let OfRow { drawn: &Drawn { scores, request, row }, x, scratch, sampling, counts } = self;
         let (_, plan, step) = request.parts();
         let controller = Controller::new(plan.feedback, row, step)?;
         let mut of = RowSampler { request, controller, vocabulary: x.len(), sampling };
-        let found = of.found(isa, (scores, row), x, logits, counts)?;
+        let found = of.found(isa, (scores, row), x, scratch, counts)?;
         of.sampling.probs.clear();
         Ok(match controller {
             Some(Controller { feedback: Feedback::AdaptiveP { target, .. }, value }) => {
@@ -240,7 +232,7 @@ impl RowSampler<'_> {
         isa: I,
         (scores, row): (&LogitTransform<'_>, usize),
         x: &[E],
-        logits: &mut Buffers,
+        scratch: &mut Scratch,
         counts: &mut Counts,
     ) -> Result<DrawnCandidate> {
         if scores.is_bare::<E>() {
@@ -250,7 +242,8 @@ impl RowSampler<'_> {
                 return Ok(isa.outline(SurveyedRow { of: self, whole, max }));
             }
         }
-        match scores.read(isa, row, x, logits) {
+        let x = widened(isa, x, false, &mut scratch.widened).0;
+        match scores.read(isa, row, x, &mut scratch.logits) {
             Row::Nan(live) => {
                 counts.nan += 1;
                 let index = live.find(x, f64::is_nan);

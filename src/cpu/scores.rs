@@ -11,17 +11,19 @@
 
 mod exps;
 mod extrema;
+mod widen;
 
 pub use exps::{Exps, exp_f64, leaves_digits, log_of_units};
-pub use extrema::{Plain, halve};
+pub use extrema::{Extrema, Plain};
+pub use widen::widened;
 
 use super::lanes::GuardCounts;
 use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::tanh::tanh;
-use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, block, fold};
-use extrema::{Extrema, extrema};
+use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, fold, load_flags};
+use extrema::extrema;
 use std::ops::Range;
 
 /// Options of a call that turn scores into logits, resolved for its view.
@@ -217,7 +219,7 @@ impl LogitTransform<'_> {
                     z = z + bias;
                 }
                 if let Some(keep) = keep {
-                    let keep = isa.load_flags(&block(keep, i, 0));
+                    let keep = load_flags(isa, keep, i);
                     exact = exact | !keep;
                     z = I::F32::select(keep, z, masked);
                 }

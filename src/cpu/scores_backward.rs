@@ -21,7 +21,9 @@ use crate::mask::saturate;
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Lanes;
-use crate::simd::{Float, Isa, Kernel, MaskBits, PrefetchRow, Select, Span, Written, block, block_within, fold};
+use crate::simd::{
+    BLOCK, Float, Isa, Kernel, MaskBits, PrefetchRow, Select, Span, Written, block_within, fold, load_wide, with_block,
+};
 use std::ops::Range;
 
 /// Gradient formula of one op.
@@ -75,8 +77,8 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     ) -> Written {
         let mut gathered = Vec::new();
         let x = lane_of(&self.x, index, &mut gathered);
-        let Scratch { logits, made, beside } = scratch;
-        let row = self.scores.read(isa, index, x, logits);
+        let Scratch { logits, widened, made, beside } = scratch;
+        let (x, row) = self.scores.read_widened(isa, index, x, span.is_far(), (widened, logits));
         let Buffers { f64s, flags, .. } = beside;
         let Some((live, flags)) = live_part(&self.scores, &row, index, x, flags, guards) else {
             return span.fill(E::ZERO).into();
@@ -192,11 +194,23 @@ fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> O
 
 /// Returns the block with 0 at masked positions.
 #[inline(always)]
-pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
+pub fn kept<I: Isa>(isa: I, flags: Option<&[u8]>, i: usize, value: I::F64) -> I::F64 {
     match flags {
         None => value,
-        Some(flags) => I::F64::select(isa.mask_wide(isa.load_flags(&flags).bits()), value, isa.f64(0.0)),
+        Some(flags) => with_block(
+            flags,
+            i,
+            0,
+            #[inline(always)]
+            |flags| select_flagged(isa, flags, value),
+        ),
     }
+}
+
+/// Returns the value where a flag is set, and 0 elsewhere.
+#[inline(always)]
+fn select_flagged<I: Isa>(isa: I, flags: &[u8; BLOCK], value: I::F64) -> I::F64 {
+    I::F64::select(isa.mask_wide(isa.load_flags(flags).bits()), value, isa.f64(0.0))
 }
 
 /// Writes NaN to unmasked positions, and 0 to masked ones.
@@ -340,7 +354,10 @@ impl<E: Element> Terms<'_, E> {
     #[inline(always)]
     fn block<F: Formula, I: Isa>(&self, isa: I, index: usize) -> (I::F64, I::F64) {
         let dy = E::load_wide(isa, &block_within(self.dy, self.first, index, E::ZERO));
-        let dy = kept(isa, self.flags.map(|flags| block_within(flags, self.first, index, 0)), dy);
+        let dy = match self.flags {
+            None => dy,
+            Some(flags) => select_flagged(isa, &block_within(flags, self.first, index, 0), dy),
+        };
         let dy = if E::IS_F64 { dy * isa.f64(self.up) } else { dy };
         F::term(isa, weights::<I, E>(isa, self.exps, self.first, index), dy)
     }
@@ -355,11 +372,11 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
         isa.f64(0.0),
         #[inline(always)]
         |largest, i, values| {
-            let dy = kept(isa, flags.map(|flags| block(flags, i, 0)), E::load_wide(isa, values));
+            let dy = kept(isa, flags, i, E::load_wide(isa, values));
             dy.abs().max(largest)
         },
     );
-    isa.array_f64(largest).into_iter().fold(0.0, |a, b| if b > a { b } else { a })
+    isa.max_f64(largest)
 }
 
 /// Returns two powers of two for numbers of at most the magnitude `largest`. The first scales the numbers, so that
@@ -450,7 +467,7 @@ fn write<F: Formula, I: Isa, E: Element>(
             |i, dy| {
                 ahead.block(i);
                 let e = weights::<I, E>(isa, exps, 0, i);
-                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, scale))
+                kept(isa, flags, i, sums.gradient::<F, I, E>(isa, e, dy, scale))
             },
         ),
         Some(derivatives) => span.map_wide(
@@ -458,8 +475,8 @@ fn write<F: Formula, I: Isa, E: Element>(
             #[inline(always)]
             |i, dy| {
                 let e = weights::<I, E>(isa, exps, 0, i);
-                let derivative = isa.load_f64(&block(derivatives, i, 0.0));
-                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, derivative))
+                let derivative = load_wide(isa, derivatives, i, 0.0);
+                kept(isa, flags, i, sums.gradient::<F, I, E>(isa, e, dy, derivative))
             },
         ),
     }

@@ -5,13 +5,13 @@
 //! has a product of score and scale of 16,384 or more. All other rows take the general path of [`super::scores`]. For a
 //! sharded row, each shard reports its statistics ([`MaskedStats`]), and these together decide the path of the row.
 
-use super::scores::{LogitTransform, halve};
+use super::scores::{Extrema, LogitTransform};
 use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::wide::{fast_two_sum, two_sum};
-use crate::simd::{BLOCK, Float, Isa, MaskBits, PrefetchRow, Select, Span, Storage, fold_with};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, PrefetchRow, PrefetchSpan, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
 mod found;
@@ -59,13 +59,14 @@ enum Bias<'a> {
 }
 
 impl LogitTransform<'_> {
-    /// Finds the row's maximum, or returns `None` if the row does not take this path.
+    /// Finds the row's maximum, or returns `None` if the row does not take this path. The extremes of the scores are
+    /// given if they are known.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
         isa: I,
         lane: usize,
-        x: &[E],
+        (x, found): (&[E], Option<Extrema>),
         far: bool,
         buffers: [&'s mut Buffers; 2],
     ) -> Option<Masked<'s>> {
@@ -73,12 +74,19 @@ impl LogitTransform<'_> {
             return None;
         }
         let columns = self.bounds(lane, 0..x.len());
+        let found = found.filter(|_| columns.len() == x.len());
         let bias = self.bias(isa, lane, (columns.start, columns.end), far, buffers)?;
         let x = &x[columns.clone()];
         let scale = self.scale_pair();
         let max = match bias {
             Bias::None if self.scale == 1.0 => None,
-            Bias::None => product(max_score::<I, E, false, 0>(isa, x, []), scale),
+            Bias::None => {
+                let max = match found {
+                    Some(found) => (!found.nan).then_some(found.max as f32),
+                    None => max_score::<I, E, false, 0>(isa, x, []),
+                };
+                product(max, scale)
+            }
             Bias::Flags(flags) => product(max_score::<I, E, true, 1>(isa, x, [flags]), scale),
             Bias::Exact(bias) => product(max_score::<I, E, false, 1>(isa, x, [bias]), scale),
             Bias::Any(bias) => Sums::max(max_of_sums(isa, x, scale, [bias])),
@@ -300,14 +308,14 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
             (large, larger::<I>(max, (I::F32::select(found, high, least), low)))
         },
     );
-    let (of_row, lows) = (largest(isa, high), isa.array_f32(low));
+    let (of_row, lows) = (isa.max_f32(high), isa.array_f32(low));
     // In most rows one lane holds the maximum, and no product is large.
     let (mut lanes, mut low) = (high.eq(isa.f32(of_row)).bits(), f32::NEG_INFINITY);
     while lanes != 0 {
         low = low.max(lows[lanes.trailing_zeros() as usize]);
         lanes &= lanes - 1;
     }
-    let large = if least.lt(large).any() { largest(isa, large) } else { f32::NEG_INFINITY };
+    let large = if least.lt(large).any() { isa.max_f32(large) } else { f32::NEG_INFINITY };
     Some(Sums { high: of_row, low, large })
 }
 
@@ -339,16 +347,7 @@ fn max<I: Isa, E: Element, const N: usize>(
             ([z.max(max[1]), max[0]], nan | z.is_nan())
         },
     );
-    (!nan.any()).then(|| largest(isa, max[0].max(max[1])))
-}
-
-#[inline(always)]
-fn largest<I: Isa>(isa: I, values: I::F32) -> f32 {
-    halve(
-        isa.array_f32(values),
-        #[inline(always)]
-        |a, b| if b > a { b } else { a },
-    )
+    (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
 /// Returns a product, which is at most `f32::MAX` unless its score is infinite.
@@ -397,52 +396,60 @@ impl Masked<'_> {
         span: Span<'d, S, D>,
         row_len: usize,
     ) -> (&'d mut [D], u128) {
-        match self.bias {
-            Bias::None => self.exps::<I, S, D, true, 0>(isa, span, row_len, []),
-            Bias::Flags(bias) | Bias::Exact(bias) => self.exps::<I, S, D, true, 1>(isa, span, row_len, [bias]),
-            Bias::Any(bias) => self.exps::<I, S, D, false, 1>(isa, span, row_len, [bias]),
-            Bias::Both(bias, flags) => self.exps::<I, S, D, false, 2>(isa, span, row_len, [bias, flags]),
-        }
-    }
-
-    #[inline(always)]
-    fn exps<'d, I: Isa, S: Storage, D: Storage, const EXACT: bool, const N: usize>(
-        &self,
-        isa: I,
-        span: Span<'d, S, D>,
-        row_len: usize,
-        beside: [&[f32]; N],
-    ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::of_pairs(isa, self.max);
-        let (next, far) = (span.next(1), span.is_far());
+        let next = span.next(1);
         let mut sum = KeptSum::new(row_len);
         let values = span.in_runs(
             RUN,
             #[inline(always)]
             |first, run| {
                 let start = first * BLOCK;
-                let beside = beside.map(|values| &values[start..start + run.len()]);
                 let next = next.from(start);
-                let values = run.numbers_with(
-                    isa,
-                    beside,
-                    #[inline(always)]
-                    |i, x, beside| {
-                        next.source(i);
-                        if far {
-                            for values in beside {
-                                PrefetchRow::of(values, 0).from(self.columns.len()).block(0);
-                            }
-                        }
-                        let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
-                        exp.pair(high, low)
-                    },
-                );
+                let columns = start..start + run.len();
+                let values = match self.bias {
+                    Bias::None => self.exps::<I, S, D, true, 0>(isa, &exp, run, next, []),
+                    Bias::Flags(bias) | Bias::Exact(bias) => {
+                        self.exps::<I, S, D, true, 1>(isa, &exp, run, next, [&bias[columns]])
+                    }
+                    Bias::Any(bias) => self.exps::<I, S, D, false, 1>(isa, &exp, run, next, [&bias[columns]]),
+                    Bias::Both(bias, flags) => {
+                        let beside = [&bias[columns.clone()], &flags[columns]];
+                        self.exps::<I, S, D, false, 2>(isa, &exp, run, next, beside)
+                    }
+                };
                 sum.add(isa, values);
                 values
             },
         );
         let sum = sum.units(isa, &*values);
         (values, sum)
+    }
+
+    /// Writes the exponentials of a run of columns; `beside` holds the biases and flags of the run.
+    #[inline(always)]
+    fn exps<'d, I: Isa, S: Storage, D: Storage, const EXACT: bool, const N: usize>(
+        &self,
+        isa: I,
+        exp: &SoftmaxExp<I>,
+        run: Span<'d, S, D>,
+        next: PrefetchSpan<S, D>,
+        beside: [&[f32]; N],
+    ) -> &'d mut [D] {
+        let far = run.is_far();
+        run.numbers_with(
+            isa,
+            beside,
+            #[inline(always)]
+            |i, x, beside| {
+                next.source(i);
+                if far {
+                    for values in beside {
+                        PrefetchRow::of(values, 0).from(self.columns.len()).block(0);
+                    }
+                }
+                let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
+                exp.pair(high, low)
+            },
+        )
     }
 }

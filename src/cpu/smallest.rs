@@ -50,25 +50,12 @@ impl<I: Isa> Smallest<I> {
     /// Returns the smallest nonzero magnitude of `x`, whose blocks have all been included.
     #[inline(always)]
     pub fn found<E: Element>(self, isa: I, x: &[E]) -> Least {
-        let smallest = smallest_of(isa, self.0[0].min(self.0[1]));
+        let smallest = f64::from(isa.min_f32(self.0[0].min(self.0[1])));
         if smallest > 0.0 {
             return Least { value: smallest, stepped: false };
         }
         Least { value: isa.outline(SmallestBut0(x)), stepped: true }
     }
-}
-
-#[inline(always)]
-fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
-    // No value is NaN.
-    let min = |a: f32, b: f32| if a < b { a } else { b };
-    let mut values = isa.array_f32(values);
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            values[i] = min(values[i], values[i + width]);
-        }
-    }
-    values[0].into()
 }
 
 /// [`Smallest::found`] for rows with zeros. The bits of each magnitude are lowered by 1. This turns 0 into a NaN, which
@@ -87,6 +74,6 @@ impl<E: Element> Kernel for SmallestBut0<'_, E> {
             #[inline(always)]
             |smallest, _, values| I::F32::from_bits(E::load(isa, values).abs().to_bits() - isa.i32(1)).min(smallest),
         );
-        smallest_of(isa, smallest)
+        isa.min_f32(smallest).into()
     }
 }

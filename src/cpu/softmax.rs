@@ -4,7 +4,7 @@
 
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Exps, Live, LogitTransform, Plain, Row};
+use super::scores::{Exps, Live, LogitTransform, Plain, Row, widened};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
@@ -51,7 +51,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                 written = written + self.fill_value(&row, index, span, guards);
                 continue;
             };
-            written = written + write(isa, &live, span, len, &mut scratch.made, None, &mut plain, next);
+            written = written + write_plain(isa, &live, span, &mut scratch.made, &mut plain, next);
         }
         written
     }
@@ -67,19 +67,19 @@ impl Softmax<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
-        let Scratch { logits, made, beside } = scratch;
-        let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
+        let (row_len, far) = (span.len(), span.is_far());
+        let (x, found) = widened(isa, span.source(), far, buffer);
+        let masked = self.0.masked(isa, index, (x, found), far, [&mut *logits, beside]);
         if let Some(masked) = masked {
-            let row_len = span.len();
             // Inlined, because a call would be measurable in rows of 128 columns.
-            return Write { row: With::Masked(&masked), span, row_len, made, inverse: None }.run(isa);
+            return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
         }
-        let row = self.0.read(isa, index, span.source(), logits);
+        let row = self.0.read(isa, index, x, logits);
         let Row::Live(live) = row else {
             return self.fill_value(&row, index, span, guards);
         };
-        let row_len = span.len();
-        isa.outline(Write { row: With::Live(&live), span, row_len, made, inverse: None })
+        isa.outline(Write { row: &live, span, row_len, widened: buffer, made, inverse: None })
     }
 
     #[inline(always)]
@@ -107,100 +107,105 @@ fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
 }
 
 /// Kernel that writes the softmax of a row with options, or of a shard of a row.
-pub struct Write<'l, 'b, 'a, E> {
-    pub row: With<'l, 'b>,
+pub struct Write<'l, 'a, E, R> {
+    pub row: &'l R,
     pub span: Span<'a, E, E>,
     pub row_len: usize,
+    /// The scores widened to f32, if the type has 16 bits.
+    pub widened: &'l [f32],
     pub made: &'l mut Buffers,
     pub inverse: Inverse,
 }
 
-/// Logits of the row.
-pub enum With<'l, 'b> {
-    /// Not stored: they are computed again from scores and bias.
-    Masked(&'l Masked<'b>),
-    /// In a buffer, or the scores themselves.
-    Live(&'l Live<'b>),
-}
-
-impl<E: Element> Kernel for Write<'_, '_, '_, E> {
+impl<E: Element> Kernel for Write<'_, '_, E, Masked<'_>> {
     type Out = Written;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let Write { row, span, row_len, made, inverse } = self;
-        let columns = match row {
-            With::Masked(masked) => masked.columns.clone(),
-            With::Live(live) => live.columns.clone(),
-        };
-        let (span, behind) = span.split_at(columns.end);
-        let (before, span) = span.split_at(columns.start);
-        let written = match row {
-            With::Masked(masked) => write_masked(isa, masked, span, row_len, made, inverse),
-            With::Live(live) => write(isa, live, span, row_len, made, inverse, &mut None, &[]),
-        };
-        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+        let Write { row, span, row_len, widened, made, inverse } = self;
+        let (span, written) = fill_masked(&row.columns, span);
+        let ahead = span.next(1);
+        let factor = |sum| inverse_f32(inverse, sum, row_len);
+        if E::IS_F32 {
+            let (values, sum) = row.exps_to(isa, span.reading_f32s(), row_len);
+            return written + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+        }
+        let values = scratch_slice(&mut made.f32s, span.len());
+        let to = Span::in_place(&mut *values).reading(&widened[row.columns.clone()]);
+        let sum = row.exps_to(isa, to, row_len).1;
+        written + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
     }
 }
 
-/// Writes the columns of a row whose logits are not stored.
-#[inline(always)]
-fn write_masked<I: Isa, E: Element>(
-    isa: I,
-    masked: &Masked<'_>,
-    span: Span<'_, E, E>,
-    row_len: usize,
-    made: &mut Buffers,
-    inverse: Inverse,
-) -> Written {
-    let ahead = span.next(1);
-    if E::IS_F32 {
-        let (values, sum) = masked.exps_to(isa, span, row_len);
-        return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[]);
+impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let Write { row, span, row_len, widened, made, inverse } = self;
+        let (span, written) = fill_masked(&row.columns, span);
+        let ahead = span.next(1);
+        let factor = |sum| inverse_f32(inverse, sum, row_len);
+        if E::IS_F32 {
+            let (values, sum) = row.exps_to(isa, span, row_len);
+            return written + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+        }
+        let exps = if E::IS_F64 {
+            row.exps(isa, span.source(), row_len, span.is_far(), made)
+        } else {
+            row.exps(isa, &widened[row.columns.clone()], row_len, false, made)
+        };
+        match exps {
+            Exps::F32 { values, sum, .. } => {
+                written + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
+            }
+            Exps::F64 { values } => {
+                let (high, low) = match inverse {
+                    Some(inverse) => inverse,
+                    None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
+                };
+                let (high, low) = (isa.f64(high), isa.f64(low));
+                written
+                    + span
+                        .map_from_wide(
+                            isa,
+                            values,
+                            #[inline(always)]
+                            |_, e| e.mul_add(high, e * low),
+                        )
+                        .into()
+            }
+        }
     }
-    let values = scratch_slice(&mut made.f32s, span.len());
-    let to = Span::in_place(&mut *values).with_far(span.is_far()).reading(span.source());
-    let sum = masked.exps_to(isa, to, row_len).1;
-    divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
 }
 
-/// Writes the columns of a row that have logits. If `plain` is present, it receives the extremes of the row `next`.
-#[allow(clippy::too_many_arguments)]
+/// Writes zeros before and after the columns that have logits, and returns the span of these columns.
 #[inline(always)]
-fn write<I: Isa, E: Element>(
+fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, E, E>) -> (Span<'a, E, E>, Written) {
+    let (span, behind) = span.split_at(columns.end);
+    let (before, span) = span.split_at(columns.start);
+    (span, Written::from(before.fill(E::ZERO)) + behind.fill(E::ZERO).into())
+}
+
+/// Writes a row without options. `plain` receives the extremes of the row `next`.
+#[inline(always)]
+fn write_plain<I: Isa, E: Element>(
     isa: I,
     live: &Live<'_>,
     span: Span<'_, E, E>,
-    row_len: usize,
     made: &mut Buffers,
-    inverse: Inverse,
     plain: &mut Option<Plain>,
     next: &[E],
 ) -> Written {
-    let ahead = span.next(1);
+    let (ahead, row_len) = (span.next(1), span.len());
     if E::IS_F32 {
-        let (values, sum) = live.exps_to(isa, span, row_len);
-        return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, plain, next);
+        let (values, sum) = live.exp_f32(isa, span, row_len);
+        return divide(isa, Span::in_place(values), inverse_f32(None, sum, row_len), ahead, plain, next);
     }
-    match live.exps(isa, span.source(), row_len, span.is_far(), made) {
-        Exps::F32 { values, sum, row_len } => {
-            divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, plain, next)
-        }
-        Exps::F64 { values } => {
-            let (high, low) = match inverse {
-                Some(inverse) => inverse,
-                None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
-            };
-            let (high, low) = (isa.f64(high), isa.f64(low));
-            span.map_from_wide(
-                isa,
-                values,
-                #[inline(always)]
-                |_, e| e.mul_add(high, e * low),
-            )
-            .into()
-        }
-    }
+    let values = scratch_slice(&mut made.f32s, row_len);
+    let to = Span::in_place(&mut *values).with_far(span.is_far());
+    let sum = live.exp_f32(isa, to.reading(span.source()), row_len).1;
+    divide(isa, span.reading(values), inverse_f32(None, sum, row_len), ahead, plain, next)
 }
 
 /// Multiplies the exponentials by 1/sum.

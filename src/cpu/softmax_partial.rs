@@ -6,10 +6,10 @@ use super::each_row::{OfRow, each_row};
 use super::exp_sum::{ExpSum, RescaleExponent};
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::log_softmax;
-use super::scores::{Exps, Live, LogitTransform, Logits, Row};
+use super::scores::{Exps, Live, LogitTransform, Logits, Row, widened};
 use super::scores_masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
-use super::softmax::{With, Write};
+use super::softmax::Write;
 use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
@@ -203,7 +203,8 @@ impl<E: Element> OfRow<E> for Finding<'_> {
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
         let LogitShard { scores, first, .. } = self.0;
-        let Scratch { logits, beside, .. } = scratch;
+        let Scratch { logits, widened: buffer, beside, .. } = scratch;
+        let x = widened(isa, x, false, buffer).0;
         let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
         ShardStats { masked, ..ShardStats::of(isa, &scores.read_part(isa, row, first, x, logits), x) }
     }
@@ -226,7 +227,8 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ExpSum {
         let LogitShard { scores, first, all } = self.part;
-        let Scratch { logits, made, beside } = scratch;
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
+        let x = widened(isa, x, false, buffer).0;
         let found = &self.found[row];
         let Row::Live(_) = found.row() else { return ExpSum::default() };
         if self.of == For::Softmax
@@ -287,7 +289,7 @@ impl Store<'_> {
         guards: &mut GuardCounts,
     ) -> Written {
         let LogitShard { scores, first, all } = self.part;
-        let Scratch { logits, made, beside } = scratch;
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (found, sum) = (&self.found[row], &self.sums[row]);
         let (zero, uniform) = match self.of {
             For::Softmax => (E::ZERO, 1.0 / all as f64),
@@ -297,22 +299,19 @@ impl Store<'_> {
         let Row::Live(_) = known else {
             return span.fill(known.fill_value(row, scores.fully_masked, guards, zero, E::from_wide(uniform))).into();
         };
+        let x = widened(isa, span.source(), false, buffer).0;
+        let (row_len, inverse) = (all, Some(sum.inverse::<E>(all)));
         if self.of == For::Softmax
-            && let Some(masked) =
-                scores.masked_part(isa, row, first, span.source(), &found.masked, [&mut *logits, &mut *beside])
+            && let Some(masked) = scores.masked_part(isa, row, first, x, &found.masked, [&mut *logits, &mut *beside])
         {
-            let row = With::Masked(&masked);
-            return isa.outline(Write { row, span, row_len: all, made, inverse: Some(sum.inverse::<E>(all)) });
+            return isa.outline(Write { row: &masked, span, row_len, widened: buffer, made, inverse });
         }
-        let Row::Live(live) = scores.read_part(isa, row, first, span.source(), logits) else {
+        let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else {
             return span.fill(zero).into();
         };
         let live = found.within(isa, live, beside);
         match self.of {
-            For::Softmax => {
-                let row = With::Live(&live);
-                isa.outline(Write { row, span, row_len: all, made, inverse: Some(sum.inverse::<E>(all)) })
-            }
+            For::Softmax => isa.outline(Write { row: &live, span, row_len, widened: buffer, made, inverse }),
             For::Gradient | For::Logarithm => log_softmax::write_live(isa, &live, sum.log::<I, E>(isa, all), span),
         }
     }

@@ -4,7 +4,7 @@ use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{by_gate, by_up};
-use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
+use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written, load_wide};
 use std::marker::PhantomData;
 
 /// Number of elements widened at a time.
@@ -106,7 +106,7 @@ impl<E: Element> Kernel for Each<'_, E> {
             isa,
             #[inline(always)]
             |i, gate, up| {
-                let dy = isa.load_f64(&simd::block(dy, i, 0.0));
+                let dy = load_wide(isa, dy, i, 0.0);
                 (by_gate::<I, E>(isa, gate, up, dy), by_up::<I, E>(isa, gate, dy))
             },
         );

@@ -3,7 +3,7 @@
 use super::saturate;
 use crate::element::Element;
 use crate::floats::{Floats, each_type};
-use crate::simd::{Float, Isa, Kernel, Span, Storage, block};
+use crate::simd::{Float, Isa, Kernel, Span, load_wide};
 use std::ops::Range;
 
 impl Floats<'_> {
@@ -32,7 +32,7 @@ impl Kernel for AddTo<'_> {
                 isa,
                 #[inline(always)]
                 |i, z| {
-                    let b = Storage::load_wide(isa, &block(values, i, Element::ZERO));
+                    let b = load_wide(isa, values, i, Element::ZERO);
                     saturate(isa, z + b, z.abs().max(b.abs()))
                 },
             );

@@ -200,7 +200,7 @@ pub fn power_of_two(exponent: i32) -> f64 {
 mod tests {
     use super::{Bins, power_of_two};
     use crate::math::sum::binned_sum;
-    use crate::simd::{Isa, Kernel, Level, Token, block, with_level};
+    use crate::simd::{Isa, Kernel, Level, Token, load_wide, with_level};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng, seq::SliceRandom};
 
@@ -215,7 +215,7 @@ mod tests {
                 isa,
                 self.0.len(),
                 #[inline(always)]
-                |i| isa.load_f64(&block(self.0, i, 0.0)),
+                |i| load_wide(isa, self.0, i, 0.0),
             )
         }
     }

@@ -72,11 +72,11 @@
 mod groups;
 
 pub(crate) use self::groups::sum_of_tiles;
-use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_groups};
+use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_tiles, sums_of_tile};
 use super::bins::power_of_two;
 pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
-use crate::simd::{BLOCK, Float, Isa, Storage, in_default};
+use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default};
 
 /// Number of lanes that a tiled sum adds in.
 pub(crate) const SUM_LANES: usize = 64;
@@ -162,23 +162,19 @@ pub(crate) const GROUP: usize = 16;
 /// row, with zeros past its end; i may be up to three blocks beyond the last.
 #[inline(always)]
 pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
-    let [sum] = of_groups(
+    let blocks = len.div_ceil(BLOCK);
+    let [sum] = of_tiles(
         isa,
         len,
         #[inline(always)]
-        |first| {
-            let blocks = len.div_ceil(BLOCK);
-            let mut group = Group::new(isa);
-            for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
-                let start = t * BLOCKS;
-                group.push(
-                    isa,
-                    (blocks - start).min(BLOCKS).div_ceil(CHAINS),
-                    #[inline(always)]
-                    |quad, j, [sum]| [sum + block(start + CHAINS * quad + j)],
-                );
-            }
-            group
+        |t| {
+            let start = t * BLOCKS;
+            sums_of_tile(
+                isa,
+                (blocks - start).min(BLOCKS).div_ceil(CHAINS),
+                #[inline(always)]
+                |quad, j, [sum]| [sum + block(start + CHAINS * quad + j)],
+            )
         },
     );
     sum
@@ -214,26 +210,23 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     const { assert!(N == R * C, "N must be R * C: one sum for each pair of rows") };
     let len = a[0].len();
     assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
-    let (tiles, rest) = (len / TILE, len % TILE);
+    let whole = len / TILE;
     let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::FILLER; TILE]; C]);
-    for r in 0..R {
-        last[r][..rest].copy_from_slice(&a[r][tiles * TILE..]);
+    if len % TILE > 0 {
+        for r in 0..R {
+            copy_to_start(&a[r][whole * TILE..], &mut last[r]);
+        }
+        for c in 0..C {
+            copy_to_start(&b[c][whole * TILE..], &mut b_last[c]);
+        }
     }
-    for c in 0..C {
-        b_last[c][..rest].copy_from_slice(&b[c][tiles * TILE..]);
-    }
-    of_groups(
+    of_tiles(
         isa,
         len,
         #[inline(always)]
-        |first| {
-            let mut group = Group::<I, N>::new(isa);
-            for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
-                let (a, b) =
-                    if t < tiles { (part_of(a, t), part_of(b, t)) } else { (last.each_ref(), b_last.each_ref()) };
-                group.wait(isa, tile_of_dots(isa, a, b));
-            }
-            group
+        |t| {
+            let (a, b) = if t < whole { (part_of(a, t), part_of(b, t)) } else { (last.each_ref(), b_last.each_ref()) };
+            tile_of_dots(isa, a, b)
         },
     )
 }
@@ -276,16 +269,16 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     (y, pad_y): ([&[T]; B], T),
     mut add: impl FnMut(usize, [&[S; BLOCK]; A], [&[T; BLOCK]; B], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
-    of_groups(
+    let mut last = ([[pad_x; QUAD]; A], [[pad_y; QUAD]; B]);
+    let quads = Quads::new(x, y, &mut last);
+    of_tiles(
         isa,
         x[0].len(),
         #[inline(always)]
-        |first| {
-            group_o_beside(
+        |t| {
+            quads.sums(
                 isa,
-                (x, pad_x),
-                (y, pad_y),
-                first,
+                t,
                 #[inline(always)]
                 |i, a, b, sums| add(i, a, b, sums),
             )
@@ -305,87 +298,101 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
 ) -> Vec<[f64; N]> {
     let tiles = x.len().div_ceil(TILE);
     let mut all = Vec::with_capacity(tiles);
-    for first in (0..tiles).step_by(GROUP) {
+    for (first, x) in (0..tiles).step_by(GROUP).zip(x.chunks(GROUP * TILE)) {
         let sums = group_o(
             isa,
             x,
             pad,
-            first,
             #[inline(always)]
-            |i, block, sums| add(i, block, sums),
+            |i, block, sums| add(first * BLOCKS + i, block, sums),
         );
-        let mut each = [[0.0; BLOCK]; N];
-        for n in 0..N {
-            each[n] = isa.array_f64(sums[n]);
+        for t in 0..GROUP.min(tiles - first) {
+            let mut tile = [0.0; N];
+            for n in 0..N {
+                tile[n] = sums[n][t];
+            }
+            all.push(tile);
         }
-        all.extend((0..GROUP.min(tiles - first)).map(|t| each.map(|sums| sums[t])));
     }
     all
 }
 
-/// Returns the sums of sixteen tiles starting at tile `first`, with +0 for tiles past the end. The other arguments are
-/// as in [`sums_o`].
+/// Returns the sums of the tiles of `x`, at most sixteen, with +0 for missing tiles. The other arguments are as in
+/// [`sums_o`].
 #[inline(always)]
 pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
     x: &[S],
     pad: S,
-    first: usize,
     mut add: impl FnMut(usize, &[S; BLOCK], [I::F64; N]) -> [I::F64; N],
-) -> [I::F64; N] {
-    group_o_beside::<I, S, S, 1, 0, N>(
-        isa,
-        ([x], pad),
-        ([], pad),
-        first,
-        #[inline(always)]
-        |i, [block], [], sums| add(i, block, sums),
-    )
-    .sums(isa)
+) -> [[f64; GROUP]; N] {
+    let mut last = ([[pad; QUAD]; 1], []);
+    let quads = Quads::<S, S, 1, 0>::new([x], [], &mut last);
+    let mut group = Group::new();
+    for t in 0..x.len().div_ceil(TILE) {
+        let sums = quads.sums(
+            isa,
+            t,
+            #[inline(always)]
+            |i, [block], [], sums| add(i, block, sums),
+        );
+        group.push(isa, sums);
+    }
+    group.sums(isa)
 }
 
-#[inline(always)]
-fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
-    isa: I,
-    (x, pad_x): ([&[S]; A], S),
-    (y, pad_y): ([&[T]; B], T),
-    first: usize,
-    mut add: impl FnMut(usize, [&[S; BLOCK]; A], [&[T; BLOCK]; B], [I::F64; N]) -> [I::F64; N],
-) -> Group<I, N> {
-    let len = x[0].len();
-    assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
-    let (quads, rest) = (len / QUAD, len % QUAD);
-    let (mut last, mut y_last) = ([[pad_x; QUAD]; A], [[pad_y; QUAD]; B]);
-    if rest > 0 {
-        for n in 0..A {
-            last[n][..rest].copy_from_slice(&x[n][quads * QUAD..]);
+/// Slices of equal length, read in quads of 64 terms.
+struct Quads<'a, S, T, const A: usize, const B: usize> {
+    x: [&'a [S]; A],
+    y: [&'a [T]; B],
+    /// The last, partial quad of each slice, which `new` gets filled with padding.
+    last: &'a ([[S; QUAD]; A], [[T; QUAD]; B]),
+    whole: usize,
+    all: usize,
+}
+
+impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B> {
+    #[inline(always)]
+    fn new(x: [&'a [S]; A], y: [&'a [T]; B], last: &'a mut ([[S; QUAD]; A], [[T; QUAD]; B])) -> Self {
+        let len = x[0].len();
+        assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
+        let whole = len / QUAD;
+        if len % QUAD > 0 {
+            for n in 0..A {
+                copy_to_start(&x[n][whole * QUAD..], &mut last.0[n]);
+            }
+            for n in 0..B {
+                copy_to_start(&y[n][whole * QUAD..], &mut last.1[n]);
+            }
         }
-        for n in 0..B {
-            y_last[n][..rest].copy_from_slice(&y[n][quads * QUAD..]);
-        }
+        Quads { x, y, last, whole, all: len.div_ceil(QUAD) }
     }
-    let all = quads + usize::from(rest > 0);
-    let mut group = Group::new(isa);
-    for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
+
+    /// Returns the sums of tile `t`, folded twice.
+    #[inline(always)]
+    fn sums<I: Isa, const N: usize>(
+        &self,
+        isa: I,
+        t: usize,
+        mut add: impl FnMut(usize, [&[S; BLOCK]; A], [&[T; BLOCK]; B], [I::F64; N]) -> [I::F64; N],
+    ) -> [I::F64; N] {
         let start = t * (TILE / QUAD);
-        group.push(
+        sums_of_tile(
             isa,
-            (all - start).min(TILE / QUAD),
+            (self.all - start).min(TILE / QUAD),
             #[inline(always)]
             |i, j, sums| {
                 let quad = start + i;
-                // One loop handles the full quads (runs of 64 terms) and the last, partial one, because the loop's body
-                // is long.
-                let (a, b) = if quad < quads {
-                    (part_of(x, quad), part_of(y, quad))
+                // One loop handles the full quads and the last, partial one, because the loop's body is long.
+                let (a, b) = if quad < self.whole {
+                    (part_of(self.x, quad), part_of(self.y, quad))
                 } else {
-                    (last.each_ref(), y_last.each_ref())
+                    (self.last.0.each_ref(), self.last.1.each_ref())
                 };
                 add(CHAINS * quad + j, block_of(a, j), block_of(b, j), sums)
             },
-        );
+        )
     }
-    group
 }
 
 /// Returns the `i`th chunk of `LEN` elements of each slice.

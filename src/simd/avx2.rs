@@ -1,13 +1,14 @@
 //! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
 
 use super::block::{Float, Isa, MaskBits, Select};
-use super::level::{Kernel, Token};
+use super::level::{Kernel, Token, not_inlined};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
 mod permute;
+pub(super) mod reduce;
 
 use permute::{side_by_side, transpose_eight};
 
@@ -255,7 +256,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         // SAFETY: the token proves the features.
-        unsafe { kernel.run_avx2(self) }
+        unsafe { not_inlined(K::run_avx2)(kernel, self) }
     }
     #[inline(always)]
     fn token(self) -> Token {
@@ -346,6 +347,30 @@ unsafe impl Isa for Avx2 {
             let eights = _mm_hadd_pd(eights[0], eights[1]);
             _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)))
         }
+    }
+    #[inline(always)]
+    fn max_f32(self, value: F32) -> f32 {
+        let [a, b] = value.0;
+        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        unsafe { reduce::max_ps(_mm256_max_ps(b, a)) }
+    }
+    #[inline(always)]
+    fn min_f32(self, value: F32) -> f32 {
+        let [a, b] = value.0;
+        // SAFETY: as above.
+        unsafe { reduce::min_ps(_mm256_min_ps(b, a)) }
+    }
+    #[inline(always)]
+    fn max_f64(self, value: F64) -> f64 {
+        let [a, b, c, d] = value.0;
+        // SAFETY: as above.
+        unsafe { reduce::max_pd(_mm256_max_pd(_mm256_max_pd(d, b), _mm256_max_pd(c, a))) }
+    }
+    #[inline(always)]
+    fn min_f64(self, value: F64) -> f64 {
+        let [a, b, c, d] = value.0;
+        // SAFETY: as above.
+        unsafe { reduce::min_pd(_mm256_min_pd(_mm256_min_pd(d, b), _mm256_min_pd(c, a))) }
     }
     #[inline(always)]
     fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {

@@ -1,7 +1,8 @@
 //! AVX-512 (F, VL, BW, DQ): sixteen f32 in one register, sixteen f64 in two.
 
+use super::avx2::reduce;
 use super::block::{Float, Isa, MaskBits, Select};
-use super::level::{Kernel, Token};
+use super::level::{Kernel, Token, not_inlined};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -245,7 +246,7 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         // SAFETY: the token proves the features.
-        unsafe { kernel.run_avx512(self) }
+        unsafe { not_inlined(K::run_avx512)(kernel, self) }
     }
     #[inline(always)]
     fn token(self) -> Token {
@@ -331,6 +332,28 @@ unsafe impl Isa for Avx512 {
         let (low, high) = (call!(_mm512_castpd512_pd128(fours)), call!(_mm512_extractf64x2_pd::<2>(fours)));
         let eights = call!(_mm_add_pd(low, high));
         call!(_mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights))))
+    }
+    #[inline(always)]
+    fn max_f32(self, value: F32) -> f32 {
+        let (low, high) = (call!(_mm512_castps512_ps256(value.0)), call!(_mm512_extractf32x8_ps::<1>(value.0)));
+        call!(reduce::max_ps(_mm256_max_ps(high, low)))
+    }
+    #[inline(always)]
+    fn min_f32(self, value: F32) -> f32 {
+        let (low, high) = (call!(_mm512_castps512_ps256(value.0)), call!(_mm512_extractf32x8_ps::<1>(value.0)));
+        call!(reduce::min_ps(_mm256_min_ps(high, low)))
+    }
+    #[inline(always)]
+    fn max_f64(self, value: F64) -> f64 {
+        let eight = call!(_mm512_max_pd(value.1, value.0));
+        let (low, high) = (call!(_mm512_castpd512_pd256(eight)), call!(_mm512_extractf64x4_pd::<1>(eight)));
+        call!(reduce::max_pd(_mm256_max_pd(high, low)))
+    }
+    #[inline(always)]
+    fn min_f64(self, value: F64) -> f64 {
+        let eight = call!(_mm512_min_pd(value.1, value.0));
+        let (low, high) = (call!(_mm512_castpd512_pd256(eight)), call!(_mm512_extractf64x4_pd::<1>(eight)));
+        call!(reduce::min_pd(_mm256_min_pd(high, low)))
     }
     #[inline(always)]
     fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {

@@ -116,6 +116,28 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         sums[0]
     }
 
+    /// Returns the largest lane. Lanes i and i + 8 are compared first, then i and i + 4, and so on. Of two lanes the first
+    /// is taken unless the second is larger.
+    #[inline(always)]
+    fn max_f32(self, value: Self::F32) -> f32 {
+        halve(self.array_f32(value), |a, b| if b > a { b } else { a })
+    }
+    /// Returns the smallest lane, as [`Isa::max_f32`] returns the largest.
+    #[inline(always)]
+    fn min_f32(self, value: Self::F32) -> f32 {
+        halve(self.array_f32(value), |a, b| if b < a { b } else { a })
+    }
+    /// Returns the largest lane; see [`Isa::max_f32`].
+    #[inline(always)]
+    fn max_f64(self, value: Self::F64) -> f64 {
+        halve(self.array_f64(value), |a, b| if b > a { b } else { a })
+    }
+    /// Returns the smallest lane; see [`Isa::max_f32`].
+    #[inline(always)]
+    fn min_f64(self, value: Self::F64) -> f64 {
+        halve(self.array_f64(value), |a, b| if b < a { b } else { a })
+    }
+
     fn load_f64(self, from: &[f64; 16]) -> Self::F64;
     fn load_f32(self, from: &[f32; 16]) -> Self::F32;
     fn load_f16(self, from: &[f16; 16]) -> Self::F32;
@@ -159,4 +181,14 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         }
         count
     }
+}
+
+/// Reduces sixteen values to one by repeated halving.
+fn halve<T: Copy>(mut values: [T; 16], choose: impl Fn(T, T) -> T) -> T {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            values[i] = choose(values[i], values[i + width]);
+        }
+    }
+    values[0]
 }

@@ -1,7 +1,9 @@
 //! Slices read in blocks of sixteen, the last one padded.
 
+use super::block::Isa;
 use super::slice::BLOCK;
 use super::storage::Storage;
+use std::mem::MaybeUninit;
 
 /// Slices that are read along with a span, and their padded last blocks.
 pub(super) struct Beside<'b, T, const N: usize> {
@@ -18,11 +20,21 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
         for n in 0..N {
             assert_eq!(values[n].len(), len);
             let rest = &values[n][BLOCK * whole..];
-            if let Some(pad) = rest.first() {
-                last[n] = padded(rest, *pad);
+            if let Some(filler) = rest.first() {
+                last[n] = padded(rest, *filler);
             }
         }
         Beside { values, last, whole }
+    }
+
+    /// Returns the block with this index of each slice; the last may be a padded one.
+    #[inline(always)]
+    pub(super) fn block(&self, index: usize) -> [&'b [T; BLOCK]; N] {
+        let mut blocks = self.last.each_ref();
+        if index < self.whole {
+            blocks = self.whole(index);
+        }
+        blocks
     }
 
     /// Returns the full block with this index of each slice.
@@ -42,7 +54,10 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
 #[inline(always)]
 pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
     let (blocks, rest) = source.as_chunks::<BLOCK>();
-    let buffer = padded(rest, pad);
+    let mut buffer = [pad; BLOCK];
+    if !rest.is_empty() {
+        buffer = padded(rest, pad);
+    }
     let mut acc = init;
     for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
         acc = f(acc, i, blocks.get(i).unwrap_or(&buffer));
@@ -73,14 +88,61 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     f(acc, &padded(rest, pad), beside.last.each_ref())
 }
 
-/// Returns the block with this index. Positions after the last element hold `pad`.
+/// Calls `f` with the block with this index. Positions after the last element hold `filler`.
 #[inline(always)]
-pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; BLOCK] {
-    let values = values.get(index * BLOCK..).unwrap_or(&[]);
-    match values.first_chunk::<BLOCK>() {
-        Some(block) => *block,
-        None => padded(values, pad),
-    }
+pub fn with_block<S: Copy, R>(values: &[S], index: usize, filler: S, f: impl FnOnce(&[S; BLOCK]) -> R) -> R {
+    let mut buffer = MaybeUninit::uninit();
+    f(match values.as_chunks::<BLOCK>().0.get(index) {
+        Some(block) => block,
+        None => pad_block(values, index, filler, &mut buffer),
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn pad_block<'a, S: Copy>(
+    values: &[S],
+    index: usize,
+    filler: S,
+    to: &'a mut MaybeUninit<[S; BLOCK]>,
+) -> &'a mut [S; BLOCK] {
+    pad(values.get(index * BLOCK..).unwrap_or(&[]), filler, to)
+}
+
+/// Loads the block with this index as f64 lanes. Positions after the last element hold `filler`.
+#[inline(always)]
+pub fn load_wide<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -> I::F64 {
+    with_block(
+        values,
+        index,
+        filler,
+        #[inline(always)]
+        |block| S::load_wide(isa, block),
+    )
+}
+
+/// Loads the block with this index as f32 lanes. Positions after the last element hold `filler`.
+#[inline(always)]
+pub fn load<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -> I::F32 {
+    with_block(
+        values,
+        index,
+        filler,
+        #[inline(always)]
+        |block| S::load(isa, block),
+    )
+}
+
+/// Returns a mask of the flags in the block with this index. Flags after the last one are not set.
+#[inline(always)]
+pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
+    with_block(
+        flags,
+        index,
+        0,
+        #[inline(always)]
+        |block| isa.load_flags(block),
+    )
 }
 
 /// Returns the block with this index of a row of which `values` is a part. The row's elements from `first` on are
@@ -103,10 +165,26 @@ pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -
     }
 }
 
-/// Returns the values, at most sixteen, followed by `pad`.
+/// Returns the values, at most sixteen, followed by `filler`.
 #[inline(always)]
-pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; BLOCK] {
-    let mut block = [pad; BLOCK];
-    block[..values.len()].copy_from_slice(values);
-    block
+pub fn padded<S: Copy>(values: &[S], filler: S) -> [S; BLOCK] {
+    let mut block = MaybeUninit::uninit();
+    *pad(values, filler, &mut block)
+}
+
+/// Writes the values, at most sixteen, followed by `filler`. It is a function of its own, because most kernels need it
+/// only for the end of a row.
+#[cold]
+#[inline(never)]
+pub(super) fn pad<'a, S: Copy>(values: &[S], filler: S, to: &'a mut MaybeUninit<[S; BLOCK]>) -> &'a mut [S; BLOCK] {
+    let to = to.write([filler; BLOCK]);
+    to[..values.len()].copy_from_slice(values);
+    to
+}
+
+/// Copies the values to the start of `to`. It is a function of its own, like [`pad`].
+#[cold]
+#[inline(never)]
+pub fn copy_to_start<S: Copy>(values: &[S], to: &mut [S]) {
+    to[..values.len()].copy_from_slice(values);
 }

@@ -181,6 +181,22 @@ pub trait Kernel: Sized {
     }
 }
 
+/// Returns the function, so that the compiler does not know which one is called. rustc 1.95 ignores `#[inline(never)]` on
+/// functions with target features.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub fn not_inlined<K, I, O>(function: unsafe fn(K, I) -> O) -> unsafe fn(K, I) -> O {
+    #[cfg(not(miri))]
+    {
+        let mut function = function;
+        // SAFETY: the assembly contains no instruction.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) function, options(pure, nomem, nostack, preserves_flags)) };
+        function
+    }
+    #[cfg(miri)]
+    function
+}
+
 /// Token of a level that is available on this machine.
 #[derive(Clone, Copy)]
 pub enum Token {

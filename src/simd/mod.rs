@@ -10,6 +10,7 @@
 //! b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and a NaN in `a` does
 //! not. Comparisons with NaN are false.
 
+mod array_vec;
 mod block;
 mod blocks;
 pub(crate) mod environment;
@@ -37,8 +38,11 @@ pub use level::{Level, level, with_level};
 pub use memory::Output;
 pub use storage::Storage;
 
+pub(crate) use array_vec::ArrayVec;
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
-pub(crate) use blocks::{block, block_within, fold, fold_with, padded};
+pub(crate) use blocks::{
+    block_within, copy_to_start, fold, fold_with, load, load_flags, load_wide, padded, with_block,
+};
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
 pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};

@@ -31,9 +31,10 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     if cfg!(test) {
         unreachable!("unit tests use `run_here`, so that not every kernel is compiled again for them");
     }
-    let most = rows_a_part(work.rows(), work.cols());
-    let _entered = enter();
-    Ok(halve(work, token, most))
+    let (rows, cols) = (work.rows(), work.cols());
+    let mut part = Part { work: Some(work), out: None };
+    run_part(&mut part, token, rows, rows_a_part(rows, cols));
+    Ok(part.out())
 }
 
 /// Does the same as [`run`] on the calling thread only, for unit tests.
@@ -64,35 +65,55 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Runs the work in parts of at most `most` rows. Float operations stay inside it, because it is not inlined.
+/// Part of some work, before and after it runs.
+struct Part<W: Work> {
+    work: Option<W>,
+    out: Option<W::Out>,
+}
+
+impl<W: Work> Part<W> {
+    fn out(self) -> W::Out {
+        self.out.expect("`run_part` runs every part")
+    }
+}
+
+/// [`Part`] as a trait object, so that the code that splits work is compiled once.
+trait AnyPart: Send {
+    /// Runs the work on the calling thread. Float operations stay inside it, because it is not inlined.
+    fn run(&mut self, token: Token);
+    /// Splits the work after its first `at` rows, and calls `both` with the two parts, which runs them.
+    fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart));
+}
+
+impl<W: Work> AnyPart for Part<W> {
+    fn run(&mut self, token: Token) {
+        self.out = self.work.take().map(|work| token.run((work,)));
+    }
+
+    fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart)) {
+        let Some(work) = self.work.take() else { return };
+        let (first, rest) = work.split_at(at);
+        let (mut first, mut rest) = (Part { work: Some(first), out: None }, Part { work: Some(rest), out: None });
+        both(&mut first, &mut rest);
+        self.out = Some(W::join(first.out(), rest.out()));
+    }
+}
+
+/// Runs `rows` rows of work in parts of at most `most` rows.
 #[inline(never)]
-fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
-    let rows = work.rows();
+fn run_part(part: &mut dyn AnyPart, token: Token, rows: usize, most: usize) {
+    let _entered = enter();
+    split_part(part, token, rows, most);
+}
+
+fn split_part(part: &mut dyn AnyPart, token: Token, rows: usize, most: usize) {
     if rows <= most {
-        return token.run((work,));
+        return part.run(token);
     }
-    let (first, rest) = work.split_at(rows / 2);
-    let (mut first, mut rest) = (Half::Waiting(first), Half::Waiting(rest));
-    join(&mut || first.run(token, most), &mut || rest.run(token, most));
-    match (first, rest) {
-        (Half::Done(first), Half::Done(rest)) => W::join(first, rest),
-        _ => unreachable!("`join` calls both functions"),
-    }
-}
-
-/// Part of some work, or its result.
-enum Half<W: Work> {
-    Waiting(W),
-    Running,
-    Done(W::Out),
-}
-
-impl<W: Work> Half<W> {
-    fn run(&mut self, token: Token, most: usize) {
-        if let Half::Waiting(work) = std::mem::replace(self, Half::Running) {
-            *self = Half::Done(halve(work, token, most));
-        }
-    }
+    let at = rows / 2;
+    part.split(at, &mut |first, rest| {
+        join(&mut || split_part(first, token, at, most), &mut || split_part(rest, token, rows - at, most));
+    });
 }
 
 /// Returns the number of threads in the current pool.

@@ -1,7 +1,7 @@
 //! Loops over slices in blocks of sixteen. Their tails are handled here, too.
 
 use super::block::Isa;
-use super::blocks::{Beside, padded};
+use super::blocks::{Beside, pad};
 use super::prefetch::{PrefetchRow, PrefetchSpan};
 use super::storage::Storage;
 use std::marker::PhantomData;
@@ -239,6 +239,40 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
+    /// Works as [`Span::map`]; `f` also gets the blocks of other slices of the span's length.
+    #[inline(always)]
+    pub fn map_beside<I: Isa, T: Storage, const N: usize>(
+        self,
+        isa: I,
+        beside: [&[T]; N],
+        mut f: impl FnMut(usize, I::F32, [&[T; BLOCK]; N]) -> I::F32,
+    ) -> &'a mut [D] {
+        self.blocks_once_with(
+            beside,
+            #[inline(always)]
+            |i, from, beside| f(i, S::load(isa, from), beside),
+            #[inline(always)]
+            |value, to| D::store(isa, value, to),
+        )
+    }
+
+    /// Works as [`Span::map_beside`], but with f64 lanes.
+    #[inline(always)]
+    pub fn map_wide_beside<I: Isa, T: Storage, const N: usize>(
+        self,
+        isa: I,
+        beside: [&[T]; N],
+        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N]) -> I::F64,
+    ) -> &'a mut [D] {
+        self.blocks_once_with(
+            beside,
+            #[inline(always)]
+            |i, from, beside| f(i, S::load_wide(isa, from), beside),
+            #[inline(always)]
+            |value, to| D::store_wide(isa, value, to),
+        )
+    }
+
     /// Writes the result of `f` for each block of `values`, which must have the span's length. The span's source is not
     /// read.
     #[inline(always)]
@@ -308,14 +342,12 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
-        let mut from_buffers = [[MaybeUninit::<S>::uninit(); BLOCK]; 2];
+        let mut from_buffers = [MaybeUninit::<[S; BLOCK]>::uninit(); 2];
         let mut to_buffers = [[MaybeUninit::<D>::uninit(); BLOCK]; 2];
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
-                let from = &span.source()[BLOCK * whole..];
-                for (to, value) in buffer.iter_mut().zip(padded(from, from[0])) {
-                    to.write(value);
-                }
+                // SAFETY: the `rest` elements from 16 * whole on are inside the source.
+                unsafe { read_tail(span.source.add(BLOCK * whole), rest, buffer) };
             }
         }
         for i in 0..whole + usize::from(rest > 0) {
@@ -329,21 +361,16 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             };
             // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
             let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
-            let (of_both, of_x, of_y) = if i < whole {
-                (beside.whole(i), first.whole(i), second.whole(i))
-            } else {
-                (beside.last.each_ref(), first.last.each_ref(), second.last.each_ref())
-            };
-            let (x, y) = f(i, [(x, of_x), (y, of_y)], of_both);
+            let (x, y) = f(i, [(x, first.block(i)), (y, second.block(i))], beside.block(i));
             // SAFETY: sixteen values fit, and no reference to the sources is left.
             D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
             // SAFETY: as above; the spans do not overlap.
             D::store_wide(isa, y, unsafe { &mut *at[1].1.cast() });
         }
-        for (span, buffer) in spans.iter().zip(&to_buffers) {
-            for (i, value) in buffer[..rest].iter().enumerate() {
-                // SAFETY: the index is inside the destination.
-                unsafe { *span.to.add(BLOCK * whole + i) = *value };
+        if rest > 0 {
+            for (span, buffer) in spans.iter().zip(&to_buffers) {
+                // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
+                unsafe { write_tail(buffer, span.to.add(BLOCK * whole), rest) };
             }
         }
         spans.map(Span::written)
@@ -374,6 +401,13 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         'a: 'b,
     {
         self.over(values)
+    }
+
+    /// Returns the span with its source as f32, which must be its type.
+    #[inline(always)]
+    pub fn reading_f32s(self) -> Span<'a, f32, D> {
+        assert!(S::IS_F32, "the source must be f32");
+        Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
     /// Does the same as [`Span::reading`], for a span that is consumed before `values` can change.
@@ -409,7 +443,6 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         mut compute: impl FnMut(usize, &[S; BLOCK], [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
     ) -> &'a mut [D] {
-        let whole = self.len / BLOCK;
         let (mut last, mut also_last) = ([[T::FILLER; BLOCK]; N], [[U::FILLER; BLOCK]; M]);
         let beside = Beside::new(beside, &mut last, self.len);
         let also = Beside::new(also, &mut also_last, self.len);
@@ -427,19 +460,32 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             store(a, &mut to[0]);
             store(b, &mut to[1]);
         }
-        self.split_at(2 * BLOCK * pairs).1.blocks_once(
+        let rest = self.split_at(2 * BLOCK * pairs).1;
+        // The compiler would unroll a loop of at most two iterations.
+        let rest = Span { len: opaque(rest.len), ..rest };
+        rest.blocks_once(
             #[inline(always)]
-            |i, from| {
-                let i = 2 * pairs + i;
-                if i < whole {
-                    compute(i, from, beside.whole(i), also.whole(i))
-                } else {
-                    compute(i, from, beside.last.each_ref(), also.last.each_ref())
-                }
-            },
+            |i, from| compute(2 * pairs + i, from, beside.block(2 * pairs + i), also.block(2 * pairs + i)),
             store,
         );
         all.written()
+    }
+
+    /// Works as [`Span::blocks_with`], with one block per iteration. The body is compiled once, for long kernels.
+    #[inline(always)]
+    fn blocks_once_with<T: Storage, const N: usize, V>(
+        self,
+        beside: [&[T]; N],
+        mut compute: impl FnMut(usize, &[S; BLOCK], [&[T; BLOCK]; N]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
+    ) -> &'a mut [D] {
+        let mut last = [[T::FILLER; BLOCK]; N];
+        let beside = Beside::new(beside, &mut last, self.len);
+        self.blocks_once(
+            #[inline(always)]
+            |i, from| compute(i, from, beside.block(i)),
+            store,
+        )
     }
 
     /// Works as [`Span::blocks`], with one block per iteration. The last, partial block goes through buffers, in which
@@ -452,11 +498,11 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     ) -> &'a mut [D] {
         let whole = self.len / BLOCK;
         let rest = self.len % BLOCK;
-        let mut from_buffer = [MaybeUninit::<S>::uninit(); BLOCK];
+        let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
         let mut to_buffer = [MaybeUninit::<D>::uninit(); BLOCK];
         if rest > 0 {
-            let from = &self.source()[BLOCK * whole..];
-            from_buffer = padded(from, from[0]).map(MaybeUninit::new);
+            // SAFETY: the `rest` elements from 16 * whole on are inside the source.
+            unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
         for i in 0..whole + usize::from(rest > 0) {
             let (from, to) = if i < whole {
@@ -470,9 +516,9 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             // SAFETY: sixteen values fit, and the reference to the source is no longer used.
             store(value, unsafe { &mut *to.cast() });
         }
-        for (i, value) in to_buffer[..rest].iter().enumerate() {
-            // SAFETY: the element is inside the destination.
-            unsafe { *self.to.add(BLOCK * whole + i) = *value };
+        if rest > 0 {
+            // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
+            unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
         }
         self.written()
     }
@@ -483,4 +529,43 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.
         unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
     }
+}
+
+/// Writes the last `rest` elements of a slice to the buffer, followed by copies of the first of them.
+///
+/// This and [`write_tail`] are marked as cold, so that the code for other rows keeps its values in registers.
+///
+/// # Safety
+/// `from` must point to `rest` values, at least one and at most sixteen.
+#[cold]
+#[inline(never)]
+unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
+    // SAFETY: the caller guarantees it.
+    let values = unsafe { std::slice::from_raw_parts(from, rest) };
+    pad(values, values[0], buffer);
+}
+
+/// Copies the first `rest` values of the buffer.
+///
+/// # Safety
+/// `to` must point to memory for `rest` values, outside the buffer.
+#[cold]
+#[inline(never)]
+unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
+    // SAFETY: the caller guarantees it.
+    unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
+}
+
+/// Returns the value, of which the compiler then knows nothing. Otherwise it unrolls a loop of at most two iterations.
+#[inline(always)]
+fn opaque(value: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut value = value;
+        // SAFETY: the assembly contains no instruction.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    value
 }

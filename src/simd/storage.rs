@@ -22,6 +22,11 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     /// Whether this is f32.
     #[doc(hidden)]
     const IS_F32: bool = false;
+    /// Returns the values as f32 if this is f32.
+    #[doc(hidden)]
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
     #[doc(hidden)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
@@ -80,6 +85,10 @@ impl Storage for f32 {
     const FILLER: Self = 0.0;
     const IS_F32: bool = true;
 
+    #[inline(always)]
+    fn as_f32s(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
         isa.load_f32(from)

@@ -1,7 +1,7 @@
 //! Tests that compare every instruction set with plain Rust, lane by lane.
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
-use super::blocks::{block, fold};
+use super::blocks::{fold, load, with_block};
 use super::level::{Kernel, Level, Token, with_level};
 use super::slice::Span;
 use super::storage::Storage;
@@ -359,7 +359,7 @@ impl Kernel for Tails {
                 isa.f64(0.0),
                 #[inline(always)]
                 |sum, i, values| {
-                    assert_eq!(*values, block(&source, i, 0.0));
+                    with_block(&source, i, 0.0, |block| assert_eq!(values, block));
                     sum + f32::load_wide(isa, values)
                 },
             );
@@ -395,7 +395,7 @@ fn sums_equal_their_definitions() {
                     isa,
                     signed.len(),
                     #[inline(always)]
-                    |i| isa.widen(isa.load_f32(&block(&signed, i, 0.0))),
+                    |i| isa.widen(load(isa, &signed, i, 0.0)),
                 );
                 assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "the tiled sum, length {len}");
                 assert_eq!(

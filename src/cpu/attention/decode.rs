@@ -39,6 +39,15 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
 ) {
     const BLOCKS: usize = KEYS / BLOCK;
     let rows = out.len() / BLOCKS;
+    // With fewer than `R` rows, the last row is repeated.
+    let mut parts: [_; R] = [queries[..features].as_chunks::<BLOCK>(); R];
+    let mut ends = [[0.0; BLOCK]; R];
+    for r in 0..R {
+        parts[r] = queries[r.min(rows - 1) * features..][..features].as_chunks::<BLOCK>();
+        if !parts[r].1.is_empty() {
+            ends[r] = padded(parts[r].1, 0.0);
+        }
+    }
     for panel in 0..count.div_ceil(BLOCK) {
         let mut asked = panel * BLOCK;
         let mut sums = [isa.f32(0.0); R];
@@ -61,15 +70,14 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
                         sums[r] = isa.f32(0.0);
                     }
                 }
-                let mut parts = [[0.0; BLOCK]; R];
+                let mut part = ends.each_ref();
                 for r in 0..R {
-                    // With fewer than `R` rows, the last row is repeated.
-                    parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
+                    part[r] = parts[r].0.get(first / BLOCK).unwrap_or(&ends[r]);
                 }
                 for i in 0..BLOCK {
                     if i < some {
                         for r in 0..R {
-                            sums[r] = isa.f32(parts[r][i]).mul_add(keys[i], sums[r]);
+                            sums[r] = isa.f32(part[r][i]).mul_add(keys[i], sums[r]);
                         }
                     }
                 }
@@ -91,16 +99,6 @@ fn ask<E: Element>(row: Option<&[E]>) {
         for block in 0..row.len().div_ceil(BLOCK) {
             ahead.block_for_later(block);
         }
-    }
-}
-
-/// Returns sixteen numbers from `first` on, padded with zeros.
-#[inline(always)]
-fn padded_part(row: &[f32], first: usize) -> [f32; BLOCK] {
-    let row = &row[first..];
-    match row.first_chunk() {
-        Some(part) => *part,
-        None => padded(row, 0.0),
     }
 }
 

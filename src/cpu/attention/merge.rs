@@ -1,7 +1,7 @@
 //! Partial attention results of a row, and their merging.
 
 use crate::math::exp::term;
-use crate::simd::{Float, Isa, Span, Storage};
+use crate::simd::{Float, Isa, Kernel, Span, Storage};
 
 /// Largest logit of a row so far, and the sum of e^(logit - max). The weighted sum of the values is stored separately.
 #[derive(Clone, Copy, Debug)]
@@ -77,29 +77,45 @@ impl State {
     /// This takes one rounding for the factor, and one for each sum.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
-        if self.spoilt().is_some() {
-            return;
+        if self.spoilt().is_none() {
+            isa.outline(Merge { state: self, out, end, values });
         }
-        if end.max > self.max {
-            let factor = weight(isa, self.max - end.max);
-            self.sum = self.sum.mul_add(factor, end.sum);
-            self.max = end.max;
-            let factor = isa.f64(factor);
+    }
+}
+
+/// [`State::merge`] as a separate function, which all storage types share.
+struct Merge<'a, S> {
+    state: &'a mut State,
+    out: &'a mut [f64],
+    end: End,
+    values: &'a [S],
+}
+
+impl<S: Storage> Kernel for Merge<'_, S> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Merge { state, out, end, values } = self;
+        let is_larger = end.max > state.max;
+        let factor = weight(isa, if is_larger { state.max - end.max } else { end.max - state.max });
+        let wide = isa.f64(factor);
+        if is_larger {
+            state.sum = state.sum.mul_add(factor, end.sum);
+            state.max = end.max;
             Span::in_place(out).map_wide_with(
                 isa,
                 [values],
                 #[inline(always)]
-                |_, out, [value]| out.mul_add(factor, S::load_wide(isa, value)),
+                |_, out, [value]| out.mul_add(wide, S::load_wide(isa, value)),
             );
         } else {
-            let factor = weight(isa, end.max - self.max);
-            self.sum = end.sum.mul_add(factor, self.sum);
-            let factor = isa.f64(factor);
+            state.sum = end.sum.mul_add(factor, state.sum);
             Span::in_place(out).map_wide_with(
                 isa,
                 [values],
                 #[inline(always)]
-                |_, out, [value]| S::load_wide(isa, value).mul_add(factor, out),
+                |_, out, [value]| S::load_wide(isa, value).mul_add(wide, out),
             );
         }
     }

@@ -48,18 +48,26 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
         blocks[i] = &rows[i].as_chunks::<BLOCK>().0[..whole];
     }
     let mut block = [isa.f32(0.0); BLOCK];
-    for at in 0..whole {
-        for i in 0..BLOCK {
-            block[i] = E::load(isa, &blocks[i][at]);
+    for at in 0..whole + usize::from(rest > 0) {
+        if at < whole {
+            for i in 0..BLOCK {
+                block[i] = E::load(isa, &blocks[i][at]);
+            }
+        } else {
+            let ends = row_ends(&rows, whole * BLOCK);
+            for i in 0..BLOCK {
+                block[i] = E::load(isa, &ends[i]);
+            }
         }
-        each(at * BLOCK, BLOCK, isa.transpose(block));
+        each(at * BLOCK, BLOCK.min(features - at * BLOCK), isa.transpose(block));
     }
-    if rest > 0 {
-        for i in 0..BLOCK {
-            block[i] = E::load(isa, &padded(&rows[i][features - rest..], E::ZERO));
-        }
-        each(whole * BLOCK, rest, isa.transpose(block));
-    }
+}
+
+/// Returns the elements of each row from `first` on, followed by zeros.
+#[cold]
+#[inline(never)]
+fn row_ends<E: Element>(rows: &[&[E]; BLOCK], first: usize) -> [[E; BLOCK]; BLOCK] {
+    rows.map(|row| padded(&row[first..], E::ZERO))
 }
 
 /// Packs values into consecutive panels of sixteen features, `[features / 16][count][16]`, with zeros past the last

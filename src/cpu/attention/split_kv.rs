@@ -2,7 +2,7 @@
 //! machines, while the blocks are still merged in the same order.
 
 use super::merge::{BlockResult, End};
-use super::{Attention, KEYS, QUERIES, each_part, with_buffers};
+use super::{Attention, BUFFERS, KEYS, QUERIES, each_part};
 use crate::cpu::scratch;
 use crate::element::Element;
 use crate::error::Result;
@@ -206,7 +206,8 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
     fn run<I: Isa>(self, isa: I) {
         let Blocks { call, blocks, units, rows: room, ends, values } = self;
         let features = call.v.shape()[3];
-        with_buffers(
+        scratch::lend(
+            &BUFFERS,
             #[inline(always)]
             |buffers| {
                 scratch::with(

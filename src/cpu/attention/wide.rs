@@ -147,24 +147,29 @@ fn end_chain(values: &mut [f64], chain: &mut [f64]) {
 /// returns the nearest finite number.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
-    let sum = product(query, key, |x| x);
-    if sum.is_finite() {
-        return sum;
-    }
     const SMALL: f64 = f64::from_bits((1023 - 520) << 52);
-    let small = product(query, key, |x| x * SMALL);
-    if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
+    let mut sum = 0.0;
+    for scale in [1.0, SMALL] {
+        sum = product(query, key, scale);
+        if sum.is_finite() {
+            return (sum / scale / scale).clamp(f64::MIN, f64::MAX);
+        }
+    }
+    sum
 }
 
-/// Adds the products of scaled factors, in chains.
+/// Adds the products of factors multiplied by `scale`, a power of two, in chains.
 #[inline(always)]
-fn product<E: Element>(query: &[f64], key: &[E], scaled: impl Fn(f64) -> f64) -> f64 {
-    let chain = |query: &[f64], key: &[E]| {
-        query.iter().zip(key).fold(0.0, |sum, (&q, k)| scaled(q).mul_add(scaled(k.widen()), sum))
-    };
-    let ((queries, query), (keys, key)) = (query.as_chunks::<CHAIN>(), key.as_chunks::<CHAIN>());
-    let sum = queries.iter().zip(keys).fold(0.0, |sum, (query, key)| sum + chain(query, key));
-    if query.is_empty() { sum } else { sum + chain(query, key) }
+fn product<E: Element>(query: &[f64], key: &[E], scale: f64) -> f64 {
+    let mut sum = 0.0;
+    for (query, key) in query.chunks(CHAIN).zip(key.chunks(CHAIN)) {
+        let mut chain = 0.0f64;
+        for (q, k) in query.iter().zip(key) {
+            chain = (q * scale).mul_add(k.widen() * scale, chain);
+        }
+        sum += chain;
+    }
+    sum
 }
 
 /// Returns the mean of a feature over all keys, masked or not. It is the tiled sum of each value times the reciprocal

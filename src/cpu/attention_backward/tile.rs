@@ -13,7 +13,7 @@ use crate::cpu::scores_backward::derivatives;
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::sum::sum_o;
-use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, block};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
@@ -145,11 +145,21 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
     }
 }
 
-impl<E: Element> Unit<'_, E> {
-    /// Computes the scores of a tile, and its products of dy and v.
+/// Computes the scores of a tile, and its products of dy and v.
+pub struct Score<'s, 'a, E> {
+    pub unit: &'s Unit<'a, E>,
+    pub tile: &'s Tile,
+    pub made: &'s mut Made,
+    pub scratch: &'s mut Scratch,
+}
+
+impl<E: Element> Kernel for Score<'_, '_, E> {
+    type Out = ();
+
     #[inline(always)]
-    pub fn score<I: Isa>(&self, isa: I, tile: &Tile, made: &mut Made, scratch: &mut Scratch) {
-        let (features, of_values) = self.features();
+    fn run<I: Isa>(self, isa: I) {
+        let Score { unit, tile, made, scratch } = self;
+        let (features, of_values) = unit.features();
         let Made { keys_across, values_across, queries, grads, scores, derivatives, .. } = made;
         let products = [
             (&*queries, features, &*keys_across, &mut *scores),
@@ -170,10 +180,10 @@ impl<E: Element> Unit<'_, E> {
                 columns: tile.reach.div_ceil(BLOCK),
             });
         }
-        let forward = self.forward();
+        let forward = unit.forward();
         let scores = scores.as_flattened_mut();
         for i in 0..tile.rows.len() {
-            let row = self.rows.start + tile.rows.start + i;
+            let row = unit.rows.start + tile.rows.start + i;
             let bounds = forward.bounds(row);
             let end = tile.first + tile.reach;
             let low = bounds.start.clamp(tile.first, end);
@@ -186,7 +196,9 @@ impl<E: Element> Unit<'_, E> {
             }
         }
     }
+}
 
+impl<E: Element> Unit<'_, E> {
     /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
     /// state, mean or dy is not finite, the unmasked entries that depend on it are NaN.
     #[inline(always)]
@@ -297,8 +309,8 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
                 values.len(),
                 #[inline(always)]
                 |i| {
-                    let term = isa.load_f64(&block(values, i, 0.0)) * isa.load_f64(&block(grads, i, 0.0));
-                    let logit = isa.load_f64(&block(logits, i, f64::NEG_INFINITY));
+                    let term = load_wide(isa, values, i, 0.0) * load_wide(isa, grads, i, 0.0);
+                    let logit = load_wide(isa, logits, i, f64::NEG_INFINITY);
                     I::F64::select(logit.eq(masked), zero, term)
                 },
             );

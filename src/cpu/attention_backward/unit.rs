@@ -2,15 +2,15 @@
 
 use super::AttentionBackward;
 use super::sums::{PLAIN, Powers, SMALLER, Sums, power_of_two};
-use super::tile::{Find, Made, Multiply, ROWS, TakeKeys, TakeQueries, Tile};
+use super::tile::{Find, Made, Multiply, ROWS, Score, TakeKeys, TakeQueries, Tile};
 use crate::cpu::attention::merge::{State, weight};
 use crate::cpu::attention::{Attention, KEYS};
 use crate::cpu::lanes::GuardCounts;
-use crate::cpu::scratch::Scratch;
+use crate::cpu::scratch::{Lendable, Scratch};
 use crate::element::Element;
 use crate::mask::FullyMasked;
 use crate::simd::{BLOCK, Isa, Kernel};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Buffers of a thread.
@@ -23,16 +23,7 @@ pub struct Buffers {
 }
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
-}
-
-/// Lends this thread's buffers to `f`, which must not call this function.
-#[inline(always)]
-pub fn with_buffers<R>(f: impl FnOnce(&mut Buffers) -> R) -> R {
-    let mut buffers = BUFFERS.take();
-    let result = f(&mut buffers);
-    BUFFERS.replace(buffers);
-    result
+    pub static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
 /// Results of the first pass for each row.
@@ -184,7 +175,7 @@ impl<'a, E: Element> Unit<'a, E> {
                 if seen.start < first + count && seen.end > first {
                     let tile = Tile { rows, first, count, reach: (seen.end - first).min(count) };
                     isa.outline(TakeQueries { unit: self, tile: &tile, powers, made });
-                    self.score(isa, &tile, made, scratch);
+                    isa.outline(Score { unit: self, tile: &tile, made, scratch });
                     f(&tile, made, scratch);
                 }
             }

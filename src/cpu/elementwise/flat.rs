@@ -3,7 +3,7 @@
 use super::kernels::{CHUNK, Certain, Forms};
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
+use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
 /// Applies the function to one slice, and writes the results to another of the same length.
@@ -88,24 +88,22 @@ impl<E: Element> Work for Flat<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Written {
         let mut written = Written::default();
         let mut rest = self.io.span();
-        if rest.separate_source().is_some() {
-            while rest.len() > 0 {
-                let chunk;
-                let count = CHUNK.min(rest.len());
-                (chunk, rest) = rest.split_at(count);
-                if let Some(x) = chunk.separate_source() {
-                    written = written + run_chunk(isa, self.function, x, chunk);
-                }
-            }
-            return written;
-        }
-        let mut copy = [E::ZERO; COPY];
+        let most = if rest.separate_source().is_some() { CHUNK } else { COPY };
+        let mut copy = ArrayVec::<E, COPY>::new();
         while rest.len() > 0 {
             let chunk;
-            let count = COPY.min(rest.len());
+            let count = most.min(rest.len());
             (chunk, rest) = rest.split_at(count);
-            copy[..count].copy_from_slice(chunk.source());
-            written = written + run_chunk(isa, self.function, &copy[..count], chunk);
+            let x = match chunk.separate_source() {
+                Some(x) => x,
+                None => copy.fill(chunk.source()),
+            };
+            let mut certain = Certain::new();
+            let to = self.function.values(isa.token(), x, chunk, &mut certain);
+            if !certain.all(x.len()) {
+                isa.outline(Mend { function: self.function, x, to, certain: &certain });
+            }
+            written = written + to.into();
         }
         written
     }
@@ -118,71 +116,78 @@ const MANY: usize = 8;
 /// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;
 
-#[inline(always)]
-fn run_chunk<I: Isa, E: Element>(isa: I, function: &dyn Forms<E>, x: &[E], span: Span<'_, E, E>) -> Written {
-    let mut certain = Certain::new();
-    let to = function.values(isa.token(), x, span, &mut certain);
-    let count = certain.uncertain(x.len()).map(u64::count_ones).sum::<u32>() as usize;
-    if count > x.len() / MANY {
-        for (x, to) in x.chunks(TILE).zip(to.chunks_mut(TILE)) {
-            again::<I, E, TILE>(isa, function, x, to);
+/// Computes the uncertain elements of a chunk again in f64.
+struct Mend<'a, E> {
+    function: &'a dyn Forms<E>,
+    x: &'a [E],
+    to: &'a mut [E],
+    certain: &'a Certain,
+}
+
+impl<E: Element> Kernel for Mend<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Mend { function, x, to, certain } = self;
+        let again = |x: &[E], to: &mut [E]| isa.outline(Again { function, x, to });
+        if certain.uncertain(x.len()).map(|bits| bits.count_ones() as usize).sum::<usize>() > x.len() / MANY {
+            for (x, to) in x.chunks(TILE).zip(to.chunks_mut(TILE)) {
+                again(x, to);
+            }
+            return;
         }
-    } else if count > 0 {
-        mend(isa, function, x, to, certain.uncertain(x.len()));
-    }
-    to.into()
-}
-
-/// Computes at most `N` elements in f64.
-#[inline(always)]
-fn again<I: Isa, E: Element, const N: usize>(isa: I, function: &dyn Forms<E>, x: &[E], to: &mut [E]) {
-    let (mut numbers, mut values) = ([0.0; N], [0.0; N]);
-    let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
-    Span::in_place(&mut *numbers).map_from(
-        isa,
-        x,
-        #[inline(always)]
-        |_, x| x,
-    );
-    function.to_odd(isa.token(), numbers, values);
-    Span::in_place(to).map_from_wide(
-        isa,
-        values,
-        #[inline(always)]
-        |_, value| value,
-    );
-}
-
-/// Computes the uncertain elements again in f64, sixteen at a time. Each set bit of `uncertain` marks such an element.
-#[inline(always)]
-fn mend<I: Isa, E: Element>(
-    isa: I,
-    function: &dyn Forms<E>,
-    x: &[E],
-    to: &mut [E],
-    uncertain: impl Iterator<Item = u64>,
-) {
-    let (mut places, mut values, mut results) = ([0; BLOCK], [E::ZERO; BLOCK], [E::ZERO; BLOCK]);
-    let mut found = 0;
-    for (i, mut bits) in uncertain.enumerate() {
-        while bits != 0 {
-            let place = u64::BITS as usize * i + bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            (places[found], values[found]) = (place, x[place]);
-            found += 1;
-            if found == BLOCK {
-                again::<I, E, BLOCK>(isa, function, &values, &mut results);
-                for (place, result) in places.iter().zip(&results) {
-                    to[*place] = *result;
+        let (mut places, mut values, mut results) = ([0; BLOCK], [E::ZERO; BLOCK], [E::ZERO; BLOCK]);
+        let mut found = 0;
+        let mut write = |places: &[usize], values: &[E]| {
+            again(values, &mut results[..values.len()]);
+            for (place, result) in places.iter().zip(&results) {
+                to[*place] = *result;
+            }
+        };
+        for (i, mut bits) in certain.uncertain(x.len()).enumerate() {
+            while bits != 0 {
+                let place = u64::BITS as usize * i + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                (places[found], values[found]) = (place, x[place]);
+                found += 1;
+                if found == BLOCK {
+                    write(&places, &values);
+                    found = 0;
                 }
-                found = 0;
             }
         }
+        write(&places[..found], &values[..found]);
     }
-    if found > 0 {
-        again::<I, E, BLOCK>(isa, function, &values, &mut results);
-        for (place, result) in places[..found].iter().zip(&results) {
-            to[*place] = *result;
-        }
+}
+
+/// Computes at most [`TILE`] elements in f64.
+struct Again<'a, E> {
+    function: &'a dyn Forms<E>,
+    x: &'a [E],
+    to: &'a mut [E],
+}
+
+impl<E: Element> Kernel for Again<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Again { function, x, to } = self;
+        let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
+        let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
+        Span::in_place(&mut *numbers).map_from(
+            isa,
+            x,
+            #[inline(always)]
+            |_, x| x,
+        );
+        function.to_odd(isa.token(), numbers, values);
+        Span::in_place(to).map_from_wide(
+            isa,
+            values,
+            #[inline(always)]
+            |_, value| value,
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Function;
 use crate::element::Element;
-use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, Span, Token, block};
+use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, Span, Token, load};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
@@ -33,6 +33,12 @@ pub struct Certain([[u16; WORD]; CHUNK / BLOCK / WORD]);
 impl Certain {
     pub fn new() -> Self {
         Certain([[u16::MAX; WORD]; CHUNK / BLOCK / WORD])
+    }
+
+    /// Returns whether the roundings of all of the first `len` elements are certain.
+    #[inline(always)]
+    pub fn all(&self, len: usize) -> bool {
+        self.0[..len.div_ceil(BLOCK * WORD)].as_flattened().iter().fold(u16::MAX, |all, bits| all & bits) == u16::MAX
     }
 
     /// Returns the uncertain lanes of `len` elements. Each word covers four blocks: bit 16 i + j is lane j of the
@@ -91,7 +97,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
         let blocks = x.len().div_ceil(BLOCK);
         if all.bits() != u16::MAX {
             for (i, certain) in certain[..blocks].iter_mut().enumerate() {
-                *certain &= serves(isa, function, is_short, E::load(isa, &block(x, i, E::ZERO))).bits();
+                *certain &= serves(isa, function, is_short, load(isa, x, i, E::ZERO)).bits();
             }
         }
         if !x.len().is_multiple_of(BLOCK) {

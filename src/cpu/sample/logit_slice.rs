@@ -1,9 +1,8 @@
 //! Search and selection in a row of f32, f16 or bf16 logits, in few passes and without sorting.
 
 use super::candidates::{Candidate, Candidates};
-use crate::cpu::scores::halve;
 use crate::element::Element;
-use crate::simd::{BLOCK, Float, Isa, MaskBits, block, padded};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, fold, load, padded};
 
 /// Number of elements in a tile. [`LogitSlice::survey`] keeps 16 maxima for each tile, one per lane.
 const TILE: usize = 64 * BLOCK;
@@ -76,26 +75,34 @@ impl<S: Element> LogitSlice<'_, S> {
                 max = a.max(b).max(c.max(d)).max(max);
             }
             for part in [before, rest] {
-                for block in part.chunks(BLOCK) {
-                    let v = S::load(isa, &padded(block, S::NEG_INFINITY));
-                    sum = sum + v;
-                    max = v.max(max);
-                }
+                (sum, max) = fold(
+                    part,
+                    S::NEG_INFINITY,
+                    (sum, max),
+                    #[inline(always)]
+                    |(sum, max), _, block| {
+                        let v = S::load(isa, block);
+                        (sum + v, v.max(max))
+                    },
+                );
             }
             all = max.max(all);
             maxima.extend_from_slice(&isa.array_f32(max));
         }
-        if sum.is_nan().any() && self.has_nan(isa) { f32::NAN } else { largest(isa.array_f32(all)) }
+        if sum.is_nan().any() && self.has_nan(isa) { f32::NAN } else { isa.max_f32(all) }
     }
 
     #[inline(always)]
     fn has_nan<I: Isa>(&self, isa: I) -> bool {
-        for block in self.z.chunks(BLOCK) {
-            if S::load(isa, &padded(block, S::NEG_INFINITY)).is_nan().any() {
-                return true;
-            }
-        }
-        false
+        let least = isa.f32(f32::NEG_INFINITY);
+        let nan = fold(
+            self.z,
+            S::NEG_INFINITY,
+            least.lt(least),
+            #[inline(always)]
+            |nan, _, block| nan | S::load(isa, block).is_nan(),
+        );
+        nan.any()
     }
 
     /// Returns the first token with the largest logit. `max` and `maxima` come from a survey.
@@ -151,7 +158,7 @@ impl<S: Element> LogitSlice<'_, S> {
                         continue;
                     }
                     for (i, (z, kept)) in (first..).zip(group) {
-                        let weights = isa.load_f32(&block(weights, i, 0.0));
+                        let weights = load(isa, weights, i, 0.0);
                         isa.compress(kept, iota(isa, self.first + i * BLOCK), block_from(room.tokens, room.count));
                         isa.compress_f32(kept, weights, block_from(room.weights, room.count));
                         room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
@@ -260,13 +267,4 @@ pub fn block_from<T>(values: &mut [T], from: usize) -> &mut [T; BLOCK] {
         Some(block) => block,
         None => unreachable!("the buffer extends one block past the last candidate"),
     }
-}
-
-#[inline(always)]
-fn largest(values: [f32; BLOCK]) -> f32 {
-    halve(
-        values,
-        #[inline(always)]
-        |a, b| if b > a { b } else { a },
-    )
 }

@@ -9,7 +9,7 @@ use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::WeightExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
-use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 
 /// Conversion of a row's logits to weights. The largest logit has weight 1.
 #[derive(Clone, Copy)]
@@ -161,8 +161,7 @@ struct LogSum<'a, S> {
 impl<S: Element> Terms for LogSum<'_, S> {
     #[inline(always)]
     fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64 {
-        let logits = block(self.logits, index, S::NEG_INFINITY);
-        term(isa, self.scale.distances(isa, S::load_wide(isa, &logits)))
+        term(isa, self.scale.distances(isa, load_wide(isa, self.logits, index, S::NEG_INFINITY)))
     }
 }
 

@@ -61,10 +61,10 @@ impl Live<'_> {
         }
         let values = scratch_slice(&mut buffers.f32s, x.len());
         let span = Span::in_place(&mut *values).with_far(far);
-        let sum = match self.logits {
-            Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
-            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len).1,
-            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len).1,
+        let sum = match (self.f32s(x), &self.logits) {
+            (Some(z), _) => self.exp_f32(isa, span.reading(z), row_len).1,
+            (None, Logits::F64(z)) => self.exp_pairs(isa, z, span, row_len).1,
+            (None, _) => self.exp_f32(isa, span.reading(x), row_len).1,
         };
         Exps::F32 { values, sum, row_len }
     }
@@ -78,15 +78,27 @@ impl Live<'_> {
         span: Span<'d, E, E>,
         row_len: usize,
     ) -> (&'d mut [E], u128) {
+        let span = match self.logits {
+            Logits::Direct => span.reading_f32s(),
+            Logits::F32(z) => span.reading(z),
+            Logits::F64(z) => return self.exp_pairs(isa, z, span, row_len),
+        };
+        self.exp_f32(isa, span, row_len)
+    }
+
+    /// Returns the logits if they are stored as f32; `x` holds the columns that have logits.
+    #[inline(always)]
+    fn f32s<'z, E: Element>(&'z self, x: &'z [E]) -> Option<&'z [f32]> {
         match self.logits {
-            Logits::Direct => self.exp_f32(isa, span, row_len),
-            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len),
-            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len),
+            Logits::Direct => E::as_f32s(x),
+            Logits::F32(z) => Some(z),
+            Logits::F64(_) => None,
         }
     }
 
+    /// Writes the exponentials of f32 logits, and returns them with their fixed-point sum.
     #[inline(always)]
-    fn exp_f32<'d, I: Isa, S: Storage, D: Storage>(
+    pub fn exp_f32<'d, I: Isa, S: Storage, D: Storage>(
         &self,
         isa: I,
         span: Span<'d, S, D>,
@@ -192,7 +204,7 @@ impl<S: Storage> Kernel for Below<'_, S> {
                 I::F64::select(z.lt(max), z, lowest).max(second)
             },
         );
-        isa.array_f64(second).into_iter().fold(f64::NEG_INFINITY, f64::max)
+        isa.max_f64(second)
     }
 }
 
@@ -210,10 +222,10 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
     fn run<I: Isa>(self, isa: I) -> f64 {
         let LogSumOf { live, x, buffers } = self;
         let columns = &x[live.columns.clone()];
-        let sum = match live.logits {
-            Logits::Direct if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
-            Logits::F32(z) => Some(live.sum_f32(isa, z, x.len())),
-            Logits::Direct | Logits::F64(_) => None,
+        let sum = match (live.f32s(columns), &live.logits) {
+            (Some(z), _) => Some(live.sum_f32(isa, z, x.len())),
+            (None, Logits::Direct) if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
+            (None, _) => None,
         };
         match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
             Some(log) => log,

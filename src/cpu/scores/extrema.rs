@@ -28,17 +28,7 @@ pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
                 (v.max(max), v.min(min), nan | v.is_nan())
             },
         );
-        let max = halve(
-            isa.array_f64(max),
-            #[inline(always)]
-            |a, b| if b > a { b } else { a },
-        );
-        let min = halve(
-            isa.array_f64(min),
-            #[inline(always)]
-            |a, b| if b < a { b } else { a },
-        );
-        return Extrema { max, min, nan: nan.any() };
+        return Extrema { max: isa.max_f64(max), min: isa.min_f64(min), nan: nan.any() };
     }
     let mut extremes = Extremes::new(isa);
     let (quads, rest) = x.as_chunks::<{ 4 * BLOCK }>();
@@ -59,7 +49,7 @@ pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
 }
 
 /// Running maximum and minimum over blocks of f32. Four chains hide the latency of a comparison.
-struct Extremes<I: Isa> {
+pub struct Extremes<I: Isa> {
     max: [I::F32; 4],
     min: [I::F32; 4],
     nan: I::M32,
@@ -68,7 +58,7 @@ struct Extremes<I: Isa> {
 
 impl<I: Isa> Extremes<I> {
     #[inline(always)]
-    fn new(isa: I) -> Self {
+    pub fn new(isa: I) -> Self {
         let (max, min) = (isa.f32(f32::NEG_INFINITY), isa.f32(f32::INFINITY));
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
@@ -76,7 +66,7 @@ impl<I: Isa> Extremes<I> {
     /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the block of
     /// an even chain is detected with the next block, of an odd chain.
     #[inline(always)]
-    fn update(&mut self, chain: usize, v: I::F32) {
+    pub fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
         self.min[chain] = v.min(self.min[chain]);
         if chain.is_multiple_of(2) {
@@ -94,21 +84,11 @@ impl<I: Isa> Extremes<I> {
     }
 
     #[inline(always)]
-    fn found(self, isa: I) -> Extrema {
+    pub fn found(self, isa: I) -> Extrema {
         let max = self.max[0].max(self.max[1]).max(self.max[2].max(self.max[3]));
         let min = self.min[0].min(self.min[1]).min(self.min[2].min(self.min[3]));
-        let max = halve(
-            isa.array_f32(max),
-            #[inline(always)]
-            |a, b| if b > a { b } else { a },
-        );
-        let min = halve(
-            isa.array_f32(min),
-            #[inline(always)]
-            |a, b| if b < a { b } else { a },
-        );
         let nan = (self.nan | self.last.is_nan()).any();
-        Extrema { max: f64::from(max), min: f64::from(min), nan }
+        Extrema { max: f64::from(isa.max_f32(max)), min: f64::from(isa.min_f32(min)), nan }
     }
 }
 
@@ -152,17 +132,4 @@ impl Plain {
         self.0 = extremes.found(isa);
         written
     }
-}
-
-/// Reduces sixteen values to one by repeated halving.
-#[inline(always)]
-pub fn halve<T: Copy>(mut values: [T; BLOCK], choose: impl Fn(T, T) -> T) -> T {
-    let mut width = BLOCK;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            values[i] = choose(values[i], values[i + width]);
-        }
-    }
-    values[0]
 }

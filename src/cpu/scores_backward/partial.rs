@@ -5,7 +5,7 @@ use super::{Formula, Sums, Terms, count, derivatives, flags, grid, largest, norm
 use crate::cpu::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use crate::cpu::log_softmax_backward::LogSoftmax;
 use crate::cpu::partial_tiles::{self, PartialTiles};
-use crate::cpu::scores::Row;
+use crate::cpu::scores::{Row, widened};
 use crate::cpu::scratch::{self, Scratch};
 use crate::cpu::softmax_backward::Softmax;
 use crate::cpu::softmax_partial::{self, ShardStats};
@@ -132,10 +132,10 @@ impl<E: Element> ShardInput<'_, E> {
         row: usize,
         dy: &[E],
         of_all: Option<f64>,
-        Scratch { logits, made, beside }: &mut Scratch,
+        Scratch { logits, widened: buffer, made, beside }: &mut Scratch,
     ) -> Gained {
         let softmax_partial::LogitShard { scores, first, all } = self.part;
-        let (found, x) = (&self.found[row], self.x.row(row));
+        let (found, x) = (&self.found[row], widened(isa, self.x.row(row), false, buffer).0);
         let Row::Live(_) = found.row() else { return Gained::default() };
         let mut buffer = Vec::new();
         // Appends one block of padding, so that all blocks are complete.
@@ -259,11 +259,11 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         isa: I,
         row: usize,
         span: Span<'_, E, E>,
-        Scratch { logits, made, beside }: &mut Scratch,
+        Scratch { logits, widened: buffer, made, beside }: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
-        let (found, x) = (&self.part.found[row], self.part.x.row(row));
+        let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), false, buffer).0);
         let known = found.row();
         // Only counts the row. A fill value does not depend on the scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);

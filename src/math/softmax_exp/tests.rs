@@ -2,7 +2,7 @@
 //! for many row maxima. The last test checks the error bounds, which this order makes larger.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
-use crate::simd::{BLOCK, Isa, Kernel, Token, block};
+use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
 
 fn run<K: Kernel>(kernel: K) -> K::Out {
     Token::current().unwrap().run(kernel)
@@ -17,7 +17,7 @@ impl Kernel for Weights<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Vec<f32> {
         let exp = WeightExp::new(isa);
-        let powers = |i| isa.array_f32(exp.exp(isa.load_f64(&block(self.0, i, 0.0))));
+        let powers = |i| isa.array_f32(exp.exp(load_wide(isa, self.0, i, 0.0)));
         let mut powers: Vec<f32> = (0..self.0.len().div_ceil(BLOCK)).flat_map(powers).collect();
         powers.truncate(self.0.len());
         powers

@@ -1,7 +1,7 @@
-//! Groups of sixteen tiles, whose sums are folded pairwise.
+//! Tiles of a tiled sum, which are folded pairwise in groups of sixteen.
 
 use super::{GROUP, SUM_LANES, TILE};
-use crate::simd::{BLOCK, Isa};
+use crate::simd::{ArrayVec, BLOCK, Isa, Kernel};
 
 /// Number of chains: blocks of accumulators that hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
@@ -10,13 +10,21 @@ pub(super) const QUAD: usize = SUM_LANES;
 /// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
-/// Folded sums of up to sixteen consecutive tiles.
-pub(super) struct Group<I: Isa, const N: usize> {
-    /// Blocks of partial sums that wait for their neighbour to be folded with it. Level k holds 2^k tiles. A single
-    /// tile is a block of sixteen partial sums, since its 64 lanes are folded twice; each further fold halves that
-    /// number.
-    waiting: [[I::F64; N]; LEVELS],
-    count: usize,
+/// Computes `N` sums of a tile, which has `quads` runs of [`QUAD`] terms, and folds their 64 lanes twice. `add` gets the
+/// index of a run and of a chain, and the chain's sums. It adds the run's block for this chain to the sums.
+#[inline(always)]
+pub(super) fn sums_of_tile<I: Isa, const N: usize>(
+    isa: I,
+    quads: usize,
+    mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N],
+) -> [I::F64; N] {
+    let mut chains = [[isa.f64(0.0); N]; CHAINS];
+    for quad in 0..quads {
+        for (j, sums) in chains.iter_mut().enumerate() {
+            *sums = add(quad, j, *sums);
+        }
+    }
+    fold_chains(isa, chains)
 }
 
 /// Folds a tile's 64 lanes twice, into one block.
@@ -31,117 +39,110 @@ pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; 
     tile
 }
 
-const LEVELS: usize = GROUP.ilog2() as usize + 1;
+/// Up to sixteen neighbouring tiles, each folded twice.
+pub(super) struct Group<const N: usize>(ArrayVec<[[f64; BLOCK]; N], GROUP>);
 
-impl<I: Isa, const N: usize> Group<I, N> {
+impl<const N: usize> Group<N> {
     #[inline(always)]
-    pub(super) fn new(isa: I) -> Self {
-        Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
+    pub(super) fn new() -> Self {
+        Group(ArrayVec::new())
     }
 
-    /// Adds the next tile, which has `quads` runs of [`QUAD`] terms. `add` gets the index of a run and of a chain, and
-    /// the chain's sums. It adds the run's block for this chain to the sums.
     #[inline(always)]
-    pub(super) fn push(&mut self, isa: I, quads: usize, mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N]) {
-        let mut chains = [[isa.f64(0.0); N]; CHAINS];
-        for quad in 0..quads {
-            for (j, sums) in chains.iter_mut().enumerate() {
-                *sums = add(quad, j, *sums);
-            }
-        }
-        self.wait(isa, fold_chains(isa, chains));
-    }
-
-    /// Adds the next tile, already folded twice.
-    #[inline(always)]
-    pub(super) fn wait(&mut self, isa: I, mut tile: [I::F64; N]) {
-        let mut level = 0;
-        while self.count >> level & 1 == 1 {
-            for (tile, waiting) in tile.iter_mut().zip(self.waiting[level]) {
-                *tile = isa.fold_pairs(waiting, *tile);
-            }
-            level += 1;
-        }
-        self.waiting[level] = tile;
-        self.count += 1;
-    }
-
-    /// Returns the sums of a row that has a single tile.
-    #[inline(always)]
-    fn only(self, isa: I) -> [f64; N] {
-        let mut sums = [0.0; N];
-        for (sum, tile) in sums.iter_mut().zip(self.waiting[0]) {
-            *sum = isa.fold_all(tile) + 0.0;
-        }
-        sums
-    }
-
-    /// Returns the sums of the tiles in order: `[tile 0 .. tile 15]`.
-    #[inline(always)]
-    pub(super) fn sums(self, isa: I) -> [I::F64; N] {
-        if self.count == GROUP {
-            return self.waiting[LEVELS - 1];
-        }
-        // This is the row's last group. Missing tiles count as zeros.
-        let mut sums = [isa.f64(0.0); N];
-        for level in 0..LEVELS - 1 {
-            for (sum, waiting) in sums.iter_mut().zip(self.waiting[level]) {
-                *sum = if self.count >> level & 1 == 1 {
-                    isa.fold_pairs(waiting, *sum)
-                } else {
-                    isa.fold_pairs(*sum, isa.f64(0.0))
-                };
-            }
-        }
-        sums
-    }
-}
-
-/// Returns the sums of a row of `len` terms. `group` returns the group that starts at a given tile.
-#[inline(always)]
-pub(super) fn of_groups<I: Isa, const N: usize>(
-    isa: I,
-    len: usize,
-    mut group: impl FnMut(usize) -> Group<I, N>,
-) -> [f64; N] {
-    let tiles = len.div_ceil(TILE);
-    let mut lanes = [[0.0f64; SUM_LANES]; N];
-    for first in (0..tiles).step_by(GROUP) {
-        let group = group(first);
-        if tiles == 1 {
-            return group.only(isa);
-        }
-        let sums = group.sums(isa);
-        if tiles <= GROUP {
-            return fold_group(isa, sums, tiles);
-        }
+    pub(super) fn push<I: Isa>(&mut self, isa: I, tile: [I::F64; N]) {
+        let mut blocks = [[0.0; BLOCK]; N];
         for n in 0..N {
-            let sums = isa.array_f64(sums[n]);
-            for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
-                lanes[n][(first + t) % SUM_LANES] += sum;
-            }
+            blocks[n] = isa.array_f64(tile[n]);
         }
+        self.0.push(blocks);
     }
-    let mut result = [0.0; N];
-    for n in 0..N {
-        result[n] = fold_lanes(lanes[n], tiles);
+
+    /// Returns the sums of the tiles in order, with +0 for missing tiles.
+    #[inline(always)]
+    pub(super) fn sums<I: Isa>(&mut self, isa: I) -> [[f64; GROUP]; N] {
+        isa.outline(FoldTiles(self.0.as_mut_slice()))
     }
-    result
 }
 
-/// Returns the sums of a row whose tiles all fit in one group, from the tile sums.
-#[inline(always)]
-fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -> [f64; N] {
-    let mut result = [0.0; N];
-    for n in 0..N {
-        let (mut sum, mut width) = (sums[n], tiles);
-        while width > 1 {
-            sum = isa.fold_pairs(sum, isa.f64(0.0));
+/// Folds the blocks of up to sixteen tiles pairwise, until each tile is one lane of a single block.
+struct FoldTiles<'a, const N: usize>(&'a mut [[[f64; BLOCK]; N]]);
+
+impl<const N: usize> Kernel for FoldTiles<'_, N> {
+    type Out = [[f64; GROUP]; N];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [[f64; GROUP]; N] {
+        let tiles = self.0;
+        let mut width = tiles.len();
+        for _ in 0..GROUP.ilog2() {
+            for i in 0..width.div_ceil(2) {
+                for n in 0..N {
+                    let a = isa.load_f64(&tiles[2 * i][n]);
+                    let b = tiles.get(2 * i + 1).filter(|_| 2 * i + 1 < width);
+                    let b = b.map_or(
+                        isa.f64(0.0),
+                        #[inline(always)]
+                        |b| isa.load_f64(&b[n]),
+                    );
+                    tiles[i][n] = isa.array_f64(isa.fold_pairs(a, b));
+                }
+            }
             width = width.div_ceil(2);
         }
-        result[n] = isa.array_f64(sum)[0] + 0.0;
+        tiles.first().copied().unwrap_or([[0.0; GROUP]; N])
     }
-    result
+}
+
+/// Computes the sums of a row of `len` terms. `tile` returns the sums of a tile, folded twice.
+#[inline(always)]
+pub(super) fn of_tiles<I: Isa, const N: usize>(
+    isa: I,
+    len: usize,
+    mut tile: impl FnMut(usize) -> [I::F64; N],
+) -> [f64; N] {
+    let tiles = len.div_ceil(TILE);
+    let mut group = Group::new();
+    let mut lanes = None;
+    for t in 0..tiles {
+        let sums = tile(t);
+        if tiles == 1 {
+            let mut result = [0.0; N];
+            for n in 0..N {
+                result[n] = isa.fold_all(sums[n]) + 0.0;
+            }
+            return result;
+        }
+        group.push(isa, sums);
+        if group.0.is_full() || t + 1 == tiles {
+            add_sums(lanes.get_or_insert([[0.0; SUM_LANES]; N]).as_flattened_mut(), t, &group.sums(isa));
+            group.0.clear();
+        }
+    }
+    match &mut lanes {
+        Some(lanes) => fold_all_lanes(lanes, tiles),
+        None => [0.0; N],
+    }
+}
+
+/// Adds the sums of the group of tiles that ends with this tile to the lanes.
+#[inline(never)]
+fn add_sums(lanes: &mut [f64], last: usize, sums: &[[f64; GROUP]]) {
+    let first = last / GROUP * GROUP;
+    for (lanes, sums) in lanes.chunks_exact_mut(SUM_LANES).zip(sums) {
+        let lanes = &mut lanes[first % SUM_LANES..][..GROUP];
+        for (lane, sum) in lanes.iter_mut().zip(&sums[..=last - first]) {
+            *lane += sum;
+        }
+    }
+}
+
+#[inline(never)]
+fn fold_all_lanes<const N: usize>(lanes: &mut [[f64; SUM_LANES]; N], tiles: usize) -> [f64; N] {
+    let mut sums = [0.0; N];
+    for n in 0..N {
+        sums[n] = fold_lanes(&mut lanes[n], tiles);
+    }
+    sums
 }
 
 /// Computes the last step of a tiled sum: the reduction of all tile sums, in order.
@@ -150,13 +151,12 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     for (t, sum) in tiles.iter().enumerate() {
         lanes[t % SUM_LANES] += sum;
     }
-    fold_lanes(lanes, tiles.len())
+    fold_lanes(&mut lanes, tiles.len())
 }
 
 /// Folds the lanes six times and adds +0. Lanes without a tile hold +0 and do not change the others, so only as many
 /// lanes as there are `tiles` are folded.
-#[inline(always)]
-fn fold_lanes(mut lanes: [f64; SUM_LANES], tiles: usize) -> f64 {
+fn fold_lanes(lanes: &mut [f64; SUM_LANES], tiles: usize) -> f64 {
     let mut width = tiles.min(SUM_LANES);
     while width > 1 {
         width = width.div_ceil(2);

@@ -1,0 +1,46 @@
+//! Vector of fixed capacity, on the stack.
+
+use std::mem::MaybeUninit;
+
+/// Up to `N` values. Creating it writes no memory, unlike creating an array.
+pub struct ArrayVec<T, const N: usize> {
+    values: [MaybeUninit<T>; N],
+    len: usize,
+}
+
+impl<T: Copy, const N: usize> ArrayVec<T, N> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        ArrayVec { values: [const { MaybeUninit::uninit() }; N], len: 0 }
+    }
+
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+
+    /// Appends a value. The vector must not be full.
+    #[inline(always)]
+    pub fn push(&mut self, value: T) {
+        self.values[self.len].write(value);
+        self.len += 1;
+    }
+
+    /// Replaces the contents by these values, at most `N`, and returns them.
+    #[inline(always)]
+    pub fn fill(&mut self, values: &[T]) -> &[T] {
+        self.len = values.len();
+        self.values[..values.len()].write_copy_of_slice(values)
+    }
+
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    #[inline(always)]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: `push` has written the first `len` values, and indexing there keeps `len` at most N.
+        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
+    }
+}
