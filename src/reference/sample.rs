@@ -9,11 +9,10 @@ mod llama_cpp;
 mod tokens;
 mod vllm;
 
-use super::{DoubleDouble, Real};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::sample::{Profile, SamplerConfig};
-use tokens::{Tokens, greedy, heat, largest};
+use tokens::{Tokens, greedy, heat, softmax};
 
 /// The tokens that the filters keep, and their probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,13 +113,5 @@ pub fn sample_with_feedback<E: Element>(
 /// Returns the kept tokens sorted by index, with the softmax of their logits as probabilities.
 fn support(mut kept: Tokens) -> Support {
     kept.sort_unstable_by_key(|(i, _)| *i);
-    let max = largest(&kept);
-    // The terms are added in double-double, because the roundings of an f64 sum of many equal terms all have the same
-    // sign.
-    let add = |sum, (_, z): &(usize, f64)| sum + DoubleDouble::from((z - max).exp());
-    let total = kept.iter().fold(DoubleDouble::from(0.0), add).to_f64();
-    Support {
-        tokens: kept.iter().map(|(i, _)| *i as u32).collect(),
-        probs: kept.iter().map(|(_, z)| (z - max).exp() / total).collect(),
-    }
+    Support { tokens: kept.iter().map(|(i, _)| *i as u32).collect(), probs: softmax(&kept) }
 }

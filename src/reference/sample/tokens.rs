@@ -1,6 +1,7 @@
 //! Lists of tokens, and the steps that several engines share.
 
 use crate::ops::sample::SamplerConfig;
+use crate::real::{DoubleDouble, Real};
 use std::cmp::Ordering;
 
 /// Tokens, each as its index and its logit. The logits that `keep` returns are already divided by the temperature.
@@ -10,11 +11,12 @@ pub fn largest(tokens: &Tokens) -> f64 {
     tokens.iter().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// Returns the softmax of the tokens' logits, in the order of the tokens.
+/// Returns the softmax of the tokens' logits, in the order of the tokens. The terms are added in double-double, because
+/// the roundings of an f64 sum of many equal terms all have the same sign.
 pub fn softmax(tokens: &Tokens) -> Vec<f64> {
     let max = largest(tokens);
     let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();
-    let total: f64 = masses.iter().sum();
+    let total = masses.iter().fold(DoubleDouble::from(0.0), |sum, mass| sum + DoubleDouble::from(*mass)).to_f64();
     masses.into_iter().map(|mass| mass / total).collect()
 }
 
