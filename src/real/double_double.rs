@@ -85,8 +85,8 @@ impl DoubleDouble {
         }
         let (hi, lo) = fast_two_sum(hi, lo);
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
-        // The parts are scaled in two steps, because 2^-shift is not a normal number if the shift is 1023.
-        let scaled = |v: f64| v * power_of_two(-shift / 2) * power_of_two(shift / 2 - shift);
+        // 2^-1023 is not a normal number.
+        let scaled = |v: f64| if shift < 1023 { v * power_of_two(-shift) } else { 0.5 * (v * power_of_two(-1022)) };
         DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
     }
 
@@ -99,24 +99,35 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns e^x - 1 for x = `self`, which must have |x| <= 0.35.
-    fn exp_m1_small(self) -> Self {
-        let (mut term, mut sum) = (DoubleDouble::from(1.0), DoubleDouble::from(0.0));
-        for n in 1..=26 {
-            term = term * self / DoubleDouble::from(f64::from(n));
+    /// Returns the sum of `self` and the terms, whose magnitudes must decrease. Stops at a term below 2^-111 of the sum.
+    fn add_all(self, terms: impl Iterator<Item = Self>) -> Self {
+        let mut sum = self;
+        for term in terms {
+            if !term.is_regular() || term.exponent < sum.exponent - 112 {
+                break;
+            }
             sum = sum + term;
         }
         sum
     }
 
+    /// Returns e^x - 1 for x = `self`, which must have |x| <= 0.35.
+    fn exp_m1_small(self) -> Self {
+        let mut term = self;
+        self.add_all((2..=26).map(|n| {
+            term = term * self / DoubleDouble::from(f64::from(n));
+            term
+        }))
+    }
+
     /// Returns ln((1 + s) / (1 - s)) for s = `self`, which must have |s| <= 0.172.
     fn log_ratio(self) -> Self {
         let square = self * self;
-        let (mut power, mut sum) = (self, self);
-        for n in (3..=43).step_by(2) {
+        let mut power = self;
+        let sum = self.add_all((3..=43).step_by(2).map(|n| {
             power = power * square;
-            sum = sum + power / DoubleDouble::from(f64::from(n));
-        }
+            power / DoubleDouble::from(f64::from(n))
+        }));
         sum.times_power_of_two(1)
     }
 
@@ -147,11 +158,11 @@ impl DoubleDouble {
     /// terms do not cancel.
     fn normal_body(self) -> Self {
         let square = self * self;
-        let (mut term, mut sum) = (self, self);
-        for n in (3..=81).step_by(2) {
+        let mut term = self;
+        let sum = self.add_all((3..=81).step_by(2).map(|n| {
             term = term * square / DoubleDouble::from(f64::from(n));
-            sum = sum + term;
-        }
+            term
+        }));
         self.normal_density() * sum
     }
 
