@@ -212,7 +212,7 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
     let whole = len / TILE;
     let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::FILLER; TILE]; C]);
-    if len % TILE > 0 {
+    if !len.is_multiple_of(TILE) {
         for r in 0..R {
             copy_to_start(&a[r][whole * TILE..], &mut last[r]);
         }
@@ -306,13 +306,7 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
             #[inline(always)]
             |i, block, sums| add(first * BLOCKS + i, block, sums),
         );
-        for t in 0..GROUP.min(tiles - first) {
-            let mut tile = [0.0; N];
-            for n in 0..N {
-                tile[n] = sums[n][t];
-            }
-            all.push(tile);
-        }
+        all.extend((0..GROUP.min(tiles - first)).map(|t| sums.each_ref().map(|of_tiles| of_tiles[t])));
     }
     all
 }
@@ -357,12 +351,12 @@ impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B>
         let len = x[0].len();
         assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
         let whole = len / QUAD;
-        if len % QUAD > 0 {
-            for n in 0..A {
-                copy_to_start(&x[n][whole * QUAD..], &mut last.0[n]);
+        if !len.is_multiple_of(QUAD) {
+            for (x, last) in x.iter().zip(&mut last.0) {
+                copy_to_start(&x[whole * QUAD..], last);
             }
-            for n in 0..B {
-                copy_to_start(&y[n][whole * QUAD..], &mut last.1[n]);
+            for (y, last) in y.iter().zip(&mut last.1) {
+                copy_to_start(&y[whole * QUAD..], last);
             }
         }
         Quads { x, y, last, whole, all: len.div_ceil(QUAD) }

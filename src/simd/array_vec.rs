@@ -29,8 +29,11 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
     /// Replaces the contents by these values, at most `N`, and returns them.
     #[inline(always)]
     pub fn fill(&mut self, values: &[T]) -> &[T] {
+        for (to, value) in self.values[..values.len()].iter_mut().zip(values) {
+            to.write(*value);
+        }
         self.len = values.len();
-        self.values[..values.len()].write_copy_of_slice(values)
+        self.as_mut_slice()
     }
 
     #[inline(always)]
@@ -40,7 +43,7 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
 
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: `push` has written the first `len` values, and indexing there keeps `len` at most N.
+        // SAFETY: `push` and `fill` have written the first `len` values. Indexing in both keeps `len` at most N.
         unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -66,6 +66,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type M64: MaskBits;
     /// Number of vector registers of the instruction set.
     const REGISTERS: usize;
+    /// Whether loops of short kernels take two blocks in an iteration.
+    const UNROLLS: bool = true;
     /// Table of eight floats for [`Isa::lookup`].
     type Table: Copy;
     /// Table of sixteen f32 for [`Isa::long_lookup`].

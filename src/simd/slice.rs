@@ -1,5 +1,6 @@
 //! Loops over slices in blocks of sixteen. Their tails are handled here, too.
 
+use super::block::Isa;
 use super::blocks::{Beside, pad};
 use super::prefetch::{PrefetchRow, PrefetchSpan};
 use super::storage::Storage;
@@ -185,12 +186,12 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Loads, computes and stores block by block.
     #[inline(always)]
-    fn blocks<V>(
+    fn blocks<I: Isa, V>(
         self,
         mut compute: impl FnMut(usize, &[S; BLOCK]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
     ) -> &'a mut [D] {
-        self.blocks_with::<f32, f32, 0, 0, V>(
+        self.blocks_with::<I, f32, f32, 0, 0, V>(
             [],
             [],
             #[inline(always)]
@@ -202,7 +203,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Loads, computes and stores block by block, together with the blocks of other slices of the span's length. Two
     /// blocks per iteration keep the loop overhead low for short kernels.
     #[inline(always)]
-    fn blocks_with<T: Storage, U: Storage, const N: usize, const M: usize, V>(
+    fn blocks_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize, V>(
         self,
         beside: [&[T]; N],
         also: [&[U]; M],
@@ -213,7 +214,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         let beside = Beside::new(beside, &mut last, self.len);
         let also = Beside::new(also, &mut also_last, self.len);
         let all = Span { ..self };
-        let pairs = self.len / (2 * BLOCK);
+        let pairs = if I::UNROLLS { self.len / (2 * BLOCK) } else { 0 };
         for pair in 0..pairs {
             // SAFETY: the 32 elements from 32 * pair on are inside source and destination.
             let (from, to) = unsafe { (self.source.add(2 * BLOCK * pair), self.to.add(2 * BLOCK * pair)) };

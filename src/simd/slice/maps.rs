@@ -22,7 +22,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Works as [`Span::numbers`], but `f` maps f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
-        self.blocks(
+        self.blocks::<I, _>(
             #[inline(always)]
             |i, from| f(i, S::load_wide(isa, from)),
             #[inline(always)]
@@ -38,7 +38,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         beside: [&[T]; N],
         mut f: impl FnMut(usize, I::F32, [&[T; BLOCK]; N]) -> I::F32,
     ) -> &'a mut [D] {
-        self.blocks_with::<T, f32, N, 0, I::F32>(
+        self.blocks_with::<I, T, f32, N, 0, I::F32>(
             beside,
             [],
             #[inline(always)]
@@ -74,7 +74,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         also: [&[U]; M],
         f: impl Fn(usize, I::F64, [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> I::F64,
     ) -> &'a mut [D] {
-        self.blocks_with(
+        self.blocks_with::<I, T, U, N, M, I::F64>(
             beside,
             also,
             #[inline(always)]
@@ -87,7 +87,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Works as [`Span::map`], for results that are never NaN.
     #[inline(always)]
     pub fn numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
-        self.blocks(
+        self.blocks::<I, _>(
             #[inline(always)]
             |i, from| f(i, S::load(isa, from)),
             #[inline(always)]
