@@ -463,7 +463,7 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
             let draws: Vec<Draw> = part.range.clone().map(|row| Draw { seed: 11, row: row as u64, draw: 3 }).collect();
             let words = |sampled| match sampled {
                 Ok(Sampled { token, logprob, kept, .. }) => vec![u64::from(token), logprob.to_bits(), kept as u64],
-                Err(refused) => vec![crate::fnv(Error::name(&refused).bytes())],
+                Err(refused) => vec![crate::fnv([Error::name(&refused)])],
             };
             sampler.sample_rows(part.rows(), None, &draws).unwrap().into_iter().flat_map(words).collect()
         });

@@ -25,7 +25,7 @@ pub struct Numbers(u64);
 impl Numbers {
     /// Creates the generator for a name. Different names give different streams.
     pub fn of(name: &str) -> Self {
-        Numbers(super::fnv(name.bytes()))
+        Numbers(super::fnv([name]))
     }
 
     fn next(&mut self) -> u64 {

@@ -150,7 +150,9 @@ fn near_constant_rows_of_every_width<E: Bits>() {
     let mut rng = generate::rng("near-constant rows");
     let mut worst = 0.0;
     for len in 1..=WIDEST {
-        for family in 0..FAMILIES {
+        // Wide rows take one family each, in turns.
+        let families = if len <= 2048 { 0..FAMILIES } else { len % FAMILIES..len % FAMILIES + 1 };
+        for family in families {
             let row = FewValues::<E>::of_family(&mut rng, len, family);
             let eps = [1e-5, 0.0, 1e-5, 1e-300][(len + family) % 4];
             Case::plain(row, eps).check(Op::LayerNorm, &mut worst);

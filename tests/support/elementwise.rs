@@ -49,7 +49,7 @@ macro_rules! elementwise_tests {
         }
         #[test]
         fn sampled_f32() {
-            crate::support::elementwise::sampled::<$function, f32>(600_000);
+            crate::support::elementwise::sampled::<$function, f32>(300_000);
         }
         #[test]
         #[ignore = "takes up to a minute: ten million inputs"]
