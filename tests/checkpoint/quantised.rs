@@ -36,7 +36,6 @@ fn scales_that_are_not_finite() {
     assert_eq!((got.nan, got.infinite, got.finite, got.mean), (32, 32, 32, 2.0));
 }
 
-#[cfg(feature = "candle")]
 #[test]
 fn as_candle_decodes() {
     use crate::write::normals;
@@ -75,7 +74,6 @@ fn as_candle_decodes() {
 }
 
 /// Checks a file from another writer: the order of axes, the padding and the metadata.
-#[cfg(feature = "candle")]
 #[test]
 fn as_candle_writes() {
     use candle_core::quantized::gguf_file::{Value, write};
@@ -103,7 +101,6 @@ fn as_candle_writes() {
     }
 }
 
-#[cfg(feature = "candle")]
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| x.into()).collect()
 }

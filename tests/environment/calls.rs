@@ -49,9 +49,7 @@ pub fn calls() -> Vec<Call> {
     let mut add = |name: &str, run: Box<dyn Fn() -> Vec<u64> + Sync>| calls.push((name.to_string(), run));
     options(&mut add);
     samplers(&mut add);
-    #[cfg(feature = "checkpoint")]
     crate::features::checkpoint(&mut add);
-    #[cfg(feature = "candle")]
     crate::features::candle(&mut add);
     calls
 }

@@ -3,7 +3,6 @@
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
 /// Adds the inspection of a checkpoint, on the threads of a pool and on this thread, and the list of its findings.
-#[cfg(feature = "checkpoint")]
 pub fn checkpoint(add: &mut Add<'_>) {
     use evenkeel::checkpoint::{Checkpoint, Thresholds};
     let small = numbers::<f32>(ROWS * COLS, 1e-42);
@@ -46,7 +45,6 @@ pub fn checkpoint(add: &mut Add<'_>) {
 }
 
 /// Adds computations that the candle forms make outside the ops on slices.
-#[cfg(feature = "candle")]
 pub fn candle(add: &mut Add<'_>) {
     use candle_core::{Device, Tensor};
     use evenkeel::candle::generation::{LogitsProcessor, Sampling};

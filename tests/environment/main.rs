@@ -9,11 +9,9 @@
 mod environment;
 
 mod calls;
-#[cfg(any(feature = "candle", feature = "checkpoint"))]
 mod features;
 mod given_back;
 mod options;
 mod results;
 mod training;
-#[cfg(feature = "parallel")]
 mod waits;

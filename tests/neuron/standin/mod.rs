@@ -22,8 +22,8 @@ pub enum Kind {
 pub fn library(kind: Kind) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/libnrt.c");
-    let text = std::fs::read(&source).expect("tests/neuron/standin/libnrt.c must be readable");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("neuron/standin/libnrt.c");
+    let text = std::fs::read(&source).expect("tests/libnrt.c must be readable");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
     let copy = made.with_extension("c");
     if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
@@ -48,7 +48,7 @@ pub fn library(kind: Kind) -> PathBuf {
 
 /// Returns the path of the fake compiler.
 pub fn compiler() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/neuronx-cc")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("neuron/standin/neuronx-cc")
 }
 
 /// Returns the environment of a machine with library and compiler, and with a cache of its own.
