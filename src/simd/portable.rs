@@ -129,11 +129,7 @@ macro_rules! floats {
 
             #[inline(never)]
             fn mul_add(self, b: Self, c: Self) -> Self {
-                let mut out = self.0;
-                for i in 0..16 {
-                    out[i] = $fma(self.0[i], b.0[i], c.0[i]);
-                }
-                Array(out)
+                Array($fma(self.0, b.0, c.0))
             }
             #[inline(never)]
             fn max(self, other: Self) -> Self {
@@ -203,13 +199,47 @@ macro_rules! floats {
     };
 }
 floats!(f32, i32, u32, fused_f32);
-floats!(f64, i64, u64, f64::mul_add);
+floats!(f64, i64, u64, fused_f64);
+
+#[inline(always)]
+fn fused_f32(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+    let mut out = a;
+    for i in 0..16 {
+        out[i] = fused(a[i], b[i], c[i]);
+    }
+    out
+}
+
+/// Computes `a * b + c` of f64, rounded once. Looks for the instruction once a block, as std does once a number.
+#[inline(always)]
+fn fused_f64(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
+    #[inline(always)]
+    fn plain(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
+        let mut out = a;
+        for i in 0..16 {
+            out[i] = a[i].mul_add(b[i], c[i]);
+        }
+        out
+    }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        #[target_feature(enable = "fma")]
+        fn with_instruction(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
+            plain(a, b, c)
+        }
+        if std::arch::is_x86_feature_detected!("fma") {
+            // SAFETY: the CPU has the instruction.
+            return unsafe { with_instruction(a, b, c) };
+        }
+    }
+    plain(a, b, c)
+}
 
 /// Computes `a * b + c` of f32, rounded once. Without a fused instruction, the product is exact in f64 and the sum is
 /// rounded to odd, so that only the last rounding affects the result (Boldo and Melquiond, 2008). The compiler
 /// vectorises this.
 #[inline(always)]
-fn fused_f32(a: f32, b: f32, c: f32) -> f32 {
+fn fused(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
         return a.mul_add(b, c);
     }
