@@ -1,6 +1,6 @@
 //! Benchmark of `bce_with_logits` and its gradient against candle's loss.
 
-use crate::support::{SHAPES, Timed, numbers, tensor};
+use crate::support::{Timed, numbers, shapes, tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::guarded;
 use evenkeel::reference::{self, Real};
@@ -8,7 +8,7 @@ use evenkeel::{BceWithLogits, Element, Rows, RowsMut, bce_with_logits, bce_with_
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = BceWithLogits::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<E> = (0..rows * cols).map(|i| E::from_wide((i % 3) as f64 / 2.0)).collect();
         let view = Rows::new(&x, rows, cols).unwrap();

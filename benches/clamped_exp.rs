@@ -1,12 +1,12 @@
 //! Benchmark of `clamped_exp` against candle's clamp and exp.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{ClampedExp, clamped_exp_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let (min, max) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max);
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::clamped_exp(x, min, max)).collect();

@@ -1,12 +1,12 @@
 //! Benchmark of `clamped_log` against candle's maximum and log.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{ClampedLog, clamped_log_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let floor = E::LIMITS.min_normal;
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::clamped_log(x, floor)).collect();

@@ -1,6 +1,6 @@
 //! Benchmark of `clip_grad_norm` against clipping composed of candle's ops, as in training loops.
 
-use crate::support::{SHAPES, Timed, numbers, tensor};
+use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::{DType, Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference::{self, Real};
@@ -12,7 +12,7 @@ fn composed(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let mut x = numbers::<E>(rows * cols);
         let norm = clip_grad_norm(&mut [(&mut x.clone()).into()], &ClipGradNorm::new(1.0)).unwrap();
         let exact = reference::grad_norm(&[(&x).into()], NormType::Two).to_f64();

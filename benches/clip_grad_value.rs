@@ -1,6 +1,6 @@
 //! Benchmark of `clip_grad_value` against candle's clamp.
 
-use crate::support::{SHAPES, Timed, numbers, tensor};
+use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::{Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference;
@@ -11,7 +11,7 @@ fn composed(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let mut x = numbers::<E>(rows * cols);
         let mut y = x.clone();
         clip_grad_value(&mut [(&mut y).into()], 1.0).unwrap();

@@ -1,7 +1,7 @@
 //! Benchmark of the gradients of elementwise functions against compositions of candle's ops. Candle's autograd computes
 //! gradients by such compositions too.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::{Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{Element, reference};
@@ -10,7 +10,7 @@ use evenkeel::{Element, reference};
 /// need positive numbers.
 macro_rules! race {
     ($c:expr, $E:ty, $name:literal, $into:ident, $derivative:ident, $shift:literal, $composed:expr) => {
-        for shape @ (rows, cols) in SHAPES {
+        for shape @ (rows, cols) in shapes() {
             let raised = |x: $E| <$E>::from_wide(if $shift > 0.0 { x.widen().abs() + $shift } else { x.widen() });
             let x: Vec<$E> = numbers::<$E>(rows * cols).into_iter().map(raised).collect();
             let mut dx = x.clone();

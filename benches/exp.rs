@@ -1,11 +1,11 @@
 //! Benchmark of `exp` against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{exp_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::exp(x)).collect();

@@ -1,11 +1,11 @@
 //! Benchmark of `exp2` against a composition of candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{exp2_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::exp2(x)).collect();

@@ -1,6 +1,6 @@
 //! Benchmark of `group_norm` with 32 groups, weight and bias against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::Module;
 use criterion::Criterion;
 use evenkeel::{GroupNorm, Lanes, LanesMut, group_norm_into, reference};
@@ -10,7 +10,7 @@ const CHANNELS: usize = 64;
 const EPS: f64 = 1e-5;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let (weight, bias) = (numbers::<E>(CHANNELS), numbers::<E>(CHANNELS));
         // The data is a batch of images with 64 channels.

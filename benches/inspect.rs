@@ -1,7 +1,7 @@
 //! Benchmark of `inspect` and `finite` against a composition of candle's ops for minimum, maximum, mean and standard
 //! deviation, without the counts.
 
-use crate::support::{SHAPES, Timed, numbers, tensor};
+use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::{Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference::{self, Real};
@@ -14,7 +14,7 @@ fn composed(xs: &Tensor) -> Result<[Tensor; 4]> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let few = inspect(&x[..cols]).unwrap();
         let exact = reference::inspect(&x[..cols]).unwrap()[1].to_f64();

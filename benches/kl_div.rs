@@ -1,6 +1,6 @@
 //! Benchmark of `kl_div` and its gradient against a composition of candle's ops.
 
-use crate::support::{SHAPES, Timed, numbers, tensor};
+use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::Result;
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::guarded;
@@ -9,7 +9,7 @@ use evenkeel::{Element, KlDiv, Rows, RowsMut, kl_div, kl_div_backward_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = KlDiv::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<E> = (0..rows * cols).map(|i| E::from_wide((1 + i % 3) as f64 / (2 * cols) as f64)).collect();
         let wide: Vec<f64> = targets.iter().map(|t| t.widen()).collect();

@@ -1,6 +1,6 @@
 //! Benchmark of `l2_normalize` against a composition of candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::{D, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{L2Normalize, Rows, RowsMut, l2_normalize_into, reference};
@@ -10,7 +10,7 @@ fn composed(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let input = Rows::new(&x, rows, cols).unwrap();

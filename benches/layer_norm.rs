@@ -1,13 +1,13 @@
 //! Benchmark of `layer_norm` with weight and bias against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_into, reference};
 
 const EPS: f32 = 1e-5;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let (weight, bias) = (numbers::<E>(cols), numbers::<E>(cols));
         let options = LayerNorm::default().weight(&weight).bias(&bias).eps(EPS.into());

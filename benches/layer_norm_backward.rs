@@ -1,7 +1,7 @@
 //! Benchmark of `layer_norm_backward`, including the gradients of weight and bias, against a composition of candle's
 //! ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::{D, DType, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_backward_into, reference};
@@ -23,7 +23,7 @@ fn composed(xs: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let dy: Vec<E> = x.iter().rev().copied().collect();
         let weight = numbers::<E>(cols);

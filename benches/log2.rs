@@ -1,11 +1,11 @@
 //! Benchmark of `log2` against a composition of candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{log2_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols).into_iter().map(|x| E::from_wide(x.widen().exp())).collect();
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::log2(x)).collect();

@@ -1,11 +1,11 @@
 //! Benchmark of `log_add_exp` against a composition of candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{log_add_exp_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let mut a: Vec<E> = numbers::<E>(rows * cols + 7);
         let b = a.split_off(7);
         a.extend_from_slice(&b[..rows * cols - 7]);

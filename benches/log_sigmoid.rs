@@ -1,11 +1,11 @@
 //! Benchmark of `log_sigmoid`.
 
-use crate::support::{Race, SHAPES, Timed, numbers};
+use crate::support::{Race, Timed, numbers, shapes};
 use criterion::Criterion;
 use evenkeel::{log_sigmoid_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::log_sigmoid(x)).collect();

@@ -1,7 +1,7 @@
 //! Benchmark of `log_softmax_backward` over the last axis. It also times a forward and a backward pass with candle's
 //! autograd, for the drop-in and for candle's own op.
 
-use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
+use crate::support::{Race, Timed, gradient, numbers, shapes, tensor};
 use candle_core::Var;
 use criterion::Criterion;
 use evenkeel::candle::ops;
@@ -9,7 +9,7 @@ use evenkeel::{Rows, RowsMut, Softmax, log_softmax_backward_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let dy: Vec<E> = x.iter().rev().copied().collect();
         let mut dx = x.clone();

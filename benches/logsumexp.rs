@@ -1,13 +1,13 @@
 //! Benchmark of `logsumexp` over the last axis against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::candle::guarded;
 use evenkeel::{Rows, Softmax, logsumexp_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let mut y = x[..rows].to_vec();
         let input = Rows::new(&x, rows, cols).unwrap();

@@ -1,7 +1,7 @@
 //! Benchmark of `logsumexp_backward` over the last axis. It also times a forward and a backward pass with candle's
 //! autograd, for the guarded op and for candle's own op.
 
-use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
+use crate::support::{Race, Timed, gradient, numbers, shapes, tensor};
 use candle_core::Var;
 use criterion::Criterion;
 use evenkeel::candle::guarded;
@@ -9,7 +9,7 @@ use evenkeel::{Rows, RowsMut, Softmax, logsumexp_backward_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let dy = &x[..rows];
         let mut dx = x.clone();

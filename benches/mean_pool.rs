@@ -1,12 +1,12 @@
 //! Benchmark of `mean_pool` on sequences of 64 tokens, half of them masked, against a composition of candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{Lanes, Mask, MeanPool, mean_pool_into, reference};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         // The width leaves at least one sequence. The number of elements is the same as in the other benchmarks.
         let width = cols.min(rows * cols / TOKENS);
         let rows = rows * cols / width;

@@ -1,7 +1,7 @@
 //! Benchmark of `qk_norm_rope` with heads of 128 columns. It is compared with `rms_norm` followed by `rope`, both those
 //! of Evenkeel and those of candle.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{RmsNorm, Rope, RopeTable, Rows, RowsMut, qk_norm_rope_into, reference, rms_norm_into, rope_in_place};
 
@@ -10,7 +10,7 @@ const HEADS: usize = 8;
 const EPS: f32 = 1e-6;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let weight = numbers::<E>(HEAD);
         let rope = Rope::default();

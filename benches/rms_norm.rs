@@ -1,13 +1,13 @@
 //! Benchmark of `rms_norm` with a weight against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{RmsNorm, Rows, RowsMut, reference, rms_norm_into};
 
 const EPS: f32 = 1e-5;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let weight = numbers::<E>(cols);
         let options = RmsNorm::default().weight(&weight).eps(EPS.into());

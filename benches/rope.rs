@@ -1,6 +1,6 @@
 //! Benchmark of `rope` with heads of 128 columns against candle's, which gets the same tables.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{Rope, RopeTable, Rows, RowsMut, reference, rope_into};
 
@@ -8,7 +8,7 @@ const HEAD: usize = 128;
 const HEADS: usize = 8;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let options = Rope::default();
         let heads = rows * cols / HEAD;

@@ -1,6 +1,6 @@
 //! Benchmark of `rope_backward` with heads of 128 columns against candle's rope with tables of the negated angles.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{Rope, RopeTable, Rows, RowsMut, reference, rope_backward_into};
 
@@ -8,7 +8,7 @@ const HEAD: usize = 128;
 const HEADS: usize = 8;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let dy = numbers::<E>(rows * cols);
         let options = Rope::default();
         let heads = rows * cols / HEAD;

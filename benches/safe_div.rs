@@ -1,12 +1,12 @@
 //! Benchmark of `safe_div` against candle's division, which does not guard against small divisors.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{SafeDiv, reference, safe_div_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let eps = E::LIMITS.div_eps;
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let mut x: Vec<E> = numbers::<E>(rows * cols + 7);
         let d = x.split_off(7);
         x.extend_from_slice(&d[..rows * cols - 7]);

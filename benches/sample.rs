@@ -1,7 +1,7 @@
 //! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. It has no
 //! comparison, because candle-nn has no sampler. `tools/candle-compat` times the sampler of candle-transformers.
 
-use crate::support::{SHAPES, Timed, numbers};
+use crate::support::{Timed, numbers, shapes};
 use criterion::{Criterion, Throughput};
 use evenkeel::{Draw, Element, Rows, SamplerConfig, reference};
 
@@ -14,7 +14,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
     ];
     for (name, config) in configs {
         let sampler = config.validate().unwrap();
-        for (rows, cols) in SHAPES {
+        for (rows, cols) in shapes() {
             let logits = numbers::<E>(rows * cols);
             let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
             let input = Rows::new(&logits, rows, cols).unwrap();

@@ -1,12 +1,12 @@
 //! Benchmark of `softmax` over the last axis against candle's.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let input = Rows::new(&x, rows, cols).unwrap();

@@ -1,11 +1,11 @@
 //! Benchmark of `softplus`.
 
-use crate::support::{Race, SHAPES, Timed, numbers};
+use crate::support::{Race, Timed, numbers, shapes};
 use criterion::Criterion;
 use evenkeel::{reference, softplus_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let x: Vec<E> = numbers::<E>(rows * cols);
         let mut y = x.clone();
         let exact = x[..cols].iter().map(|&x| reference::softplus(x)).collect();

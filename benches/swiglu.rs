@@ -1,12 +1,12 @@
 //! Benchmark of `swiglu`. It is compared with silu followed by a multiplication, both with Evenkeel's silu and with
 //! candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{reference, silu_into, swiglu_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let gate: Vec<E> = numbers::<E>(rows * cols);
         let up: Vec<E> = gate.iter().rev().copied().collect();
         let mut y = gate.clone();

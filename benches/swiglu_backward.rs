@@ -1,12 +1,12 @@
 //! Benchmark of `swiglu_backward` against silu, its gradient and two multiplications, and against a composition of
 //! candle's ops.
 
-use crate::support::{Race, SHAPES, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;
 use evenkeel::{reference, silu_backward_in_place, silu_into, swiglu_backward_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for (rows, cols) in SHAPES {
+    for (rows, cols) in shapes() {
         let gate: Vec<E> = numbers::<E>(rows * cols);
         let up: Vec<E> = gate.iter().rev().copied().collect();
         let dy = numbers::<E>(rows * cols);

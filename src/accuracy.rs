@@ -30,7 +30,7 @@ mod evidence;
 pub use self::evidence::{Evidence, Kind};
 use crate::element::DType;
 
-/// The quantity whose ULP a bound is measured in.
+/// Quantity whose ULP is the unit of a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// The exact result.

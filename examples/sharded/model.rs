@@ -106,7 +106,7 @@ impl Task {
         Ok(Task { embedding, classes, width })
     }
 
-    /// Trains a layer of the classes `own` for `steps` steps.
+    /// Trains this rank's part of the output layer, the classes `own`, for `steps` steps.
     pub fn train(&self, own: Range<usize>, steps: usize, ops: &impl Ops) -> Result<(Layer, Vec<Step>)> {
         let mut layer = Layer::new(self, own)?;
         let clip = ClipGradNorm::new(0.5);

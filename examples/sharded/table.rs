@@ -121,7 +121,7 @@ impl Line<'_, '_> {
         *sum = Exchanged { calls: sum.calls + calls, given: sum.given + given, got: sum.got + got };
         let mut differ: Vec<u64> = match (&ours, &whole) {
             (Ok(ours), Ok(whole)) => (0..whole.len()).map(|i| (ours.get(i) != whole.get(i)).into()).collect(),
-            // Equal errors count as agreement. An error where the unsharded op succeeds makes all cases differ.
+            // If both ops return the same error, they agree. If only the sharded op fails, all elements differ.
             (ours, Ok(whole)) => vec![ours.is_err().into(); whole.len()],
             (ours, whole) => vec![(ours != whole).into()],
         };

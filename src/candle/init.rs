@@ -115,7 +115,8 @@ impl Seeded {
         Seeded { map: map.clone(), seed, choice: None }
     }
 
-    /// Sets a function of name, shape and hint that overrides the hint where it returns `Some`.
+    /// Sets a function that is called with each tensor's name, shape and hint. If it returns `Some`, this value
+    /// replaces the hint.
     pub fn choose(self, choice: impl Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync + 'static) -> Self {
         Seeded { choice: Some(Box::new(choice)), ..self }
     }

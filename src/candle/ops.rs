@@ -94,7 +94,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
 /// and type are as in [`candle_nn::ops::rms_norm`].
 ///
 /// # Errors
-/// Candle's error for an `alpha` without exactly one value for each column, or an integer type. For an `eps` that is
+/// Candle's error if `alpha` does not have one value for each column, or if the type is an integer type. If `eps` is
 /// negative or not finite, candle's error wraps [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 ///
 /// ```

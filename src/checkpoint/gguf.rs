@@ -26,9 +26,9 @@ const SMALLEST_PAIR: u64 = 8 + 4 + 1;
 /// Minimum size in bytes of a tensor's entry: a name, the number of axes, a type and an offset.
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
-/// Number of the string type in the metadata.
+/// Code of the string type in the metadata.
 const STRING: u32 = 8;
-/// Number of the list type in the metadata.
+/// Code of the list type in the metadata.
 const ARRAY: u32 = 9;
 
 /// Returns the tensors of a file, in the order of its header.

@@ -15,7 +15,7 @@ pub struct KlDiv<'a> {
     /// Target of each logit: a probability, or its logarithm.
     pub targets: Floats<'a>,
     pub log_target: bool,
-    /// Whether the rows are logarithms of probabilities, and the losses are of elements.
+    /// Whether the rows hold log-probabilities. There is then a loss for each element, not for each row.
     pub log_probs: bool,
     pub scale: f64,
     pub upstream: Upstream<'a>,

@@ -107,7 +107,7 @@ fn log_sum_exp<I: Isa, E: Element>(
 }
 
 impl Row<'_> {
-    /// Returns the log-sum-exp of a row that is not live, and counts the row.
+    /// Returns the log-sum-exp of a fully masked row, or of a row with NaN or +inf. Counts the row in `guards`.
     #[inline(always)]
     pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, guards: &mut GuardCounts) -> E {
         match self {

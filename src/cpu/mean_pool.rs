@@ -1,4 +1,5 @@
-//! Means over the tokens of each sequence. A run of columns is summed at a time, by the tiled sum over the tokens.
+//! Means over the tokens of each sequence. Neighbouring columns are computed together. Each is a tiled sum over the
+//! tokens.
 
 use super::lanes::GuardCounts;
 use crate::element::Element;

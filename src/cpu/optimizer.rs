@@ -16,7 +16,7 @@ pub trait Formula<const N: usize>: Copy + Send + Sync {
     fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; N], gradient: &[f64]);
 }
 
-/// Runs one step on weights that the model computes with directly.
+/// Runs one step on the model's own weights, without a copy of higher precision.
 pub fn step<S: Element, const N: usize>(
     weights: &mut [S],
     kept: [&mut [S]; N],

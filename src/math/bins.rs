@@ -249,11 +249,12 @@ mod tests {
             for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
                 terms.shuffle(&mut rng);
                 let (all, _) = on(level, &terms).value();
-                assert_eq!(all.to_bits(), expected.to_bits(), "{level}, 2^{exponent}, {spread}, {count} terms");
+                let what = format!("{count} terms, {level}, 2^{exponent}, spread {spread}");
+                assert_eq!(all.to_bits(), expected.to_bits(), "the sum must be exact: {what}");
                 let at = rng.random_range(0..=count);
                 let (mut left, right) = (on(level, &terms[..at]), on(level, &terms[at..]));
                 left.merge(right);
-                assert_eq!(left, on(level, &terms), "{level}, 2^{exponent}, {spread}, cut at {at} of {count} terms");
+                assert_eq!(left, on(level, &terms), "two parts, the second from term {at}, must give the sum: {what}");
             }
         }
     }

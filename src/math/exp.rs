@@ -76,8 +76,8 @@ pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
 }
 
-/// Clamps `x` to the range from `exp_min - 1` to `exp_max + 1` of `E`, at whose ends exp is already 0 and infinite. NaN
-/// stays NaN.
+/// Clamps `x` to the range from `exp_min - 1` to `exp_max + 1` of `E`. The exponential is 0 at the lower end and
+/// infinite at the upper end. NaN stays NaN.
 #[inline(always)]
 pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
     isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(E::LIMITS.exp_min - 1.0).max(x))

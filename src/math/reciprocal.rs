@@ -26,7 +26,7 @@ pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: isa.f64(1.0) / x, lo: isa.f64(-0.0), exponent: None }
 }
 
-/// Computes the gradient `dy` times the derivative of 1 / x, -1 / x^2. The derivative itself may be out of f64's range.
+/// Computes -dy / x^2, the gradient of 1 / x. The factor 1 / x^2 alone may be out of f64's range.
 #[inline(always)]
 pub fn times_derivative<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     let (minus, zero, infinity) = (isa.f64(-0.0), isa.f64(0.0), isa.f64(f64::INFINITY));

@@ -50,7 +50,7 @@ fn flush(x: f32) -> f32 {
     if x.is_subnormal() { 0.0 } else { x }
 }
 
-/// Converts bytes to f32, which represents all types: integers below 2^24 exactly, and booleans as 0 and 1.
+/// Converts the bytes of a tensor of any type to f32. Integers below 2^24 are exact, and booleans become 0 and 1.
 fn read(dtype: Type, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Type::Of(ElementType::F32) => execute::elements(bytes),

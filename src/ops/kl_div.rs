@@ -24,8 +24,8 @@ use crate::simd::{filled, new_vec};
 pub struct KlDiv {
     /// Whether targets are logarithms of probabilities; false by default.
     pub log_target: bool,
-    /// Whether `logits` holds logarithms of probabilities, as in PyTorch's `kl_div`; false by default. The losses are
-    /// then the losses of elements.
+    /// Whether `logits` holds log-probabilities, as in PyTorch's `kl_div`; false by default. If true, there is a loss
+    /// for each element, not for each row.
     pub log_probs: bool,
     /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default, and always with `log_probs`.
     pub scale: f64,

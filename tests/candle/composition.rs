@@ -44,8 +44,8 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The distance from the maximum is rounded, with a magnitude of up to 160 here. Then 40 terms are
-                    // added.
+                    // The bound covers the rounding of the distance from the maximum, which is up to 160 here, and
+                    // the sum of 40 terms.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;

@@ -318,7 +318,7 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "expected strided rows to have the losses of single rows: {rows} rows of {cols}, {level}"
+                    "{rows} strided rows of {cols}, {level}: losses must equal those of each row alone"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -326,7 +326,7 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "expected the losses of single rows on {threads} threads: {rows} rows of {cols}, {level}"
+                        "{rows} rows of {cols} on {threads} threads, {level}: losses must equal those of each row alone"
                     );
                 }
             });

@@ -1,5 +1,5 @@
-//! Tests of the binary logarithm: correctly rounded in types narrower than f64, for every input of the 16-bit types;
-//! exact for powers of two.
+//! Tests of the binary logarithm. It is correctly rounded in f32, f16 and bf16, and exact for powers of two. The 16-bit
+//! types are tested with every input.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

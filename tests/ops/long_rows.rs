@@ -117,7 +117,8 @@ fn shown_rows<E: Bits>() {
     check::<E>(&Row::new(1 << 21, &[-1.0, -30.498_491_287_231_445]));
 }
 
-/// Returns the row with one value other than the first moved by a random distance of up to 1e-6, 1e-3 or 0.3.
+/// Returns a copy of the row with one value changed, but not the first. The change is random and at most 1e-6, 1e-3 or
+/// 0.3.
 fn changed<E: Bits>(rng: &mut SmallRng, row: &Row<E>) -> Row<E> {
     let mut row = row.clone();
     let i = rng.random_range(1..row.values.len());

@@ -47,8 +47,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Returns whether a filter cuts too close to a token to compare with f64. The sampler's masses come from exponentials
-/// with errors of up to 0.69 ULP of f32, so the token may fall on the other side.
+/// Returns whether a filter's cut is so close to a token that the sampler and the f64 reference may disagree about the
+/// token. The sampler's exponentials have errors of up to 0.69 ULP of f32.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {

@@ -39,7 +39,7 @@ where
             let downs = results.iter().filter(|result| result.abs() == below).count();
             assert!(
                 ups + downs == COUNT && results.iter().all(|r| r.is_sign_positive() == x.is_sign_positive()),
-                "stochastic_round of {x}: expected only its two neighbours, with its sign"
+                "stochastic_round of {x}: each result must be one of the two nearest values and have the same sign"
             );
             let (expected, deviation) = (COUNT as f64 * chance, (COUNT as f64 * chance * (1.0 - chance)).sqrt());
             let off = (ups as f64 - expected).abs();

@@ -77,7 +77,7 @@ fn histories(
     let token = |(i, id): (usize, &i64)| match u32::try_from(*id) {
         Ok(token) if (token as usize) < cols => Ok(token),
         _ => Err(Failure::invalid(format!(
-            "sample: history is {id} in row {}; it must be in 0 to {cols} - 1",
+            "sample: history of row {} has token {id}; tokens must be at least 0 and below {cols}",
             i / len.max(1)
         ))),
     };

@@ -42,7 +42,7 @@ impl<E: Element> Case<E> {
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),
-            "Evenkeel and the formula must give one result for each exact result"
+            "Evenkeel and the formula must give as many results as the reference"
         );
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }

@@ -60,7 +60,7 @@ fn a_table_with_the_worst_first() {
     let (_, stdout, _) = texts(&run(&folder, &["model.safetensors", "--top", "1"]));
     assert!(
         stdout.contains("and 3 more") && !stdout.contains("up.weight"),
-        "expected `and 3 more` without up.weight in stdout, got: {stdout}"
+        "stdout must contain `and 3 more` and not up.weight, got: {stdout}"
     );
 }
 

@@ -79,7 +79,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         let columns = live.columns.clone();
         let Exps::F64 { values: weights } = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made)
         else {
-            unreachable!("exponentials of f64 are f64")
+            unreachable!("the exponentials of f64 logits must be stored as f64")
         };
         let (sum, rest) = ExpSum::wide(isa, weights).value::<f64>(KEYS);
         for sums in [&mut *values, &mut *chain] {

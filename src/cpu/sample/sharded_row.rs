@@ -40,7 +40,7 @@ pub struct ShardedRow<'a, S> {
     scale: Scale,
     /// Mass of all tokens before filtering, if a filter needs it.
     total: u64,
-    /// Whether a filter has run, or the candidates are only the tokens with a logit of +inf.
+    /// True if a filter has run, or if the candidates are only the tokens with a logit of +inf.
     is_cut: bool,
     /// Number of remaining candidates and their mass on each rank, in order of columns.
     census: Option<Vec<[u64; 2]>>,
@@ -133,7 +133,7 @@ struct Drawn {
     rest: f64,
 }
 
-/// Returns the maximum number of candidates that the next filter leaves, if it has such a maximum of at most [`FEW`].
+/// Returns how many candidates the next filter can leave, or `None` if more than [`FEW`] are possible.
 fn few_first(filters: &[Filter]) -> Option<usize> {
     match filters {
         [Filter::Greedy, ..] => Some(1),

@@ -248,7 +248,7 @@ pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     Some(high + low)
 }
 
-/// Returns whether a fixed-point sum is barely above 1, or below 1.
+/// Returns true if a fixed-point sum is below 1 or only slightly above it.
 #[inline(always)]
 fn is_max_dominated(sum: u128, row_len: usize) -> bool {
     !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
@@ -344,8 +344,8 @@ impl Exps<'_> {
         }
     }
 
-    /// Returns the sum for a logarithm, in a row of length `row_len`. `finer` returns the scale of the terms below the
-    /// largest. It is called if the sum is barely above 1.
+    /// Returns the sum of a row's exponentials, precise enough for its logarithm. If the sum is only slightly above 1,
+    /// the terms other than the largest are summed again, in the finer units that `finer` returns.
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> RescaleExponent) -> ExpSum {
         match self {

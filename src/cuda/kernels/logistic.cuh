@@ -70,7 +70,7 @@ DEVICE Sum softplus_wide(double x) {
     const Sum log = log1p_sum<true>(t.hi, t.lo);
     const Sum sum = two_sum(larger(x, 0.0), log.hi);
     const double lo = sum.lo + log.lo;
-    // At +inf the sum has no error, although inf - inf gives NaN.
+    // At +inf the error is 0. It is computed as inf - inf, which is NaN.
     return {sum.hi, lo != lo ? 0.0 : lo};
 }
 

@@ -16,7 +16,7 @@ DEVICE bool keeps_low_parts(const Magnitudes& found, u32 cols, double scale) {
     return (double)found.smallest(cols % 64 != 0) * scale >= 0x1p-90;
 }
 
-// Scales one element of a row whose result is within f32 range. The scale is a float-float pair.
+// Scales one element of a row. All results of the row must be in the range of f32. The scale is a float-float pair.
 template <class S>
 DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
     const float n = x * high;

@@ -167,7 +167,7 @@ struct SampleRow {
     }
     DEVICE bool is_aligned() const { return (u64)x % 16 == 0 && cols % Vectors<S>::COUNT == 0; }
 
-    // Sums `of` over all tokens.
+    // Returns the sum of `of(token)` over all tokens.
     template <class Term>
     DEVICE u64 sum(Term of) {
         u64 own = 0;

@@ -44,7 +44,7 @@ enum Command {
     },
     /// Inspect which functions kernels call and which registers they use; needs objdump.
     Kernels,
-    /// Run every op once in each type, to be counted.
+    /// Run every op once in each type, for callgrind to count the instructions.
     #[command(hide = true)]
     Run,
 }
