@@ -9,7 +9,7 @@ use evenkeel::{CrossEntropy, Element, Rows, cross_entropy};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = CrossEntropy::default();
-    // The last shape is that of a batch of a language model's logits.
+    // The last shape is a batch of logits of a language model.
     for (rows, cols) in shapes().into_iter().chain([(64, 128_256)]) {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<i64> = (0..rows).map(|r| (r * 977 % cols) as i64).collect();

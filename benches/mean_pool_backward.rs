@@ -8,7 +8,7 @@ use evenkeel::{LanesMut, Mask, MeanPool, mean_pool_backward_into, reference};
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
     for (rows, cols) in shapes() {
-        // The width leaves at least one sequence. The number of elements is the same as in the other benchmarks.
+        // This width leaves at least one sequence, and keeps the number of elements of the other benchmarks.
         let width = cols.min(rows * cols / TOKENS);
         let rows = rows * cols / width;
         let batch = rows / TOKENS;

@@ -1,5 +1,5 @@
-//! Benchmark of `qk_norm_rope` with heads of 128 columns. It is compared with `rms_norm` followed by `rope`, both those
-//! of Evenkeel and those of candle.
+//! Benchmark of `qk_norm_rope` with heads of 128 columns, against `rms_norm` followed by `rope` in Evenkeel and in
+//! candle.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

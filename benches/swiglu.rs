@@ -1,5 +1,4 @@
-//! Benchmark of `swiglu`. It is compared with silu followed by a multiplication, both with Evenkeel's silu and with
-//! candle's ops.
+//! Benchmark of `swiglu` against silu followed by a multiplication, with Evenkeel's silu and with candle's ops.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

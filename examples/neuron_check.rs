@@ -14,7 +14,7 @@ use std::time::Instant;
 
 const COLS: usize = 64;
 
-/// Rows that break naive programs. Columns that a row lacks are masked.
+/// Rows that break naive programs. Shorter rows are filled up with masked columns.
 const ROWS: &[&[f32]] = &[
     &[1.0, 2.0, 3.0, f32::NEG_INFINITY],
     &[],
@@ -31,7 +31,8 @@ const ROWS: &[&[f32]] = &[
 /// Number of additional random rows, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw one from a row with lower logits.
+/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw an excluded token from a row of lower
+/// logits.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],
@@ -96,7 +97,7 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
         for col in 0..COLS {
             let given =
                 ROWS.get(row).map_or_else(|| Some(random() * 1.5f32.powi(row as i32 - 10)), |r| r.get(col).copied());
-            // The columns that a row of `ROWS` lacks are masked, and so is a third of each random row. Every masked
+            // Columns beyond the end of a row of `ROWS` are masked, and so is a third of each random row. Every masked
             // element is a NaN.
             let kept = given.filter(|_| row < ROWS.len() || (row + col) % 3 != 0);
             x.push(make(kept.unwrap_or(f32::NAN)));

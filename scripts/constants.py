@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives every numeric constant in src/math, src/dtype.rs, src/real and src/reference.
+"""Derives the numeric constants of src/math, src/real, src/dtype.rs and src/ops/rope.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
 indicate.
@@ -102,8 +102,8 @@ def softmax_exp():
 def monotone_poly(c):
     """Lowers the cubic coefficient until e^z never falls from one step of WeightExp to the next.
 
-    Two neighbours z < y belong to different steps, with arguments near ln2/16 and -ln2/16. Before the last rounding, which
-    is monotonic, the computed powers have an error of at most `errors`. The polynomial has to leave a larger gap.
+    Two neighbouring arguments z < y at the end of a step are reduced to r near ln2/16 and -ln2/16. Before the last
+    rounding, which is monotonic, their powers are off by at most `errors`. The polynomial has to leave a larger gap.
     """
     # `half` is the largest |r|. `unit` is half an ULP of r and of t, which are between 2^-5 and 2^-4.
     half, unit = LN2 / 16, mpf(2) ** -29

@@ -1,9 +1,9 @@
 """Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
 
-It counts the shortest path from a kernel's first instruction to its end that reads and writes all the pieces of a
-thread, and does the table lookups of all their exponentials. A thread takes this path if its row has no masked elements
-and no logit is more than 87 below the largest, and if all threads of its warp hold all of their pieces. Instructions by
-which only the first lane writes a warp's result count for every lane, because the warp waits for them.
+The count is the length of the shortest path through a kernel that reads and writes all 16-byte pieces of a thread, and
+looks up the tables for all their exponentials. A thread takes this path if its row has no masked elements and no logit
+is more than 87 below the largest, and if all threads of its warp hold all of their pieces. If only the first lane of a
+warp writes its result, these instructions count for every lane, because the warp waits for them.
 """
 
 import heapq
@@ -45,7 +45,7 @@ def after(text, place, labels):
     if name.startswith("BRA"):
         target = re.search(r"\.L_x_\d+", operation)
         ways = [labels[target[0]]] if target and target[0] in labels else []
-        # The name may be followed by another condition.
+        # A branch may have a condition of its own after the instruction's name.
         may_go_on = guard or name == "BRA.DIV" or re.match(r"BRA\S* !?U?P\w+,", operation)
         return False, ways + ([place + 1] if may_go_on else [])
     return False, [place + 1]

@@ -22,14 +22,14 @@ def storage(entry):
 
 
 def modules(text):
-    """Yields the modules that are loaded from a source: its kernels of each storage type."""
+    """Yields one module for each storage type: the head of the source, and its kernels of that type."""
     head, *entries = text.split(ENTRY)
     for kind in dict.fromkeys(map(storage, entries)):
         yield head + "".join(ENTRY + entry for entry in entries if storage(entry) == kind)
 
 
 def of_kernels(text, convert):
-    """Converts each kernel's register numbers. `convert` gets a register's number and the previous register's."""
+    """Converts each kernel's register numbers. `convert` gets a register's number and the preceding one."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         last = {}
@@ -44,7 +44,7 @@ def of_kernels(text, convert):
 
 
 def pack(texts):
-    # This module is installed with the compiler.
+    # The package zstandard is installed together with the compiler.
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=22)

@@ -49,7 +49,7 @@ pub struct Bound {
     pub dtype: DType,
     /// Maximum error in ULP; 0.5 means correct rounding.
     pub ulps: f64,
-    /// The quantity whose ULP is used.
+    /// Quantity whose ULP is the unit of `ulps`.
     pub unit: Unit,
 }
 
@@ -80,7 +80,7 @@ macro_rules! table {
     };
 }
 
-// Each group has its page and section in `docs/accuracy`, and the kind of its evidence in f64, f32, f16 and bf16.
+// Each group begins with its page in `docs/accuracy`, the section, and the kinds of evidence for f64, f32, f16, bf16.
 table! {
     "attention.md" "Attention" Derived Derived Derived Derived {
         "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;

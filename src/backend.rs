@@ -30,19 +30,19 @@ pub struct BackendChoice {
     only: Option<Backend>,
 }
 
-/// The selected backend, and the value that was set up for it.
+/// The backend that [`BackendChoice::set_up`] selected, and the value created for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen<T> {
     /// The selected backend.
     pub backend: Backend,
     /// Skipped backends, each with its reason.
     pub passed_over: Vec<(Backend, String)>,
-    /// The value that was set up.
+    /// Value created for the backend.
     pub value: T,
 }
 
 impl BackendChoice {
-    /// The first available backend.
+    /// Requests the first available backend.
     pub const AUTO: BackendChoice = BackendChoice { only: None };
 
     /// Requests exactly this backend.

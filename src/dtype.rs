@@ -75,7 +75,7 @@ pub struct Limits {
     pub exp_min: f64,
 }
 
-/// Returns `2^e` for exponents whose result is normal.
+/// Returns `2^e`, which must be a normal number.
 const fn power_of_two(e: i32) -> f64 {
     f64::from_bits(((e + 1023) as u64) << 52)
 }

@@ -23,7 +23,7 @@ pub use crate::dtype::{DType, Limits};
 /// assert!(bf16::from_wide(f64::NAN).widen().is_nan());
 /// ```
 pub trait Element: Storage + Kernels {
-    /// Runtime value for this type.
+    /// [`DType`] of this type.
     const DTYPE: DType;
     /// Limits of this type.
     const LIMITS: Limits = Self::DTYPE.limits();
@@ -41,7 +41,7 @@ pub trait Element: Storage + Kernels {
     #[doc(hidden)]
     type Logit: Element<Logit = Self::Logit>;
 
-    /// Returns the values as logits. For 16-bit types these are the values widened to f32, which the caller provides.
+    /// Returns the values as logits. For 16-bit types, returns `widened`, which must hold the values widened to f32.
     #[doc(hidden)]
     fn as_logits<'a>(values: &'a [Self], widened: &'a [f32]) -> &'a [Self::Logit];
     /// Returns the value as `f64`, exactly.
@@ -126,7 +126,7 @@ impl Element for f32 {
     }
 }
 
-/// Implements a 16-bit type. It is widened through f32, which is exact, and rounded from f64 by `half` in one step.
+/// Implements a 16-bit type. It is widened through f32, which is exact. f64 is rounded by way of [`round_to_odd`].
 macro_rules! half_element {
     ($type:ident, $dtype:ident, $nan:literal) => {
         impl Element for $type {

@@ -46,9 +46,9 @@ pub enum Error {
         op: &'static str,
         /// Name of the operand.
         argument: &'static str,
-        /// Its length or shape.
+        /// Actual length or shape of the operand.
         got: String,
-        /// The required length or shape.
+        /// Required length or shape.
         expected: String,
     },
     /// The op does not support a storage type on this backend.
@@ -124,7 +124,7 @@ pub enum Error {
         sink: String,
         /// Number of the step.
         step: u64,
-        /// Why the write failed.
+        /// Reason for the failure.
         reason: String,
     },
     /// A file was not saved. An existing file at its path is unchanged.
@@ -132,7 +132,7 @@ pub enum Error {
     Unsaved {
         /// Path of the file.
         path: String,
-        /// Why it was not saved.
+        /// Reason for the failure.
         reason: String,
     },
     /// A backend or instruction set is unknown or not available.
@@ -140,7 +140,7 @@ pub enum Error {
     Backend {
         /// Name of the requested backend or instruction set.
         backend: String,
-        /// Why it cannot be used.
+        /// Reason that the backend cannot be used.
         reason: String,
     },
     /// Ranks disagree about the call, or one timed out.
@@ -229,7 +229,7 @@ impl Error {
         }
     }
 
-    /// Replaces the row of an error from a call on a single row by that row's number in the batch.
+    /// Replaces the row in the error of a call on a single row by `of`, the row's number in the batch.
     #[cfg(feature = "neuron")]
     pub(crate) fn in_row(mut self, of: usize) -> Self {
         if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
@@ -240,7 +240,7 @@ impl Error {
         self
     }
 
-    /// Replaces the op of an error from an exchange by the op that the exchange is part of.
+    /// Replaces the op in the error of a data exchange by `of`, the op that the exchange is part of.
     #[cfg(feature = "sharded")]
     pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
         if let Error::Collective { op, .. } = &mut self {

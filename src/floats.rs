@@ -104,7 +104,7 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// Loads block number `index` of the values in a range as f64, padded with 0 past the end.
+    /// Loads block number `index` (16 values) of a range as f64, padded with 0 past the end of the range.
     #[inline(always)]
     pub(crate) fn block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F64 {
         each_type!(self, values => load_wide(isa, &values[range], index, Element::ZERO))
@@ -116,7 +116,7 @@ impl<'a> Floats<'a> {
         each_type!(self, values => load(isa, &values[range], index, Element::ZERO))
     }
 
-    /// Returns a range as f64. Values of f64 are borrowed, others are widened into `to`, which has the range's length.
+    /// Returns a range as f64. Values of f64 are borrowed; others are widened into `to`, which has the range's length.
     #[inline(always)]
     pub(crate) fn wide<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f64]) -> &'b [f64]
     where

@@ -31,8 +31,8 @@
 //!    states the error bounds of this arithmetic in ULP, [`accuracy::evidence()`] how each was obtained, and tests
 //!    assert them against [`mod@reference`].
 //! 3. **Reproducible.** A row gives the same bits in any batch, on any number of threads, on any instruction set and on
-//!    any machine. There are no exceptions so far. The
-//!    [floating-point environment](#the-floating-point-environment) of the caller has no influence either.
+//!    any machine. There are no exceptions so far. The caller's
+//!    [floating-point environment](#the-floating-point-environment) has no influence either.
 //! 4. **Fast.** Kernels are vectorised for AVX-512 and AVX2 and selected at run time ([`simd`]). The guards are always
 //!    on; no option disables them.
 //!
@@ -51,8 +51,8 @@
 //! - Rows sharded across ranks: `sharded`, with the feature of that name.
 //! - Inspection of checkpoints: `checkpoint`, with the feature of that name.
 //! - Limits of a storage type: [`DType::limits`].
-//! - Tests of another implementation: [`mod@reference`] with the feature of that name, and with `testing` inputs,
-//!   comparisons and complete test suites.
+//! - Tests of another implementation: [`mod@reference`] with the feature of that name; inputs, comparisons and complete
+//!   test suites with the feature `testing`.
 //!
 //! # Features
 //!

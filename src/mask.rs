@@ -1,7 +1,7 @@
-//! Attention masks: one type whose parts are combined by AND and broadcast.
+//! Attention masks: one mask has several parts, which are broadcast and combined by AND.
 //!
 //! Adding a causal mask to a padding mask often leaves rows fully masked, which produces NaN in practice. Here both are
-//! parts of one mask.
+//! parts of one mask, and [`FullyMasked`] defines the result of such rows.
 
 #![forbid(unsafe_code)]
 
@@ -133,14 +133,13 @@ impl<'a> Mask<'a> {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Creates a mask from one number of keys for all rows, or from one for each entry of the first axis. Keys from
-    /// that number on are masked.
+    /// Creates a mask from one length for all rows, or from one for each entry of the first axis. A length of n masks
+    /// all keys but the first n.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
 
-    /// Creates a mask that hides all but the last `keys` keys up to the query's own position; see
-    /// [`Mask::and_window`].
+    /// Creates a mask that hides the keys that are `keys` or more positions before the query; see [`Mask::and_window`].
     pub fn window(keys: usize) -> Self {
         Mask::none().and_window(keys)
     }
@@ -276,7 +275,7 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// Checks that a part of this shape broadcasts to `dims` without enlarging it.
+/// Checks that a part of a mask has `len` elements and a shape that broadcasts to `dims`.
 pub(crate) fn broadcasts(
     op: &'static str,
     argument: &'static str,
@@ -310,7 +309,7 @@ impl Resolved<'_> {
         !self.mask.bias.is_empty()
     }
 
-    /// Returns the range of the lane outside which every position is masked.
+    /// Returns a range of the lane's positions. All positions outside the range are masked.
     pub fn bounds(&self, lane: usize) -> (usize, usize) {
         let len = self.geometry.len();
         let (mut low, mut high) = (0, len);
@@ -413,7 +412,7 @@ impl Resolved<'_> {
         Some(to)
     }
 
-    /// Returns the offset of the lane's first element in a part of this shape, and the step between its elements.
+    /// Returns the offset of the lane's first element in a mask part of this shape, and the step to its next element.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();
         let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
@@ -453,6 +452,6 @@ pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
         return value;
     }
     let clamped = value.max(isa.f64(f64::MIN)).min(isa.f64(f64::MAX));
-    // `from` may have dropped a NaN operand, as `max` does.
+    // `from` may be finite although an operand is NaN, because `max` drops NaN.
     I::F64::select(finite & !value.is_nan(), clamped, value)
 }

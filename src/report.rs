@@ -20,7 +20,7 @@ pub struct Counts {
     pub fully_masked: u64,
     /// Number of rows that hold a NaN.
     pub nan: u64,
-    /// Number of rows that hold an infinity which is not a mask. Their output is NaN, except in logsumexp and the
+    /// Number of rows that hold an infinity other than a masked -inf. Their output is NaN, except in logsumexp and the
     /// sampler.
     pub infinite: u64,
 }
@@ -171,7 +171,7 @@ pub(crate) fn put(open: Vec<Report>) {
     OPEN.set(open);
 }
 
-/// Adds one call's counts to the open scope, if there is one.
+/// Adds one call's counts to the innermost open scope, if there is one.
 pub(crate) fn record(op: &'static str, counts: Counts) {
     OPEN.with_borrow_mut(|open| {
         if let Some(report) = open.last_mut() {

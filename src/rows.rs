@@ -138,14 +138,14 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
-    /// Returns the geometry of the axes up to the lane axis, which becomes the last. A mask of whole lanes has this
-    /// geometry.
+    /// Returns the geometry of the axes up to the lane axis, which becomes the last. Masks that do not depend on the
+    /// later axes have this geometry.
     pub fn up_to_axis(&self) -> Result<Self> {
         Geometry::shaped(&self.shape.dims()[..=self.axis], -1)
     }
 
-    /// Creates the geometry of a tensor of contiguous blocks of shape `dims[axis..]`, whose starts are `stride` elements
-    /// apart.
+    /// Creates the geometry of a tensor that consists of contiguous blocks of shape `dims[axis..]`. The starts of the
+    /// blocks are `stride` elements apart.
     #[cfg(feature = "candle")]
     fn spaced(dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         let dense = Geometry::shaped(dims, axis as isize)?;
@@ -349,8 +349,8 @@ impl<'a, E: Element> Rows<'a, E> {
 
 #[cfg(feature = "candle")]
 impl<'a, E: Element> Lanes<'a, E> {
-    /// Creates a view of the lanes along `axis` of a tensor of shape `dims`. The tensor consists of contiguous blocks of
-    /// shape `dims[axis..]`, whose starts are `stride` elements apart.
+    /// Creates a view of the lanes along `axis` of a tensor of shape `dims`. The tensor consists of contiguous blocks
+    /// of shape `dims[axis..]`. The starts of the blocks are `stride` elements apart.
     pub(crate) fn spaced(data: &'a [E], dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         Self::make(data, Geometry::spaced(dims, axis, stride)?)
     }

@@ -36,7 +36,8 @@ pub struct Point {
     is_first: bool,
 }
 
-/// Checks rows of `cols` elements for NaN and infinities, if a scope is open. Do not pass masked scores of -inf.
+/// Checks rows of `cols` elements for NaN and infinities, if a scope is open. Do not pass masked scores, whose -inf
+/// would be reported.
 ///
 /// The name is formatted only if a value is not finite, so `format_args!("layer {i}, attention")` is free otherwise.
 ///
@@ -72,7 +73,7 @@ fn look(name: &dyn fmt::Display, x: Floats<'_>, cols: usize) -> Result<Point> {
 }
 
 impl Point {
-    /// Point whose inputs are not recorded: it is finite, or no scope is open.
+    /// Point whose inputs are not recorded, because it is finite or no scope is open.
     pub(crate) const OFF: Point = Point { is_first: false };
 
     /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.

@@ -1,5 +1,5 @@
-//! Checks that samplers allocate nothing once their buffers have grown, because an allocation could delay an engine's
-//! step.
+//! Checks that samplers allocate nothing once their buffers have grown, because an allocation could delay a step of an
+//! inference engine.
 
 #![forbid(unsafe_code)]
 

@@ -143,9 +143,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Checks that setters create new options. Up to at least Rust 1.95, a closure may receive the caller's own copy of an
-/// argument passed by value (rust-lang/rust#155241): a setter that changed `self` in place would change the caller's
-/// options.
+/// Checks that no setter takes `mut self`. Up to at least Rust 1.95, a closure may receive the caller's own copy of an
+/// argument (rust-lang/rust#155241), so a change of `self` would change the caller's options.
 #[test]
 fn setters_make_options_anew() {
     let mut files = Vec::new();

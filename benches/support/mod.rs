@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 /// Returns shapes as rows and columns: one that fits in the L2 cache, and one that does not. With `--test`, benchmarks
-/// run once and only on the first, because candle may then be compiled without optimisation.
+/// run once and only on the first shape, because candle may then be compiled without optimisation.
 pub fn shapes() -> Vec<(usize, usize)> {
     let count = if std::env::args().any(|argument| argument == "--test") { 1 } else { 2 };
     ACTIVATIONS[..count].iter().map(|rows| rows.shape()).collect()
@@ -80,8 +80,7 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
-    /// Prints the error of the sequence of ops that the op fuses, and times it. The sequence need not be as accurate as
-    /// the op.
+    /// Times the separate ops that the op fuses, and prints their error. They need not be as accurate as the op.
     pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
         run(y).unwrap();
         println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));
@@ -121,8 +120,8 @@ impl<'c, E: Element> Race<'c, E> {
         }
     }
 
-    /// Returns the largest error. It is in ULP of the exact result, or in ULP of the largest exact result for an op
-    /// whose terms may cancel.
+    /// Returns the largest error in ULP of the exact result. If an op's terms may cancel, the unit is the ULP of the
+    /// largest exact result.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
         let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.unit {

@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Failure>;
 /// all with the list's name.
 pub type Results = Vec<(&'static str, Output)>;
 
-/// Largest number of rows of a tensor without elements. Without a limit, an op would loop over billions of empty rows.
+/// Largest number of rows of an empty tensor. Without a limit, an op would loop over billions of empty rows.
 const MOST_EMPTY_ROWS: usize = 1 << 28;
 
 /// Job whose names are all valid.
@@ -95,7 +95,6 @@ impl<'a> Call<'a> {
         Ok(named.collect())
     }
 
-    /// Returns the op's name.
     pub fn name(&self) -> &'static str {
         self.op.name
     }
@@ -188,7 +187,7 @@ impl<'a> Call<'a> {
         if mask.shape.len() <= to.len() && axes.all(|(&part, &whole)| part == 1 || part == whole) {
             return Ok(());
         }
-        Err(self.shape("mask", &mask.shape, format!("one that broadcasts to {to:?} is needed")))
+        Err(self.shape("mask", &mask.shape, format!("it must broadcast to {to:?}")))
     }
 
     /// Fails if the shape is not `needed`.

@@ -8,13 +8,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-/// One job.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// Identifier that the answer repeats.
     pub id: String,
-    /// The op's name.
     pub op: String,
     /// Tensor names in IN, by input name.
     #[serde(default)]

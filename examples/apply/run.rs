@@ -41,8 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     written.rename()
 }
 
-/// Returns the reason why a device can't answer the jobs: it is absent, or it is available but this program computes on
-/// the CPU only.
+/// Returns the reason why a device can't answer the jobs: it is absent, or this program computes on the CPU only.
 fn not_here(backend: Backend) -> evenkeel::Error {
     let reason = || format!("it is available, but apply computes on {} only", Backend::Cpu.name());
     let unused = || evenkeel::Error::Backend { backend: backend.name().into(), reason: reason() };

@@ -54,7 +54,6 @@ pub fn read<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Vec<T
     bytes.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
 }
 
-/// A float input.
 pub struct Input {
     pub shape: Vec<usize>,
     pub values: Values,

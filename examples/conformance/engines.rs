@@ -97,7 +97,6 @@ pub fn candle() -> Vec<Named> {
     reports
 }
 
-/// Tests Evenkeel.
 pub fn evenkeel() -> Vec<Named> {
     let mut reports = Vec::new();
     evenkeel_functions::<f64>(&mut reports);

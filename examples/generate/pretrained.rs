@@ -7,7 +7,6 @@ use tokenizers::Tokenizer;
 
 /// Trained model: weights, tokenizer, and how to prompt it.
 pub trait Pretrained: Weights {
-    /// Default temperature.
     const TEMPERATURE: f64;
 
     /// Returns the model's sizes and constants.
@@ -16,7 +15,6 @@ pub trait Pretrained: Weights {
     /// Sets the device that weights are loaded to. The default is the CPU.
     fn place(&mut self, device: &Device);
 
-    /// Returns the tokenizer.
     fn tokenizer(&self) -> Result<Tokenizer>;
 
     /// Returns the tokens of the prompt, at least one. With `chat`, `text` is a user's message.

@@ -14,8 +14,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Number of prompt positions that are read at once. Each head then has at most this number times the prompt's length
-/// of attention logits.
+/// Number of prompt positions that are read at once. It limits the attention logits of a head to this number times the
+/// prompt's length.
 const CHUNK: usize = 256;
 
 /// Text to be written. All arguments and files have been checked.

@@ -10,8 +10,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
-/// Parts of the regular expression that Llama 3 and Qwen 2 split texts with. The two models differ in how many digits
-/// stay together. That number is inserted between the parts.
+/// Parts of the regular expression that Llama 3 and Qwen 2 split texts with. The two models differ only in the part
+/// between them, which says how many digits stay together.
 const SPLIT: [&str; 2] =
     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"];
 
@@ -27,8 +27,8 @@ pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Returns the pre-tokenizer, which splits a text before pairs are merged. Candle treats unknown kinds as GPT-2's with
-/// a space in front, which gives other tokens than the model was trained on.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. For an unknown kind, candle would use
+/// GPT-2's with a space in front, so the tokens would differ from those in training.
 fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
     // The last argument enables GPT-2's own expression for splitting.
     let bytes = |split: bool| ByteLevel::new(false, true, split);

@@ -41,7 +41,6 @@ impl Trained {
         Trained::new("the built-in model".to_string(), BUILT_IN.into())
     }
 
-    /// Reads a file.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("can't open {shown}"))?;

@@ -23,7 +23,7 @@ impl std::error::Error for Wrong {}
 /// Fails if a logit is NaN.
 pub fn logits(step: usize, logits: &[f32]) -> Result<(), Wrong> {
     match logits.iter().position(|logit| logit.is_nan()) {
-        Some(token) => Err(Wrong { step, token: token as u32, what: "its logit is NaN" }),
+        Some(token) => Err(Wrong { step, token: token as u32, what: "the token's logit is NaN" }),
         None => Ok(()),
     }
 }

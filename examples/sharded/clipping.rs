@@ -33,7 +33,7 @@ impl<E: Element> Gradients<E> {
         }
     }
 
-    /// Clips the gradients on one rank, and returns the norm and the gradients that each rank should hold.
+    /// Clips the unsharded gradients, and returns the norm and the gradients that each rank should hold.
     fn whole(mut self, options: &ClipGradNorm, by_rows: &Cut, by_columns: &Cut) -> Result<Vec<Vec<Bits>>> {
         let mut grads = vec![(&mut self.replica).into(), (&mut self.by_rows).into(), (&mut self.by_columns).into()];
         grads.extend(self.experts.iter_mut().map(Into::into));

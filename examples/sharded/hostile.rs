@@ -77,14 +77,14 @@ fn rows<E: Element>(all: usize, value: impl Fn(usize, usize) -> f64) -> Vec<E> {
     (0..ROWS * all).map(|at| E::from_wide(value(at / all, at % all))).collect()
 }
 
-/// Returns cuts at multiples of `unit`: equal shards, unequal shards, and shards in reverse order where the first rank
-/// has no columns.
+/// Returns divisions of the columns at multiples of `unit`: equal shards, unequal shards, and shards in reverse order
+/// where the first rank has no columns.
 pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let units = all.div_ceil(unit);
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {
         let end = |rank: usize| (ends(rank) * unit).min(all);
         let own = |rank| match end(rank)..end(rank + 1) {
-            // For norms, an empty range must also start at a tile boundary, and 0 is one.
+            // For norms, even an empty range must start at a tile boundary, such as 0.
             own if own.is_empty() => 0..0,
             own => own,
         };

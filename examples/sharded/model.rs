@@ -1,9 +1,9 @@
-//! Training of an output layer over a vocabulary, with its loss. The layer is either whole or sharded by classes.
+//! Training of an output layer over a vocabulary, with its loss. The layer is either unsharded or sharded by classes.
 //!
 //! The layer is initialized with the embedding of the model of `examples/generate`. Its inputs are rows of that
 //! embedding, which stay fixed: their gradient would be a sum of floats over ranks, in an order that the network
-//! determines. Each matrix product is a plain loop that adds in the order that its comment states. No element of it
-//! depends on another rank, so a rank's columns have the same bits as in the whole layer.
+//! determines. Each matrix product is a plain loop, whose comment states the order of its additions. Its elements do
+//! not depend on other ranks, so a rank's columns have the same bits as in the unsharded layer.
 
 use evenkeel::sharded::{Collective, GradShard, Sharded};
 use evenkeel::train::{AdamW, Optimizer};

@@ -40,8 +40,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // dy consists of x with its halves swapped, so that each row has a different gradient. The second pair of x and dy
-    // has only finite rows, because rows that are not finite turn sums over rows into NaN.
+    // dy is x with its halves swapped, so each row differs from its gradient. In the second pair of x and dy all rows
+    // are finite, because other rows would turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

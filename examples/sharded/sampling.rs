@@ -46,7 +46,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     }
     let requests: Vec<Request<'_>> =
         steps.iter().enumerate().map(|(i, step)| Request { sampler: &samplers[i / ROWS], step: *step }).collect();
-    // Of every 8 rows, row 3 has half of its tokens masked, and row 7 all.
+    // In each group of 8 rows, half of the tokens of row 3 are masked, and all tokens of row 7.
     let keep: Vec<bool> = (0..requests.len() * all)
         .map(|at| match (at / all % ROWS, at % all) {
             (3, i) => i >= all / 2,

@@ -24,8 +24,8 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
                 *pairs.entry([a, b]).or_default() += times;
             }
         }
-        // Ties between equally frequent pairs go to the oldest pieces, so that the result does not depend on the order
-        // of a hash map. If two pairs spell the same piece, only one of them becomes a merge.
+        // Of equally frequent pairs, the pair of the oldest pieces is taken, so that the result does not depend on the
+        // order of a hash map. If two pairs spell the same piece, only one of them becomes a merge.
         let new = |[a, b]: [usize; 2]| !known.contains(&format!("{}{}", pieces[a], pieces[b]));
         let best =
             pairs.into_iter().filter(|(pair, _)| new(*pair)).max_by_key(|(pair, times)| (*times, Reverse(*pair)));

@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
         return Ok(true);
     }
     let held = if watched.no_guards { task.careless() } else { task.guarded() };
-    // Draw what was logged, even after an error of the run. That error takes precedence over an error of drawing.
+    // Draws the log even if the run failed. The error of the run takes precedence over an error of the drawing.
     let drawn = if log.exists() { picture::draw(&log, &folder.join("run.svg"), &title(arguments)) } else { Ok(()) };
     let held = held?;
     drawn.map(|()| held)

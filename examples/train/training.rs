@@ -122,7 +122,7 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
     }
     let views =
         weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
-    // The file has a single metadata entry, because a hash map would determine the order of several.
+    // The file has a single metadata entry, because several would be in the arbitrary order of a hash map.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
 }

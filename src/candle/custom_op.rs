@@ -99,7 +99,7 @@ impl<O: Op> Custom<O> {
 }
 
 /// Implements one of candle's traits for custom ops. Kernels set the default floating-point environment themselves;
-/// `in_default` covers the work around them.
+/// `in_default` sets it for the code around them.
 macro_rules! custom {
     ($CustomOp:ident, $Gradients:ty, $($storage:ident $layout:ident $arg:ident),+) => {
         impl<O: Op> $CustomOp for Custom<O> {

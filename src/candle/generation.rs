@@ -95,7 +95,7 @@ impl LogitsProcessor {
     /// Without a temperature, or with one below 1e-7, it is greedy. Otherwise it draws from the most probable tokens
     /// whose total probability reaches `top_p`, or from all tokens if `top_p` is `None`.
     pub fn new(seed: u64, temperature: Option<f64>, top_p: Option<f64>) -> Self {
-        // A NaN is not below 1e-7. So it is kept here, and gives an error when a token is drawn.
+        // A temperature of NaN is not below 1e-7. So it is kept here, and gives an error when a token is drawn.
         let sampling = match (temperature, top_p) {
             (None, _) => Sampling::ArgMax,
             (Some(temperature), _) if temperature < 1e-7 => Sampling::ArgMax,

@@ -203,7 +203,7 @@ impl<S: Settings> Stepper<S> {
     /// Returns the optimiser's whole state as tensors on the CPU.
     ///
     /// A key is a variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables that are not
-    /// rounded stochastically; a name from [`Rule::kept`]. If the optimiser was created without names, the variable's index replaces its name.
+    /// rounded stochastically; a name from [`Rule::kept`]. Without names, a variable's index replaces its name.
     ///
     /// # Errors
     /// [`Error::Backend`].

@@ -1,4 +1,4 @@
-//! Checks of the types and devices of tensors, for what Evenkeel's kernels support.
+//! Checks whether Evenkeel's kernels support the type and the device of a tensor.
 
 #![forbid(unsafe_code)]
 

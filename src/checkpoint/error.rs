@@ -33,7 +33,7 @@ pub enum Error {
         path: PathBuf,
         /// Name of the invalid field.
         field: String,
-        /// Its value.
+        /// Value of the field.
         value: String,
         /// Description of the valid values.
         limit: String,
@@ -47,7 +47,7 @@ pub enum Error {
         tensor: String,
         /// Name of the invalid field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: String,
         /// Description of the valid values.
         limit: String,

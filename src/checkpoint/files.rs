@@ -50,7 +50,7 @@ fn of_files(files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     for tensor in &tensors {
         if let Some(other) = first.insert(&tensor.name, tensor.file) {
             let value = format!("also in {}", files[other].display());
-            return Err(Error::tensor(&files[tensor.file], &tensor.name, "the name", value, "in one file only"));
+            return Err(Error::tensor(&files[tensor.file], &tensor.name, "the name", value, "unique to one file"));
         }
     }
     Ok((files, tensors))
@@ -117,8 +117,8 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
                 path,
                 tensor,
                 "the file",
-                format!("{}, which does not contain it", shown(file)),
-                "the file that contains it",
+                format!("{}, which does not contain the tensor", shown(file)),
+                "a file that contains the tensor",
             ));
         }
     }

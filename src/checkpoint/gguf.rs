@@ -1,5 +1,5 @@
-//! The header of a GGUF file, versions 2 and 3. It has metadata, of which only the alignment is used here, and the
-//! descriptions of the tensors.
+//! The header of a GGUF file, versions 2 and 3. It describes the tensors. Of its metadata, only the alignment is used
+//! here.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -174,7 +174,7 @@ impl Header<'_> {
                 (0..count).try_for_each(|_| self.skip_value(kind, key, depth + 1))
             }
             ARRAY => Err(Error::header(self.path, what, "nested too deeply", format!("at most {DEEPEST} levels deep"))),
-            _ => Err(Error::header(self.path, format!("the type of {what}"), kind, "0 to 12, a type of GGUF")),
+            _ => Err(Error::header(self.path, format!("the type of {what}"), kind, "a GGUF type from 0 to 12")),
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) enum Decode {
 /// A float type with so few bit patterns that each pattern has a counter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patterns<T> {
-    /// Value of a pattern.
+    /// Function that returns the value of a bit pattern.
     pub value: fn(T) -> f64,
     /// Smallest positive normal value.
     pub min_normal: f64,

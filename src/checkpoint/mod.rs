@@ -93,11 +93,11 @@ pub struct Checkpoint {
 pub struct Inspected {
     /// Name of the tensor.
     pub name: String,
-    /// Name of its type in the file's format.
+    /// Name of the tensor's type in the file's format.
     pub dtype: &'static str,
-    /// Lengths of its axes, the innermost last.
+    /// Lengths of the axes, the innermost last.
     pub shape: Vec<u64>,
-    /// Number of its elements.
+    /// Number of elements.
     pub elements: u64,
     /// Statistics, or `None` for a type that is not analysed.
     pub stats: Option<Stats>,

@@ -48,8 +48,8 @@ pub struct Stats {
     /// quantiles are exact, 2^-7 for f32 and quantised types, and 2^-4 for f64. It is larger for subnormal values, whose
     /// bins all have the same absolute width.
     ///
-    /// A quantile is the middle of a bin, or the nearest value between the smallest and the largest element. Its
-    /// relative error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.
+    /// A quantile is the middle of a bin, clamped to the range from the smallest to the largest element. Its relative
+    /// error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.
     pub bin_width: f64,
     /// Losses from rounding to each type of [`Narrow::ALL`].
     pub fits: [Fit; 4],

@@ -11,11 +11,11 @@ pub struct Tensor {
     pub(crate) kind: &'static Kind,
     pub(crate) shape: Vec<u64>,
     pub(crate) elements: u64,
-    /// Index of its file in the checkpoint.
+    /// Index of the tensor's file in the checkpoint.
     pub(crate) file: usize,
-    /// Offset of its first byte in that file.
+    /// Offset of the tensor's first byte in its file.
     pub(crate) start: u64,
-    /// Number of bytes of the tensor in that file.
+    /// Number of bytes of the tensor in its file.
     pub(crate) bytes: u64,
 }
 

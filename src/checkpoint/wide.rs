@@ -10,7 +10,7 @@ use crate::simd::{Isa, Kernel, Token};
 pub(crate) const RUN: usize = 2048;
 /// Number of independent accumulators of a loop, so that the compiler can vectorise it.
 const BLOCK: usize = 8;
-/// Magnitude number of the bin of zeros.
+/// Number of the bin that holds the zeros.
 const ZEROS: u16 = 0x7fff;
 
 /// Element type of 32 or 64 bits: f32 or f64.
@@ -24,7 +24,7 @@ pub(crate) trait Wide: Copy + PartialOrd {
     const INFINITY: Self;
     const MIN_NORMAL: Self;
     /// Smallest normal value of f32. Magnitudes at or above it are not subnormal and do not become 0 in bf16. Smaller
-    /// ones are checked one by one, because a bin may contain magnitudes on both sides of one of these limits.
+    /// magnitudes are checked one by one, because a bin may contain magnitudes on both sides of one of these limits.
     const SMALL: Self;
     /// Whether squares may overflow or underflow in f64.
     const SCALED: bool;
@@ -201,7 +201,7 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// Returns the value of an element of a block that `better` prefers to all other values.
+/// Returns the value that `better` prefers among the values of a block's elements.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(value(x), best) { value(x) } else { best };

@@ -14,9 +14,9 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// Numbers of the whole call. This part adds those from `start` on.
+    /// Numbers that the whole call adds.
     numbers: Floats<'a>,
-    /// Index in `numbers` of the element for the first sum.
+    /// Index in `numbers` of the first number that this part adds.
     start: usize,
 }
 

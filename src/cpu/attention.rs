@@ -48,7 +48,7 @@ pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
 /// Number of queries that share a block's packed keys and values. The value does not affect the result.
 const QUERIES: usize = 192;
 
-/// A checked call.
+/// Checked arguments of a call.
 #[derive(Clone, Copy)]
 pub struct Attention<'a, E> {
     pub q: Heads<'a, E>,
@@ -94,7 +94,7 @@ impl<E: Element> Attention<'_, E> {
         self.first..self.first + self.k.shape()[2]
     }
 
-    /// Returns the key range and the logit options with the mask, which determine the keys that each row sees.
+    /// Returns the keys visible to each row, and the transform into logits.
     #[inline(always)]
     pub fn sight(&self) -> Sight<'_> {
         let keys = self.keys();
@@ -174,9 +174,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given,
-/// the results are merged from them, in the order of the slice. The keys and values of `call` then only supply their
-/// shapes, except that a fully masked row under `FullyMasked::Uniform` reads the values.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If partial results are given as
+/// `parts`, merges them in the order of the slice. Then only the shapes of the keys and values are used, except that a
+/// fully masked row under `FullyMasked::Uniform` reads the values.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -203,7 +203,7 @@ fn run<'a, E: Element>(
 
 struct Tiles<'a, 'o, E> {
     call: Attention<'a, E>,
-    /// Results of all blocks, if they were computed before.
+    /// Partial results of all blocks, if they were computed before.
     parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
@@ -323,7 +323,7 @@ thread_local! {
     static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
-/// Merges all keys that the rows see into the states of the rows, which share a key head.
+/// Adds all visible keys to the states of rows that share a key head.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
     isa: I,
@@ -382,7 +382,7 @@ fn each_part<I: Isa, E: Element>(
     }
 }
 
-/// Computes the same states as [`attend`], by merging parts that were computed before.
+/// Computes the same states as [`attend`] from partial results that were computed before.
 #[inline(always)]
 fn collect<I: Isa, E: Element>(
     isa: I,

@@ -107,7 +107,8 @@ impl Kernel for Modulation<'_> {
                 let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
                 let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
-                // q = (near + far t) / (1 + t). Both terms are positive, so q has no cancellation.
+                // The focal factor is q^gamma with q = (near + far t) / (1 + t). Neither term is negative, so nothing
+                // cancels.
                 let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
                 let positive = zero.lt(x);
                 let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));

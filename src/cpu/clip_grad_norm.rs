@@ -94,7 +94,7 @@ impl Norm {
         scaled(self.value, self.exponent)
     }
 
-    /// Returns the norm plus a small number.
+    /// Returns the norm plus `small`, or the norm if their sum overflows.
     pub fn plus(self, small: f64) -> Self {
         let sum = self.to_f64() + small;
         if sum.is_infinite() && self.is_finite() { self } else { Norm { value: sum, exponent: 0 } }
@@ -103,7 +103,8 @@ impl Norm {
     /// Returns the norm after all elements are multiplied by `factor`, which is positive and finite.
     pub fn times(self, factor: f64) -> Self {
         let (fraction, exponent) = fraction(factor);
-        // A fraction of 1 changes only the exponent. Others are halved to below 1, so that the product cannot overflow.
+        // A fraction of 1 changes only the exponent. Any other is halved to below 1, so that the product cannot
+        // overflow.
         let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
@@ -242,8 +243,7 @@ impl<E: Element> Pass<E> for Largest {
 }
 
 /// Sums the magnitudes of the elements times `unit`, or their squares. For f64 it also finds the largest magnitude,
-/// ignoring NaN. This magnitude shows afterwards whether the sums are within the range of f64, as they nearly always
-/// are.
+/// ignoring NaN. This magnitude shows afterwards whether the sums are within the range of f64.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

@@ -119,7 +119,7 @@ impl CrossEntropy<'_> {
         self.weight.map_or(1.0, |weight| weight[class])
     }
 
-    /// Returns the loss of a row that is not live: its terms are NaN or infinite.
+    /// Returns the loss of a row that is not [`Row::Live`]: its terms are NaN or infinite.
     #[inline(always)]
     pub fn fill_value<E: Element>(
         &self,
@@ -137,7 +137,7 @@ impl CrossEntropy<'_> {
         }
     }
 
-    /// Returns the loss of a live row.
+    /// Returns the loss of a row of the class [`Row::Live`].
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
         let logit = live.logit(x, target);

@@ -24,7 +24,7 @@ use std::ops::Range;
 /// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Sum of the exponentials, for a logarithm.
+    /// Sum of the exponentials, precise enough for its logarithm.
     exps: ExpSum,
     /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,
@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the logits of this part of a live row; `found` are the statistics of the full row.
+    /// Returns the logits of this part of a [`Row::Live`]; `found` are the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,
@@ -138,7 +138,7 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // The full row is live, but every score of this part is -inf. A softcap leaves a score of -inf unchanged.
+            // Every score of this part is -inf. The scores serve as logits, because a softcap leaves -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)
@@ -179,7 +179,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     }
 }
 
-/// Returns the logarithm of each row's sum; 0 for a row that is not live.
+/// Returns the logarithm of each row's sum; 0 if the row is not [`Row::Live`].
 pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[Sums]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })

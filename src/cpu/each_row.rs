@@ -11,7 +11,7 @@ pub trait OfRow<E: Element>: Copy + Send + Sync {
     type Out: Clone + Send;
     /// Returns the name of the op, for errors.
     fn op(&self) -> &'static str;
-    /// Computes the value of the row with this index. `#[inline(always)]`, like everything it calls.
+    /// Computes the value of the row with this index. Must be `#[inline(always)]`, like everything it calls.
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
 }
 

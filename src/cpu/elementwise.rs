@@ -26,7 +26,7 @@ pub trait Function: Copy + Sync {
     const HAS_PAIR: bool = false;
 
     /// Returns two bounds of the value, one from each side, rounded to f32. Where both have the same bits, they are the
-    /// correctly rounded result. `#[inline(always)]`, like everything it calls.
+    /// correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
         [x, x]
@@ -53,8 +53,8 @@ pub trait Function: Copy + Sync {
         x.eq(x)
     }
 
-    /// Returns the value for any x, ready to be rounded to `E` or a narrower type. `#[inline(always)]`, like everything
-    /// it calls.
+    /// Returns the value for any x, ready to be rounded to `E` or a narrower type. Must be `#[inline(always)]`, like
+    /// everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 

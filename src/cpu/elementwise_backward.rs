@@ -35,8 +35,8 @@ fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)
 
 /// Product of a gradient and a derivative.
 trait Product: Copy {
-    /// Returns `dy` times the derivative at x, rounded to f64; `E` is f64 or f32. `#[inline(always)]`, like everything
-    /// it calls.
+    /// Returns `dy` times the derivative at x, rounded to f64; `E` is f64 or f32. Must be `#[inline(always)]`, like
+    /// everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
 }
 

@@ -26,7 +26,7 @@ pub struct ExpSum {
     bins: Bins,
 }
 
-/// Fixed-point sum of exponentials times a power of two.
+/// Fixed-point sum of exponentials that were multiplied by a power of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rest {
     units: u128,
@@ -41,7 +41,7 @@ pub struct RescaleExponent(u32);
 impl RescaleExponent {
     /// Computes the exponent from a row's maximum and the largest logit below it.
     pub fn new(max: f64, second: f64) -> Self {
-        /// Exceeds the error of the exponentials, so that no scaled exponential exceeds 1.
+        /// Margin above the error of the exponentials, so that no scaled exponential exceeds 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
         // At 2^126 even the smallest nonzero exponentials keep all their bits.
@@ -111,7 +111,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns how far an f64 sum for a logarithm is above 1.
+    /// Returns an f64 sum minus 1. The sum must have been made for a logarithm.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
@@ -245,7 +245,7 @@ impl ExpSum {
     }
 }
 
-/// Sum of f64 exponentials, in a function of its own that all ops share.
+/// Sum of f64 exponentials, compiled as a separate function that all ops share.
 struct Wide<'a> {
     exps: &'a [f64],
     row_len: Option<usize>,

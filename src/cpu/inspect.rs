@@ -37,7 +37,7 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let low = if E::IS_F64 { deviations(mean, 0.0)? / n } else { 0.0 };
     let (squares, ()) = pass(x, Deviations::<true> { unit, mean, low })?;
     let mean = ((mean + low) / unit).max(min).min(max) + 0.0;
-    // No deviation exceeds the largest magnitude, but rounding may take it there, even beyond the range of f64.
+    // The standard deviation is at most the largest magnitude, but its rounded value may be larger, or infinite.
     Ok(stats(mean, ((squares / n).sqrt() / unit).min(max_abs)))
 }
 
@@ -181,7 +181,7 @@ impl<E: Element> Pass<E> for Survey {
 struct Deviations<const SQUARED: bool> {
     unit: f64,
     mean: f64,
-    /// Error of the mean.
+    /// Low part of the mean.
     low: f64,
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lanes with the indices `which`, each `len` long. The first of them is the first row of `io`.
+    /// Writes the lanes with the indices `which`, each `len` long. The first of them is the first row of `io`. Must be
     /// `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
@@ -130,7 +130,7 @@ impl<'a, E: Element> RowIo<'a, E> {
     }
 
     /// Returns the first `len` elements of a row, and the part of the next row to prefetch. `rows` is the number of
-    /// rows. The last row has no next one, and the second slice is then meaningless.
+    /// rows. For the last row, the second slice is meaningless.
     #[inline(always)]
     pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
         match self {
@@ -225,7 +225,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 }
 
-/// Number of lanes gathered at a time: the elements of the widest type, f64, in two cache lines.
+/// Number of lanes gathered at a time: two cache lines hold as many elements of the widest type, f64.
 const AT_A_TIME: usize = 16;
 
 /// Processes groups of lanes. The lanes of a group are the columns of a `[len, inner]` block.
@@ -269,7 +269,7 @@ pub struct LaneCall<'a, 'e, E> {
     io: &'a mut RowIo<'e, E>,
 }
 
-/// Tuple that begins with the kernel, so that the compiler places the code next to the code of the kernel's type.
+/// Implemented for a tuple that begins with the kernel, so that the code is placed next to the kernel's type.
 impl<E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, E>) {
     type Out = Written;
 

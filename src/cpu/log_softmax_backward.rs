@@ -19,7 +19,7 @@ impl Formula for LogSoftmax {
     #[inline(always)]
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64 {
         let minus = isa.f64(-0.0) - y;
-        // The sum's low part decides whether a result next to the largest number overflows.
+        // The low part of the sum decides whether a result near the largest finite number overflows.
         minus.mul_add(sum.1, minus.mul_add(sum.0, dy))
     }
 }

@@ -1,5 +1,5 @@
-//! Means over the tokens of each sequence. Neighbouring columns are computed together. Each is a tiled sum over the
-//! tokens.
+//! Means over the tokens of each sequence, from a tiled sum for each column. Neighbouring columns are computed
+//! together.
 
 use super::lanes::GuardCounts;
 use crate::element::Element;
@@ -210,7 +210,7 @@ impl<E: Element> Columns<'_, E> {
     }
 }
 
-/// Folds neighbouring lanes six times.
+/// Adds neighbouring lanes in pairs, six times, down to one.
 #[inline(always)]
 fn folded<I: Isa>(mut lanes: [Sums<I>; SUM_LANES]) -> Sums<I> {
     let mut width = SUM_LANES;

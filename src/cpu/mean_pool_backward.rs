@@ -56,7 +56,7 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
-        // If there are no elements, the counts of sequences and tokens may be arbitrarily large, so the loop is
+        // Without elements, memory does not limit the numbers of sequences and tokens, so the loop over them is
         // skipped.
         if self.count == 0 || self.inner == 0 {
             return (written, guards);

@@ -39,7 +39,7 @@ pub struct Moments {
     scale: f64,
     /// Low part of the scale, for rows of f64.
     scale_low: f64,
-    /// `-mean_low * scale`, for rows of other types.
+    /// `-mean_low * scale`, for rows of types narrower than f64.
     shift: f64,
     /// Variance, or mean square if no mean is subtracted; not finite if the row is not.
     square: f64,
@@ -194,8 +194,8 @@ impl Moments {
         self.scale
     }
 
-    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is scaled like the row if it is
-    /// multiplied by both powers and by [`Moments::scale`].
+    /// Returns two powers of two. They and [`Moments::scale`] together scale a number in units of 2^exponent, such as a
+    /// gradient, like the row.
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -416,8 +416,8 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Sums the deviations from the mean, their squares, or both, by the tiled sum: `N` powers, the first of which is
-/// `FIRST`. Elements are multiplied by `unit` first. The mean's second part is used for f64 squares only.
+/// Sums the deviations from the mean, their squares, or both, by the tiled sum: `N` powers from `FIRST` on. Elements
+/// are multiplied by `unit` first. The mean's second part is used for f64 squares only.
 #[inline(always)]
 pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa: I,
@@ -428,7 +428,7 @@ pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa.outline(About::<E, K, FIRST, N> { x, unit, mean, low, kept: PhantomData })
 }
 
-/// [`about`] in a function of its own, as rows of narrower types seldom need it.
+/// [`about`] compiled as a separate function, because rows of types narrower than f64 seldom need it.
 struct About<'a, E, K, const FIRST: u32, const N: usize> {
     x: &'a [E],
     unit: f64,

@@ -174,7 +174,7 @@ fn narrow<I: Isa, E: Element>(
     .into()
 }
 
-/// Values from which the terms of a row's sums are computed, for f32, f16 and bf16.
+/// Operands of the terms of a row's sums, for f32, f16 and bf16.
 struct RowTerms<I: Isa> {
     isa: I,
     moments: Moments,

@@ -2,9 +2,9 @@
 //!
 //! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. The
 //! tiled sum folds neighbouring lanes in pairs. Lanes are therefore computed in order, each as the sum of its rows, and
-//! only sums that wait for their neighbour are stored: at most seven. A new lane is added to them while it is in
-//! registers. A second fold of this kind combines the tiles. Runs of columns are independent, so threads can split them
-//! for any number of rows.
+//! at most seven sums are stored until their neighbour is known. A new lane is added to these while it is in registers.
+//! A second fold of this kind combines the tiles. Runs of columns are independent, so threads can split them for any
+//! number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -56,7 +56,7 @@ impl<E: Element> Work for EachRow<'_, E> {
     }
 }
 
-/// Writes the sums over all rows of dy n to `of_weight`, and of dy to `of_bias`.
+/// Writes each column's sums over all rows: of dy n to `of_weight`, and of dy to `of_bias`.
 pub fn sums<E: Element>(
     [x, dy]: [Rows<'_, E>; 2],
     norm: Norm<'_>,
@@ -66,8 +66,7 @@ pub fn sums<E: Element>(
     simd::run(Columns { x, dy, rounded: norm.rounded, moments, first: 0, of_weight, of_bias })
 }
 
-/// Number of columns summed at a time: enough for memory to be read in runs, few enough for the sums to stay in the
-/// first-level cache.
+/// Number of columns summed at a time. Memory is then read in runs, and the sums stay in the first-level cache.
 const WIDTH: usize = 256;
 
 /// Number of blocks in a run of columns.

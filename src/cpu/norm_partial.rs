@@ -24,10 +24,10 @@ pub enum Kind {
     Layer,
 }
 
-/// State of knowledge about a row, which decides what the next round computes.
+/// Statistics of a row that are known so far. They decide what the next round computes.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {
-    /// Nothing is known, which occurs for f64 only. The next round finds the largest magnitude.
+    /// No statistics; for f64 only. The next round finds the largest magnitude.
     Nothing,
     /// The unit is known. The next round sums the elements, their squares, or both.
     Unit(f64),
@@ -94,7 +94,7 @@ impl ShardStats {
         [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
     }
 
-    /// Replaces these statistics by the statistics that the maxima of all keys represent.
+    /// Replaces these statistics by those decoded from the maxima of all ranks' keys.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },
@@ -104,8 +104,7 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends, for each run of tiles, the bits of the tiles' sums, followed by the bits of their sums of squares, if
-    /// there are any.
+    /// Appends the bits of the sums of each run of tiles, followed by those of its sums of squares, if any.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));

@@ -16,7 +16,7 @@ pub trait Norm: Copy {
     fn operands(&self) -> [Option<Floats<'_>>; 2];
     /// Computes the moments of the row with this index.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
-    /// Returns the index of the operands' element for the first column of the rows.
+    /// Returns the index of the weight and the bias of the rows' first column.
     fn first_column(&self) -> usize {
         0
     }
@@ -45,7 +45,7 @@ const RUN: usize = 2048;
 /// Number of columns whose operands are converted to f64 at a time.
 const WIDE_RUN: usize = 512;
 
-/// Maximum number of short rows in a group. The operands are converted once for a group, which stays in the cache.
+/// Maximum number of short rows in a group. A group stays in the cache, and its operands are converted once.
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 

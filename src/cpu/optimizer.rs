@@ -27,8 +27,8 @@ pub fn step<S: Element, const N: usize>(
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
-/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
-/// weight was overwritten elsewhere, it first replaces its master weight.
+/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. A rounded weight
+/// that was changed elsewhere first replaces its master weight.
 pub fn step_rounded<P: Element, const N: usize>(
     weights: &mut [f32],
     rounded: &mut [P],

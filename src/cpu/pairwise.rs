@@ -19,7 +19,7 @@ const CHUNK: usize = 512;
 pub trait Pairwise: Copy + Send + Sync {
     /// Overwrites each value with the function of this value and of the number at the same index in `other`. The result
     /// is meant to be rounded to `E`, which is f64 for f64 and f32 for all narrower types. Must be `#[inline(always)]`;
-    /// what it calls is outlined.
+    /// the functions that it calls are outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
 }
 

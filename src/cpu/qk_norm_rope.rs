@@ -1,5 +1,4 @@
-//! RMSNorm of the rows of heads, followed by rotary embedding of the rounded results while they are in the nearest
-//! cache.
+//! RMSNorm of each head's row, then rotary embedding of the rounded result while it is in the nearest cache.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};

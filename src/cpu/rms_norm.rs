@@ -45,14 +45,14 @@ impl Norm for RmsNorm<'_> {
         }
     }
 
-    /// Returns 1 for f32 weights: they need no conversion, so there is nothing to share.
+    /// Returns 1 for f32 weights: rows share the conversion of weights, which these do not need.
     fn together<E: Element>(&self) -> usize {
         if let Some(Floats::F32(_)) = self.weight { 1 } else { TOGETHER }
     }
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        // In f32 rows, products have low parts. These must not vanish where the products do not.
+        // Products of f32 rows have low parts, which must not vanish where the products do not.
         let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0

@@ -49,7 +49,7 @@ pub fn apply<'a, E: Element>(
     let most = rows.min(TOGETHER);
     let mut normalised = vec![0.0; most * cols];
     let mut exponents = vec![0; most];
-    // Ordered by result, then by row, so that threads can split the results.
+    // The results of one row of the matrix are adjacent, so that threads can split the matrix.
     let mut made = vec![E::ZERO; results * most];
     let mut row_made = vec![E::ZERO; results];
     let mut guards = GuardCounts::default();
@@ -225,8 +225,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Computes as many sums at a time as fit in registers next to their operands. AVX-512 has registers that are
-        // twice as wide, and twice as many.
+        // Computes as many sums at a time as fit in registers next to their operands. AVX-512 has twice as many
+        // registers, twice as wide.
         if I::REGISTERS >= 32 {
             self.together::<I, 2, 4, 8>(isa);
         } else {
@@ -304,7 +304,7 @@ impl<E: Element> Products<'_, '_, E> {
     }
 }
 
-/// Rows of the matrix from `of` on that are read together, each multiplied by 2^exponent.
+/// Rows of the matrix that are read together, from index `of` on. Each is multiplied by its own power of two.
 struct Beside<'a, E, const C: usize> {
     of: usize,
     rows: [&'a [E]; C],
@@ -318,8 +318,8 @@ fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // Scales in two steps, each by a normal number, and to a quarter of the result at first: the unscaled sum may
-    // exceed the range of f64 even if the result does not.
+    // The unscaled sum may exceed the range of f64 even if the result does not. It is scaled in two steps by normal
+    // numbers, first to a quarter of the result.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

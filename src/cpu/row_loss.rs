@@ -48,7 +48,7 @@ pub struct Row<'a> {
     pub losses: &'a mut [f64],
 }
 
-/// A loss of rows. All losses have one type, so that the code around them is compiled once.
+/// Loss to compute. All losses are variants of one type, so that the code around them is compiled once.
 #[derive(Clone, Copy)]
 pub enum LossOp<'a> {
     Bce(Bce<'a>),
@@ -66,7 +66,7 @@ impl LossOp<'_> {
     }
 }
 
-/// Computes the losses of the rows. Each row has `each` losses.
+/// Computes `each` losses for every row.
 pub fn losses<E: Element>(x: Rows<'_, E>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
     let (_, counts) = simd::run(Losses { logits: Logits::Read(x), rows, cols, first: 0, losses, each, op })?;
@@ -155,8 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // If there are no rows, memory does not limit their length. If there are no elements and no losses, it does not
-        // limit the number of rows.
+        // Memory does not limit the length of rows if there are none, nor their number if they have no elements and no
+        // losses.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

@@ -139,7 +139,7 @@ impl Sampling {
     }
 }
 
-/// Logits that a step adjusted: f64 rows in f64, all others in f32, as engines do.
+/// Logits that a step adjusted: f64 rows in f64, all others in f32, as inference engines do.
 #[derive(Default)]
 struct Adjusted {
     f32s: Vec<f32>,

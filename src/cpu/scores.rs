@@ -1,7 +1,7 @@
 //! Logit pipeline shared by the softmax family: scale, softcap, bias and mask, and the class of each row.
 //!
-//! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. A score of -inf is masked before
-//! that, as is everything that the mask excludes. The exponential is then computed in one of three ways:
+//! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. Scores of -inf, and all that the
+//! mask excludes, are masked before that. The exponential is then computed in one of three ways:
 //!
 //! - f32, f16 and bf16 rows whose logits are all exact in f32 use the exponential of f32 logits. All rows without
 //!   options are of this kind. Scales that are powers of two, and biases of 0 and -inf, usually keep logits exact.
@@ -26,7 +26,7 @@ use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, fold, load_flags};
 use extrema::extrema;
 use std::ops::Range;
 
-/// Options of a call that turn scores into logits, resolved for its view.
+/// Options that turn scores into logits, with the mask resolved for the call's view.
 #[derive(Clone, Copy)]
 pub struct LogitTransform<'m> {
     pub mask: Option<Resolved<'m>>,
@@ -48,14 +48,14 @@ pub enum Row<'s> {
 }
 
 impl Row<'static> {
-    /// Classifies a row by its maximum and whether it has a NaN. The logits are not available.
+    /// Classifies a row by its maximum and whether it has a NaN. The result has no logits.
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }
 }
 
 impl Row<'_> {
-    /// Returns the value that fills a row that is not live, and counts the row in `guards`.
+    /// Returns the value that fills a row of any class but `Live`, and counts the row in `guards`.
     #[inline(always)]
     pub fn fill_value<E: Element>(
         &self,

@@ -2,9 +2,8 @@
 //! derivatives of logits with respect to scores.
 //!
 //! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
-//! a masked position has no influence, and the result there is 0. Each term keeps its
-//! column in the whole lane when the terms are summed, even if other positions are masked. So the bits do not depend on
-//! which part of a mask excludes a position.
+//! a masked position has no influence, and the result there is 0. Terms are summed at their columns in the whole lane,
+//! even if other positions are masked. So the bits do not depend on which part of a mask excludes a position.
 //!
 //! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
 //! Each sum of their terms has a high and a low part, as the sums of the exponentials have.
@@ -109,7 +108,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// Writes the gradient of a lane narrower than f64 without softcap, whose unmasked columns are a range from 0 on. The
+/// Writes the gradient of a lane narrower than f64, without softcap and flags, whose logits begin at column 0. The
 /// derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
 fn plain<F: Formula, I: Isa, E: Element>(
@@ -170,7 +169,7 @@ pub fn live_part<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // Only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
+    // This only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
     row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,
@@ -253,7 +252,7 @@ struct Sums {
     up: f64,
     /// Scale, possibly divided by `up`.
     scale: f64,
-    /// Factor that undoes `up`, or 1 if `scale` does.
+    /// Factor that cancels `up`, or 1 if `scale` is divided by `up`.
     down: f64,
 }
 
@@ -363,7 +362,7 @@ impl<E: Element> Terms<'_, E> {
     }
 }
 
-/// Returns the largest magnitude that is not masked. It may be +inf; a NaN is ignored.
+/// Returns the largest unmasked magnitude. It may be +inf; a NaN is ignored.
 #[inline(always)]
 fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     let largest = fold(

@@ -34,7 +34,7 @@ const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
 
-/// Row that takes this path. It has at least one unmasked logit.
+/// Row whose logits are float-float pairs. It has at least one unmasked logit.
 pub struct Masked<'a> {
     /// Columns that have logits; all others are masked.
     pub columns: Range<usize>,
@@ -59,8 +59,8 @@ enum Bias<'a> {
 }
 
 impl LogitTransform<'_> {
-    /// Finds the row's maximum, or returns `None` if the row does not take this path. The extremes of the scores are
-    /// given if they are known.
+    /// Finds the row's maximum, or returns `None` if the row takes the general path. `found` has the extremes of the
+    /// scores, if they are known.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
@@ -129,7 +129,7 @@ impl LogitTransform<'_> {
     }
 
     /// Returns the shard of a row that begins at column `first`; `found` holds the statistics of the complete row.
-    /// Returns `None` if the row does not take this path.
+    /// Returns `None` if the row takes the general path.
     #[inline(always)]
     pub fn masked_part<'s, I: Isa, E: Element>(
         &'s self,
@@ -158,7 +158,7 @@ impl LogitTransform<'_> {
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
     }
 
-    /// Returns whether rows of this type may take this path.
+    /// Returns whether rows of this type may avoid the general path.
     fn may_be_masked<E: Element>(&self) -> bool {
         !E::IS_F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
     }
@@ -199,7 +199,7 @@ impl LogitTransform<'_> {
     }
 }
 
-/// Writes 0 where a flag is set, and -inf elsewhere. Prefetches the flags of the next row if they are far.
+/// Writes 0 where a flag is set, and -inf elsewhere. Prefetches the flags of the next row if `far` is set.
 #[inline(always)]
 fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
     if far {
@@ -265,9 +265,9 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 
 /// Returns the largest logit among those whose high parts are near the largest high part; `None` if there is a NaN.
 ///
-/// The row takes this path only if the products of near logits are below [`LARGEST_PRODUCT`]. So the largest near logit
-/// is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a finite
-/// score whose product overflows, as it masks other finite scores. An infinite score with such a bias gives NaN.
+/// Rows in which the product of a near logit reaches [`LARGEST_PRODUCT`] take the general path. So the largest near
+/// logit is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a
+/// finite score whose product overflows, as it masks other finite scores. An infinite score with such a bias gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,

@@ -14,8 +14,8 @@ pub struct Least {
 impl Least {
     pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
 
-    /// Returns the smaller of the two. If only one is stepped, the other is lowered to the next smaller f32 before they
-    /// are compared.
+    /// Returns the smaller of two magnitudes. If only one is `stepped`, the other is first lowered to the next smaller
+    /// f32.
     pub fn merge(self, other: Self) -> Self {
         let stepped = self.stepped || other.stepped;
         let step = |least: Least| {

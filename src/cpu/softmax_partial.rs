@@ -317,7 +317,7 @@ impl Store<'_> {
     }
 }
 
-/// Returns the logarithm of each row's sum, for rows of type `E`; 0 for rows that are not live.
+/// Returns the logarithm of each row's sum, for rows of type `E`; 0 if the row is not [`Row::Live`].
 pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[ExpSum]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })

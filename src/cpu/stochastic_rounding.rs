@@ -20,7 +20,7 @@ impl RandomBits {
     /// Returns the source for a stream, which is a seed and the number of a tensor.
     pub fn new([seed, tensor]: [u64; 2], step: u64) -> Self {
         let [low, high] = halves(step);
-        // The counter has no room for the step, so each step has a key of its own.
+        // The counter has no bits left for the step, so each step has a key of its own.
         let [a, b, ..] = philox4x32([low, high, 0, 0], halves(seed ^ ROUNDINGS));
         RandomBits { key: [a, b], tensor: halves(tensor) }
     }

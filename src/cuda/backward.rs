@@ -42,7 +42,7 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type: for any row, and for rows that a block holds in its registers.
+    /// Kernel names by type: for any row, and for rows that fit in a block's registers.
     kernels: [[&'static str; 2]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
@@ -81,7 +81,7 @@ const LOGSUMEXP: Op = Op {
     is_of_rows: true,
 };
 
-/// Kernel names by type: for any row, and for rows that a block holds in its registers. The latter kernels need rows
+/// Kernel names by type: for any row, and for rows that fit in a block's registers. The latter kernels need rows
 /// without bias and softcap, and a scale in [`masked::SCALES`].
 const MASKED: [[&str; 2]; 3] = [
     ["masked_backward_f32_any", "masked_backward_f32_8x4"],
@@ -202,17 +202,17 @@ fn into<E: DeviceElement>(
         let addresses = [x, dy, dx, guards];
         if scores::is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
-            // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
+            // SAFETY: the views are as long as their shapes require, and are used on this stream.
             return unsafe { scores::run(stream, planned) };
         }
         let planned = launch_masked(op, E::DTYPE, addresses, shape.dims(), &parts, options)?;
-        // SAFETY: as above; this includes the parts of the mask.
+        // SAFETY: views and mask parts are as long as their shapes require, and are used on this stream.
         unsafe { scores::run(stream, planned) }
     })
 }
 
-/// Returns the kernel that computes the gradients of `rows` rows of `cols` scores from the gradients of their softmax,
-/// and its arguments; `None` if there are no elements.
+/// Returns the kernel for the gradient of softmax on `rows` rows of `cols` scores, and its arguments; `None` if there
+/// are no elements.
 ///
 /// Takes the addresses of the scores, of the incoming gradients, of the gradients to be written, and of the counters
 /// described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input. The

@@ -134,7 +134,7 @@ pub struct Memory {
     pub parts: u64,
     /// Norm, as one f64, to be written.
     pub norm: u64,
-    /// Two f64, to be written: the factor for the elements, and 1 if they are multiplied by it, else 0.
+    /// Two f64, to be written: the clipping factor, and 1 if elements are multiplied by it, else 0.
     pub scale: u64,
 }
 
@@ -182,7 +182,7 @@ impl Plan {
         self.runs as usize * TILES_OF_RUN
     }
 
-    /// Returns the kernels in the order in which they run, and the arguments that each of them takes.
+    /// Returns the kernels in launch order, and the arguments that all of them take.
     pub fn launches(&self, memory: Memory) -> (Vec<Launch>, Arguments) {
         let count = self.tensors.len() as u64;
         let of_runs = self.runs.min(MOST_BLOCKS) as u32;
@@ -203,7 +203,7 @@ impl Plan {
     }
 }
 
-/// Number of tiles in a run. A block processes a run of a tensor at a time.
+/// Number of tiles in a run, the part of a tensor that a block processes at a time.
 const TILES_OF_RUN: usize = 32;
 /// Maximum number of blocks. With more runs or tensors, a block processes several.
 const MOST_BLOCKS: u64 = 1 << 20;

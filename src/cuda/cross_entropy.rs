@@ -202,7 +202,7 @@ pub struct Memory {
     pub dloss: u64,
     /// One f64, or one for each row under [`Reduction::None`], to be written.
     pub losses: u64,
-    /// Both parts of the loss of each row, as two f64, to be written; unused under [`Reduction::None`].
+    /// Cross-entropy and z-loss of each row, as two f64, to be written; unused under [`Reduction::None`].
     pub parts: u64,
     /// Workspace of [`SETTLED`] 64-bit words, to be written.
     pub settled: u64,
@@ -210,10 +210,10 @@ pub struct Memory {
     pub guards: u64,
 }
 
-/// Number of 64-bit words that the first kernel writes.
+/// Number of 64-bit words in [`Memory::settled`].
 pub const SETTLED: usize = 4;
-/// Index of the word that holds the first row whose target is neither a class nor ignored. All its bits are set if
-/// there is none.
+/// Index of the word with the number of the first row whose target is neither a class nor ignored. Without such a row,
+/// all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
 /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a block of
@@ -225,8 +225,8 @@ const NAMES: [[&str; 4]; 3] = [
 ];
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
-/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in order, and the arguments that each
-/// of them takes. The kernels also compute the gradient if its address is not 0.
+/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in launch order, and the arguments
+/// that all of them take. The kernels also compute the gradient if its address is not 0.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_into`]; [`Error::UnsupportedDType`] for f64.
@@ -281,8 +281,8 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the name of the smallest kernel that holds a row in registers, or else of one that does not, and the number
-/// of threads in its blocks.
+/// Returns the name and the block size of the smallest kernel that holds a row in registers, or else of a kernel that
+/// does not.
 fn kernel(
     op: &'static str,
     dtype: DType,

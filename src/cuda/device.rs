@@ -41,7 +41,7 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded. `cudarc` panics if it cannot. The check in `cudarc` only works
+/// Returns whether the driver's library can be loaded; otherwise `cudarc` would panic. The check in `cudarc` only works
 /// in programs that do not link the driver, and candle's `cuda` feature links it.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
@@ -110,7 +110,7 @@ pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launc
     let function = function(stream.context(), launch)?;
     let config =
         LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: the caller guarantees this.
+    // SAFETY: the caller guarantees that the arguments are valid.
     check(unsafe { stream.launch_builder(&function).arg(arguments).launch(config) })?;
     Ok(())
 }

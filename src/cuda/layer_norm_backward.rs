@@ -41,8 +41,8 @@ pub fn layer_norm_backward_into<E: DeviceElement>(
 
 /// Returns the kernels that compute the gradients of `rows` rows of `cols` elements, in order, with their arguments.
 ///
-/// Takes the addresses of x, dy and dx. The address of dx must differ from that of x. It may equal that of dy only if
-/// no gradient of the weight or bias is requested.
+/// Takes the addresses of x, dy and dx. dx must not be at the address of x. It may be at the address of dy only if no
+/// gradient of the weight or bias is requested.
 ///
 /// # Errors
 /// The errors of [`layer_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

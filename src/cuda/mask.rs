@@ -177,8 +177,8 @@ impl<'a> Mask<'a> {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Returns a mask that leaves only the first keys of each row unmasked. `lengths` has their number for all rows, or
-    /// one number for each entry of the first axis. A larger number than there are keys leaves all unmasked.
+    /// Returns a mask that leaves only the first n keys of each row unmasked. `lengths` has one n for all rows, or one
+    /// for each entry of the first axis. If n exceeds the number of keys, all keys are unmasked.
     pub fn lengths(lengths: impl Into<MaskData<'a, u64>>) -> Self {
         Mask::none().and_lengths(lengths)
     }

@@ -65,7 +65,7 @@ const MOST_BLOCKS: usize = 1 << 20;
 /// Count of the numbers stored for each row: its mean, scale factor and shift.
 const MOMENTS: usize = 3;
 
-/// Returns how many f64 numbers of workspace the gradients of the weight and bias need.
+/// Returns the workspace length for the gradients of weight and bias, in f64 numbers.
 pub fn workspace_len((rows, cols): (usize, usize)) -> usize {
     MOMENTS * rows + 2 * rows.div_ceil(TILE) * cols
 }

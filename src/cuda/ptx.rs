@@ -1,5 +1,5 @@
-//! Compressed PTX of the kernels. One source is unpacked at a time. All kernels of a source and a storage type form a
-//! module, so that the first call of one makes the driver compile only these.
+//! Compressed PTX of the kernels, unpacked one source at a time. All kernels of a source and a storage type form a
+//! module. The first call of a kernel makes the driver compile only the kernel's module.
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
 //! of its zstd frame. An empty line follows. In a frame, each register number is stored as its difference from the

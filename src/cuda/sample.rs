@@ -56,9 +56,9 @@ pub struct Request {
     filter: [Stage; MOST_FILTERS],
 }
 
-// SAFETY: the struct has plain numbers in C layout, as the kernels declare it. All zeros are a request without filters.
+// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Request {}
-// SAFETY: as above.
+// SAFETY: all zeros are a request without filters.
 unsafe impl ValidAsZeroBits for Request {}
 
 impl Request {
@@ -119,7 +119,7 @@ impl Request {
     /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
     ///
     /// # Safety
-    /// Whenever a kernel reads the request, the address must be that of a device list with enough 32-bit words for the
+    /// Whenever a kernel reads the request, `words` must be the device address of enough 32-bit words for the
     /// vocabulary.
     pub unsafe fn allowed(self, words: u64) -> Self {
         Request { allowed: words, ..self }
@@ -129,8 +129,7 @@ impl Request {
     /// `penalty_window`, the caller passes only the last tokens.
     ///
     /// # Safety
-    /// Whenever a kernel reads the request, the addresses must be those of device lists of 32-bit tokens with these
-    /// lengths.
+    /// Whenever a kernel reads the request, these must be the device addresses and lengths of lists of 32-bit tokens.
     pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
         Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
     }
@@ -146,10 +145,9 @@ pub struct Outcome {
     padding: u32,
 }
 
-// SAFETY: the struct has plain integers in C layout, as the kernels declare it. All zeros are token 0 with no tokens
-// kept.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Outcome {}
-// SAFETY: as above.
+// SAFETY: all zeros are token 0 with no tokens kept.
 unsafe impl ValidAsZeroBits for Outcome {}
 
 impl Outcome {
@@ -203,7 +201,7 @@ pub struct AdjustArguments {
 
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
-// SAFETY: as above.
+// SAFETY: the struct has plain integers in the C layout of the kernels.
 unsafe impl DeviceRepr for AdjustArguments {}
 
 /// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
@@ -245,7 +243,7 @@ pub fn sample_into<E: DeviceElement>(
         (dtype, from) = (DType::F32, *adjusted);
     }
     if let Some((launch, arguments)) = launch([from, requests, out], dtype, (rows, cols), adjusted.is_some())? {
-        // SAFETY: as above.
+        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     Ok(())

@@ -49,8 +49,8 @@ pub struct Op {
     pub masked_source: &'static str,
     /// Kernel names by type for rows with mask, scale or softcap.
     pub masked: [&'static str; 3],
-    /// Kernel names by type for rows with mask, scale or softcap that have no bias and fit in a block's registers, if
-    /// the op has such kernels.
+    /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
+    /// op has such kernels.
     pub held: Option<[&'static str; 3]>,
 }
 
@@ -71,11 +71,11 @@ pub fn into<E: DeviceElement>(
         let addresses = [x, y, guards];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
-            // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
+            // SAFETY: the views are as long as their shapes require, and are used on this stream.
             return unsafe { run(stream, planned) };
         }
         let planned = launch_masked(op, E::DTYPE, addresses, shape.dims(), &parts, options)?;
-        // SAFETY: as above; this includes the parts of the mask.
+        // SAFETY: views and mask parts are as long as their shapes require, and are used on this stream.
         unsafe { run(stream, planned) }
     })
 }
@@ -86,7 +86,7 @@ pub fn into<E: DeviceElement>(
 /// The requirements of [`device::run`] apply.
 pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Launch, A)>) -> Result<()> {
     match planned {
-        // SAFETY: the caller guarantees this.
+        // SAFETY: the caller meets the requirements of `device::run`.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
@@ -147,8 +147,8 @@ pub fn launch_masked(
     })
 }
 
-/// Returns whether rows can be read sixteen bytes at a time, and their results written sixteen bytes at a time if the
-/// op has one for each element.
+/// Returns whether rows can be read sixteen bytes at a time. If the op has a result for each element, the results must
+/// also be writable sixteen bytes at a time.
 fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }

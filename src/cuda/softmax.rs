@@ -64,8 +64,9 @@ pub fn softmax_masked_into<E: DeviceElement>(
 /// no elements.
 ///
 /// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device. The last address may be
-/// 0 for no counters. Rows and results may be at the same address. The kernel adds the numbers of rows with NaN, with
-/// +inf, and fully masked to the first three counters. It lowers the last to the index of the first fully masked row.
+/// 0 for no counters. Rows and results may be at the same address. The kernel increases the first three counters by
+/// the numbers of rows with NaN, with +inf, and fully masked. It lowers the fourth to the index of the first fully
+/// masked row.
 ///
 /// # Errors
 /// The errors of [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

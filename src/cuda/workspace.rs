@@ -12,7 +12,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// Workspace of a stream, locked from when it is requested until all kernels that use it are launched.
+/// Workspace of a stream. It stays locked until all kernels that use it are launched.
 #[derive(Debug)]
 pub(super) struct Workspace {
     stream: Arc<CudaStream>,
@@ -29,7 +29,7 @@ pub(super) struct Workspace {
 
 /// Key of a stream: its context, its handle and, for the per-thread default stream, its thread.
 type Key = (usize, usize, Option<ThreadId>);
-/// Largest handle of the predefined streams, which always exist. It is the per-thread default stream.
+/// Handle of the per-thread default stream: the largest handle of the predefined streams, which always exist.
 const PER_THREAD: usize = 2;
 
 /// Calls `f` with exclusive access to the stream's workspace.

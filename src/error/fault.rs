@@ -8,16 +8,16 @@ pub type Result<T> = std::result::Result<T, Fault>;
 /// How to handle a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Use another backend, if no work is done yet. The device or something it needs is not available.
+    /// Use another backend, if no work is done yet. The device, or something that it needs, is not available.
     FallBack,
     /// Report the error to the user. Results cannot be trusted, or the device is broken.
     Surface,
     /// Report that the program produced a NaN.
     Numerical,
-    /// Correct the call or the program, which is wrong.
+    /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. Runs are retried several times before their fault is returned; [`Fault::action`] then
-    /// returns [`Action::Surface`].
+    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead, because a run has already been
+    /// repeated several times when its fault is returned.
     Retry,
 }
 
@@ -88,7 +88,7 @@ pub enum Fault {
         nan: NanAt,
     },
     /// Tensors do not match the program's tensors.
-    #[error("{program}: {tensor} is {got}; {expected} is needed")]
+    #[error("{program}: {tensor} is {got}; expected {expected}")]
     Mismatch {
         /// Name of the program.
         program: String,
@@ -125,8 +125,7 @@ fn tail(log: &str) -> String {
 }
 
 impl Fault {
-    /// Returns how to handle the fault. A status that allows a fallback no longer allows one once work may be in
-    /// progress.
+    /// Returns how to handle the fault. No status allows a fallback once work may be in progress.
     pub fn action(&self) -> Action {
         match self {
             Fault::Unavailable { .. } | Fault::Compile { .. } => Action::FallBack,

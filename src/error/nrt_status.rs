@@ -3,7 +3,7 @@
 use super::fault::Action;
 use std::fmt;
 
-/// Status code that a call to the Neuron runtime returned. It is a plain number, because newer libraries define more
+/// Status code that a call to the Neuron runtime returned. It is a plain number, because newer runtimes define more
 /// codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NrtStatus(pub i32);
@@ -61,7 +61,7 @@ impl NrtStatus {
         self.entry().map(|entry| entry.1)
     }
 
-    /// Returns how to handle the status; an unknown status is surfaced.
+    /// Returns how to handle the status, which is [`Action::Surface`] for an unknown one.
     pub fn action(self) -> Action {
         self.entry().map_or(Surface, |entry| entry.3)
     }

@@ -7,7 +7,7 @@ use crate::simd::{Float, Isa, Kernel, Span, load_wide};
 use std::ops::Range;
 
 impl Floats<'_> {
-    /// Adds the values of a range to `to`, which holds one logit for each of them. A sum of finite values saturates at
+    /// Adds the values in `range` to the logits in `to`, one value to each logit. A sum of finite values saturates at
     /// the largest finite value.
     #[inline(always)]
     pub(super) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {

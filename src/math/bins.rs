@@ -6,9 +6,9 @@ use crate::simd::{BLOCK, Float, Isa, MaskBits};
 const BINS: usize = 4;
 /// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
-/// Marker in place of the top bin while all terms are zero.
+/// Value of `top` while all terms are zero.
 const NONE: i32 = i32::MIN;
-/// Marker in place of the top bin after a NaN or a term too large for any bin. Only the sum of such terms then counts.
+/// Value of `top` after a NaN or a term too large for any bin. The result is then the sum of these terms alone.
 const BEYOND: i32 = i32::MAX;
 /// Largest magnitude that a bin can hold.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
@@ -101,8 +101,8 @@ impl Bins {
     }
 }
 
-/// Splits terms from 0 to 1 into multiples of 2^-31, 2^-62 and 2^-93, and returns the three sums. They are exact up to
-/// 2^21 terms.
+/// Splits terms from 0 to 1 into multiples of 2^-31, 2^-62 and 2^-93. Returns the three sums of these multiples, which
+/// are exact for up to 2^21 terms.
 #[inline(always)]
 pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
     let (mut shifters, mut sums) = ([isa.f64(0.0); 3], [isa.f64(0.0); 3]);
@@ -120,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of each block's lanes. The code is a loop instead of a call of `map`, whose closure the compiler may
-/// leave as a separate function without the vector instructions.
+/// Returns the sum of each block's lanes. A loop replaces `map`, because the compiler may leave its closure as a
+/// separate function without the vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];
@@ -144,8 +144,8 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Converts sums of the bins from `top` down into sums of the bins from `to` down. `to` must not be below `top`. Bins
-/// below the lowest one that is kept are dropped.
+/// Moves sums from an array that starts with bin `top` to an array that starts with bin `to`, which must not be below
+/// `top`. Drops the sums that no longer fit.
 #[inline(always)]
 fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
@@ -156,20 +156,20 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     moved
 }
 
-/// Returns an infinity or NaN if bins cannot hold some terms: the sum of these terms, each replaced by an infinity of
-/// its sign, or NaN. Returns `None` if every term fits.
+/// Returns the sum of the terms that are NaN or too large for any bin, with each large term replaced by an infinity of
+/// its sign. Returns `None` if there are no such terms.
 fn infinite(terms: &[f64]) -> Option<f64> {
     let beyond = terms.iter().filter(|term| term.is_nan() || term.abs() > MOST);
     beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
 }
 
-/// Returns the largest term that a bin can hold as the top bin.
+/// Returns the largest magnitude of terms for which `bin` can be the top bin.
 fn room_of(bin: i32) -> f64 {
     let above = WIDTH * (bin + 1) - 1;
     if above < -1022 { 0.0 } else { power_of_two(above).next_down() }
 }
 
-/// Returns the top bin for a largest term of this magnitude.
+/// Returns the top bin for terms whose largest magnitude is given.
 fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
@@ -179,7 +179,8 @@ fn bin_of(magnitude: f64) -> i32 {
     (exponent + 1).div_euclid(WIDTH)
 }
 
-/// Returns, for each bin from the top one down, 1.5 times the power of two whose last place is the bin's unit.
+/// Returns 1.5 * 2^52 times the unit of each bin, from the top one down. Adding it to a term rounds the term to a
+/// multiple of the unit.
 fn shifters(top: i32) -> [f64; BINS] {
     let mut shifters = [0.0; BINS];
     for (bin, shifter) in (0..).zip(&mut shifters) {
@@ -254,7 +255,7 @@ mod tests {
                 let at = rng.random_range(0..=count);
                 let (mut left, right) = (on(level, &terms[..at]), on(level, &terms[at..]));
                 left.merge(right);
-                assert_eq!(left, on(level, &terms), "two parts, the second from term {at}, must give the sum: {what}");
+                assert_eq!(left, on(level, &terms), "the parts before and from term {at} must give the sum: {what}");
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
 //!
-//! Each derivative is a quotient or a product of positive parts. Cancellation occurs only where the derivative itself
-//! cancels: between the two terms of silu's, gelu's and gelu_tanh's derivatives near their zeros. There the terms have
-//! low parts.
+//! Derivatives are quotients and products of positive parts. Only the derivatives of silu, gelu and gelu_tanh have two
+//! terms that cancel, near the derivative's zeros. There both terms have low parts.
 
 use super::exp::{exp_below_one, exp_parts};
 use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
@@ -11,11 +10,11 @@ use crate::simd::{Float, Isa, Select};
 
 /// 2 / sqrt(pi).
 const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
-/// 1.5 * 2^52. The sum with an integer has that integer in its low bits.
+/// 1.5 * 2^52. Adding an integer puts it into the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Returns an x so large that e^-x multiplied by any two finite numbers of the type is zero, and e^x multiplied by any
-/// two nonzero ones is infinite.
+/// Returns a number x so large that e^-x times any two finite numbers of the type is zero. Likewise, e^x times any two
+/// nonzero numbers is infinite.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
         DType::F64 => 2400.0,
@@ -88,8 +87,8 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Computes s + w s (1 - s), the derivative of x s(z), where s(z) = 1 / (1 + e^-z) and w is x times the derivative of
-/// z. w has the sign of z.
+/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). This is the derivative of x s if w is x times the derivative of z.
+/// w has the sign of z.
 ///
 /// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The
 /// arguments are -|z| and w, each as a sum of two f64, and the mask of lanes where z < 0.
@@ -134,7 +133,7 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
     let q = p / x;
     let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
-    // At zero and infinity the correction is NaN or infinite, and is dropped.
+    // At x = 0 and x = infinity the correction is NaN or infinite, so it is dropped.
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
@@ -157,7 +156,7 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
     let hi = dy * derivative.hi;
     let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
-    // An infinite product has no error term, but infinity - infinity gives NaN.
+    // The computed error of an infinite product is infinity - infinity, which is NaN.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     // Exponents beyond 1700 in magnitude give 0 or infinity, because the product is between 2^-540 and 2^540 in
     // magnitude.

@@ -12,7 +12,7 @@ const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 to 42 bits, so that its product with n is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
 const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
-/// 1.5 * 2^52. Adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/2.
 pub const POLY: [f64; 11] = [
@@ -90,7 +90,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 }
 
 /// Sets the exponent of `power` to 0 where x is NaN, because adding an exponent to the bits of a NaN would change it.
-/// In f64, the exponent is applied by a multiplication, and stays.
+/// For f64 the exponent stays, because it is applied by a multiplication.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::IS_F64 {

@@ -2,9 +2,9 @@
 //!
 //! x = n ln2/16 + r. The remainder r, the table's powers and the polynomial are kept in two f32 each. The exponential
 //! is the sum hi + lo of two f32, with an error of less than 2^-33.7 of the power of two 2^(n/16). If hi + lo plus and
-//! minus this bound round to the same f32, the rounding is correct. Lanes in which they differ, about 2 in 1000, are
-//! computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test
-//! has the correctly rounded result.
+//! minus this bound round to the same f32, the rounding is correct. Lanes with two different roundings, about 2 in
+//! 1000, are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test has
+//! the correctly rounded result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
@@ -162,7 +162,7 @@ pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty:
     [above, below]
 }
 
-/// Returns an f64 value plus and minus the fraction `uncertainty` of it, each rounded to f32.
+/// Returns `value` plus and minus `uncertainty * value`, each rounded to f32.
 #[inline(always)]
 pub fn round_wide<I: Isa>(isa: I, value: I::F64, uncertainty: f64) -> [I::F32; 2] {
     [isa.narrow(value.mul_add(isa.f64(uncertainty), value)), isa.narrow(value.mul_add(isa.f64(-uncertainty), value))]

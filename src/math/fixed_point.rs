@@ -44,7 +44,7 @@ pub(crate) fn sum_exps<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) 
     if is_long(row_len) { isa.outline(Long(terms)) } else { sum_q(isa, terms, row_len).into() }
 }
 
-/// Accumulator of a fixed-point sum over a row of `row_len` terms, or part of it, whose terms are produced in runs.
+/// Accumulator of the fixed-point sum of a row of `row_len` terms, or of part of the row. Terms are added in runs.
 #[derive(Clone, Copy)]
 pub(crate) struct RowSum {
     row_len: usize,
@@ -112,7 +112,7 @@ pub(crate) fn units_to_f64(sum: u128, row_len: usize) -> f64 {
     if is_long(row_len) { long_to_f64(sum) } else { sum as u64 as f64 / (1u64 << 45) as f64 }
 }
 
-/// Converts the sum of a long row. A separate function, so that other rows do not pay for a conversion from 128 bits.
+/// Converts the sum of a long row. A separate function keeps 128-bit conversions out of the code for shorter rows.
 #[cold]
 #[inline(never)]
 fn long_to_f64(sum: u128) -> f64 {
@@ -145,11 +145,11 @@ impl<S: Storage> Kernel for Long<'_, S> {
     }
 }
 
-/// Returns the terms of one block of a long row, each in units. Adding a term to an offset whose last place is the unit
-/// increases the offset's bit pattern by the term's units.
+/// Returns the terms of one block of a long row, in units. The last place of the offset is the unit, so adding a term
+/// increases the offset's bits by the term's units.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
-    /// Midpoint of 16 and 32, between which the last place is 2^-48.
+    /// Midpoint of 16 and 32, between which the last place of an f64 is 2^-48.
     const OFFSET: f64 = 24.0;
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
@@ -162,13 +162,13 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// Adding it rounds a number to an integer, which is then in the low bits.
+    /// Adding it rounds a number to an integer, in the low bits of the sum.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
 }
 
-/// Returns the mass of part of a row of `row_len` weights. For rows that are not long it is the fixed-point sum.
+/// Returns the mass of part of a row of `row_len` weights. For rows of up to 262,144 weights it is the fixed-point sum.
 ///
 /// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. The fraction of u is e rounded to 23
 /// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. Let v be the remainder
@@ -178,8 +178,8 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 /// at the end.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
-    /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can
-    /// still be recovered.
+    /// Number of terms between two reductions of the lane sums: 256 for each lane. The wrapped sums can be recovered
+    /// for up to 511 terms per lane.
     const RUN: usize = 256 * BLOCK;
     let offset = grid(row_len);
     let mut total = 0u64;
@@ -208,13 +208,13 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
     total
 }
 
-/// Returns 1.5 times the power of two whose last place in f32 is the unit of masses.
+/// Returns an f32 whose last place is the unit of masses: 1.5 times a power of two.
 #[inline(always)]
 pub(crate) fn grid(row_len: usize) -> f32 {
     1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
 }
 
-/// Returns the units that [`add_q`] accumulated over `blocks` blocks, at most 511.
+/// Returns the mass, in units, that [`add_q`] accumulated over at most 511 `blocks`.
 #[inline(always)]
 pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
     let blocks = blocks as u32;
@@ -222,7 +222,7 @@ pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: us
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
     for i in 0..BLOCK {
-        // Each lane holds up to 511 times 2^23, so it is read as unsigned.
+        // A lane holds up to 511 * 2^23, which exceeds i32, so it is read as u32.
         high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);
     }

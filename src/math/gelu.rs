@@ -1,7 +1,8 @@
 //! The Gaussian error linear unit in f64 with a low part.
 //!
-//! It is x times the normal distribution function. Near zero that is 1/2 + x P(x^2) (relative error 2^-62.12). Below -1
-//! it is a tail e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39), and above 1 it is 1 minus the tail.
+//! Gelu is x times the normal distribution function. Near zero, this function is 1/2 + x P(x^2) (relative error
+//! 2^-62.12). Below -1 it is a tail e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39), and above 1 it is
+//! 1 minus the tail.
 
 use super::derivative;
 use super::exp::exp_below_one;
@@ -70,7 +71,7 @@ const TAIL: Tail<24> = Tail {
 #[inline(always)]
 pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
-    // Magnitude beyond which the tail is zero in the type, even times x.
+    // Magnitude of x beyond which x times the tail is zero in the type.
     let largest = if E::IS_F64 { 40.0 } else { 20.0 };
     let a = isa.f64(largest).min(x.abs());
     let x = isa.f64(-largest).max(x);
@@ -87,7 +88,7 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let share = (I::F64::select(is_near, near, far), I::F64::select(is_near, near_low, far_low));
     let (hi, lo) = product(isa, (x, zero), share);
-    // At +inf the product has no error, but infinity - infinity gives NaN. A zero keeps its sign.
+    // At +inf the computed error is infinity - infinity, which is NaN. A zero keeps its sign.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     let lo = I::F64::select(x.eq(zero), x, lo);
     let none = zero.to_bits();
@@ -110,7 +111,7 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // Below -1, the derivative is e (scaled - a DENSITY). The tail itself is e times `scaled`.
+    // Below -1, with e = e^(-x^2/2), the tail is e `scaled`, and the derivative is e (`scaled` - a DENSITY).
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));
@@ -118,8 +119,8 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (above, error) = two_sum(isa.f64(1.0), minus - plain.0);
     let above_low = error - plain.1;
 
-    // Near zero: 1/2, the integral from 0 to x, and x times the density. If the last two terms are negative, they
-    // cancel the 1/2.
+    // Near zero, the derivative is 1/2, plus the density's integral from 0 to x, plus x times the density. Negative
+    // last terms cancel the 1/2.
     let small = derivative::within(isa, x, EDGE);
     let (integral, integral_low) = odd(isa, small, &NEAR);
     let (term, term_low) = product(isa, (small, zero), density);

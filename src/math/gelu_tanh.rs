@@ -16,7 +16,7 @@ const CUBIC: [f64; 2] = [f64::from_bits(0x3fb2_444f_2a4d_8b4b), f64::from_bits(0
 /// Three times [`CUBIC`], for the derivative.
 const CUBIC_SLOPE: [f64; 2] = [f64::from_bits(0x3fcb_6676_bf74_50f0), f64::from_bits(0x3c6b_ba73_5182_8aab)];
 
-/// Computes a (`SLOPE` + `cubic` a^2) for a >= 0, as a sum.
+/// Computes a (`SLOPE` + `cubic` a^2) for a >= 0, as a sum of two f64.
 #[inline(always)]
 fn inner<I: Isa>(isa: I, a: I::F64, cubic: [f64; 2]) -> (I::F64, I::F64) {
     let square = a * a;

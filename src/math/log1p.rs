@@ -9,8 +9,8 @@ const LARGE: f64 = 1e30;
 /// Magnitude 2^-54, below which x - x^2/2 gives the result to twice the digits of f64.
 const TINY: f64 = f64::from_bits((1023 - 54) << 52);
 
-/// Computes ln(1 + x + low) as a sum, for x + low above -1 and `low` below half a unit in the last place of x. |x| must
-/// be at least [`TINY`], or large enough that half of x^2 is not subnormal.
+/// Computes ln(1 + x + low) as a sum of two f64, for x + low above -1 and `low` below half a unit in the last place of
+/// x. |x| must be so large that half of x^2 is not subnormal.
 #[inline(always)]
 pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::F64) {
     let (sum, rest) = two_sum(isa.f64(1.0), x);

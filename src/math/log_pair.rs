@@ -72,10 +72,10 @@ const POLY: [f32; 5] = [
 /// Bound on the error of hi + lo, relative to hi + lo.
 const UNCERTAINTY: f32 = 3.5e-10;
 
-/// Positive normal number as 2^k (1 + r + low) / c, with c from the table.
+/// Parts of a positive normal number 2^k (1 + r + low) / c, with c from the table.
 pub struct Reduced<I: Isa> {
     pub k: I::F32,
-    /// Index of c in the table, in the low bits.
+    /// Integer with the index of c in its low bits.
     pub interval: I::I32,
     pub r: I::F32,
     pub low: I::F32,
@@ -84,7 +84,7 @@ pub struct Reduced<I: Isa> {
     pub square_low: I::F32,
 }
 
-/// Returns k, m and the index of c in the table, in the low bits.
+/// Returns k, m, and an integer with the index of c in its low bits.
 #[inline(always)]
 fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::I32) {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);

@@ -2,8 +2,8 @@
 //! test are computed by the full f64 computations of [`super::erf`] and [`super::gelu`]. A run over all 2^32 inputs
 //! showed that every lane that passes has the same bits as the full computation.
 //!
-//! Both use the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the polynomial
-//! 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (relative error 2^-39.62).
+//! Erf and gelu use the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the
+//! polynomial 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (relative error 2^-39.62).
 
 use super::exp_pair::{UNCERTAINTY, exp_of_sum, round_wide};
 use super::wide::horner_halves;

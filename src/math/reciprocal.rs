@@ -1,4 +1,4 @@
-//! Reciprocal, and the product of a gradient with its derivative.
+//! Reciprocal, and its derivative times a gradient.
 
 use super::derivative::times;
 use super::wide::Wide;
@@ -10,8 +10,8 @@ const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 /// Factor that makes every subnormal f64 normal.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
-/// Returns 1 / x in f32 twice, as an upper and a lower estimate. The division is correctly rounded. Rounding its result
-/// again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types.
+/// Returns the f32 quotient 1 / x as both the upper and the lower estimate, because the division is correctly rounded.
+/// Rounding it again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types.
 #[inline(always)]
 pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let quotient = isa.f32(1.0) / x;

@@ -44,8 +44,8 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative
 pub fn times<I: Isa>(isa: I, x: I::F64, share: Wide<I>) -> Wide<I> {
     let hi = x * share.hi;
     let lo = x.mul_add(share.hi, isa.f64(0.0) - hi) + x * share.lo;
-    // At +inf the product has no error, but infinity - infinity gives NaN. At -0 a low part of +0 would change the sign
-    // of the result.
+    // At +inf the computed error is infinity - infinity, which is NaN. At -0 a low part of +0 would change the sign of
+    // the result.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: share.exponent }
 }

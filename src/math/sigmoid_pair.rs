@@ -31,7 +31,8 @@ pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
 #[inline(always)]
 fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (I::F32, I::F32) {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-    // The low part can be 2^-12 of the high one. The quotient below neglects its square, so the sum is renormalised.
+    // The low part can be 2^-12 of the high one. The sum is renormalised, because the quotient neglects the low part's
+    // square.
     let (t, t_low) = fast_two_sum(hi, lo);
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);

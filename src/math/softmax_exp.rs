@@ -75,7 +75,7 @@ const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
 /// Coefficients as in [`POLY`], with the second one reduced so that no power exceeds a power of the next step.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23. Adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^23. Adding it rounds a number to an integer, in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;
 
 /// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. e^-87 is still
@@ -83,9 +83,9 @@ pub const SHIFTER: f32 = 12_582_912.0;
 pub const NARROW: f32 = 87.0;
 /// Distance below the maximum beyond which every result is 0.
 const DEEPEST: f32 = 104.0;
-/// Distance from the largest logit beyond which a token's weight gives no mass.
+/// Distance below the largest logit beyond which a token has no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of a row's maximum in magnitude. A smaller maximum is included in the tables; a larger one is subtracted from
+/// Limit of the magnitude of a row's maximum. A smaller maximum is part of the tables; a larger one is subtracted from
 /// each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
@@ -93,8 +93,8 @@ pub const SMALL_MAXIMUM: f32 = 256.0;
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
-    /// Amount subtracted from x first: 0, or m if m is large. The subtraction is exact for every x whose result is not
-    /// 0.
+    /// Amount subtracted from x first: the row's maximum if it is large, otherwise 0. The subtraction is exact for
+    /// every x whose result is not 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M.
@@ -130,9 +130,9 @@ impl<I: Isa> SoftmaxExp<I> {
     /// Prepares a row whose elements are unevaluated sums of two f32. The argument is the row's maximum, which must be
     /// below [`SMALL_MAXIMUM`] in magnitude.
     ///
-    /// Neither the maximum nor the other sums need to be renormalised, as long as their low parts are below 2^-9. The
-    /// polynomial's argument is then at most 0.0453, where its error is 2^-31.4. An element equal to the maximum gives
-    /// 1, however its sum is split, and no other gives more.
+    /// The sums need no renormalisation if their low parts are below 2^-9. The polynomial's argument is then at most
+    /// 0.0453, where its error is 2^-31.4. An element equal to the maximum gives 1 for any split into two f32, and no
+    /// other element gives more.
     #[inline(always)]
     pub fn of_pairs(isa: I, (high, low): (f32, f32)) -> Self {
         let exp = Self::new(isa, high, f32::NEG_INFINITY);
@@ -259,8 +259,8 @@ fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
     I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
 }
 
-/// Returns the table of the powers 2^(j/8), each with `j << 20` subtracted from its bits. [`parts_of`] adds the index
-/// and the exponent back together. Unless `narrow`, the powers are multiplied by 2^64.
+/// Returns the table of the powers 2^(j/8), each with `j << 20` subtracted from its bits. [`parts_of`] adds `j << 20`
+/// back, together with the exponent. Unless `narrow`, the powers are multiplied by 2^64.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };
@@ -286,7 +286,7 @@ fn finish<I: Isa>(isa: I, table: I::Table, r: I::F32, n: I::F32, j: I::F32, low:
     parts_of(isa, table, j, n.mul_add(isa.f32(-STEP_LO), r + low), &POLY)
 }
 
-/// Returns t for the remainder r, and s from the table's entry for j.
+/// Returns t and s of the result s + t s, from the remainder r and the table's entry for j.
 #[inline(always)]
 fn parts_of<I: Isa>(isa: I, table: I::Table, j: I::F32, r: I::F32, poly: &[f32; 3]) -> (I::F32, I::F32) {
     let q = isa.f32(poly[2]).mul_add(r, isa.f32(poly[1])).mul_add(r, isa.f32(poly[0]));

@@ -20,12 +20,12 @@ pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (log, log_low) = log1p_sum(isa, t_high, Some(t_low));
     let (hi, error) = two_sum(x.max(zero), log);
     let lo = error + log_low;
-    // At +inf the sum has no error, but infinity - infinity gives NaN.
+    // At +inf the computed error is infinity - infinity, which is NaN.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     if !E::IS_F64 {
         return Wide { hi, lo, exponent: None };
     }
-    // The power of two stays a separate exponent, so that results subnormal in f64 are rounded once.
+    // The power of two stays a separate exponent, so that results that are subnormal in f64 are rounded once.
     let far = x.lt(isa.f64(FAR));
     let none = zero.to_bits();
     let exponent = match t.exponent {
@@ -50,7 +50,7 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     let above = a.lt(b);
     let (high, low) = (I::F64::select(above, b, a), I::F64::select(above, a, b));
     let (minus, rest) = two_sum(low, minus_zero - high);
-    // If the two are far apart, the rounding error of the difference is negligible or NaN.
+    // If a and b are far apart, the rounding error of the difference is negligible or NaN.
     let lowest = isa.f64(lowest::<E>());
     let rest = I::F64::select(minus.lt(lowest), zero, rest);
     let t = exp_parts(isa, lowest.max(minus), rest).normalised();
@@ -64,8 +64,8 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     }
     let (hi, error) = two_sum(high, log);
     let lo = error + log_low;
-    // An infinite sum has no error, but infinity - infinity gives NaN. For the same reason, two equal infinities need a
-    // selection: the result is that infinity.
+    // The computed error of an infinite sum is infinity - infinity, which is NaN. Two equal infinities also give NaN;
+    // the result is that infinity.
     let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
     let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
     Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }

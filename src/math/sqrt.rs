@@ -10,9 +10,9 @@ const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// Returns sqrt x in f32 twice, as an upper and a lower estimate, for x >= 0. The root is correctly rounded.
-/// Rounding its result again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these
-/// types (Figueroa, 1995).
+/// Returns the f32 root of x >= 0 as both the upper and the lower estimate, because the root is correctly rounded.
+/// Rounding it again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types
+/// (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
     [x.sqrt(), x.sqrt()]
@@ -68,7 +68,7 @@ pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let of_root = (minus - root).mul_add(root, x);
     let of_quotient = (minus - hi).mul_add(root, one);
     let lo = hi * (of_quotient - of_root * isa.f64(0.5) * hi * hi);
-    // At zero and infinity there is no error, but the product of zero and infinity gives NaN.
+    // At x = 0 and x = infinity, the computed error is zero times infinity, which is NaN.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi: hi * back, lo: lo * back, exponent: None }
 }

@@ -48,8 +48,8 @@
 //! The terms that label smoothing adds to a loss have a top bin chosen by the largest of them. If its magnitude is from
 //! 2^e to below 2^(e+1), the top bin is b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to a
 //! multiple of that unit, to nearest even. The remainder is rounded to a multiple of the next unit, 2^31 times smaller,
-//! and so on for four bins. The last remainder is dropped. With s_0 to s_3 the sums of the bins, exact up to 2^21
-//! terms, the result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
+//! and so on for four bins. The last remainder is dropped. The sums s_0 to s_3 of the bins are exact for up to 2^21
+//! terms. The result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
 //! s_2 + s_3. The error is at most n 2^-92 of the largest term, plus the last rounding. A term beyond 2^960 counts as
 //! infinite. Partial sums are merged bin by bin, downward from the higher of their top bins. The method follows Demmel
 //! and Nguyen, "Parallel Reproducible Summation" (2015).
@@ -199,8 +199,8 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     )
 }
 
-/// Computes the tiled sums of the products of each of `R` rows with each of `C` other rows, in row-major order. Each
-/// product is added by a fused multiply-add. `N` is `R * C`.
+/// Computes the dot products of `R` rows with `C` other rows by tiled sums, in row-major order. Each product is added
+/// by a fused multiply-add. `N` is `R * C`.
 #[inline(always)]
 pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -209,7 +209,7 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
 ) -> [f64; N] {
     const { assert!(N == R * C, "N must be R * C: one sum for each pair of rows") };
     let len = a[0].len();
-    assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
+    assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows must have equal lengths");
     let whole = len / TILE;
     let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::FILLER; TILE]; C]);
     if !len.is_multiple_of(TILE) {
@@ -231,9 +231,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
-/// Returns the `N` sums of a tile, whose 64 lanes are folded twice into one block. A chain is a quarter of the 64
-/// lanes, one block of accumulators for each sum. The four chains run one after another, so that the accumulators of
-/// one chain fit in the registers.
+/// Returns the `N` sums of a tile, with its 64 lanes folded twice into one block. The lanes are computed in four chains
+/// of 16 lanes, which run one after another, so that the accumulators of one chain fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -339,7 +338,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],
-    /// The last, partial quad of each slice, which `new` gets filled with padding.
+    /// Last, partial quad of each slice. `new` gets it full of padding and copies the last terms into it.
     last: &'a ([[S; QUAD]; A], [[T; QUAD]; B]),
     whole: usize,
     all: usize,
@@ -349,7 +348,7 @@ impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B>
     #[inline(always)]
     fn new(x: [&'a [S]; A], y: [&'a [T]; B], last: &'a mut ([[S; QUAD]; A], [[T; QUAD]; B])) -> Self {
         let len = x[0].len();
-        assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
+        assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices must be equally long");
         let whole = len / QUAD;
         if !len.is_multiple_of(QUAD) {
             for (x, last) in x.iter().zip(&mut last.0) {

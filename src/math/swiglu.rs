@@ -7,7 +7,7 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Smallest magnitude of a product of pairs whose rounding error f32 can represent.
+/// Smallest magnitude at which f32 can represent the rounding error of a product of pairs.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Computes gate / (1 + e^-gate) * up for any numbers, to be rounded to `E`.
@@ -17,7 +17,7 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     // For a gate below this limit, silu(gate) times any finite number of the type rounds to zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
-    // gate * up is at least as large in magnitude as the result and has its sign, so a zero product gives the result.
+    // gate * up has the result's sign, and at least its magnitude. So if gate * up is zero, it is the result.
     let most = x * up;
     let y = if E::IS_F64 {
         let share = derivative::share::<I, f64>(isa, minus, x.lt(zero));
@@ -62,7 +62,8 @@ fn without_derivative<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) ->
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
 }
 
-/// Returns the product of the two numbers after scaling each nearer to 1, and n such that a b is 2^n times the product.
+/// Scales a and b nearer to 1. Returns the product of the scaled numbers, and n such that a b is 2^n times this
+/// product.
 #[inline(always)]
 fn product<I: Isa>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::I64) {
     let ((a, moved_a), (b, moved_b)) = (nearer(isa, a), nearer(isa, b));
@@ -116,7 +117,7 @@ impl<I: Isa> Narrow<I> {
             let silu = gate * (I::F32::select(gate.lt(zero), t, one) / (one + t));
             (silu, silu * up, gate.eq(gate))
         };
-        // gate * up is at least as large in magnitude as the result.
+        // The result is at most gate * up in magnitude, so a zero gate * up is the result.
         let most = gate * up;
         let is_zero = most.eq(zero);
         let least = self.isa.f32(LEAST);

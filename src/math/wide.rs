@@ -44,7 +44,7 @@ pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), recipr
     (q, rest * reciprocal)
 }
 
-/// Evaluates the polynomial with these coefficients, of which the first is the constant.
+/// Evaluates the polynomial with these coefficients, the constant first.
 #[inline(always)]
 pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let Some((&last, rest)) = coefficients.split_last() else { return isa.f64(0.0) };
@@ -94,7 +94,7 @@ impl<I: Isa> Wide<I> {
         Wide { hi, lo, ..self }
     }
 
-    /// Returns the f64 whose conversion to `E`, at the store, gives the number rounded once.
+    /// Rounds to an f64 whose conversion to `E`, at the store, gives the number rounded once.
     ///
     /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding of the store affects the result
     /// (Boldo and Melquiond, 2008). The exponent of such a result is well within f64's range.

@@ -192,9 +192,9 @@ impl Compiler {
         if !ended.success() {
             return Err(failed(ended.to_string(), &said));
         }
-        let bytes = std::fs::read(&neff).map_err(|error| failed(format!("it wrote no NEFF: {error}"), &said))?;
+        let bytes = std::fs::read(&neff).map_err(|error| failed(format!("no NEFF was written: {error}"), &said))?;
         super::neff::looks_like_one(&bytes)
-            .map_err(|reason| failed(format!("its output is not a NEFF: {reason}"), &said))?;
+            .map_err(|reason| failed(format!("the output is not a NEFF: {reason}"), &said))?;
         Ok(bytes)
     }
 }
@@ -223,7 +223,7 @@ fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Res
                 end(&mut child);
                 return Err(match outcome {
                     Err(error) => error.to_string(),
-                    Ok(_) => format!("it took longer than {} s", limit.as_secs()),
+                    Ok(_) => format!("timed out after {} s", limit.as_secs()),
                 });
             }
         }

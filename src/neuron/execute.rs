@@ -20,7 +20,7 @@ pub trait Execute {
 
 /// State of a row, from the status output of a program.
 ///
-/// Programs do no arithmetic on non-finite numbers, so the other outputs of a row that is not plain are meaningless.
+/// Programs do no arithmetic on non-finite numbers. So if a row is not plain, only its status is meaningful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -65,7 +65,7 @@ pub(super) fn run<const N: usize>(
     let outputs = device.execute(program, &inputs)?;
     check("output", program.outputs(), outputs.iter().map(Vec::len))?;
     let count = outputs.len();
-    outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; {N} are needed", program.name())))
+    outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; the op needs {N}", program.name())))
 }
 
 /// Checks the number and sizes of tensors against a program's specifications. `what` is "input" or "output".
@@ -79,7 +79,7 @@ pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeItera
     }
 }
 
-/// Computes each row that the device left to the host with `host`, and records the number of plain rows.
+/// Calls `host` for each row that the device left to the host, and records the number of plain rows.
 pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let (mut plain, mut failed) = (0, None);
     for (row, number) in integers(status).enumerate() {

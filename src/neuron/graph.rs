@@ -185,7 +185,7 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!("{:?} cannot be broadcast to rows, because it does not have one axis", g.dims(value))
+                format!("a broadcast to rows of {:?}, which does not have exactly one axis", g.dims(value))
             });
             return value;
         };
@@ -228,7 +228,7 @@ impl Graph {
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
         self.expect(fits && !parts.is_empty(), |_| {
-            "the concatenated parts must be matrices with equal numbers of rows".into()
+            "a concatenation of parts other than matrices with equal numbers of rows".into()
         });
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])
@@ -321,14 +321,14 @@ impl Graph {
     pub fn and(&mut self, a: Value, b: Value) -> Value {
         let [a, b] = self.alike([a, b]);
         let fits = [a, b].iter().all(|v| self.node(*v).dtype == Type::Pred);
-        self.expect(fits, |_| "the operands of `and` must be boolean".into());
+        self.expect(fits, |_| "an `and` of operands that are not boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::And, &[a, b], Type::Pred, &dims)
     }
 
     pub fn not(&mut self, a: Value) -> Value {
         let fits = self.node(a).dtype == Type::Pred;
-        self.expect(fits, |_| "the operand of `not` must be boolean".into());
+        self.expect(fits, |_| "a `not` of an operand that is not boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::Not, &[a], Type::Pred, &dims)
     }
@@ -337,7 +337,7 @@ impl Graph {
         let [condition, a, b] = self.alike([condition, a, b]);
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
         self.expect(fits, |g| {
-            format!("the operands of `select` differ: {:?} and {:?}", g.node(a).dtype, g.node(b).dtype)
+            format!("a `select` of operands of types {:?} and {:?}", g.node(a).dtype, g.node(b).dtype)
         });
         let Node { dtype, dims, .. } = self.node(a).clone();
         self.push(Operator::Select, &[condition, a, b], dtype, &dims)

@@ -13,7 +13,7 @@
 //! the runtime's library loads them. Errors are [`Fault`]s. [`Fault::action`] tells whether to use another backend
 //! instead.
 //!
-//! Neither building nor starting a program needs Neuron's packages. Missing packages are reported when a device is
+//! An application can be built and started without Neuron's packages. Missing packages are reported when a device is
 //! opened.
 
 mod cache;

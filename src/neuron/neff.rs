@@ -11,27 +11,27 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// Checks that the bytes start with a NEFF header; returns the reason if not.
 pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() < HEADER {
-        return Err(format!("it has {} bytes, fewer than a header of {HEADER}", bytes.len()));
+        return Err(format!("the file has {} bytes, fewer than a header of {HEADER}", bytes.len()));
     }
     match u64_at(bytes, 8) {
         Some(1024) => Ok(()),
-        other => Err(format!("its header gives its own size as {} bytes, not {HEADER}", other.unwrap_or_default())),
+        other => Err(format!("the header states its size as {} bytes, not {HEADER}", other.unwrap_or_default())),
     }
 }
 
 /// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core; returns the reason
-/// if not. The documentation does not state that the sizes in the header match the file's. If they differ, the only
-/// consequence is that the program is compiled again.
+/// if not. Neuron does not document that the sizes in the header match the file's, so a mismatch only makes the program
+/// compile again.
 pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();
     if data != (bytes.len() - HEADER) as u64 {
-        return Err(format!("its header says that {data} bytes follow, but {} do", bytes.len() - HEADER));
+        return Err(format!("the header says that {data} bytes follow, but {} do", bytes.len() - HEADER));
     }
     // Older compilers leave this field 0.
     let cores = bytes.get(552..556).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes);
     if cores.max(1) != u32::from(logical_cores) {
-        return Err(format!("it is for {cores} physical cores in a logical core, not {logical_cores}"));
+        return Err(format!("the NEFF is for {cores} physical cores in a logical core, not {logical_cores}"));
     }
     Ok(())
 }

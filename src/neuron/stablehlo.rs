@@ -6,7 +6,6 @@ use super::graph::{Graph, Node, Operator, Type, Value};
 use super::program::ElementType;
 use std::fmt::Write;
 
-/// Returns the name of an element type.
 fn element(dtype: Type) -> &'static str {
     match dtype {
         Type::Pred => "i1",

@@ -21,7 +21,7 @@ use crate::simd::{Output, filled, in_default, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Attention<'a> {
-    /// Factor that the product of each query and key is multiplied by. Finite; 1/sqrt(features) by default.
+    /// Factor of the products of queries and keys. Finite; 1/sqrt(features) by default.
     pub scale: Option<f64>,
     /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.
@@ -161,16 +161,16 @@ pub(crate) const OP: &str = "attention";
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
 /// operands the error in f32 is below 2 ULP. In T, a weight p_ts below 2^-126 (f64: 2^-950) is replaced by that
-/// minimum. If the weight of a bias or a sink is above that minimum, M also includes its magnitude: 2^-29 times the
-/// magnitude in f32, f16 and bf16, and the whole magnitude in f64. Where weighted values are subnormal, the error may
-/// be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
+/// minimum. M also includes the magnitude of a sink or of a key's bias, if the weight of this sink or key is above that
+/// minimum: the whole magnitude in f64, and 2^-29 times the magnitude in the other types. Where weighted values are
+/// subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
 /// `(41 M + 2.6) 2^-24 + |lse| 2^-53`. Each further 32 features add M 2^-53 in f64, and M 2^-24 in the other types.
 ///
-/// Products of queries and keys, and weighted sums of values, are computed in f32 (for f64 operands, in f64). They are
-/// chains of 32 fused multiply-adds, whose results are added in order. Exponentials are added by a
+/// Products of queries and keys, and weighted sums of values, are computed in f32 (for f64 operands, in f64). Their
+/// terms are added by chains of 32 fused multiply-adds, and the chains in order. Exponentials are added by a
 /// [fixed-point sum](crate::math::sum), and in f64 by a binned sum. Blocks of 256 keys, counted from the first key, are
 /// merged in order in f64. For f32, f16 and bf16, a query's results for a block are computed in f64 if a score or a
 /// weighted sum exceeds the range of f32, or if the scale is not 0 and its magnitude is outside of 1e-30 to 1e30. If

@@ -29,7 +29,7 @@ pub struct AttentionGradients<E> {
 /// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks from
 /// `dy`, the gradient of its result.
 ///
-/// Nothing is kept from the forward pass; the softmax weights are computed again, block by block.
+/// It needs nothing from the forward pass, because it computes the softmax weights again, block by block.
 ///
 /// # Formula
 /// ```text
@@ -76,7 +76,7 @@ pub struct AttentionGradients<E> {
 /// The bounds are [derived](crate::accuracy::evidence()) for M up to 1,024, and in f64 for products within the range of
 /// f64. On random operands the error in f64 is below 4 ULP.
 ///
-/// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, whose results are added in order. Chains
+/// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, and the chains are added in order. Chains
 /// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and a new
 /// chain begins at every 64th query. The bits are the same on any number of threads and on any instruction set.
 ///
@@ -144,7 +144,7 @@ pub fn attention_backward_into<'a, E: Element>(
     if let Some(dsinks) = &dsinks {
         check_room("dsinks", dsinks.len(), heads)?;
     }
-    // Without queries, keys and `dsinks`, these gradients are neither written nor read, so none are allocated.
+    // If there are no queries, no keys and no `dsinks`, the gradients of sinks are not used, so none are allocated.
     let units = if q.shape()[2] == 0 && k.shape()[2] == 0 && dsinks.is_none() { 0 } else { batch * heads };
     let mut of_batches = filled(OP, "the gradients of sinks", units, 0.0)?;
     let (written, guards) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;

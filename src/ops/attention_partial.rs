@@ -78,7 +78,7 @@ impl AttentionPartial {
     ) -> Result<Self> {
         let (first, all) = keys;
         let Some(end) = first.checked_add(k.shape()[2]) else {
-            return Err(Error::invalid(OP, "first key", first, format!("at most {all} minus the keys of the shard")));
+            return Err(Error::invalid(OP, "first key", first, format!("at most {all} minus the shard's length")));
         };
         if !first.is_multiple_of(KEYS) || first > all {
             return Err(Error::invalid(OP, "first key", first, format!("a multiple of {KEYS}, at most {all}")));
@@ -86,7 +86,7 @@ impl AttentionPartial {
         if end != all && (end > all || !end.is_multiple_of(KEYS)) {
             return Err(Error::invalid(
                 OP,
-                "end of the keys",
+                "end of the shard",
                 end,
                 format!("a multiple of {KEYS} below {all}, or {all}"),
             ));
@@ -151,8 +151,8 @@ impl AttentionPartial {
                 return Err(Error::invalid(
                     OP,
                     "partial",
-                    format!("a result without key {}", missing * KEYS),
-                    "a result with all keys",
+                    format!("merged without key {}", missing * KEYS),
+                    "merged from all shards",
                 ));
             }
         }
@@ -169,7 +169,7 @@ impl AttentionPartial {
     }
 }
 
-/// Checks that the policy for fully masked queries needs no values: it is not `Uniform`, which averages all values.
+/// Checks that the policy for fully masked queries is not `Uniform`, which averages all values.
 pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     match options.fully_masked {
         FullyMasked::Uniform => Err(Error::invalid(OP, "fully_masked", "Uniform", "Zeros or Error for sharded keys")),
@@ -177,7 +177,7 @@ pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     }
 }
 
-/// Version number of the word format, stored in the first word of the header. Any change of the format must change it.
+/// Version of the format of [`AttentionPartial::to_words`], stored in the first word. It changes with the format.
 #[cfg(feature = "sharded")]
 const FORM: u64 = 1;
 
@@ -185,10 +185,10 @@ const FORM: u64 = 1;
 impl AttentionPartial {
     /// Returns the partial as words, for [`AttentionPartial::merge_words`] on another machine (feature `sharded`).
     ///
-    /// A header of eight words holds the version of the format, the type and the shapes. After it come ranges of
-    /// consecutive blocks of keys, each in the same layout: two words with the first block and the end of the range,
-    /// then the words of each block for each query of each head. These are `features of values + 2` words, or one word
-    /// if the query sees no key of the block, or a logit is NaN or +inf.
+    /// A header of eight words holds the version of the format, the type and the shapes. Then follow ranges of
+    /// consecutive blocks of 256 keys. A range begins with two words, its first block and its end. Each block then has
+    /// `features of values + 2` words for each query of each head, or one word if the query sees no key of the block or
+    /// a logit is NaN or +inf.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};

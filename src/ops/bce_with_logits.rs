@@ -142,8 +142,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 8). The elements of each
 /// row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each of these two steps adds the error
-/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For other
-/// types it adds 2^-28 times this number, in ULP of the type, and only if gamma is above 10.
+/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For other types it adds 2^-28 times this
+/// number, in ULP of the type, and only if gamma is above 10.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
@@ -192,13 +192,12 @@ pub fn bce_with_logits<'t, E: Element>(
 /// gradient.
 ///
 /// # Special values
-/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 if the
-/// weight, or `alpha`'s weight of the class, is 0.
+/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 if the weight, or
+/// `alpha`'s weight of the class, is 0.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,
-/// because the terms cancel if p is near the target. A focal loss adds the same number of ULP
-/// as to the loss.
+/// because the terms cancel if p is near the target. A focal loss adds as many ULP as in [`bce_with_logits`].
 ///
 /// # Errors
 /// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an

@@ -69,7 +69,7 @@ impl ClipGradNorm {
 
     /// Checks the options that do not depend on the gradients.
     pub(crate) fn check(&self) -> Result<()> {
-        // This is false for NaN.
+        // `is_in_zero_to` returns false for NaN, so NaN is rejected.
         let is_valid = is_in_zero_to(self.max_norm, f64::INFINITY);
         if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }
@@ -194,7 +194,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all tensors by the scale. Starts with the last one, which the pass for the norm left in the cache.
+/// Multiplies all tensors by the scale. Starts with the last tensor, which is still in the cache after the norm.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }

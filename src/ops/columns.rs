@@ -16,7 +16,7 @@ impl Columns {
             _ => {
                 let expected = match all.checked_sub(count) {
                     Some(most) => format!("at most {most}, as the shard has {count} of the row's {all} columns"),
-                    None => format!("in a row of at least {count} columns, the shard's, but the row has {all}"),
+                    None => format!("in a shard of at most {all} columns, as many as the row has, not {count}"),
                 };
                 Err(Error::invalid(op, "first column", first, expected))
             }
@@ -39,7 +39,7 @@ impl Columns {
         }
     }
 
-    /// Adds the columns of `other`. The caller must have checked with [`Columns::check_new`] that they are not covered yet.
+    /// Adds the columns of `other`, which the caller must have checked with [`Columns::check_new`].
     pub fn merge(&mut self, other: Columns) {
         self.0.extend(other.0);
     }
@@ -52,6 +52,6 @@ impl Columns {
         if end == all {
             return Ok(());
         }
-        Err(Error::invalid(op, "partial", format!("a result without column {end}"), "a result with all columns"))
+        Err(Error::invalid(op, "partial", format!("merged without column {end}"), "merged from all shards"))
     }
 }

@@ -26,7 +26,7 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target that marks a row to ignore, whose logits are not read. -100 by default. It may be a valid class number.
+    /// Target of rows to ignore, whose logits are not read. -100 by default. It may be a valid class number.
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
@@ -121,7 +121,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // The tiled sum runs over all rows; ignored rows add 0.
+        // The weights of all rows are added by a tiled sum. Ignored rows count as 0.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -209,8 +209,8 @@ const OP: &str = "cross_entropy";
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
-/// is one number, or N numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the
-/// logits, which may be too narrow for a mean over rows.
+/// is one number, or N numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits,
+/// which may be too narrow for a mean over rows.
 ///
 /// # Special values
 /// | input | loss |

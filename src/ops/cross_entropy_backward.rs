@@ -47,10 +47,10 @@ const OP: &str = "cross_entropy_backward";
 /// # Accuracy
 /// f32: at most 3.7 ULP, and 2 on random rows. f16, bf16: 0.51 ULP. f64: 8 ULP.
 ///
-/// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of the sum of the magnitudes of the
-/// terms. In this sum, a p below the smallest normal number (for f16 and bf16, that of f32) is replaced by that number,
-/// and the log-sum-exp by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and
-/// one more for each 16,384 classes. With a softcap, the bounds are relative to the logits as rounded to f64.
+/// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of S, the sum of the terms' magnitudes.
+/// In S, a p below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by that number, and
+/// the log-sum-exp by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and one
+/// more for each 16,384 classes. With a softcap, the bounds are relative to the logits as rounded to f64.
 ///
 /// # Errors
 /// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has
@@ -141,7 +141,7 @@ pub(super) fn gradient<'k>(
     targets: &'k [i64],
     dloss: &'k [f64],
 ) -> Gradient<'k> {
-    // The mean over no rows, or over weights that sum to 0, is 0, and so is its gradient.
+    // The mean over no rows is 0, and so is a mean with weights that sum to 0. Their gradients are 0 too.
     let divisor = |divisor: f64| if divisor == 0.0 { None } else { Some(divisor) };
     let factors = in_default(|| options.divisors(resolved).map(divisor));
     Gradient { forward: options.kernel(resolved, targets), dloss, divisors: factors }

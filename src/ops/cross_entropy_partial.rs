@@ -40,7 +40,7 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 /// documented there.
 ///
 /// Targets are class numbers in the whole vocabulary, and the weights cover all classes. Each method for a shard takes
-/// its rows, its first column, the targets and the options again. Pass the same ones each time.
+/// the shard's rows and first column, the targets and the options again. They must be the same in all calls.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, CrossEntropyPartial, Rows, cross_entropy_backward};
@@ -263,7 +263,7 @@ impl CrossEntropySums {
         guards.counts.rows = found.len() as u64;
         let losses = match frame.dtype {
             DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut guards),
-            // For all other types, the exponentials are f32.
+            // For f32, f16 and bf16, the exponentials are f32.
             _ => self.losses::<f32>(targets, options, &resolved, &mut guards),
         }?;
         Ok((options.reduce(&losses, &resolved), guards.counts))
@@ -276,7 +276,7 @@ impl CrossEntropySums {
     ///
     /// # Errors
     /// The errors of [`CrossEntropySums::loss`]; [`Error::ShapeMismatch`] if the number of rows has changed, or if
-    /// `dloss` has the wrong length. In contrast to `loss`, it is not detected if a row was ignored when the sums were
+    /// `dloss` has the wrong length. Unlike `loss`, this does not detect a row that was ignored when the sums were
     /// computed and has a class as its target now.
     pub fn backward<E: Element>(
         &self,
@@ -314,8 +314,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Does the same as [`CrossEntropySums::backward_in_place`], but returns the counts of the report instead of recording
-    /// them. A caller that computes several shards of the same rows records the counts of one shard only.
+    /// Does the same as [`CrossEntropySums::backward_in_place`], but returns the counts instead of reporting them. A
+    /// caller that computes several shards of the same rows reports the counts of one shard only.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -387,8 +387,8 @@ impl CrossEntropySums {
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns, given as `units`. Removes this rank's bins, and returns
-    /// their words. [`CrossEntropySums::add_bins`] adds the bins of each rank.
+    /// Replaces the integer sums by the sums over all columns, given as `units`. Removes this rank's binned sums, and
+    /// returns them as words. [`CrossEntropySums::add_bins`] adds the binned sums of each rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
@@ -403,7 +403,7 @@ impl CrossEntropySums {
         Ok(words)
     }
 
-    /// Adds the bins of one rank, given as words.
+    /// Adds the binned sums of one rank, given as words.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         let in_bins = self.partial.frame.in_bins();
         let mut bins = words.as_chunks().0.iter().copied().map(Bins::of_words);

@@ -73,8 +73,8 @@ impl<'a> GroupNorm<'a> {
         valid_eps(OP, eps)
     }
 
-    /// Returns the kernel for these options. A row of the kernel is one group, or with `whole` all groups of a batch
-    /// entry.
+    /// Returns the kernel for these options. A row of the kernel is one group or, if `whole` is true, all groups of a
+    /// batch entry.
     fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
         self.check(x.len())?;
         let GroupNorm { groups, weight, bias, eps } = *self;
@@ -177,7 +177,7 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
 /// gaps between batch entries.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
-    // Without channels, the number of groups is not limited, so count one row for each batch entry.
+    // If there are no channels, any number of groups is valid, so count one row for each batch entry.
     let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
     (x.outer() * rows_each, groups_a_row * channels * inner)
 }

@@ -27,9 +27,9 @@ pub struct KlDiv {
     /// Whether `logits` holds log-probabilities, as in PyTorch's `kl_div`; false by default. If true, there is a loss
     /// for each element, not for each row.
     pub log_probs: bool,
-    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default, and always with `log_probs`.
+    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default. Must be 1 with `log_probs`.
     pub scale: f64,
-    /// Reduction of the losses; their mean by default. Without `log_probs`, this is PyTorch's `batchmean`.
+    /// Reduction of the losses; their mean by default. Without `log_probs`, the mean is PyTorch's `batchmean`.
     pub reduction: Reduction,
 }
 
@@ -101,10 +101,10 @@ const BACKWARD: &str = "kl_div_backward";
 /// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
 /// Here p_j is the target of column j, or with `log_target`, e^target. The loss is PyTorch's
-/// `kl_div(log_softmax(z), p)`. PyTorch's `batchmean` is `Mean` here; its `mean` also divides by the number of columns.
+/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`. PyTorch's `mean` also divides by the column count.
 /// The sum of the targets may differ from 1.
 ///
-/// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is its `mean`:
+/// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is PyTorch's `mean`:
 /// ```text
 /// element = p (ln p - x)
 ///
@@ -134,12 +134,12 @@ const BACKWARD: &str = "kl_div_backward";
 /// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
 /// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the
 /// exact loss of the scaled logits rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the
-/// same class. With `log_probs`, the loss of an element has the same bounds, in ULP of the larger of |p ln p| and |p x|.
+/// same class. With `log_probs`, an element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
-/// not finite, or not 1 with `log_probs`; [`Error::InvalidArgument`], with row and column, if a target is outside of 0 ..= 1 (with `log_target`,
-/// above 0); [`Error::Backend`] if the requested instruction set is unavailable.
+/// not finite, or not 1 with `log_probs`; [`Error::InvalidArgument`], with row and column, if a target is outside of
+/// 0 ..= 1 (with `log_target`, above 0); [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -172,12 +172,14 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// dlogits_j = (dloss / D) scale (q_j sum(p) - p_j),   q = softmax(z)
 /// with log_probs: dx = -(dloss / D) p
 /// ```
-/// Names are as in [`kl_div`]. D is the number of rows under `Mean` (of elements with `log_probs`), and 1 otherwise. At the largest logit, the
-/// gradient is computed from the probabilities of the other columns, so that a confident row keeps its gradient.
+/// Names are as in [`kl_div`]. D is the number of rows under `Mean` (with `log_probs`, of elements), and 1 otherwise.
+/// At the largest logit, the gradient is computed from the probabilities of the other columns, so that a confident row
+/// keeps its gradient.
 ///
 /// # Special values
 /// A masked logit with a target above 0 has a finite gradient, although the loss is not finite. A fully masked row has
-/// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row. With `log_probs`, a NaN gives NaN for its element only.
+/// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row. With `log_probs`, a NaN gives NaN for its element
+/// only.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 24 ULP. The unit is the ULP of the larger of the two terms in the formula.

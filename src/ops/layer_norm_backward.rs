@@ -59,10 +59,10 @@ pub struct LayerNormGradients<E> {
 /// maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited.
 /// Where such terms cancel, dx may be infinite although the exact value is finite.
 ///
-/// The bounds of dweight are the same numbers, in ULP of W, the sum of |dy_i n_i| over the rows. Those of dbias are in
-/// ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by that minimum. In f64 the minimum is 1. In
-/// the other types, there is a minimum for rows of x whose sum is not exact in f64: 2^-8 in f32, and 2^-24 in f16 and
-/// bf16, as in [`layer_norm`](crate::layer_norm()).
+/// dweight and dbias have the same bounds. For dweight, they are in ULP of W, the sum of |dy_i n_i| over the rows, and
+/// for dbias in ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by that minimum. In f64 the
+/// minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum: 2^-8 in f32, and
+/// 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()).
 ///
 /// If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the error of dweight is at most 2^-38 W if
 /// the sum of every row of x is exact. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for f16 and bf16.

@@ -20,7 +20,7 @@ pub enum Reduction {
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// Returns the number that the sum of `losses` losses is divided by. It is 0 for the mean of no losses.
+    /// Returns the divisor of the sum of `losses` losses. It is 0 for the mean of no losses.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }

@@ -116,7 +116,7 @@ pub fn mean_pool_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let out = out.into();
     if out.len() != x.lanes() {
-        let expected = format!("one for each of {} columns of sequences", x.lanes());
+        let expected = format!("batch * width = {}", x.lanes());
         return Err(Error::shape(OP, "out", format!("{} elements", out.len()), expected));
     }
     run(x, out, options.resolve(OP, &x.geometry)?)

@@ -71,7 +71,7 @@ fn run<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, kernel: cpu::mean_pool::Me
 /// Checks `dy` and the options against the shape of `dx`.
 fn check<'a, E>(dy: &[E], dx: &Geometry, options: &MeanPool<'a>) -> Result<cpu::mean_pool::MeanPool<'a>> {
     if dy.len() != dx.lanes() {
-        let expected = format!("one for each of {} columns of sequences", dx.lanes());
+        let expected = format!("batch * width = {}", dx.lanes());
         return Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected));
     }
     options.resolve(OP, dx)

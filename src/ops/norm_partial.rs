@@ -30,7 +30,7 @@ use std::ops::Range;
 /// |---|---|
 /// | `rms_norm` | 1: squares |
 /// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; then squares |
-/// | `layer_norm` | 1 or 2: sums and squares; if a row's mean exceeds 32 times its deviation, deviations and squares |
+/// | `layer_norm` | 1 or 2: sums and squares; if a mean exceeds 32 sigma, also deviations and their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
 /// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm`
@@ -94,7 +94,7 @@ impl Frame {
         let end = first + x.cols();
         if end != self.all && !end.is_multiple_of(TILE) {
             let expected = format!("a multiple of {TILE} or the row's end, {}", self.all);
-            return Err(Error::invalid(op, "end of the columns", end, expected));
+            return Err(Error::invalid(op, "end of the shard", end, expected));
         }
         Ok(columns)
     }
@@ -125,7 +125,7 @@ impl NormPartial {
         Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
     }
 
-    /// Computes the first round for any op with this kind of norm. The caller has checked the options.
+    /// Computes the first round for any op that applies this kind of norm. The caller has checked the options.
     pub(crate) fn new<E: Element>(
         op: &'static str,
         x: Rows<'_, E>,
@@ -216,7 +216,7 @@ impl NormPartial {
         Ok(in_default(|| rows.map(|(known, found)| known.after::<E>(kind, eps, all, found)).collect()))
     }
 
-    /// Returns the moments of whole rows.
+    /// Returns the [`Moments`] of each whole row, such as its mean.
     pub(crate) fn moments<E: Element>(
         &self,
         x: &Rows<'_, E>,
@@ -251,14 +251,14 @@ impl NormPartial {
         self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
     }
 
-    /// Returns the tile sums of these columns as the bits of f64.
+    /// Returns the sums of the shard's tiles of 256 columns, as the bits of f64.
     pub(crate) fn words(&self) -> Vec<u64> {
         let mut words = Vec::new();
         self.found.iter().for_each(|found| found.to_words(&mut words));
         words
     }
 
-    /// Returns how many words [`NormPartial::words`] has for a shard of `columns` columns.
+    /// Returns the number of words that [`NormPartial::words`] returns for a shard of `columns` columns.
     pub(crate) fn count_words<E: Element>(&self, columns: usize) -> usize {
         let sums: usize = self.known.iter().map(|known| known.sums::<E>(self.frame.kind)).sum();
         sums.saturating_mul(columns.div_ceil(TILE))

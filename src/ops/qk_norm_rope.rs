@@ -38,8 +38,8 @@ const OP: &str = "qk_norm_rope";
 /// # Accuracy
 /// Bounds are in ULP of the largest of the pair of normalised values and the result: 1.25 ULP in f32, f16 and bf16, 18
 /// ULP in f64. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the error.
-/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) has one more rounding, of the normalised value before the
-/// weight, whose error adds to these bounds. `docs/accuracy/norms.md` derives the bounds.
+/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) also rounds the normalised value before the weight
+/// multiplies it, and the error of this rounding adds to these bounds. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
 /// The errors of [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).

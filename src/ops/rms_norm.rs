@@ -29,7 +29,7 @@ pub struct RmsNorm<'a> {
     pub weight_offset: f64,
     /// Number added to the mean square, in f64. Finite, not negative; 1e-6 by default.
     pub eps: f64,
-    /// Where values are rounded to the type of the rows; only at the store by default.
+    /// Points at which values are rounded to the type of the rows; only the store by default.
     pub rounding: Rounding,
 }
 
@@ -99,8 +99,8 @@ const OP: &str = "rms_norm";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] has one more rounding, of the normalised value
-/// before the weight, whose error adds to these bounds.
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] also rounds the normalised value before the weight
+/// multiplies it, and the error of this rounding adds to these bounds.
 ///
 /// f64: 11 ULP for up to 16,384 columns, and 0.5 more for each further 16,384. At most 4 ULP were measured on rows that
 /// were not constructed to maximise the error. In a row with an element above 2^400, results may additionally be off by
@@ -108,9 +108,9 @@ const OP: &str = "rms_norm";
 /// 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
-/// the machine. The products with the reciprocal root and the weight are computed in pairs of f32 for rows of f32, and
-/// in f32 for rows of f16 and bf16, if all values are within the range of f32 and nothing is rounded before the weight.
-/// For all other rows they are computed in f64.
+/// the machine. The products with the reciprocal root and the weight are computed in f64, with one exception: if all
+/// values are within the range of f32 and nothing is rounded before the weight, they are computed in pairs of f32 for
+/// rows of f32, and in f32 for rows of f16 and bf16.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not
@@ -181,8 +181,8 @@ pub fn rms_norm_residual<E: Element>(
     Ok((y, sum))
 }
 
-/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns their memory. Both have
-/// the shape of `x`.
+/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns their memory. Both
+/// outputs have the shape of `x`.
 pub fn rms_norm_residual_into<'a, E: Element>(
     x: Rows<'_, E>,
     residual: Rows<'_, E>,

@@ -24,15 +24,15 @@ pub struct RmsNormGradients<E> {
 /// Computes the gradients of [`rms_norm`](crate::rms_norm()) with respect to `x` and the weight, from `dy`, the
 /// gradient of its result.
 ///
-/// The forward pass need not keep anything besides `x`, because the squares of the rows are summed again.
+/// The forward pass has to keep only `x`, because the squares of the rows are summed again.
 ///
 /// # Formula
 /// ```text
 /// dx_i = r (h_i - n_i mean(h n)),   h = dy (weight + weight_offset),   n = x r,   r = 1 / sqrt(mean(x^2) + eps)
 /// dweight_i = sum over rows of dy_i n_i
 /// ```
-/// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx that rounding is
-/// treated as the identity, as in torch.
+/// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx this rounding
+/// counts as the identity, as in torch.
 ///
 /// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that it returned as `x`. The
 /// caller adds to dx the gradient that reaches the sum directly. The result is the gradient of both terms of the sum.

@@ -21,7 +21,7 @@ pub use speculative::Verified;
 impl Sampler {
     /// Draws a token from one row of logits.
     ///
-    /// `step` may be a [`Draw`]. It converts to a [`Step`] in which everything else has its default.
+    /// `step` may be a [`Draw`], which converts to a [`Step`] with defaults for everything else.
     ///
     /// # Formula
     /// ```text
@@ -46,9 +46,9 @@ impl Sampler {
     /// | no tokens | [`Error::EmptyInput`] |
     ///
     /// # Accuracy
-    /// Filters and draws compare integer masses, in units of 2^-45 of the largest mass. A larger logit never has a
-    /// smaller mass. The distribution of a draw is within 2^-24.6 of the exact distribution in total variation.
-    /// Vocabularies of more than 262,144 tokens use units of 2^-42, and their draws are within 2^-21.8.
+    /// Filters and draws represent probabilities by integers, in units of 2^-45 of the largest probability. A larger
+    /// logit never has a smaller integer. The distribution of a draw is within 2^-24.6 of the exact distribution in
+    /// total variation. Vocabularies of more than 262,144 tokens use units of 2^-42; their draws are within 2^-21.8.
     ///
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
@@ -90,8 +90,7 @@ impl Sampler {
 
     /// Returns the distribution of the token that a row yields at a step.
     ///
-    /// It gives the probabilities and can be drawn from more than once. The bias of a mask is added before the division
-    /// by the temperature.
+    /// Tokens can be drawn from it more than once. The bias of a mask is added before the division by the temperature.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`], and [`Error::ShapeMismatch`] for a [`Mask`] that does not fit the logits.

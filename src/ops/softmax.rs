@@ -87,7 +87,7 @@ impl<'a> Softmax<'a> {
     }
 }
 
-/// Records the guard counts of a call for [`report`], and returns [`Error::FullyMasked`] if the policy rejected a row.
+/// Records a call's counts of unusual rows for [`report`]. Returns [`Error::FullyMasked`] if the policy rejected a row.
 pub(crate) fn finish_call(op: &'static str, guards: GuardCounts) -> Result<()> {
     report::record(op, guards.counts);
     match guards.first_refused {
@@ -127,8 +127,8 @@ const OP: &str = "softmax";
 /// nor on the machine.
 ///
 /// With a softcap, or a scale or bias that makes logits inexact, the bound is relative to the logits as rounded to f64.
-/// For types narrower than f64 without a softcap, it also holds for the exact logits if the scaled scores, and the
-/// biases of unmasked elements, are below 2^24.
+/// For types narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and
+/// the biases of unmasked elements, are below 2^24.
 ///
 /// `docs/accuracy/softmax.md` derives the bounds for every row. In f32, tests assert 2 ULP on rows whose rounding
 /// errors are unrelated, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that all

@@ -196,7 +196,7 @@ impl SoftmaxPartial {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
-    /// Computes the denominators of the gradients for the shard `x`.
+    /// Computes the softmax denominators of the shard `x`, for the gradients.
     pub(crate) fn gradient_sums<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -233,7 +233,7 @@ impl SoftmaxSums {
     /// Adds the sums of other columns to these.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the two are not relative to the same maxima; [`Error::InvalidArgument`] for columns
+    /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] for columns
     /// that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxSums) -> Result<()> {
         self.0.merge(other.0)
@@ -310,8 +310,8 @@ impl Sums {
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns, and returns the words of this rank's bins. Only
-    /// logarithms of f64 have bins, which [`Sums::add_bins`] merges.
+    /// Replaces the integer sums by the sums over all columns, and returns this rank's binned sums as words. Only
+    /// logarithms of f64 have binned sums, which [`Sums::add_bins`] merges.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
@@ -327,7 +327,7 @@ impl Sums {
         Ok(words)
     }
 
-    /// Adds the bins of one rank.
+    /// Adds the binned sums of one rank, given as words.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         for (sum, words) in self.sums.iter_mut().zip(words.as_chunks().0) {
             sum.add_bins(Bins::of_words(*words));

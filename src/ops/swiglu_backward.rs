@@ -27,12 +27,12 @@ const NAME: &str = "swiglu_backward";
 /// | NaN, or dy is NaN | NaN | NaN |
 /// | any but NaN, and dy is 0 | dy | dy |
 ///
-/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence, so that elements masked out
-/// of the loss do not turn into NaN.
+/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence: an element masked out of the
+/// loss has a dy of 0, and must not turn into NaN.
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16. In f64, 3 ULP of the larger of the derivative's two terms times dy up; the terms
-/// cancel where the derivative crosses zero.
+/// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of |dy up| times the larger term of silu's derivative,
+/// because the two terms cancel near a zero of the derivative.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

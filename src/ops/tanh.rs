@@ -55,15 +55,16 @@ elementwise_backward_op! {
     /// | NaN, or dy is NaN | NaN |
     /// | any but NaN, and dy is 0 | dy |
     ///
-    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
+    /// The last row takes precedence over the others. An element masked out of the loss has a dy of 0, and must not
+    /// turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
-    /// type's range and multiplying it by dy brings it back.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone would overflow or
+    /// underflow in the type, but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) under the same condition as in [`tanh`].
+    /// [`Error::Backend`](crate::Error::Backend) in the same cases as [`tanh`].
     ///
     /// # Panics
     /// Never.

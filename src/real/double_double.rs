@@ -77,15 +77,15 @@ fn two_product(a: f64, b: f64) -> (f64, f64) {
 }
 
 impl DoubleDouble {
-    /// Returns `(hi + lo) * 2^exponent` with the magnitude of the high part brought into [1, 2). The argument `hi` must
-    /// be normal, zero, infinite or NaN. If it is normal, its magnitude must be much larger than that of `lo`.
+    /// Returns `(hi + lo) * 2^exponent`, with an exponent that brings the high part into [1, 2) in magnitude. The
+    /// argument `hi` must be normal, zero, infinite or NaN. A normal `hi` must be much larger than `lo` in magnitude.
     fn new(hi: f64, lo: f64, exponent: i64) -> Self {
         if hi == 0.0 || !hi.is_finite() {
             return DoubleDouble { hi, lo: 0.0, exponent: 0 };
         }
         let (hi, lo) = fast_two_sum(hi, lo);
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
-        // 2^-1023 is not a normal number.
+        // A shift of 1023 takes two steps, because 2^-1023 is not a normal number.
         let scaled = |v: f64| if shift < 1023 { v * power_of_two(-shift) } else { 0.5 * (v * power_of_two(-1022)) };
         DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
     }
@@ -99,7 +99,7 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns the sum of `self` and the terms, whose magnitudes must decrease. Stops at a term below 2^-111 of the sum.
+    /// Returns the sum of `self` and terms of decreasing magnitude. Stops at a term below 2^-111 of the sum.
     fn add_all(self, terms: impl Iterator<Item = Self>) -> Self {
         let mut sum = self;
         for term in terms {
@@ -294,7 +294,7 @@ impl Real for DoubleDouble {
                 e => self.hi * power_of_two(e),
             };
         }
-        // The result is subnormal or zero. `hi` is scaled down in two steps, of which only the second rounds. If `hi`
+        // The result is subnormal or zero. `hi` is scaled down in two steps, and only the second step rounds. If `hi`
         // lies halfway between two results, the sign of `lo` decides between them.
         let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
         let near = down(self.hi);
@@ -419,7 +419,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
     // The words of 2/pi before `first` are skipped, because they contribute multiples of 4 quarter turns. The words
-    // after the `WORDS` used ones contribute less than 2^-200 quarter turns.
+    // after the next `WORDS` ones are skipped, because they contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {

@@ -86,7 +86,7 @@ pub fn kl_div_backward<E: Element>(
     let gradient = |j: usize| {
         let terms = [exps[j] * p_sum / sum * real(scale), p[j] * real(scale)];
         let largest = terms.map(|term| term.abs().to_f64()).into_iter().fold(0.0, f64::max);
-        // The sum of the other probabilities is computed without a subtraction from the total.
+        // The other probabilities are added, because a subtraction from the total could cancel.
         let without = |of: &[E::Exact]| of[..j].iter().chain(&of[j + 1..]).fold(real(0.0), add);
         let difference = (exps[j] * without(&p) - p[j] * without(&exps)) / sum;
         (difference * real(scale), largest)

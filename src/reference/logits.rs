@@ -62,7 +62,7 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Returns the value, clamped to the finite range of f64 if `finite` says that it was computed from finite operands.
+/// Returns the value. If its operands were finite (`finite`), clamps it to the finite range of f64.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

@@ -186,8 +186,8 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Handles the logits before the first token that is a multiple of 32. Later logits are handled in blocks of 32,
-        // with one word each.
+        // Handles the logits before the first token whose index is a multiple of 32. Later logits are handled in blocks
+        // of 32, each with one word of the mask.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

@@ -66,7 +66,7 @@ pub struct SamplerConfig {
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Smallest number of tokens that a filter leaves; it keeps the first tokens in its order. At least 1, the default.
+    /// Smallest number of tokens that a filter keeps, the first ones in the filter's order. At least 1, the default.
     pub min_keep: usize,
     /// Divisor of positive logits, and factor of negative logits, of tokens that occur in the prompt or the output.
     /// Finite, above 0; 1 by default.
@@ -111,7 +111,7 @@ pub struct SamplerConfig {
     /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
     /// `adaptive_target`. A token of probability p changes it to decay m + (1 - decay) p. The target of a step is t = 2
     /// `adaptive_target` - m, clamped to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 / (1 + d), with d
-    /// = |p - t| / 0.3. m is carried from step to step as mirostat's mu is.
+    /// = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
     pub adaptive_target: Option<f64>,
     /// Decay of the mean of adaptive-p. In \[0, 0.99\]; 0.9 by default.
     pub adaptive_decay: f64,
@@ -209,7 +209,7 @@ impl SamplerConfig {
         Self { adaptive_target: Some(target), adaptive_decay: decay, ..self }
     }
 
-    /// Returns the parameters that mirostat leaves in effect in the profiles in which it switches the others off.
+    /// Resets all parameters that mirostat turns off in profiles like llama.cpp's.
     fn with_mirostat_only(self) -> Self {
         SamplerConfig { profile: self.profile, temperature: self.temperature, ..Self::default() }.mirostat(
             self.mirostat,

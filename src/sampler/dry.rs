@@ -19,8 +19,8 @@ impl Repeats {
     /// Returns the tokens that would prolong a repetition of at least `least` tokens, each with the length of the
     /// longest such repetition.
     ///
-    /// A repetition is an earlier occurrence of the last tokens of the sequence; the token after it would prolong it.
-    /// Repetitions do not extend across a breaker, and breakers themselves are not returned.
+    /// A repetition is an earlier occurrence of the sequence's last tokens. The token after that occurrence would
+    /// prolong the repetition. Repetitions do not extend across a breaker, and breakers themselves are not returned.
     pub fn prolonged(&mut self, step: &Step<'_>, window: Option<usize>, least: usize) -> &[(u32, usize)] {
         let all = step.prompt.len() + step.output.len();
         let count = window.unwrap_or(all).min(all);
@@ -74,8 +74,8 @@ fn floor(pair: Pair) -> u64 {
     pair.0 as u64 - u64::from(below)
 }
 
-/// Computes the Z-function: for each position above 0, the length of the longest common prefix of the list and of its
-/// suffix from that position.
+/// Computes the Z-function: for each position i above 0, the length of the longest common prefix of the list and its
+/// suffix from i.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
     lengths.clear();

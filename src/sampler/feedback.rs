@@ -16,7 +16,7 @@ pub enum Feedback {
 }
 
 impl Feedback {
-    /// Returns the value of the first step.
+    /// Returns the feedback value for the first step.
     pub fn first(self) -> f64 {
         match self {
             Feedback::MirostatTopK { tau, .. } | Feedback::MirostatSurprise { tau, .. } => limited(2.0 * tau),
@@ -35,8 +35,8 @@ impl Feedback {
     }
 }
 
-/// The filter of a step, and the value that the previous tokens gave it: the largest surprise mu of mirostat, in bits,
-/// or the mean probability of adaptive-p.
+/// Filter of a step, with its feedback value from the previous tokens: the largest surprise mu of mirostat, in bits, or
+/// the mean probability of adaptive-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Controller {
     pub feedback: Feedback,
@@ -54,8 +54,8 @@ impl Controller {
         Ok(Some(Controller { feedback, value }))
     }
 
-    /// Returns the value of the next step, after a token with this log-probability was drawn; 0 without a controller.
-    /// `prob` is the token's probability before adaptive-p changed it.
+    /// Returns the feedback value for the step after a token with this log-probability was drawn; 0 without a
+    /// controller. `prob` is the token's probability before adaptive-p changed it.
     pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
         let Some(Controller { feedback, value }) = controller else { return 0.0 };
         match feedback {

@@ -36,7 +36,7 @@ impl Left<'_> {
         (logit - self.max) * self.inverse
     }
 
-    /// Returns the token that the step draws.
+    /// Returns the drawn token, and the feedback for the next step.
     pub fn sampled(self) -> Sampled {
         let logit = match self.logits {
             LeftLogits::F32(logits) => f64::from(logits[self.drawn]),

@@ -32,7 +32,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Returns the parameters. Parameters that the profile ignores with mirostat have their defaults.
+    /// Returns the parameters. Parameters that mirostat turns off have their defaults.
     pub fn config(&self) -> &SamplerConfig {
         &self.config
     }

@@ -303,7 +303,7 @@ impl Checked<'_> {
         }
     }
 
-    /// Returns mirostat or adaptive-p.
+    /// Returns the configured mirostat or adaptive-p, if any.
     fn feedback(&self) -> Result<Option<Feedback>> {
         let (c, is_lenient) = (self.config, self.rules.is_lenient);
         if c.mirostat > 2 {

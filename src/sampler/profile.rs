@@ -4,10 +4,10 @@
 /// values.
 ///
 /// In exact arithmetic, a row keeps the same candidates as in that engine. If the engine does not define which of
-/// several equal tokens is removed, the tokens with the highest indices are removed. Rejected rows and the results of
-/// rows with infinities are the same under every profile. A parameter that is not set is off under every profile: the
-/// defaults of an engine, such as llama.cpp's top-k of 40, are not applied. Every profile rejects a NaN, an infinite
-/// temperature, and a repetition penalty of 0 or below, although some engines accept them.
+/// several equally likely tokens are removed, those with the highest indices are removed. Rejected rows and the results
+/// of rows with infinities are the same under every profile. A parameter that is not set is off under every profile:
+/// the defaults of an engine, such as llama.cpp's top-k of 40, are not applied. Every profile rejects a NaN, an
+/// infinite temperature, and a repetition penalty of 0 or below, although some engines accept them.
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|

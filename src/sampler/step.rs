@@ -1,4 +1,4 @@
-//! Inputs of a draw other than the logits and the parameters, and its result.
+//! Inputs of a draw other than logits and parameters, and the result of a draw.
 
 use crate::math::philox::philox4x32;
 

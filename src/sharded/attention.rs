@@ -74,7 +74,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             OP,
             "k",
             format!("{keys} keys"),
-            format!("{}, for the columns {:?}", self.columns.len(), self.columns),
+            format!("{} keys for this rank's columns {:?}", self.columns.len(), self.columns),
         ))
     }
 

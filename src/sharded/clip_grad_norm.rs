@@ -28,9 +28,9 @@ use std::collections::BTreeMap;
 /// # Exchange
 /// Each rank sends 16 bytes to check that all ranks make the same call. For each of its tensors, it also sends 48
 /// bytes, and 8 for each dimension. The lowest rank that holds a shard sends 8 bytes for each 256 elements of it, or 16
-/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each of its shards of which another rank
-/// holds a replica. A sharded f64 tensor takes 8 more bytes from each rank. Under [`NormType::Infinity`], a sharded
-/// tensor of any type takes these 8 bytes instead of those for its elements. Lists are padded to the longest.
+/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each of its shards that another rank holds
+/// too. For a sharded f64 tensor, each rank sends 8 more bytes. Under [`NormType::Infinity`], it sends these 8 bytes
+/// for a sharded tensor of any type, and none for the elements. Lists are padded to the longest.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
@@ -84,8 +84,8 @@ struct Shared<'a, C: ?Sized> {
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
-    /// Tile sums and largest magnitude of the shard that this rank contributes. If the largest magnitude was exchanged,
-    /// it is that of the whole tensor.
+    /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
+    /// largest magnitude is that of the whole tensor.
     tiles: Tiles,
 }
 

@@ -22,7 +22,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         waiting(|| self.comm.sum(words)).map_err(|error| error.in_collective(op))
     }
 
-    /// Gathers the words of every rank, which all have the same number of words.
+    /// Gathers the words of all ranks. Every rank has the same number of words.
     pub(super) fn gather(&self, op: &'static str, words: &[u64]) -> Result<Vec<u64>> {
         let needed = words.len().saturating_mul(self.comm.size());
         let all = waiting(|| self.comm.gather(words)).map_err(|error| error.in_collective(op))?;
@@ -40,7 +40,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if longest == 0 {
             return Ok(vec![Vec::new(); lens.len()]);
         }
-        // The lengths come from other ranks, so memory for all lists is reserved fallibly first.
+        // The lengths come from other ranks, so memory for all lists is reserved first, by a call that may fail.
         reserve::<u64>(op, "the exchanged words", longest.saturating_mul(lens.len()))?;
         let mut padded = words.to_vec();
         padded.resize(longest, 0);

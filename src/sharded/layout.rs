@@ -95,7 +95,7 @@ fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard
         }
     }
     match before {
-        None if place.all() > 0 => Err(at(op, rank, format!("{}, but no rank has any of it", has(rank, place)))),
+        None if place.all() > 0 => Err(at(op, rank, format!("{}, but no rank has its elements", has(rank, place)))),
         Some(part) if part.place.own.end != part.place.dims[part.place.axis] => {
             holes(part, part.place.own.end, part.place.dims[part.place.axis])
         }

@@ -23,8 +23,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
-    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. They must come
-    /// after a top-k in the profile's order, and run on its candidates. Mirostat and adaptive-p are rejected.
+    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. These filters must
+    /// follow a top-k in the profile's order, and run on its candidates. Mirostat and adaptive-p are rejected.
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call, and 16 bytes per row for maxima. For greedy
@@ -36,8 +36,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Errors
     /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; [`Error::InvalidArgument`] in the
-    /// result of a row with a filter that needs a top-k before it and has none, or with mirostat or adaptive-p; [`Error::Collective`] if another rank
-    /// rejects its arguments, makes another call, or does not join.
+    /// result of a row with mirostat, with adaptive-p, or with a filter that needs a top-k before it and has none;
+    /// [`Error::Collective`] if another rank rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -279,12 +279,13 @@ fn such<'r, 'a, S: SampleFloat>(
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
-/// Concatenates the words of all rows, in order. `S::each` must have run the [`Task`] that computes them in each row.
+/// Concatenates the words of all rows, in order. `S::each` must have run the [`Task`] that computes these words in each
+/// row.
 fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 
-/// Returns a digest of all parameters of the requests but the feedback, which only rejected filters use.
+/// Returns a digest of all parameters of the requests except the feedback, which only rejected filters use.
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {

@@ -24,7 +24,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
     /// Exchanges maxima as [`Sharded::maxima`] does, for ops with operands besides the scores. `beside` describes these
     /// operands, for the check that all ranks make the same call. `checked` is the result of this rank's checks of
-    /// them.
+    /// these operands.
     pub(super) fn maxima_beside<E: Element>(
         &self,
         op: &'static str,

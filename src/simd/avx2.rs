@@ -48,7 +48,7 @@ pub struct M64([__m256d; 4]);
 /// Evaluates an expression for each register of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
     (two $i:ident => $e:expr) => {
-        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe {
             [
                 { const $i: usize = 0; $e },
@@ -57,7 +57,7 @@ macro_rules! each {
         }
     };
     (four $i:ident => $e:expr) => {
-        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe {
             [
                 { const $i: usize = 0; $e },
@@ -255,7 +255,7 @@ unsafe impl Isa for Avx2 {
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        // SAFETY: the token proves the features.
+        // SAFETY: the token proves the CPU's features.
         unsafe { not_inlined(K::run_avx2)(kernel, self) }
     }
     #[inline(always)]
@@ -342,7 +342,7 @@ unsafe impl Isa for Avx2 {
             let twos = _mm256_hadd_pd(value.0[2 * I], value.0[2 * I + 1]);
             _mm_add_pd(_mm256_castpd256_pd128(twos), _mm256_extractf128_pd::<1>(twos))
         });
-        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe {
             let eights = _mm_hadd_pd(eights[0], eights[1]);
             _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)))
@@ -351,25 +351,25 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn max_f32(self, value: F32) -> f32 {
         let [a, b] = value.0;
-        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe { reduce::max_ps(_mm256_max_ps(b, a)) }
     }
     #[inline(always)]
     fn min_f32(self, value: F32) -> f32 {
         let [a, b] = value.0;
-        // SAFETY: as above.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe { reduce::min_ps(_mm256_min_ps(b, a)) }
     }
     #[inline(always)]
     fn max_f64(self, value: F64) -> f64 {
         let [a, b, c, d] = value.0;
-        // SAFETY: as above.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe { reduce::max_pd(_mm256_max_pd(_mm256_max_pd(d, b), _mm256_max_pd(c, a))) }
     }
     #[inline(always)]
     fn min_f64(self, value: F64) -> f64 {
         let [a, b, c, d] = value.0;
-        // SAFETY: as above.
+        // SAFETY: blocks exist only if the CPU has the instructions.
         unsafe { reduce::min_pd(_mm256_min_pd(_mm256_min_pd(d, b), _mm256_min_pd(c, a))) }
     }
     #[inline(always)]

@@ -245,7 +245,7 @@ unsafe impl Isa for Avx512 {
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        // SAFETY: the token proves the features.
+        // SAFETY: the token proves the CPU's features.
         unsafe { not_inlined(K::run_avx512)(kernel, self) }
     }
     #[inline(always)]

@@ -145,8 +145,7 @@ pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
     )
 }
 
-/// Returns the block with this index of a row of which `values` is a part. The row's elements from `first` on are
-/// `values`, and all others count as `pad`.
+/// Returns the block with this index of a longer row, which has `values` from index `first` on, and `pad` elsewhere.
 #[inline(always)]
 pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
     match (index * BLOCK).checked_sub(first) {

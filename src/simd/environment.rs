@@ -31,12 +31,12 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     in_changed(callers, &mut || result = call.take().map(|f| f()));
     match result {
         Some(result) => result,
-        None => unreachable!("`in_changed` calls its function once"),
+        None => unreachable!("`in_changed` must call its function"),
     }
 }
 
-/// Sets the default environment until the guard is dropped. The float operations between must be in functions that the
-/// compiler neither inlines nor moves, as those of [`super::level::Kernel`] are; otherwise use [`in_default`].
+/// Sets the default environment until the guard is dropped. Until then, float operations must be in functions that the
+/// compiler neither inlines nor moves, like those of [`super::level::Kernel`]; otherwise use [`in_default`].
 #[inline]
 pub(crate) fn enter() -> Option<Entered> {
     let callers = register::read();
@@ -46,7 +46,7 @@ pub(crate) fn enter() -> Option<Entered> {
 /// Guard while the default environment is set. Dropping it restores the caller's, even when unwinding.
 pub(crate) struct Entered {
     callers: Word,
-    /// Environment that an outer call has to restore, if a function that it called changed the environment again.
+    /// Environment that an enclosing guard has to restore, if the environment was changed again inside it.
     outer: Option<Word>,
 }
 
@@ -127,9 +127,9 @@ impl Drop for Left {
     }
 }
 
-// `set` is sound for the same reason on each machine. Rust code assumes the default environment, so a host that calls
-// it in another environment is responsible for its own code. Here the default is set before this crate's first float
-// operation. Any other environment that is set is the host's own, and is set after this crate's last operation.
+// `set` is sound for the same reason on each machine. Rust code assumes the default environment, and a host that calls
+// it in another one is responsible for its own code. This crate sets the default before its first float operation. The
+// only other environment that it sets is the host's own, after its last operation.
 
 /// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
@@ -151,8 +151,8 @@ mod register {
 
     #[inline(always)]
     pub fn set(word: Word) {
-        // SAFETY: see above. The instruction reads the four bytes of `word`. Its reserved bits are zero, as they were
-        // when read.
+        // SAFETY: see the comment before the modules. The instruction reads the four bytes of `word`. Its reserved bits
+        // are zero, as they were when read.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
     }
 }
@@ -176,7 +176,7 @@ mod register {
 
     #[inline(always)]
     pub fn set(word: Word) {
-        // SAFETY: see above. Any program may write the register.
+        // SAFETY: any program may write the register; see the comment before the modules.
         unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
     }
 }
@@ -200,7 +200,7 @@ mod register {
 
     #[inline(always)]
     pub fn set(word: Word) {
-        // SAFETY: see above. Any program may write the register.
+        // SAFETY: any program may write the register; see the comment before the modules.
         unsafe { asm!("fsrm {}", in(reg) word, options(nostack)) };
     }
 }

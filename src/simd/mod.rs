@@ -16,8 +16,8 @@ mod blocks;
 pub(crate) mod environment;
 mod level;
 mod memory;
-// On x86-64 this is half of the library's code. It serves CPUs from before 2013. They lack fused multiply-adds, whose
-// emulation makes ops 30 to 60 times slower than with the instruction.
+// On x86-64 the portable level is half of the library's code. It serves CPUs from before 2013 without fused
+// multiply-adds. Emulating these makes ops 30 to 60 times slower than with the instruction.
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
 mod portable;
 mod prefetch;

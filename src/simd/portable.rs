@@ -210,7 +210,7 @@ fn fused_f32(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
     out
 }
 
-/// Computes `a * b + c` of f64, rounded once. Looks for the instruction once a block, as std does once a number.
+/// Computes `a * b + c` of f64, rounded once. Checks for the instruction once per block; std checks once per number.
 #[inline(always)]
 fn fused_f64(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
     #[inline(always)]
@@ -316,7 +316,8 @@ unsafe impl Isa for Portable {
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32 {
         index.map(|i| table[(i & 15) as usize])
     }
-    /// Has the largest permitted error, so that tests of this instruction set cover the estimates of every processor.
+    /// Returns an estimate with the largest permitted error, so that tests of this level cover those of every
+    /// processor.
     #[inline(never)]
     fn reciprocal_estimate(self, x: Self::F32) -> Self::F32 {
         x.map(|x| (1.0 / x) * (1.0 - 1.5 / 4096.0))

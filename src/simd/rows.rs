@@ -29,7 +29,7 @@ pub trait Work: Sized + Send {
 pub fn run<W: Work>(work: W) -> Result<W::Out> {
     let token = Token::current()?;
     if cfg!(test) {
-        unreachable!("unit tests use `run_here`, so that not every kernel is compiled again for them");
+        unreachable!("unit tests must call `run_here`, so that not every kernel is compiled again for them");
     }
     let (rows, cols) = (work.rows(), work.cols());
     let mut part = Part { work: Some(work), out: None };
@@ -43,7 +43,7 @@ pub fn run_here<W: Work>(work: W) -> Result<W::Out> {
     Ok(Token::current()?.run((work,)))
 }
 
-/// Kernel that computes all rows. It is a tuple, because the compiler places its code next to the type inside it.
+/// Kernel that computes all rows. It is a tuple, so that the compiler places its code next to the type inside it.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]
@@ -73,7 +73,7 @@ struct Part<W: Work> {
 
 impl<W: Work> Part<W> {
     fn out(self) -> W::Out {
-        self.out.expect("`run_part` runs every part")
+        self.out.expect("`run_part` must run every part")
     }
 }
 
@@ -81,7 +81,7 @@ impl<W: Work> Part<W> {
 trait AnyPart: Send {
     /// Runs the work on the calling thread. Float operations stay inside it, because it is not inlined.
     fn run(&mut self, token: Token);
-    /// Splits the work after its first `at` rows, and calls `both` with the two parts, which runs them.
+    /// Splits the work after its first `at` rows, and calls `both` to run the two parts.
     fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart));
 }
 

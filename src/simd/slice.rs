@@ -116,7 +116,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Splits the span into the first `at` elements and the rest.
     #[inline(always)]
     pub fn split_at(self, at: usize) -> (Self, Self) {
-        assert!(at <= self.len, "split at {at} of {}", self.len);
+        assert!(at <= self.len, "cannot split at {at}: the span has {} elements", self.len);
         // SAFETY: `at` is within both allocations.
         let (source, to) = unsafe { (self.source.add(at), self.to.add(at)) };
         (Span { len: at, ..self }, Span { source, to, len: self.len - at, ..self })
@@ -155,7 +155,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             (part, rest) = rest.split_at(count);
             let to = part.to;
             let written = write(first, part);
-            assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "another's memory");
+            assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "`write` must return its run");
             first += run / BLOCK;
         }
         all.written()
@@ -228,7 +228,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             store(b, &mut to[1]);
         }
         let rest = self.split_at(2 * BLOCK * pairs).1;
-        // The compiler would unroll a loop of at most two iterations.
+        // Hides the length: the compiler would unroll a loop of at most two iterations.
         let rest = Span { len: opaque(rest.len), ..rest };
         rest.blocks_once(
             #[inline(always)]
@@ -307,7 +307,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 #[cold]
 #[inline(never)]
 unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
-    // SAFETY: the caller guarantees it.
+    // SAFETY: the caller guarantees valid memory.
     let values = unsafe { std::slice::from_raw_parts(from, rest) };
     pad(values, values[0], buffer);
 }
@@ -319,11 +319,11 @@ unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUnin
 #[cold]
 #[inline(never)]
 unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
-    // SAFETY: the caller guarantees it.
+    // SAFETY: the caller guarantees valid memory.
     unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
 }
 
-/// Returns the value, of which the compiler then knows nothing. Otherwise it unrolls a loop of at most two iterations.
+/// Returns the value, hidden from the compiler, which would otherwise unroll a loop of at most two iterations.
 #[inline(always)]
 fn opaque(value: usize) -> usize {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -15,8 +15,8 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const FILLER: Self;
-    /// Whether this is f64. Code behind this constant is not compiled for the other types. If it were behind a
-    /// comparison of [`Element::DTYPE`](crate::Element::DTYPE), it would be compiled.
+    /// Whether this is f64. Code behind this constant is not compiled for the other types, unlike code behind a
+    /// comparison of [`Element::DTYPE`](crate::Element::DTYPE).
     #[doc(hidden)]
     const IS_F64: bool = false;
     /// Whether this is f32.

@@ -94,7 +94,7 @@ impl Kernel for FloatRules {
                 let count =
                     isa.compress(isa.f32(0.0).lt(isa.load_f32(&lanes)), isa.load_f32(&EDGES).to_bits(), &mut kept);
                 let expected: Vec<u32> = (0..16).filter(|i| bits >> i & 1 == 1).map(|i| bits_of[i]).collect();
-                assert_eq!(kept[..count], expected, "wrong lanes for the mask {bits:b}");
+                assert_eq!(kept[..count], expected, "wrong lanes kept by the mask {bits:b}");
             }
 
             let (wa, wb, wc) = (isa.widen(va), isa.widen(vb), isa.widen(vc));
@@ -352,7 +352,7 @@ impl Kernel for Tails {
                 #[inline(always)]
                 |_, v| v.mul_add(isa.f64(2.0), isa.f64(1.0)),
             );
-            assert_eq!(data, expected, "length {len}, in place");
+            assert_eq!(data, expected, "length {len}: wrong result in place");
             let sum = fold(
                 &source,
                 0.0,
@@ -397,11 +397,11 @@ fn sums_equal_their_definitions() {
                     #[inline(always)]
                     |i| isa.widen(load(isa, &signed, i, 0.0)),
                 );
-                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "the tiled sum, length {len}");
+                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "wrong tiled sum of {len} terms");
                 assert_eq!(
                     sum_exps(isa, &terms, terms.len()),
                     fixed_point_sum(&terms),
-                    "the fixed-point sum, length {len}"
+                    "wrong fixed-point sum of {len} terms"
                 );
                 // Tests part of a long row, terms of 1 (which give the largest sums), and masses in the unit of long
                 // rows.
@@ -409,18 +409,18 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),
                     terms.iter().map(long).sum::<u128>(),
-                    "the fixed-point sum of part of a long row, length {len}"
+                    "wrong fixed-point sum of {len} terms of a long row"
                 );
                 assert_eq!(
                     sum_exps(isa, &vec![1.0f32; terms.len()], 1 << 20),
                     (terms.len() as u128) << 48,
-                    "the fixed-point sum of {len} ones"
+                    "wrong fixed-point sum of {len} ones"
                 );
                 let mass = |e: &f32| (f64::from(*e) * 2f64.powi(42)).round_ties_even() as u64;
                 assert_eq!(
                     sum_q(isa, &terms, 1 << 20),
                     terms.iter().map(mass).sum::<u64>(),
-                    "the masses of part of a long row, length {len}"
+                    "wrong sum of the masses of {len} terms of a long row"
                 );
             }
         }

@@ -56,7 +56,7 @@ pub fn all_within<E: Element, X: Expected>(
     worst_error(what, input, got, exact, ulps, &error)
 }
 
-/// The part of [`all_within`] that does not depend on the type of the closure `error`, so that it is not compiled for
+/// Implements the part of [`all_within`] that is independent of the closure `error`, so that it is not compiled for
 /// each closure.
 fn worst_error<E: Element, X: Expected>(
     what: &str,

@@ -93,7 +93,7 @@ pub fn toward_zero<X: Expected>(exact: X) -> f64 {
     if X::Wide::from(near) > exact { near.next_down() } else { near }
 }
 
-/// Returns the number of steps from one stored value to the other, where a step leads to a neighbouring value. It is 0
+/// Returns the number of steps from one stored value to the other. Each step leads to the next value. The number is 0
 /// for equal values, for zeros of different signs and for two NaN. Between NaN and a number it is `u64::MAX`.
 ///
 /// ```

@@ -161,7 +161,7 @@ pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Resul
         }
     }
     if lr * weight_decay > 1.0 {
-        return Err(Error::invalid(op, "weight_decay", weight_decay, format!("at most 1 / lr, {}", 1.0 / lr)));
+        return Err(Error::invalid(op, "weight_decay", weight_decay, format!("at most 1 / lr = {}", 1.0 / lr)));
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl LossScale {
         check_scale("init", self.init)?;
         check_scale("min_scale", self.min_scale)?;
         if self.min_scale > self.init {
-            return Err(Error::invalid(OP, "min_scale", self.min_scale, format!("at most init, {}", self.init)));
+            return Err(Error::invalid(OP, "min_scale", self.min_scale, format!("at most init = {}", self.init)));
         }
         if !(self.growth >= 1.0 && self.growth.is_finite()) {
             return Err(Error::invalid(OP, "growth", self.growth, "finite and 1 or more"));

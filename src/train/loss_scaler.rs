@@ -25,8 +25,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and keeps the scale near the largest one at which gradients are
-/// finite.
+/// Scales losses, decides which steps are taken, and keeps the scale near the largest that leaves gradients finite.
 ///
 /// A step has three stages, and each stage has its calls:
 /// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call
@@ -102,7 +101,7 @@ impl LossScaler {
     pub fn restore(state: LossScalerState) -> Result<Self> {
         in_default(|| state.settings.check().and_then(|()| check_scale("scale", state.scale)))?;
         if state.tracker >= state.settings.interval {
-            let expected = format!("below interval, {}", state.settings.interval);
+            let expected = format!("below interval = {}", state.settings.interval);
             return Err(Error::invalid(OP, "tracker", state.tracker, expected));
         }
         Ok(LossScaler { state, stage: Stage::Ready, finite: true })

@@ -148,11 +148,11 @@ impl<R: Rule> Optimizer<R> {
     /// for each weight.
     ///
     /// Each step computes a new weight in f64, rounds it to f32, and then to one of its two neighbours in its type. The
-    /// probability of each neighbour is its distance from the other divided by their spacing, within 2^-33. Changes far
-    /// below the spacing of the type therefore accumulate on average. Rounding to nearest would lose them. Like f32
-    /// master weights, this loses changes below 2^-25 of the weight, because the new weight is first rounded to f32.
-    /// The random bits of a weight depend only on the seed, the indices of parameter and weight, and the number of
-    /// steps in which the parameter had a gradient. They are the same on every machine.
+    /// probability of each neighbour is the weight's distance from the other one, divided by the spacing, within 2^-33.
+    /// Changes far below the spacing of the type therefore accumulate on average. Rounding to nearest would lose them.
+    /// Like f32 master weights, stochastic rounding loses changes below 2^-25 of the weight, because the new weight is
+    /// first rounded to f32. The random bits of a weight depend only on the seed, the indices of parameter and weight,
+    /// and the number of steps in which the parameter had a gradient. They are the same on every machine.
     ///
     /// Call this method before the first step, because it discards master weights. The saved state does not contain the
     /// seed, so call it with the same seed on a new optimiser before [`Optimizer::restore`].
@@ -340,7 +340,7 @@ impl ParameterState {
             (FloatsMut::BF16(param), None, Some(random)) => {
                 optimizer::step_stochastic(param, each(kept, Numbers::f32s), gradient, random, formula)
             }
-            _ => unreachable!("16-bit parameters have master weights or a stream"),
+            _ => unreachable!("a 16-bit parameter must have master weights or a stream of random bits"),
         }
     }
 }

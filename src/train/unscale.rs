@@ -1,4 +1,5 @@
-//! Unscaling of the gradients of a scaled loss. A first pass checks them, and a second pass unscales and clips them.
+//! Unscaling of the gradients of a scaled loss. A first pass checks all gradients, and a second unscales and clips
+//! them.
 
 use super::loss_scaler::LossScaler;
 use crate::cpu::clip_grad_norm::{Scale, TensorNorm};

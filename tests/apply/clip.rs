@@ -20,7 +20,6 @@ fn fixture() -> Apply {
         .integers("ints", &[2], &[1, 2])
 }
 
-/// Builds a job of this op.
 fn job(op: &str, grads: Value, attrs: Value, outputs: Value) -> Value {
     json!({"op": op, "inputs": {"grads": grads}, "attrs": attrs, "outputs": outputs})
 }
@@ -181,7 +180,7 @@ fn what_is_refused() {
     let outcome = run(cases.iter().map(|(job, ..)| job.clone()).collect());
     outcome.answered();
     for ((job, error, part), answer) in cases.iter().zip(&outcome.answers) {
-        assert_eq!(answer["error"], *error, "job {job}: got {answer}");
+        assert_eq!(answer["error"], *error, "job {job}: wrong error in {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
             "job {job}: expected {part:?} in the error message, got {answer}"
@@ -190,7 +189,7 @@ fn what_is_refused() {
     assert!(outcome.names().is_empty());
 }
 
-/// Checks units of a matrix, of a vector and of a scalar, and limits of 0.
+/// Checks adaptive_clip on a matrix, a vector and a scalar, and with limits of 0.
 #[test]
 fn adaptive_clip_of_units() {
     for (dtype, tolerance) in FLOATS {
@@ -217,7 +216,7 @@ fn adaptive_clip_of_units() {
                 .as_bytes(),
             );
         outcome.answered();
-        // The limit of a row is 0.01 * 5, and the second row is within it.
+        // The limit of each row is 0.01 * 5. The second row is within this limit.
         assert_close(&outcome.values("0.g"), &[0.03, 0.04, 0.003, 0.004], 2.0 * tolerance);
         assert_close(&outcome.values("0.v"), &[6e-6, 8e-6], 2.0 * tolerance.max(1e-2 * f64::from(dtype == Dtype::F16)));
         assert_close(&outcome.values("0.one"), &[0.02], 2.0 * tolerance);
@@ -225,7 +224,7 @@ fn adaptive_clip_of_units() {
         for (answer, error) in
             outcome.answers[2..].iter().zip(["ShapeMismatch", "ShapeMismatch", "NonFiniteInput", "InvalidArgument"])
         {
-            assert_eq!(answer["error"], error, "{answer}");
+            assert_eq!(answer["error"], error, "wrong error in {answer}");
         }
     }
 }

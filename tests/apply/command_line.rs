@@ -98,7 +98,7 @@ fn help() {
     for part in
         ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
     {
-        assert!(text.contains(part), "expected {part} in {text}");
+        assert!(text.contains(part), "--help must print {part}, got {text}");
     }
 }
 
@@ -130,8 +130,8 @@ fn files_that_are_not_there() {
     ];
     for (jobs, tensors, out, why) in cases {
         let (status, stderr) = run_in(folder.path(), jobs, tensors, out);
-        assert_eq!(status, Some(2), "{stderr}");
-        assert!(stderr.contains(why), "expected {why} in {stderr}");
+        assert_eq!(status, Some(2), "wrong exit status; stderr: {stderr}");
+        assert!(stderr.contains(why), "stderr must contain {why}, got {stderr}");
         assert_eq!(files(folder.path()).len(), 2);
     }
 }
@@ -204,7 +204,7 @@ fn what_is_known_but_not_there() {
         let outcome = apply.run(&[json!(["exp", {"x": "x"}, {}, ["y"]]), json!(["softmin", {}, {}, []])]);
         outcome.answered();
         for answer in &outcome.answers {
-            assert_eq!(answer["error"], "Backend", "{answer}");
+            assert_eq!(answer["error"], "Backend", "wrong error in {answer}");
             assert!(
                 answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])),
                 "arguments {arguments:?}: expected the unavailable choice {:?} in the error message, got {answer}",

@@ -8,7 +8,7 @@ use serde_json::json;
 fn every_type_and_option() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let ln_2 = 2f64.ln();
-    // In every row that counts, two of the three classes have equal logits.
+    // Row 1 is ignored. In the other rows, two logits are equal and the third is -inf.
     let logits = [0.0, 0.0, -inf, nan, nan, nan, 1.0, -inf, 1.0];
     for (dtype, tolerance) in FLOATS {
         let outcome = Apply::new()
@@ -73,7 +73,7 @@ fn refusals() {
     outcome.answered();
     let expected = [
         ("InvalidArgument", "target is 3 in row 1"),
-        ("ShapeMismatch", "2 axes are needed"),
+        ("ShapeMismatch", "it must have 2 axes: rows and classes"),
         ("ShapeMismatch", "target has shape [1]; [2] is needed"),
         ("ShapeMismatch", "weight has shape [2]; [3] is needed"),
         ("UnsupportedDType", "target is F32; it must be I64"),
@@ -84,8 +84,8 @@ fn refusals() {
         ("InvalidArgument", "z_loss is NaN"),
     ];
     for (answer, (error, part)) in outcome.answers.iter().zip(expected) {
-        assert_eq!(answer["error"], error, "{answer}");
-        assert!(answer["message"].as_str().unwrap_or("").contains(part), "expected {part:?} in {answer}");
+        assert_eq!(answer["error"], error, "wrong error in {answer}");
+        assert!(answer["message"].as_str().unwrap_or("").contains(part), "{part:?} is missing in {answer}");
     }
     assert_eq!(outcome.answers[0]["row"], 1);
 }

@@ -19,7 +19,7 @@ fn fixture(dtype: Dtype) -> Apply {
 /// Checks PyTorch's `kl_div` of log-probabilities in every shape and reduction.
 #[test]
 fn kl_div_of_log_probabilities() {
-    // p (ln p - x) with the targets above.
+    // The loss of each element is p (ln p - x), with target p.
     let each = [0.0, 0.0, 0.5 - 0.5 * LN_2, -0.5 - 0.5 * LN_2];
     let sum: f64 = each.iter().sum();
     for (dtype, tolerance) in FLOATS {
@@ -41,7 +41,7 @@ fn kl_div_of_log_probabilities() {
         assert_close(&outcome.values("1.dx"), &[-0.25, 0.0, -0.125, -0.0625], tolerance);
         assert_close(&outcome.values("2.loss"), &[-0.5 * LN_2], of_loss);
         assert_eq!(outcome.answers[3]["error"], "ShapeMismatch");
-        // A logarithm of a probability is not above 0.
+        // A log-probability must be at most 0.
         assert_eq!((&outcome.answers[4]["error"], &outcome.answers[4]["row"]), (&json!("InvalidArgument"), &json!(1)));
         assert_eq!(outcome.answers[5]["error"], "InvalidArgument");
     }
@@ -54,7 +54,7 @@ fn divergence_from_logits() {
             json!(["kl_div_with_logits", {"x": "x", "target": "target"}, {"reduction": "none"}, ["loss", "dx"]]),
             json!(["kl_div_with_logits", {"x": "line", "target": "targets"}, {"scale": 0}, ["loss"]]),
         ]);
-        // The second row: the softmax of (-1, 2) is (q, 1 - q).
+        // In the second row, the softmax of (-1, 2) is (q, 1 - q).
         let q = 1.0 / (1.0 + 3f64.exp());
         let second = 0.5 * (0.5f64.ln() - q.ln()) + 0.25 * (0.25f64.ln() - (1.0 - q).ln());
         assert_close(&outcome.values("0.loss"), &[LN_2, second], 1e-6);

@@ -116,8 +116,8 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // These tolerances are relative to the result, although the bias may cancel most of it. The op's own bound is
-        // relative to the larger term in that case.
+        // The tolerances are relative to the result. The op's own bound is relative to the larger term where the bias
+        // cancels most of the result.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)
@@ -138,7 +138,7 @@ fn layer_norm_in_every_type() {
     }
 }
 
-/// Returns the derivatives of the sum of results times `dy` with respect to each value, by finite differences.
+/// Computes the gradient of the sum of `of(values) * dy` by finite differences.
 fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let moved = |i: usize, by: f64| {
         let mut values = values.to_vec();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// Returns a command that runs the program without the environment variable that selects an instruction set.
+/// Returns a command that runs the program, with `EVENKEEL_SIMD` unset.
 pub fn program() -> Command {
     let mut command = Command::new(example("apply"));
     command.env_remove("EVENKEEL_SIMD");
@@ -56,7 +56,6 @@ impl Apply {
         self
     }
 
-    /// Adds a tensor of type I64.
     pub fn integers(mut self, name: &str, shape: &[usize], values: &[i64]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensors.push((name.into(), Dtype::I64, shape.to_vec(), bytes));
@@ -121,7 +120,6 @@ impl Apply {
     }
 }
 
-/// Outcome of a run.
 pub struct Outcome {
     pub status: Option<i32>,
     pub stderr: String,
@@ -156,7 +154,7 @@ impl Outcome {
 
     /// Asserts that every job was answered, with a success or an error.
     pub fn answered(&self) {
-        assert_eq!(self.status, Some(0), "exit status of a run that answers its jobs, with stderr {:?}", self.stderr);
+        assert_eq!(self.status, Some(0), "a run that answers its jobs must exit with 0; stderr: {:?}", self.stderr);
         assert!(self.out.is_some(), "expected the program to write out.safetensors");
         assert!(
             self.stderr.is_empty(),
@@ -170,7 +168,7 @@ impl Outcome {
         assert_eq!(
             self.status,
             Some(2),
-            "exit status of a rejected run, with stderr {:?} and answers {:?}",
+            "a rejected run must exit with 2; stderr: {:?}, answers: {:?}",
             self.stderr,
             self.answers
         );
@@ -198,7 +196,6 @@ impl Outcome {
         (tensor.dtype(), tensor.shape().to_vec(), values)
     }
 
-    /// Returns the values of a tensor in OUT.
     pub fn values(&self, name: &str) -> Vec<f64> {
         self.tensor(name).2
     }
@@ -217,7 +214,6 @@ fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f
     data.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
 }
 
-/// Lists the files of a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder must be readable");
     entries.map(|entry| entry.expect("the entries of the folder must be readable").path()).collect()

@@ -38,10 +38,10 @@ fn check(cases: &[Value]) -> Outcome {
     let outcome = fixture().run(&jobs);
     outcome.answered();
     for (case, answer) in cases.iter().zip(&outcome.answers) {
-        assert_eq!(answer["ok"], false, "{case}");
-        assert_eq!(answer["error"], case[3], "{case} {answer}");
+        assert_eq!(answer["ok"], false, "{case} must be rejected");
+        assert_eq!(answer["error"], case[3], "{case}: wrong error in {answer}");
         let (message, part) = (answer["message"].as_str().unwrap_or(""), case[4].as_str().unwrap_or(""));
-        assert!(message.contains(part), "{case}: expected {part:?} in {answer}");
+        assert!(message.contains(part), "{case}: {part:?} is missing in {answer}");
     }
     assert!(outcome.names().is_empty());
     outcome
@@ -150,7 +150,7 @@ fn shapes() {
         refused("softmax", json!({"x": "scalar"}), "x has shape []"),
         refused("logsumexp", json!({"x": "scalar"}), "at least 1 axes"),
         refused("softmax", json!({"x": "nine"}), "9 axes; expected at most 8"),
-        refused("softmax", json!({"x": "x", "mask": "row3"}), "mask has shape [3]; one that broadcasts to [2, 4]"),
+        refused("softmax", json!({"x": "x", "mask": "row3"}), "mask has shape [3]; it must broadcast to [2, 4]"),
         refused("softmax", json!({"x": "x", "mask": "enlarging"}), "mask has shape [3, 2, 4]"),
         refused("softmax", json!({"x": "x", "mask": "stretching"}), "mask has shape [2, 4, 1]"),
         refused("softmax", json!({"x": "row", "mask": "keep"}), "mask has shape [2, 4]"),

@@ -34,7 +34,7 @@ fn every_type_and_layout() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3, 4]));
-        // The bound is relative to the larger element of a pair; a factor of 20 covers the cancellation in these
+        // The op's bound is relative to the larger element of a pair. A factor of 20 covers the cancellation in these
         // values.
         assert_close(&outcome.values("0.y"), &rope(&x, &positions, 1e4, HALVES), 20.0 * tolerance);
         assert_close(&outcome.values("1.y"), &rope(&x, &positions, 5e5, NEIGHBOURS), 20.0 * tolerance);
@@ -101,7 +101,7 @@ fn scalings() {
     assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
     outcome.answered();
     let well: Vec<_> = outcome.answers.iter().map(|answer| answer["ok"] == true).collect();
-    assert_eq!(well, [true, true, true, true, false, false, false, false], "{:?}", outcome.answers);
+    assert_eq!(well, [true, true, true, true, false, false, false, false], "wrong outcomes: {:?}", outcome.answers);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn what_profiles_keep() {
     for (i, (attrs, kept)) in cases.iter().enumerate() {
         let (_, _, probs) = outcome.tensor(&format!("{i}.probs"));
         let got: Vec<usize> = (0..5).filter(|&token| probs[token] > 0.0).collect();
-        assert_eq!(got, *kept, "{attrs}");
+        assert_eq!(got, *kept, "wrong tokens with {attrs}");
     }
 }
 
@@ -122,7 +122,7 @@ fn draws_follow_the_probabilities() {
     for row in rows {
         for (token, p) in probs(&LOGITS, 1.0, &[0, 1, 2, 3, 4]).into_iter().enumerate() {
             let count = row.iter().filter(|&&t| t == token as f64).count() as f64;
-            // At six standard deviations, one run in 10^8 is a false alarm.
+            // A correct sampler exceeds six standard deviations in one of 10^8 runs.
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,

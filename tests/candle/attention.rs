@@ -94,8 +94,8 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // Values are below 4 and scores below 10. An error of a score becomes a relative error of its weight.
-                // The composition's gradients of f16 and bf16 are rounded each time they are accumulated.
+                // Values are below 4 and scores below 10. The error of a score is the relative error of its weight. The
+                // composition rounds f16 and bf16 gradients at each accumulation.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {

@@ -14,11 +14,11 @@ fn unit(dtype: evenkeel::DType) -> f64 {
     if dtype == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) }
 }
 
-/// Fails if a difference exceeds the sum of a relative and an absolute error. In types other than f32, whose results
-/// are rounded from a wider type, an ULP of the type is added.
+/// Fails if a difference exceeds the sum of a relative and an absolute error. In types other than f32, an ULP is added
+/// for the rounding of the result.
 #[track_caller]
 fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, relative: f64, absolute: f64) {
-    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "{what}");
+    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "wrong shape or type of {what}");
     let want = flat(want);
     assert_close(what, &flat(got), &want, |i| {
         relative * want[i].abs() + absolute + if dtype == evenkeel::DType::F32 { 0.0 } else { ulp(dtype, want[i]) }

@@ -10,7 +10,7 @@ fn rows_of_equal_logits_add_up_to_one() -> Result<()> {
         for (dtype, _) in DTYPES {
             let x = Tensor::ones(len, dtype, CPU)?;
             let y = flat(&ours::ops::softmax_last_dim(&x)?);
-            assert_eq!(y.iter().sum::<f64>(), 1.0, "sum of the softmax of {len} equal logits in {dtype:?}");
+            assert_eq!(y.iter().sum::<f64>(), 1.0, "the softmax of {len} equal logits in {dtype:?} must sum to 1");
             let y = flat(&ours::ops::log_softmax(&x, 0)?);
             let expected = -(len as f64).ln();
             assert!(
@@ -42,9 +42,9 @@ fn rms_norm_of_squares_beyond_f32() -> Result<()> {
     for magnitude in [1e20f32, 3e38, 1e-25] {
         let x = Tensor::new(&[[magnitude, -magnitude, magnitude, magnitude]], CPU)?;
         let y = ours::RmsNorm::new(ones.clone(), 0.0).forward(&x)?;
-        assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0, 1.0, 1.0]], "{magnitude}");
+        assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0, 1.0, 1.0]], "wrong rms_norm of magnitude {magnitude}");
     }
-    // The squares of this bf16 row overflow bf16, too.
+    // The squares of this row overflow bf16.
     let x = Tensor::new(&[[1e20f32, -1e20]], CPU)?.to_dtype(DType::BF16)?;
     let y = ours::ops::rms_norm(&x, &Tensor::ones(2, DType::BF16, CPU)?, 1e-6)?;
     assert_eq!(flat(&y), [1.0, -1.0]);
@@ -95,7 +95,7 @@ fn losses_of_confident_logits() -> Result<()> {
         "binary_cross_entropy_with_logit: expected (400 + ln 2) / 3, got {loss}"
     );
 
-    // The sum of this batch's losses is far above 256, up to which bf16 represents every integer.
+    // The losses of this batch sum to far more than 256, where bf16 stops representing every integer.
     let n = 4096;
     let (x, targets) = (Tensor::zeros((n, 2), DType::BF16, CPU)?, Tensor::zeros(n, DType::U32, CPU)?);
     let loss = flat(&ours::loss::cross_entropy(&x, &targets)?)[0];

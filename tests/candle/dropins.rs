@@ -57,7 +57,7 @@ fn norms() -> Result<()> {
             let y = flat(&ours::ops::layer_norm(&x, &alpha, &beta, 1e-5)?);
             assert_close(&what, &y, &want, |i| {
                 let largest = want[i].abs().max(bias[i].abs()).max((want[i] - bias[i]).abs());
-                // Candle's mean is rounded. Dividing by a much smaller deviation magnifies its error.
+                // Candle's mean is rounded. Dividing by a much smaller deviation magnifies the mean's error.
                 allowed("layer_norm", ours_dtype, largest) + 100.0 * error
             });
         }
@@ -78,7 +78,7 @@ fn single_elements() -> Result<()> {
             let want = flat(&want);
             assert_close(op, &flat(&y), &want, |i| allowed(op, ours_dtype, want[i]) + error * want[i].abs());
         }
-        // The product adds one rounding in the type.
+        // The product in swiglu adds one rounding in the type.
         let want = flat(&candle_nn::ops::swiglu(&wide)?);
         let (left, right) = (wide.narrow(1, 0, 350)?, flat(&wide.narrow(1, 350, 350)?));
         let left = flat(&candle_nn::ops::silu(&left)?);
@@ -114,8 +114,8 @@ fn rotary_embedding() -> Result<()> {
                     ),
                 ] {
                     let what = format!("{name} with tables {table:?} in {dtype:?}");
-                    assert_eq!(y.dims(), want.dims(), "{what}");
-                    // Each product is below 3.
+                    assert_eq!(y.dims(), want.dims(), "wrong shape of {what}");
+                    // Each product of the rotation is below 3.
                     assert_close(&what, &flat(&y), &flat(&want), |_| allowed("rope", ours_dtype, 6.0));
                 }
             }

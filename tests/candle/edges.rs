@@ -26,7 +26,7 @@ fn integer_types_are_candles_error() -> Result<()> {
             let error = refused.unwrap_err();
             assert!(
                 matches!(peeled(&error), candle_core::Error::UnsupportedDTypeForOp(found, _) if *found == dtype),
-                "{error}"
+                "wrong error: {error}"
             );
         }
         let error = ours::guarded::softmax(&x, 1, &Softmax::default()).unwrap_err();
@@ -82,7 +82,7 @@ fn shapes_that_do_not_fit() -> Result<()> {
         (&[4, 3], &[4, 2]),             // too few columns
         (&[3, 4, 3], &[3, 4, 3]),       // another batch
         (&[4, 3], &[12]),               // too few axes
-        (&[1, 1, 4, 3], &[1, 1, 4, 3]), // too many
+        (&[1, 1, 4, 3], &[1, 1, 4, 3]), // too many axes
     ] {
         let (cos, sin) = (f32s(cos)?, f32s(sin)?);
         for rope in [ours::rotary_emb::rope, ours::rotary_emb::rope_i] {

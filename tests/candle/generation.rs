@@ -62,7 +62,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
         Sampling::TopP { p: 1.0, temperature: 1.5 },
         Sampling::TopP { p: 7.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 5, p: 0.5, temperature: 1.5 },
-        // p is below the mass of the first five tokens, but a large share of it.
+        // p is a large share of the first five tokens' mass, but below it.
         Sampling::TopKThenTopP { k: 5, p: 0.75, temperature: 1.5 },
         // p is above the mass of the first three tokens, so top-p has no effect.
         Sampling::TopKThenTopP { k: 3, p: 0.9, temperature: 3.0 },
@@ -82,7 +82,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
                 for _ in 0..1500 {
                     drawn.insert(processor.sample(&tensor)?);
                 }
-                assert_eq!(drawn, support(sampling, &logits), "{sampling:?} of {logits:?} in {dtype:?}");
+                assert_eq!(drawn, support(sampling, &logits), "wrong tokens, {sampling:?} of {logits:?} in {dtype:?}");
             }
         }
     }
@@ -128,7 +128,7 @@ fn new_chooses_the_strategy_that_candle_does() -> Result<()> {
     for temperature in [None, Some(0.0), Some(1e-8), Some(-3.0)] {
         let mut processor = LogitsProcessor::new(0, temperature, Some(0.9));
         for _ in 0..20 {
-            assert_eq!(processor.sample(&logits)?, 1, "{temperature:?}");
+            assert_eq!(processor.sample(&logits)?, 1, "wrong token at temperature {temperature:?}");
         }
     }
     let drawn = |mut processor: LogitsProcessor| -> Result<BTreeSet<u32>> {
@@ -136,7 +136,7 @@ fn new_chooses_the_strategy_that_candle_does() -> Result<()> {
     };
     assert_eq!(drawn(LogitsProcessor::new(0, Some(1.0), None))?.len(), 4);
     assert_eq!(drawn(LogitsProcessor::new(0, Some(1.0), Some(0.6)))?, [1, 2].into());
-    // Candle divides by zero here.
+    // Candle divides by zero at temperature 0.
     assert_eq!(drawn(LogitsProcessor::from_sampling(0, Sampling::All { temperature: 0.0 }))?, [1].into());
     Ok(())
 }
@@ -159,9 +159,9 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         let nan = Tensor::new(&[1f32, 2., f32::NAN, f32::NAN], CPU)?;
         assert_eq!((error(sampling, &nan).name(), error(sampling, &nan).index()), ("NonFiniteInput", Some(2)));
         let masked = Tensor::new(&[-inf, -inf, -inf], CPU)?;
-        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "{sampling:?}");
+        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "wrong error of {sampling:?}");
         let empty = Tensor::zeros(0, DType::F32, CPU)?;
-        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "{sampling:?}");
+        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "wrong error of {sampling:?}");
         // As in candle, the logits must be a single row with one axis.
         assert!(
             LogitsProcessor::from_sampling(1, sampling.clone()).sample(&tensor(&[1, 4], DType::F32, 1.0, 1)?).is_err()
@@ -169,7 +169,7 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         // A logit of +inf is certain to be drawn.
         let infinite = Tensor::new(&[1f32, inf, 2., inf], CPU)?;
         let mut processor = LogitsProcessor::from_sampling(1, sampling.clone());
-        assert!([1, 3].contains(&processor.sample(&infinite)?), "{sampling:?}");
+        assert!([1, 3].contains(&processor.sample(&infinite)?), "{sampling:?} must draw a logit of +inf");
     }
     let logits = Tensor::new(&[1f32, 2., 3.], CPU)?;
     for refused in [
@@ -180,7 +180,7 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         Sampling::GumbelSoftmax { temperature: f64::NAN },
         Sampling::TopP { p: f64::NAN, temperature: 1.0 },
     ] {
-        assert_eq!(error(&refused, &logits).name(), "InvalidArgument", "{refused:?}");
+        assert_eq!(error(&refused, &logits).name(), "InvalidArgument", "wrong error of {refused:?}");
     }
     let mut processor = LogitsProcessor::new(1, Some(f64::NAN), None);
     assert_eq!(Error::from(processor.sample(&logits).unwrap_err()).name(), "InvalidArgument");
@@ -235,7 +235,7 @@ fn the_stream_is_the_seeds_and_the_calls() -> Result<()> {
     };
     assert_eq!(stream(5)?, stream(5)?);
     assert_ne!(stream(5)?, stream(6)?);
-    // The expected tokens are the draws of Evenkeel's sampler with the same seed and numbers.
+    // The expected tokens are those of Evenkeel's sampler with the same seed and draw numbers.
     let sampler = evenkeel::SamplerConfig::default().validate().unwrap();
     let data: Vec<f32> = logits.to_vec1()?;
     for (draw, token) in stream(5)?.into_iter().enumerate() {

@@ -533,7 +533,7 @@ fn narrow_types() -> Result<()> {
                 (live * weights)?.sum_all()
             })?;
             for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
-                // Gradients are at most about ten. They come from results rounded once and sums of a dozen terms.
+                // Gradients are at most about ten. Each comes from results rounded once and a sum of a dozen terms.
                 let largest = want.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
                 assert_close(&format!("{} in {dtype:?}, argument {i}", case.name), grad, want, |_| {
                     24.0 * unit * largest
@@ -622,7 +622,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
         ] {
             let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, &y)?;
             let grad = flat(live.sum_all()?.backward()?.get(&x).unwrap());
-            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "{options:?}");
+            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "masked logits have gradients: {options:?}");
             assert!(grad[3].is_finite());
         }
     }
@@ -647,7 +647,7 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
 
 #[test]
 fn masked_elements_stay_without_gradient() -> Result<()> {
-    // The op is followed by a selection that drops one element. Candle's own gradient of the dropped element is 0 times
+    // The op is followed by a selection that drops one element. Candle's own gradient of this element is 0 times
     // infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;

@@ -76,9 +76,9 @@ fn the_gradients_of_rows() -> Result<()> {
         // The reference gradients per column were rounded to f32.
         assert!(
             (dweight[channel] - of_weight).abs() <= 2f64.powi(-24) * (terms + of_weight.abs()),
-            "channel {channel}: expected {of_weight}"
+            "weight gradient of channel {channel}: expected {of_weight}"
         );
-        assert_eq!(dbias[channel], f64::from(of_bias as f32), "{channel}");
+        assert_eq!(dbias[channel], f64::from(of_bias as f32), "wrong bias gradient of channel {channel}");
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ fn the_module_computes_what_candles_does() -> Result<()> {
                 for (layout, x) in layouts(&x)? {
                     let y = norm.forward(&x)?;
                     assert_eq!((y.dims(), y.dtype()), (*dims, dtype));
-                    // Weighted values are up to 2 sqrt(30). 1e-12 is for candle's own rounding in f64.
+                    // Weighted values reach 2 sqrt(30). The tolerance of 1e-12 is for candle's own rounding in f64.
                     assert_close(&layout, &flat(&y), &want, |_| allowed("group_norm", kind, 11.0) + 1e-12);
                 }
             }
@@ -185,7 +185,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
     assert_eq!(norm.forward(&tensor(&[2, 6, 4, 4], DType::F32, 1.0, 1)?)?.dims(), [2, 6, 4, 4]);
     for dims in [&[2, 6][..], &[2, 5, 4], &[6]] {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
-        assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "{dims:?}");
+        assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "wrong error for shape {dims:?}");
     }
     // A tensor of a type that only candle supports gives the result or the error of candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;

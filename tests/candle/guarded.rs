@@ -116,11 +116,11 @@ fn sampling_from_tensors() -> Result<()> {
     let rows = evenkeel::Rows::shaped(&data, &[2, 3, 50])?;
     let want = sampler.sample_rows(rows, None, &draws)?;
     for (layout, logits) in layouts(&logits)? {
-        assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "{layout}");
+        assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "wrong tokens, logits {layout}");
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "{layout}"
+            "wrong distributions, logits {layout}"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

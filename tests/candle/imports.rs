@@ -5,7 +5,7 @@
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// Code of an engine, where only this import is Evenkeel's.
+/// Engine code in which only one import is Evenkeel's.
 mod engine {
     use candle_core::{D, IndexOp, Result, Tensor};
     use candle_nn::{Activation, Embedding, LayerNorm, Linear, Module, RmsNorm, VarBuilder, linear_no_bias, rms_norm};
@@ -109,7 +109,7 @@ fn functions_have_candles_types() {
     generic::<D>();
 }
 
-/// Generates code that uses every item that a module exports and states its type.
+/// Generates code that uses every exported item of a module with an explicit type.
 macro_rules! surface {
     ($name:ident, $root:path) => {
         mod $name {

@@ -1,4 +1,5 @@
-//! Tests of the chunked cross-entropy of a linear layer: it equals the loss of the whole logits for every chunk size.
+//! Tests of the chunked cross-entropy of a linear layer: it equals the loss of all logits at once, for every chunk
+//! size.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp, values};
 use allocation_counter::measure;
@@ -236,7 +237,7 @@ fn what_is_refused() -> Result<()> {
         (error.name(), error.to_string())
     };
     let check = |(name, message): (&str, String), expected: &str, part: &str| {
-        assert!(name == expected && message.contains(part), "{name}: {message}");
+        assert!(name == expected && message.contains(part), "wrong error {name}: {message}");
     };
     check(refused(hidden, weight, bias, &TARGETS, 0), "InvalidArgument", "chunk is 0");
     check(refused(hidden, &weight.t()?, bias, &TARGETS, 4), "ShapeMismatch", "hidden has shape [6, 4]");

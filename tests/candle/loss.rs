@@ -231,13 +231,13 @@ fn losses_beside_targets() -> Result<()> {
                 };
                 let count = dims.iter().product();
                 let (want, dx) = on_slices(&wide, &y_wide, &vec![0.5; count]);
-                // The result is rounded once to f32, or not at all.
+                // The loss is rounded once to f32, unless the logits are f64.
                 let unit = if dtype == DType::F64 { 1e-15 } else { 1.2e-7 };
                 let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
                 for (layout, x) in layouts(&x)? {
                     let x = Var::from_tensor(&x)?;
                     let loss = on_tensors(&x, &y)?;
-                    assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
+                    assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "wrong shape or type of {name}");
                     assert_close(name, &flat(&loss), &want, |i| unit * want[i].abs());
                     let grads = (loss * 0.5)?.sum_all()?.backward()?;
                     let got = grads.get(&x).expect("the logits must have a gradient");
@@ -247,7 +247,7 @@ fn losses_beside_targets() -> Result<()> {
                 }
                 let x = Var::from_tensor(&x)?;
                 let loss = composed(&x, &y)?;
-                assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
+                assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "wrong shape or type of {name}");
                 // The tolerance covers a few roundings of terms of up to 100.
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;
@@ -274,10 +274,10 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     ] {
         let refused = |x: &Tensor, y: &Tensor| loss(x, y).unwrap_err();
         assert_eq!((refused(&x, &out).name(), refused(&x, &out).row()), ("InvalidArgument", Some(1)), "{name}");
-        assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "{name}");
-        assert_eq!(refused(&x, &out.to_dtype(DType::U32)?).name(), "UnsupportedDType", "{name}");
+        assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "wrong error of {name}");
+        assert_eq!(refused(&x, &out.to_dtype(DType::U32)?).name(), "UnsupportedDType", "wrong error of {name}");
         let one = Tensor::new(1f32, CPU)?;
-        assert_eq!(refused(&one, &one).name(), "ShapeMismatch", "{name}");
+        assert_eq!(refused(&one, &one).name(), "ShapeMismatch", "wrong error of {name}");
     }
     let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
     assert_eq!(Error::from(drop_in).row(), Some(1));

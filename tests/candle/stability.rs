@@ -189,11 +189,10 @@ fn steps_that_are_too_large() {
 #[test]
 fn what_a_module_refuses_is_found() {
     let report = tested(|_| candle_core::bail!("not today"));
-    assert!(report.findings.iter().all(|finding| finding.what.contains("not today")), "{report}");
-    assert!(report.has(Check::Initialisation) && report.has(Check::Training), "{report}");
+    assert!(report.findings.iter().all(|finding| finding.what.contains("not today")), "wrong finding: {report}");
+    assert!(report.has(Check::Initialisation) && report.has(Check::Training), "a finding is missing in {report}");
 }
 
-/// Transformer block.
 struct Block {
     words: Embedding,
     norm: RmsNorm,

@@ -23,7 +23,7 @@ pub fn values(count: usize, scale: f64, seed: u64) -> Vec<f64> {
     (0..count).map(|_| (2.0 * next() - 1.0) * scale).collect()
 }
 
-/// Creates a contiguous tensor of such pseudo-random values.
+/// Creates a contiguous tensor of pseudo-random values.
 pub fn tensor(dims: &[usize], dtype: DType, scale: f64, seed: u64) -> Result<Tensor> {
     Tensor::from_vec(values(dims.iter().product(), scale, seed), dims, CPU)?.to_dtype(dtype)
 }
@@ -56,8 +56,8 @@ pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
 /// Fails unless both tensors have the same bits, including the signs of zeros. Any NaN equals any NaN.
 #[track_caller]
 pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
-    assert_eq!(got.dims(), want.dims(), "{what}");
-    assert_eq!(got.dtype(), want.dtype(), "{what}");
+    assert_eq!(got.dims(), want.dims(), "wrong shape of {what}");
+    assert_eq!(got.dtype(), want.dtype(), "wrong type of {what}");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
         assert!(same, "{what}, element {i}: expected {want}, got {got}");
@@ -67,7 +67,7 @@ pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
 /// Fails unless every element is within its tolerance.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(usize) -> f64) {
-    assert_eq!(got.len(), want.len(), "{what}");
+    assert_eq!(got.len(), want.len(), "wrong length of {what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let close = got == want || (got - want).abs() <= tolerance(i) || (got.is_nan() && want.is_nan());
         assert!(close, "{what}, element {i}: expected {want} within {}, got {got}", tolerance(i));
@@ -81,7 +81,6 @@ pub fn allowed(op: &str, dtype: evenkeel::DType, of: f64) -> f64 {
     bound * ulp(dtype, of)
 }
 
-/// Returns the ULP of a number in this type.
 pub fn ulp(dtype: evenkeel::DType, of: f64) -> f64 {
     let limits = dtype.limits();
     let power = 2f64.powi(of.abs().max(limits.min_normal).log2().floor() as i32);

@@ -1,4 +1,5 @@
-//! Tests of training steps: each is applied fully or not at all, resumes with the same bits, and is recorded.
+//! Tests of training steps: a step is applied fully or not at all, a resumed run has the same bits, and each step is
+//! recorded.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, Optimizer, ParamsAdamW, VarMap, linear};
@@ -13,7 +14,6 @@ use std::sync::{Arc, Mutex};
 
 const WIDTH: usize = 8;
 
-/// Layer of one type, with its variables and input.
 struct Setup {
     map: VarMap,
     layer: candle_nn::Linear,
@@ -75,7 +75,7 @@ fn without_scale_and_limit_it_is_the_optimisers_step() {
     assert_eq!(ours.values(), plain.values());
 }
 
-/// Checks that a scale that is a power of two does not change a bit of f32 gradients.
+/// Checks that a power-of-two scale does not change a bit of f32 gradients.
 #[test]
 fn a_scale_that_is_taken_off_again_does_not_show() {
     let (scaled, plain) = (Setup::new(DType::F32), Setup::new(DType::F32));
@@ -162,7 +162,7 @@ fn a_model_that_is_broken_is_an_error() {
         }
         steps += 1;
     };
-    assert_eq!(steps, 2, "{error}");
+    assert_eq!(steps, 2, "wrong number of steps before {error}");
     assert!(
         error.to_string().contains("scale"),
         "NaN gradients at the smallest loss scale: expected \"scale\" in the error, got {error}"
@@ -221,12 +221,12 @@ fn no_nan_goes_to_disk() {
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "{error}");
+    assert_eq!(error.name(), "Unsaved", "wrong error: {error}");
     // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "{error}");
+    assert_eq!(error.name(), "Unsaved", "wrong error: {error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),
@@ -254,8 +254,8 @@ fn halves_of_a_batch_add_up() {
             sum.take(&mut second).unwrap();
             let got = second.get(&vars[0]).unwrap();
             assert_eq!(got.dims(), vars[0].dims());
-            // The expected value is an f32 sum of two f32 numbers.
-            assert_eq!(got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "{dtype:?}, round {round}");
+            // The expected sum adds two f32 numbers in f32.
+            assert_eq!(got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "wrong sum, {dtype:?}, {round}");
         }
     }
 }

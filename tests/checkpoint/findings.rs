@@ -56,10 +56,10 @@ fn constants() {
     assert_eq!(found(f32("scale", &[2.0])), []);
 }
 
-/// Generates 128 values with this mean and standard deviation, one of which is `max`.
+/// Generates 128 values with this mean and standard deviation, including `max`.
 fn with_statistics(mean: f64, std: f64, max: f64) -> Vec<f64> {
     let n = 128.0;
-    // The other values have two magnitudes, which give the remaining sum and sum of squares.
+    // The other values, `rest` plus or minus `spread`, supply the remaining sum and sum of squares.
     let rest = (mean * n - max) / (n - 1.0);
     let squares = (n * (std * std + mean * mean) - max * max) / (n - 1.0);
     let spread = (squares - rest * rest).max(0.0).sqrt();
@@ -89,7 +89,7 @@ fn extreme_qk_norms_are_named() {
         for words in
             ["extreme QK-norm weights", &format!("max |w| {max}"), "this is normal", "clamping them changes the model"]
         {
-            assert!(finding.message.contains(words), "expected {words:?} in {}", finding.message);
+            assert!(finding.message.contains(words), "the message must contain {words:?}, got {}", finding.message);
         }
     }
 }

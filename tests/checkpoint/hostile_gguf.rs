@@ -88,7 +88,7 @@ fn a_header_beyond_the_longest() {
         use std::os::unix::fs::FileExt;
         file.as_file().write_all_at(&header, 0).expect("the header must be written to the temporary file");
         let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
-        assert!(error.contains(words), "expected {words:?} in {error}");
+        assert!(error.contains(words), "the error must contain {words:?}, got {error}");
     };
     refused(counts(5_000_000, 0), "the number of tensors is 5000000; it must be at most 4166666");
     let list =

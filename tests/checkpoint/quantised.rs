@@ -73,7 +73,7 @@ fn as_candle_decodes() {
     }
 }
 
-/// Checks a file from another writer: the order of axes, the padding and the metadata.
+/// Checks a file that candle wrote: the order of axes, the padding and the metadata.
 #[test]
 fn as_candle_writes() {
     use candle_core::quantized::gguf_file::{Value, write};

@@ -8,7 +8,6 @@ fn tensor(name: &str) -> Tensor {
     Tensor::floats(name, "F32", &[2], &[1.0, 2.0])
 }
 
-/// Creates a folder with these files.
 fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     for (name, bytes) in files {
@@ -28,7 +27,7 @@ fn names(path: &Path) -> Vec<String> {
 #[track_caller]
 fn refused(path: &Path, words: &[&str]) {
     let error = inspect_path(path).expect_err("the checkpoint must be rejected").to_string();
-    words.iter().for_each(|word| assert!(error.contains(word), "expected {word:?} in {error:?}"));
+    words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is missing in {error:?}"));
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -59,8 +58,8 @@ fn a_folder_without_an_index() {
 #[test]
 fn an_index_that_is_wrong() {
     for (map, words) in [
-        (r#"{"x":"b.safetensors"}"#, vec!["tensor `x`", "`b.safetensors`, which does not contain it"]),
-        (r#"{"v":"a.safetensors"}"#, vec!["tensor `v`", "`a.safetensors`, which does not contain it"]),
+        (r#"{"x":"b.safetensors"}"#, vec!["tensor `x`", "`b.safetensors`, which does not contain the tensor"]),
+        (r#"{"v":"a.safetensors"}"#, vec!["tensor `v`", "`a.safetensors`, which does not contain the tensor"]),
         (r#"{"x":"c.safetensors"}"#, vec!["c.safetensors", "cannot be opened"]),
         (r#"{"x":"../a.safetensors"}"#, vec!["`../a.safetensors`", "in the index's folder"]),
         (r#"{"x":"/etc/passwd"}"#, vec!["`/etc/passwd`", "in the index's folder"]),
@@ -79,7 +78,7 @@ fn an_index_that_is_wrong() {
 fn a_tensor_in_two_files() {
     let twice =
         folder(&[("a.safetensors", safetensors(&[tensor("x")])), ("b.safetensors", safetensors(&[tensor("x")]))]);
-    refused(twice.path(), &["b.safetensors: tensor `x`", "also in ", "a.safetensors", "in one file only"]);
+    refused(twice.path(), &["b.safetensors: tensor `x`", "also in ", "a.safetensors", "unique to one file"]);
 }
 
 #[test]

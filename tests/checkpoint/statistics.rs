@@ -10,7 +10,7 @@ fn stats(tensor: Tensor) -> Stats {
     inspected[0].stats.clone().expect("the test tensor must have statistics")
 }
 
-/// Compares with plain statistics of the values. `min_normal` is the smallest normal value of the type.
+/// Compares `stats` with plain statistics of the values. `min_normal` is the smallest normal value of the type.
 #[track_caller]
 fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     let count = |is: &dyn Fn(f64) -> bool| values.iter().filter(|&&x| is(x)).count() as u64;
@@ -64,13 +64,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
             assert_eq!(
                 binade.negative,
                 count(&|x| -x >= from && -x < to),
-                "number of negative values in the binade 2^{}",
+                "wrong count of negative values in the binade 2^{}",
                 binade.exponent
             );
             assert_eq!(
                 binade.positive,
                 count(&|x| x >= from && x < to),
-                "number of positive values in the binade 2^{}",
+                "wrong count of positive values in the binade 2^{}",
                 binade.exponent
             );
         }
@@ -84,13 +84,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
         assert_eq!(
             fit.overflow,
             finite().filter(|(_, y)| !y.is_finite()).count() as u64,
-            "number of values that overflow in {}",
+            "wrong count of values that overflow in {}",
             fit.dtype
         );
         assert_eq!(
             fit.underflow,
             finite().filter(|&(x, y)| x != 0.0 && y == 0.0).count() as u64,
-            "number of values that underflow in {}",
+            "wrong count of values that underflow in {}",
             fit.dtype
         );
     }
@@ -113,8 +113,7 @@ fn rounded(x: f64, dtype: &str) -> f64 {
     }
 }
 
-/// Returns values of either sign around the limits of conversions: at each limit of overflow and underflow, below it
-/// and above it.
+/// Returns values of either sign at, below and above each limit where a conversion overflows or underflows.
 fn edges() -> Vec<f64> {
     let mut edges = vec![0.0, -0.0, 1.0, 448.0, 464.0, 57344.0, 61440.0, 65504.0, 65520.0, f32::MAX.into()];
     edges.extend([-10, -17, -25, -126, -133, -134, -149].map(|e| 2f64.powi(e)));
@@ -204,16 +203,16 @@ fn constants_have_no_deviation() {
             assert_eq!(
                 (got.min, got.mean, got.std),
                 (value, value, 0.0),
-                "min, mean and std of equal values in {dtype}"
+                "wrong min, mean or std of equal values in {dtype}"
             );
             assert_eq!(
                 (got.quantiles, got.abs_quantiles),
                 ([value; 5], [value.abs(); 5]),
-                "quantiles of equal values in {dtype}"
+                "wrong quantiles of equal values in {dtype}"
             );
             let signs = [[value; 50], [-value; 50]].concat();
             let mixed = stats(Tensor::floats("x", dtype, &[100], &signs));
-            assert_eq!(mixed.abs_quantiles, [value.abs(); 5], "{dtype}");
+            assert_eq!(mixed.abs_quantiles, [value.abs(); 5], "wrong quantiles of |x| in {dtype}");
             assert!(got.min.is_sign_positive() || value < 0.0);
         }
     }

@@ -53,7 +53,6 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     with_header(&serde_json::Value::Object(header).to_string(), &bytes)
 }
 
-/// Parts of a GGUF file.
 pub struct Gguf {
     pub version: u32,
     pub metadata: Vec<(String, u32, Vec<u8>)>,
@@ -116,7 +115,6 @@ pub fn file(bytes: &[u8]) -> NamedTempFile {
     file
 }
 
-/// Inspects a file with these bytes.
 pub fn inspect(bytes: &[u8]) -> Result<Vec<Inspected>, Error> {
     let file = file(bytes);
     inspect_path(file.path())
@@ -131,7 +129,7 @@ pub fn inspect_path(path: &Path) -> Result<Vec<Inspected>, Error> {
 pub fn refused(bytes: &[u8], words: &[&str]) {
     let error = inspect(bytes).expect_err("the file must be rejected").to_string();
     for word in words {
-        assert!(error.contains(word), "expected {word:?} in {error:?}");
+        assert!(error.contains(word), "the error must contain {word:?}, got {error:?}");
     }
 }
 

@@ -169,7 +169,7 @@ fn cross_entropy_has_the_cpus_bits<E: DeviceElement + Bits>() {
             assert_eq!(
                 stream.clone_dtoh(&loss).unwrap()[0].to_bits(),
                 expected.value().to_bits(),
-                "bits of the loss of {rows}x{cols} on CUDA and the CPU"
+                "the loss of {rows}x{cols} must have the CPU's bits on CUDA"
             );
             let got = stream.clone_dtoh(&logits).unwrap();
             assert!(
@@ -245,13 +245,13 @@ fn sampled_tokens() {
         assert_eq!(
             got.result(row, cols),
             expected.map(|sampled| (sampled.token, sampled.kept)),
-            "token and kept count of row {row} on CUDA and the CPU"
+            "row {row} must have the CPU's token and kept count on CUDA"
         );
     }
 }
 
-/// Checks that nothing is allocated or synchronised once the kernels are loaded. The launches can therefore be captured
-/// in a graph, which is then replayed on other logits.
+/// Checks that loaded kernels neither allocate nor synchronise, so a CUDA graph can capture the launches. The graph is
+/// then replayed on other logits.
 #[test]
 fn a_captured_graph_draws_the_same_tokens() {
     let Some(context) = device() else { return };
@@ -289,7 +289,7 @@ fn a_captured_graph_draws_the_same_tokens() {
             assert_eq!(
                 got.result(row, cols),
                 expected.map(|sampled| (sampled.token, sampled.kept)),
-                "token and kept count of row {row} on CUDA and the CPU"
+                "row {row} must have the CPU's token and kept count on CUDA"
             );
         }
     }

@@ -43,7 +43,6 @@ impl Case {
     }
 }
 
-/// Range of rows of a batch.
 struct RowRange<'a, E> {
     data: &'a [E],
     range: Range<usize>,
@@ -55,7 +54,7 @@ impl<'a, E: Element> RowRange<'a, E> {
         Rows::new(self.data, self.range.len(), self.cols).unwrap()
     }
 
-    /// Returns the same rows of `whole`, which has the shape of the batch.
+    /// Returns the part of `whole` for these rows. `whole` has the shape of the batch.
     fn of<'b, T>(&self, whole: &'b [T]) -> &'b [T] {
         &whole[self.range.start * self.cols..self.range.end * self.cols]
     }
@@ -95,7 +94,6 @@ impl<E: Element> Batch<'_, E> {
 /// Shapes with row lengths around blocks of 16, tiles of 256 and runs of 4,096.
 const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
 
-/// Returns every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     of_dtype::<f64>(&mut cases);
@@ -135,7 +133,6 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
     }
 }
 
-/// Function of two tensors.
 type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
 
 macro_rules! functions {
@@ -262,7 +259,6 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds losses per row and reduced losses.
 fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("losses");

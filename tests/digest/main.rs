@@ -39,7 +39,6 @@ fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(body)
 }
 
-/// Returns the committed digests by case.
 fn committed() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
     lines
@@ -55,7 +54,7 @@ fn bless(cases: &[Case]) {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/digest.tsv"), text).unwrap();
 }
 
-/// Checks that a level gives the committed bits, if it is available: in f16 and bf16, or in the other types.
+/// Checks that a level, if available, gives the committed bits: in f16 and bf16, or in the other types.
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
@@ -127,8 +126,8 @@ fn avx512_gives_the_committed_bits_of_16_bit_types() {
     assert_committed(Level::Avx512, true);
 }
 
-/// Checks that hosts that flush subnormals or round in another mode get the committed bits, on the calling thread and
-/// in pools whose threads were created in that environment.
+/// Checks that a host that flushes subnormals or changes the rounding mode gets the committed bits, on its own thread
+/// and in pools created in that environment.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn every_environment_gives_the_committed_bits() {
@@ -155,7 +154,7 @@ fn every_environment_gives_the_committed_bits() {
             "a pool created in {environment:?}: its threads must inherit this environment"
         );
         for (at, &level) in levels.iter().enumerate() {
-            // In each environment a case runs on one level, and in the next environment on the next level.
+            // A case runs on one level in each environment, and moves to the next level in the next environment.
             let is_next = |case: &Case| (fnv([&case.name]) / 16) as usize % levels.len() == (at + turn) % levels.len();
             for case in chosen.iter().filter(|case| every == 1 || is_next(case)) {
                 let words = environment.run(|| with_level(level, || case.whole()));

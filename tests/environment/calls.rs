@@ -54,7 +54,6 @@ pub fn calls() -> Vec<Call> {
     calls
 }
 
-/// Type of a closure that adds a call.
 pub type Add<'a> = dyn FnMut(&str, Box<dyn Fn() -> Vec<u64> + Sync>) + 'a;
 
 fn norms_and_losses(add: &mut Add<'_>, unit: f64) {

@@ -17,12 +17,12 @@ fn after_results_and_errors() {
             let empty = SamplerConfig::default().validate().unwrap().sample::<f32>(&[], Draw::default());
             [after_result.unwrap(), refused.unwrap_err(), empty.map_err(|_| environment.is_set()).unwrap_err()]
         });
-        assert_eq!(is_kept, [true; 3], "{environment:?}");
+        assert_eq!(is_kept, [true; 3], "a call must restore {environment:?}");
         assert!(is_default());
     }
 }
 
-/// Checks a panic in the callback that provides requests. The kernel calls it on this thread or on another of the pool.
+/// Checks a panic in the callback that provides requests. The kernel runs the callback on this or another pool thread.
 #[test]
 fn after_panics_in_a_callback() {
     let x = vec![0.5f32; 8 * COLS];
@@ -40,9 +40,9 @@ fn after_panics_in_a_callback() {
         };
         let _ = &sampler;
         let after = || (catch_unwind(AssertUnwindSafe(call)).is_err(), environment.is_set());
-        assert_eq!(environment.run(after), (true, true), "{environment:?}");
-        assert_eq!(pool.install(after), (true, true), "{environment:?}, in a pool");
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "{environment:?}");
+        assert_eq!(environment.run(after), (true, true), "a panic must restore {environment:?}");
+        assert_eq!(pool.install(after), (true, true), "a panic in a pool must restore {environment:?}");
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "not kept: {environment:?}");
     }
     assert!(is_default());
 }

@@ -1,6 +1,5 @@
-//! Tests of the state that a thread has around a call: the floating-point environment, the open report scopes and the
-//! instruction set. A call neither
-//! depends on the environment nor changes this state, even if it waits in a thread pool or unwinds.
+//! Tests of a thread's state: the floating-point environment, the open report scopes and the instruction set. A call
+//! neither depends on the environment nor changes this state, even if it waits in a thread pool or unwinds.
 
 #![deny(unsafe_code)]
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

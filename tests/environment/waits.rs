@@ -1,5 +1,5 @@
-//! Tests of a thread that waits in a large call and meanwhile runs tasks of other requests. These tasks do not count in
-//! its scopes, run at their own level, and see the environment of their thread.
+//! Tests of a thread that waits in a large call and meanwhile runs tasks of other requests. The call's scopes do not
+//! count these tasks, which run at their own level and in the environment of their thread.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::simd::{Level, level, with_level};
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Timeout that no test here reaches.
+/// Timeout that no passing test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
 /// State that a task of another request observes while a waiting thread runs it.
@@ -39,8 +39,8 @@ fn foreign(environment: Option<Environment>) -> Foreign {
     }
 }
 
-/// Outcome of a call in a pool of two threads. One thread delayed its part of the call until the calling thread, which
-/// waited for this part, had run the other request's task.
+/// Outcome of a call in a pool of two threads. The calling thread waited for the other thread's part of the call. That
+/// thread delayed its part until the calling thread had run the other request's task.
 struct Held {
     report: report::Report,
     trace: trace::Trace,

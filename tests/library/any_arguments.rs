@@ -1,5 +1,5 @@
-//! Random calls with counts, strides and parameters at the limits of their types. No call panics, in a build with
-//! overflow checks. An allocation failure is reported only for sizes that no machine has.
+//! Random calls with counts, strides and parameters at the limits of their types. No call panics, even with overflow
+//! checks. An allocation failure is reported only for sizes that no machine has.
 //!
 //! Counts are either small or too large for any machine: 2^47 bytes exceed the address space of a process.
 
@@ -60,7 +60,7 @@ fn whole(rng: &mut SmallRng) -> i64 {
     [0, 1, -1, 2, -100, i64::MAX, i64::MIN, i64::MIN + 1, 1 << 53][rng.random_range(0..9)]
 }
 
-/// Generates the data that a view of these counts needs, or a few elements if that would not fit in memory.
+/// Generates the data for a view with these counts, or a few elements if the data would not fit in memory.
 fn data<E: Element>(counts: &[usize], rng: &mut SmallRng) -> Vec<E> {
     let elements = counts.iter().try_fold(1usize, |all, &count| all.checked_mul(count)).unwrap_or(0);
     let len = if elements <= 64 { elements } else { rng.random_range(0..8) };
@@ -83,7 +83,7 @@ impl<E: Bits> Calls<'_, E> {
             Ok(Err(error)) => {
                 assert!(!error.to_string().is_empty() && !error.name().is_empty());
                 if let Error::OutOfMemory { bytes, .. } = error {
-                    assert!(bytes >= 1 << 47, "{}: {error}", what());
+                    assert!(bytes >= 1 << 47, "{}: only 2^47 bytes or more may fail, got {error}", what());
                 }
             }
             Err(_) => self.calls.push(what()),
@@ -299,7 +299,7 @@ impl<E: Bits> Calls<'_, E> {
     }
 }
 
-/// Checks that no op panics on views with random counts, in this build with overflow checks.
+/// Checks that no op panics on views with random counts.
 fn any_counts<E: Bits>() {
     let mut rng = generate::rng(&format!("extremes, {}", E::DTYPE));
     let mut calls = Calls::<E> { rng: &mut rng, calls: Vec::new(), element: std::marker::PhantomData };
@@ -314,7 +314,6 @@ fn any_counts<E: Bits>() {
 
 for_each_dtype!(any_counts);
 
-/// Checks views with random counts and strides.
 #[test]
 fn any_views() {
     let mut rng = generate::rng("extremes, views");

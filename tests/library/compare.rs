@@ -74,7 +74,7 @@ fn one_ulp_too_far_is_too_far() {
             let got = f32::at_place(value.place() - step);
             // Just below a power of two, a step is half an ULP.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
-            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{step} steps from {value}");
+            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{step} steps from {value} is wrong");
         }
     }
 }
@@ -98,7 +98,7 @@ fn same_bits_sees_the_sign_of_zero_and_the_payload_of_nan() {
 fn a_failure_says_what_where_and_by_how_much() {
     let failure = within("row 3", &[1.0f32, 2.0], &[1.0, 2.5], &[1.0, 2.0], 1.0).unwrap_err();
     for part in ["row 3", "1 of 2", "[1]", "input 2e0 (0x40000000)", "2.5e0 (0x40200000)", "expected 2e0", "ULP off"] {
-        assert!(failure.contains(part), "expected {part:?} in {failure:?}");
+        assert!(failure.contains(part), "the failure must contain {part:?}, got {failure:?}");
     }
     let failure = same_bits("lane 0", &[0.0f32], &[-0.0]).unwrap_err();
     assert!(
@@ -118,15 +118,15 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         } else {
             next - magnitude
         };
-        assert_eq!(ulp::size::<bf16>(value.widen()), distance, "at {value}");
+        assert_eq!(ulp::size::<bf16>(value.widen()), distance, "wrong ULP at {value}");
         assert_eq!(ulp::error(value, value.widen()), 0.0);
         // A number halfway between two neighbours is half an ULP from each.
         if value.widen() != 0.0 {
             let between = value.widen() + (distance / 2.0).copysign(value.widen());
             let outer = bf16::at_place(value.place() + value.place().signum());
-            assert_eq!(ulp::error(value, between), 0.5, "from {value}");
+            assert_eq!(ulp::error(value, between), 0.5, "wrong error from {value}");
             let expected = if outer.widen().is_infinite() { 0.0 } else { 0.5 };
-            assert_eq!(ulp::error(outer, between), expected, "to {outer}");
+            assert_eq!(ulp::error(outer, between), expected, "wrong error to {outer}");
         }
     }
 }

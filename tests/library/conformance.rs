@@ -84,12 +84,12 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let is_masked = |z: &bf16| *z == bf16::NEG_INFINITY && row.iter().any(|z| z.is_finite());
         row.iter().zip(y).map(|(z, y)| if is_masked(z) { 1e-30 } else { y }).collect()
     });
-    // The masked positions get 1e-30 instead of 0. The suite finds this in rows with fills of -1e30, too, and then
-    // reports extreme values.
+    // Masked positions get 1e-30 instead of 0. The suite also finds this in rows with fills of -1e30, and reports
+    // extreme values.
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =
         suite(|row, y| y.iter().zip(row).map(|(y, z)| if y.is_nan() && !z.is_nan() { 0.0 } else { *y }).collect());
-    assert_finds(&hidden, &[]); // a NaN in one result is enough
+    assert_finds(&hidden, &[]); // one NaN among a row's results is enough
     let hidden = suite(|_, y| y.into_iter().map(|y| if y.is_nan() { 0.0 } else { y }).collect());
     assert_finds(&hidden, &[Defect::HidesNan]);
     let wide = suite(|row, y| if row.len() == 131_072 { vec![1.0 / 256.0; row.len()] } else { y });
@@ -119,7 +119,7 @@ fn what_goes_wrong_between_rows() {
         y
     });
     assert_finds(&first_masked, &[Defect::DependsOnBatch]);
-    assert_finds(&suite(|x, _, y| if x.is_empty() { panic!("no rows") } else { y }), &[Defect::Panics]);
+    assert_finds(&suite(|x, _, y| if x.is_empty() { panic!("a deliberate panic") } else { y }), &[Defect::Panics]);
     assert_finds(&suite(|x, _, y| if x.is_empty() { vec![0.0] } else { y }), &[Defect::WrongLength]);
     let short = suite(|x, _, mut y| {
         y.truncate(if x.len() == 4096 { 4095 } else { x.len() });

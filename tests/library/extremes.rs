@@ -1,5 +1,6 @@
 //! Arguments at the limits of their types: counts of 0 and `usize::MAX`, products that overflow, strides that share
-//! memory, and parameters that are NaN. Each gives the right result, or a typed error with the value and the limit.
+//! memory, and parameters that are NaN. Each call gives the right result, or a typed error with the value and the
+//! limit.
 //!
 //! `any_arguments.rs` makes random calls.
 
@@ -46,9 +47,9 @@ fn rows_of_no_columns() {
     let backward = bce_with_logits_backward(x, &[] as &[f64], &[1.0], &BceWithLogits::default());
     refused(backward, &message("bce_with_logits_backward", "the losses", 8));
     let partial = SoftmaxPartial::new(x, (0, 0), &softmax_of).unwrap_err();
-    assert!(matches!(partial, Error::OutOfMemory { op: "softmax", .. }), "{partial}");
+    assert!(matches!(partial, Error::OutOfMemory { op: "softmax", .. }), "wrong error: {partial}");
     let partial = NormPartial::layer_norm(x, (0, 0), &LayerNorm::default()).unwrap_err();
-    assert!(matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }), "{partial}");
+    assert!(matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }), "wrong error: {partial}");
     let rows = Rows::<f32>::new(&[], 1 << 33, 0).unwrap();
     refused(
         NormPartial::rms_norm(rows, (1, 0), &RmsNorm::default()),
@@ -99,7 +100,7 @@ fn means_over_more_tokens_than_memory_has() {
         let message = format!("mean_pool_backward: could not allocate {} bytes for the result", 4 * tokens as u128);
         refused(mean_pool_backward(&[1.0f32], [1, tokens, 1], &options), &message);
         // The wrong size of dy is reported before the allocation.
-        let message = "mean_pool_backward: dy has 2 elements; expected one for each of 1 columns of sequences";
+        let message = "mean_pool_backward: dy has 2 elements; expected batch * width = 1";
         refused(mean_pool_backward(&[1.0f32; 2], [1, tokens, 1], &options), message);
         assert_eq!(mean_pool_backward::<f32>(&[], [tokens, 0, 0], &options), Ok(vec![]));
         assert_eq!(mean_pool_backward::<f32>(&[], [0, 1, tokens], &options), Ok(vec![]));
@@ -221,9 +222,9 @@ fn heads_at_the_ends() {
     );
     refused(
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
-        "view: heads has 3 elements; expected the number of elements of shape [8589934592, 1, 1, 1]",
+        "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
     );
-    // These words from another rank claim 2^46 blocks, for a case without queries.
+    // In a case without queries, these words from another rank claim 2^46 blocks.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
     let mut partial = AttentionPartial::new(none, none, none, (0, 1 << 62), &Attention::default()).unwrap();
     let words = [partial.to_words(), vec![0, 1 << 54]].concat();
@@ -262,7 +263,7 @@ fn masks_at_the_ends() {
         (Mask::window(1).offset(isize::MAX), [0.0; 4]),
         (Mask::causal().and_window(MAX).offset(isize::MAX), [0.5; 4]),
     ] {
-        assert_eq!(softmax(x(), &Softmax::default().mask(&mask)).unwrap(), expected, "{mask:?}");
+        assert_eq!(softmax(x(), &Softmax::default().mask(&mask)).unwrap(), expected, "wrong softmax with {mask:?}");
     }
     let mask = Mask::lengths(&[MAX]);
     refused(
@@ -316,7 +317,7 @@ fn loss_scalers_after_the_last_step() {
         assert_eq!((scaler.taken(), scaler.skipped()), (u64::MAX, u64::MAX));
     }
     state.tracker = u32::MAX;
-    refused(LossScaler::restore(state), "loss_scaler: tracker is 4294967295; it must be below interval, 2000");
+    refused(LossScaler::restore(state), "loss_scaler: tracker is 4294967295; it must be below interval = 2000");
 }
 
 #[test]
@@ -325,9 +326,9 @@ fn gradients_of_more_elements_than_memory_has() {
     refused(sums, "accumulator: could not allocate 73786976294838206460 bytes for the sums");
     let mut grad = [1.0f32; 4];
     for shape in [&[MAX][..], &[4, MAX, MAX], &[MAX, 0], &[0, MAX], &[]] {
-        assert!(AdaptiveClip::default().clip(&mut grad, &[1.0f32; 4], shape).is_err(), "{shape:?}");
+        assert!(AdaptiveClip::default().clip(&mut grad, &[1.0f32; 4], shape).is_err(), "{shape:?} must be rejected");
         let init = Init::xavier_normal(1.0);
-        assert!(fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(), "{shape:?}");
+        assert!(fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(), "{shape:?} must be rejected");
     }
     assert!(Fan::Average.of(&[MAX, MAX, MAX, MAX]).unwrap().is_finite());
 }

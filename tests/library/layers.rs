@@ -48,7 +48,6 @@ const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 /// Largest number of files in a cycle of imports.
 const MAX_CIRCLE: usize = 6;
 
-/// Largest number of lines in a file.
 const MAX_LINES: usize = 500;
 
 #[test]
@@ -154,7 +153,7 @@ struct Module {
     paths: Vec<(Vec<String>, usize)>,
 }
 
-/// Returns the file with the item that a path in a module names, or `None` if the item is not of this crate.
+/// Returns the file that defines the item with this path in a module, or `None` for an item of another crate.
 fn defined_in(modules: &Modules, module: &[String], path: &[String]) -> Option<PathBuf> {
     let mut at = module.to_vec();
     for (i, name) in path.iter().enumerate() {
@@ -346,7 +345,7 @@ fn end_of_literal(text: &str, quote: char) -> usize {
     end.map_or(text.len(), |(at, _)| at + 1)
 }
 
-/// Removes the items that only tests have. Lines keep their numbers.
+/// Removes items under `#[cfg(test)]`. Lines keep their numbers.
 fn without_tests(code: &str) -> String {
     let mut kept = String::new();
     let mut rest = code;

@@ -1,5 +1,4 @@
-//! Tests of masks: every combination of parts against its expansion per position, and equal bits for parts that mask
-//! the same positions.
+//! Tests of masks: each combination of parts compared with a mask per position, and equal bits for equivalent parts.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;

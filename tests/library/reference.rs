@@ -50,7 +50,7 @@ fn vectors() -> Vec<Vector<'static>> {
 fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i32) {
     let zero = DoubleDouble::from(0.0);
     if expected == zero {
-        assert_eq!(got, zero, "{what}");
+        assert_eq!(got, zero, "{what} must be 0");
         return;
     }
     let error = ((got - expected) / expected).abs().to_f64();

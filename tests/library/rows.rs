@@ -40,7 +40,7 @@ fn nothing_is_a_shape_too() {
     for dims in [&[0][..], &[3, 0, 2], &[0, 7]] {
         for axis in 0..dims.len() as isize {
             let x = Lanes::<f32>::shaped(&[], dims, axis).unwrap();
-            assert_eq!(softmax(x, &Softmax::default()), Ok(vec![]), "{dims:?} along {axis}");
+            assert_eq!(softmax(x, &Softmax::default()), Ok(vec![]), "wrong softmax of {dims:?} along {axis}");
         }
     }
 }
@@ -131,7 +131,7 @@ fn what_is_written_has_the_shape_of_what_is_read() {
             .map(|_| ());
     shape_error(refused);
     assert_eq!(out, [7.0; 6], "a rejected call of softmax_into must not write to its output");
-    // The same lanes may be given under another shape.
+    // Another shape with the same lanes is accepted.
     let to = LanesMut::shaped(&mut out, &[1, 2, 3], -1).unwrap();
     softmax_into(Rows::new(&x, 2, 3).unwrap(), to, &Softmax::default()).unwrap();
     assert_eq!(out, [1.0 / 3.0; 6]);

@@ -147,7 +147,7 @@ fn levels_have_names() {
 fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
         let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
-        let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
+        let Err(Error::Backend { backend, reason }) = refused else { panic!("expected Backend, got {refused:?}") };
         assert_eq!(backend, level.name());
         assert!(
             reason.starts_with("this machine does not support it; the best available is "),

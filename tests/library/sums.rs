@@ -29,9 +29,9 @@ fn tiled_sum_gives_the_bits_of_the_vectors() {
         assert_eq!(
             format!("{:016x}", sum.to_bits()),
             fields[4],
-            "bits of tiled_sum of {n} terms, k = {k}, step = {step}"
+            "wrong bits of tiled_sum of {n} terms, k = {k}, step = {step}"
         );
-        // In sums of more than one tile the order matters, so these vectors detect any other order.
+        // The order of terms matters in sums of more than one tile, so these vectors detect any other order.
         if n >= 1000 {
             assert_ne!(
                 sum.to_bits(),
@@ -51,12 +51,12 @@ fn fixed_point_sum_gives_the_integers_of_the_vectors() {
             (f64::from(unit(i)) * 2f64.powi(-32) * 2f64.powi(-shift)) as f32
         };
         let mut terms: Vec<f32> = (0..n as usize).map(term).collect();
-        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "fixed_point_sum of {n} terms, d = {d}");
+        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "wrong fixed_point_sum of {n} terms, d = {d}");
         terms.reverse();
         assert_eq!(
             fixed_point_sum(&terms).to_string(),
             fields[3],
-            "fixed_point_sum of {n} terms, d = {d}, in reverse order"
+            "wrong fixed_point_sum of {n} terms, d = {d}, in reverse order"
         );
     }
 }
@@ -72,7 +72,7 @@ fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
             assert_eq!(
                 format!("{:016x}", sum.to_bits()),
                 fields[4],
-                "bits of binned_sum of {n} terms, k = {k}, step = {step}, in {order}"
+                "wrong bits of binned_sum of {n} terms, k = {k}, step = {step}, in {order}"
             );
             terms.reverse();
         }

@@ -58,7 +58,7 @@ fn slices_are_compared_in_ulps() {
         "2 off by one step: expected a failure above 0.99 ULP, got {text:?}"
     );
     let text = failure(|| assert_ulps!(next, got, 0, "row {}", 7));
-    assert!(text.starts_with("F32 row 7: "), "{text}");
+    assert!(text.starts_with("F32 row 7: "), "wrong failure: {text}");
     failure(|| assert_ulps!(got, [1.0], 1e9));
     failure(|| assert_ulps!([f16::NAN], [1.0], 1e300));
     failure(|| assert_ulps!([1.0f32], [1.0 + 1e-6], 8));
@@ -295,13 +295,13 @@ fn forms_that_differ_are_found() {
         (Wrong::Gap, "of the gap after row 0 was overwritten"),
     ] {
         let text = failure(|| assert_forms_agree(&Form(wrong), &x, 7));
-        assert!(text.contains(what), "{text}");
+        assert!(text.contains(what), "wrong failure: {text}");
     }
     let mut levels = 0;
     each_level(|_| levels += 1);
     if levels > 1 {
         let text = failure(|| assert_forms_agree(&Form(Wrong::Level), &x, 7));
-        assert!(text.contains("avx"), "{text}");
+        assert!(text.contains("avx"), "wrong failure: {text}");
     }
     for wrong in [Wrong::Lanes, Wrong::LanesInPlace] {
         failure(|| assert_axes_agree(&Form(wrong), &x[..30], [2, 5, 3]));

@@ -55,7 +55,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         assert_eq!(calls(), 2 + at, "damage {at} of the cache entry must cause another compilation");
         assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} of the cache entry must be repaired");
     }
-    // Each target has its own file.
+    // Each target has its own cache file.
     neff(Target::Inf2);
     neff(Target::Inf2);
     assert_eq!((calls(), entries(&folder).len()), (8, 2));

@@ -98,9 +98,9 @@ fn what_it_does_instead_of_compiling_is_said() {
         "FallBack: neuronx-cc on double: exit status: 70; it wrote:\nCompilation failed\nan operator is not supported"
     );
     for (how, reason) in [
-        ("writes_nothing", "it wrote no NEFF: No such file"),
-        ("writes_empty", "its output is not a NEFF: it has 0 bytes, fewer than a header of 1024"),
-        ("writes_rubbish", "its output is not a NEFF: its header gives its own size as "),
+        ("writes_nothing", "no NEFF was written: No such file"),
+        ("writes_empty", "the output is not a NEFF: the file has 0 bytes, fewer than a header of 1024"),
+        ("writes_rubbish", "the output is not a NEFF: the header states its size as "),
     ] {
         let (output, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
         assert!(
@@ -145,7 +145,7 @@ fn one_that_hangs_is_ended_with_what_it_started() {
         ("EVENKEEL_NEURON_COMPILE_SECONDS", "1"),
     ]);
     assert!(
-        output.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"),
+        output.starts_with("FallBack: neuronx-cc on double: timed out after 1 s"),
         "neuronx-cc that hangs: expected a fallback after 1 s, got: {output}"
     );
     // No process of the compiler's group may remain. The kernel may take some time to remove them.

@@ -51,7 +51,7 @@ fn a_program_runs() {
     }
     // Inputs must match the program. A wrong input does not prevent later runs.
     let mismatch = loaded.run(&[&[0; 23]]).unwrap_err();
-    assert_eq!(mismatch.to_string(), "double: input 0 is 23 bytes; 24 is needed");
+    assert_eq!(mismatch.to_string(), "double: input 0 is 23 bytes; expected 24");
     assert_eq!((mismatch.action(), loaded.run(&[]).unwrap_err().action()), (Action::Bug, Action::Bug));
     assert_eq!(floats(&loaded.run(&[&bytes(&[1.0; 6])]).unwrap()[0]), [2.0; 6]);
     // A loaded program can be moved to another thread and dropped there.
@@ -107,11 +107,11 @@ fn a_neff_from_elsewhere_has_to_have_the_tensors_that_are_said() {
         fault.to_string()
     };
     let good = [is(&[2, 3])];
-    assert_eq!(refused(&[is(&[3, 2])], &good), "double: input 0, input0, is of shape [2, 3]; [3, 2] is needed");
+    assert_eq!(refused(&[is(&[3, 2])], &good), "double: input 0, input0, is of shape [2, 3]; expected [3, 2]");
     let half = [spec(ElementType::F16, &[2, 3])];
-    assert_eq!(refused(&good, &half), "double: output 0, output0, is of data type number 10; 7 for F16 is needed");
-    assert_eq!(refused(&good, &[]), "double: the number of tensors in the NEFF is 2; 1 is needed");
-    assert_eq!(refused(&[is(&[2, 3]), is(&[2, 3])], &[]), "double: the number of inputs is 1; 2 is needed");
+    assert_eq!(refused(&good, &half), "double: output 0, output0, is of data type number 10; expected 7 for F16");
+    assert_eq!(refused(&good, &[]), "double: the number of tensors in the NEFF is 2; expected 1");
+    assert_eq!(refused(&[is(&[2, 3]), is(&[2, 3])], &[]), "double: the number of inputs is 1; expected 2");
     assert_eq!(device().load_neff("x", vec![0; 5], &good, &good).unwrap_err().action(), Action::Bug);
     standin.is_left_clean();
 }
@@ -294,6 +294,6 @@ fn what_keeps_a_device_from_being_opened_is_said() {
              (NEURON_RT_STOCHASTIC_ROUNDING_EN is 1)",
         ),
     ] {
-        assert_eq!(opened(&[variables]), expected, "result of opening a device with {variables:?}");
+        assert_eq!(opened(&[variables]), expected, "wrong result of opening a device with {variables:?}");
     }
 }

@@ -143,8 +143,8 @@ impl<E: Bits> Case<E> {
             let sink = options.sinks.and_then(|sinks| sinks.get(row / queries % heads)).map(E::Exact::from);
             let what = format!("{} row {row} of {:?}", E::DTYPE, self.shape);
             let Some((expected, expected_lse)) = attention_of(&logits, &values, sink) else {
-                assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}");
-                assert_eq!(lse[row], f64::NEG_INFINITY, "{what}");
+                assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}: expected 0");
+                assert_eq!(lse[row], f64::NEG_INFINITY, "{what}: expected a log-sum-exp of -inf");
                 continue;
             };
             let magnitudes: Vec<Vec<f64>> =
@@ -192,13 +192,11 @@ fn roundings(terms: usize) -> f64 {
     (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
 
-/// Exact logits of a row.
 pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled product.
     pub derivatives: Vec<R>,
-    /// Largest value, over the keys, of |scale| times the sum of |q k|, plus |bias|. The errors of the logits are
-    /// relative to it.
+    /// Maximum over the keys of |scale| sum(|q k|) + |bias|. The errors of the logits are relative to this maximum.
     pub largest: f64,
 }
 
@@ -397,7 +395,7 @@ fn nan_and_infinities<E: Bits>() {
         let k = [infinity, E::from_wide(1.0)];
         let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
         let got = attention_with_lse(heads(&one, 1), heads(&k, 2), heads(&v, 2), &Attention::default()).unwrap();
-        assert_eq!((got.0[0].bits(), got.1[0]), (E::from_wide(y).bits(), lse), "{infinity:?}");
+        assert_eq!((got.0[0].bits(), got.1[0]), (E::from_wide(y).bits(), lse), "wrong result, {infinity:?} in k");
     }
 }
 
@@ -438,8 +436,8 @@ fn company_and_threads<E: Bits>() {
     }
 }
 
-/// Checks that the contents of masked keys and values do not change a bit of a result. A row of a prompt therefore has
-/// the same bits as in decoding, where the later keys do not exist yet.
+/// Checks that masked keys and values do not change a bit of a result. A row of a prompt therefore has the same bits as
+/// in decoding, where later keys do not exist yet.
 fn masked_leaves_no_bit<E: Bits>() {
     let mut rng = generate::rng("no bit");
     for shape in [Shape([1, 2, 1, 40, 300, 16, 20]), Shape([1, 2, 1, 2, 300, 16, 20]), Shape([1, 1, 1, 2, 530, 5, 3])] {
@@ -557,7 +555,7 @@ fn nothing_to_attend_to<E: Bits>() {
             );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
-        assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "{shape:?}");
+        assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "wrong error for {shape:?}");
     }
     // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];

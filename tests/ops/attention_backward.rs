@@ -151,7 +151,7 @@ impl<R: Real> Sums<R> {
     #[track_caller]
     fn check<E: Bits<Exact = R>>(&self, what: &str, got: &[E], factor: f64) {
         let bound = accuracy::bound("attention_backward", E::DTYPE).unwrap().ulps;
-        assert_eq!(got.len(), self.sums.len(), "{what}");
+        assert_eq!(got.len(), self.sums.len(), "wrong length of {what}");
         for (i, (got, expected)) in got.iter().zip(&self.sums).enumerate() {
             let at = if E::DTYPE == DType::F64 { self.magnitudes[i] * factor } else { self.magnitudes[i] };
             // A gradient without any nonzero term must be exactly zero.
@@ -306,7 +306,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
         let (zeros, report) = report::scope(|| graded.run(&options));
-        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "{shape:?}");
+        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "wrong masked rows {shape:?}");
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
             "attention_backward of {shape:?}: expected a zero dq for the fully masked query"
@@ -322,7 +322,7 @@ fn nothing_to_attend_to<E: Bits>() {
                     expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
                 }
             }
-            // The part of dv from the other queries was already rounded.
+            // The contribution of the other queries to dv was already rounded.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
             assert!(
                 (got.widen() - expected).abs() <= allowed,
@@ -331,7 +331,7 @@ fn nothing_to_attend_to<E: Bits>() {
         }
         let [q, k, v] = graded.case.views();
         let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
-        assert_eq!(refused, Err(Error::FullyMasked { op: "attention_backward", row: 0 }), "{shape:?}");
+        assert_eq!(refused, Err(Error::FullyMasked { op: "attention_backward", row: 0 }), "wrong error, {shape:?}");
         // NaN in a fully masked query or in its gradient has no effect.
         graded.case.q[..features].fill(E::NAN);
         graded.dy[..of_values].fill(E::NAN);
@@ -377,7 +377,7 @@ fn the_largest_numbers<E: Bits>() {
                 let got = graded.run(&options);
                 for (name, part) in [("dq", &got.dq), ("dk", &got.dk), ("dv", &got.dv)] {
                     let broken = part.iter().position(|x| x.widen().is_nan());
-                    assert_eq!(broken, None, "{} {name} of {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
+                    assert_eq!(broken, None, "NaN in {} {name} of {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
                 }
                 // For each query, the weight of a value is at most 1.
                 let queries = (shape.0[1] / shape.0[2] * shape.0[3]) as f64;
@@ -422,8 +422,7 @@ fn products_beyond_the_range<E: Bits>() {
     let (q, dy) = (of(&[0.0; 4]), of(&[max, max, -max, -max]));
     let got = attention_backward(heads(&q, 4), heads(&k[..1], 1), heads(&ones[..1], 1), heads(&dy, 4), &options);
     assert_eq!(got.unwrap().dv, [E::ZERO]);
-    // The sum is just beyond f64, and so are the intermediate products. Scaling the operands down must not lose the
-    // overflow.
+    // The sum and its intermediate products are just beyond f64. Scaling the operands down must not lose the overflow.
     if E::DTYPE == DType::F64 {
         let half = 2f64.powi(512);
         let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
@@ -466,7 +465,7 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dq after", &got.dq[behind..], &expected.dq[behind..]);
             assert_same_bits("dk", kept, &expected.dk[keys * features..]);
             assert_same_bits("dv", &got.dv[keys * of_values..], &expected.dv[keys * of_values..]);
-            // Only the gradient `dy` is not finite.
+            // In this run, only the gradient `dy` is not finite.
             graded.case.q = clean.case.q.clone();
             let got = graded.run(&options);
             assert!(

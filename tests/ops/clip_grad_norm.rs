@@ -124,7 +124,7 @@ fn not_finite<E: Bits>() {
                         other => panic!("expected NonFiniteInput at tensor 1, element {at}, got {other:?} ({level})"),
                     }
                     let found = clip_grad_norm(&mut grads, &options.error_if_nonfinite(false)).unwrap();
-                    assert_eq!(E::from_wide(found).bits(), E::from_wide(norm).bits(), "{norm_type:?}, {level}");
+                    assert_eq!(E::from_wide(found).bits(), E::from_wide(norm).bits(), "norm of {norm_type:?}, {level}");
                     assert_same_bits("a", &a, &clean);
                     assert_same_bits("b", &b, &broken);
                     assert_same_bits("c", &c, &broken);
@@ -174,7 +174,7 @@ fn threads<E: Bits>() {
         each_level(|level| {
             for threads in [1, 2, 3] {
                 let got = on_threads(threads, level, clip);
-                assert_eq!((got.0, got.2), (alone.0, alone.2), "{norm_type:?}, {level}, {threads} threads");
+                assert_eq!((got.0, got.2), (alone.0, alone.2), "wrong bits, {norm_type:?}, {level}, {threads} threads");
                 assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
             }
         });
@@ -219,7 +219,7 @@ fn one_among_fifty_million() {
         grads[AT] = bad;
         let options = ClipGradNorm::new(1.0);
         let refused = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap_err();
-        assert_eq!((refused.row(), refused.index()), (Some(0), Some(AT)), "{refused}");
+        assert_eq!((refused.row(), refused.index()), (Some(0), Some(AT)), "wrong position: {refused}");
         assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
         let mut torch = grads.clone();
         let options = options.mode(ClipMode::Torch).error_if_nonfinite(false);
@@ -241,7 +241,7 @@ fn a_norm_is_one_nan() {
         each_level(|level| {
             let options = ClipGradNorm::new(1.0).error_if_nonfinite(false);
             let norm = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap();
-            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "{bits:#x}, {level}");
+            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "wrong NaN for {bits:#x}, {level}");
         });
     }
 }

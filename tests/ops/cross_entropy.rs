@@ -51,7 +51,7 @@ fn check_terms<E: Element>(
     let bound = usual::<E>("cross_entropy");
     each_level(|level| {
         let loss = cross_entropy(Rows::new(x, x.len() / cols, cols).unwrap(), targets, options).unwrap();
-        let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
+        let Loss::Rows(loss) = loss else { panic!("expected Loss::Rows, got {loss:?}") };
         for (r, (row, &target)) in x.chunks(cols).zip(targets).enumerate() {
             let [entropy, z] = reference::cross_entropy(row, target as usize, options);
             let exact = entropy + z;
@@ -118,8 +118,8 @@ fn long_rows<E: Bits>() {
     );
 }
 
-/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp. The log-sum-exp has two
-/// terms, the maximum and the logarithm of the sum, which may cancel.
+/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp: the maximum or the logarithm
+/// of the sum. These terms may cancel.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -250,7 +250,7 @@ fn outcomes<E: Bits>() {
         let rows = |middle: [E; 3]| [[masked, zero, zero], middle, [zero, masked, zero]].concat();
         let of = |middle: [E; 3], target: i64, options: &CrossEntropy<'_>| {
             let loss = cross_entropy(Rows::new(&rows(middle), 3, 3).unwrap(), &[1, target, 2], options).unwrap();
-            let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
+            let Loss::Rows(loss) = loss else { panic!("expected Loss::Rows, got {loss:?}") };
             let plain = options.z_loss == 0.0;
             assert!(
                 !plain || near(loss[0], ln_2) && near(loss[2], ln_2),
@@ -312,7 +312,7 @@ fn forms<E: Bits>() {
             let mean = options.reduction(Reduction::Mean);
             let reduced = with_level(Level::Portable, || bits(view, &targets, &mean)).unwrap();
             each_level(|level| {
-                assert_eq!(bits(view, &targets, &options), alone, "{rows} rows of {cols}, {level}");
+                assert_eq!(bits(view, &targets, &options), alone, "wrong losses, {rows} rows of {cols}, {level}");
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(

@@ -41,7 +41,7 @@ fn check_terms<E: Element>(
     let forward = cross_entropy(Rows::new(row, 1, row.len()).unwrap(), &[target as i64], options).unwrap();
     each_level(|level| {
         let (loss, got) = run(row, row.len(), &[target as i64], &[dloss], options);
-        assert_eq!(loss.value().to_bits(), forward.value().to_bits(), "{what}, {level}");
+        assert_eq!(loss.value().to_bits(), forward.value().to_bits(), "wrong loss, {what}, {level}");
         checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, &|i| {
             ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]).max(least))
         });
@@ -271,7 +271,7 @@ fn forms<E: Bits>() {
                 let what = |form: &str| format!("{form}, {rows} rows of {cols}, {level}");
                 let same_loss = |loss: &Loss| {
                     let bits = |loss: &Loss| loss.as_slice().iter().map(|v| v.to_bits()).collect::<Vec<u64>>();
-                    assert_eq!(bits(loss), bits(&losses), "{}", what("loss"));
+                    assert_eq!(bits(loss), bits(&losses), "wrong bits of the {}", what("loss"));
                 };
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows * cols];
                 let out = RowsMut::new(&mut room[..], rows, cols).unwrap();
@@ -333,8 +333,8 @@ fn refusals_write_nothing() {
     assert_eq!(y, [7.0; 6]);
 }
 
-/// Checks gradients in f16 for equal logits of 4,096 classes. A mean over 8,192 rows would make most gradients too
-/// small to represent. A loss scale avoids that.
+/// Checks gradients in f16 for equal logits of 4,096 classes. A mean over 8,192 rows makes most gradients too small to
+/// represent. A loss scale avoids that.
 #[test]
 fn a_scaled_loss_in_f16() {
     let x = vec![f16::ZERO; 64 * 4096];

@@ -37,7 +37,6 @@ impl<E: Bits> Dealt<'_, E> {
         of.chunks(self.all).flat_map(|row| row[columns.clone()].to_vec()).collect()
     }
 
-    /// Generates a `dloss` for each loss.
     fn dloss(&self) -> Vec<f64> {
         let losses = if self.options.reduction == Reduction::None { self.targets.len() } else { 1 };
         (0..losses).map(|i| 0.75 + scattered(i)).collect()
@@ -81,7 +80,7 @@ impl<E: Bits> Dealt<'_, E> {
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: wrong number of losses");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
@@ -108,7 +107,6 @@ fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     cuts
 }
 
-/// Draws a target class for each row.
 fn classes(rng: &mut SmallRng, rows: usize, all: usize) -> Vec<i64> {
     (0..rows).map(|_| rng.random_range(0..all) as i64).collect()
 }
@@ -228,7 +226,7 @@ fn peaked_rows<E: Bits>() {
                     *target = rng.random_range(0..all) as i64;
                 }
             }
-            // The last row may have two largest logits.
+            // The last row may have two equal largest logits.
             x[2 * all + rng.random_range(0..all)] = E::from_wide(4.0);
             for options in [each(), each().softcap(100.0), each().z_loss(0.01).label_smoothing(0.1)] {
                 let dealt = Dealt { x: &x, all, targets: &targets, options };

@@ -46,8 +46,8 @@ fn special_values<E: Bits>() {
         (-limits.max, -0.0),
     ]);
     if E::DTYPE != DType::F64 {
-        // For the smallest positive number, the exact result is slightly more than half of it. For its negative, the
-        // magnitude of the exact result is slightly less than half of it.
+        // At the smallest positive number s, the exact result is slightly above s / 2. At -s, the magnitude is slightly
+        // below s / 2.
         let smallest = limits.min_subnormal;
         assert_values::<Gelu, E>(&[(smallest, smallest), (-smallest, -0.0)]);
     }

@@ -87,8 +87,7 @@ fn layouts<E: Bits>() {
                 });
             });
         }
-        // Checks that each entry of a batch has the same bits alone, and that each group has the bits of layer_norm, in
-        // every form.
+        // In every form, a batch entry must have the same bits alone, and a group must have the bits of layer_norm.
         let view = || Lanes::new(&x, batch, channels, inner).unwrap();
         let entry = channels * inner;
         let grouped = Rows::new(&x, batch * groups, entry / groups).unwrap();

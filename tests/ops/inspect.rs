@@ -19,7 +19,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     let kept: Vec<f64> = all.iter().copied().filter(|x| x.is_finite()).collect();
     let infinite = all.iter().filter(|x| x.is_infinite()).count();
     let counts = (all.len(), all.len() - kept.len() - infinite, infinite);
-    assert_eq!((stats.count, stats.nan, stats.infinite), counts, "{what}");
+    assert_eq!((stats.count, stats.nan, stats.infinite), counts, "wrong counts of {what}");
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
         assert!(
@@ -29,9 +29,9 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
         return 0.0;
     };
     let extreme = |f: fn(f64, f64) -> f64, of: fn(f64) -> f64| kept.iter().map(|&x| of(x)).reduce(f).unwrap();
-    assert_eq!(stats.min, extreme(f64::min, |x| x), "{what}");
-    assert_eq!(stats.max, extreme(f64::max, |x| x), "{what}");
-    assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "{what}");
+    assert_eq!(stats.min, extreme(f64::min, |x| x), "wrong min of {what}");
+    assert_eq!(stats.max, extreme(f64::max, |x| x), "wrong max of {what}");
+    assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "wrong max_abs of {what}");
     let worst = ulp::error_at(stats.mean, mean, stats.max_abs).max(ulp::error(stats.std, std));
     let bound = accuracy::bound("inspect", E::DTYPE).unwrap().ulps + x.len() as f64 / 16_384.0;
     assert!(
@@ -99,7 +99,6 @@ fn not_finite<E: Bits>() {
         }
         assert_eq!(check("nothing", &[] as &[E]), 0.0);
     });
-    // Checks elements of random bits.
     for _ in 0..50 {
         check("any bits", &generate::any_bits::<E>(&mut rng, 300));
     }
@@ -126,8 +125,8 @@ fn threads<E: Bits>() {
             each_level(|level| {
                 for threads in [1, 2, 3] {
                     let (stats, found) = on_threads(threads, level, || (inspect(&x).unwrap(), finite(&x).unwrap()));
-                    assert_eq!(words(&stats), words(&alone.0), "{len}, {level}, {threads} threads");
-                    assert_eq!(found, alone.1, "{len}, {level}, {threads} threads");
+                    assert_eq!(words(&stats), words(&alone.0), "wrong statistics, {len}, {level}, {threads} threads");
+                    assert_eq!(found, alone.1, "wrong counts, {len}, {level}, {threads} threads");
                 }
             });
         }
@@ -155,8 +154,8 @@ fn where_the_first_is<E: Bits>() {
                     );
                     let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };
-                    assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "{level}");
-                    assert_eq!(first, Some(at), "{len}, {level}");
+                    assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "wrong counts, {level}");
+                    assert_eq!(first, Some(at), "wrong first index, {len}, {level}");
                 }
             }
         }

@@ -98,7 +98,7 @@ fn rows_of_every_length<E: Bits>() {
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();
-    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected {others:e}, got {loss:e}");
+    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected a loss of {others:e}, got {loss:e}");
 }
 
 fn options<E: Bits>() {
@@ -281,9 +281,9 @@ fn finite_differences() {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is below 1. The
-        // tolerance covers it, and the rounding error of a sum near 5, divided by 2 h.
+        // tolerance also covers the rounding error of a sum near 5, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 1e-8, "{i}: expected {derivative}, got {}", dx[i]);
+        assert!((derivative - dx[i]).abs() < 1e-8, "dx {i}: expected {derivative}, got {}", dx[i]);
     }
 }
 

@@ -150,7 +150,7 @@ fn forms<E: Bits>() {
 }
 
 /// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. A low part
-/// corrects the mean by the error of its rounding.
+/// holds the rounding error of the mean.
 #[test]
 fn the_moments_are_tiled_sums() {
     use evenkeel::math::sum::tiled_sum;

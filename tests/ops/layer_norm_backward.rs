@@ -69,7 +69,6 @@ fn small_spreads<E: Bits>() {
     }
 }
 
-/// Checks weights of every type.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, weights");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
@@ -175,7 +174,7 @@ fn outcomes<E: Bits>() {
             let root = 2.0 * 1.5f64.sqrt();
             assert!(
                 dweight.iter().zip([-root, 0.0, root]).all(|(a, b)| (a - b).abs() < 0.02),
-                "expected [-{root}, 0, {root}], got {dweight:?}"
+                "expected dweight [-{root}, 0, {root}], got {dweight:?}"
             );
             assert_eq!(dbias, [3.0, 2.0, 3.0]);
             assert!(report.is_clean());

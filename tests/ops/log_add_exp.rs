@@ -14,7 +14,7 @@ fn check<E: Element>(a: &[E], b: &[E]) {
         let y = log_add_exp(a, b).unwrap();
         checker.check_terms(&format!("{level}"), a, &y, &exact, &|i| {
             let larger = a[i].widen().abs().max(b[i].widen().abs());
-            // The smaller input is not counted as a term. It may be far below the result, with a much larger magnitude.
+            // The smaller input does not count as a term: it may be far below the result and much larger in magnitude.
             larger.min(a[i].widen().max(b[i].widen()).abs().max(std::f64::consts::LN_2))
         });
     });

@@ -35,13 +35,12 @@ impl rows::Function for Function {
 
 row_tests!(Function; peaked_rows, outcomes, forms, axes);
 
-/// Computes one row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
 /// Checks rows with one large logit. The result for this logit is about minus the sum of the other exponentials. A sum
-/// that starts with 1 would lose them.
+/// that starts with 1 would lose these exponentials.
 fn peaked_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("log_softmax");
     for len in [2, 3, 16, 100, 1000] {

@@ -1,6 +1,6 @@
-//! Tests of the softmax family on rows of 262,145 to 2^21 columns, where the error of a fixed-point sum with too coarse
-//! a unit would show. The rows have few distinct values, and the exponentials of equal values have equal rounding
-//! errors. A search looks for the largest error.
+//! Tests of the softmax family on rows of 262,145 to 2^21 columns, which would reveal a fixed-point sum with too coarse
+//! a unit. The rows have few distinct values, and equal values have equal rounding errors. A search looks for the
+//! largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -55,9 +55,9 @@ impl<E: Bits> Row<E> {
         rest
     }
 
-    /// Returns the largest error of each of softmax, log_softmax, logsumexp and cross_entropy. The errors of softmax
-    /// and log_softmax are in ULP of the result, and the error of logsumexp is in ULP of the result or of its larger
-    /// term, whichever is larger. The error of cross_entropy is in ULP of f64 for rows of f64, otherwise of f32.
+    /// Returns the largest error of each of softmax, log_softmax, logsumexp and cross_entropy. Softmax and log_softmax
+    /// are measured in ULP of the result, logsumexp in ULP of the result or of its larger term, whichever is larger.
+    /// Cross_entropy is measured in ULP of f64 for rows of f64, otherwise of f32.
     fn errors(&self) -> [f64; 4] {
         let (x, options) = (self.elements(), Softmax::default());
         let rows = Rows::new(&x, 1, x.len()).unwrap();

@@ -3,7 +3,7 @@
 use crate::support::ulp;
 use evenkeel::{DType, Element, Reduction};
 
-/// Asserts that an f64 loss is within the bound of the type that it will be rounded to.
+/// Asserts that an f64 loss is within the bound of the type to which it will be rounded.
 #[track_caller]
 pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, bound: f64) {
     use evenkeel::reference::Real;

@@ -127,8 +127,8 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits up to which products are computed in f32. Whether a row exceeds them depends on the
-/// smallest nonzero element in any part, and on all weights.
+/// Checks rows near the limits for products in f32. Whether a row exceeds these limits depends on the smallest nonzero
+/// element of all parts, and on all weights.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;
@@ -164,30 +164,30 @@ fn what_cannot_be_put_together() {
     let part = |columns: Range<usize>| NormPartial::rms_norm(view(columns.clone()), (columns.start, 600), &options);
     let message = |error: Error| error.to_string();
     let start = message(part(100..600).unwrap_err());
-    assert!(start.contains("100") && start.contains("256"), "{start}");
+    assert!(start.contains("100") && start.contains("256"), "wrong error: {start}");
     let end = message(part(0..300).unwrap_err());
-    assert!(end.contains("300") && end.contains("600"), "{end}");
+    assert!(end.contains("300") && end.contains("600"), "wrong error: {end}");
     let mut all = part(0..256).unwrap();
     assert!(message(all.merge(part(0..512).unwrap()).unwrap_err()).contains("column 0"));
     let missing = message(all.next(view(0..256), 0).unwrap_err());
-    assert!(missing.contains("without column 256"), "{missing}");
+    assert!(missing.contains("without column 256"), "wrong error: {missing}");
     let other = NormPartial::layer_norm(view(256..600), (256, 600), &LayerNorm::default()).unwrap();
     let unlike = message(all.merge(other).unwrap_err());
-    assert!(unlike.contains("layer_norm of F32") && unlike.contains("rms_norm of F32"), "{unlike}");
+    assert!(unlike.contains("layer_norm of F32") && unlike.contains("rms_norm of F32"), "wrong error: {unlike}");
     all.merge(part(256..600).unwrap()).unwrap();
     let eps = message(all.finish_rms_norm(view(0..256), 0, &options.eps(0.5)).unwrap_err());
-    assert!(eps.contains("eps 0.5"), "{eps}");
+    assert!(eps.contains("eps 0.5"), "wrong error: {eps}");
     let weight = [1.0f32; 256];
     let short = message(all.finish_rms_norm(view(0..256), 0, &options.weight(&weight)).unwrap_err());
-    assert!(short.contains("600 columns"), "{short}");
+    assert!(short.contains("600 columns"), "wrong error: {short}");
 
     let x = vec![0.5f64; 600];
     let rows = Rows::new(&x, 1, 600).unwrap();
     let mut first = NormPartial::rms_norm(rows, (0, 600), &options).unwrap();
     let early = message(first.finish_rms_norm(rows, 0, &options).unwrap_err());
-    assert!(early.contains("an intermediate result"), "{early}");
+    assert!(early.contains("an intermediate result"), "wrong error: {early}");
     let second = first.next(rows, 0).unwrap().unwrap();
     let rounds = message(first.merge(second.clone()).unwrap_err());
-    assert!(rounds.contains("a different round"), "{rounds}");
+    assert!(rounds.contains("a different round"), "wrong error: {rounds}");
     assert_eq!(second.finish_rms_norm(rows, 0, &options).unwrap(), rms_norm(rows, &options).unwrap());
 }

@@ -76,7 +76,7 @@ fn rounded_before_the_weight<E: Bits>() {
         let options = RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight);
         let unrounded = reference::rms_norm(&x, None, 0.0, 1e-6);
         let exact = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
-        // f64 has no wider intermediate. In the other types, a value too close to a tie may round either way.
+        // f64 has no wider intermediate. In the other types, a value near a tie may round either way.
         let is_certain = |i: usize| {
             E::DTYPE == DType::F64 || {
                 let n = E::from_wide(evenkeel::reference::Real::to_f64(unrounded[i]));
@@ -223,7 +223,7 @@ fn forms<E: Bits>() {
 }
 
 /// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other
-/// sum would change many results. Within 2^-18 ULP of a tie either neighbour is accepted, since the product is not
+/// sum would change many results. Within 2^-18 ULP of a tie, either neighbour is accepted, because the product is not
 /// correctly rounded there.
 #[test]
 fn the_mean_square_is_a_tiled_sum() {
@@ -233,7 +233,7 @@ fn the_mean_square_is_a_tiled_sum() {
         let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
         let scale = 1.0 / (evenkeel::math::sum::tiled_sum(&squares) / len as f64 + 1e-6).sqrt();
         let exact: Vec<f64> = x.iter().map(|x| x.widen() * scale).collect();
-        // Of the 29 bits that f64 has beyond f32, a tie has only the first bit set.
+        // At a tie, only the first of the 29 bits that f64 has beyond f32 is set.
         let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);
         each_level(|level: Level| {
             let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &RmsNorm::default()).unwrap();

@@ -187,7 +187,7 @@ fn outcomes<E: Bits>() {
         // A NaN in dy makes dweight NaN in its column only.
         let (_, dweight, _) = outcome(live, [one, nan, zero]);
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
-        // A row of zeros has a normalised row of zeros.
+        // Normalising a row of zeros gives zeros.
         let (dx, dweight, report) = outcome([zero; 3], [one; 3]);
         assert!(
             dx.iter().all(|v| v.widen() == 0.0),
@@ -196,7 +196,7 @@ fn outcomes<E: Bits>() {
         let root = 1.5f64.sqrt();
         assert!(
             dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02),
-            "expected 2 * [{root}, 0, {root}], got {dweight:?}"
+            "expected dweight 2 * [{root}, 0, {root}], got {dweight:?}"
         );
         assert!(report.is_clean());
     });

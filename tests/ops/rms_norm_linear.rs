@@ -51,7 +51,6 @@ impl<E: Bits> Layer<E> {
         rms_norm_linear(x, Rows::new(&self.matrix, self.bias.len(), self.cols).unwrap(), options).unwrap()
     }
 
-    /// Checks the documented accuracy.
     fn check(&self, checker: &Checker, what: &str, weight: Floats<'_>, offset: f64) {
         let norm = RmsNorm::default().weight(weight).weight_offset(offset);
         let options = RmsNormLinear::default().norm(norm).bias(&self.bias);
@@ -129,8 +128,8 @@ fn sums_by_definition<E: Bits>() {
     }
 }
 
-/// Checks the results with `rounded`, where the matrix multiplies the normalised row after it was rounded to its type.
-/// Without `rounded`, `Rounding::BeforeWeight` still rounds the normalised row before the norm's weight multiplies it.
+/// Checks the option `rounded`, which rounds the normalised row before the matrix multiplies it. Without this option,
+/// `Rounding::BeforeWeight` still rounds the row before the norm's weight multiplies it.
 fn rounded_first<E: Bits>() {
     let layer = Layer::<E>::new("rounded", [4, 6, 300]);
     let weight = generate::bell::<f32>(&mut generate::rng("weight"), 300, 1.0, 0.3);
@@ -152,12 +151,12 @@ fn rounded_first<E: Bits>() {
             let slack = |terms: f64| terms * (E::LIMITS.epsilon * 0.51 + 1e-12);
             let (sums, terms) = products(wide(n));
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                assert!((y.widen() - sum).abs() <= slack(*terms), "expected {sum}, got {y:?}");
+                assert!((y.widen() - sum).abs() <= slack(*terms), "expected sum {sum}, got {y:?}");
             }
             if rounding == Rounding::BeforeWeight {
                 let (sums, terms) = products(unweighted(x).iter().zip(&of_weight).map(|(n, w)| n * w).collect());
                 for (y, (sum, terms)) in before[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                    assert!((y.widen() - sum).abs() <= slack(*terms), "expected {sum}, got {y:?}");
+                    assert!((y.widen() - sum).abs() <= slack(*terms), "expected sum {sum}, got {y:?}");
                 }
             }
         }
@@ -205,7 +204,7 @@ fn products_beyond_the_type<E: Bits>() {
         for rounded in [false, true] {
             let y = rms_norm_linear(rows, row, &options.rounded(rounded)).unwrap()[0].widen();
             let expected = if E::DTYPE == DType::F16 { 0.5 } else { 0.0 };
-            assert_eq!(y, expected, "{level}");
+            assert_eq!(y, expected, "wrong result on {level}");
         }
     });
     // In the first case, a matrix with small elements brings the product of a huge weight back into the range of the
@@ -270,14 +269,14 @@ fn refusals() {
     };
     let options = RmsNormLinear::default();
     let other = refused(Rows::new(&matrix, 3, 4).unwrap(), &options);
-    assert!(other.contains("matrix has 4 columns") && other.contains("3 columns"), "{other}");
+    assert!(other.contains("matrix has 4 columns") && other.contains("3 columns"), "wrong error: {other}");
     let bias = refused(of_matrix, &options.bias(&[0.0f32; 3]));
-    assert!(bias.contains("bias has 3 elements") && bias.contains("4 rows"), "{bias}");
+    assert!(bias.contains("bias has 3 elements") && bias.contains("4 rows"), "wrong error: {bias}");
     let weight = refused(of_matrix, &options.norm(RmsNorm::default().weight(&[0.0f32; 4])));
-    assert!(weight.contains("weight has 4 elements"), "{weight}");
+    assert!(weight.contains("weight has 4 elements"), "wrong error: {weight}");
     let eps = refused(of_matrix, &options.norm(RmsNorm::default().eps(-1.0)));
-    assert!(eps.contains("eps is -1"), "{eps}");
+    assert!(eps.contains("eps is -1"), "wrong error: {eps}");
     let out = RowsMut::new(&mut y, 4, 2).unwrap();
     let shape = rms_norm_linear_into(rows, of_matrix, out, &options).unwrap_err().to_string();
-    assert!(shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"), "{shape}");
+    assert!(shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"), "wrong error: {shape}");
 }

@@ -21,7 +21,6 @@ fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     (0..x.len()).map(|i| x[i].widen().abs().max(x[partner(i)].widen().abs())).collect()
 }
 
-/// Computes one row at one position.
 fn row<E: Element>(x: &[E], position: i64, options: &Rope<'_>) -> Vec<E> {
     let table = RopeTable::new(&[position], x.len(), options).unwrap();
     rope(Rows::new(x, 1, x.len()).unwrap(), &table).unwrap()
@@ -48,7 +47,7 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Returns every kind of scaling for rows of `cols` columns: parameters of real checkpoints, and some that leave no
+/// Returns every kind of scaling for rows of `cols` columns: parameters of real checkpoints, and some with an empty
 /// ramp.
 fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);

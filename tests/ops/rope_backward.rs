@@ -21,7 +21,6 @@ fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     (0..x.len()).map(|i| x[i].widen().abs().max(x[partner(i)].widen().abs())).collect()
 }
 
-/// Computes one row at one position.
 fn row<E: Element>(dy: &[E], position: i64, options: &Rope) -> Vec<E> {
     let table = RopeTable::new(&[position], dy.len(), options).unwrap();
     rope_backward(Rows::new(dy, 1, dy.len()).unwrap(), &table).unwrap()

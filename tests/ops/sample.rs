@@ -88,7 +88,7 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
         each_level(|level| {
             let what = format!("{config:?} on {len} tokens, {level}");
             let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
-            assert!(got.tokens() == expected.tokens, "{what}: got {}", differing(got.tokens(), &expected.tokens));
+            assert!(got.tokens() == expected.tokens, "{what}: kept {}", differing(got.tokens(), &expected.tokens));
             let probs = got.probs().unwrap();
             assert_eq!(probs.len(), len);
             let kept: Vec<f64> = expected.tokens.iter().map(|&t| probs[t as usize]).collect();
@@ -159,7 +159,7 @@ fn outcomes<E: Bits>() {
 
         // Tokens with a logit of +inf have equal probabilities, whatever the filters.
         for config in [default, default.top_k(1), default.top_p(0.1), default.min_p(1.0), default.temperature(0.0)] {
-            assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "{config:?}, {level}");
+            assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "wrong tokens, {config:?}, {level}");
         }
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
         assert_same_bits("infinities", &halves, &[0.5, 0.0, 0.5]);
@@ -173,7 +173,7 @@ fn outcomes<E: Bits>() {
         // Greedy: the lowest index among equal logits is the only candidate.
         let ties = [zero, one, masked, one, one];
         for config in [default.temperature(0.0), default.temperature(0.0).top_k(3).top_p(0.9), default.top_k(1)] {
-            assert_eq!(tokens(&ties, config), Ok(vec![1]), "{config:?}, {level}");
+            assert_eq!(tokens(&ties, config), Ok(vec![1]), "wrong tokens, {config:?}, {level}");
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
         assert_eq!((greedy.token, greedy.logprob, greedy.kept), (1, 0.0, 1));
@@ -295,9 +295,9 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     ] {
         each_level(|level| {
             let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
-            assert_eq!(got.tokens(), expected, "{config:?} of {logits:?}, {level}");
+            assert_eq!(got.tokens(), expected, "wrong tokens, {config:?} of {logits:?}, {level}");
         });
-        assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "the reference, {config:?}");
+        assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "wrong reference, {config:?}");
     }
 }
 
@@ -317,7 +317,7 @@ fn ties_are_cut_exactly() {
                     let got = sampler(SamplerConfig::default().top_p(p))
                         .distribution(&logits, None, Draw::default())
                         .unwrap();
-                    assert_eq!(got.tokens(), tokens, "p = {p:e} of {n}, {level}");
+                    assert_eq!(got.tokens(), tokens, "wrong tokens, p = {p:e} of {n}, {level}");
                 });
             }
         }
@@ -334,8 +334,8 @@ fn neighbours_are_cut_in_order() {
     for case in 0..400 {
         let temperature = [1.0, 0.7, 2.0][case % 3];
         let max = [0.0, 5.0, -3.0][case / 3 % 3];
-        // The other logits lie around `about`. In every second case, the exponential changes to another entry of its
-        // table there.
+        // The other logits lie around `about`. In half of the cases, the exponential changes to another table entry
+        // there.
         let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
         let about = max - below * step * temperature;
         let spread = 10f64.powf(rng.random_range(-12.0..-5.0));
@@ -347,7 +347,7 @@ fn neighbours_are_cut_in_order() {
         let total: f64 = (0..TOKENS).map(mass).sum();
         let kept = rng.random_range(2..TOKENS - 1);
         let reached: f64 = order[..kept].iter().map(|&i| mass(i)).sum();
-        // p ends in the middle of the last token's mass, so rounding of the masses cannot change the result.
+        // p lies in the middle of the last token's mass, so rounding of the masses cannot change the result.
         let p = (reached - mass(order[kept - 1]) / 2.0) / total;
         let mut expected: Vec<u32> = order[..kept].iter().map(|&i| i as u32).collect();
         expected.sort_unstable();
@@ -356,7 +356,7 @@ fn neighbours_are_cut_in_order() {
             let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
             let what =
                 format!("{kept} of {TOKENS} about {about}, {spread:e} apart, temperature {temperature}, {level}");
-            assert!(got.tokens() == expected, "{what}: got {}", differing(got.tokens(), &expected));
+            assert!(got.tokens() == expected, "{what}: kept {}", differing(got.tokens(), &expected));
         });
     }
 }
@@ -408,12 +408,12 @@ fn masks<E: Bits>() {
         };
         // Logits that a keep flag masks are not read.
         let kept = of(&spoilt, &by_keep);
-        assert_eq!(kept, of(&logits, &by_keep), "{level}");
-        assert_eq!(kept, of(&logits, &by_bias), "{level}");
+        assert_eq!(kept, of(&logits, &by_keep), "wrong distributions, {level}");
+        assert_eq!(kept, of(&logits, &by_bias), "wrong distributions, {level}");
         for (r, row) in kept.iter().enumerate() {
             let row = row.as_ref().unwrap();
             let expected: Vec<u32> = (0..cols as u32).filter(|&t| keep[r * cols + t as usize]).collect();
-            assert_eq!(row.tokens(), expected, "row {r}, {level}");
+            assert_eq!(row.tokens(), expected, "wrong tokens, row {r}, {level}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
                 assert!(
@@ -463,7 +463,7 @@ fn draws_follow_the_probabilities() {
             let sampled = distribution.draw(counter(i));
             let index =
                 distribution.tokens().binary_search(&sampled.token).expect("the drawn token must be a candidate");
-            assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "{name}");
+            assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "wrong draw, {name}");
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;

@@ -47,9 +47,8 @@ fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64
     got.iter().zip(masses).map(|(got, mass)| (got - (mass / all).to_f64()).abs()).sum::<f64>() / 2.0
 }
 
-/// Checks the worst case that the errors of exponentials allow. Half of the mass is in tokens with exponentials that
-/// are too large, half in tokens with exponentials that are too small, as found by a search. The derived bound is
-/// 2^-24.6 for up to 262,144 tokens.
+/// Checks the worst case that the errors of exponentials allow. A search finds exponentials that are too large for half
+/// of the mass and too small for the other half. The derived bound is 2^-24.6 for up to 262,144 tokens.
 fn distribution_of_draws<E: Element>() {
     let bound = 2f64.powf(-24.6);
     let mut rng = generate::rng("sample, total variation");

@@ -22,9 +22,9 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
     }
 }
 
-/// Returns the tokens and the feedback of the definition. Returns `None` if changing the feedback by 1e-6 changes which
-/// tokens are kept: the sampler rounds its masses, and the definition rounds mirostat's k down, so the two may then
-/// keep different tokens.
+/// Returns the tokens and the feedback by definition, or `None` if a change of the feedback by 1e-6 changes the tokens.
+/// In that case roundings may give other tokens: the sampler rounds masses, and the definition rounds mirostat's k
+/// down.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);
@@ -54,7 +54,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
         each_level(|level| {
             let at = format!("{config:?}, {feedback} bits, {len} tokens, {level}");
             let got = sampler.distribution(&logits, None, step).unwrap();
-            assert_eq!(got.tokens(), support.tokens, "{at}");
+            assert_eq!(got.tokens(), support.tokens, "wrong tokens with {at}");
             for (logprob, p) in got.logprobs().zip(&support.probs) {
                 assert!(
                     (logprob.exp() - p).abs() <= 1e-13,
@@ -63,7 +63,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
                 );
             }
             let sampled = sampler.sample(&logits, step).unwrap();
-            assert_eq!(sampled, got.draw(draw), "{at}");
+            assert_eq!(sampled, got.draw(draw), "wrong sample with {at}");
             let place = support.tokens.binary_search(&sampled.token).unwrap();
             assert!(
                 (sampled.feedback - next[place]).abs() <= 1e-11,
@@ -90,10 +90,10 @@ fn a_sequence_carries_the_feedback() {
         for draw in 0..20 {
             let step = Step::from(Draw { seed: 7, row: 0, draw });
             let by_hand = sampler.sample(&logits, values.last().map_or(step, |value| step.feedback(*value))).unwrap();
-            assert_eq!(sequence.sample(&logits, None).unwrap(), by_hand, "{config:?}");
+            assert_eq!(sequence.sample(&logits, None).unwrap(), by_hand, "wrong sample with {config:?}");
             values.push(by_hand.feedback);
         }
-        assert!(values.windows(2).any(|pair| pair[0] != pair[1]), "{config:?}: {values:?}");
+        assert!(values.windows(2).any(|pair| pair[0] != pair[1]), "{config:?}: constant feedback {values:?}");
 
         let whole = sequence.output().to_vec();
         sequence.truncate(5);
@@ -102,7 +102,7 @@ fn a_sequence_carries_the_feedback() {
             let sampled = sample_rows(Rows::new(&logits, 1, 8).unwrap(), None, &[request]).unwrap();
             sequence.accept_sampled(sampled[0].as_ref().unwrap());
         }
-        assert_eq!(sequence.output(), whole, "{config:?}");
+        assert_eq!(sequence.output(), whole, "wrong sequence with {config:?}");
 
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);
@@ -122,8 +122,8 @@ fn mirostat_reaches_its_surprise() {
         let steps = 4000;
         let surprises = (0..steps).map(|_| -sequence.sample(&logits, None).unwrap().logprob / std::f64::consts::LN_2);
         let mean = surprises.sum::<f64>() / f64::from(steps);
-        // The sum of all changes of mu is eta times the deviation of the sum, and mu stays within about 20 bits.
-        assert!((mean - tau).abs() < 20.0 / 0.1 / f64::from(steps), "version {version}, tau {tau}: {mean}");
+        // Each step changes mu by eta times the deviation of the surprise from tau. mu stays within about 20 bits.
+        assert!((mean - tau).abs() < 20.0 / 0.1 / f64::from(steps), "mirostat {version}: expected {tau}, got {mean}");
     }
 }
 
@@ -145,19 +145,19 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
         (strict.adaptive_p(0.5, 0.9), "adaptive_target is 0.5"),
     ] {
         let message = config.validate().unwrap_err().to_string();
-        assert!(message.contains(named) && message.contains("left unset with mirostat"), "{message}");
+        assert!(message.contains(named) && message.contains("left unset with mirostat"), "wrong error: {message}");
     }
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));
 }
 
-/// Checks tokens whose surprise is exactly mu, which stay, and logits so far apart that mirostat's k is 1.
+/// Checks that tokens with a surprise of exactly mu stay, and logits so far apart that mirostat's k is 1.
 #[test]
 fn edges_of_mirostat() {
     for bits in 1..14 {
         let mu = f64::from(bits);
         let sampler = SamplerConfig::default().mirostat(2, mu / 2.0, 0.1).validate().unwrap();
         let kept = sampler.sample(&vec![1.5f32; 1 << bits], Draw::default()).unwrap().kept;
-        assert_eq!(kept, 1 << bits, "tokens that mirostat 2 keeps of 2^{bits} equal logits with mu = {mu} bits");
+        assert_eq!(kept, 1 << bits, "mirostat 2 with mu = {mu} bits must keep all 2^{bits} equal logits");
     }
     for (temperature, logits) in [(1e-307, [20.0, 0.0]), (1.0, [1e308, -1e308])] {
         let sampler = SamplerConfig::default().temperature(temperature).mirostat(1, 5.0, 0.1).validate().unwrap();
@@ -174,5 +174,5 @@ fn feedback_is_finite() {
     }
     let step = Step::from(Draw::default()).feedback(f64::NAN);
     let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
-    assert!(message.contains("feedback is NaN in row 0; it must be finite"), "{message}");
+    assert!(message.contains("feedback is NaN in row 0; it must be finite"), "wrong error: {message}");
 }

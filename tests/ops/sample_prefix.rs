@@ -29,8 +29,8 @@ fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];
     let config = SamplerConfig::default().top_p(0.9997);
     each_level(|level| {
-        assert_eq!(kept(&logits, config), [0, 1], "f32, {level}");
-        assert_eq!(kept(&logits.map(f64::from), config), [0, 1], "f64, {level}");
+        assert_eq!(kept(&logits, config), [0, 1], "wrong tokens in f32, {level}");
+        assert_eq!(kept(&logits.map(f64::from), config), [0, 1], "wrong tokens in f64, {level}");
     });
 }
 
@@ -67,8 +67,8 @@ fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>
     }
 }
 
-/// Returns the negative logits at which the exponential may change to the next step. They are midpoints between
-/// neighbours of the f32 nearest to an odd multiple of half a step.
+/// Returns negative logits at which the exponential may change to the next step: midpoints between neighbours of the
+/// f32 nearest to an odd multiple of half a step.
 fn ends_of_step(step: i32) -> [f64; 4] {
     let near = (-(f64::from(step) - 0.5) * STEP) as f32;
     let [far, below, above, close] =
@@ -104,7 +104,7 @@ fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -
 /// Checks the cuts for single rows, in a batch with parameters per row, and with the columns sharded over ranks.
 fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     for Cut { logits, config, expected } in cuts {
-        assert_eq!(kept(logits, *config), *expected, "{name}: {logits:?}, {config:?}");
+        assert_eq!(kept(logits, *config), *expected, "wrong tokens, {name}: {logits:?}, {config:?}");
     }
     let samplers: Vec<Sampler> = cuts.iter().map(|cut| cut.config.validate().unwrap()).collect();
     let step = |row: usize| Draw { seed: 1, row: row as u64, draw: 2 }.into();
@@ -115,7 +115,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     let same = |how: &str, sampled: &[evenkeel::Result<Sampled>]| {
         for (cut, sampled) in cuts.iter().zip(sampled) {
             let count = sampled.as_ref().unwrap().kept;
-            assert_eq!(count, cut.expected.len(), "{name}, {how}: {:?}, {:?}", cut.logits, cut.config);
+            assert_eq!(count, cut.expected.len(), "wrong count, {name}, {how}: {:?}, {:?}", cut.logits, cut.config);
         }
     };
     same("in a batch", &whole);

@@ -13,7 +13,6 @@ for_each_dtype!(support_is_that_of_the_engine, long_rows);
 /// Number of rows per type; more than 100,000 for the four types.
 const CASES: u32 = 26_000;
 
-/// Random values for the parameters of all profiles.
 #[derive(Clone, Debug)]
 struct Parameters {
     temperature: f64,
@@ -91,8 +90,7 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
 }
 
 /// Returns the tokens that the engine keeps, or `None` if a cut is too close to a token. The sampler's masses are
-/// multiples of 2^-45 and come from exponentials with errors of up to 0.69 ULP of f32, so the token may fall on the
-/// other side.
+/// multiples of 2^-45 from exponentials with errors of up to 0.69 ULP of f32, so its cut may differ.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));
@@ -112,7 +110,7 @@ fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support>
 
 fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Support) {
     let got = config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap();
-    assert_eq!(got.tokens(), expected.tokens, "{config:?}");
+    assert_eq!(got.tokens(), expected.tokens, "wrong tokens with {config:?}");
     let probs = got.probs().unwrap();
     for (token, p) in expected.tokens.iter().zip(&expected.probs) {
         let got = probs[*token as usize];
@@ -265,17 +263,17 @@ fn where_engines_differ() {
                 refused.retain(|p| *p != profile);
                 let config = config.profile(profile);
                 let expected = reference::sample(logits, &config).unwrap();
-                assert_eq!(expected.tokens, *kept, "the reference, {name}, {profile:?}");
+                assert_eq!(expected.tokens, *kept, "wrong reference, {name}, {profile:?}");
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
                     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
-                    assert_eq!(got.tokens(), *kept, "{name}, {profile:?}, {level}");
+                    assert_eq!(got.tokens(), *kept, "wrong tokens, {name}, {profile:?}, {level}");
                 });
             }
         }
         for profile in refused {
             let refused = config.profile(profile).validate();
-            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{name}, {profile:?}: {refused:?}");
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{name}, {profile:?} gave {refused:?}");
         }
     }
 }
@@ -311,7 +309,7 @@ fn refusals_name_what_a_profile_has_not() {
     }
     for profile in Profile::ALL {
         assert_eq!(Profile::from_name(profile.name()), Some(profile));
-        assert!(SamplerConfig::default().profile(profile).validate().is_ok(), "{profile:?}");
+        assert!(SamplerConfig::default().profile(profile).validate().is_ok(), "{profile:?} must be valid");
     }
     assert_eq!(Profile::from_name("other"), None);
 }
@@ -336,7 +334,7 @@ fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
 #[test]
 fn penalties() {
     let all = SamplerConfig::default().repetition_penalty(2.0).frequency_penalty(0.5).presence_penalty(0.25);
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "expected {expected}, got {got}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "the logit is {got}, not {expected}");
     let twice = Step::default().output(&[0, 0]);
     // A logit of 2 becomes 2 / 2 - 2 * 0.5 - 0.25 by repetition, frequency and presence penalty.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
@@ -425,7 +423,7 @@ fn top_choices_are_excluded_as_often_as_asked() {
 /// tokens. A 5 would prolong the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "expected {expected}, got {got}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "the penalty is {got}, not {expected}");
     let config = SamplerConfig::default().dry(0.5, 2.0, 2);
     let off = |config: SamplerConfig, step: Step<'_>, token: usize| {
         let distribution = config.validate().unwrap().distribution(&[0.0f32; 9], None, step).unwrap();
@@ -443,7 +441,7 @@ fn dry_counts_repetitions() {
     near(off(config.dry_window(6), step, 7), 0.5);
     // A breaker itself gets no penalty.
     near(off(config, step.breakers(&[7]), 7), 0.0);
-    // The longest of several repetitions counts: 4 follows 1 2, and 1 2 1 2.
+    // The token 4 follows both 1 2 and 1 2 1 2. The longer repetition counts.
     let twice = [1, 2, 1, 2, 4, 3, 1, 2, 4, 3, 1, 2, 1, 2];
     near(off(config, Step::default().output(&twice), 4), 0.5 * 4.0);
     // The exponent is capped where the power of the base would overflow f32.
@@ -472,7 +470,7 @@ fn dry_penalties_are_rounded_once() {
         assert_eq!(
             got.to_bits(),
             expected.to_bits(),
-            "{multiplier} {base}^{exponent}: expected {expected:e}, got {got:e}"
+            "penalty {multiplier} {base}^{exponent}: expected {expected:e}, got {got:e}"
         );
         count += 1;
     }
@@ -488,7 +486,7 @@ fn parameters_are_read_and_written() {
     let expected = SamplerConfig::default().profile(Profile::LlamaCpp).min_p(0.05);
     assert_eq!(serde_json::from_str::<SamplerConfig>(short).unwrap(), expected);
     let unknown = serde_json::from_str::<SamplerConfig>(r#"{"topp":0.9}"#).unwrap_err();
-    assert!(unknown.to_string().contains("unknown field `topp`"), "{unknown}");
+    assert!(unknown.to_string().contains("unknown field `topp`"), "wrong error: {unknown}");
     for profile in Profile::ALL {
         assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
     }

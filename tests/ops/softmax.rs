@@ -36,7 +36,6 @@ impl rows::Function for Function {
 
 row_tests!(Function; equal_logits, equal_scores, searched_equal_scores, properties, outcomes, forms, axes);
 
-/// Computes one row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
@@ -71,9 +70,9 @@ fn equal_scores<E: Bits>() {
     }
 }
 
-/// Searches for the worst row of one score of 0 and other scores that are all equal. Half of the searches start where
-/// the exponential is close to a power of two. Just above a power of two, its relative error is largest, and the
-/// relative error of the sum is as large.
+/// Searches for the worst row of one score of 0 and other scores that are all equal. Half of the searches start near
+/// exponentials that are powers of two. Just above such a power, the relative errors of the exponential and of the sum
+/// are largest.
 fn searched_equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, searched equal scores");

@@ -63,7 +63,7 @@ fn sampled<E: Bits>() {
     for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (-90.0, 20.0), (-740.0, 30.0)] {
         gate.extend(generate::bell::<E>(&mut rng, 3000, mean, spread));
     }
-    // Here the derivative of silu crosses zero.
+    // The derivative of silu crosses zero in this range.
     gate.extend(generate::spaced::<E>(-1.2784646, -1.2784645, 50));
     gate.extend(generate::spaced::<E>(-1.3, -1.25, 500));
     let plain = generate::bell::<E>(&mut rng, gate.len(), 0.0, 2.0);

@@ -158,7 +158,7 @@ pub fn valid<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, shapes(op))
 }
 
-/// Generates cases as [`valid`] does, but large enough to be distributed over threads.
+/// Generates cases like [`valid`], but large enough to be distributed over threads.
 pub fn large<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, large_shapes(op))
 }

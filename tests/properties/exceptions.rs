@@ -190,7 +190,7 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["rms_norm", "layer_norm", "group_norm"],
-        reason: "weights or biases are large; normalised elements are at most the root of the count",
+        reason: "weights or biases are large; a normalised element is at most sqrt(columns)",
         gives_nan: false,
         applies: |at| at.beyond(at.weight() * (1.0 + (at.cols as f64).sqrt())),
     },
@@ -217,7 +217,7 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["rms_norm_linear"],
-        reason: "weights are large, so the sum may be, or the normalised row where it is rounded",
+        reason: "weights are large, so the sum or the rounded normalised row may exceed the type",
         gives_nan: true,
         applies: |at| at.beyond(4.0 * (1.0 + at.weight()) * (1.0 + at.cols as f64)),
     },

@@ -41,7 +41,6 @@ fn outcome<E: Bits>(case: &Case<E>) -> Result<Outcome, String> {
     run(&case.call, &case.operands()).map_err(|error| error.to_string())
 }
 
-/// Returns the ops that work on rows.
 fn on_rows() -> impl Iterator<Item = &'static Op> {
     OPS.iter().filter(|op| op.kind != Kind::Tensors)
 }
@@ -123,7 +122,7 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                     let shows = refused || after.iter().any(|number| number.value.is_nan());
                     prop_assert!(
                         shows,
-                        "expected a NaN in the results for the one at row {}, column {} (in dy: {})",
+                        "a NaN at row {}, column {} (in dy: {}) must give a NaN in the results",
                         row, column, of_dy
                     );
                 } else {
@@ -144,7 +143,7 @@ fn takes_two(op: &Op) -> bool {
     takes_two && !reads_one
 }
 
-/// Checks that clipping by norm rejects a NaN with its position, or follows its mode. Clipping by value and statistics
+/// Checks that clipping by norm rejects a NaN with its position, or follows its mode. Clipping by value and `inspect`
 /// leave the NaN in place.
 fn a_nan_among_tensors<E: Bits>() {
     for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
@@ -203,7 +202,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 Ok(outcome) => {
                     for (row, expected) in outcome.rows.iter().enumerate() {
                         let got = alone(row).map(|outcome| outcome.rows.concat());
-                        prop_assert_eq!(got.as_ref(), Ok(expected), "row {} alone", row);
+                        prop_assert_eq!(got.as_ref(), Ok(expected), "row {} must have the same bits alone", row);
                     }
                 }
                 Err(error) => {
@@ -247,7 +246,7 @@ fn any_options<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(2 * CASES), |(case in anything::<E>(op))| {
             if let Err(error) = run(&case.call, &case.operands()) {
-                // The error names the op, the op whose gradient it is, or the op whose table it takes.
+                // The error names the op itself, its forward op, or the op that builds its table.
                 let text = error.to_string();
                 let (name, _) = text.split_once(':').expect("an error must start with the name of an op and a colon");
                 assert!(

@@ -81,7 +81,7 @@ impl<E: Bits> Case<E> {
                     assert_same(&what, y, whole);
                     assert_same(&what, lse, of_whole);
                 }
-                _ => assert_eq!(ours.unwrap_err(), *whole.as_ref().unwrap_err(), "{what}"),
+                _ => assert_eq!(ours.unwrap_err(), *whole.as_ref().unwrap_err(), "wrong error, {what}"),
             }
         }
     }
@@ -243,7 +243,7 @@ fn quarter(comm: &Comm) -> Range<usize> {
 #[track_caller]
 fn assert_said(errors: &[Error], expected: &[&str]) {
     for text in errors.iter().map(Error::to_string) {
-        expected.iter().for_each(|expected| assert!(text.contains(expected), "expected {expected:?} in {text}"));
+        expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected:?} is missing in {text}"));
     }
 }
 
@@ -263,7 +263,7 @@ fn other_queries_or_options() {
     assert_said(&other(Attention::default().sinks(SINKS)), &["sinks of digest"]);
     assert_said(&other(Attention::default().fully_masked(FullyMasked::Error)), &["Zeros", "Error"]);
     let refused = other(Attention::default().fully_masked(FullyMasked::Uniform));
-    assert!(matches!(refused[2], Error::InvalidArgument { argument: "fully_masked", .. }), "{}", refused[2]);
+    assert!(matches!(refused[2], Error::InvalidArgument { argument: "fully_masked", .. }), "rank 2: {}", refused[2]);
     assert_said(&refused[..2], &["rank 2 reported an error", "fully_masked is Uniform"]);
 
     // One bit of one query differs.
@@ -296,7 +296,7 @@ fn other_shapes_and_cuts() {
         let shard = Sharded::new(comm, own, 1024);
         case.with(&some, |k, v| shard.attention(case.queries(), k, v, &Attention::default()))
     });
-    assert!(matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }), "{}", errors[2]);
+    assert!(matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }), "wrong error: {}", errors[2]);
     assert_said(&errors, &["255 keys", "512..768"]);
     // Cuts must be at multiples of 256, and every key must belong to a rank.
     let case = Case::<f32>::new(&mut generate::rng("cuts of attention"), Shape([1, 1, 1, 2, 600, 2, 2]));
@@ -308,7 +308,7 @@ fn other_shapes_and_cuts() {
     }
     let uniform = Attention::default().fully_masked(FullyMasked::Uniform);
     for (ours, _) in case.dealt(&[0..256, 256..600], &uniform) {
-        assert!(matches!(ours, Err(Error::InvalidArgument { argument: "fully_masked", .. })), "{ours:?}");
+        assert!(matches!(ours, Err(Error::InvalidArgument { argument: "fully_masked", .. })), "wrong result: {ours:?}");
     }
 }
 
@@ -324,8 +324,8 @@ fn words_that_are_not_a_partial() {
     let refuses = |all: &mut AttentionPartial, what: &str, words: &[u64]| {
         let before = all.to_words();
         let error = all.merge_words(words).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what}: {error}");
-        assert_eq!(all.to_words(), before, "{what}");
+        assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what} gave {error}");
+        assert_eq!(all.to_words(), before, "{what} must change nothing");
     };
     // A partial has eight words of header and two words per block. In a block, a query that attends to no key takes one
     // word, its maximum of -inf. Any other query takes five words: its maximum, its sum, and one for each of the three
@@ -403,7 +403,7 @@ fn a_rank_that_gives_something_else() {
         None
     });
     let error = errors[0].as_ref().unwrap();
-    assert!(matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }), "{error}");
+    assert!(matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }), "wrong error: {error}");
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 

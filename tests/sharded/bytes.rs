@@ -21,7 +21,7 @@ fn assert_exchanged<E: Bits>(
     let [calls, given, got] = expected.map(|count| count as u64);
     for (y, exchanged) in dealt((x, &[rows, x.len() / rows]), cuts, |_, shard, x| op(shard, x)) {
         y.unwrap();
-        assert_eq!(exchanged, Exchanged { calls, given, got }, "{what} in {cuts:?}");
+        assert_eq!(exchanged, Exchanged { calls, given, got }, "wrong traffic of {what} in {cuts:?}");
     }
 }
 
@@ -236,12 +236,12 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Count of the numbers that rank 0 sends for its sums, among them the sum of the replica.
+        // Count of the numbers that rank 0 sends for its sums, including the replica's.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
         for exchanged in of_type::<f32>(ranks) {
-            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "{ranks} ranks");
+            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "wrong traffic of {ranks} ranks");
         }
         for exchanged in of_type::<f64>(ranks) {
             assert_eq!(exchanged, Exchanged { calls: 4, given: given + 8, got: got + 8 }, "{ranks} ranks, f64");
@@ -273,19 +273,19 @@ fn attention_takes_what_256_keys_come_to() {
             assert_eq!(
                 of_type::<f32>(ranks, queries, &none),
                 all,
-                "bytes exchanged by attention of {queries} f32 queries on {ranks} ranks"
+                "wrong bytes exchanged by attention of {queries} f32 queries on {ranks} ranks"
             );
             assert_eq!(
                 of_type::<f64>(ranks, queries, &none),
                 all,
-                "bytes exchanged by attention of {queries} f64 queries on {ranks} ranks"
+                "wrong bytes exchanged by attention of {queries} f64 queries on {ranks} ranks"
             );
             // The queries attend to the last keys only.
             let last = expected(rows * (blocks - 1 + 2 + 5));
             assert_eq!(
                 of_type::<f32>(ranks, queries, &window),
                 last,
-                "bytes exchanged by attention of {queries} queries with a window of 100 on {ranks} ranks"
+                "wrong bytes exchanged by attention of {queries} queries with a window of 100 on {ranks} ranks"
             );
         }
     }

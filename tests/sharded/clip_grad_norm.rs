@@ -27,8 +27,7 @@ enum Who {
 }
 
 impl<E: Bits> Tensor<E> {
-    /// Returns the axis and the range that a rank has. An inner `None` means the whole tensor, and an outer `None` no
-    /// part.
+    /// Returns the axis and the range of a rank, `Some(None)` for the whole tensor, or `None` for no part.
     fn own(&self, rank: usize) -> Option<Option<(usize, Range<usize>)>> {
         match &self.who {
             Who::Everyone => Some(None),
@@ -89,8 +88,8 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
                 );
             }
             (Err(theirs), Err(ours)) => {
-                assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "{what}: {ours}");
-                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: {ours}");
+                assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "wrong index, {what}: {ours}");
+                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: wrong error: {ours}");
             }
             (theirs, ours) => panic!("{what}: expected {theirs:?}, got {ours:?}"),
         }
@@ -190,7 +189,7 @@ fn errors(make: impl Fn(usize, &Comm, [&mut Vec<f32>; 2]) -> Result<f64> + Sync)
         let [a, b] = &mut own;
         let error = make(rank, &comm, [a, b]).unwrap_err();
         // An error leaves the gradients unchanged.
-        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "{own:?}");
+        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "an error changed {own:?}");
         // The ranks are still synchronised.
         assert_eq!(comm.gather(&[rank as u64]).unwrap(), [0, 1, 2]);
         error
@@ -207,7 +206,7 @@ fn limit() -> ClipGradNorm {
 fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
     for error in errors {
         assert_eq!(error, &errors[0]);
-        assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
+        assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
         assert!(
             matches!(error, Error::Collective { rank: named, .. } if *named == rank),
             "clip_grad_norm: expected a Collective error about rank {rank:?}, got {error:?}"
@@ -251,7 +250,7 @@ fn parts_that_do_not_make_a_tensor() {
     assert_alike(&cut([0..2, 4..5, 2..4]), "but no rank has 5..6 of that axis", Some(1));
     assert_alike(&cut([1..3, 5..6, 3..5]), "but no rank has 0..1 of that axis", Some(0));
     assert_alike(&cut([0..2, 1..3, 3..5]), "which overlaps another shard: rank 0 has 0..2", Some(1));
-    assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has any of it", Some(0));
+    assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has its elements", Some(0));
     // One rank has a shard of the tensor. The other ranks have the whole tensor.
     let errors = errors(|rank, comm, [a, _]| {
         let shard = match rank {
@@ -341,9 +340,9 @@ fn what_one_rank_refuses_or_has_otherwise() {
             _ => clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &limit()),
         });
         for (rank, error) in errors.iter().enumerate() {
-            assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
+            assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
             match rank {
-                2 => assert_eq!(error.row(), row, "rank {rank}: {error}"),
+                2 => assert_eq!(error.row(), row, "rank {rank}: wrong row in {error}"),
                 _ => assert!(
                     matches!(error, Error::Collective { rank: Some(2), .. }),
                     "clip_grad_norm on rank {rank}: expected a Collective error about rank 2, got {error:?}"

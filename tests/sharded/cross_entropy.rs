@@ -39,7 +39,7 @@ fn same<E: Bits>(
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: wrong number of losses");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
@@ -69,7 +69,6 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Draws a target class for each row.
 fn classes(rng: &mut SmallRng, rows: usize, all: usize) -> Vec<i64> {
     (0..rows).map(|_| rng.random_range(0..all) as i64).collect()
 }
@@ -175,7 +174,7 @@ fn peaked_rows<E: Bits>() {
                 *target = rng.random_range(0..all) as i64;
             }
         }
-        // The last row may have two largest logits.
+        // The last row may have two equal largest logits.
         x[2 * all + rng.random_range(0..all)] = E::from_wide(4.0);
         for options in [each(), each().softcap(100.0), each().z_loss(0.01).label_smoothing(0.1)] {
             let ranks = some_ranks(&mut rng);
@@ -229,7 +228,7 @@ fn one_rank_does_another_thing() {
             let text = error.to_string();
             assert!(
                 text.starts_with("cross_entropy_backward: ") && text.contains(expected),
-                "expected {expected:?} in {text}"
+                "the error must contain {expected:?}, got {text}"
             );
             let own = refused && rank == 2;
             assert!(

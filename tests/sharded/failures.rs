@@ -32,9 +32,9 @@ fn with(deviant: usize, other: impl Fn(&Comm, Range<usize>, &[f32]) -> Result<()
 fn assert_named(errors: &[Error], deviant: usize, expected: &[&str]) {
     for error in errors {
         let text = error.to_string();
-        assert!(matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant), "{text}");
-        assert!(text.contains(&format!("rank {deviant}")), "{text}");
-        expected.iter().for_each(|expected| assert!(text.contains(expected), "expected {expected:?} in {text}"));
+        assert!(matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant), "wrong error: {text}");
+        assert!(text.contains(&format!("rank {deviant}")), "wrong rank: {text}");
+        expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected:?} is missing in {text}"));
     }
 }
 
@@ -110,9 +110,9 @@ fn arguments_that_one_rank_refuses() {
     let errors = with(1, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
     });
-    let [zero, one, rest @ ..] = &errors[..] else { panic!("{errors:?}") };
+    let [zero, one, rest @ ..] = &errors[..] else { panic!("too few errors: {errors:?}") };
     // Rank 1 itself gets the error that the call without other ranks would give.
-    assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "{one}");
+    assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "wrong error: {one}");
     for error in [zero].into_iter().chain(rest) {
         assert_named(std::slice::from_ref(error), 1, &["rank 1 reported an error: softmax: softcap is -1"]);
     }
@@ -120,7 +120,7 @@ fn arguments_that_one_rank_refuses() {
     let errors = with(3, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 4, 128)?, &Softmax::default()).map(drop)
     });
-    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "{}", errors[3]);
+    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "wrong error: {}", errors[3]);
     assert_named(&errors[..3], 3, &["rank 3 reported an error", "128 columns"]);
     // A norm over ranks must be split at multiples of 256 columns.
     let x = [1.0f32; 512];
@@ -140,7 +140,7 @@ fn arguments_that_one_rank_refuses() {
         let shard = Sharded::new(&comm, [0..256, 256..512][rank].clone(), 512);
         shard.layer_norm_backward(x, dy, &LayerNorm::default()).unwrap_err()
     });
-    assert!(matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }), "{}", errors[1]);
+    assert!(matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }), "wrong error: {}", errors[1]);
     assert_named(&errors[..1], 1, &["rank 1 reported an error: layer_norm_backward: dy"]);
 }
 

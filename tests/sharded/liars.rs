@@ -12,8 +12,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// Collective as the first of two ranks sees it. The second rank sends the same words as the first, except for the
-/// words that `lie` changes. `lie` takes the number of the exchange, the index of the word and the word.
+/// Collective as the first of two ranks sees it. The second rank sends the words of the first, changed by `lie`. `lie`
+/// takes the number of the exchange, the index of the word and the word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,
     lie: L,
@@ -235,11 +235,11 @@ fn more_columns_or_ranks_than_there_are() {
         assert_eq!(
             result.unwrap_or_else(|_| panic!("shard of columns {what}: expected errors or results, got a panic")),
             [whole, whole, whole, false],
-            "shard of columns {what}: success of softmax, rms_norm, cross_entropy and layer_norm_backward"
+            "shard of columns {what}: wrong success of softmax, rms_norm, cross_entropy and layer_norm_backward"
         );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();
-    assert!(matches!(refused, Error::OutOfMemory { op: "threads", .. }), "{refused}");
+    assert!(matches!(refused, Error::OutOfMemory { op: "threads", .. }), "wrong error: {refused}");
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }
 

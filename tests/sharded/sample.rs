@@ -40,7 +40,7 @@ fn same_masked<E: Bits>(
             assert_eq!(
                 bits(ours),
                 bits(whole),
-                "{what}: sharded sample (left) and sample_rows (right), row {row}, rank {rank} of {cuts:?}, {config:?}"
+                "{what}: sharded sample (left) != sample_rows (right), row {row}, rank {rank} of {cuts:?}, {config:?}"
             );
         }
     }
@@ -50,7 +50,6 @@ fn request<'a>(sampler: &'a Sampler, row: usize) -> Request<'a> {
     Request { sampler, step: Draw { seed: 7, row: row as u64, draw: 3 }.into() }
 }
 
-/// Checks rows with one configuration each.
 #[track_caller]
 fn same_for_all<E: Bits>(
     what: &str,
@@ -281,8 +280,8 @@ fn ranks_with_other_masks_are_named() {
             shard.sample(Rows::new(&x, 1, 10).unwrap(), Some(&mask), &[request(&sampler, 0)]).unwrap_err()
         });
         for error in [&errors[0], &errors[2]] {
-            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
-            assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
+            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "wrong error: {error}");
+            assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
         }
     }
 }
@@ -372,7 +371,7 @@ fn what_needs_a_top_k_first() {
             assert!(
                 matches!(error, Error::InvalidArgument { argument: named, row: Some(at), .. }
                     if *named == argument && *at == row),
-                "{error}"
+                "wrong error: {error}"
             );
             assert!(
                 error.to_string().contains("a top-k before it"),
@@ -405,7 +404,7 @@ fn ranks_with_other_requests_are_named() {
             shard.sample(Rows::new(&x, 1, 10)?, None, &[request]).map(drop)
         }) {
             let error = error.unwrap_err();
-            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
+            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "wrong error: {error}");
             assert!(
                 error.to_string().contains("requests of digest"),
                 "ranks with different requests: expected \"requests of digest\" in the error, got {error}"
@@ -442,7 +441,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
                     sampled.unwrap().into_iter().for_each(|sampled| assert!(sampled.unwrap().token < 20));
                     let got = given + (ranks - 1) * gathered;
                     let expected = Exchanged { calls: *calls, given: *given as u64, got: got as u64 };
-                    assert_eq!(exchanged, expected, "{ranks} ranks, {all} tokens, {config:?}");
+                    assert_eq!(exchanged, expected, "wrong traffic, {ranks} ranks, {all} tokens, {config:?}");
                 }
             }
         }

@@ -10,7 +10,6 @@ use rand::seq::SliceRandom;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Numbers of ranks that tests use.
 pub const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
 
 /// Timeout that no successful test reaches.
@@ -74,7 +73,7 @@ pub fn assert_dealt<E: Bits>(
         let what = format!("{what}, rank {rank} of {cuts:?}");
         match &whole {
             Ok(whole) => assert_same(&what, &own.unwrap(), &columns(whole, all, &cuts[rank])),
-            Err(error) => assert_eq!(own.unwrap_err(), *error, "{what}"),
+            Err(error) => assert_eq!(own.unwrap_err(), *error, "wrong error, {what}"),
         }
     }
 }

@@ -21,7 +21,7 @@ fn same<E: Bits>(what: &str, (x, dims): (&[E], &[usize]), cuts: &[Range<usize>],
     for (ours, _) in dealt((x, dims), cuts, |_, shard, x| shard.logsumexp(x, options)) {
         match logsumexp(whole, options) {
             Ok(theirs) => assert_same(&what, &ours.unwrap(), &theirs),
-            Err(error) => assert_eq!(ours.unwrap_err(), error, "{what}"),
+            Err(error) => assert_eq!(ours.unwrap_err(), error, "wrong error, {what}"),
         }
     }
 }
@@ -55,7 +55,7 @@ fn hostile_rows<E: Bits>() {
             same(hostile.name, (&hostile.row, &[1, all]), &cuts(&mut rng, ranks, all, 1), &options);
         }
     }
-    // A single NaN or infinity, which only one rank has.
+    // Only one rank has the NaN or infinity.
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         x[all + rng.random_range(0..all)] = E::from_wide(broken);

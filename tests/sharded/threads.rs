@@ -23,7 +23,7 @@ fn every_rank_gets_the_same() {
         let last = ranks as u64 - 1;
         let gathered: Vec<u64> = (0..=last).flat_map(|rank| [rank, 49]).collect();
         let of_all = ([last, 7], [0u64.wrapping_sub(ranks as u64), last * (last + 1) / 2], gathered);
-        assert!(got.iter().all(|got| *got == of_all), "{got:?}");
+        assert!(got.iter().all(|got| *got == of_all), "wrong result: {got:?}");
     }
     let mut alone = [3, 4];
     Process.max(&mut alone).unwrap();
@@ -42,7 +42,7 @@ fn what_does_not_fit_is_an_error_for_all() {
         let error = got.unwrap_err();
         assert!(
             matches!(&error, Error::Collective { rank: Some(other), .. } if (*other == 1) == (rank != 1)),
-            "{error}"
+            "wrong error: {error}"
         );
         assert!(
             error.to_string().contains("rank 1 calls max with 2"),

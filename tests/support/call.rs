@@ -150,7 +150,6 @@ impl<E: Element> From<E> for Number {
     }
 }
 
-/// Results of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Results of each row; empty for a row that the sampler rejected.
@@ -181,14 +180,13 @@ fn finite<E: Element>(values: &[E]) -> bool {
 
 macro_rules! elementwise {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
-        /// Computes the elementwise function or gradient with this name.
         fn elementwise<E: Element>(op: &str, x: &[E], dy: &[E]) -> Result<Vec<E>, Error> {
             match op {
                 $(
                     stringify!($name) => evenkeel::$name(x),
                     stringify!($backward) => evenkeel::$backward(x, dy),
                 )*
-                _ => panic!("tests/support/call.rs has no call for the op {op}"),
+                _ => panic!("tests/support/call.rs must call the op {op}"),
             }
         }
     };
@@ -345,9 +343,8 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
     })
 }
 
-/// Runs `run` with queries, keys, values and the gradient of the results. Each row is one batch entry: its query is the
-/// first lane of `x`, its keys are all lanes of `x`, its values are all lanes of `dy`, and the gradient of its result
-/// is the first lane of `dy`.
+/// Runs `run` with queries, keys, values and the gradient of the results. Each row is one batch entry. The first lanes
+/// of `x` and `dy` are the query and the gradient; all lanes of `x` and `dy` are the keys and the values.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,

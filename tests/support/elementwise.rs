@@ -24,7 +24,6 @@ pub trait Function {
     fn points(limits: &Limits) -> Vec<f64>;
 }
 
-/// Generates the tests of an elementwise op.
 macro_rules! elementwise_tests {
     ($function:ident) => {
         fn forms<E: crate::support::generate::Bits>() {

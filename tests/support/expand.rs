@@ -46,7 +46,6 @@ impl Parts {
         parts
     }
 
-    /// Builds a mask of these parts.
     pub fn mask(&self) -> Mask<'_> {
         let mut mask = Mask::none();
         for (flags, shape) in &self.keeps {
@@ -70,8 +69,7 @@ impl Parts {
         mask
     }
 
-    /// Returns two lists over all positions in order. The first says whether all parts keep a position. The second has
-    /// one list per bias, with its value at each position.
+    /// Returns the keep flags of all positions in order, and for each bias its value at every position.
     pub fn expand(&self) -> (Vec<bool>, Vec<Vec<f64>>) {
         let rank = self.dims.len();
         let keys = self.dims[rank - 1];

@@ -54,9 +54,8 @@ impl<E: Bits> FewValues<E> {
         Self::at_places(base, len, &others)
     }
 
-    /// Returns a row of three kinds of elements. Up to half of the elements are large, and equally many are zero,
-    /// except that one zero is replaced by a tiny number. The other elements are half of the large value, which is
-    /// nearly the row's mean.
+    /// Returns a row in which up to half of the elements are large and equally many are zero, except for one tiny
+    /// number. The other elements are half of the large value, which is nearly the mean.
     fn around_the_mean(rng: &mut SmallRng, len: usize) -> Self {
         let limits = E::LIMITS;
         let large = 2f64.powi(rng.random_range(0..=limits.max.log2() as i32 - 1));

@@ -9,11 +9,9 @@ use std::mem::MaybeUninit;
 
 /// Op that maps rows to rows, with its options.
 pub trait RowOp<E: Element>: Sync {
-    /// Allocating form.
     fn allocating(&self, x: Rows<'_, E>) -> Vec<E>;
     /// Form that writes to a destination of the caller.
     fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E];
-    /// In-place form.
     fn in_place(&self, x: RowsMut<'_, E>);
 }
 
@@ -93,9 +91,7 @@ fn assert_strides_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize, exp
 
 /// Op that works on lanes along any axis.
 pub trait LaneOp<E: Element>: RowOp<E> {
-    /// Allocating form.
     fn lanes(&self, x: Lanes<'_, E>) -> Vec<E>;
-    /// In-place form.
     fn lanes_in_place(&self, x: LanesMut<'_, E>);
 }
 

@@ -25,7 +25,6 @@ pub fn rng(what: &str) -> SmallRng {
     SmallRng::seed_from_u64(seed(what))
 }
 
-/// Generates values of random bits.
 pub fn any_bits<E: Bits>(rng: &mut SmallRng, count: usize) -> Vec<E> {
     (0..count).map(|_| E::from_bits(rng.random())).collect()
 }

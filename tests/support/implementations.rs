@@ -39,7 +39,6 @@ fn each(body: &mut dyn FnMut(Level)) {
     }
 }
 
-/// Returns whether this machine has the level.
 pub fn has(level: Level) -> bool {
     level.is_available()
 }

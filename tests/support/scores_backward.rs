@@ -16,7 +16,6 @@ use std::mem::MaybeUninit;
 /// Specification of an op's gradient.
 pub trait Specified {
     const NAME: &'static str;
-    /// Reference.
     fn exact<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>>;
     /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E>;
@@ -37,7 +36,6 @@ pub trait Gradient: Specified {
     fn in_place<E: Element>(x: Lanes<'_, E>, dy: LanesMut<'_, E>, options: &Softmax<'_>) -> Result<()>;
 }
 
-/// Generates the tests of an op's gradient.
 macro_rules! gradient_tests {
     ($gradient:ident; $($name:ident),* $(,)?) => {
         gradient_tests!(@each $gradient;
@@ -108,7 +106,6 @@ impl<E: Element> Truth<E> {
         Self::new::<G>(&logits(x, 1.0, None, None, None), x, dy, 1.0, None)
     }
 
-    /// Checks the gradients of a row.
     pub fn check(&self, checker: &Checker, what: &str, input: &[E], got: &[E]) {
         checker.check_errors(what, input, got, &self.exact, &|i| {
             let result = ulp::toward_zero(self.exact[i]);
@@ -362,7 +359,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
 
         for value in [one, E::from_wide(-E::LIMITS.max), E::from_wide(E::LIMITS.min_subnormal)] {
             let got = row::<G, E>(&[value], &[value], &Softmax::default());
-            assert_eq!(got[0].widen(), 0.0, "one element, {level}");
+            assert_eq!(got[0].widen(), 0.0, "the dx of a single element must be 0, {level}");
         }
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             let empty = || Rows::<E>::new(&[], rows, cols).unwrap().into();

@@ -1,5 +1,5 @@
-//! Tests of clipping relative to the weights: each unit is clipped by the norm of its own weights. Plain loops give the
-//! expected results.
+//! Tests of clipping relative to the weights: each unit (the weights of one output) is clipped by the norm of its
+//! weights. Plain loops give the expected results.
 
 use evenkeel::Element;
 use evenkeel::testing::ulp;
@@ -12,8 +12,8 @@ fn numbers<E: Element>(count: usize, seed: u64, by: f64) -> Vec<E> {
     (0..count as u64).map(|i| E::from_wide(number(i) * by)).collect()
 }
 
-/// Compares with plain loops. Besides the rounding to the type, the two norms and the factor have about 16 roundings
-/// with relative errors of 2^-53.
+/// Compares with plain loops. The two norms and the factor have about 16 roundings with relative errors of 2^-53,
+/// before the rounding to the type.
 fn as_defined<E: Element>(shape: &[usize], units: usize) {
     let count: usize = shape.iter().product();
     let options = AdaptiveClip::default().clipping(0.125).eps(0.5);
@@ -77,7 +77,7 @@ fn sizes_at_the_ends() {
     assert_eq!(clipped, Ok(1));
     assert!(
         (huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0],
-        "expected [1, -1, 1, 1], got {huge:?}"
+        "expected clipped [1, -1, 1, 1], got {huge:?}"
     );
 }
 

@@ -10,7 +10,6 @@ use half::{bf16, f16};
 
 const COUNT: usize = 1 << 16;
 
-/// Draws values of a type.
 fn made<E: Element>(init: &Init, shape: &[usize], stream: Stream) -> Vec<E> {
     let mut x = vec![E::ZERO; shape.iter().product()];
     fill(&mut x[..], shape, init, stream).unwrap();
@@ -245,14 +244,14 @@ fn what_makes_no_sense_is_refused() {
         Init::kaiming_normal(Gain::LeakyRelu(f64::NAN), Fan::In),
         Init::kaiming_normal(1e6, Fan::In),
     ] {
-        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "{init:?}");
+        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "wrong error for {init:?}");
     }
     assert_eq!(refused(Init::lecun_normal(), &[6]), "ShapeMismatch");
     assert_eq!(refused(Init::lecun_normal(), &[]), "ShapeMismatch");
     let mut six = [0f32; 6];
     for shape in [&[5][..], &[2, 4], &[usize::MAX, 2, 3]] {
         let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+        assert!(matches!(error, Error::ShapeMismatch { .. }), "wrong error: {error}");
     }
     // Empty tensors and distributions without spread are valid.
     assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());
@@ -264,8 +263,8 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
 }
 
-/// Checks that a seed may be used for both weights and tokens. A draw whose row is a tensor's number and whose draw
-/// number is an element's index has different bits than this element.
+/// Checks that a seed may be used for both weights and tokens. A draw has other bits than an element, even if its row
+/// is the tensor's number and its draw number is the element's index.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;

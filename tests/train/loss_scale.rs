@@ -29,7 +29,7 @@ fn as_in_torch() {
             assert_eq!(
                 scaler.scale().to_bits(),
                 scale.to_bits(),
-                "bits of the loss scale before step {i} of {fields:?}"
+                "wrong bits of the loss scale before step {i} of {fields:?}"
             );
             // Saving and restoring between two steps changes nothing.
             if i % 7 == 3 {
@@ -37,7 +37,7 @@ fn as_in_torch() {
             }
             step(&mut scaler, *finite == b'1');
         }
-        assert_eq!(scaler.scale(), scales[finite.len()], "{fields:?}");
+        assert_eq!(scaler.scale(), scales[finite.len()], "wrong last loss scale of {fields:?}");
         let taken = finite.iter().filter(|finite| **finite == b'1').count() as u64;
         assert_eq!((scaler.taken(), scaler.skipped()), (taken, finite.len() as u64 - taken));
     }
@@ -139,7 +139,7 @@ fn settings_that_have_no_meaning() {
     ];
     for settings in bad {
         let error = settings.validate().map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "{settings:?}");
+        assert_eq!(error.name(), "InvalidArgument", "wrong error for {settings:?}");
     }
     let mut state = ok.validate().unwrap().state();
     state.tracker = 2000;

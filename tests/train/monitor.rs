@@ -116,7 +116,7 @@ fn a_layer_is_seen_in_numbers() {
     let texts: Vec<String> = record.warnings.iter().map(Warning::to_string).collect();
     assert_eq!(
         texts,
-        ["up: 2 elements are not finite", "up: the step changed it by 0.2500 of its norm, above the limit 0.1"]
+        ["up: 2 elements are not finite", "up: the step changed the layer by 0.2500 of its norm, above the limit 0.1"]
     );
 
     // A layer that was 0 has no update ratio and gives no warning. Squares beyond f64 still give a norm.
@@ -140,7 +140,7 @@ fn bins_hold_what_they_say() {
             Bin { low, .. } if *low < 0.0 => bin.low < x && x <= bin.high && x != 0.0,
             _ => bin.low <= x && x < bin.high && x != 0.0,
         };
-        assert_eq!(finite.iter().filter(|&&x| holds(x)).count() as u64, bin.count, "{bin:?}");
+        assert_eq!(finite.iter().filter(|&&x| holds(x)).count() as u64, bin.count, "wrong count in {bin:?}");
     }
     assert!(histogram.bins.windows(2).all(|pair| pair[0].high <= pair[1].low));
     let ends = [f64::MAX, f64::MIN_POSITIVE / 4.0, -0.0];

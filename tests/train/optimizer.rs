@@ -276,7 +276,7 @@ fn parameters_are_those_it_was_made_for() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&x).into()]).unwrap();
     let mut shape = |params: &mut [FloatsMut<'_>], grads: &[Option<Floats<'_>>]| {
         let error = optimizer.step(params, grads).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { op: "sgd", .. }), "{error}");
+        assert!(matches!(error, Error::ShapeMismatch { op: "sgd", .. }), "wrong error: {error}");
     };
     let grad = [1.0f32; 3];
     shape(&mut [], &[]);
@@ -377,7 +377,7 @@ fn the_same_bits_everywhere() {
     let one = pool(1).install(|| run(rule));
     assert!(one == pool(5).install(|| run(rule)));
     for level in evenkeel::simd::Level::ALL.into_iter().filter(|level| level.is_available()) {
-        assert!(one == evenkeel::simd::with_level(level, || run(rule)).unwrap(), "{level}");
+        assert!(one == evenkeel::simd::with_level(level, || run(rule)).unwrap(), "wrong bits on {level}");
     }
 }
 
@@ -385,7 +385,7 @@ fn the_same_bits_everywhere() {
 fn settings_that_have_no_meaning() {
     fn refused<R: Rule + std::fmt::Debug>(rule: R) {
         let error = Optimizer::new(rule, &[]).map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "{rule:?}");
+        assert_eq!(error.name(), "InvalidArgument", "wrong error for {rule:?}");
     }
     let ok = AdamW::default();
     for beta in [-0.1, 1.0, f64::NAN] {

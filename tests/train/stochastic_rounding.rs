@@ -20,8 +20,8 @@ where
     to.iter().map(|value| value.widen()).collect()
 }
 
-/// Checks that a number becomes one of its neighbours, and that the frequencies of both are their probabilities. The
-/// count of a neighbour has a binomial distribution, and may be off by 6 standard deviations.
+/// Checks that a number becomes one of its neighbours, and that the frequencies of both are their probabilities. A
+/// neighbour's count has a binomial distribution and may be off by 6 standard deviations.
 fn neighbours<E: Element>(from_bits: fn(u16) -> E, numbers: &[f32])
 where
     for<'a> &'a mut [E]: Into<FloatsMut<'a>>,
@@ -94,7 +94,7 @@ fn each_neighbour_has_its_probability() {
     neighbours::<bf16>(bf16::from_bits, &of_bf16);
 }
 
-/// Checks that every value of the type is kept, and what is beyond the largest value.
+/// Checks that every value of the type is kept, and numbers beyond the largest value.
 #[test]
 fn representable_values_are_kept() {
     fn kept<E: Element>(from_bits: fn(u16) -> E)
@@ -137,7 +137,7 @@ fn the_same_bits_everywhere() {
     // FNV-1a of all results.
     let hash =
         all.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &x| (hash ^ u64::from(x)).wrapping_mul(0x0100_0000_01b3));
-    assert_eq!(hash, 0xddc0_8219_7770_7da8, "got {hash:#x}");
+    assert_eq!(hash, 0xddc0_8219_7770_7da8, "wrong hash {hash:#x}");
 }
 
 #[test]
@@ -212,5 +212,5 @@ fn it_goes_on_after_a_restart() {
 fn a_parameter_of_another_length_is_refused() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&[bf16::ONE; 5]).into()]).unwrap().stochastic_rounding(1);
     let error = optimizer.step(&mut [(&mut [bf16::ONE; 3]).into()], &[Some((&[1f32; 3]).into())]).unwrap_err();
-    assert_eq!(error.name(), "ShapeMismatch", "{error}");
+    assert_eq!(error.name(), "ShapeMismatch", "wrong error: {error}");
 }

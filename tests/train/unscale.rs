@@ -32,8 +32,8 @@ fn as_a_division_and_then_a_clip() {
                     let (mut x, mut y, mut z) = scaled(f64::from(scale));
                     let mut scaler = scaler(scale);
                     let got = scaler.unscale(&mut [(&mut x).into(), (&mut y).into(), (&mut z).into()], &clip);
-                    assert_eq!(got, Ok(Unscaled::Ready { norm }), "{scale} {clip:?}");
-                    assert!((a, b, c) == (x, y, z), "{scale} {clip:?}");
+                    assert_eq!(got, Ok(Unscaled::Ready { norm }), "wrong outcome, scale {scale}, {clip:?}");
+                    assert!((a, b, c) == (x, y, z), "wrong gradients, scale {scale}, {clip:?}");
                     assert_eq!(scaler.step(), Ok(true));
                 }
             }
@@ -59,7 +59,7 @@ fn any_scale() {
         assert!((of / norm - 1.0).abs() < 1e-14);
         for (got, start) in got.iter().zip(&start) {
             let expected = start * inverse * (max_norm / norm).min(1.0);
-            assert!((got - expected).abs() <= expected.abs() * 1e-14, "expected {expected}, got {got}");
+            assert!((got - expected).abs() <= expected.abs() * 1e-14, "expected gradient {expected}, got {got}");
         }
     }
 }

@@ -32,7 +32,7 @@ EPS = {"rms": 1e-6, "layer": 1e-5}
 
 
 def kinds_of_input(torch):
-    """Returns a function for each argument name, which generates that kind of input."""
+    """Returns functions that generate inputs, by the names of arguments."""
 
     def whole(rows, cols, dtype):
         return torch.randn(rows, cols, device="cuda", dtype=dtype) * 3
@@ -360,7 +360,7 @@ def main():
     if missing:
         write(arguments.out, {"versions": [], "timings": [], "left_out": [missing]})
         sys.exit(f"peers.py: {missing}")
-    # Gradients are computed repeatedly, so graphs must be kept.
+    # Gradients are computed repeatedly, so the buffers of their graphs must be kept.
     torch._functorch.config.donated_buffer = False
     race = Race(torch, arguments.out, deadline)
     versions, left_out = race.document["versions"], race.document["left_out"]

@@ -78,5 +78,5 @@ fn axes(call: &Call<'_>, name: &str, input: &Input) -> Result<[usize; 4]> {
         .shape
         .as_slice()
         .try_into()
-        .map_err(|_| call.shape(name, &input.shape, "4 axes, batch, heads, tokens and width, are needed"))
+        .map_err(|_| call.shape(name, &input.shape, "it must have 4 axes: batch, heads, tokens and width"))
 }

@@ -12,7 +12,7 @@ pub fn cross_entropy(call: &Call<'_>) -> Result<Results> {
     let weight = call.optional_float("weight")?;
     call.at_least_rank(2, "logits", &x.shape)?;
     let &[rows, cols] = x.shape.as_slice() else {
-        return Err(call.shape("logits", &x.shape, "2 axes are needed"));
+        return Err(call.shape("logits", &x.shape, "it must have 2 axes: rows and classes"));
     };
     call.has_shape("target", &target_shape, &[rows])?;
     if let Some(weight) = &weight {

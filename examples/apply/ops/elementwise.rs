@@ -104,7 +104,7 @@ pub fn swiglu(call: &Call<'_>) -> Result<Results> {
     })
 }
 
-/// Checks that the second input has the type and the shape of the first, in that order.
+/// Checks that the second input has the type and the shape of the first. The type is checked first.
 fn alike(call: &Call<'_>, (first, x): (&str, &Input), (second, other): (&str, &Input)) -> Result<()> {
     let (dtype, needed) = (other.values.floats().dtype(), x.values.floats().dtype());
     if dtype != needed {

@@ -7,7 +7,7 @@ use evenkeel::train::LossScale;
 pub fn grad_scaler(call: &Call<'_>) -> Result<Results> {
     let (shape, found) = call.flags("found_inf")?;
     if shape.len() != 1 {
-        return Err(call.shape("found_inf", &shape, "1 axis, the steps, is needed"));
+        return Err(call.shape("found_inf", &shape, "it must have 1 axis: the steps"));
     }
     // PyTorch's scaler has no minimum.
     let mut settings = LossScale::dynamic().min_scale(f32::MIN_POSITIVE);

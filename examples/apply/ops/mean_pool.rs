@@ -1,4 +1,4 @@
-//! Mean of the tokens of a [batch, tokens, width] tensor that a [batch, tokens] mask keeps.
+//! Mean over tokens of a [batch, tokens, width] tensor. A [batch, tokens] mask selects the tokens.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -10,7 +10,7 @@ const POLICIES: &[(&str, FullyMasked)] = &[("zeros", FullyMasked::Zeros), ("erro
 pub fn mean_pool(call: &Call<'_>) -> Result<Results> {
     let (x, mask, dy) = (call.float("x")?, call.mask()?, call.optional_float("dy")?);
     let &[batch, tokens, width] = x.shape.as_slice() else {
-        return Err(call.shape("x", &x.shape, "3 axes, batch, tokens and width, are needed"));
+        return Err(call.shape("x", &x.shape, "it must have 3 axes: batch, tokens and width"));
     };
     call.broadcasts(mask.as_ref(), &[batch, tokens])?;
     if let Some(dy) = &dy {

@@ -75,7 +75,6 @@ const KL_DIV: Op = Op {
     ..elementwise("kl_div", losses::kl_div)
 };
 
-/// Returns all ops.
 pub fn all() -> impl Iterator<Item = &'static Op> {
     elementwise::OPS.iter().chain(OPS)
 }

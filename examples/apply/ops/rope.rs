@@ -37,10 +37,10 @@ impl Turned {
         let (x, (positions_shape, positions)) = (call.float("x")?, call.integers("positions")?);
         call.at_least_rank(2, "x", &x.shape)?;
         let &[ref batch @ .., rows, cols] = x.shape.as_slice() else {
-            return Err(call.shape("x", &x.shape, "at least 2 axes, rows and columns, are needed"));
+            return Err(call.shape("x", &x.shape, "it must have at least 2 axes: rows and columns"));
         };
         if cols % 2 == 1 {
-            return Err(call.shape("x", &x.shape, "a last axis of even length is needed"));
+            return Err(call.shape("x", &x.shape, "its last axis must have an even length"));
         }
         call.has_shape("positions", &positions_shape, &[rows])?;
         let table = RopeTable::new(&positions, cols, &options(call)?)?;

@@ -11,7 +11,7 @@ const MOST_DRAWS: i128 = 1 << 28;
 pub fn sample(call: &Call<'_>) -> Result<Results> {
     let (logits, mask, history) = (call.float("logits")?, call.mask()?, call.optional_integers("history")?);
     let &[rows, cols] = logits.shape.as_slice() else {
-        return Err(call.shape("logits", &logits.shape, "2 axes, rows and tokens, are needed"));
+        return Err(call.shape("logits", &logits.shape, "it must have 2 axes: rows and tokens"));
     };
     call.broadcasts(mask.as_ref(), &logits.shape)?;
     let histories = histories(call, history, rows, cols)?;
@@ -69,10 +69,10 @@ fn histories(
 ) -> Result<Vec<Vec<u32>>> {
     let Some((shape, ids)) = history else { return Ok(vec![Vec::new(); rows]) };
     let &[batch, len] = shape.as_slice() else {
-        return Err(call.shape("history", &shape, "2 axes, rows and tokens, are needed"));
+        return Err(call.shape("history", &shape, "it must have 2 axes: rows and tokens"));
     };
     if batch != rows {
-        return Err(call.shape("history", &shape, format!("{rows} rows are needed, one for each row of logits")));
+        return Err(call.shape("history", &shape, format!("it must have {rows} rows, one for each row of logits")));
     }
     let token = |(i, id): (usize, &i64)| match u32::try_from(*id) {
         Ok(token) if (token as usize) < cols => Ok(token),
@@ -95,7 +95,7 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
         Profile::Vllm => -1,
         _ => 0,
     };
-    // A negative k is off in these engines, like 0.
+    // In these engines, a negative k disables top-k, as 0 does.
     config.top_k = call.whole("top_k", least..=usize::MAX as i128)?.map(|k| k.max(0) as usize);
     config.top_p = call.number("top_p")?;
     config.min_p = call.number("min_p")?;
@@ -111,8 +111,8 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     Ok(config.validate()?)
 }
 
-/// Returns the distribution of each row, or the failure of one row. If several rows fail, this is the first row with a
-/// non-finite logit, or else the first failed row.
+/// Returns the distribution of each row, or one failure. If several rows fail, it is the failure of the first row with
+/// a non-finite logit, else of the first failed row.
 fn all(rows: Vec<evenkeel::Result<Distribution>>) -> Result<Vec<Distribution>> {
     let broken = rows.iter().find_map(|row| row.as_ref().err().filter(|e| matches!(e, Error::NonFiniteInput { .. })));
     if let Some(error) = broken {

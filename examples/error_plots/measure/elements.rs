@@ -78,9 +78,9 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // The unit of the error is the ULP of this term if it is larger than the result. The term is the larger
-                // magnitude of the two inputs, but at most the magnitude of the larger input, or ln 2 if that is more.
-                // So an input far below the other one does not enlarge it.
+                // The error's unit is the ULP of this term, if it exceeds the result. The term is the larger of ln 2
+                // and |max(a, b)|, but at most the larger of |a| and |b|. So a very negative input does not enlarge the
+                // unit.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })

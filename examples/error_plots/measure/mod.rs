@@ -29,7 +29,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
 /// Exact results, results of Evenkeel and results of the formula, at one point of the axis.
 struct Case<E: Element> {
     exact: Vec<E::Exact>,
-    /// Magnitude for each result. If it is larger than the exact result, its ULP is the unit of error.
+    /// Magnitudes, one for each result. Where a magnitude exceeds the exact result, its ULP is the unit of error.
     terms: Vec<f64>,
     ours: Vec<E>,
     naive: Vec<E>,
@@ -38,7 +38,7 @@ struct Case<E: Element> {
 impl<E: Element> Case<E> {
     /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
-        let ours = ours.expect("the op of a plot must accept the arguments that are measured");
+        let ours = ours.expect("the op must accept the arguments of its plot");
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),
@@ -47,7 +47,7 @@ impl<E: Element> Case<E> {
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }
 
-    /// Sets the unit of each error to the ULP of `term` where that is larger than the result.
+    /// Sets the unit of error to the ULP of `term` for each result that is smaller than its term.
     fn beside(self, term: impl Fn(usize) -> f64) -> Self {
         Case { terms: (0..self.exact.len()).map(term).collect(), ..self }
     }

@@ -196,7 +196,7 @@ impl<E: Element> Attended<E> {
     fn views(&self) -> [Heads<'_, E>; 3] {
         let view = |data| {
             Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH])
-                .expect("q, k and v must be whole rows of the head width")
+                .expect("the lengths of q, k and v must be multiples of WIDTH")
         };
         [view(&self.q), view(&self.k), view(&self.v)]
     }
@@ -229,11 +229,11 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
         terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
     };
     let [q, k, v] = attended.views();
-    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must be one row of the head width");
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must have WIDTH elements");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // The gradient of each logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP
-    // of a bound on both terms: the sum of their magnitudes over all keys, times the largest magnitude in the keys and
+    // Each logit's gradient is a difference of two terms that may cancel, so the unit of error is the ULP of a bound on
+    // both terms. The bound is the sum of their magnitudes over all keys, times the largest magnitude in the keys,
     // divided by `scale`.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
@@ -249,7 +249,7 @@ fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     (workloads::numbers(HEAD), table.expect("RopeTable must accept any position"))
 }
 
-/// Returns the larger magnitude of the two elements of the rotated pair that contains element `i`.
+/// Returns the larger magnitude of element `i` and its partner in the rotation.
 fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
     x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
 }

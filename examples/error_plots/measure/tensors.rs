@@ -1,4 +1,4 @@
-//! Errors of functions of whole tensors: of `inspect` by the number of elements, and of clipping by their magnitude.
+//! Errors of functions of whole tensors: `inspect` by the number of elements, and clipping by the magnitude.
 
 use super::{Case, Curves};
 use crate::naive;
@@ -47,8 +47,7 @@ fn inspected<E: Element>(len: usize) -> Case<E> {
     Case::new(exact.to_vec(), ours, naive::inspect(&x).to_vec()).beside(|i| largest[i])
 }
 
-/// Measures clipping of gradients whose magnitude is the position on the axis. `case` gets the gradients and the
-/// magnitude.
+/// Measures clipping at the gradient magnitudes along the axis. `case` gets the gradients and their magnitude.
 fn of_magnitudes<E: Element>(case: impl Fn(&[E], f64) -> Case<E>) -> Curves {
     let magnitudes = (-60..=60).map(|step| 10f64.powf(f64::from(step) / 2.0));
     let numbers = workloads::numbers::<f64>(LEN);

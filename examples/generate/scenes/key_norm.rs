@@ -96,8 +96,8 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.table(&["sum of squares", "layer 0", "1", "2", "3", "4", "5", "text"], &rows)
 }
 
-/// Returns the standard deviation of what each layer adds to the residual stream of the first three tokens, and the
-/// generated tokens.
+/// Returns the standard deviation of each layer's addition to the residual stream, over the first three tokens. Also
+/// returns the generated tokens.
 fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
     let mut model: Model<O> = weights.model()?;
     let mut x = model.embed(&Tensor::new(&[[BEGIN, BEGIN + 1, BEGIN + 2]], &Device::Cpu)?)?;

@@ -64,7 +64,6 @@ impl Memorised {
         self.values.entry(name.to_string()).or_default()
     }
 
-    /// Creates a model with these weights.
     pub fn model<O: Ops>(&mut self) -> Result<Model<O>> {
         Model::new(self.config, self, || ())
     }

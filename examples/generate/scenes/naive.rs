@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Type used for arithmetic, whether suitable or not.
+/// Number type of the arithmetic, even if it is not accurate enough.
 pub trait Number:
     Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {

@@ -104,7 +104,7 @@ fn flags(tokens: &[u32]) -> Vec<u8> {
     keep
 }
 
-/// Tokens that may be drawn, in order, and the total probability before top-p.
+/// Tokens that may be drawn, in ascending order, and the total probability before top-p.
 struct Support {
     sum: f64,
     tokens: Vec<u32>,

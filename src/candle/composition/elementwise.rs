@@ -40,13 +40,13 @@ pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
 pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     let (min, max) = options.ends("clamped_exp", &limits(xs, "clamped_exp")?)?;
     let x = wide(xs)?;
-    // The selection gives elements outside the range a gradient of zero.
+    // Selecting a constant gives elements outside the range a gradient of zero.
     let x = x.lt(min)?.where_cond(&all(&x, min)?, &x)?;
     let x = x.gt(max)?.where_cond(&all(&x, max)?, &x)?;
     x.exp()?.to_dtype(xs.dtype())
 }
 
-/// Computes ln x of each element, where x below a floor is replaced by the floor, as [`crate::clamped_log`] does.
+/// Computes ln x of each element, after raising x to a floor, as [`crate::clamped_log`] does.
 ///
 /// # Errors
 /// The errors of [`crate::clamped_log`], wrapped in candle's error.
@@ -152,7 +152,7 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes x (1 + erf(x / sqrt(2))) / 2 of each element, as [`crate::gelu`] does.
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
-    // Candle's own gelu has a gradient with an error of 1e-8.
+    // Candle's own gelu is not used, because its gradient has an error of 1e-8.
     let x = from_lowest(&wide(xs)?)?;
     let share = ((&x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
     (x * share?)?.to_dtype(xs.dtype())

@@ -190,7 +190,7 @@ pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)
     if kind.centred {
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         // The rounding error of the mean matters if the spread is far smaller than the mean. Subtracting the mean of
-        // the differences removes it.
+        // the differences removes this error.
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     }
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;

@@ -90,8 +90,8 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {
-        // For an infinite argument, the difference below would be inf - inf, which is NaN. So it is replaced by 0 and
-        // gets no gradient.
+        // For an infinite argument, the difference below would be inf - inf, which is NaN. So the argument is replaced
+        // by 0 and gets no gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
         y = (y + ((&arg - arg.detach())? * derivative)?)?;
     }

@@ -54,7 +54,7 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
     // A row with a logit of +inf gives +inf, or NaN if it also has a NaN. `finite` is NaN for such a row, because
-    // inf - inf is NaN. So its result is inf plus `nan`, the sum of the row's NaNs, which is 0 without a NaN.
+    // inf - inf is NaN. So the result is inf + `nan`. `nan` is NaN if the row has a NaN, and 0 otherwise.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }
@@ -81,7 +81,7 @@ pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Re
         None => scaled,
         Some(cap) => ((scaled / cap)?.tanh()? * cap)?,
     };
-    // A score of -inf stays -inf.
+    // A score of -inf is a mask and stays -inf.
     scores.eq(f64::NEG_INFINITY)?.where_cond(&scores, &logits)
 }
 

@@ -132,7 +132,7 @@ fn parts(
     Ok((places, parts))
 }
 
-/// Returns the error that names the first element of a gradient that is not finite.
+/// Returns the error for a gradient that is not finite, which names the first such element.
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
         Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),

@@ -40,7 +40,7 @@ use candle_core::Tensor;
 /// # Accuracy
 /// Logits are candle's matrix products, rounded to the type of `hidden`, and are recomputed in each pass. Given these
 /// logits, the loss and its gradient with respect to them have the same bits as from
-/// [`cross_entropy`](crate::cross_entropy()) for whole rows, for any chunk.
+/// [`cross_entropy`](crate::cross_entropy()) for whole rows, for any chunk size.
 ///
 /// The gradient of `weight` is one product for each chunk. The gradient of `hidden` is a sum in f64 of one product for
 /// each chunk. The gradient of `bias` is a sum over rows. For f16 and bf16, these products and row sums are in f32.

@@ -65,10 +65,10 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 
 /// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)); see [`crate::kl_div`].
 ///
-/// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar, or
-/// has one number for each row under [`Reduction::None`](crate::Reduction::None). With
-/// [`KlDiv::log_probs`](crate::KlDiv::log_probs), it then has one for each element. It is f64 for f64 logits and f32
-/// otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
+/// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar.
+/// Under [`Reduction::None`](crate::Reduction::None), the loss has one number for each row, or for each element with
+/// [`KlDiv::log_probs`](crate::KlDiv::log_probs). It is f64 for f64 logits and f32 otherwise.
+/// [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
 ///
 /// # Errors
 /// The errors of [`crate::kl_div`]; see also the [module](super).

@@ -10,11 +10,11 @@ use candle_core::Tensor;
 /// Computes x / d of each pair of elements, with a finite result; see [`crate::safe_div`]. Both tensors must have the
 /// same shape and type.
 ///
-/// Gradients follow the formula: `dy / d` for x and `-dy x / d^2` for d, where a d of magnitude below eps is replaced
-/// by eps with the sign of d, as in the op. They are computed with candle's ops in f64 and rounded once. A gradient is
-/// 0 where a small change of the argument does not change the result: where the quotient is limited to the largest
-/// value, and for d also where |d| is below eps. It is also 0 where `d` and `eps` are both 0. If dy is finite,
-/// gradients are limited to the type's largest finite value.
+/// The gradient of x is `dy / d`, and that of d is `-dy x / d^2`. A d of magnitude below eps is replaced by eps with
+/// the sign of d, as in the op. Gradients are computed with candle's ops in f64 and rounded once. An argument has a
+/// gradient of 0 if small changes of it do not change the result: if the quotient is limited to the largest value, and
+/// for d also if |d| is below eps. Both gradients are 0 if `d` and `eps` are 0. If dy is finite, gradients are limited
+/// to the type's largest finite value.
 ///
 /// # Errors
 /// The errors of [`crate::safe_div`]; see also the [module](super).

@@ -27,7 +27,7 @@ where
     readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op))
 }
 
-/// Applies an op to a view's elements in order. `op` handles a contiguous view, and `in_place` a copy of any other.
+/// Applies an op to a view's elements in order: `op` to a contiguous view, `in_place` to a copy of any other view.
 pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],

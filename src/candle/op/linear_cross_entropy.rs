@@ -72,7 +72,7 @@ fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usi
     }
     for (argument, operand) in [("weight", Some(weight)), ("bias", bias)] {
         if let Some(operand) = operand.filter(|operand| operand.dtype() != hidden.dtype()) {
-            let (got, expected) = (format!("{:?}", operand.dtype()), format!("{:?} like hidden", hidden.dtype()));
+            let (got, expected) = (format!("{:?}", operand.dtype()), format!("{:?}, as hidden is", hidden.dtype()));
             return Err(Error::invalid(NAME, argument, got, expected).into());
         }
     }
@@ -148,8 +148,8 @@ impl Layer {
     }
 }
 
-/// Converts bf16 to f32 before candle's matrix product. Without this, candle would convert all weights, not only those
-/// of the chunk, in the product of each chunk.
+/// Converts bf16 to f32 before candle's matrix product. Otherwise, candle would convert all weights for the product of
+/// each chunk, not only the chunk's weights.
 fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }

@@ -130,8 +130,8 @@ impl Given {
         }
     }
 
-    /// Computes the gradient of a table from the gradients `each` of the rows' cosines or sines. It is the sum over all
-    /// rows that used the same row of the table.
+    /// Sums the gradients `each` of the tensor's rows to the gradient of a table of cosines or sines. Gradients of all
+    /// rows that used the same row of the table are added up.
     fn of_table(self, each: Tensor, table: &Tensor) -> Result<Tensor> {
         let batch = each.sum(self.heads)?;
         let sum = if table.rank() == 2 { batch.sum(0)? } else { batch };

@@ -25,8 +25,8 @@ pub enum Function {
     LogSumExp,
 }
 
-/// A function of the family along an axis, with options that are borrowed from the caller or owned. Candle keeps owned
-/// options for the backward pass.
+/// A function of the softmax family along an axis. Its options are borrowed from the caller or owned. Candle keeps
+/// owned options for the backward pass.
 pub struct SoftmaxOp<'a> {
     function: Function,
     axis: usize,

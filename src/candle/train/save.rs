@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// is always complete, even if the program is killed.
 ///
 /// # Errors
-/// [`Error::Unsaved`], which names the first tensor in the order of names that is not finite, or the reason why writing
-/// failed.
+/// [`Error::Unsaved`], which gives the reason why writing failed, or names the first tensor (in the order of names)
+/// that is not finite.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

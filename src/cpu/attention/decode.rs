@@ -1,6 +1,5 @@
-//! Products of a few queries with the keys of a block, and of the resulting weights with the block's values. Keys and
-//! values are read in place: packing does not pay for data read only once or twice. The chains of multiply-adds equal
-//! those of `product`.
+//! Attention of a few queries: products with a block's keys, and weighted sums of its values. Both are read in place:
+//! packing does not pay for data read only once or twice. The chains of multiply-adds equal those of `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};

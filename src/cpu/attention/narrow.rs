@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Number of blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows multiplied at a time, each with all keys up to the last one that any of these rows sees.
+/// Number of rows multiplied together, each with all keys up to the last key visible to any of them.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Returns the number of keys up to the last one that a row of the chunk sees.
+        // Returns the number of keys up to the last one visible to a row of the chunk.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)

@@ -42,8 +42,8 @@ impl Shape {
     }
 }
 
-/// Returns whether to split the keys. This pays if there are fewer tiles than threads, and few enough rows to store
-/// their parts.
+/// Returns whether to split the keys. This pays if there are fewer tiles than threads and the partial results take
+/// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
     /// At this limit, a block's parts take about a 16th of the memory of its f32 keys and values.
     const MOST_ROWS: usize = 16;
@@ -122,7 +122,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // Checks the claimed number of slots against the words before allocating for it.
+        // Rejects a claimed number of slots above the number of words before allocating them.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }
@@ -168,7 +168,7 @@ impl Parts {
     }
 }
 
-/// Computation of parts. A unit is a block of a tile.
+/// Computation of partial results. A unit is one tile of queries with one block of keys.
 struct Blocks<'a, 'o, E> {
     call: Attention<'a, E>,
     blocks: Range<usize>,

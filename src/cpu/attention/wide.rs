@@ -19,8 +19,8 @@ pub struct Buffers {
     chain: Vec<f64>,
 }
 
-/// Factor of the sums in a row whose unscaled sums overflowed. It keeps the sum of the largest values in range for the
-/// maximum number of keys.
+/// Factor that scales the sums of a row if its unscaled sums overflow. A sum over the maximum number of keys is then
+/// finite even for the largest values.
 pub const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
 
 /// Computes a row of f64 again, with scaled sums, because its weighted sums overflowed.
@@ -158,7 +158,7 @@ fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     sum
 }
 
-/// Adds the products of factors multiplied by `scale`, a power of two, in chains.
+/// Adds products in chains, with all factors multiplied by `scale`, a power of two.
 #[inline(always)]
 fn product<E: Element>(query: &[f64], key: &[E], scale: f64) -> f64 {
     let mut sum = 0.0;

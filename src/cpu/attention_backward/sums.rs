@@ -43,9 +43,9 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. A sum that is not
-    /// finite becomes NaN if smaller operands are tried next. If a finite sum overflows when scaled, it stays infinite:
-    /// smaller operands would only lose digits.
+    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. A non-finite sum
+    /// becomes NaN, to be computed again, except in the last attempt. A finite sum that overflows when scaled stays
+    /// infinite: smaller operands would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];
@@ -60,7 +60,7 @@ impl Sums {
     }
 }
 
-/// Returns x y 2^power, which overflows only if the result does.
+/// Returns x y 2^power. No intermediate result overflows if the final one does not.
 fn times(x: f64, y: f64, power: i32) -> f64 {
     let ((x, of_x), (y, of_y)) = (parts(x), parts(y));
     let (mut product, mut power) = (x * y, of_x + of_y + power);

@@ -43,7 +43,7 @@ pub struct Made {
     turned: Vec<f64>,
 }
 
-/// Queries of a unit, and a block of keys that some of them see.
+/// Queries of a unit, and a block of keys visible to some of them.
 pub struct Tile {
     /// Rows, counted from the unit's first row.
     pub rows: Range<usize>,
@@ -51,7 +51,7 @@ pub struct Tile {
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of the block's keys up to the last one that a row of the tile sees.
+    /// Number of the block's keys up to the last one visible to a row of the tile.
     pub reach: usize,
 }
 
@@ -250,7 +250,7 @@ impl<E: Element> Unit<'_, E> {
                 [derivatives, logits],
                 #[inline(always)]
                 |_, grad, [derivative, logit]| {
-                    // The derivative of a masked score is 0 or NaN: at a score of -inf, a scale of 0 gives NaN.
+                    // Masked entries are set to 0 again: with a score of -inf and a scale of 0, the derivative is NaN.
                     let derivative = grad * isa.load_f64(derivative);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
                 },
@@ -300,7 +300,7 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
             };
             let columns = live.columns.clone();
             let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
-            let Exps::F64 { values } = exps else { unreachable!("exponentials of f64 are f64") };
+            let Exps::F64 { values } = exps else { unreachable!("the exponentials must be f64") };
             let (sum, rest) = ExpSum::wide(isa, values).value::<f64>(KEYS);
             let (logits, grads) = (logits(&live, scores), &grads[columns]);
             let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));

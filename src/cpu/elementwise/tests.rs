@@ -78,14 +78,14 @@ fn pairs_have_the_bits_of_the_f64_form() {
     compare_all(&Level::ALL, 40_009);
 }
 
-/// Skips the portable level, which has the same operations: the sampled test covers it.
+/// The portable level is skipped: it has the same operations, and the sampled test covers it.
 #[test]
 #[ignore = "minutes: all 2^32 inputs"]
 fn pairs_have_the_bits_of_the_f64_form_for_every_input() {
     compare_all(&[Level::Avx2, Level::Avx512], 1);
 }
 
-/// Wraps a function so that f32 results are those of its short form.
+/// Wraps a function so that [`Function::short`] computes its f32 results.
 #[derive(Clone, Copy)]
 struct Short<F>(F);
 
@@ -102,22 +102,22 @@ impl<F: Function> Function for Short<F> {
         self.0.short_serves(isa, x)
     }
 
-    /// Gives NaN in the lanes that the short form does not accept.
+    /// Gives NaN in the lanes for which [`Function::short`] is not valid.
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, _: I::F64) -> Wide<I> {
         Wide { hi: isa.f64(f64::NAN), lo: isa.f64(0.0), exponent: None }
     }
 }
 
-/// Compares the short form's errors with its bound, for every number of a 16-bit type. The portable level has the least
-/// accurate reciprocals that the forms may use.
+/// Compares the errors of [`Function::short`] with its bound, for every number of a 16-bit type. The reciprocal
+/// estimates are least accurate on the portable level.
 fn check_short<E: Element, F: Function>(name: &str, function: F) {
     let exact: Vec<f64> = (0..=u16::MAX).map(|bits| E::from_bits(bits.into()).widen()).collect();
     let x: Vec<f32> = exact.iter().map(|x| *x as f32).collect();
     for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
         let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
         with_level(level, || {
-            // A chunk with many lanes that the short form does not accept would be computed again as a whole.
+            // Computes single elements, because a chunk with many uncertain ones would be computed again as a whole.
             for (x, short) in x.chunks(1).zip(short.chunks_mut(1)) {
                 apply(x, short, Short(function))?;
             }
@@ -134,7 +134,7 @@ fn check_short<E: Element, F: Function>(name: &str, function: F) {
             }
         }
         println!("{name} of {:?} at {level}: at most {} ULP, at {}", E::DTYPE, worst.0, worst.1);
-        assert!(worst.0 < f64::from(F::SHORT_ULPS), "{name} at {level}: {} ULP at {}", worst.0, worst.1);
+        assert!(worst.0 < f64::from(F::SHORT_ULPS), "{name} at {level}: an error of {} ULP at {}", worst.0, worst.1);
     }
 }
 

@@ -12,9 +12,9 @@ use crate::sampler::{Controller, Draw, Feedback};
 use crate::simd::{Float, Isa, Kernel, Span};
 use std::f64::consts::LN_2;
 
-/// Number of tokens from whose logits mirostat estimates the exponent of the distribution.
+/// Number of top tokens from which mirostat estimates the exponent of the distribution.
 const TOKENS_OF_ESTIMATE: usize = 100;
-/// Limit of the estimated exponent, at which k is 1 for every vocabulary and mu.
+/// Upper limit of the estimated exponent. With it, k is 1 for every vocabulary and mu.
 const MOST_EXPONENT: f64 = 1e100;
 
 impl<S: Element> Filtering<'_, S> {
@@ -30,7 +30,7 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                // The power of the whole bits is exact, so a token whose surprise is exactly mu stays.
+                // The power of two is exact. So for a whole mu, a token with a surprise of exactly mu stays.
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);
@@ -54,7 +54,7 @@ impl Kernel for MirostatK<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
         let MirostatK { first, scale, mu } = self;
-        // The probability of the i-th token is taken as proportional to i^-s. This is the least-squares estimate of s.
+        // Estimates s by least squares, assuming that the probability of the i-th token is proportional to i^-s.
         let (mut products, mut squares) = (0.0, 0.0);
         for (i, pair) in first.windows(2).enumerate() {
             let t = ln_of(isa, (i + 2) as f64 / (i + 1) as f64);
@@ -67,8 +67,8 @@ impl Kernel for MirostatK<'_> {
             return 1;
         }
         let s = (products / squares).min(MOST_EXPONENT);
-        // k^s = (s - 1) 2^mu / (1 - n^(1 - s)). The logarithm of (1 - n^(1 - s)) / (s - 1) is computed for |s - 1|. For
-        // the other sign, the quotient is n^(1 - s) times as large.
+        // k^s = (s - 1) 2^mu / (1 - n^(1 - s)). The logarithm of (1 - n^(1 - s)) / (s - 1) is computed for |s - 1|. If
+        // s < 1, the quotient is n^(1 - s) times as large.
         let n = scale.vocabulary as f64;
         let ln_n = ln_of(isa, n);
         let x = (s - 1.0) * ln_n;

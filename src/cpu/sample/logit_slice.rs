@@ -56,7 +56,7 @@ impl<S: Element> LogitSlice<'_, S> {
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        // NaN if a logit is NaN; adding is cheaper than comparing. Infinities of both signs also give NaN.
+        // The sum is NaN if a logit is NaN, or with infinities of both signs. Adding is cheaper than comparing.
         let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();

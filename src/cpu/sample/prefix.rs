@@ -71,7 +71,7 @@ pub fn mass<I: Isa, S: Element>(isa: I, whole: LogitSlice<'_, S>, scale: Scale, 
     scale.mass_of(isa, weigh(isa, whole, scale, &mut search.weights))
 }
 
-/// Returns the last candidate of the shortest prefix in this order whose mass is at least p times the total mass.
+/// Returns the last candidate of the shortest prefix by `order` with a mass of at least p times the total mass.
 #[inline(always)]
 pub fn last<I: Isa, S: Element>(
     isa: I,
@@ -134,7 +134,7 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Estimates two weights between which the prefix with the fraction `share` of the mass ends.
+/// Returns two weights that probably bracket the end of the prefix with the fraction `share` of the mass.
 ///
 /// The prefix does not reach weights below `least`.
 #[inline(always)]
@@ -166,8 +166,8 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
     (low.max(least), high.max(low))
 }
 
-/// Returns the largest bound for which `such` returns true. Its arguments are the mass and the number of the weights
-/// that are at least the bound.
+/// Returns the largest bound for which `such` returns true. `such` gets the mass and the number of the weights that are
+/// at least the bound.
 ///
 /// If `such` is true for a bound, it is true for all smaller ones. The search bisects the bit patterns of floats,
 /// without their last `coarse` bits.

@@ -85,7 +85,7 @@ impl Scale {
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // The general sum below gives the same result, but takes longer than finding the largest of a thousand
+            // Shortcut: the general sum gives the same result, but takes longer than finding the largest of a thousand
             // logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
@@ -111,7 +111,7 @@ impl Scale {
             |_, block, [weighted]| {
                 let d = self.distances(isa, S::load_wide(isa, block));
                 let e = term(isa, d);
-                // Where e is 0, d may be -inf, and the product NaN.
+                // If e is 0, d may be -inf, and their product NaN.
                 [weighted + I::F64::select(e.eq(zero), zero, e * d)]
             },
         );

@@ -71,7 +71,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         let (temperature, filters) = heat(&plan.filters);
         can_run(row, filters)?;
         if let Some((argument, value)) = plan.feedback.map(Feedback::parameter) {
-            return Err(Error::invalid_in_row(OP, argument, row, value, "left unset, as the vocabulary is sharded"));
+            return Err(Error::invalid_in_row(OP, argument, row, value, "left unset for a sharded vocabulary"));
         }
         let z: Vec<S> = match Adjustments::new(config, step) {
             None => converted(x),
@@ -160,6 +160,6 @@ fn can_run(row: usize, filters: &[Filter]) -> Result<()> {
     let is_bound = |filter: &Filter| matches!(filter, Filter::Greedy | Filter::TopK { .. });
     let unbound = filters.iter().take_while(|filter| !is_bound(filter)).find(|filter| is_float(filter));
     let Some((argument, value)) = unbound.map(Filter::parameter) else { return Ok(()) };
-    let expected = "left unset, or used with a top-k before it in the profile's order, as the vocabulary is sharded";
+    let expected = "left unset for a sharded vocabulary, or used with a top-k before it in the profile's order";
     Err(Error::invalid_in_row(OP, argument, row, value, expected))
 }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 /// Candidates in the bucket in which the prefix ends, with their masses.
 pub type Crossing = Vec<(Candidate, u64)>;
 
-/// Keeps the shortest prefix in this order that has at least `least` candidates and a mass of at least `needed`.
+/// Keeps the shortest prefix by `order` that has at least `least` candidates and a mass of at least `needed`.
 ///
 /// Candidates are put in buckets by logit, and the masses of whole buckets are added. Only the bucket in which the
 /// prefix ends is sorted.

@@ -29,7 +29,7 @@ const RUN: usize = 4096;
 const SHORT_RUN: usize = 512;
 
 impl Live<'_> {
-    /// Computes the exponentials; `x` holds the columns that have logits. Prefetches the next row if it is far.
+    /// Computes the exponentials; `x` holds the columns that have logits. Prefetches the next row if `far` is set.
     #[inline(always)]
     pub fn exps<'s, I: Isa, E: Element>(
         &self,
@@ -120,7 +120,7 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns the sum alone; the exponentials are not kept.
+    /// Returns the sum of the exponentials without storing them.
     #[inline(always)]
     fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u128 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
@@ -317,7 +317,7 @@ pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]
             let difference = z - max;
             let part = difference - z;
             let error = (z - (difference - part)) - (max + part);
-            // A difference out of range is clamped. Its rounding error is then meaningless.
+            // A difference out of range is clamped, and its rounding error is then set to 0.
             let within = clamped::<I, f64>(isa, difference);
             let error = I::F64::select(within.eq(difference), error, zero);
             exp_parts(isa, within, error).round::<f64>(isa)

@@ -63,8 +63,8 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the block of
-    /// an even chain is detected with the next block, of an odd chain.
+    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. The update of an odd
+    /// chain checks its block and the previous one for NaN.
     #[inline(always)]
     pub fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);

@@ -7,7 +7,7 @@ use crate::element::Element;
 use crate::simd::{Isa, Kernel, PrefetchRow, Span};
 
 /// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer, and their extremes are returned too. If
-/// the row is far, the next one is prefetched.
+/// `far` is set, the next row is prefetched.
 #[inline(always)]
 pub fn widened<'a, I: Isa, E: Element>(
     isa: I,

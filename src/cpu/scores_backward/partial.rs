@@ -21,7 +21,7 @@ use std::ops::Range;
 pub enum SoftmaxOp {
     Softmax,
     LogSoftmax,
-    /// logsumexp. The one upstream gradient of a row takes the place of the row's sum.
+    /// logsumexp. The one upstream gradient of a row replaces the row's sum.
     LogSumExp,
 }
 
@@ -203,7 +203,7 @@ impl RowSums {
     }
 }
 
-/// Kernel that computes the gradients of the scores of some columns from the gradients of the results.
+/// Kernel that computes a shard's gradients with respect to the scores from those of the results.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
     part: ShardInput<'a, E>,
@@ -265,7 +265,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), false, buffer).0);
         let known = found.row();
-        // Only counts the row. A fill value does not depend on the scores, so its gradient is 0.
+        // This only counts the row. A fill value does not depend on the scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO).into(),

@@ -1,5 +1,6 @@
-//! Tests that a larger logit never gets a smaller power: over all f32, at all ends of steps, and at the ends of steps
-//! for many row maxima. The last test checks the error bounds, which this order makes larger.
+//! Tests that a larger logit never gets a smaller power: over all f32, at all ends of steps (intervals with one table
+//! entry), and at those ends for many row maxima. The last test checks the errors, which the coefficient chosen for
+//! this order increases.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
@@ -80,7 +81,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
     }
 }
 
-/// Compares numbers within steps with neighbours, from one unit of f64 to a few units of f32 apart.
+/// Compares numbers within a step with their neighbours, at distances from one f64 ULP to a few f32 ULP.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_within_a_step() {
@@ -149,7 +150,7 @@ impl<F: Function> Kernel for Walk<F> {
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(BLOCK) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
-                assert!(power <= above, "e^{x:?} = {power:e} must be at most {above:e}, as for the next larger x");
+                assert!(power <= above, "e^{x:?} = {power:e} must be at most {above:e}, that of the next larger x");
                 assert!(power == 1.0 || x < -LARGEST, "e^{x:?} must be 1, got {power:e}");
                 above = power;
             }
@@ -167,8 +168,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Kernel that checks the ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table.
-/// The tests cover only the ends where f32 are so close that errors could exchange two powers.
+/// Kernel that checks the ends of steps for rows whose maximum has the remainder `d`, for each entry of the table. It
+/// checks only ends near zero, where f32 are so close that errors could exchange two powers.
 struct StepEnds {
     d: f32,
 }
@@ -197,7 +198,7 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect by keys in the order of f32, for the last f32 of the step and the first of the next.
+                // Bisects the f32 in increasing order, for the last of the step and the first of the next step.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {
@@ -207,14 +208,14 @@ impl Kernel for StepEnds {
                 *ends = [of_key(last), of_key(first)];
                 assert!(
                     step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1),
-                    "{ends:?} must be in the steps {n} and {n} + 1, d = {d:?}"
+                    "the numbers {ends:?} must be in the steps {n} and {n} + 1 for d = {d:?}"
                 );
             }
             let powers = [0, 1].map(|side| isa.array_f32(exp.exp_fast(isa.load_f32(&ends.map(|ends| ends[side])))));
             for (ends, (below, above)) in ends.into_iter().zip(powers[0].into_iter().zip(powers[1])) {
                 assert!(
                     below <= above,
-                    "{below:e} of {:?} must be at most {above:e} of {:?}, d = {d:?}, M = {steps}",
+                    "the power {below:e} of {:?} must be at most {above:e} of {:?} for d = {d:?}, M = {steps}",
                     ends[0],
                     ends[1]
                 );
@@ -277,6 +278,6 @@ fn weights_keep_their_bound() {
         relative = [relative[0].min(error), relative[1].max(error)];
     }
     println!("{} numbers: {ulps} ULP, {relative:?} times 2^-24", z.len());
-    assert!(ulps <= 0.69, "expected at most 0.69 ULP, got {ulps}");
-    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "expected at most 1.16 times 2^-24, got {relative:?}");
+    assert!(ulps <= 0.69, "the error must be at most 0.69 ULP, got {ulps}");
+    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "errors must be at most 1.16 times 2^-24, got {relative:?}");
 }

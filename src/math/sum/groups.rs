@@ -10,8 +10,8 @@ pub(super) const QUAD: usize = SUM_LANES;
 /// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
-/// Computes `N` sums of a tile, which has `quads` runs of [`QUAD`] terms, and folds their 64 lanes twice. `add` gets the
-/// index of a run and of a chain, and the chain's sums. It adds the run's block for this chain to the sums.
+/// Computes `N` sums of a tile, which has `quads` runs of [`QUAD`] terms, and folds their 64 lanes twice. `add` gets
+/// the indices of a run and a chain, and the chain's sums. It adds the run's block for this chain to the sums.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,
@@ -124,7 +124,7 @@ pub(super) fn of_tiles<I: Isa, const N: usize>(
     }
 }
 
-/// Adds the sums of the group of tiles that ends with this tile to the lanes.
+/// Adds the sums of a group of tiles to the lanes. `last` is the index of the group's last tile.
 #[inline(never)]
 fn add_sums(lanes: &mut [f64], last: usize, sums: &[[f64; GROUP]]) {
     let first = last / GROUP * GROUP;
@@ -154,8 +154,8 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     fold_lanes(&mut lanes, tiles.len())
 }
 
-/// Folds the lanes six times and adds +0. Lanes without a tile hold +0 and do not change the others, so only as many
-/// lanes as there are `tiles` are folded.
+/// Folds the lanes six times and adds +0. Lanes without a tile hold +0 and do not change the others, so only the first
+/// `tiles` lanes are folded.
 fn fold_lanes(lanes: &mut [f64; SUM_LANES], tiles: usize) -> f64 {
     let mut width = tiles.min(SUM_LANES);
     while width > 1 {

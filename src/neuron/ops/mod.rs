@@ -1,8 +1,8 @@
-//! Programs of each op, and the functions that run them: device computation and the rows left to the host.
+//! Programs of each op, and functions that run them on a device and compute the remaining rows on the host.
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
-//! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
-//! matter what its maximum would return for one. The host computes the rows that contain such numbers.
+//! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so the result of
+//! its maximum for a NaN does not matter. The host computes the rows that contain non-finite numbers.
 
 #![forbid(unsafe_code)]
 

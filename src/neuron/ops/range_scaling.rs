@@ -7,9 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Pairs of exponents (from, factor), in descending order of `from`: a row whose largest magnitude is at least 2^from
-/// is scaled by 2^factor. A row whose largest magnitude is below 2^-84 is scaled by 2^`LOWEST`. The largest magnitude
-/// of a scaled row that is not zero is from 2^-22 to 2^42.
+/// Pairs of exponents (from, factor): a row whose largest magnitude is at least 2^from is scaled by 2^factor. The first
+/// such pair applies. A row below 2^-84 is scaled by 2^`LOWEST`. After scaling, the largest magnitude of a row that is
+/// not zero is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 
@@ -48,8 +48,8 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
 /// Computes `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // One factor scales both the row and `root_eps`. It is that of the larger of `largest` and `root_eps`, so that no
-    // square overflows. If the squares of the smaller one underflow, they are negligible.
+    // The larger of `largest` and `root_eps` determines one factor that scales the row and `root_eps`, so no square
+    // overflows. Squares of the smaller one may underflow, but are then negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);
@@ -60,7 +60,7 @@ pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value
     let root_eps = g.multiply(factor, root_eps);
     let eps = g.multiply(root_eps, root_eps);
     let mean = g.add(mean, eps);
-    // The mean is 0 for a row of zeros with eps = 0.
+    // The mean is 0 for a row of zeros with eps = 0, so the mean is clamped.
     let mean = g.clamp(mean, power(-87), power(97));
     let root = g.rsqrt(mean);
     g.multiply(y, root)

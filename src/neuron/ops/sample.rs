@@ -89,7 +89,7 @@ pub struct Candidates<'a> {
     logits: &'a [f32],
     tokens: &'a [i32],
     ties: i32,
-    /// Whether the row has no other unmasked tokens.
+    /// Whether the candidates are all unmasked tokens of the row.
     are_all: bool,
     vocabulary: usize,
 }
@@ -105,7 +105,7 @@ impl<'a> Candidates<'a> {
         let count = tokens.iter().take_while(|token| is_token(token)).count();
         let is_row = logits.len() == tokens.len() && ties >= 0;
         if !is_row || tokens[count..].iter().any(|token| usize::try_from(*token) != Ok(vocabulary)) {
-            let reason = format!("the {} candidates are not tokens of a vocabulary of {vocabulary}", tokens.len());
+            let reason = format!("the output is not {} valid candidates of {vocabulary} tokens", tokens.len());
             return Err(Error::Backend { backend: "neuron".into(), reason });
         }
         let are_all = count < tokens.len();

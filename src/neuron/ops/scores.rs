@@ -12,8 +12,8 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
 
-/// Limit of half the distance from the maximum. Beyond it, an exponential is less than half of the smallest positive
-/// f32 number.
+/// Lower limit of (logit - maximum) / 2. Below it, the exponential is less than half of the smallest positive f32
+/// number.
 const FAR: f32 = -52.0;
 
 /// Options of the softmax family, as its programs use them.
@@ -41,7 +41,7 @@ impl Logits {
 
 /// Values of a program that describe the logits of its rows.
 pub struct MaskedLogits {
-    /// Logits; the lowest finite number where they are masked.
+    /// Logits. A masked logit is the lowest finite number.
     pub logits: Value,
     pub is_live: Value,
     /// Maximum of each row.
@@ -121,7 +121,7 @@ impl MaskedLogits {
         let rest = g.select(is_max, zero, exponentials);
         let rest = g.sum(rest);
         let sum = g.add(maxima, rest);
-        // A fully masked row has a sum of 0.
+        // A fully masked row has a sum of 0, which becomes 1.
         let one = g.f32(1.0);
         let sum = g.maximum(sum, one);
         let added = g.subtract(sum, maxima);
@@ -169,7 +169,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
     z
 }
 
-/// A mask expanded to the inputs of programs.
+/// Keep flags and biases of a mask, as the inputs of programs.
 pub struct Operands {
     pub keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,

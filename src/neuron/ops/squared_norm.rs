@@ -27,8 +27,8 @@ pub enum SquaredNorm {
 }
 
 /// Returns the program that checks and sums a tensor. Its input is x. It has three outputs for each row: the largest
-/// magnitude and a scaled sum of squares, both in f32, and a status. The sum is of the row scaled by a power of two
-/// that depends on its largest magnitude.
+/// magnitude and a scaled sum of squares, both in f32, and a status. Rows are scaled before squaring, by a power of two
+/// that depends on the largest magnitude.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -21,8 +21,8 @@ struct DetectedRuntime {
     cores: u32,
 }
 
-/// The runtime of a process. It is initialised once, and never closed, because it is undocumented whether it could be
-/// initialised again. From initialisation on, the process owns its cores exclusively.
+/// The runtime of a process. It is initialised once, and never closed, because initialising it again is undocumented.
+/// From initialisation on, the process owns its cores exclusively.
 struct Runtime {
     functions: &'static Functions,
     worker: Worker,
@@ -101,7 +101,7 @@ impl About {
         let version = functions.version.and_then(|version| {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut answer, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
-            // SAFETY: the size is the structure's.
+            // SAFETY: `size` is the size of the structure.
             let known = NrtStatus(unsafe { version(&mut answer, size) }) == NrtStatus::SUCCESS;
             known.then(|| format!("{}.{}.{}.{}", answer.major, answer.minor, answer.patch, answer.maintenance))
         });
@@ -109,7 +109,7 @@ impl About {
             // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut answer, size) =
                 (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
-            // SAFETY: the size is the structure's.
+            // SAFETY: `size` is the size of the structure.
             let known = NrtStatus(unsafe { instance(&mut answer, size) }) == NrtStatus::SUCCESS;
             known.then_some(answer.family)
         });
@@ -228,9 +228,9 @@ impl Device {
         loaded
     }
 
-    /// Loads a NEFF from elsewhere, for example of an NKI kernel, with these inputs and outputs. If all tensor names
-    /// end in numbers from 0 on, the specifications are in the order of these numbers; otherwise they are in the order
-    /// of the NEFF.
+    /// Loads a NEFF from another source, for example an NKI kernel, with these inputs and outputs. If all tensor names
+    /// end in numbers from 0 on, the specifications must be in the order of these numbers. Otherwise they must be in
+    /// the order of the NEFF.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] if its tensors differ from the specifications; [`Fault::Status`] if it cannot be loaded.
@@ -285,8 +285,8 @@ impl Loaded {
         &self.outputs
     }
 
-    /// Runs the program on inputs, each the bytes of a row-major tensor. Returns the bytes of the outputs, which remain
-    /// valid until the next run. If an error occurs, no output is returned.
+    /// Runs the program. Each input has the bytes of a row-major tensor. Returns the bytes of the outputs, which remain
+    /// valid until the next run.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] if the number or the lengths of the inputs differ from the program's; [`Fault::Numerical`]

@@ -24,7 +24,7 @@ pub unsafe fn names(
         let got = format!("{count}");
         return Err(Fault::mismatch(program, "the number of tensors in the NEFF", got, format!("{expected}")));
     }
-    // SAFETY: the array has as many entries as its count.
+    // SAFETY: the array has `tensor_count` entries.
     let infos =
         unsafe { std::slice::from_raw_parts((&raw const (*array).tensor_array).cast::<TensorInfo>(), expected) };
     let mut names = Vec::with_capacity(expected);
@@ -39,7 +39,7 @@ pub unsafe fn names(
         }
         in_order(&mut found);
         for (number, ((name, info), spec)) in found.into_iter().zip(specs).enumerate() {
-            // SAFETY: the entry belongs to the array.
+            // SAFETY: the library made the entry, with a null or a valid shape.
             let fits = unsafe { check(info, numbering, spec) };
             fits.map_err(|(got, expected)| {
                 let tensor = format!("{what} {number}, {},", name.to_string_lossy());

@@ -6,7 +6,7 @@ use crate::neuron::settings;
 use std::ffi::{OsString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 
-/// Names to search for the library. The last is the path at which its package installs it.
+/// Names under which libnrt is searched for. The last is its path in a package installation.
 const USUAL: [&str; 3] = ["libnrt.so.1", "libnrt.so", "/opt/aws/neuron/lib/libnrt.so.1"];
 
 /// Declares the functions that every usable library exports.
@@ -99,7 +99,7 @@ pub fn functions() -> Result<Functions> {
     for name in &names {
         match open(name) {
             Ok(library) => {
-                // Never unloaded, because threads of the library may run until the process ends.
+                // The library is never unloaded, because its threads may run until the process ends.
                 let library = ManuallyDrop::new(library);
                 return find_all(&library).map_err(|missing| {
                     let (name, missing) = (name.to_string_lossy(), missing.join(", "));

@@ -25,7 +25,7 @@ pub struct Interface<'a> {
 /// A loaded program with its tensors. Only the thread that calls the runtime may use or drop it.
 pub struct Model {
     functions: &'static Functions,
-    /// Kept because the library may read it as long as the program is loaded.
+    /// Bytes of the NEFF, which the library may read as long as the program is loaded.
     _neff: Vec<u8>,
     handle: *mut abi::Model,
     infos: *mut abi::TensorInfoArray,
@@ -96,7 +96,7 @@ impl Model {
     /// program's tensors.
     pub fn run(&mut self, interface: &Interface, inputs: &[&[u8]], read: &mut [Vec<u8>]) -> Result<()> {
         for (&tensor, bytes) in self.inputs.iter().zip(inputs) {
-            // SAFETY: the tensor is allocated with this many bytes.
+            // SAFETY: the tensor is allocated with `bytes.len()` bytes.
             let status = unsafe { (self.functions.write_tensor)(tensor, bytes.as_ptr().cast(), 0, bytes.len()) };
             checked("nrt_tensor_write", status, true)?;
         }
@@ -105,7 +105,7 @@ impl Model {
             checked("nrt_execute", status.0, true)?;
         }
         for (&tensor, bytes) in self.outputs.iter().zip(read.iter_mut()) {
-            // SAFETY: the tensor is allocated with this many bytes.
+            // SAFETY: the tensor is allocated with `bytes.len()` bytes.
             let status = unsafe { (self.functions.read_tensor)(tensor, bytes.as_mut_ptr().cast(), 0, bytes.len()) };
             checked("nrt_tensor_read", status, true)?;
         }
@@ -131,8 +131,8 @@ impl Model {
     }
 
     /// Frees all handles once, each before the handles that it uses: the program, the tensor sets, then the tensors. No
-    /// run is in progress, because runs are synchronous. A call that returns an error is made up to `ATTEMPTS` times;
-    /// then its handle is leaked.
+    /// run is in progress, because runs are synchronous. A failing call is tried up to `ATTEMPTS` times; then its
+    /// handle is leaked.
     pub fn free(&mut self) {
         let functions = self.functions;
         let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);

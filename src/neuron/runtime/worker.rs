@@ -42,8 +42,8 @@ impl Worker {
             // Sending cannot fail, because the only receiver is waiting.
             let _ = done.send(outcome);
         });
-        // SAFETY: the job's borrows live until this function returns. It waits below until `work` is consumed and its
-        // outcome sent, or until the job is dropped.
+        // SAFETY: the job's borrows live until this function returns. The function waits below until `work` is consumed
+        // and its outcome sent, or until the job is dropped.
         let job = unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         if let Some(jobs) = &self.jobs {
             // If sending fails, the error contains the job, which is dropped here.

@@ -95,7 +95,7 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
 /// Computes `ln(1 + factor * growth)`. With growth = (sequence - L) / L, the logarithm's argument is the one in
 /// [`RopeScaling::DynamicNtk`]: `factor * sequence / L - (factor - 1)`.
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
-    // Beyond this limit the 1 is negligible, and the product may exceed f64.
+    // Above this limit, the 1 in `ln(1 + factor * growth)` is negligible, and the product may exceed f64.
     if factor * growth.0 > 1e300 {
         return log(factor).plus(log_of(growth));
     }

@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling<'a> {
-    /// Positional interpolation: f / factor, which has the effect of dividing the positions (Chen et al., "Extending
-    /// context window of large language models via positional interpolation", 2023).
+    /// Positional interpolation: the frequency f becomes f / factor, as if the positions were divided (Chen et al.,
+    /// "Extending context window of large language models via positional interpolation", 2023).
     Linear {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
     },
-    /// NTK-aware scaling: the base becomes theta * factor^(d / (d-2)). The slowest pair then has f / factor, and the
-    /// fastest is unchanged (bloc97, "NTK-aware scaled RoPE", 2023).
+    /// NTK-aware scaling: the base becomes theta * factor^(d / (d-2)). This divides the slowest pair's frequency by the
+    /// factor, and does not change the fastest pair (bloc97, "NTK-aware scaled RoPE", 2023).
     Ntk {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
@@ -54,8 +54,9 @@ pub enum RopeScaling<'a> {
         /// here, as vLLM does. transformers uses the largest position of each call, plus 1.
         sequence: usize,
     },
-    /// YaRN: f for pairs that rotate fast, f / factor for pairs that rotate slowly, and a linear ramp in between (Peng
-    /// et al., "YaRN: efficient context window extension of large language models", 2023):
+    /// YaRN: the frequency f stays the same for pairs that rotate fast, and becomes f / factor for pairs that rotate
+    /// slowly, with a linear ramp in between (Peng et al., "YaRN: efficient context window extension of large language
+    /// models", 2023):
     ///
     /// ```text
     /// pair(turns) = d ln(L / (2 pi turns)) / (2 ln theta)
@@ -72,13 +73,14 @@ pub enum RopeScaling<'a> {
     /// 0.1 ln(factor) + 1                                                   otherwise
     /// ```
     Yarn(Yarn),
-    /// LongRoPE: each pair's f is divided by its factor in the short list, or in the long list for sequences of more
-    /// than L positions (Ding et al., "LongRoPE: extending LLM context window beyond 2 million tokens", 2024). Cosines
-    /// and sines are multiplied by the attention factor if it is set, otherwise by sqrt(1 + ln(factor) / ln(L)).
+    /// LongRoPE: each pair's frequency is divided by the pair's factor in the short list, or in the long list for
+    /// sequences of more than L positions (Ding et al., "LongRoPE: extending LLM context window beyond 2 million
+    /// tokens", 2024). Cosines and sines are multiplied by the attention factor if it is set, otherwise by
+    /// sqrt(1 + ln(factor) / ln(L)). L is the number of original positions.
     LongRope(LongRope<'a>),
-    /// Llama 3: f for pairs that make more than `high_freq_factor` turns within the original positions, and f / factor
-    /// for pairs that make fewer than `low_freq_factor` turns. Pairs in between are interpolated (Grattafiori et al.,
-    /// "The Llama 3 herd of models", 2024):
+    /// Llama 3: the frequency f stays the same for pairs that make more than `high_freq_factor` turns within the L
+    /// original positions, and becomes f / factor for pairs that make fewer than `low_freq_factor` turns. Pairs in
+    /// between are interpolated (Grattafiori et al., "The Llama 3 herd of models", 2024):
     ///
     /// ```text
     /// smooth = (L f / (2 pi) - low_freq_factor) / (high_freq_factor - low_freq_factor)
@@ -87,10 +89,9 @@ pub enum RopeScaling<'a> {
     Llama3 {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
-        /// Number of turns within the original positions below which a pair is slow. Finite and above 0.
+        /// Upper limit of slow pairs, in turns within the original positions. Finite and above 0.
         low_freq_factor: f64,
-        /// Number of turns within the original positions above which a pair is fast. Finite and above
-        /// `low_freq_factor`.
+        /// Lower limit of fast pairs, in turns within the original positions. Finite and above `low_freq_factor`.
         high_freq_factor: f64,
         /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,

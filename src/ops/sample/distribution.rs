@@ -33,7 +33,7 @@ pub struct Distribution {
     distances: Vec<f64>,
     log_sum: f64,
     controller: Option<Controller>,
-    /// Probabilities of the tokens before adaptive-p, or empty.
+    /// Probabilities of the tokens before adaptive-p changed them. Empty without adaptive-p.
     probs: Vec<f64>,
 }
 
@@ -74,17 +74,17 @@ impl Distribution {
         Ok(probs)
     }
 
-    /// Returns the integer mass of each token, in the order of [`Distribution::tokens`].
+    /// Returns each token's mass, an integer proportional to its probability, in the order of [`Distribution::tokens`].
     pub(super) fn masses(&self) -> &[u64] {
         &self.masses
     }
 
-    /// Returns the sum of all masses, at most 2^63.
+    /// Returns the sum of the masses of all tokens, at most 2^63.
     pub(super) fn total(&self) -> u64 {
         self.masses.iter().sum()
     }
 
-    /// Returns the mass of a token, which is 0 if it was removed.
+    /// Returns the mass of a token, which is 0 if the filters removed it.
     pub(super) fn mass(&self, token: u32) -> u64 {
         self.tokens.binary_search(&token).map_or(0, |i| self.masses[i])
     }
@@ -114,9 +114,9 @@ impl Distribution {
 
     /// Draws a token.
     ///
-    /// The draw's 64 random bits are multiplied by the total mass and divided by 2^64, which gives a number below the
-    /// total mass. The first token whose running sum of masses exceeds that number is drawn, so a token of mass 0 is
-    /// never drawn.
+    /// Each token has an integer mass, which is proportional to its probability. The draw's 64 random bits are
+    /// multiplied by the total mass and divided by 2^64. The first token whose running sum of masses exceeds the result
+    /// is drawn, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
         let at = draw.below(self.total());
         let mut sum = 0;

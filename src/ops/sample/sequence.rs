@@ -7,8 +7,8 @@ use crate::error::Result;
 /// Sequence that is being sampled: a sampler with a seed and the tokens so far.
 ///
 /// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or adaptive-p
-/// it also depends on the last [`Sampled::feedback`]. Truncating and sampling again gives
-/// the same tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
+/// it also depends on the last [`Sampled::feedback`]. Truncating and sampling again gives the same tokens. Passing the
+/// same tokens to [`Sequence::accept`] does not restore the feedback.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -26,7 +26,7 @@ pub struct Sequence {
     seed: u64,
     row: u64,
     tokens: Vec<u32>,
-    /// Number of prompt tokens, which are the first of `tokens`.
+    /// Number of prompt tokens, which come first in `tokens`.
     given: usize,
     bias: Vec<(u32, f32)>,
     bad_words: Vec<Vec<u32>>,
@@ -113,7 +113,7 @@ impl Sequence {
         }
     }
 
-    /// Appends a token that was not sampled. It does not change the feedback of mirostat and adaptive-p.
+    /// Appends a token that was not sampled. The feedback of mirostat and adaptive-p does not change.
     pub fn accept(&mut self, token: u32) {
         self.tokens.push(token);
         if let Some(feedback) = self.sampler.feedback() {

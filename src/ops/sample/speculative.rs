@@ -21,10 +21,10 @@ impl Distribution {
     /// min(1, p / q). Otherwise it is replaced by a token drawn in proportion to max(p - q, 0). A greedy target accepts
     /// only its own token. `draw` may be the draw that produced the token.
     ///
-    /// The probabilities are proportional to the integer masses. Quotients and differences are computed exactly in
-    /// integers, and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the
-    /// distribution of the result is within 2^-63 of the target's in total variation. If the token comes from
-    /// [`Distribution::draw`], which uses 64 random bits, this distance grows by n 2^-65 for n tokens.
+    /// Probabilities are stored as integers. Their quotients and differences are computed exactly, and 64 random bits
+    /// decide on acceptance. If the token has exactly the draft's distribution, the result's distribution is within
+    /// 2^-63 of the target's in total variation. If the token comes from [`Distribution::draw`], which uses 64 random
+    /// bits, this distance grows by n 2^-65 for n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -71,7 +71,7 @@ impl Distribution {
         })
     }
 
-    /// Accepts the token with this probability, or draws a token in proportion to the integer weights of `residual`.
+    /// Accepts the token with the probability `chance`, or draws a token in proportion to the integers of `residual`.
     fn finish<R: Iterator<Item = u128>>(
         &self,
         token: u32,
@@ -85,7 +85,7 @@ impl Distribution {
         }
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
-            // All weights are 0 if both distributions are equal and the draft gives the token mass 0.
+            // `residual` has only zeros if both distributions are equal and the draft gives the token mass 0.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }
@@ -102,7 +102,7 @@ impl Chance {
     /// Returns whether the 64 random bits `toss`, read as an integer, are below `2^64 * of / out_of`.
     fn comes_out(&self, toss: u64) -> bool {
         let low = u128::from(toss) * u128::from(self.out_of as u64);
-        // floor(toss * out_of / 2^64)
+        // `bound` is floor(toss * out_of / 2^64).
         let bound = u128::from(toss) * (self.out_of >> 64) + (low >> 64);
         self.out_of > 0 && bound < self.of
     }
@@ -199,7 +199,7 @@ mod tests {
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // The masses differ a lot, hardly differ, or are tiny except for one token.
+        // The masses of target and draft differ a lot, hardly differ, or the target's are tiny except for one token.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();
@@ -222,7 +222,7 @@ mod tests {
             for token in [1000, TOKENS / 3, TOKENS / 2 + 1, TOKENS - 1] {
                 let exact = quotient(residual[..token].iter().sum(), all);
                 let got = (first_of(token) >> 64) as u64;
-                assert!(got.abs_diff(exact) <= 1, "token {token} begins at {got:#x}, not at {exact:#x}");
+                assert!(got.abs_diff(exact) <= 1, "numbers for token {token} must begin at {exact:#x}, not {got:#x}");
             }
         }
     }

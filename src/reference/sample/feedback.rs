@@ -3,7 +3,7 @@
 use super::tokens::{self, Tokens, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
-/// Keeps the tokens of mirostat. The logits are divided by the temperature.
+/// Keeps the tokens that mirostat selects. The logits must already be divided by the temperature.
 pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64>, vocabulary: usize) -> Tokens {
     let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);
     sort_descending(&mut tokens);
@@ -27,16 +27,16 @@ pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64
     tokens
 }
 
-/// Computes k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s), with epsilon = s - 1. Where s is 0 or 1, this is the limit.
+/// Computes k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s), with epsilon = s - 1. For s = 0 or 1, returns the limit.
 fn k(s: f64, mu: f64, n: f64) -> usize {
     let epsilon = s - 1.0;
     let of_power_law = if epsilon == 0.0 { n.ln() } else { -(-epsilon * n.ln()).exp_m1() / epsilon };
-    // The quotient of the powers, as a difference of logarithms, does not overflow.
+    // The quotient is computed as a difference of logarithms, which does not overflow.
     let k = ((mu * std::f64::consts::LN_2 - of_power_law.ln()) / s).exp();
     if k.is_nan() { usize::MAX } else { k as usize }
 }
 
-/// Returns the probabilities after adaptive-p, from the probabilities that the filters leave.
+/// Applies adaptive-p to the probabilities of the tokens that the filters kept.
 pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) -> Vec<f64> {
     let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return probs.to_vec() };
     let mean = feedback.unwrap_or(target);
@@ -48,8 +48,8 @@ pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) 
     tokens::softmax(&probs.iter().map(logit).enumerate().collect())
 }
 
-/// Returns the feedback of the next step for each token. `probs` are the probabilities of the draw, and `before` those
-/// before adaptive-p.
+/// Returns the feedback of the next step for each token. `probs` are the probabilities of the draw, and `before` the
+/// probabilities before adaptive-p.
 pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before: &[f64]) -> Vec<f64> {
     if config.mirostat != 0 {
         let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);
@@ -57,6 +57,6 @@ pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before
     }
     let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return vec![0.0; probs.len()] };
     let (mean, decay) = (feedback.unwrap_or(target), config.adaptive_decay.clamp(0.0, 0.99));
-    // llama.cpp's sum of weights, 1 / (1 - decay), does not change from step to step.
+    // llama.cpp divides a decayed sum by the sum of its weights, which is always 1 / (1 - decay).
     before.iter().map(|p| (1.0 - decay) * p + decay * mean).collect()
 }

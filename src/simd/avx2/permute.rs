@@ -46,7 +46,7 @@ pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
 /// Transposes: lane `j` of block `i` becomes lane `i` of block `j`. Call only where an `Avx2` token was made.
 #[inline(always)]
 pub fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: blocks exist only where an `Avx2` token was made, so the CPU has the instructions.
+    // SAFETY: blocks exist only if the CPU has the instructions.
     unsafe {
         let mut pairs = blocks;
         for i in (0..8).step_by(2) {

@@ -8,7 +8,7 @@ macro_rules! reductions {
         /// The CPU must have AVX.
         #[inline(always)]
         pub unsafe fn $name(v: $register) -> $lane {
-            // SAFETY: the caller guarantees it.
+            // SAFETY: the caller guarantees that the CPU has AVX.
             unsafe {
                 let half: $half = $compare($extract::<1>(v), $low(v));
                 $last!(half, $compare)

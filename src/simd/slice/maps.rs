@@ -231,7 +231,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             let (x, y) = f(i, [(x, first.block(i)), (y, second.block(i))], beside.block(i));
             // SAFETY: sixteen values fit, and no reference to the sources is left.
             D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
-            // SAFETY: as above; the spans do not overlap.
+            // SAFETY: sixteen values fit, and the spans do not overlap.
             D::store_wide(isa, y, unsafe { &mut *at[1].1.cast() });
         }
         if rest > 0 {

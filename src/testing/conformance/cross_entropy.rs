@@ -43,11 +43,11 @@ pub fn cross_entropy<E: Element, R: Outcome<f64>>(mut f: impl FnMut(&[E], usize,
         (plain, "5 rows of 100", steps, 100, vec![0, 99, 50, 7, 31]),
         (Defect::NarrowSum, "131072 equal classes", row(&vec![1.0; 131_072]), 131_072, vec![77]),
         (Defect::NarrowSum, "4096 rows of two equal classes", row(&vec![0.5; 8192]), 2, vec![1; 4096]),
-        (Defect::ExtremeValues, "1e30 beside the target", row(&[far, 0.0]), 2, vec![1]),
-        (Defect::ExtremeValues, "1e30 at the target", row(&[far, 0.0]), 2, vec![0]),
-        (Defect::ExtremeValues, "nothing but -1e30", row(&[-far; 4]), 4, vec![2]),
+        (Defect::ExtremeValues, "another logit is 1e30", row(&[far, 0.0]), 2, vec![1]),
+        (Defect::ExtremeValues, "target logit is 1e30", row(&[far, 0.0]), 2, vec![0]),
+        (Defect::ExtremeValues, "all logits are -1e30", row(&[-far; 4]), 4, vec![2]),
         (Defect::ExtremeValues, "1e30 and -1e30", row(&[far, -far, far]), 3, vec![2]),
-        (Defect::MaskedPosition, "a class of -inf beside the target", row(&[1.0, masked, 2.0]), 3, vec![0]),
+        (Defect::MaskedPosition, "another logit is -inf", row(&[1.0, masked, 2.0]), 3, vec![0]),
     ] {
         let exact = mean::<E>(&x, cols, &targets);
         match ask(&mut report, &x, cols, &targets) {
@@ -67,10 +67,10 @@ pub fn cross_entropy<E: Element, R: Outcome<f64>>(mut f: impl FnMut(&[E], usize,
         Ok(loss) if is_right(loss) => {}
         Ok(loss) => report.find(defect, name, format!("the loss is {loss:e}"), f64::INFINITY),
     };
-    refusable("a NaN beside the target", &[1.0, f64::NAN, 2.0], 0, Defect::HidesNan, f64::is_nan);
-    refusable("a target of -inf", &[1.0, masked, 2.0], 1, Defect::MaskedPosition, |loss| loss == f64::INFINITY);
-    refusable("the class 3 of 3", &[1.0, 0.0, 2.0], 3, Defect::TargetOutOfRange, |_| false);
-    refusable("the class 2^31 of 3", &[1.0, 0.0, 2.0], 1 << 31, Defect::TargetOutOfRange, |_| false);
+    refusable("another logit is NaN", &[1.0, f64::NAN, 2.0], 0, Defect::HidesNan, f64::is_nan);
+    refusable("target logit is -inf", &[1.0, masked, 2.0], 1, Defect::MaskedPosition, |loss| loss == f64::INFINITY);
+    refusable("target 3 of 3 classes", &[1.0, 0.0, 2.0], 3, Defect::TargetOutOfRange, |_| false);
+    refusable("target 2^31 of 3 classes", &[1.0, 0.0, 2.0], 1 << 31, Defect::TargetOutOfRange, |_| false);
     report
 }
 

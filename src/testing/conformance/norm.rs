@@ -101,8 +101,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
 
 /// Checks rows with a tiny spread around a large mean.
 fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
-    // The type represents the values and their differences exactly, but not the square of the mean to within the
-    // variance.
+    // The type represents the values and their differences exactly, but rounding the mean's square changes it by more
+    // than the variance.
     let (far, farther) = match E::DTYPE {
         DType::F64 => (1e12, 1e15),
         DType::F32 => (40_000.0, 1e6),
@@ -117,7 +117,7 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     let x = steps(farther, 4096);
     suite.row(defect, &format!("4096 of {farther}, +1, +2, +3"), &x, &exact(&x), 1.0);
     let x = [E::from_wide(farther + 2.0); 100];
-    suite.row(defect, &format!("100 times {}", farther + 2.0), &x, &exact(&x), 1.0);
+    suite.row(defect, &format!("100 elements of {}", farther + 2.0), &x, &exact(&x), 1.0);
 }
 
 /// Checks values whose squares overflow or underflow in the type or in f32.

@@ -33,7 +33,7 @@ pub enum Defect {
     SquaresVanish,
     /// A target that is not a class is accepted.
     TargetOutOfRange,
-    /// After top-k, the probabilities that top-p compares with p are still relative to all tokens.
+    /// After top-k, top-p compares p with probabilities that are still relative to all tokens.
     UnrenormalisedCut,
     /// A filter keeps tokens that it must remove, or removes tokens that it must keep.
     WrongSupport,
@@ -43,7 +43,7 @@ pub enum Defect {
     DrawsMasked,
     /// A token is drawn from logits with a NaN.
     AcceptsNan,
-    /// A token is drawn although every token is masked, or there is none.
+    /// A token is drawn although all tokens are masked, or there are no tokens.
     AcceptsNothing,
     /// The same seed gives different tokens.
     NotRepeatable,
@@ -88,11 +88,11 @@ impl Defect {
             Defect::MaskedRow => (
                 "fully masked row",
                 "-inf minus a largest score of -inf is NaN. For a fully masked row, return zeros (-inf from \
-                 log-softmax), uniform shares, or a typed error.",
+                 log-softmax), uniform probabilities, or a typed error.",
             ),
             Defect::MaskedPosition => (
                 "masked position",
-                "A score of -inf must have a share of exactly 0, and must not change the shares of the others.",
+                "A score of -inf must have a probability of exactly 0, and must not change the others.",
             ),
             Defect::HidesNan => (
                 "hidden NaN",
@@ -130,7 +130,7 @@ impl Defect {
             ),
             Defect::UnrenormalisedCut => (
                 "cut that is not renormalised",
-                "p is a share of the tokens that top-k keeps. Divide by their total probability before applying \
+                "p refers to the tokens that top-k keeps. Divide by their total probability before applying \
                  top-p. Otherwise small k and p keep too many tokens.",
             ),
             Defect::WrongSupport => (

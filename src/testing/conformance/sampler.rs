@@ -23,7 +23,7 @@ impl Filter {
     pub const ALL: [Filter; 3] = [Filter::TopK, Filter::TopP, Filter::MinP];
 }
 
-/// Number of draws for each checked distribution. The count of a token may be off by six standard deviations, plus 1.
+/// Number of draws for each checked distribution. A token's count may deviate by six standard deviations, plus 1.
 const DRAWS: u64 = 3000;
 
 /// Checks a sampler: `f(logits, settings, seed)` returns a token.
@@ -59,7 +59,7 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
     let mut cuts = vec![("temperature 1", plain), ("temperature 0.5", plain.temperature(0.5)), ("greedy", greedy)];
     if has(Filter::TopK) {
         cuts.push(("top-k 3", plain.top_k(3)));
-        cuts.push(("top-k 50 of fewer", plain.top_k(50)));
+        cuts.push(("top-k above the number of logits", plain.top_k(50)));
     }
     if has(Filter::TopP) {
         cuts.push(("top-p 0.7", plain.top_p(0.7)));
@@ -78,9 +78,9 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
         }
     }
 
-    suite.distribution(Defect::DrawsMasked, "one of 4 is not -inf", &row(&[masked, masked, 1.0, masked]), &plain);
+    suite.distribution(Defect::DrawsMasked, "3 of 4 logits are -inf", &row(&[masked, masked, 1.0, masked]), &plain);
     suite.distribution(Defect::WrongSupport, "one logit of 1e30", &row(&[0.0, far, 1.0]), &plain);
-    suite.distribution(Defect::WrongSupport, "nothing but -1e30", &row(&[-far; 4]), &plain);
+    suite.distribution(Defect::WrongSupport, "all logits are -1e30", &row(&[-far; 4]), &plain);
     suite.vocabulary(&plain);
     suite.repeats(&flat, &plain);
 

@@ -77,9 +77,9 @@ fn questions<E: Element>(
     for (name, values) in [
         ("one logit of 1e30", vec![far, 0.0, 1.0, -1.0]),
         ("one logit of -1e30", vec![-far, 0.0, 1.0, 2.0]),
-        ("nothing but -1e30", vec![-far; 4]),
+        ("all logits are -1e30", vec![-far; 4]),
         ("1e30 and -1e30", vec![far, -far, far, -far]),
-        ("-1e30 beside -inf", vec![-far, f64::NEG_INFINITY, -far, -far]),
+        ("-1e30 and -inf", vec![-far, f64::NEG_INFINITY, -far, -far]),
         ("the type's lowest values", vec![-limits.max; 3]),
         ("the type's largest and lowest", vec![limits.max, -limits.max, limits.max]),
         ("beyond where exp overflows", vec![2.0 * limits.exp_max; 3]),
@@ -101,7 +101,7 @@ fn questions<E: Element>(
         suite.row(Defect::MaskedPosition, name, &x, &exact(&x), term(4));
     }
     for n in [1, 4, 64] {
-        let name = format!("a row of {n}, all -inf, between two others");
+        let name = format!("a row of {n} logits, all -inf, between two other rows");
         suite.between(Defect::MaskedRow, &name, &row(&vec![masked; n]), true, &is_nothing);
     }
     suite.nan();

@@ -11,7 +11,7 @@ pub enum Inputs {
     Tokens(Shape, u32),
 }
 
-/// Name of an input, and a function from an index to the input's value there.
+/// Name of an input, and a function that returns the input's value at an index.
 type Kind<'a> = (&'static str, &'a dyn Fn(usize) -> f64);
 
 impl Inputs {

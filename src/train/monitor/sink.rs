@@ -8,7 +8,7 @@ use std::io;
 pub trait Sink: Debug + Send {
     /// Returns the name that identifies the sink in error messages.
     fn name(&self) -> String;
-    /// Writes a record. Once this returns, the record must not be lost if the program ends.
+    /// Writes a record. Once this method returns, the record must not be lost if the program ends.
     ///
     /// # Errors
     /// Any error that prevents the write.

@@ -27,7 +27,7 @@ pub enum Warning {
     LossJump {
         /// The loss.
         loss: f64,
-        /// The last finite loss before it.
+        /// Last finite loss before this loss.
         before: f64,
         /// Limit for the ratio of the loss to the loss before.
         limit: f64,
@@ -36,7 +36,7 @@ pub enum Warning {
     LayerNotFinite {
         /// Name of the layer.
         layer: String,
-        /// Number of such elements.
+        /// Number of NaN and infinite elements.
         count: usize,
     },
     /// A step changed a parameter by more than the limit.
@@ -61,7 +61,7 @@ impl fmt::Display for Warning {
             }
             Warning::LayerNotFinite { layer, count } => write!(f, "{layer}: {count} elements are not finite"),
             Warning::Update { layer, ratio, limit } => {
-                write!(f, "{layer}: the step changed it by {ratio:.4} of its norm, above the limit {limit}")
+                write!(f, "{layer}: the step changed the layer by {ratio:.4} of its norm, above the limit {limit}")
             }
         }
     }

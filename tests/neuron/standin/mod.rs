@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Variant of the fake library.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Now,
@@ -46,7 +45,6 @@ pub fn library(kind: Kind) -> PathBuf {
     made
 }
 
-/// Returns the path of the fake compiler.
 pub fn compiler() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("neuron/standin/neuronx-cc")
 }
@@ -62,9 +60,9 @@ pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-/// Runs the calling test again in a process of its own, with these variables added to the environment of [`machine`].
-/// Returns false in this process, true in the other. A library is initialised once per process, and needs its
-/// environment before that.
+/// Reruns the calling test in its own process, with these variables added to the environment of [`machine`]. Returns
+/// false in this process and true in the other. A process initialises the library once and must set its environment
+/// before.
 pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
         return true;
@@ -132,7 +130,7 @@ pub struct Standin {
     library: libloading::Library,
 }
 
-/// Numbers of objects that the library has allocated and that were not freed.
+/// Numbers of objects that the library allocated and has not freed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Live {
     pub models: c_int,
@@ -164,17 +162,16 @@ impl Standin {
         // SAFETY: the function of the fake library has this type.
         unsafe {
             type Fail = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int);
-            let fail = self.library.get::<Fail>("standin_fail").expect("must exist");
+            let fail = self.library.get::<Fail>("standin_fail").expect("the fake library must export `standin_fail`");
             fail(function.as_ptr(), after, times, status);
         }
     }
 
     fn number(&self, function: &str) -> c_int {
         // SAFETY: the function of the fake library has this type.
-        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("must exist")() }
+        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("function must be exported")() }
     }
 
-    /// Returns the number of calls so far.
     pub fn calls(&self) -> c_int {
         self.number("standin_calls")
     }
@@ -189,7 +186,7 @@ impl Standin {
     pub fn live(&self) -> Live {
         // SAFETY: the function of the fake library has this type.
         let live = |kind| unsafe {
-            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("must exist")(kind)
+            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("must be exported")(kind)
         };
         Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
     }
@@ -286,7 +283,6 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Opens the device, which must exist.
 pub fn device() -> Device {
     Device::open().expect("the fake Neuron device must open")
 }

@@ -16,7 +16,6 @@ pub use tensors::*;
 
 use evenkeel::Element;
 
-/// Rounds a number to the type.
 fn round<E: Element>(value: f64) -> f64 {
     E::from_wide(value).widen()
 }

@@ -24,7 +24,8 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     if !output.status.success() {
         return Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))));
     }
-    // Callgrind writes a part at each marker. The parts alternate between the code before a call and the call itself.
+    // Callgrind writes a part of its output at each marker. The parts alternate between the code before a call and the
+    // call itself.
     let expected = Case::all().count();
     let part = |case: usize| folder.path().join(format!("counts.{}", 2 * case + 2));
     let parts: Vec<_> = (0..expected).map(part).filter(|path| path.exists()).collect();
@@ -38,8 +39,8 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     parts.iter().map(count).collect()
 }
 
-/// Sums the instructions of functions that belong to an instruction set, and of the functions that these call. A called
-/// function that belongs to an instruction set itself is counted only once.
+/// Sums the instructions of all functions of an instruction set, including their callees. A callee that itself belongs
+/// to an instruction set is counted only once.
 fn instructions(text: &str) -> u64 {
     let (mut counted, mut callee_counted, mut called, mut sum) = (false, false, false, 0);
     for line in text.lines() {

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use error::Result;
 use std::process::ExitCode;
 
-/// Finds kernels of Evenkeel into which the compiler no longer inlines.
+/// Finds kernels of Evenkeel whose parts the compiler no longer inlines.
 ///
 /// The exit status is 1 if it found one.
 #[derive(Parser)]

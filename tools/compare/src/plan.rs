@@ -31,7 +31,7 @@ impl Choice {
     }
 }
 
-/// Returns how many rows are checked, from the first on.
+/// Returns the number of leading rows that are checked.
 pub fn checked<O: Op>(shape: Shape) -> usize {
     const ELEMENTS: usize = 1 << 15;
     (ELEMENTS / shape.cols()).clamp(1, O::RESULTS.rows(shape))
@@ -46,7 +46,7 @@ struct Case {
     inputs: &'static str,
     /// Digest of the input's bits.
     digest: String,
-    /// Number of results to store, from the first on.
+    /// Number of leading results to store.
     kept: usize,
 }
 
@@ -94,7 +94,7 @@ fn case<O: Op, E: Float>(shape: Shape) -> Case {
     }
 }
 
-/// Returns how many results are checked, from the first on.
+/// Returns the number of leading results that are checked.
 pub fn kept<O: Op>(shape: Shape) -> usize {
     checked::<O>(shape) * O::RESULTS.of_row(shape.cols())
 }

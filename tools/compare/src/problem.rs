@@ -73,12 +73,12 @@ impl<E: Float> Problem<E> {
         self.dy.get_or_init(|| Distribution::Normal.numbers(1, self.shape.elements()))
     }
 
-    /// Returns one number for each column.
+    /// Returns the weights, one for each column.
     pub fn weight(&self) -> &[E] {
         self.weight.get_or_init(|| Distribution::Normal.numbers(2, self.cols()))
     }
 
-    /// Returns one number for each column.
+    /// Returns the biases, one for each column.
     pub fn bias(&self) -> &[E] {
         self.bias.get_or_init(|| Distribution::Normal.numbers(3, self.cols()))
     }

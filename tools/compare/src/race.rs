@@ -12,7 +12,7 @@ use std::hint::black_box;
 pub struct Pace {
     /// Number of turns of each contender, unless it reaches its time limit first.
     pub rounds: usize,
-    /// Time limit in nanoseconds. A contender that reaches it gets no more turns, but it gets at least [`Pace::LEAST`].
+    /// Time limit in nanoseconds. A contender gets no further turns after this time and [`Pace::LEAST`] turns.
     pub limit: f64,
 }
 
@@ -21,14 +21,14 @@ impl Pace {
     pub const QUICK: Pace = Pace { rounds: 5, limit: 3e7 };
     /// Smallest number of turns.
     const LEAST: usize = 3;
-    /// Minimum duration of a turn's repeated calls together, in nanoseconds.
+    /// Minimum total duration of the calls of a turn, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Duration of a call in nanoseconds, below which a turn begins with an untimed call. The untimed call restores the
-    /// contents of the caches.
+    /// Call duration in nanoseconds below which a turn begins with an untimed call, to restore the contents of the
+    /// caches.
     const WARMED: f64 = 2e7;
 }
 
-/// Largest total size in bytes of the copies of the input. An in-place function works on one copy after another. The
+/// Largest total size in bytes of the copies of the input that an in-place function overwrites one after another. The
 /// size is half a second-level cache.
 const RING: usize = 512 << 10;
 

@@ -39,7 +39,6 @@ impl Runs {
         Runs(values.into_iter().map(|value| (value, 1)).collect())
     }
 
-    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.0.iter().map(|(_, count)| count).sum()
     }
@@ -70,7 +69,6 @@ impl Runs {
         }
     }
 
-    /// Returns all elements.
     pub fn expand<E: Element>(&self) -> Vec<E> {
         self.0.iter().flat_map(|&(value, count)| std::iter::repeat_n(E::from_wide(value), count)).collect()
     }
@@ -151,14 +149,14 @@ pub fn round(dtype: DType, value: f64) -> f64 {
     if rounded.is_nan() { 0.0 } else { rounded.clamp(-max, max) }
 }
 
-/// Returns the value `steps` representable values further, clamped to finite values.
+/// Moves a value by `steps` representable values, clamped to finite values.
 pub fn step(dtype: DType, value: f64, steps: i64) -> f64 {
     use evenkeel::testing::values::Bits;
     let next = with_type!(dtype, E => E::at_place(E::from_wide(value).place().saturating_add(steps)).widen());
     round(dtype, next)
 }
 
-/// Returns the value with one bit inverted, unless that is not finite.
+/// Inverts one bit of a value, unless the result is not finite.
 pub fn flip(dtype: DType, value: f64, bit: u32) -> f64 {
     let flipped = match dtype {
         DType::F64 => f64::from_bits(value.to_bits() ^ 1 << (bit % 64)),

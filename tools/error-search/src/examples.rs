@@ -83,7 +83,7 @@ mod tests {
     use crate::families::ops;
     use crate::judge::Precision;
 
-    /// An example that does not fit its op would silently be ignored by the search.
+    /// Checks that every example fits its op. The search would silently ignore one that does not.
     #[test]
     fn examples_are_judged() {
         let ops = ops();

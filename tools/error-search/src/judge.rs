@@ -12,7 +12,7 @@ pub struct Op {
     pub name: &'static str,
     /// Family, a value of `--family`.
     pub family: &'static str,
-    /// Storage types that are searched, whose bounds no exhaustive test covers.
+    /// Storage types to search: those whose bounds no exhaustive test covers.
     pub dtypes: &'static [DType],
     /// Specification of its candidates.
     pub spec: fn(DType) -> Spec,
@@ -56,7 +56,7 @@ impl Verdict {
     }
 }
 
-/// Returns the bound in the accuracy table.
+/// Returns an op's error bound in ULP, from the accuracy table.
 pub fn bound<E: Element>(op: &str) -> f64 {
     accuracy::bound(op, E::DTYPE).map_or(0.0, |bound| bound.ulps)
 }
@@ -99,7 +99,8 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// Returns the factor of a weight in the terms of a centred norm, which accounts for the error of the row's mean.
+/// Returns the factor by which a weight enters the unit of error of a centred norm, to account for the error of the
+/// mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,

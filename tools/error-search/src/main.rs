@@ -42,7 +42,7 @@ struct Arguments {
     /// Number of threads; by default the number of cores.
     #[arg(long)]
     threads: Option<u64>,
-    /// Seed; random by default. Searches with the same seed agree as far as both get within their time.
+    /// Seed; random by default. Searches with the same seed may differ, because they also depend on timing.
     #[arg(long)]
     seed: Option<u64>,
     /// Log of an earlier search, whose candidates are the first of this search.

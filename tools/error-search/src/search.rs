@@ -46,7 +46,6 @@ pub struct Plan {
     pub time: Duration,
     /// Seed. Each thread derives its own seed from it.
     pub seed: u64,
-    /// Number of threads.
     pub threads: u64,
     /// Candidates to start with.
     pub first: Vec<Case>,

@@ -52,7 +52,7 @@ impl Twofold {
         sum
     }
 
-    /// Returns the nearest integer multiple of ln 2, and the remainder.
+    /// Returns the integer n for which n ln 2 is nearest, and the remainder.
     fn reduced(self) -> (f64, Self) {
         let n = (self.high * std::f64::consts::LOG2_E).round();
         let rest = LN_2.iter().fold(self, |rest, &part| {
@@ -183,8 +183,8 @@ impl Real for Twofold {
         if self.high == 0.0 {
             return self;
         }
-        // This is the step of `ln`, expressed in x and e^y - 1, where y is the first approximation. This form avoids
-        // cancellation for small x.
+        // This is Halley's step of `ln`, in terms of x and e^y - 1, where y is the first approximation. This form
+        // avoids cancellation for small x.
         let near = self.high.ln_1p();
         let power = Twofold::from(near).exp_m1();
         let difference = self - power;

@@ -16,8 +16,8 @@ impl Bracket {
     /// Returns a bracket of the number that `value` approximates with at most `relative` relative error, from 2^-52 to
     /// 2^-20.
     ///
-    /// The margin is twice that error, so its own rounding does not matter. The error of a subnormal f64 is not
-    /// relative. But such a number, and any number close to it, rounds to the zero of its sign, as `value` does.
+    /// The margin is twice that error, so its own rounding does not matter. A subnormal `value` may have a larger
+    /// relative error. But it, and any number close to it, rounds to the zero of its sign.
     pub fn around(value: f64, relative: f64) -> Self {
         if !value.is_normal() {
             return Bracket { low: value, high: value };
@@ -28,7 +28,8 @@ impl Bracket {
 
     /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
     ///
-    /// No midpoint of two f32 lies between the two, so the next f64 rounds as the number does.
+    /// `value` must have at most 25 bits, like a midpoint of two f32. So the next f64 is no midpoint, and rounds as the
+    /// number does.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();
         Bracket { low: next, high: next }

@@ -43,7 +43,8 @@ pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
     let mut bits = BITS[0];
     loop {
         let Value { number, is_exact } = exact(&x, bits + GUARD);
-        // The functions underflow to the zero of their sign, and are infinite exactly where the f32 results are.
+        // A zero, infinity or NaN is also the f32 result: the functions underflow to the zero of their sign, and are
+        // infinite exactly where the f32 results are.
         if is_exact || !number.is_normal() {
             return Ok(nearest(&number));
         }

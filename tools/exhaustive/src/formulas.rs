@@ -16,7 +16,7 @@ const U: f64 = f64::EPSILON / 2.0;
 /// roundings, because half of an odd subnormal f32 is the midpoint of two others.
 const TINY: f64 = f64::from_bits((1023 - 60) << 52);
 
-/// Bracket of negative numbers that round to -0: less than 2^-150 in magnitude, which is half of the smallest f32.
+/// Bracket of negative numbers above -2^-155. They round to -0, because half of the smallest f32 is 2^-150.
 const MINUS_ZERO: Bracket = Bracket { low: -f64::from_bits((1023 - 155) << 52), high: -0.0 };
 
 fn is_tiny(x: f64) -> bool {
@@ -32,7 +32,7 @@ pub fn sigmoid(x: f32) -> Bracket {
     Bracket::around(1.0 / (1.0 + core_math::exp(-f64::from(x))), 4.0 * U)
 }
 
-/// Encloses x / (1 + e^-x), with the bound of [`sigmoid`], whose quotient it shares.
+/// Encloses x / (1 + e^-x). The steps, and so the bound, are those of [`sigmoid`].
 pub fn silu(x: f32) -> Bracket {
     let x = f64::from(x);
     if is_tiny(x) {

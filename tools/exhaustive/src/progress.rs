@@ -21,7 +21,7 @@ pub struct Progress {
     pub function: String,
     /// Name of the instruction set.
     pub simd: String,
-    /// Sampling interval: one block of every `sample` is walked.
+    /// Sampling interval: of every `sample` blocks, one is walked.
     pub sample: NonZeroU32,
     /// Number of finished chunks.
     pub chunks: u32,

@@ -48,7 +48,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
     }
 }
 
-/// Returns a number that is 2^-900 from the midpoint, on the side of the input's sign.
+/// Returns a number that is 2^-900 from [`MIDDLE`], on the side of the input's sign.
 fn beside_the_middle(x: &Float, bits: u32) -> Value {
     let step = Float::with_val(24, x.signum_ref()) >> 900;
     let is_exact = bits > 1000;
@@ -59,7 +59,7 @@ fn beside_the_middle(x: &Float, bits: u32) -> Value {
 fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
     assert_eq!(exact::rounded(beside_the_middle, 1.0), Ok(1.0f32.next_up()));
     assert_eq!(exact::rounded(beside_the_middle, -1.0), Ok(1.0));
-    // A tie that is not known to be exact is not decided. An exact tie rounds to even.
+    // A tie that is not marked as exact is not decided. An exact tie rounds to even.
     let tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: false };
     assert_eq!(exact::rounded(tie, 1.0), Err(4096));
     let exact_tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: true };
@@ -69,7 +69,7 @@ fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
 #[test]
 fn ties_go_to_the_even_one() {
     let bits = |exact, x| exact::rounded(exact, x).map(f32::to_bits);
-    // Results for half and for three halves of the smallest number.
+    // These results are half of the smallest subnormal number, slightly more than that, and three halves of the number.
     assert_eq!(bits(exact::exp2, -150.0), Ok(0));
     assert_eq!(bits(exact::exp2, (-150.0f32).next_up()), Ok(1));
     let three_halves = |x: &Float, bits: u32| Value { number: Float::with_val(bits, x * 3u32) >> 150, is_exact: true };

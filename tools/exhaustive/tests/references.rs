@@ -1,4 +1,4 @@
-//! Comparison of the references with numbers from another source, and with one another.
+//! Comparison of the references with mpmath's numbers, and with one another.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ fn float(bits: &str) -> f64 {
     )
 }
 
-/// Returns the function with the name that a line of the library's vectors gives, if it is under test.
+/// Returns the tested function for the name in a line of the library's vectors, if there is one.
 fn named(op: &str) -> Option<Exact> {
     Some(match op {
         "exp" => exact::exp,
@@ -49,7 +49,7 @@ fn mpfr_gives_the_vectors_of_the_library() {
         let error = (got - &expected).abs();
         assert!(
             error <= expected.abs() >> 104,
-            "{line}: expected MPFR's result within 2^-104 of the vector, relatively, got an absolute error of {error:e}"
+            "{line}: MPFR must be within 2^-104 of the vector, relatively, but its absolute error is {error:e}"
         );
         count += 1;
     }

@@ -16,17 +16,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// One in this many blocks is tested. The tested blocks include the one whose first input is 1.0.
+/// Sampling interval of the blocks. The tested blocks include the block that begins at the input 1.0.
 const SAMPLE: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 const INPUTS: u64 = (1 << 32) / 2048;
-/// An input in that block.
+/// Input in that block, for which the tests plant a wrong result.
 const PLANTED: f32 = 1.0 + 77.0 * f32::EPSILON;
 
 fn exp() -> Function {
     *function("exp").expect("exp must be in the table of functions")
 }
 
-/// Returns the exponential with one wrong result.
+/// Returns the exponential with a wrong result at [`PLANTED`].
 fn planted() -> Function {
     let run = |x: &[f32], out: &mut [f32]| {
         evenkeel::exp_into(x, &mut *out)?;

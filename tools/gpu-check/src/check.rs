@@ -27,7 +27,8 @@ pub struct Plan<'a> {
 
 /// Time limit of an op. An op that takes longer has a kernel that does not end.
 const LONGEST: Duration = Duration::from_secs(40);
-/// Reason for a stopped check that is stored while the check runs. It remains if the process ends during the check.
+/// Text that is stored while a check runs, as the reason why it stopped. It remains if the process ends during the
+/// check.
 const BEGUN: &str = "the program ended during this op";
 
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.

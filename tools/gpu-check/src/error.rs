@@ -15,7 +15,7 @@ pub enum Error {
     /// A kernel wrote outside its results.
     #[error("a kernel wrote to element {0}, counted from the start of a result, which is outside the result")]
     WroteBeside(i64),
-    /// An op allocated memory, of this many bytes, although it had run on the stream at the same size before.
+    /// An op allocated this many bytes, although it had run on the stream at the same size before.
     #[error("the second call of an op allocated {0} bytes of device memory; it must allocate none")]
     Allocates(usize),
     /// A file or folder that can't be read or written.

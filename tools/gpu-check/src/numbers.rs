@@ -27,13 +27,13 @@ pub struct Case {
     pub shape: Shape,
     /// Offset of the rows from the memory's alignment, in elements.
     pub shift: usize,
-    /// Index into the op's ways to be called.
+    /// Index of the way to call the op, in `Op::WAYS`.
     pub way: usize,
     pub seed: u64,
 }
 
-/// Returns the calls of an op that can be called in `ways` ways, for every `part`-th shape of at most `elements`
-/// elements.
+/// Returns one call of an op for every `part`-th shape of at most `elements` elements. The calls cycle through the
+/// `ways` ways to call the op.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();

@@ -81,7 +81,7 @@ pub struct Plugin {
 
 // SAFETY: the table is constant, and PJRT allows calls of one client from any number of threads.
 unsafe impl Send for Plugin {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Plugin {}
 
 /// Returns the path of the plugin: EVENKEEL_PJRT if it is set, else the file that `scripts/pjrt-plugin` downloaded.

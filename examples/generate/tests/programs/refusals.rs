@@ -122,7 +122,7 @@ fn broken_weights_are_named_where_they_show() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("step 0: sample: row 0 of the input has NaN at 17"));
     assert_eq!(output.status.code(), Some(2));
     let output = checkpoint.run(&[&PROMPT[..], &["--verify"]].concat());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("step 0, token 17: its logit is NaN"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("step 0, token 17: the token's logit is NaN"));
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -135,7 +135,7 @@ fn files() {
     for len in [4, 8, 20, 100, 1000, 5000, file.len() / 2, file.len() - 1000] {
         refused(run(&file[..len], &PROMPT), "is truncated or damaged");
     }
-    // Candle divides by the alignment.
+    // Candle divides by the alignment, so 0 makes it panic.
     let aligned = Checkpoint::new().number("general.alignment", 0);
     refused(aligned.run(&PROMPT), "is truncated or damaged: its metadata is inconsistent");
     let mut version = file.clone();
@@ -144,7 +144,7 @@ fn files() {
     refused(run(b"GGUX and more", &PROMPT), "is not a GGUF file");
 }
 
-/// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
+/// Tests that damage anywhere in the header either gives an error or has no effect, and never causes a panic.
 #[test]
 fn damage() {
     let file = Checkpoint::new().file();

@@ -22,13 +22,13 @@ fn each_failure_is_played_beside_its_remedy() {
     );
     let text = String::from_utf8(output.stdout).expect("the stdout of generate must be UTF-8");
     for part in [
-        // The sampler.
+        // Scene: the sampler.
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
         "naive     probability tensor contains either inf, nan or element < 0",
         "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at 17123",
         "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 are masked",
         "Evenkeel draws a token that the filters keep in 96 of 96.",
-        // Key norms.
+        // Scene: key norms.
         "3.56, 9.13, 96.5",
         "!!!!!!!!!!!!!!",
         "naive     [NaN, NaN, NaN, NaN]",
@@ -50,8 +50,8 @@ fn each_failure_is_played_beside_its_remedy() {
             .split_whitespace()
             .collect()
     };
-    // With infinite sums in f16, every layer adds 0. With saturating sums, a layer's output is NaN. Evenkeel's layers
-    // add moderate values.
+    // Infinite f16 sums make every layer add 0. Saturating sums make a layer's output NaN. Evenkeel's layers add
+    // moderate values.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
     assert!(line("f16 sum, saturating").contains(&"NaN"));
     let fused = &line("Evenkeel, fused")[2..];

@@ -84,7 +84,7 @@ fn texts_are_split_as_the_model_was_trained() {
     assert_eq!(tokens("default", "12ab"), "2");
     assert_eq!(tokens("llama-bpe", "12ab"), "2");
     assert_eq!(tokens("qwen2", "12ab"), "3");
-    // No space is inserted in front. A space in the text belongs to the word after it.
+    // The tokenizer adds no space in front of a text. A space in the text belongs to the word after it.
     assert_eq!(tokens("smollm", "a a"), "2");
 }
 

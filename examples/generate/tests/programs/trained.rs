@@ -143,7 +143,7 @@ fn weights() {
         .copy_from_slice(&[0xff; 2]);
     let output = run(&broken.file("evenkeel"));
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("its logit is NaN"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the token's logit is NaN"));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn files() {
     refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
 }
 
-/// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
+/// Tests that damage anywhere in the header either gives an error or has no effect, and never causes a panic.
 #[test]
 fn damage() {
     let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("the weights file must be in the safetensors format");
@@ -251,7 +251,7 @@ fn the_text_is_collected() {
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
 
-/// `--trace` reports where the first non-finite number originated, although the sampler refuses the resulting logits.
+/// Tests that `--trace` reports the origin of the first non-finite number, even if the sampler then refuses the logits.
 #[test]
 fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
@@ -277,7 +277,8 @@ fn a_broken_weight_is_traced() {
         .expect("the program generate must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "generate --trace: expected exit status 0, stderr: {stderr}");
-    // The points are the embeddings, two in each of four layers, and the logits, for the prompt and for one token.
+    // The traced points are the embeddings, two in each of four layers, and the logits: 10 for the prompt and 10 for
+    // one token.
     assert!(
         stderr.contains("trace: 20 points, all finite"),
         "expected 20 points in the trace, all finite, got: {stderr}"

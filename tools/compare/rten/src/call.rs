@@ -59,7 +59,7 @@ impl<'a> Call<'a> {
     /// Each pointer must be valid for its length while the slices live, and nothing else may use the memory at `y`.
     #[allow(dead_code)] // used by the library only
     pub unsafe fn slices(&self) -> Slices<'a> {
-        // SAFETY: the caller guarantees it.
+        // SAFETY: the caller guarantees valid pointers, and exclusive access to `y`.
         unsafe {
             Slices {
                 x: from_raw_parts(self.x, self.x_len),

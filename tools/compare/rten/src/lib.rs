@@ -21,7 +21,7 @@ macro_rules! export {
         // SAFETY: the names are unique in this library, which is loaded on its own.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(call: &Call) {
-            // SAFETY: the caller guarantees the same.
+            // SAFETY: the caller guarantees what `slices` requires.
             let slices = unsafe { call.slices() };
             let function: fn(call::Slices<'_>) = $function;
             function(slices);

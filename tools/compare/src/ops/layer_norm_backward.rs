@@ -1,5 +1,5 @@
-//! Gradients of LayerNorm, including the gradients of weight and bias. They are timed alone, and with the forward pass
-//! before them, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
+//! Gradients of LayerNorm, including the gradients of weight and bias. They are timed alone, and together with the
+//! forward pass, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
 //! gradient.
 
 use super::{Op, shapes};

@@ -21,7 +21,7 @@ pub trait Masking {
     const NAME: &'static str;
     /// Makes one matrix for all heads, which is added to the scores; masked scores get -inf.
     fn bias<E: Float>(queries: usize, keys: usize) -> Vec<E>;
-    /// Makes evenkeel's mask from that matrix or from its flags.
+    /// Makes evenkeel's mask from the matrix `bias` or from the flags `keep`.
     fn mask<'m, E: Float>(bias: &'m [E], keep: &'m [u8], shape: &[usize]) -> Mask<'m>;
 }
 

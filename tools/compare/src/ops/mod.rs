@@ -71,7 +71,6 @@ pub trait Op {
     const SUMS_TO_ONE: bool = false;
     /// Name of evenkeel's op whose accuracy bound defines the unit of error.
     const BOUND: &'static str = Self::NAME;
-    /// Element types.
     const DTYPES: &'static [&'static str] = &["f32", "f16", "bf16"];
     /// Shapes; `--quick` uses the first two.
     const SHAPES: &'static [Shape];

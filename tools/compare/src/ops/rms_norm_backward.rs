@@ -1,4 +1,4 @@
-//! Gradients of RMSNorm, including the weight's. They are timed alone, and with the forward pass before them, as in an
+//! Gradients of RMSNorm, including the weight's. They are timed alone, and together with the forward pass, as in an
 //! autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no gradient.
 
 use super::rms_norm::EPS;

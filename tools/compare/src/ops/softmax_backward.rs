@@ -1,5 +1,5 @@
-//! Gradients of softmax and of its logarithm. They are timed alone, from the inputs, and with the forward pass before
-//! them, as in an autograd.
+//! Gradients of softmax and of its logarithm. They are timed alone, as functions of the softmax's input, and together
+//! with the forward pass, as in an autograd.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

@@ -163,7 +163,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 /// Formats the largest error of these records.
 fn error(records: &[&Record]) -> String {
-    // `None` means that a result is not a number, so it is the worst.
+    // `None` means that a result is wrong, so it counts as the worst error.
     let mut worst = records.iter().filter_map(|r| r.errors).map(|e| e.worst);
     worst.try_fold(0.0, |most: f64, e| Some(most.max(e?))).map_or(WRONG.into(), digits)
 }

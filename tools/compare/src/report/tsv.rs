@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 const COLUMNS: &str = "level\tthreads\top\tdtype\tshape\tcontender\tform\t\
     cpu_min_ns\tcpu_median_ns\twall_min_ns\twall_median_ns\tworst_ulp\tmedian_ulp\trow_sum_off\tnote";
-/// Largest error of a contender whose result is wrongly not finite, or not allowed.
+/// Text for the largest error of a contender with a wrong NaN or infinity, or with a token that is not allowed.
 pub const WRONG: &str = "wrong";
 
 pub fn table(levels: &[Level]) -> String {

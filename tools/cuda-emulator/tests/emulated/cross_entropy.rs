@@ -11,8 +11,8 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Returns random options. Label smoothing, z_loss and the ignored index have their
-/// default values in about half of all cases.
+/// Returns random options. Label smoothing, z_loss and the ignored index have their default values in about half of all
+/// cases.
 pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     let mut options = CrossEntropy::default();
     options.label_smoothing = [0.0, 0.0, 0.1, 1.0][rng.random_range(0..4)];
@@ -43,7 +43,7 @@ pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> 
 }
 
 /// Tests rows of many shapes. Each type runs with all lengths up to 2100 and one third of the longer ones. With a
-/// softcap, it runs with all lengths up to 300, and one third of those from there to 4200.
+/// softcap, it runs with all lengths up to 300, and one third of the lengths from 300 to 4200.
 fn rows_of_every_shape<E: DeviceElement>(third: usize) {
     let seed = 31;
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
@@ -105,7 +105,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>(2);
 }
 
-/// Tests a row so long that the fixed-point sum of its exponentials has the finer unit.
+/// Tests a row so long that the fixed-point sum of its exponentials is in units of 2^-48.
 #[test]
 fn a_long_row() {
     let mut rng = StdRng::seed_from_u64(32);
@@ -128,10 +128,10 @@ fn sums_of_many_rows() {
     }
 }
 
-/// Two rows of two logits, their targets, a weight, the gradient of the loss, and options.
+/// Two rows of two logits, with their targets, class weights, the gradient of the loss, and options.
 pub type Extreme = ([f32; 4], [i64; 2], Option<[f32; 2]>, f64, CrossEntropy<'static>);
 
-/// Returns edge cases of two rows each. The comments describe them.
+/// Returns edge cases of two rows each.
 pub fn at_the_ends() -> Vec<Extreme> {
     let (inf, max) = (f32::INFINITY, f32::MAX);
     let plain = CrossEntropy::default();
@@ -139,10 +139,10 @@ pub fn at_the_ends() -> Vec<Extreme> {
         // A row is fully masked and its target has weight 0, with and without smoothing.
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain),
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain.label_smoothing(0.5).z_loss(1.0)),
-        // The target is masked.
+        // The target of the first row is masked.
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([1.0, 2.0]), 1.0, plain),
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([0.0, 2.0]), 1.0, plain.label_smoothing(0.1)),
-        // The weights sum to 0.
+        // The weights of the targets sum to 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
         // All targets are ignored.

@@ -57,7 +57,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests the vocabulary size of a model, and a length at which the fixed-point sum has the finer unit.
+/// Tests the vocabulary size of a model, and a length at which the fixed-point sum is in units of 2^-48.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(5);
@@ -97,7 +97,7 @@ fn ends<E: DeviceElement>() {
         both(&x, (1, x.len()), &Softmax::default(), how);
         both(&x, (x.len(), 1), &Softmax::default().fully_masked(FullyMasked::Uniform), how);
     }
-    // Rows without columns have a log-sum-exp too.
+    // Even rows without columns have a log-sum-exp: -inf.
     case_of_sums::<E>(&Emulator::linked(), &[], (3, 0), &Softmax::default(), how)
         .unwrap_or_else(|found| panic!("{found}"));
 }

@@ -51,7 +51,7 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// Tests rows with the options of attention, some of which exceed the registers of a block.
+/// Tests rows with the options of attention. Some rows exceed the registers of a block.
 #[test]
 fn long_rows() {
     let mut rng = StdRng::seed_from_u64(34);

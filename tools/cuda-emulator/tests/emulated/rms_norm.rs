@@ -61,7 +61,7 @@ fn limits_of<E: DeviceElement>() {
     println!("seed {seed}: {} cases of {} at the limits of f32", cases.len(), E::DTYPE);
 }
 
-/// Tests rows on both sides of the limits within which f32 suffices.
+/// Tests rows just inside and just outside the limits within which the kernels compute in f32.
 #[test]
 fn limits_of_f32() {
     limits_of::<f32>();

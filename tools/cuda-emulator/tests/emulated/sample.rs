@@ -1,4 +1,4 @@
-//! The sampler's kernels draw the CPU's tokens from the same number of tokens, and refuse the same requests.
+//! The sampler's kernels draw the CPU's tokens, keep as many tokens as the CPU, and refuse the same requests.
 
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 use crate::support::{How, Shapes};

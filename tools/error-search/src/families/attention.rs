@@ -77,7 +77,7 @@ pub struct Logits<R> {
 
 impl<E: Element> Head<E> {
     /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. Smaller weights count as this one, as
-    /// the page states.
+    /// the page of `attention` states.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),
@@ -125,8 +125,8 @@ impl<E: Element> Head<E> {
     /// Error of rounding a bias or a sink to f64, divided by the error of rounding a product in the storage type.
     pub const OF_BIAS: f64 = if matches!(E::DTYPE, DType::F64) { 1.0 } else { f64::from_bits((1023 - 29) << 52) };
 
-    /// Computes the logits of a query in the arithmetic of R. Biases and sinks contribute `share` of their magnitude to
-    /// the bound.
+    /// Computes the logits of a query in the arithmetic of R. The bound includes the magnitudes of biases and sinks,
+    /// times `share`.
     pub fn logits<R: Real>(&self, query: usize, share: f64) -> Logits<R> {
         let [_, keys, features, _] = self.sizes;
         let query = &self.q[query * features..][..features];

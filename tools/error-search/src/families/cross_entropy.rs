@@ -121,7 +121,8 @@ impl<E: Element> Row<E> {
             exact = dx.into_iter().map(R::from_double_double).collect();
         }
         let mut bound = bound::<E>("cross_entropy_backward") + self.of_weights();
-        // If most logits are equal, their exponentials are all rounded in the same direction: docs/accuracy/softmax.md.
+        // If most logits are equal, their exponentials are all rounded in the same direction, so the bound is larger:
+        // see docs/accuracy/softmax.md.
         let equal = |z: &&f64| **z == parts.z[n / 2];
         if E::DTYPE == DType::F32 && 2 * parts.z.iter().filter(equal).count() > n {
             bound = bound.max(3.6);
@@ -152,8 +153,8 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// Returns an addition to the bound, as the ops' pages state it. It accounts for the sum of the weights under label
-    /// smoothing in f64.
+    /// Returns the addition to the f64 bound, as the ops' pages state it, for the sum of the weights under label
+    /// smoothing.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }

@@ -12,7 +12,6 @@ mod softmax;
 
 use crate::judge::Op;
 
-/// Returns all ops.
 pub fn ops() -> Vec<Op> {
     let families = [
         softmax::ops(),

@@ -134,8 +134,8 @@ impl<E: Element> Row<E> {
         if is_fast {
             self.compare(kind, |row, kind| row.by_groups::<Twofold>(kind))
         } else if self.x.len() <= 4096 {
-            // `Precision::Fast` cannot compute these inputs with the fast arithmetic. It uses the slow one for rows of
-            // up to 64 elements, and gives no verdict for longer rows of this branch.
+            // `Precision::Fast` gets here with inputs that the fast arithmetic cannot represent. It uses the slow one
+            // for rows of up to 64 elements, and gives no verdict on longer rows.
             if how == Precision::Fast && self.x.len() > 64 {
                 return None;
             }

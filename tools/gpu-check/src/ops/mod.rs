@@ -70,7 +70,6 @@ macro_rules! each_op {
     };
 }
 
-/// Returns the names of all ops.
 pub fn names() -> Vec<&'static str> {
     let mut names = Vec::new();
     macro_rules! name {
@@ -163,7 +162,7 @@ pub trait Op {
     const NAME: &'static str;
     const READ: &'static [Extent];
     const WRITTEN: &'static [Extent];
-    /// Number of times that the op reads the whole shape in addition to [`Op::READ`].
+    /// Number of times that the op reads all elements again, in addition to [`Op::READ`].
     const AGAIN: usize = 0;
     /// Whether the results of a row depend on that row and the weights only.
     const IS_OF_ROWS: bool = true;

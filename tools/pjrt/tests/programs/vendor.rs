@@ -49,7 +49,7 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         })
         .collect();
     let sums: Vec<Vec<f32>> = scaled.iter().map(|row| cumulative(&softmax(row))).collect();
-    // Smallest sum of the whole batch.
+    // Smallest cumulative sum in the whole batch.
     let least = sums.iter().flatten().copied().fold(f32::INFINITY, f32::min);
     let threshold = least.max(of.top_p);
     (scaled.iter().zip(&sums).zip(orders))

@@ -57,7 +57,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
         1 => Gradient::F16(row(&mut rng, kind, len)),
         _ => Gradient::BF16(row(&mut rng, kind, len)),
     };
-    // There are enough tensors for several tiles of their partial sums.
+    // 1000 tensors give several tiles of partial sums.
     let many = (0..1000).map(|i| if i % 50 == 0 { 5 } else { 0 }).collect();
     for (i, lens) in [vec![1], vec![3, 0, 70], vec![9000, 20_000, 300, 8192, 40], many].into_iter().enumerate() {
         for limit in [1.0, 1e-320, 1e-300] {
@@ -74,7 +74,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     // sum could round it away.
     let tiles: Vec<Gradient> = (0..40).map(|_| Gradient::F32(row(&mut rng, Kind::Normal, 256))).collect();
     case(emulator, &tiles, &ClipGradNorm::new(1.0), How { shift: 0, ..how })?;
-    // The norm is 5, which equals the limit or is close to it; the last norm is not finite.
+    // The norm of (3, 4) is 5, which equals the limit or is close to it. The last norm is infinite.
     let simple = |last: f32| [Gradient::F32(vec![3.0]), Gradient::F32(vec![last])];
     for mode in [ClipMode::Exact, ClipMode::Torch] {
         for (limit, last) in [(5.0, 4.0), (5.0000005, 4.0), (1.0, f32::INFINITY)] {

@@ -206,7 +206,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, function: &Function) -> Outcom
         let inputs = Inputs { x: &x[..len], other: &other[..len], shifts: [i % 2, 0] };
         case(emulator, function, &inputs, How { shift: 0, one_block: i % 2 == 0, order: Order::Backward })?;
     }
-    // The pairs combine some hostile numbers with each other.
+    // Checks all pairs of some hostile numbers.
     let few: Vec<E> = hostile().into_iter().step_by(37).chain(hostile().into_iter().take(36)).collect();
     let x: Vec<E> = few.iter().flat_map(|v| vec![*v; few.len()]).collect();
     let pairs = Inputs { x: &x, other: &few.repeat(few.len()), shifts: [0, 0] };

@@ -76,7 +76,6 @@ pub const FAULTS: &[Fault] = &[
     fault("tiles that a short block lacks are added", "sum.cuh", "lane < tiles ?", "lane < At::TILES ?"),
 ];
 
-/// Checks all types.
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
@@ -85,7 +84,6 @@ pub fn look(emulator: &Emulator) -> Outcome {
     at_limits(emulator, LIMITS.get_or_init(|| limits(&mut StdRng::seed_from_u64(5), &[128, 100])))
 }
 
-/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(3);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 40_000].into_iter().enumerate() {

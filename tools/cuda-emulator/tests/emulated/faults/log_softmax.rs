@@ -83,7 +83,7 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // -ln of this length changes if it is rounded to f32 before it is rounded to the type.
+    // The logarithm of this length changes if it is rounded to f32 before it is rounded to the type.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -93,7 +93,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     Ok(())
 }
 
-/// Returns whether rounding to f32 first changes the result.
+/// Returns whether rounding the value to f32 first changes its rounding to the type.
 fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
     E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
 }

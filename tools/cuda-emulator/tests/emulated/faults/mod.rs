@@ -69,10 +69,10 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
 
 const FEW: usize = 2;
 
-/// Plants faults in the file of an op's kernels and in the files that it includes. `look` must detect each of them, and
-/// no difference in the original.
+/// Plants faults in the file of an op's kernels and in its includes. `look` must find a difference for each fault, and
+/// none for the original kernels.
 fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Outcome) {
-    // The texts must exist even if their faults are not planted.
+    // Each text to replace must exist, even if its fault is not planted.
     for Fault { what, file, from, .. } in faults {
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
         assert_eq!(places, 1, "{what}: {file} must contain this text once, but has it {places} times:\n{from}");

@@ -72,7 +72,6 @@ pub fn look(emulator: &Emulator) -> Outcome {
     Ok(())
 }
 
-/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(3);
     let options = RmsNorm::default().weight_offset(0.3).rounding(Rounding::BeforeWeight);

@@ -89,7 +89,6 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     case(emulator, &x, None, (&table, &options(0)), how)
 }
 
-/// Checks all types.
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;

@@ -46,7 +46,6 @@ pub const FAULTS: &[Fault] = &[
     fault("large rows are computed in f64", "norm.cuh", "square < 0x1p120", "square < 0x1p119"),
 ];
 
-/// Checks all types.
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
@@ -60,7 +59,6 @@ pub fn look(emulator: &Emulator) -> Outcome {
     at_limits(emulator, of_f32).and(at_limits(emulator, of_bf16))
 }
 
-/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(3);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 24_576].into_iter().enumerate() {

@@ -27,7 +27,6 @@ pub const FAULTS: &[Fault] = &[
     fault("results are rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
 ];
 
-/// Checks all types.
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))
 }

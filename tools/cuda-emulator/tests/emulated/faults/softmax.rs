@@ -98,12 +98,10 @@ pub const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Checks all types.
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))
 }
 
-/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(3);
     // The last length runs in smaller blocks than the other lengths.

@@ -109,8 +109,8 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
 }
 
-/// Returns the gradients of a long row's results, and options whose window masks the first columns. The gradients sum
-/// to 32 in the order of additions for the whole row, and to 0 in the order for a row that starts at the window.
+/// Returns gradients for a long row, and options whose window masks its first columns. The gradients sum to 32 in the
+/// order of additions of the whole row, and to 0 in the order of a row that starts at the window.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
     // Column at which the order of additions starts again, and number of adjacent columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);

@@ -76,10 +76,10 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             Gradient::F16(x) => sum_of_squares(x),
             Gradient::BF16(x) => sum_of_squares(x),
         };
-        // All NaN are equal.
+        // NaN with different bits count as equal.
         if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
             return Err(describe(format!(
-                "squares of gradient {i}: expected a sum of {expected:?}, got {:?}",
+                "gradient {i}: expected a sum of squares of {expected:?}, got {:?}",
                 parts[i]
             )));
         }

@@ -102,7 +102,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
                 wanted_gradient[row * cols..][..cols].fill(E::from_wide(f64::NAN));
             }
         }
-        losses.compare(&wanted_losses).map_err(|found| describe(format!("the loss is wrong: {found}")))?;
+        losses.compare(&wanted_losses).map_err(|found| describe(format!("expected the CPU's loss: {found}")))?;
         match form {
             Form::Loss => from.compare(logits),
             Form::Gradient => from.compare(logits).and(to.compare(&wanted_gradient)),
@@ -112,7 +112,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         same_guards(guards, counts, first_masked).map_err(describe)?;
         if settled[FIRST_REFUSED] != first_refused {
             return Err(describe(format!(
-                "expected the first refused target in row {first_refused}, got row {}",
+                "expected the first invalid target in row {first_refused}, got row {}",
                 settled[FIRST_REFUSED]
             )));
         }
@@ -140,7 +140,8 @@ fn run(
     unsafe { how.run(emulator, (launch, arguments)) }
 }
 
-/// Compares sums over many rows with tiled sums. The terms are the weights of targets and classes, and the losses.
+/// Compares the kernels' sums over many rows with tiled sums. The terms are the weights of targets and classes, and the
+/// losses.
 pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]) -> Result<(), String> {
     let options = CrossEntropy::default().reduction(Reduction::Sum);
     let call = Call { logits: &[], targets, weight: None, dloss: &[], cols: weights.len(), options };
@@ -185,6 +186,6 @@ pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String>
     run(emulator, "cross_entropy_settle", &memory, &call, None)?;
     match settled[FIRST_REFUSED] {
         row if row == first as u64 => Ok(()),
-        row => Err(format!("expected the first refused target in row {first}, got row {row}")),
+        row => Err(format!("expected the first invalid target in row {first}, got row {row}")),
     }
 }

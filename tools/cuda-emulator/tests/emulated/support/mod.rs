@@ -30,8 +30,8 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder modulo vectors, warps
-/// and tiles, and for both sides of each size at which another kernel or code path is used.
+/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder modulo the sizes of
+/// vectors, warps and tiles, and for both sides of each size at which the kernel or its code path changes.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
@@ -43,7 +43,7 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` says in the output what they belong to.
+    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` names them in the output.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(
@@ -77,11 +77,11 @@ pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some are so far below the largest, by more than 87, that the exponential for narrow rows does not suffice.
+    /// Some numbers are more than 87 below the largest, so that the exponential for narrow rows does not suffice.
     Wide,
-    /// All are above 256, so that the kernel subtracts the largest before it computes exponentials.
+    /// All numbers are above 256, so that the kernel subtracts the largest before it computes exponentials.
     Far,
-    /// Some, or all, are -inf.
+    /// Some or all numbers are -inf.
     Masked,
     /// Numbers of widely varying magnitude, with a few NaN, +inf and extremes of the type.
     Any,
@@ -140,7 +140,7 @@ impl How {
         if self.one_block {
             launch.blocks = 1;
         }
-        // SAFETY: the caller guarantees the same.
+        // SAFETY: the caller guarantees what `Emulator::run` requires.
         unsafe { emulator.run(&launch, &arguments, self.order) }.map_err(|error| error.to_string())
     }
 }
@@ -161,7 +161,7 @@ impl<E: Element> Guarded<E> {
 
     /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
     pub fn of(values: &[E], shift: usize) -> Self {
-        // Sixteen bytes are at most eight elements.
+        // Sixteen bytes hold at most eight elements.
         let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
         let start = all.as_ptr().align_offset(16) + GUARD + shift;
         all[start..][..values.len()].copy_from_slice(values);
@@ -194,7 +194,7 @@ impl<E: Element> Guarded<E> {
         }
         let beside = self.all[..self.start].iter().chain(&self.all[self.start + self.len..]);
         if beside.into_iter().any(|v| v.bits() != Self::poison().bits()) {
-            return Err("the kernel must write only to its result, but changed a value beside it".to_string());
+            return Err("the kernel must write only to its result, but changed a value outside of it".to_string());
         }
         Ok(())
     }

@@ -70,14 +70,14 @@ pub enum RowKind {
     Normal,
     /// Far from zero, so that the variance needs two passes.
     Offset,
-    /// Any magnitude, which differs between rows.
+    /// Numbers whose common magnitude differs between rows.
     Scaled,
     /// Zeros, and numbers of many magnitudes.
     Sparse,
-    /// All equal.
+    /// Numbers that are all equal.
     Same,
     /// Numbers that sum to 0, apart from the rounding of each addition. The mean and the results at zeros depend on the
-    /// order.
+    /// order of additions.
     Cancelling,
     /// Random bits.
     Any,
@@ -126,13 +126,13 @@ pub fn row_of<E: Element>(rng: &mut StdRng, kind: RowKind, cols: usize) -> Vec<E
 #[derive(Clone, Copy, Debug)]
 pub enum OperandKind {
     Normal,
-    /// Some are zeros.
+    /// Some numbers are zeros.
     Zeros,
-    /// Some are near the smallest magnitude for which the kernels use f32.
+    /// Some numbers are near the smallest magnitude for which the kernels use f32.
     Small,
-    /// Some are near the largest magnitude for which the kernels use f32.
+    /// Some numbers are near the largest magnitude for which the kernels use f32.
     Large,
-    /// One is NaN or infinite.
+    /// One number is NaN or infinite.
     Broken,
 }
 
@@ -158,15 +158,15 @@ fn operand_of(rng: &mut StdRng, kind: OperandKind, dtype: DType, cols: usize) ->
     Operand::of(dtype, &numbers)
 }
 
-/// Returns no operand, or one of a random kind. The type of the rows is more likely than other types.
+/// Returns no operand, or an operand of a random kind and type. Its most likely type is that of the rows.
 pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand> {
     let kind = *OPERANDS.get(rng.random_range(0..OPERANDS.len() + 1))?;
     let dtype = [of_rows, of_rows, DType::F32, DType::F16, DType::BF16][rng.random_range(0..5)];
     Some(operand_of(rng, kind, dtype, cols))
 }
 
-/// Returns weights for a row. One of them gives different results in f32 and in f64, and so shows which arithmetic was
-/// used. The other weights are 1.
+/// Returns weights for a row, all 1 except one. That weight gives different results in f32 and in f64, and so shows
+/// which arithmetic was used.
 ///
 /// `differ` says whether a weight in a column has this property.
 pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {

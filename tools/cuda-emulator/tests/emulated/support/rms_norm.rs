@@ -44,7 +44,7 @@ pub fn case<E: DeviceElement>(
                 .unwrap()
                 .1
                 .compare(&sum)
-                .map_err(|found| describe(format!("the sum of x and the residual is wrong: {found}")))
+                .map_err(|found| describe(format!("the sum of x and the residual differs from the CPU's: {found}")))
         }
     }
 }
@@ -55,8 +55,8 @@ fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
-/// Returns weights for a row. In one column, neither one of the first two nor the last, f32 and f64 arithmetic give
-/// different results.
+/// Returns weights for a row. In one column, f32 and f64 arithmetic give different results. It is not one of the first
+/// two columns, nor the last.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;
@@ -80,7 +80,8 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
 /// Row, weight for each of its columns, and their offset from the alignment.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
-/// Returns rows and weights at the limits within which f32 suffices. The results show which path was taken.
+/// Returns rows and weights at the limits within which f32 suffices. The results show whether a kernel computed in f32
+/// or in f64.
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {
