@@ -1,5 +1,5 @@
-//! Build check: says what to install for the feature `mpi`. Without it, the build of the bindings fails with an
-//! unhelpful message.
+//! Checks for an MPI library if the feature `mpi` is enabled, and says what to install. Without this check, the build
+//! of the MPI bindings would fail with an unhelpful message.
 
 use std::env;
 use std::process::{Command, exit};
@@ -7,7 +7,7 @@ use std::process::{Command, exit};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=MPICC");
-    // Windows has a single MPI, which is not found through mpicc or pkg-config.
+    // The check is skipped on Windows, where MPI is not found through mpicc or pkg-config.
     if env::var_os("CARGO_FEATURE_MPI").is_none() || cfg!(windows) {
         return;
     }

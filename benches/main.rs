@@ -1,5 +1,5 @@
-//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of the op with this name. Any other text
-//! in its place selects the benchmarks whose names contain the text.
+//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of one op. An argument that is not the
+//! name of an op selects the benchmarks whose names contain it.
 
 #[macro_use]
 mod support;
@@ -118,7 +118,7 @@ const OPS: &[Op] = &[
 ];
 
 fn main() {
-    // Each op is checked before criterion applies its filter. If an argument names an op, only that op is checked.
+    // Checks run before criterion applies its filter. So if an argument names an op, only this op is run.
     let named = |argument: String| OPS.iter().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);
     let c = &mut support::criterion();

@@ -17,7 +17,7 @@ const ROWS: usize = 4;
 const VOCABULARY: usize = 128_256;
 const STEPS: u64 = 5;
 
-/// Draws one token per row of an engine's logits. Its device buffers are allocated once.
+/// Draws one token per row of an engine's logits. The sampler's device buffers are allocated once.
 struct DeviceSampler {
     stream: Arc<CudaStream>,
     sampler: Sampler,
@@ -68,7 +68,7 @@ fn run() -> anyhow::Result<()> {
     let mut sampler = DeviceSampler::new(stream.clone(), sampler, ROWS)?;
     for step in 0..STEPS {
         let logits = engine(&stream, step)?.leak();
-        // SAFETY: the engine wrote ROWS * VOCABULARY logits there, on this stream.
+        // SAFETY: the engine wrote ROWS * VOCABULARY logits to this address, on this stream.
         let tokens = unsafe { sampler.draw(logits, step) };
         // SAFETY: the pointer comes from `leak` above, and the engine no longer uses the memory.
         drop(unsafe { stream.upgrade_device_ptr::<bf16>(logits, ROWS * VOCABULARY) });

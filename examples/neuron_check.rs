@@ -31,8 +31,8 @@ const ROWS: &[&[f32]] = &[
 /// Number of additional random rows, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw an excluded token from a row of lower
-/// logits.
+/// Rows of logits. Some samplers give excluded tokens a logit of -3000, and draw such a token if all other logits are
+/// lower.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],
@@ -117,7 +117,7 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
     Ok(lines.take(10).collect())
 }
 
-/// Returns a line for each draw in which the token from the device's candidates differs from the CPU's token, up to 10
+/// Samples from the device's candidates and on the CPU. Returns a line for each draw with different tokens, up to 10
 /// lines.
 fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
     let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();

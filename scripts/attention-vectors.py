@@ -47,7 +47,7 @@ def masks(shape, keep, bias):
 def onnx(shape, scale, softcap, causal, window, lengths, keep, bias):
     """Returns ONNX's results.
 
-    The keys before the first query are passed as the past, so that the last query is at the position of the last key.
+    The keys before the first query are passed as past keys, so that the last query is at the position of the last key.
     """
     q, k, v = tensors(shape)
     keep, bias = masks(shape, keep, bias)

@@ -100,19 +100,21 @@ def softmax_exp():
 
 
 def monotone_poly(c):
-    """Lowers the cubic coefficient until e^z never falls from one step of WeightExp to the next.
+    """Lowers the cubic coefficient until a larger argument of WeightExp never gives a smaller result.
 
-    Two neighbouring arguments z < y at the end of a step are reduced to r near ln2/16 and -ln2/16. Before the last
-    rounding, which is monotonic, their powers are off by at most `errors`. The polynomial has to leave a larger gap.
+    A step is the range of arguments with the same table entry. Two neighbouring arguments on both sides of a step's end
+    are reduced to r near ln2/16 and -ln2/16. The errors of their powers, before the last rounding (which is monotonic),
+    add up to at most `errors`. So the polynomial has to leave a larger gap between the powers.
     """
-    # `half` is the largest |r|. `unit` is half an ULP of r and of t, which are between 2^-5 and 2^-4.
+    # `half` is the largest |r|. Near it, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit` is half
+    # their ULP.
     half, unit = LN2 / 16, mpf(2) ** -29
-    # Error of r: its rounding to f32, its low part, and the rounding error of ln2/8 in f64, multiplied by up to 739.
+    # Error of r: its rounding to f32, the addition of the table's low part, and up to 739 times the error of ln2/8.
     argument = 2 * unit + mpf(2) ** -47
-    # Error of r^2 q(r): from r^2, from q, and from the inner step of q.
+    # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The rounding of z to f32 selects the step, so a step may end up to this distance before or after its exact end.
+    # The step is selected by z rounded to f32, so a step's end may be off by this distance in either direction.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
@@ -122,8 +124,7 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # The error before the last rounding, and the total error relative to the result, whose significand is at least
-    # e^(ln2/16) there.
+    # Error before the last rounding. For |r| near ln2/16, the result's significand is e^(ln2/16) to 2 e^(-ln2/16).
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -187,7 +188,7 @@ def log_f64():
 def log_pair():
     """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
     base = mpf("0.71875")
-    # Ends of the eight intervals that divide the binade from `base` on. The interval that contains 1 gets the factor 1.
+    # Ends of the eight intervals from `base` to 2 `base`. The factor of the interval that contains 1 is 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
@@ -306,10 +307,10 @@ def expm1_f64():
 
 
 def normal_f64():
-    """Fits erf and the part of gelu that uses it: the odd function near zero, and the tail.
+    """Fits erf, and the part of gelu that uses erf.
 
-    The odd function is divided by its argument and fitted in powers of the square. The tail at a is multiplied by the
-    exponential of `power(a)` and by a + pole, and fitted in powers of 1/(a + pole) - centre.
+    Near zero, the odd function is divided by its argument, and fitted in powers of the argument's square. The tail at a
+    is multiplied by e^power(a) (a + pole), and fitted in powers of 1/(a + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),
@@ -343,7 +344,7 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """Prints the constants of the functions that compute with pairs of f32, except the exponential's."""
+    """Prints the constants of the functions that compute with pairs of f32, except for the exponential."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
     print("== src/math/normal_pair.rs")
     g = lambda z: erf(sqrt(z)) / sqrt(z)

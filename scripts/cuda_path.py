@@ -2,15 +2,15 @@
 
 The count is the length of the shortest path through a kernel that reads and writes all 16-byte pieces of a thread, and
 looks up the tables for all their exponentials. A thread takes this path if its row has no masked elements and no logit
-is more than 87 below the largest, and if all threads of its warp hold all of their pieces. If only the first lane of a
-warp writes its result, these instructions count for every lane, because the warp waits for them.
+more than 87 below the largest, and if all threads of its warp hold all of their pieces. Instructions that only the
+first lane of a warp executes count for every lane, because the warp waits for them.
 """
 
 import heapq
 import re
 
 ARCHITECTURE = "sm_90"
-# Number of 16-byte pieces that a thread holds, by kernel size, and number of elements in a piece, by type.
+# Number of 16-byte pieces that a thread holds, by kernel size. Number of elements in a piece, by type.
 PIECES = {"1x4": 4, "8x4": 4, "16x8": 8}
 IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
 # Largest allowed number of instructions per two-byte element, in blocks of more than one warp.
@@ -45,7 +45,7 @@ def after(text, place, labels):
     if name.startswith("BRA"):
         target = re.search(r"\.L_x_\d+", operation)
         ways = [labels[target[0]]] if target and target[0] in labels else []
-        # A branch may have a condition of its own after the instruction's name.
+        # The condition of a branch may also follow the instruction's name.
         may_go_on = guard or name == "BRA.DIV" or re.match(r"BRA\S* !?U?P\w+,", operation)
         return False, ways + ([place + 1] if may_go_on else [])
     return False, [place + 1]

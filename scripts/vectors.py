@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the vectors that tests/ compares with, by arbitrary precision and exact integers.
+"""Makes the expected results of tests, in arbitrary precision and exact integers.
 
 Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository. It writes tests/vectors/reference.tsv,
 tests/vectors/sums.tsv and tests/vectors/dry.tsv. The script does not depend on the crate's code.

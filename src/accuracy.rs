@@ -17,11 +17,11 @@
 //! rows, such as random ones, tests assert 2 ULP.
 //!
 //! The bounds of the norms and their gradients are derived in `docs/accuracy/norms.md`. The f64 bounds hold for rows of
-//! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the errors that were
-//! measured on rows not constructed to maximise the error, and the increase for longer rows. The bounds of
-//! `layer_norm_backward` in f32, f16 and bf16 hold for rows of up to 65,536 columns. In these types, the bound of
-//! `layer_norm` is relative to the largest of several terms. The minimum that the op's page names grows in proportion
-//! to the number of columns beyond 2^18 columns.
+//! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the increase for longer
+//! rows, and the largest errors measured on rows that were not constructed to maximise the error. The bounds of
+//! `layer_norm_backward` in f32, f16 and bf16 hold for rows of up to 65,536 columns. In these types, a weighted value
+//! in the bound of `layer_norm` counts as at least a minimum, which the op's page describes. The minimum grows in
+//! proportion to the number of columns from 2^18 columns on.
 
 #![forbid(unsafe_code)]
 
@@ -35,7 +35,7 @@ use crate::element::DType;
 pub enum Unit {
     /// The exact result.
     Result,
-    /// The largest magnitude among the result and its terms, or other terms that the op's page names.
+    /// The largest magnitude among the result and its terms. For some ops, the op's page names other terms.
     LargestTerm,
 }
 
@@ -80,7 +80,7 @@ macro_rules! table {
     };
 }
 
-// Each group begins with its page in `docs/accuracy`, the section, and the kinds of evidence for f64, f32, f16, bf16.
+// Each group of ops begins with its page and section in `docs/accuracy`, and the evidence for f64, f32, f16, bf16.
 table! {
     "attention.md" "Attention" Derived Derived Derived Derived {
         "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;

@@ -229,7 +229,7 @@ impl Error {
         }
     }
 
-    /// Replaces the row in the error of a call on a single row by `of`, the row's number in the batch.
+    /// Returns the error with its row replaced by `of`, the number of the row in the batch.
     #[cfg(feature = "neuron")]
     pub(crate) fn in_row(mut self, of: usize) -> Self {
         if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
@@ -240,7 +240,7 @@ impl Error {
         self
     }
 
-    /// Replaces the op in the error of a data exchange by `of`, the op that the exchange is part of.
+    /// Returns the error of a data exchange with its op replaced by `of`, the op that needed the exchange.
     #[cfg(feature = "sharded")]
     pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
         if let Error::Collective { op, .. } = &mut self {

@@ -115,8 +115,8 @@ const MOST_EMPTY: usize = 1 << 21;
 /// Maximum number of positions that share memory, over all batches and heads.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Checks the counts that memory does not limit. The amount of work grows with the number of positions, even if they
-/// have no elements of their own.
+/// Rejects counts that are too large where memory does not limit them. The amount of work grows with the number of
+/// positions, even if they have no elements of their own.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

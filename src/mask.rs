@@ -268,7 +268,7 @@ impl<'a> Mask<'a> {
             }
         }
         let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };
-        // Only shapes without elements have counts that exceed isize, and their lanes are not read.
+        // Counts above isize::MAX occur only in shapes without elements, whose lanes are not read.
         let [keys, behind] = [geometry.len(), queries].map(|count| isize::try_from(count).unwrap_or(isize::MAX));
         let offset = self.offset.unwrap_or(keys - behind);
         Ok(Resolved { mask: self, geometry: *geometry, queries, offset })

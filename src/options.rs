@@ -17,10 +17,10 @@ pub enum NormType {
 /// Points at which [`rms_norm`](crate::rms_norm()) rounds to the storage type of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rounding {
-    /// Only at the store, as torch, Gemma and gpt-oss do.
+    /// Only when results are stored, as torch, Gemma and gpt-oss do.
     #[default]
     Once,
-    /// Before the multiplication by the weight, and again at the store, as the Llama, Qwen and Mistral modules of
-    /// Hugging Face transformers and vLLM do. This makes two roundings in f16 and bf16.
+    /// Before the multiplication by the weight, and again when results are stored, as the Llama, Qwen and Mistral
+    /// modules of Hugging Face transformers and vLLM do. Types narrower than f64 are then rounded twice.
     BeforeWeight,
 }

@@ -9,8 +9,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub use double_double::DoubleDouble;
 
-/// A number with far more digits than the results that are compared with it. This is `f64`, [`DoubleDouble`], or with
-/// the feature `num-traits` a float of another crate wrapped in `reference::Number`.
+/// Number type with far more digits than the results that are compared with it. It is implemented by `f64`,
+/// [`DoubleDouble`] and, with the feature `num-traits`, floats of other crates wrapped in `reference::Number`.
 ///
 /// Infinities and NaN behave as in IEEE 754.
 ///
@@ -35,7 +35,7 @@ pub trait Real:
 {
     /// Returns the nearest f64, ties to even.
     fn to_f64(self) -> f64;
-    /// Returns the nearest number of this type.
+    /// Converts `value` to the nearest number of this type.
     fn from_double_double(value: DoubleDouble) -> Self;
     /// Returns e^x.
     fn exp(self) -> Self;

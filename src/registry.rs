@@ -49,7 +49,7 @@ pub enum Kind {
     LanesBackward,
     /// Lanes along an axis, with one result per lane.
     Reduction,
-    /// Rows and a matrix, with one result for each pair of a row and a row of the matrix.
+    /// Rows and a matrix, with one result for each combination of an input row and a matrix row.
     Linear,
     /// Queries, keys and values; in the backward op also the gradients of the results.
     Attention,
@@ -94,9 +94,9 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: EVERYWHERE }
 }
 
-/// Passes the functions of one element to a macro. Each entry has the function's name, its type in the kernels, its
+/// Passes the list of elementwise functions to a macro. Each entry has the function's name, its kernel type, its
 /// formula, its `_into` and `_in_place` forms, the reference function of its derivative, and the names of its gradient
-/// functions. `clamped_exp` and `clamped_log`, which have options, are not among them.
+/// functions. `clamped_exp` and `clamped_log`, which have options, are not in the list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_elementwise {

@@ -138,8 +138,8 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
-    /// Returns the geometry of the axes up to the lane axis, which becomes the last. Masks that do not depend on the
-    /// later axes have this geometry.
+    /// Returns the geometry without the axes after the lane axis. Masks that do not depend on those axes have this
+    /// geometry.
     pub fn up_to_axis(&self) -> Result<Self> {
         Geometry::shaped(&self.shape.dims()[..=self.axis], -1)
     }

@@ -26,7 +26,7 @@ pub struct Broken {
     pub point: String,
     /// Row of the first value that is not finite.
     pub row: usize,
-    /// Column of that value.
+    /// Column of the first value that is not finite.
     pub column: usize,
     /// The value: NaN or an infinity.
     pub value: f64,

@@ -19,7 +19,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path} must be readable: {error}"))
 }
 
-/// Returns the name of the op whose gradient `name` is, or `name` itself if it is not a gradient.
+/// Returns the forward op's name if `name` is a gradient, otherwise `name` itself.
 fn forward(name: &str) -> &str {
     name.strip_suffix("_backward").unwrap_or(name)
 }
@@ -143,8 +143,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Checks that no setter takes `mut self`. Up to at least Rust 1.95, a closure may receive the caller's own copy of an
-/// argument (rust-lang/rust#155241), so a change of `self` would change the caller's options.
+/// Checks that no setter takes `mut self`. Up to at least Rust 1.95, a closure may receive the caller's own variable as
+/// its argument (rust-lang/rust#155241). A change of `self` would then change the caller's options.
 #[test]
 fn setters_make_options_anew() {
     let mut files = Vec::new();

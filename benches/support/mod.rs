@@ -80,14 +80,15 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
-    /// Times the separate ops that the op fuses, and prints their error. They need not be as accurate as the op.
+    /// Times the separate ops that the op fuses, and prints their error without checking it.
     pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
         run(y).unwrap();
         println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));
         self.group.bench_function("unfused", |b| b.iter(|| run(y)));
     }
 
-    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both. Both allocate their results.
+    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both functions. Each allocates its
+    /// result.
     pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,
@@ -99,7 +100,7 @@ impl<'c, E: Element> Race<'c, E> {
         self.candle(theirs);
     }
 
-    /// Prints the error of candle's function and times it, if candle has one.
+    /// Times candle's function and prints its error in ULP. If candle does not support the op, prints candle's message.
     pub fn candle(&mut self, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,

@@ -1,4 +1,4 @@
-//! Validated jobs. All names are checked against the op table and the tensors of IN before an op reads its inputs.
+//! Validated jobs. All names are checked against the op table and the file IN before an op runs.
 
 use crate::answer::Failure;
 use crate::jobs::{Job, Members};
@@ -13,8 +13,7 @@ use std::ops::RangeInclusive;
 /// Result of a job, or its failure.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Results of an op: pairs of a result's name and a tensor. A list of tensors has one pair for each tensor, in order,
-/// all with the list's name.
+/// Results of an op, each with its name. A list of tensors is stored as several results with the same name, in order.
 pub type Results = Vec<(&'static str, Output)>;
 
 /// Largest number of rows of an empty tensor. Without a limit, an op would loop over billions of empty rows.
@@ -83,7 +82,7 @@ impl<'a> Call<'a> {
         Ok(Call { op, job, inputs })
     }
 
-    /// Runs the op, and returns its results under the names that the job gives them in OUT.
+    /// Runs the op, and returns its results under the names that they get in the output file.
     pub fn run(&self) -> Result<Vec<(&'a str, Output)>> {
         let results = (self.op.run)(self)?;
         let mut names: BTreeMap<&str, _> = BTreeMap::new();
@@ -159,7 +158,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns a required input of flags, with its shape. An element that is not 0 is set.
+    /// Returns a required input of flags, with its shape. Every nonzero element is a set flag.
     pub fn flags(&self, input: &str) -> Result<(Vec<usize>, &'a [u8])> {
         match self.single(input) {
             Some(view) if matches!(view.dtype(), Dtype::BOOL | Dtype::U8) => Ok((view.shape().to_vec(), view.data())),
@@ -235,7 +234,8 @@ impl<'a> Call<'a> {
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        // No attribute allows integers of 2^64 or more. An integral f64 below 2^65 converts to i128 exactly.
+        // An integral f64 below 2^65 converts to i128 exactly. Larger ones are rejected, because no attribute allows
+        // 2^64 or more.
         let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
         let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
         match exact.or(float).filter(|v| range.contains(v)) {
@@ -277,7 +277,7 @@ fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Res
                 job.op,
                 expected(list)
             ))),
-            // All names are added, even if one of them was taken already.
+            // Adds all names before a duplicate is reported.
             Some(names) => match names.into_iter().filter(|name| !taken.insert(name)).collect::<Vec<_>>()[..] {
                 [name, ..] => Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op))),
                 [] => Ok(()),

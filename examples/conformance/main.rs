@@ -16,7 +16,7 @@ Each function is tested once per storage type. Below a defect are the first rows
 and the remedy.";
 
 fn main() -> ExitCode {
-    // Do not print panics: the reports include them.
+    // Panics are not printed, because the reports include them.
     std::panic::set_hook(Box::new(|_| ()));
     let (theirs, ours) = (engines::candle(), engines::evenkeel());
     println!("{LEGEND}");

@@ -98,25 +98,26 @@ pub struct Sampling {
     /// Smallest number of tokens that the filters keep.
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_keep: usize,
-    /// Divides positive and multiplies negative logits of tokens in the prompt or in the text so far.
+    /// Divides positive logits and multiplies negative logits by this number, for tokens in the prompt or in the text
+    /// so far.
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f64,
-    /// Subtracted from the logit of each token that was already written.
+    /// Number subtracted from the logit of each token that was already written.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f64,
-    /// Subtracted from a token's logit for each time that it was written.
+    /// Number subtracted from a token's logit for each time that the token was written.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f64,
     /// Number of last tokens that penalties consider; all by default.
     #[arg(long, value_name = "N")]
     penalty_window: Option<usize>,
-    /// DRY: subtracted from the logit of a token that would extend a repetition; 0 disables DRY.
+    /// DRY: number subtracted from the logit of a token that would extend a repetition; 0 disables DRY.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     dry_multiplier: f64,
     /// DRY: factor by which the penalty grows with each further token of the repetition.
     #[arg(long, value_name = "X", default_value_t = 1.75, allow_negative_numbers = true)]
     dry_base: f64,
-    /// DRY: length of repetitions without a penalty.
+    /// DRY: length of the shortest repetition that is penalised.
     #[arg(long, value_name = "N", default_value_t = 2)]
     dry_allowed_length: usize,
     /// DRY: number of last tokens that are searched for repetitions; all by default.

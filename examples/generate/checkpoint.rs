@@ -16,7 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// Open checkpoint file.
 pub struct Checkpoint {
     path: PathBuf,
     file: BufReader<File>,
@@ -148,7 +147,7 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle's matrix products of these types have no vector code. Products in f32 are several times faster.
+        // Candle's matrix products for these types are not vectorised. Products in f32 are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }
@@ -180,10 +179,10 @@ impl Pretrained for Checkpoint {
     }
 
     fn prompt(&self, tokenizer: &Tokenizer, text: &str, chat: bool) -> Result<Vec<u32>> {
-        ensure!(!text.is_empty(), "the prompt is empty; the model needs at least one token to go on from");
+        ensure!(!text.is_empty(), "the prompt is empty; the model needs at least one token to start from");
         let tokens =
             if chat { encode(tokenizer, &chat::prompt(self, text)?, false) } else { encode(tokenizer, text, true) }?;
-        ensure!(!tokens.is_empty(), "the prompt gives no tokens");
+        ensure!(!tokens.is_empty(), "the prompt contains no tokens");
         Ok(tokens)
     }
 
@@ -202,5 +201,5 @@ fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> 
     std::panic::set_hook(Box::new(|_| ()));
     let read = std::panic::catch_unwind(AssertUnwindSafe(read));
     std::panic::set_hook(hook);
-    Ok(read.map_err(|_| anyhow!("its metadata is inconsistent"))??)
+    Ok(read.map_err(|_| anyhow!("the metadata is inconsistent"))??)
 }

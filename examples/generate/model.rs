@@ -81,10 +81,10 @@ impl<O: Ops> Model<O> {
         Ok(Model { config, embeddings, layers, norm, output, ops: PhantomData })
     }
 
-    /// Reads tokens of `[batch, positions]`, and returns the logits, `[batch, vocabulary]`, of the token after the
-    /// last.
+    /// Reads tokens `[batch, positions]`, and returns the logits `[batch, vocabulary]` of the next token.
     ///
-    /// `keep`, `[batch, keys]`, holds a flag for every key up to the last of these tokens. The flag is 0 at padding.
+    /// `keep`, `[batch, keys]`, holds a flag for each token read so far, including these tokens. The flag of padding is
+    /// 0.
     pub fn forward(&mut self, tokens: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
         let mut x = self.embed(tokens)?;
         for layer in 0..self.layers.len() {

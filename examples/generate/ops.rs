@@ -1,4 +1,4 @@
-//! Ops that the scenes replace by faulty variants, to show the effect.
+//! Ops of a model. The replayed failures replace them by faulty variants, to show the effect.
 
 use anyhow::Result;
 use candle_core::Tensor;

@@ -10,8 +10,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
-/// Parts of the regular expression that Llama 3 and Qwen 2 split texts with. The two models differ only in the part
-/// between them, which says how many digits stay together.
+/// Beginning and end of the regular expression that splits texts for Llama 3 and Qwen 2. The two models differ only in
+/// the middle part, which says how many digits stay together.
 const SPLIT: [&str; 2] =
     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"];
 
@@ -27,8 +27,8 @@ pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Returns the pre-tokenizer, which splits a text before pairs are merged. For an unknown kind, candle would use
-/// GPT-2's with a space in front, so the tokens would differ from those in training.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. An unknown kind is an error, because candle
+/// would use GPT-2's with a space in front of the text, and the tokens would differ from those in training.
 fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
     // The last argument enables GPT-2's own expression for splitting.
     let bytes = |split: bool| ByteLevel::new(false, true, split);

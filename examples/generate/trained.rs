@@ -20,15 +20,15 @@ const BUILT_IN: &[u8] = include_bytes!("tiny.safetensors");
 /// Largest accepted file size in bytes. The file of a tiny model has about two million bytes.
 const MOST: u64 = 64 << 20;
 
-/// Token after which texts begin: the end of a line.
+/// Token that begins a text: the end of the line before it.
 const BEGIN: u32 = b'\n' as u32;
 
-/// Content of a file.
+/// Content of a weights file.
 pub struct Trained {
     /// Name of the file in errors.
     name: String,
     content: Cow<'static, [u8]>,
-    /// Offset of the weights.
+    /// Offset of the weights in `content`.
     start: usize,
     metadata: Metadata,
     description: Description,

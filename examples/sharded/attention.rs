@@ -15,7 +15,7 @@ fn cases<E: Element>(attended: Result<(Vec<E>, Vec<f64>)>) -> Result<Vec<Bits>> 
     Ok(y.chunks(FEATURES).zip(&lse).map(|(y, lse)| [bits(y), bits(&[*lse])].concat()).collect())
 }
 
-/// Returns keys or values, with the first number of key `place` replaced in each head.
+/// Returns keys or values in which the first number of key `place` is `number`, in each head.
 fn with<E: Element>(all: usize, place: usize, number: f64) -> Vec<E> {
     let mut of = numbers::<E>(OF_KEYS * all * FEATURES);
     of.chunks_mut(all * FEATURES)
@@ -28,9 +28,9 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     let q = numbers::<E>(HEADS * QUERIES * FEATURES);
     let q = Heads::new(&q, [1, HEADS, QUERIES, FEATURES])?;
     let shape = |keys| [1, OF_KEYS, keys, FEATURES];
-    // Two pairs of keys and values. In the first pair, one key has a huge number, whose products exceed the range of
-    // logits, and one value has a huge negative number. In the second pair, one key has a NaN, which only the last
-    // queries attend to under a causal mask, and one value has an infinity.
+    // Two pairs of keys and values. First pair: a key with a huge number, whose products exceed the range of logits,
+    // and a value with a huge negative number. Second pair: a key with a NaN, which only the last queries attend to
+    // under a causal mask, and a value with an infinity.
     let operands = [
         (with::<E>(all, all / 3, huge::<E>()), with::<E>(all, 0, -huge::<E>())),
         (with::<E>(all, all.saturating_sub(3), f64::NAN), with::<E>(all, all / 2, f64::INFINITY)),

@@ -1,4 +1,5 @@
-//! Runs each op in each type with several cuts, and compares the bits with the results of unsharded rows.
+//! Runs each op in each type with several divisions of the columns among ranks, and compares the bits with the results
+//! of unsharded rows.
 
 use crate::table::Table;
 use crate::{Arguments, Rank, attention, clipping, losses, norms, sampling, scores};

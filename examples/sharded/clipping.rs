@@ -18,7 +18,8 @@ const WIDTH: usize = 256;
 const COLUMNS: usize = 1024;
 
 impl<E: Element> Gradients<E> {
-    /// Creates the gradients, with a hostile row in tensor number `place`.
+    /// Creates gradients from [`hostile::vectors`]: tensor number `place` is row `row`, the other tensors are the last
+    /// row.
     fn new(ranks: usize, row: usize, place: usize) -> Self {
         let fill = |len: usize, which: usize| {
             let rows = hostile::vectors::<E>(len);

@@ -16,7 +16,7 @@ const FOUND: u8 = 2;
 /// Exit status if this rank got no error or another one.
 const MISSED: u8 = 1;
 
-/// Causes an error that does not stop the last rank from taking part in the call. Each rank prints its result.
+/// Causes an error on the last rank, which still takes part in the call. Each rank prints its result.
 pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let last = rank.rank + 1 == rank.size;
     let start = Instant::now();
@@ -50,7 +50,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
     Ok(ExitCode::from(if named == Some(rank.size - 1) && in_time { FOUND } else { MISSED }))
 }
 
-/// Lets the last rank miss the call. The others must report this in time.
+/// Lets the last rank miss the call. The other ranks must report in time that it is missing.
 pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let start = Instant::now();
     if rank.rank + 1 == rank.size {

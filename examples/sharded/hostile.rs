@@ -22,7 +22,7 @@ pub fn numbers<E: Element>(count: usize) -> Vec<E> {
     (0..count).map(|i| E::from_wide(number(i))).collect()
 }
 
-/// Returns a number near the type's largest, and a number near its smallest positive.
+/// Returns a number near the type's largest, and a number near its smallest positive number.
 fn limits<E: Element>() -> [f64; 2] {
     match E::DTYPE {
         DType::F64 => [1e300, 1e-310],
@@ -51,7 +51,7 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Returns [`ROWS`] rows of `all` numbers to normalize, which are also used as gradients. The first two rows have an
+/// Returns [`ROWS`] rows of `all` numbers, for use as inputs of norms and as gradients. The first two rows have an
 /// element that is not finite.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();

@@ -57,13 +57,13 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Failure {
-    /// A NaN in its gradients.
+    /// The last rank's gradients contain a NaN.
     Nan,
-    /// One row fewer than the other ranks.
+    /// The last rank has one row fewer than the others.
     Shape,
-    /// A scale that differs from the other ranks'.
+    /// The last rank uses another scale than the others.
     Parameters,
-    /// The rank does not take part.
+    /// The last rank does not take part.
     Gone,
 }
 
@@ -78,7 +78,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// Returns the columns of this rank, cut at multiples of 256.
+    /// Returns the columns of this rank. The boundaries between ranks are multiples of 256.
     fn columns(&self, all: usize) -> Range<usize> {
         let tiles = all.div_ceil(256);
         let cut = |rank: usize| (tiles * rank / self.size * 256).min(all);

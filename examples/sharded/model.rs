@@ -2,8 +2,8 @@
 //!
 //! The layer is initialized with the embedding of the model of `examples/generate`. Its inputs are rows of that
 //! embedding, which stay fixed: their gradient would be a sum of floats over ranks, in an order that the network
-//! determines. Each matrix product is a plain loop, whose comment states the order of its additions. Its elements do
-//! not depend on other ranks, so a rank's columns have the same bits as in the unsharded layer.
+//! determines. Matrix products are plain loops with a documented order of additions. The products of a class do not
+//! depend on other ranks, so they have the same bits as in the unsharded layer.
 
 use evenkeel::sharded::{Collective, GradShard, Sharded};
 use evenkeel::train::{AdamW, Optimizer};
@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Text whose next tokens are predicted.
 const TEXT: &[u8] = include_bytes!("../train/corpus.txt");
 
-/// Name of the tensor that holds the initial classes.
+/// Name of the tensor with the embedding, from which the layer is initialized.
 const EMBEDDING: &str = "token_embd.weight";
 
 /// Number of tokens that a step predicts.
@@ -35,7 +35,7 @@ pub struct Step {
     pub norm: u64,
 }
 
-/// Trained part of the layer: the classes of one rank.
+/// Classes of the output layer that one rank trains.
 pub struct Layer {
     own: Range<usize>,
     pub weight: Vec<f32>,
@@ -48,7 +48,7 @@ pub trait Ops {
     /// Returns the loss, and its gradient with respect to this rank's logits.
     fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)>;
 
-    /// Clips both gradients by their joint norm, which it returns.
+    /// Clips the gradients of weight and bias by their joint norm, and returns this norm.
     fn clip(&self, weight: &mut [f32], bias: &mut [f32], options: &ClipGradNorm) -> Result<f64>;
 }
 
@@ -143,7 +143,7 @@ impl Layer {
         Ok(Layer { own, weight, bias, optimizer })
     }
 
-    /// Computes the logits of each row. A logit starts as the class's bias. Products are added to it in column order.
+    /// Computes the logits of each row: the class's bias, to which products are added in column order.
     fn logits(&self, hidden: &[f32], width: usize) -> Vec<f32> {
         let classes = || self.weight.chunks_exact(width).zip(&self.bias);
         let logit =

@@ -12,7 +12,8 @@ use std::ops::Range;
 /// Gradient dx, and the gradients of weight and bias.
 type Gradients<E> = (Vec<E>, [Option<Vec<E>>; 2]);
 
-/// Returns the columns `own` of gradients: one case per row of dx, and one for each gradient of a weight or bias.
+/// Returns the columns `own` of gradients as cases: one for each row of dx, and one for each gradient of a weight or
+/// bias.
 fn cases<E: Element>((dx, others): &Gradients<E>, count: usize, all: usize, own: &Range<usize>) -> Result<Vec<Bits>> {
     let others = others.iter().flatten().map(|gradient| bits(&columns(gradient, all, own)));
     Ok(rows(Ok(columns(dx, all, own)), count)?.into_iter().chain(others).collect())
@@ -40,8 +41,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // dy is x with its halves swapped, so each row differs from its gradient. In the second pair of x and dy all rows
-    // are finite, because other rows would turn sums over rows into NaN.
+    // dy is x with its halves swapped, so each row differs from its gradient. The second pair of x and dy has only
+    // finite rows, because other rows would turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// Bits of a case's results. All NaN have the same bits.
+/// Bits of a case's results. Every NaN is stored with the same bits.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {
@@ -91,8 +91,8 @@ impl<'r> Table<'r> {
 }
 
 impl Line<'_, '_> {
-    /// Compares cases of sharded rows. For each cut, `op` computes this rank's columns, and `whole` returns them from
-    /// the unsharded result.
+    /// Compares sharded rows with unsharded rows, for each division of the columns in `cuts`. `op` computes this rank's
+    /// columns, and `whole` returns the same columns of the unsharded result.
     pub fn dealt<E: Element>(
         &mut self,
         (x, all): (&[E], usize),

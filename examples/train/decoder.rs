@@ -113,8 +113,8 @@ fn deviation(name: &str, cols: usize, layers: usize) -> f64 {
     if added { deviation / (2.0 * layers as f64).sqrt() } else { deviation }
 }
 
-/// Multiplies all positions of all texts in one product. With a batched product, candle would copy the matrix for each
-/// text.
+/// Multiplies `x` by a weight matrix, for all positions of all texts in one product. For a batched product, candle
+/// would copy the matrix for each text.
 fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (batch, positions, hidden) = x.dims3()?;
     let y = x.reshape((batch * positions, hidden))?.matmul(&weight.t()?)?;

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-/// Learns up to `count` merges. There are fewer if the text runs out of pairs.
+/// Learns up to `count` merges, or fewer if the text runs out of pairs.
 pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     let mut pieces = letters();
     let mut known: HashSet<String> = pieces.iter().cloned().collect();
@@ -24,8 +24,8 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
                 *pairs.entry([a, b]).or_default() += times;
             }
         }
-        // Of equally frequent pairs, the pair of the oldest pieces is taken, so that the result does not depend on the
-        // order of a hash map. If two pairs spell the same piece, only one of them becomes a merge.
+        // Among equally frequent pairs, the pair of the oldest pieces is merged, so that the result does not depend on
+        // the order of a hash map. If two pairs spell the same piece, only one of them becomes a merge.
         let new = |[a, b]: [usize; 2]| !known.contains(&format!("{}{}", pieces[a], pieces[b]));
         let best =
             pairs.into_iter().filter(|(pair, _)| new(*pair)).max_by_key(|(pair, times)| (*times, Reverse(*pair)));

@@ -47,12 +47,12 @@ fuzz_target!(|data: &[u8]| {
     match run::run(&arguments) {
         Ok(()) => {
             let written =
-                fs::read(&arguments.out).expect("a run of the program apply that succeeds must write its output file");
+                fs::read(&arguments.out).expect("if the program apply succeeds, it must write its output file");
             safetensors::SafeTensors::deserialize(&written)
                 .expect("the output file of the program apply must be valid safetensors");
         }
         Err(_) => {
-            assert!(!arguments.out.exists(), "a run of the program apply that fails must not write its output file")
+            assert!(!arguments.out.exists(), "if the program apply fails, it must not write its output file")
         }
     }
 });

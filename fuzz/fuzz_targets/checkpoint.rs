@@ -2,7 +2,7 @@
 //! the tokenizer, the tokens and the weights must succeed or return an error.
 
 #![no_main]
-// The example `generate` uses more items of these modules than this target.
+// This target does not use all items of these modules.
 #![allow(dead_code)]
 
 #[path = "../../examples/generate/chat.rs"]

@@ -7,7 +7,8 @@ pub enum Kind {
     Derived,
     /// Every input of the type was compared with the correctly rounded result.
     Exhaustive,
-    /// The bound is above the largest error that tests and searches found. [`Evidence::section`] describes them.
+    /// The bound is above the largest error that tests and searches found. [`Evidence::section`] describes the tests
+    /// and searches.
     Measured,
 }
 

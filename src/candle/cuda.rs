@@ -97,7 +97,7 @@ pub fn written<E: Stored>(
     Ok(CudaStorage::wrap_cuda_slice(memory, beside.storage.device().clone()))
 }
 
-/// Allocates and fills storage as [`written`] does, with the rows and columns of `beside`.
+/// Allocates storage with the rows and columns of `beside`, calls `write` to fill it, and returns it.
 pub fn written_rows<E: Stored>(
     beside: &View<'_, CudaStorage>,
     write: impl FnOnce(&Arc<CudaStream>, RowsMut<'_, E>) -> crate::Result<()>,

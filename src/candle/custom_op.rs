@@ -74,7 +74,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Evaluates one expression for the element type of the memory.
+/// Evaluates one expression for the element type of a [`Memory`].
 macro_rules! each_memory {
     ($memory:expr, $data:ident => $result:expr) => {
         match $memory {

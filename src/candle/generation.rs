@@ -56,8 +56,8 @@ pub enum Sampling {
         /// Divisor of the logits.
         temperature: f64,
     },
-    /// A draw from all tokens, computed like [`Sampling::All`]. The maximum of logits with added Gumbel noise, which
-    /// gives the strategy its name, has the same distribution.
+    /// A draw from all tokens, computed like [`Sampling::All`]. Selecting the largest logit after adding Gumbel noise,
+    /// as the name suggests, has the same distribution.
     GumbelSoftmax {
         /// Divisor of the logits. Sampling is greedy if it is 0 or negative.
         temperature: f64,
@@ -142,8 +142,8 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // The sampler divides the weights by their sum. So p is divided by the sum too, which compares p with the
-        // unnormalised weights.
+        // The sampler divides the weights by their sum. Dividing p by this sum too has the same effect as comparing p
+        // with the unnormalised weights.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }

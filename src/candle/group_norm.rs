@@ -12,9 +12,9 @@ use candle_nn::{Init, VarBuilder};
 ///
 /// This is [`candle_nn::GroupNorm`] with Evenkeel's kernel. The input may have any layout.
 ///
-/// The variance is computed from differences to a mean in f64. Results of f16 and bf16 are rounded once, after weight
-/// and bias. Weight and bias may have another float type than the input; see [`crate::group_norm`]. If shapes do not
-/// match, candle's error wraps [`Error::ShapeMismatch`].
+/// Groups whose spread is far smaller than their values are normalised correctly. Results of f16 and bf16 are rounded
+/// once, after weight and bias. Weight and bias may have another float type than the input; see [`crate::group_norm`].
+/// If shapes do not match, candle's error wraps [`Error::ShapeMismatch`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Tensor};

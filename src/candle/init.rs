@@ -63,8 +63,8 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fan is used, because it is also defined for tensors with one axis. It may be 0 for an empty
-            // tensor.
+            // Candle's fan-in and fan-out are also defined for tensors with one axis. They may be 0 for an empty
+            // tensor, and are raised to 1.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
@@ -115,8 +115,7 @@ impl Seeded {
         Seeded { map: map.clone(), seed, choice: None }
     }
 
-    /// Sets a function that is called with each tensor's name, shape and hint. If it returns `Some`, this value
-    /// replaces the hint.
+    /// Sets a function that is called with each tensor's name, shape and hint. A returned `Some` replaces the hint.
     pub fn choose(self, choice: impl Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync + 'static) -> Self {
         Seeded { choice: Some(Box::new(choice)), ..self }
     }

@@ -73,7 +73,7 @@ impl Module for LayerNorm {
         if is_foreign(xs) {
             return self.0.forward(xs);
         }
-        // The kernel applies operands with one value for each column. Any other operand is broadcast after the kernel.
+        // The kernel takes only a weight or bias with one value for each column. Others are broadcast after the kernel.
         let cols = xs.dim(D::Minus1)?;
         let fused = |operand: &&Tensor| operand.dims() == [cols];
         let weight = Some(self.weight()).filter(fused);

@@ -115,9 +115,8 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
 
 /// Computes layer normalisation along the last dimension, multiplied by `alpha`, plus `beta`.
 ///
-/// The variance is computed from differences to the mean, so the result is also correct where the spread is far smaller
-/// than the values. The values are as in [`crate::layer_norm`]; shape and type are as in
-/// [`candle_nn::ops::layer_norm`].
+/// Rows whose spread is far smaller than their values are normalised correctly. The values are as in
+/// [`crate::layer_norm`]; shape and type are as in [`candle_nn::ops::layer_norm`].
 ///
 /// # Errors
 /// The errors of [`rms_norm`], which apply to `alpha` and `beta`.
@@ -162,7 +161,7 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::silu(xs)
 }
 
-/// Computes [`silu`] of the first half of the last dimension times its second half, rounded once.
+/// Computes [`silu`] of the first half of the last dimension times the second half, rounded once.
 ///
 /// # Errors
 /// The errors of [`sigmoid`]; also candle's error for a last dimension of odd length.

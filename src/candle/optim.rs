@@ -6,9 +6,9 @@
 //! state that is kept and for how a step is computed.
 //!
 //! # Errors
-//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient; nothing has changed then. Its `row` is the index
-//! of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors are as for
-//! [`crate::train::Optimizer`]. Candle's error wraps all of them; `evenkeel::Error::from` unwraps them.
+//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient, which leaves everything unchanged. Its `row` is
+//! the index of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors
+//! are as for [`crate::train::Optimizer`]. Candle's error wraps all of them; `evenkeel::Error::from` unwraps them.
 
 #![forbid(unsafe_code)]
 
@@ -66,7 +66,7 @@ pub type Sgd = Stepper<train::Sgd>;
 
 /// Settings of a [`Stepper`]: [`ParamsAdamW`] or [`train::Sgd`].
 pub trait Settings: Clone {
-    /// Evenkeel's rule for these settings, which computes the steps.
+    /// Evenkeel's update rule for these settings.
     type Rule: Rule;
     /// Converts the settings to Evenkeel's type.
     fn rule(&self) -> Self::Rule;
@@ -250,7 +250,7 @@ impl<S: Settings> Stepper<S> {
                     return Ok(tensor.flatten_all()?);
                 }
                 let got = format!("a tensor {name}.{what} of shape {:?}", tensor.dims());
-                Err(Error::shape(op, "the state", got, format!("shape {:?}, as {name} has", var.dims())))
+                Err(Error::shape(op, "the state", got, format!("shape {:?}, like {name}", var.dims())))
             };
             let numbers = |what: &str| {
                 let tensor = of_var(what)?;

@@ -86,7 +86,7 @@ impl<'a> View<'a> {
         Ok(Heads::strided(&data[self.layout.start_offset()..], shape, [of_batch, of_head, of_position])?)
     }
 
-    /// Returns the storage as a slice of the same element type as the last argument.
+    /// Returns the storage as a slice. The last argument only selects the element type.
     pub fn like<E: WithDType>(&self, op: &'static str, _: &[E]) -> Result<&'a [E]> {
         E::cpu_storage_as_slice(self.storage).map_err(|_| self.unsupported(op))
     }
@@ -114,7 +114,7 @@ impl<'a> View<'a> {
     }
 
     /// Returns the elements that the view spans, a shape, the axis of the lanes in this shape, and the stride of
-    /// blocks. If the view's shape has more than [`MAX_RANK`] axes, the returned shape has them folded to two or three.
+    /// blocks. A view of more than [`MAX_RANK`] axes gets a shape with fewer axes.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;

@@ -31,7 +31,7 @@ impl Level {
     }
 }
 
-/// A statistic of a tensor that is beyond its threshold, or the note about the scale of an embedding.
+/// A tensor's statistic that is beyond its threshold, or a note about the scale of an embedding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {

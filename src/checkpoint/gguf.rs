@@ -91,7 +91,7 @@ impl Header<'_> {
 
     fn skip(&mut self, bytes: u64, what: &str) -> Result<()> {
         self.has(bytes, what)?;
-        // `bytes` is at most the file's length, which fits i64 in the operating system.
+        // `bytes` is at most the file's length, which the operating system stores in an i64.
         self.file.seek_relative(bytes as i64).map_err(|e| Error::read(self.path, what, e))?;
         self.at += bytes;
         Ok(())

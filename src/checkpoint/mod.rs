@@ -124,7 +124,7 @@ impl Checkpoint {
         &self.files
     }
 
-    /// Returns the tensors, file by file, in the order of their bytes.
+    /// Returns the tensors, file by file, in the order of their positions in the file.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -145,8 +145,8 @@ impl Checkpoint {
         self.inspect_with(|_| ())
     }
 
-    /// Does the same as [`Checkpoint::inspect`], and reports progress: after each read, the thread that read calls
-    /// `progress` with the number of bytes of this read.
+    /// Does the same as [`Checkpoint::inspect`], and reports progress. After each read, `progress` is called on the
+    /// reading thread with the number of bytes read.
     ///
     /// # Errors
     /// The errors of [`Checkpoint::inspect`].

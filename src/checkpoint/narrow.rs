@@ -9,7 +9,7 @@ pub struct Narrow {
     pub name: &'static str,
     /// Largest finite value of the type.
     pub max: f64,
-    /// Midpoint between `max` and the next value that a type with the same digits and a larger range would have.
+    /// Midpoint between `max` and the value that would follow it in a type with a larger range.
     pub(crate) edge: f64,
     /// Whether the midpoint is rounded down to `max`.
     pub(crate) edge_fits: bool,

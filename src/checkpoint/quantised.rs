@@ -75,7 +75,7 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns the 16 bytes that hold two bits of each of a group's 16 elements. Each run of 32 bytes holds 8 groups.
+/// Returns the 16 bytes that store two bits for each of a group's 16 elements. Four groups share these bytes.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]

@@ -14,7 +14,7 @@ use std::path::Path;
 /// Maximum length of a header in bytes, the same as in the safetensors library.
 pub(crate) const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Returns the tensors of a file, in the order of their bytes.
+/// Returns the tensors of a file, in the order of their positions in the file.
 pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> Result<Vec<Tensor>> {
     let failed = |source| Error::read(path, "the header", source);
     let mut prefix = [0; 8];

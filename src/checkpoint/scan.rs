@@ -43,8 +43,8 @@ struct Pending {
     stats: Option<Stats>,
 }
 
-/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, the thread that read
-/// calls `progress` with the number of bytes of this read.
+/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, `progress` is called
+/// on the reading thread with the number of bytes read.
 pub(crate) fn scan(
     files: &[PathBuf],
     tensors: &[Tensor],
@@ -145,7 +145,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// Counts the elements in whole blocks of bytes.
+    /// Counts the elements of `bytes`, which are whole blocks.
     fn add(&mut self, decode: Decode, bytes: &[u8], beside: &mut Beside) {
         let Counter { floats, tables, token } = self;
         match decode {

@@ -17,8 +17,8 @@ const ZEROS: u16 = 0x7fff;
 ///
 /// To get the bin of a finite value, 1 is subtracted from its bit pattern, and the upper 16 bits are taken. So bin m
 /// holds the magnitudes above `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A power of two is then
-/// the last value of a bin, just as it is the last value that becomes 0 in a narrow type. For zeros, the subtraction
-/// wraps around to a bin of their own.
+/// the last value of a bin. The largest value that becomes 0 in a narrow type is also a power of two. For zeros, the
+/// subtraction wraps around to a bin of their own.
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
@@ -105,7 +105,7 @@ impl Default for Beside {
 }
 
 impl Beside {
-    /// Merges the statistics of two parts; `self` comes first.
+    /// Merges the statistics of two parts, the first of which is `self`.
     pub fn and(mut self, other: &Beside) -> Self {
         self.nan += other.nan;
         self.infinite += other.infinite;
@@ -201,7 +201,7 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// Returns the value that `better` prefers among the values of a block's elements.
+/// Applies `value` to each element of a block, and returns the result that `better` prefers.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(value(x), best) { value(x) } else { best };

@@ -174,9 +174,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If partial results are given as
-/// `parts`, merges them in the order of the slice. Then only the shapes of the keys and values are used, except that a
-/// fully masked row under `FullyMasked::Uniform` reads the values.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. Partial results given as `parts`
+/// are merged in the order of the slice. Keys and values are then not read, except the values of a fully masked row
+/// under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,

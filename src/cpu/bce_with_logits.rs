@@ -57,7 +57,7 @@ impl Kernel for OneRow<'_, '_> {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { factor };
-                // `miss` weighs the loss of a positive logit, and `hit` the loss of a negative logit.
+                // `miss` multiplies the loss of a positive logit, and `hit` the loss of a negative logit.
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
                 let t = exp::<I, f64>(isa, zero - far).round::<f64>(isa);
@@ -121,8 +121,9 @@ impl Kernel for Modulation<'_> {
                     None => one,
                     Some(alpha) => isa.f64(alpha) * y + isa.f64(1.0 - alpha) * (one - y),
                 };
-                // q^gamma may underflow where its product with the loss does not, so it is applied as two factors. They
-                // are never NaN, so a loss of 0 stays 0. They are above 0 for an infinite loss, which stays infinite.
+                // q^gamma may underflow where its product with the loss does not, so the factor q^(gamma / 2) is
+                // applied twice. The factor is never NaN, so a loss of 0 stays 0. It is above 0 for an infinite loss,
+                // which stays infinite.
                 let half = match gamma {
                     0.0 => one,
                     _ => exp::<I, f64>(isa, isa.f64(gamma / 2.0) * log_q).round::<f64>(isa),

@@ -35,8 +35,8 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 pub struct Tiles {
     /// Sum of each tile. Empty for the norm of infinite order, which is the largest magnitude.
     pub sums: Vec<f64>,
-    /// Largest magnitude of all tiles. For [`NormType::Infinity`], NaN if an element is NaN. For the other norms it is
-    /// set for f64 only, and ignores NaN.
+    /// Largest magnitude of all tiles. It is NaN for [`NormType::Infinity`] if an element is NaN. Other norms need it
+    /// only for f64, and ignore NaN.
     pub largest: f64,
 }
 
@@ -103,8 +103,8 @@ impl Norm {
     /// Returns the norm after all elements are multiplied by `factor`, which is positive and finite.
     pub fn times(self, factor: f64) -> Self {
         let (fraction, exponent) = fraction(factor);
-        // A fraction of 1 changes only the exponent. Any other is halved to below 1, so that the product cannot
-        // overflow.
+        // A fraction of 1 changes only the exponent. Any other fraction is halved to below 1, so that the product
+        // cannot overflow.
         let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
@@ -150,7 +150,7 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor that elements are multiplied by. It is the product of three f64 if one f64 cannot represent it.
+/// Factor that elements are multiplied by. A factor that one f64 cannot represent is stored as a product of three.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

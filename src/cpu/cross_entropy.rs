@@ -18,7 +18,7 @@ pub struct CrossEntropy<'a> {
     pub ignore_index: i64,
     /// Weight of each class.
     pub weight: Option<&'a [f64]>,
-    /// Sum of the weights.
+    /// Sum of the class weights.
     pub weight_sum: f64,
     pub label_smoothing: f64,
     pub z_loss: f64,
@@ -190,7 +190,7 @@ impl Distance {
         Distance { share: label_smoothing / cols as f64, max: max * Self::DOWN }
     }
 
-    /// Computes the terms of the block of this index. `weight` starts at the same column as the row.
+    /// Computes the terms of the block with this index. `weight` starts at the same column as the row.
     #[inline(always)]
     fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
         let zero = isa.f64(0.0);
@@ -212,13 +212,13 @@ impl Distance {
         }
     }
 
-    /// Returns the value of a sum, scaled back up.
+    /// Returns the value of a sum of terms, scaled back up.
     pub fn total(sum: &Bins) -> f64 {
         sum.value().0 * Self::UP
     }
 }
 
-/// Multiplies, but returns 0 for a factor of 0 even if the term is infinite or NaN.
+/// Returns factor * term, but 0 for a factor of 0 even if the term is infinite or NaN.
 #[inline(always)]
 fn times(factor: f64, term: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * term }

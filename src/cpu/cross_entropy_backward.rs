@@ -18,7 +18,7 @@ pub struct Gradient<'a> {
     pub forward: CrossEntropy<'a>,
     /// One gradient for all rows, or one for each row.
     pub dloss: &'a [f64],
-    /// Divisors of the summed cross-entropy and z-loss. `None` gives a gradient of 0, as there is nothing to divide.
+    /// Divisors of the summed cross-entropy and z-loss. `None` gives a gradient of 0.
     pub divisors: [Option<f64>; 2],
 }
 
@@ -213,7 +213,7 @@ impl Gradient<'_> {
     }
 }
 
-/// Magnitudes of factors that a float-float pair represents to 48 bits.
+/// Range of magnitudes that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
 /// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies it by the
@@ -281,7 +281,7 @@ fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
 fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
-    // A quotient that is not finite has no remainder. Near the smallest numbers the remainder is negligible.
+    // A quotient that is not finite has no remainder. Near the smallest numbers, a quotient's remainder is negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
@@ -294,7 +294,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Computes the parts of a sum in a row of this length; `one` is one of its terms.
+    /// Computes the sum, and the sum of all terms but `one`, for a row of this length.
     #[inline(always)]
     pub fn new<E: Element>(sum: &ExpSum, one: f64, row_len: usize) -> Self {
         Parts { sum: sum.value::<E>(row_len), one, others: sum.without::<E>(one, row_len) }

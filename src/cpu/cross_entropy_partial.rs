@@ -61,14 +61,14 @@ impl Sums {
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. The bins
-    /// stay empty. A key of 0 means that no part has the target's logit.
+    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. The result
+    /// has no bins yet. A key of 0 means that no part has the target's logit.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
     }
 
-    /// Returns the bins of the part's exponentials and of its distances.
+    /// Returns the binned sums of the part's exponentials and of its label-smoothing distances.
     pub fn bins(&self) -> [Bins; 2] {
         [self.exps.bins(), self.distances]
     }
@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the logits of this part of a [`Row::Live`]; `found` are the statistics of the full row.
+    /// Returns the logits of this part of a row of the class [`Row::Live`]; `found` are the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,

@@ -4,7 +4,7 @@
 //! f32, f16 and bf16, and therefore gives equal bits on every machine.
 //!
 //! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
-//! rounding this leaves uncertain are computed again in f64. That f64 result is rounded to odd, so one kernel serves
+//! rounding remains uncertain are computed again in f64. The f64 result is rounded to odd, so that one kernel serves
 //! f32, f16 and bf16.
 
 mod flat;
@@ -25,8 +25,8 @@ pub trait Function: Copy + Sync {
     /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// Returns two bounds of the value, one from each side, rounded to f32. Where both have the same bits, they are the
-    /// correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
+    /// Returns two bounds of the value, one from each side, rounded to f32. Where the bounds have the same bits, they
+    /// are the correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
         [x, x]
@@ -138,8 +138,8 @@ functions! {
     GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves => short::gelu_tanh, short::gelu_tanh_serves, 32;
 }
 
-/// Returns the lanes that are not NaN, for [`Function::serves`] of functions whose [`Function::pair`] accepts every
-/// number.
+/// Returns the lanes that are not NaN. Functions whose [`Function::pair`] accepts every number use it as
+/// [`Function::serves`].
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)
@@ -168,7 +168,7 @@ impl Function for ClampedExp {
     /// Accepts inputs that the bounds do not clamp.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        // Rounds each bound to f32, inwards if it is not exact.
+        // Rounds each bound to f32, inwards if f32 cannot represent it.
         let (min, max) = (self.min as f32, self.max as f32);
         let min = if f64::from(min) < self.min { min.next_up() } else { min };
         let max = if f64::from(max) > self.max { max.next_down() } else { max };

@@ -20,7 +20,8 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
     /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. Set if the sum is barely above 1 or, in a part, below 1.
+    /// Sum of all terms but the largest, for a logarithm. Set if the sum of all terms is barely above 1 or, in a part,
+    /// below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -73,13 +74,13 @@ impl ExpSum {
         isa.outline(Wide { exps, row_len: None })
     }
 
-    /// Sums f64 exponentials, for a logarithm in a row of this length.
+    /// Sums f64 exponentials precisely enough for the logarithm of the sum, in a row of this length.
     #[inline(always)]
     pub fn wide_for_log<I: Isa>(isa: I, exps: &[f64], row_len: usize) -> Self {
         isa.outline(Wide { exps, row_len: Some(row_len) })
     }
 
-    /// Sums `len` terms. If `row_len` is given, the sum is for a logarithm, in a row of this length.
+    /// Sums `len` terms. If `row_len` is given, the sum is precise enough for its logarithm in a row of this length.
     #[inline(always)]
     pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
         let grids = grids(
@@ -111,7 +112,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns an f64 sum minus 1. The sum must have been made for a logarithm.
+    /// Returns an f64 sum minus 1. The sum must be precise enough for its logarithm.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
@@ -133,7 +134,7 @@ impl ExpSum {
         (units_to_f64(self.units, row_len), 0.0)
     }
 
-    /// Returns the f64 sum minus `ones`, as a high and a low part.
+    /// Returns the f64 sum minus the number `ones`, as a high and a low part.
     fn without_ones(&self, ones: f64) -> (f64, f64) {
         let [first, second, third] = self.grids;
         let (high, low) = (first - ones, second + third);
@@ -174,17 +175,17 @@ impl ExpSum {
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
-        // Little is left, so `one` is the only term of 1 and the row is max-dominated: `rest` is known.
+        // Little is left, so `one` was the only term of 1. The row is therefore max-dominated, and its `rest` is known.
         self.rest(row_len)
     }
 
-    /// Returns the sum of all terms but the largest, in a max-dominated row.
+    /// Returns the sum of all terms but the largest. The row must be max-dominated: its sum is barely above 1.
     fn rest(&self, row_len: usize) -> f64 {
         units_to_f64(self.rest.units, row_len) / f64::from(self.rest.finer.factor())
     }
 }
 
-/// Maximum number of integers that represent a sum without its bins.
+/// Maximum number of integers in [`ExpSum::units`].
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 3;
 
@@ -218,8 +219,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. The bins
-    /// stay empty. `finer` is the exponent of the full row.
+    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. The result
+    /// has no bins yet. `finer` is the exponent of the full row.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);

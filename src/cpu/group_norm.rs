@@ -135,7 +135,7 @@ impl GroupNorm<'_> {
 /// Number of elements whose weights and biases are expanded at a time, on the stack.
 const RUN: usize = 256;
 
-/// Per-channel operands, expanded to one value for each element, run by run.
+/// Per-channel operands, expanded to one value for each element, [`RUN`] elements at a time.
 struct Channels<'a> {
     floats: Option<Floats<'a>>,
     run: [f64; RUN],

@@ -61,7 +61,7 @@ impl Kernel for OneRow<'_, '_> {
             return;
         }
         exponentials(isa, x, max, dx);
-        // Sums all terms but the largest separately, because this sum may be tiny.
+        // The sum of all terms but the largest is computed separately, because it may be tiny.
         let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
         let (others, p_others) = (total(isa, dx), total(isa, p));
         (dx[at], p[at]) = (one, p_one);
@@ -135,7 +135,7 @@ impl KlDiv<'_> {
                 let p = load_wide(isa, p, i, 0.0);
                 let dloss = if each { load_wide(isa, &self.upstream.dloss[range.clone()], i, 0.0) } else { factor };
                 let term = I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) - x));
-                // A NaN is kept, also if its target is 0.
+                // A NaN stays NaN, even if its target is 0.
                 let number = x.eq(x);
                 (I::F64::select(number, term, x), I::F64::select(number, (zero - p) * dloss, x))
             },

@@ -12,8 +12,8 @@ use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lanes with the indices `which`, each `len` long. The first of them is the first row of `io`. Must be
-    /// `#[inline(always)]`, like everything it calls.
+    /// Writes the lanes with the indices `which`, each `len` long. The first row of `io` is the first of these lanes.
+    /// Must be `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
         isa: I,
@@ -91,7 +91,7 @@ pub fn apply_in_place<E: Element>(
     Ok(guards)
 }
 
-/// Returns the number of groups to process. Empty lanes are skipped: nothing is written, so no policy applies.
+/// Returns the number of groups to process: 0 if lanes are empty, as nothing is written and no policy applies.
 fn groups(geometry: &Geometry) -> usize {
     if geometry.len() == 0 { 0 } else { geometry.outer() }
 }
@@ -130,7 +130,7 @@ impl<'a, E: Element> RowIo<'a, E> {
     }
 
     /// Returns the first `len` elements of a row, and the part of the next row to prefetch. `rows` is the number of
-    /// rows. For the last row, the second slice is meaningless.
+    /// rows. For the last row, the part to prefetch is arbitrary.
     #[inline(always)]
     pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
         match self {
@@ -203,7 +203,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
-        // If there are no rows, their length may be arbitrarily large, so no buffer is allocated for it.
+        // Without rows, the row length is not limited by memory, so no buffer of this length is allocated.
         if groups == 0 {
             return (Written::default(), guards);
         }
@@ -225,12 +225,12 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 }
 
-/// Number of lanes gathered at a time: two cache lines hold as many elements of the widest type, f64.
+/// Number of lanes gathered at a time. Two cache lines hold this many f64, the widest type.
 const AT_A_TIME: usize = 16;
 
 /// Processes groups of lanes. The lanes of a group are the columns of a `[len, inner]` block.
 ///
-/// Not generic over instruction sets, so that it is compiled once for each type.
+/// This function is not generic over instruction sets, so it is compiled once for each type.
 #[inline(never)]
 fn write_strided<E: Element>(
     geometry: &Geometry,
@@ -269,7 +269,7 @@ pub struct LaneCall<'a, 'e, E> {
     io: &'a mut RowIo<'e, E>,
 }
 
-/// Implemented for a tuple that begins with the kernel, so that the code is placed next to the kernel's type.
+/// The tuple begins with the kernel, so that the compiler places this code next to the kernel's type.
 impl<E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, E>) {
     type Out = Written;
 

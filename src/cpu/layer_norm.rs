@@ -51,9 +51,9 @@ impl Norm for LayerNorm<'_> {
         moments.has_room().then_some([mean, low, moments.scale() as f32])
     }
 
-    /// The difference of a 16-bit number and the mean has at most three f32 roundings. Either the number is near the
-    /// mean, and subtracting the mean's first part is exact, or the difference is large. The product and the sum add
-    /// three more. Six roundings have a relative error of 6 2^-24.
+    /// The f32 difference of a 16-bit number and the mean has at most three roundings. If the number is near the mean,
+    /// subtracting the mean's high part is exact. Otherwise the difference is too large for cancellation. The product
+    /// and the sum add three roundings. The six roundings have a relative error of 6 * 2^-24.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

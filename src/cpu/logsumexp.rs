@@ -115,7 +115,7 @@ impl Row<'_> {
                 self.fill_value(index, FullyMasked::Zeros, guards, E::ZERO, E::ZERO);
                 E::INFINITY
             }
-            // A fully masked row has a sum of no terms, so its result is -inf under every policy that does not reject
+            // A fully masked row sums no terms, so its result is ln 0 = -inf under every policy that does not reject
             // it.
             row => row.fill_value(index, policy, guards, E::NEG_INFINITY, E::NEG_INFINITY),
         }

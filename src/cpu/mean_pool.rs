@@ -22,7 +22,7 @@ pub struct MeanPool<'m> {
 /// Unmasked tokens of a sequence.
 pub struct Tokens<'s> {
     range: Range<usize>,
-    /// Flag of each token in the range, if some may be masked.
+    /// Flags of the tokens in the range, 0 for masked ones. `None` if no token is masked.
     keep: Option<&'s [u8]>,
     pub count: usize,
 }
@@ -37,8 +37,8 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Counts each column of a sequence whose tokens are all masked as a fully masked row. A sequence without tokens is
-    /// not counted.
+    /// Counts a sequence whose tokens are all masked: one fully masked row for each column. A sequence without tokens
+    /// is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
             guards.counts.fully_masked += columns as u64;
@@ -80,9 +80,9 @@ struct Runs<'a, E> {
     pool: MeanPool<'a>,
     /// Number of runs in a sequence.
     runs: usize,
-    /// First run of this part.
+    /// First run of columns in this part.
     first: usize,
-    /// Number of runs in this part.
+    /// Number of runs of columns in this part.
     count: usize,
     to: &'a mut [MaybeUninit<E>],
 }
@@ -210,7 +210,7 @@ impl<E: Element> Columns<'_, E> {
     }
 }
 
-/// Adds neighbouring lanes in pairs, six times, down to one.
+/// Adds neighbouring lanes in pairs, six times, until one lane is left.
 #[inline(always)]
 fn folded<I: Isa>(mut lanes: [Sums<I>; SUM_LANES]) -> Sums<I> {
     let mut width = SUM_LANES;

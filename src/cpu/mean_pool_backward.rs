@@ -8,7 +8,7 @@ use crate::rows::LanesMut;
 use crate::simd::{self, Isa, Span, Work, Written};
 use std::mem::MaybeUninit;
 
-/// Spreads the gradient of each column's mean over its tokens.
+/// Spreads the gradient of each column's mean over the tokens.
 pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], GuardCounts)> {
     let geometry = dx.geometry;
     let (len, inner, stride) = (geometry.len(), geometry.inner(), geometry.stride);
@@ -56,7 +56,7 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
-        // Without elements, memory does not limit the numbers of sequences and tokens, so the loop over them is
+        // Without elements, the numbers of sequences and tokens are not limited by memory. The loop is therefore
         // skipped.
         if self.count == 0 || self.inner == 0 {
             return (written, guards);

@@ -9,11 +9,11 @@
 //! - f32, f16, bf16: the rounded quotient of the row's sum and n, plus the exact remainder divided by n. If f64 holds
 //!   the row's sum exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|.
 //!   In rows whose variance comes from one pass, that is at most 32.02 c u times the standard deviation. In other rows
-//!   the second pass also sums the deviations from the quotient. If their mean differs from the remainder by more than
-//!   (c + 2) u times their root mean square, it is more than rounding noise and replaces the remainder. The error of
-//!   the mean is then at most 2 (c + 2) u times the standard deviation.
-//! - f64: a first mean, plus the mean of the deviations from it, whose error is (c + 1) u times their mean magnitude.
-//!   The two are added without error, and the rounded sum becomes the first part.
+//!   the second pass also averages the deviations from the quotient. If this average differs from the remainder by more
+//!   than (c + 2) u times the deviations' root mean square, the difference is not rounding noise, and the average
+//!   replaces the remainder. The error of the mean is then at most 2 (c + 2) u times the standard deviation.
+//! - f64: a provisional mean, plus the average deviation from it. The error of this average is (c + 1) u times the
+//!   mean magnitude of the deviations. The two are added without error, and the rounded sum becomes the high part.
 //!
 //! One pass gives the variance with a relative error of 3280 c u, which is 2^-37 for 16,384 columns: the sum of squares
 //! has a relative error of c u, and the square of the mean is at most 1024 times the variance. Two passes give the
@@ -43,7 +43,7 @@ pub struct Moments {
     shift: f64,
     /// Variance, or mean square if no mean is subtracted; not finite if the row is not.
     square: f64,
-    /// See [`Moments::smallest`].
+    /// Result of [`Moments::smallest`].
     smallest: f64,
 }
 
@@ -85,7 +85,7 @@ impl Moments {
         let n = len as f64;
         let square = sum / n;
         let [scale, scale_low] = scale::<E>([square, lost(sum, n, square)], eps * unit * unit);
-        // Adding -0 changes no sign.
+        // The shift is -0, because adding -0 changes no sign.
         Moments { unit, scale, scale_low, shift: -0.0, square, smallest: least.value, ..Moments::default() }
     }
 
@@ -123,7 +123,7 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm from the sums of `len` elements and of their squares, for types other than
-    /// f64. If cancellation would show in the variance, returns only the mean, in two parts, as `Err`.
+    /// f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low part.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -138,8 +138,8 @@ impl Moments {
         Ok(Moments { unit: 1.0, mean, mean_low, scale, shift: -(mean_low * scale), square, ..Moments::default() })
     }
 
-    /// Computes the moments for LayerNorm after [`Moments::of_one_pass`] returned only the mean: from this mean, the
-    /// sum of the deviations from its first part, and the sum of their squares.
+    /// Computes the moments for LayerNorm from the mean that [`Moments::of_one_pass`] returned, the sum of the
+    /// deviations from its high part, and the sum of the squared deviations.
     #[inline(always)]
     pub fn of_deviations<E: Element>(
         len: usize,
@@ -188,14 +188,13 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the scale, which multiplies elements after they are multiplied by the unit; see
-    /// [`Moments::out_of_units`].
+    /// Returns the factor for elements that have been multiplied by the unit; see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Returns two powers of two. They and [`Moments::scale`] together scale a number in units of 2^exponent, such as a
-    /// gradient, like the row.
+    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is scaled like the row if it is
+    /// multiplied by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -208,7 +207,7 @@ impl Moments {
         [unit, mean, mean_low, scale, scale_low, square, smallest]
     }
 
-    /// Returns the mean as a sum of two f32, the larger first; `None` if the second would be subnormal in f32.
+    /// Returns the mean as a sum of two f32, the larger first; `None` if the smaller would be subnormal.
     #[inline(always)]
     pub fn narrow_mean(&self) -> Option<[f32; 2]> {
         let high = self.mean as f32;
@@ -217,8 +216,8 @@ impl Moments {
         is_kept.then_some([high, low as f32])
     }
 
-    /// Returns the smallest nonzero magnitude in a row of f32, or the next smaller f32; +inf if all are 0. It is only
-    /// computed if no mean is subtracted.
+    /// Returns the smallest nonzero magnitude in a row of f32, or the f32 just below it; +inf if all elements are 0.
+    /// LayerNorm does not compute it.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }
@@ -262,7 +261,8 @@ fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
     if E::IS_F64 { v * isa.f64(unit) } else { v }
 }
 
-/// Returns the mean of a row of f64, in two parts, from a provisional mean and the sum of the deviations from it.
+/// Returns the mean of an f64 row as a high and a low part. `mean` is a provisional mean, and `sum` is the sum of the
+/// deviations from it.
 #[inline(always)]
 pub fn refined_mean(len: usize, mean: f64, sum: f64) -> [f64; 2] {
     let n = len as f64;
@@ -284,7 +284,7 @@ fn lost(dividend: f64, divisor: f64, quotient: f64) -> f64 {
     (-quotient).mul_add(divisor, dividend) / divisor
 }
 
-/// Returns 1 / sqrt(square + eps), where the square is given in two parts. For f64, also returns the rounding error of
+/// Returns 1 / sqrt(square + eps), for a square with a high and a low part. For f64, also returns the rounding error of
 /// the result, because every rounding shows in f64 results. For other types, the second number is 0.
 #[inline(always)]
 fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
@@ -297,7 +297,7 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     if !E::IS_F64 {
         return [scale, 0.0];
     }
-    // Rounding errors of the sum and of the root, to first order.
+    // Rounding errors of the sum and of its square root, to first order.
     let (larger, smaller) = if square > eps { (square, eps) } else { (eps, square) };
     let of_sum = (smaller - (sum - larger)) + square_low;
     let of_root = ((-root).mul_add(root, sum) + of_sum) * (0.5 * scale);
@@ -305,8 +305,8 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
-/// Returns the power of two that rows of f64 are multiplied by. It is 1 unless squares of the largest magnitude, or of
-/// `beside`, would overflow or underflow. Squares of narrower types always fit f64.
+/// Returns the power of two that rows of f64 are multiplied by. It is 1 unless the square of the largest magnitude, or
+/// of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {
@@ -416,8 +416,8 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Sums the deviations from the mean, their squares, or both, by the tiled sum: `N` powers from `FIRST` on. Elements
-/// are multiplied by `unit` first. The mean's second part is used for f64 squares only.
+/// Computes `N` tiled sums of powers of the deviations from the mean. The exponents are consecutive and begin with
+/// `FIRST`. Elements are multiplied by `unit` first. Only squares of f64 use the mean's low part.
 #[inline(always)]
 pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa: I,

@@ -1,7 +1,7 @@
 //! Gradient of a normalised row, computed in f64 and rounded once.
 //!
 //! With n the normalised row, r the factor that scaled it and h = dy weight: dx = r (h - mean(h) - n mean(h n)). The
-//! mean of h is subtracted for centred rows only. The sums of both means are tiled sums. The row's moments come from
+//! mean of h is subtracted for centred rows only. Both means come from tiled sums. The row's moments come from
 //! `moments`.
 
 #[cfg(feature = "sharded")]
@@ -140,7 +140,7 @@ fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guar
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
 }
 
-/// Writes the gradient of a row narrower than f64, whose products neither overflow nor vanish in f64.
+/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor vanish in f64.
 #[inline(always)]
 fn narrow<I: Isa, E: Element>(
     isa: I,
@@ -311,16 +311,16 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         self.moments.normalise::<I, E, true>(self.isa, load_wide(self.isa, self.x, i, pad))
     }
 
-    /// Returns the `i`th block of dy weight, given the block of dy.
+    /// Returns the `i`th block of h = dy weight, given the block of dy.
     #[inline(always)]
     fn h(&self, i: usize, dy: I::F64) -> I::F64 {
         self.factors.product::<I, E>(self.isa, dy, self.norm.weights(self.isa, self.x.len(), i))
     }
 }
 
-/// Powers of two that scale the products of a row of f64, so that they neither overflow nor underflow. One power scales
-/// the factor of larger magnitude in each product, the others scale the other factor. If some products would overflow,
-/// products of at most 2^-846 times the row's largest product become zero.
+/// Powers of two that scale the products of a row of f64, so that they neither overflow nor underflow. In each product,
+/// `larger` scales the factor of larger magnitude, and `smaller` scales the other factor. If some products would
+/// overflow, products of at most 2^-846 times the row's largest product become zero.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
@@ -353,7 +353,7 @@ impl Factors {
         )
     }
 
-    /// Returns the factors for rows with this largest product; `of_up` computes the largest product under
+    /// Returns the factors for rows with this largest product. `of_up` computes the largest product after scaling by
     /// [`Factors::up`].
     #[inline(always)]
     fn for_largest(largest: f64, of_up: impl FnOnce() -> f64) -> Self {

@@ -1,9 +1,9 @@
 //! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
-//! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. The
-//! tiled sum folds neighbouring lanes in pairs. Lanes are therefore computed in order, each as the sum of its rows, and
-//! at most seven sums are stored until their neighbour is known. A new lane is added to these while it is in registers.
-//! A second fold of this kind combines the tiles. Runs of columns are independent, so threads can split them for any
+//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. A
+//! lane of the tiled sum is the sum of rows that are 64 apart in a tile. The lanes are computed in order and added in
+//! pairs, so at most seven sums wait for their neighbours. A new lane is added to the waiting sums while it is in
+//! registers. Tiles are combined in the same way. Groups of columns are independent, so threads can split them for any
 //! number of rows.
 
 use super::moments::{Moments, unit_for};
@@ -66,7 +66,8 @@ pub fn sums<E: Element>(
     simd::run(Columns { x, dy, rounded: norm.rounded, moments, first: 0, of_weight, of_bias })
 }
 
-/// Number of columns summed at a time. Memory is then read in runs, and the sums stay in the first-level cache.
+/// Number of columns summed at a time. Memory is then read in contiguous runs, and the sums stay in the first-level
+/// cache.
 const WIDTH: usize = 256;
 
 /// Number of blocks in a run of columns.
@@ -123,7 +124,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            // Computes f64 sums again from scaled gradients if they would overflow or vanish.
+            // Repeats f64 sums that could overflow or vanish, with scaled gradients.
             let sums = loop {
                 let sums = run.sums(&mut folds);
                 if !E::IS_F64 || run.is_scaled || !run.find_units() {
@@ -143,7 +144,7 @@ impl<E: Element> Work for Columns<'_, E> {
 /// Sums of dy n and of dy, for each block.
 type Sums<I> = [[<I as Isa>::F64; 2]; BLOCKS];
 
-/// A run of columns across all rows.
+/// A group of neighbouring columns across all rows.
 struct Run<'a, I: Isa, E> {
     isa: I,
     x: Rows<'a, E>,
@@ -213,7 +214,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         fold.finish()
     }
 
-    /// Sums up to four rows that are 64 apart, and adds the result to the fold as one lane.
+    /// Sums one lane of a tile, which has up to four rows that are 64 apart. Adds the lane to the fold.
     #[inline(always)]
     fn lane(&mut self, first: usize, rows: usize, fold: &mut Fold<I>) {
         const MOST: usize = TILE / SUM_LANES;
@@ -283,7 +284,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 
 /// The six folds of the tiled sum over lanes that arrive in order. A missing lane counts as +0, which changes no sum.
 struct Fold<I: Isa> {
-    /// Sums of 2^level lanes that wait for their neighbours.
+    /// Sums of 2^level lanes, which wait for the sums of the next 2^level lanes.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
 }
@@ -297,7 +298,7 @@ impl<I: Isa> Fold<I> {
         Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Returns a function that takes the next lane block by block, and folds it with the sums that wait for it.
+    /// Returns a function that takes the next lane block by block, and adds the waiting sums to it.
     #[inline(always)]
     fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
         let level = self.lanes.trailing_ones() as usize;

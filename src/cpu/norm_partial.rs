@@ -27,14 +27,15 @@ pub enum Kind {
 /// Statistics of a row that are known so far. They decide what the next round computes.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {
-    /// No statistics; for f64 only. The next round finds the largest magnitude.
+    /// No statistics are known, which occurs only for f64. The next round finds the largest magnitude.
     Nothing,
-    /// The unit is known. The next round sums the elements, their squares, or both.
+    /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares, or
+    /// both.
     Unit(f64),
     /// A provisional f64 mean is known. The next round sums the deviations from it.
     Mean { unit: f64, mean: f64 },
-    /// The mean is known, in two parts. The next round sums the squared deviations from it and, for types narrower than
-    /// f64, the deviations.
+    /// The mean is known, as a high and a low part. The next round sums the squared deviations from it and, for types
+    /// narrower than f64, the deviations.
     Centre { unit: f64, mean: [f64; 2] },
     /// All moments are known. No round follows.
     Moments(Moments),
@@ -85,8 +86,9 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // Key of the smallest magnitude if its `stepped` flag has this value, else 0. The key is inverted, so that the
-        // maximum selects the smallest magnitude. A NaN is ignored, as in [`ShardStats::merge`].
+        // Each value of the `stepped` flag has its own key. The key of the smallest magnitude is inverted, so that the
+        // maximum selects the smallest. The key of the opposite flag is 0. A NaN is ignored, as in
+        // [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -104,7 +106,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the bits of the sums of each run of tiles, followed by those of its sums of squares, if any.
+    /// Appends the bits of the tile sums of each group of consecutive tiles, followed by the bits of its sums of
+    /// squares, if there are any.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
@@ -156,7 +159,7 @@ impl Known {
         if E::IS_F64 { Known::Nothing } else { Known::Unit(1.0) }
     }
 
-    /// Returns how many sums of each tile the next round computes.
+    /// Returns how many sums the next round computes for each tile.
     #[cfg(feature = "sharded")]
     pub fn sums<E: Element>(&self, kind: Kind) -> usize {
         match self {

@@ -16,7 +16,7 @@ pub trait Norm: Copy {
     fn operands(&self) -> [Option<Floats<'_>>; 2];
     /// Computes the moments of the row with this index.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
-    /// Returns the index of the weight and the bias of the rows' first column.
+    /// Returns the index of the rows' first column among the weights and biases.
     fn first_column(&self) -> usize {
         0
     }
@@ -49,7 +49,7 @@ const WIDE_RUN: usize = 512;
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// Writes the rows with the indices `which`, of length `len`. The first of them is at the start of `io`.
+/// Writes the rows with the indices `which`, of length `len`. The first row of `io` is the first of these rows.
 #[inline(always)]
 pub fn write_rows<I: Isa, E: Element>(
     isa: I,
@@ -99,7 +99,7 @@ pub fn write_rows<I: Isa, E: Element>(
     written
 }
 
-/// Writes the row with this index and returns its memory; `is_narrow` is the result of [`Norm::is_narrow`].
+/// Writes the row with this index and returns the written slice; `is_narrow` is the result of [`Norm::is_narrow`].
 #[inline(always)]
 pub fn write_row<'a, I: Isa, E: Element>(
     isa: I,
@@ -170,7 +170,7 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         Plan::of(isa, *self.norm, row, x, self.is_narrow, guards)
     }
 
-    /// Writes a row and returns its memory.
+    /// Writes a row and returns the written slice.
     #[inline(always)]
     pub fn write<'s, I: Isa, E: Element>(&self, isa: I, plan: &Plan, span: Span<'s, E, E>) -> &'s mut [E] {
         let next = span.next(TOGETHER);

@@ -27,8 +27,8 @@ pub fn step<S: Element, const N: usize>(
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
-/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. A rounded weight
-/// that was changed elsewhere first replaces its master weight.
+/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
+/// weight was changed elsewhere, it replaces its master weight before the step.
 pub fn step_rounded<P: Element, const N: usize>(
     weights: &mut [f32],
     rounded: &mut [P],
@@ -52,9 +52,9 @@ pub fn step_stochastic<P: Element, const N: usize>(
 }
 
 struct Step<'a, S, P, F, const N: usize> {
-    /// Weights, or master weights; empty if they are not kept.
+    /// The model's own weights, or master weights. Empty for 16-bit weights without master weights.
     weights: &'a mut [S],
-    /// Rounded weights; empty if the model computes with the weights themselves.
+    /// Rounded weights that the model computes with. Empty if `weights` has the model's own weights.
     rounded: &'a mut [P],
     kept: [&'a mut [S]; N],
     /// Gradient of all weights.
@@ -168,7 +168,7 @@ pub struct AdamW {
     pub beta2: f64,
     /// Factor of the old weight: 1 - lr weight_decay.
     pub keep: f64,
-    /// Factor of the quotient of mean and root.
+    /// Factor that multiplies the quotient of the mean and the root.
     pub rate: f64,
     pub eps: f64,
 }
@@ -248,7 +248,7 @@ impl Formula<0> for Descent {
 pub struct Momentum {
     pub descent: Descent,
     pub momentum: f64,
-    /// Factor of the gradient that is added to the momentum.
+    /// Factor of the gradient when it is added to the momentum.
     pub fresh: f64,
     pub nesterov: bool,
 }

@@ -35,13 +35,13 @@ pub enum Law {
     },
 }
 
-/// Returns the interval for drawing a number of the standard normal distribution between these limits. It leaves out
-/// the ends, where the density is below e^-42 times its largest value between the limits. `low` must not be +inf, and
-/// `high` not -inf.
+/// Returns the interval for drawing a number of the standard normal distribution between these limits. The interval
+/// leaves out ends where the density is below e^-42 times its largest value between the limits. `low` must not be +inf,
+/// and `high` not -inf.
 pub fn interval(low: f64, high: f64) -> [f64; 2] {
     let nearest = 0f64.max(low).min(high);
     let distance = nearest.abs();
-    // x^2 - distance^2 = 84, without cancellation.
+    // Solves reach^2 - distance^2 = 84 in a form without cancellation.
     let reach = distance + 84.0 / (distance.mul_add(distance, 84.0).sqrt() + distance);
     [low.max(-reach), high.min(reach)]
 }
@@ -130,14 +130,15 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
 /// and 1.7 tries if the limits are two standard deviations from the mean.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // After this many tries, about one number in 10^40 has no accepted value. It becomes the most probable value.
+    // After this many tries, about one number in 10^40 has no accepted value. Such a number becomes the most probable
+    // value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);
     for _ in 0..TRIES {
         let tried = words.map(|words| between(low, high, uniforms(words)[0]));
         let x = isa.load_f64(&tried);
-        // (nearest^2 - x^2) / 2, which is 0 or less.
+        // Logarithm of the probability that x is accepted: (nearest^2 - x^2) / 2, which is 0 or less.
         let power = (isa.f64(nearest) - x) * (x + isa.f64(nearest)) * isa.f64(0.5);
         let chance = isa.array_f64(term(isa, power.min(isa.f64(0.0))));
         for i in 0..BLOCK {
@@ -153,7 +154,7 @@ fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low,
     found
 }
 
-/// Maps a uniform number in [0, 1) to one that is at least `low`, and reaches `high` only by rounding.
+/// Maps a uniform number in [0, 1) to the range from `low` to `high`. Only rounding may give `high` itself.
 #[inline(always)]
 fn between(low: f64, high: f64, uniform: f64) -> f64 {
     (low + (high - low) * uniform).min(high)
@@ -169,7 +170,7 @@ fn uniforms([a, b, c, d]: [u32; 4]) -> [f64; 2] {
     [number(a, b), number(c, d)]
 }
 
-/// Returns the low and the high half.
+/// Returns the low and the high 32 bits.
 #[inline(always)]
 pub fn halves(v: u64) -> [u32; 2] {
     [v as u32, (v >> 32) as u32]

@@ -45,14 +45,14 @@ impl Norm for RmsNorm<'_> {
         }
     }
 
-    /// Returns 1 for f32 weights: rows share the conversion of weights, which these do not need.
+    /// Returns 1 for f32 weights. Rows are grouped to share the conversion of weights, and f32 weights need none.
     fn together<E: Element>(&self) -> usize {
         if let Some(Floats::F32(_)) = self.weight { 1 } else { TOGETHER }
     }
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        // Products of f32 rows have low parts, which must not vanish where the products do not.
+        // f32 rows are computed in pairs of f32. The limits keep the low part of a nonzero product from vanishing.
         let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0
@@ -100,7 +100,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// Reads `x` and the residual from two views, and writes the norm of their sum and the sum to two others.
+/// Reads `x` and the residual from two views, and writes the norm of their sum and the sum to two other views.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
@@ -170,7 +170,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                // If there are no columns, nothing is written, and memory does not limit the number of rows.
+                // Without columns, the number of rows is not limited by memory, and there is nothing to write.
                 for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);

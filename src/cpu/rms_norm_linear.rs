@@ -72,7 +72,7 @@ pub fn apply<'a, E: Element>(
     Ok((finish.done(written), guards))
 }
 
-/// Weight with its offset, times 2^exponent so that no product with it overflows or vanishes.
+/// Weight plus its offset, times 2^exponent so that no product with the weight overflows or vanishes.
 struct Weight {
     values: Vec<f64>,
     exponent: i32,
@@ -236,8 +236,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 }
 
 impl<E: Element> Products<'_, '_, E> {
-    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is R C. The remaining rows of the
-    /// matrix are multiplied one by one.
+    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is `R * C`. The remaining rows of
+    /// the matrix are multiplied one by one.
     #[inline(always)]
     fn together<I: Isa, const R: usize, const C: usize, const N: usize>(mut self, isa: I) {
         let all = self.rows();

@@ -88,8 +88,8 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index, whose first half pairs with the second. `of` computes a block of values to
-    /// rotate from a block of the row and the same blocks of `beside`, which has slices for either half.
+    /// Rotates the row with this index, whose first half pairs with the second. `of` computes the values to rotate from
+    /// a block of the row and the corresponding blocks of `beside`, which has `N` slices for each half.
     #[inline(always)]
     pub fn halves<I: Isa, E: Element, const N: usize>(
         &self,

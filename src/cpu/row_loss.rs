@@ -17,9 +17,9 @@ use std::ops::Range;
 /// Upstream gradient of the losses.
 #[derive(Clone, Copy)]
 pub struct Upstream<'a> {
-    /// One number for all losses, or one for each loss.
+    /// Gradient of all losses, or one gradient for each loss.
     pub dloss: &'a [f64],
-    /// Divisor of the sum of the losses, or 0 if there is nothing to divide.
+    /// Divisor of the sum of the losses; 0 gives a gradient of 0.
     pub divisor: f64,
 }
 
@@ -44,7 +44,7 @@ pub struct Row<'a> {
     pub dx: &'a mut [f64],
     /// Scratch buffer as long as the row.
     pub beside: &'a mut [f64],
-    /// Destination of the losses: one, or one for each element of the row.
+    /// Destination of the losses: one for the row, or one for each element.
     pub losses: &'a mut [f64],
 }
 
@@ -155,8 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // Memory does not limit the length of rows if there are none, nor their number if they have no elements and no
-        // losses.
+        // Without rows, memory does not limit the row length. Without elements and losses, it does not limit the number
+        // of rows.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

@@ -187,7 +187,7 @@ impl Drawn<'_> {
     }
 }
 
-/// A row whose logits are ready for sampling, compiled as a separate function.
+/// Kernel for a row whose logits are ready for sampling, compiled as a separate function.
 struct OfRow<'a, E> {
     drawn: &'a Drawn<'a>,
     x: &'a [E],
@@ -285,7 +285,7 @@ impl RowSampler<'_> {
         isa.outline(SurveyedRow { of: self, whole, max })
     }
 
-    /// Draws from a row in f64.
+    /// Draws from a row, with f64 arithmetic.
     #[inline(always)]
     fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> DrawnCandidate {
         let (_, plan, _) = self.request.parts();
@@ -372,7 +372,8 @@ fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     }
 }
 
-/// Returns whether a filter needs the mass of all tokens. It is computed at the temperature that [`heat`] returns.
+/// Returns whether a filter needs the mass of all tokens. This mass is computed at the temperature that [`heat`]
+/// returns.
 fn asks_for_total(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::TopP { of_all: true, .. }))
 }

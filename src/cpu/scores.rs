@@ -1,11 +1,11 @@
 //! Logit pipeline shared by the softmax family: scale, softcap, bias and mask, and the class of each row.
 //!
-//! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. Scores of -inf, and all that the
-//! mask excludes, are masked before that. The exponential is then computed in one of three ways:
+//! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. Scores of -inf, and scores that
+//! the mask excludes, always have the logit -inf. The exponential is then computed in one of three ways:
 //!
-//! - f32, f16 and bf16 rows whose logits are all exact in f32 use the exponential of f32 logits. All rows without
-//!   options are of this kind. Scales that are powers of two, and biases of 0 and -inf, usually keep logits exact.
-//! - For other rows of these types, the maximum is subtracted in f64, and the difference is split into two f32 for the
+//! - f32, f16 and bf16 rows whose logits are all exact in f32 use the exponential of f32 logits. Without options,
+//!   logits are always exact. Scales that are powers of two, and biases of 0 and -inf, usually keep them exact.
+//! - In other rows of these types, the maximum is subtracted in f64. Each difference is split into two f32 for the
 //!   exponential ([`crate::math::softmax_exp`]).
 //! - f64 rows use the f64 exponential.
 
@@ -26,7 +26,7 @@ use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, fold, load_flags};
 use extrema::extrema;
 use std::ops::Range;
 
-/// Options that turn scores into logits, with the mask resolved for the call's view.
+/// Options that turn scores into logits. The mask has been checked against the shape of the scores.
 #[derive(Clone, Copy)]
 pub struct LogitTransform<'m> {
     pub mask: Option<Resolved<'m>>,
@@ -48,7 +48,7 @@ pub enum Row<'s> {
 }
 
 impl Row<'static> {
-    /// Classifies a row by its maximum and whether it has a NaN. The result has no logits.
+    /// Classifies a row by its maximum and whether it has a NaN. The returned class holds no logits.
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }
@@ -129,8 +129,8 @@ impl LogitTransform<'_> {
         self.read_part(isa, lane, 0, x, buffers)
     }
 
-    /// Classifies the shard of a row that begins at column `first`, and computes its logits. The columns of the result
-    /// are counted from `first`.
+    /// Classifies a row's shard, which begins at column `first`, and computes its logits. The columns of the result are
+    /// counted from `first`.
     #[inline(always)]
     pub fn read_part<'s, I: Isa, E: Element>(
         &self,
@@ -180,8 +180,8 @@ impl LogitTransform<'_> {
         classify(columns, Logits::F64(logits), found)
     }
 
-    /// Computes the logits in f32, and returns whether none of them was rounded. This serves masks of flags, biases
-    /// that are 0 or -inf, and scales that are powers of two.
+    /// Computes the logits in f32, and returns whether all of them are exact. They can only be exact if the scale is a
+    /// power of two and each bias is 0 or -inf.
     #[inline(always)]
     fn narrow_logits<I: Isa, E: Element>(
         &self,
@@ -322,8 +322,8 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// Adapts a shard to its complete row, whose maximum is `max`. `exact` says whether f32 represents all logits of
-    /// that row exactly.
+    /// Sets the maximum to `max`, that of the complete row. Widens f32 logits to f64 unless `exact`, which states that
+    /// f32 represents all logits of that row exactly.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
     where
@@ -346,7 +346,7 @@ impl<'s> Live<'s> {
 }
 
 impl Live<'_> {
-    /// Returns the logit of the `i`th column that has one; `x` is the row that was read.
+    /// Returns logit number `i` of the row `x`, counted from the first column that has a logit.
     #[inline(always)]
     pub fn logit<E: Element>(&self, x: &[E], i: usize) -> f64 {
         match self.logits {

@@ -6,7 +6,7 @@
 //! even if other positions are masked. So the bits do not depend on which part of a mask excludes a position.
 //!
 //! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
-//! Each sum of their terms has a high and a low part, as the sums of the exponentials have.
+//! Sums for f64 have a high and a low part, as the sums of the exponentials have.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -27,11 +27,11 @@ use std::ops::Range;
 
 /// Gradient formula of one op.
 pub trait Formula: Copy + Send + Sync {
-    /// Whether the sum of a lane is divided by the sum of its exponentials.
+    /// Whether the sum of a lane's terms is divided by the sum of the lane's exponentials.
     const MEAN: bool;
     /// Returns a term of the lane's sum for the exponential `e`, and the term's rounding error.
     fn term<I: Isa>(isa: I, e: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// Returns the gradient of a logit whose softmax is `y`; `sum` is in two parts.
+    /// Returns the gradient of a logit whose softmax is `y`; `sum` is a high and a low part.
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
@@ -108,7 +108,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// Writes the gradient of a lane narrower than f64, without softcap and flags, whose logits begin at column 0. The
+/// Writes the gradient of a lane of f32, f16 or bf16 without softcap and flags, whose logits begin at column 0. The
 /// derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
 fn plain<F: Formula, I: Isa, E: Element>(
@@ -158,8 +158,8 @@ fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec
     gathered
 }
 
-/// Returns the part of a lane that has logits, with flags if some of them are masked. Returns `None` if all are masked.
-/// Counts the lane in `guards` by its class.
+/// Returns the logits of a lane, with flags if some of them are masked. Returns `None` if all are masked. Counts the
+/// lane in `guards` by its class.
 #[inline(always)]
 pub fn live_part<'r, 's, E: Element>(
     scores: &LogitTransform<'_>,
@@ -169,7 +169,7 @@ pub fn live_part<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // This only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
+    // Only counts the lane: a fill value does not depend on the scores, so its gradient is 0.
     row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,
@@ -244,15 +244,15 @@ pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index:
 
 /// Values that all gradients of a lane share.
 struct Sums {
-    /// 1 / the sum of the exponentials, in two parts.
+    /// 1 / the sum of the exponentials, as a high and a low part.
     reciprocal: (f64, f64),
-    /// Sum of the formula's terms, in two parts; not finite if a gradient is not.
+    /// Sum of the formula's terms, as a high and a low part; not finite if an upstream gradient is not.
     sum: (f64, f64),
     /// Power of two that the upstream gradients are multiplied by first.
     up: f64,
-    /// Scale, possibly divided by `up`.
+    /// Scale of the scores, or that scale divided by `up`.
     scale: f64,
-    /// Factor that cancels `up`, or 1 if `scale` is divided by `up`.
+    /// Factor that cancels `up`; 1 if `scale` is already divided by `up`.
     down: f64,
 }
 
@@ -320,7 +320,8 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // Orders the last two products so that neither overflows or loses digits where the result does not.
+        // Divides one of two factors by `up`, chosen so that a product overflows or loses digits only if the result
+        // does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }
@@ -378,8 +379,8 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns two powers of two for numbers of at most the magnitude `largest`. The first scales the numbers, so that
-/// their products with exponentials neither overflow nor vanish. The second is above the largest of these products.
+/// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
+/// products with exponentials neither overflow nor vanish. The second is above the largest of these products.
 #[inline(always)]
 fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);
@@ -394,8 +395,8 @@ fn normaliser(largest: f64) -> (f64, f64) {
     (up, 2.0 * power)
 }
 
-/// Returns a number whose addition and subtraction rounds a term to a multiple of 2^-31 times `range`. Such multiples
-/// add without error, and the remainders are small.
+/// Returns a number that rounds a term to a multiple of 2^-31 times `range`, when it is added and then subtracted. Sums
+/// of such multiples are exact, and the remainders are small.
 #[inline(always)]
 fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range

@@ -1,8 +1,8 @@
 //! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
 //! unevaluated sum of two f32. It is computed once for the maximum, and again for its exponential.
 //!
-//! This path serves rows whose largest logit is below 256 in magnitude, and in which no logit within 128 of the largest
-//! has a product of score and scale of 16,384 or more. All other rows take the general path of [`super::scores`]. For a
+//! This path serves rows whose largest logit is below 256 in magnitude. For each logit within 128 of the largest, the
+//! product of score and scale must be below 16,384. Other rows take the general path of [`super::scores`]. For a
 //! sharded row, each shard reports its statistics ([`MaskedStats`]), and these together decide the path of the row.
 
 use super::scores::{Extrema, LogitTransform};
@@ -22,14 +22,14 @@ use found::Sums;
 /// Range of scales for which logits are computed as float-float pairs. Within it, the low part of the product of scale
 /// and score is a normal f32 number, except for products so small that their low part does not change the result.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Limit of products. Below it, the error of a product, which is 2^-46 times the product, does not show in the
-/// exponential.
+/// Limit for products of score and scale. The error of a product is 2^-46 of the product. Below the limit, it does not
+/// affect the exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
-/// Distance between high parts below which the low parts can change the order of two logits. Low parts of logits whose
-/// products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16.
+/// Difference of two logits' high parts below which their low parts can decide which logit is larger. Low parts are at
+/// most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
-/// Upper bound of (logit - rounded sum) / |product|, for products of at least [`LARGEST_PRODUCT`]. The product
-/// contributes 2^-23, and the sum 2^-24 where product and bias cancel.
+/// Upper bound of (logit - rounded sum) / |product|, if the product of score and scale is at least [`LARGEST_PRODUCT`].
+/// The product contributes 2^-23. The sum contributes 2^-24 where product and bias cancel.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
@@ -38,15 +38,15 @@ const RUN: usize = 4096;
 pub struct Masked<'a> {
     /// Columns that have logits; all others are masked.
     pub columns: Range<usize>,
-    /// Scale in two parts.
+    /// Scale, as a high and a low part.
     scale: (f32, f32),
     bias: Bias<'a>,
-    /// Largest logit in two parts.
+    /// Largest logit, as the sum of a high and a low part.
     max: (f32, f32),
 }
 
-/// Values added to the scores of a row. Flags are stored as 0 where they are set, and as -inf elsewhere. A flag of -inf
-/// replaces the score, even a NaN. A bias of -inf added to NaN is NaN.
+/// Values added to the scores of a row. Keep flags are stored as 0 if set, and as -inf otherwise. A flag of -inf
+/// replaces the score, even a NaN. A bias of -inf added to NaN gives NaN.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
@@ -95,7 +95,7 @@ impl LogitTransform<'_> {
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
     }
 
-    /// Returns the statistics of the shard of a row that begins at column `first`.
+    /// Returns the statistics of a row's shard, which begins at column `first`.
     #[inline(always)]
     pub fn find_masked<I: Isa, E: Element>(
         &self,
@@ -128,8 +128,8 @@ impl LogitTransform<'_> {
         }
     }
 
-    /// Returns the shard of a row that begins at column `first`; `found` holds the statistics of the complete row.
-    /// Returns `None` if the row takes the general path.
+    /// Returns a row's shard, which begins at column `first`; `found` holds the statistics of the complete row. Returns
+    /// `None` if the row takes the general path.
     #[inline(always)]
     pub fn masked_part<'s, I: Isa, E: Element>(
         &'s self,
@@ -221,7 +221,7 @@ fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; BLOCK]) -> I::F32 {
     I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
 }
 
-/// Returns whether all biases are 0 or infinite. A +inf shows later, as the maximum.
+/// Returns whether all biases are 0 or infinite. A bias of +inf is detected later, because the maximum is then +inf.
 #[inline(always)]
 fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     // Only 0 and the infinities equal twice their value.
@@ -255,7 +255,7 @@ fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     )
 }
 
-/// Returns the logit of the largest score, in two parts.
+/// Returns the logit of the largest score, as a high and a low part.
 #[inline(always)]
 fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     let max = max?;
@@ -263,11 +263,12 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
 }
 
-/// Returns the largest logit among those whose high parts are near the largest high part; `None` if there is a NaN.
+/// Returns the largest logit among those whose high part is within [`NEAR`] of the largest high part; `None` if there
+/// is a NaN.
 ///
-/// Rows in which the product of a near logit reaches [`LARGEST_PRODUCT`] take the general path. So the largest near
-/// logit is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a
-/// finite score whose product overflows, as it masks other finite scores. An infinite score with such a bias gives NaN.
+/// This is the largest logit of the row, unless a logit close to it has a product of score and scale of at least
+/// [`LARGEST_PRODUCT`]. Such rows take the general path. A bias of -inf masks a finite score even if its product with
+/// the scale overflows. An infinite score with such a bias gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,
@@ -309,7 +310,7 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
         },
     );
     let (of_row, lows) = (isa.max_f32(high), isa.array_f32(low));
-    // In most rows one lane holds the maximum, and no product is large.
+    // Usually one SIMD lane holds the maximum, so the loop runs once.
     let (mut lanes, mut low) = (high.eq(isa.f32(of_row)).bits(), f32::NEG_INFINITY);
     while lanes != 0 {
         low = low.max(lows[lanes.trailing_zeros() as usize]);
@@ -350,7 +351,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
-/// Returns a product, which is at most `f32::MAX` unless its score is infinite.
+/// Returns the product of score and scale, which is at most `f32::MAX` unless the score is infinite.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
@@ -366,8 +367,8 @@ fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; BLOCK]; 
     }
 }
 
-/// Returns a block of logits in two parts. The low part is meaningless where the high part is not finite. Both are
-/// meaningless where flags mask a NaN.
+/// Returns a block of logits, each as a high and a low part. The low part is meaningless where the high part is not
+/// finite. Both are meaningless where flags mask a NaN.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,
@@ -388,7 +389,7 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 
 impl Masked<'_> {
     /// Writes the exponentials of the columns that have logits, to the result or to a buffer. Returns them with their
-    /// fixed-point sum. Prefetches the next row if it is far.
+    /// fixed-point sum. Prefetches the next row if the span is marked as far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,

@@ -23,7 +23,7 @@ pub struct Buffers {
     pub flags: Vec<u8>,
 }
 
-/// Buffers of one type and thread. They are boxed, so that lending them moves a pointer.
+/// Buffers of one type and thread. They are boxed, so that lending them only moves a pointer.
 pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {

@@ -7,15 +7,15 @@ use crate::simd::{Float, Isa, Kernel, fold};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Least {
     pub value: f64,
-    /// Whether `value` is the next f32 below that magnitude, as it is in rows with zeros.
+    /// Whether `value` is the next f32 below the smallest magnitude, as happens in rows with zeros.
     pub stepped: bool,
 }
 
 impl Least {
     pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
 
-    /// Returns the smaller of two magnitudes. If only one is `stepped`, the other is first lowered to the next smaller
-    /// f32.
+    /// Returns the smaller of two magnitudes. If only one is `stepped`, the unstepped one is first lowered to the next
+    /// smaller f32.
     pub fn merge(self, other: Self) -> Self {
         let stepped = self.stepped || other.stepped;
         let step = |least: Least| {
@@ -47,7 +47,7 @@ impl<I: Isa> Smallest<I> {
         self
     }
 
-    /// Returns the smallest nonzero magnitude of `x`, whose blocks have all been included.
+    /// Returns the smallest nonzero magnitude of `x`. Every block of `x` must have been passed to [`Smallest::update`].
     #[inline(always)]
     pub fn found<E: Element>(self, isa: I, x: &[E]) -> Least {
         let smallest = f64::from(isa.min_f32(self.0[0].min(self.0[1])));

@@ -1,6 +1,6 @@
 //! Softmax of a row. Exponentials are written to the result, or to a buffer if the result is narrower. Their sum is
-//! exact. A second pass multiplies them by 1/sum, which has two parts. In rows without options, this pass also finds
-//! the extremes of the next row.
+//! exact. A second pass multiplies them by 1/sum, held as a high and a low part. In rows without options, this pass
+//! also finds the extremes of the next row.
 
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
@@ -95,8 +95,8 @@ impl Softmax<'_> {
     }
 }
 
-/// 1 / sum in two parts, given for a shard of a row. It is `None` for a complete row, where it is computed from the
-/// exponentials.
+/// 1 / the sum of exponentials, as a high and a low part, for a shard of a row. For a complete row this is `None`,
+/// because the value is computed from the exponentials.
 pub type Inverse = Option<(f64, f64)>;
 
 #[inline(always)]

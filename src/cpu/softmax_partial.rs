@@ -34,7 +34,7 @@ pub struct ShardStats {
 }
 
 impl ShardStats {
-    /// Statistics of no columns.
+    /// Statistics of an empty shard.
     pub const NOTHING: Self = ShardStats {
         max: f64::NEG_INFINITY,
         second: f64::NEG_INFINITY,
@@ -60,7 +60,7 @@ impl ShardStats {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// Returns the exponent of the power of two that scales the sum without its largest term.
+    /// Returns the exponent of the power of two that scales the exponentials below the largest before they are summed.
     pub fn finer(&self) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second)
     }
@@ -85,7 +85,7 @@ impl ShardStats {
         }
     }
 
-    /// Returns the class of the complete row with these statistics, without its logits.
+    /// Classifies the complete row from its statistics alone.
     pub fn row(&self) -> Row<'static> {
         Row::known(self.max, self.nan)
     }
@@ -107,7 +107,7 @@ pub const PLAIN_KEYS: usize = 2;
 
 #[cfg(feature = "sharded")]
 impl ShardStats {
-    /// Returns integers whose maxima over all shards are the keys of the merged statistics.
+    /// Returns integers for a max-reduction. Their maxima over all shards encode the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
         let max = keys::of_f64(if self.nan { f64::NAN } else { self.max });
         let [a, b, c, d] = self.masked.keys();
@@ -128,7 +128,7 @@ impl ShardStats {
         keys::of_f64(self.below(all.max))
     }
 
-    /// Sets the second-largest logit of all columns from its key.
+    /// Stores the second-largest logit of all columns, given its reduced key.
     pub fn take_second(&mut self, key: u64) {
         self.second = keys::to_f64(key);
     }
@@ -164,7 +164,7 @@ impl ShardStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Softmax,
-    /// A gradient. As for a logarithm, rows do not take the path of `scores_masked`.
+    /// A gradient. Like [`For::Logarithm`], it never uses the path of `scores_masked`.
     Gradient,
     Logarithm,
 }

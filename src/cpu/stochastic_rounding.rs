@@ -17,7 +17,7 @@ pub struct RandomBits {
 }
 
 impl RandomBits {
-    /// Returns the source for a stream, which is a seed and the number of a tensor.
+    /// Creates the source for a tensor and a step, from a seed, the number of the tensor and the number of the step.
     pub fn new([seed, tensor]: [u64; 2], step: u64) -> Self {
         let [low, high] = halves(step);
         // The counter has no bits left for the step, so each step has a key of its own.
@@ -32,7 +32,7 @@ impl RandomBits {
     }
 }
 
-/// Rounds the elements of a tensor from index `first` on, a multiple of 4.
+/// Rounds the elements of a tensor from index `first` on. `first` is a multiple of 4.
 pub fn round<S: Element, P: Element>(from: &[S], to: &mut [P], first: usize, bits: RandomBits) {
     for (i, (from, to)) in from.chunks(4).zip(to.chunks_mut(4)).enumerate() {
         let random = bits.of_four((first / 4 + i) as u64);
@@ -42,13 +42,13 @@ pub fn round<S: Element, P: Element>(from: &[S], to: &mut [P], first: usize, bit
     }
 }
 
-/// Rounds up or down. The probability of each is proportional to the distance from the other neighbour.
+/// Rounds x to one of its two neighbours. The probability of a neighbour is proportional to the distance from x to the
+/// other one.
 fn rounded<P: Element>(x: f64, random: u32) -> P {
     let magnitude = x.abs();
     if magnitude > P::LIMITS.max || x.is_nan() {
         return P::from_wide(x);
     }
-    // Distance between the neighbours of x in the type.
     let binade = f64::from_bits(magnitude.max(P::LIMITS.min_normal).to_bits() & 0x7ff0_0000_0000_0000);
     let unit = binade * P::LIMITS.epsilon;
     let units = magnitude / unit;

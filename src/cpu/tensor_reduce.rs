@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::math::sum::{GROUP, TILE, sum_of_tiles};
 use crate::simd::{self, Isa, Work};
 
-/// Number of elements in a run, which counts as a row when work is split. It covers the tiles that are folded together.
+/// Number of elements in a run, which consists of the tiles that are folded together. A run counts as a row when work
+/// is split between threads.
 pub const RUN: usize = GROUP * TILE;
 
 /// Computation on each run.
@@ -37,7 +38,7 @@ pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::S
 
 struct TensorPass<'a, E, P> {
     x: &'a [E],
-    /// Destination of the sums of its tiles.
+    /// Destination of the sums of the tiles of `x`.
     tiles: &'a mut [f64],
     start: usize,
     pass: P,

@@ -198,9 +198,10 @@ pub struct Memory {
     pub dlogits: u64,
     /// One 64-bit integer for each row.
     pub targets: u64,
-    /// One f64, or one for each row under [`Reduction::None`]; not read if no gradient is computed.
+    /// Gradient of the loss: one f64, or one for each row under [`Reduction::None`]. It is not read if no gradient of
+    /// the logits is computed.
     pub dloss: u64,
-    /// One f64, or one for each row under [`Reduction::None`], to be written.
+    /// Loss, to be written: one f64, or one for each row under [`Reduction::None`].
     pub losses: u64,
     /// Cross-entropy and z-loss of each row, as two f64, to be written; unused under [`Reduction::None`].
     pub parts: u64,
@@ -281,8 +282,8 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the name and the block size of the smallest kernel that holds a row in registers, or else of a kernel that
-/// does not.
+/// Returns the name and the block size of the smallest kernel that holds a row in registers. If none does, returns
+/// those of a kernel that reads the row repeatedly.
 fn kernel(
     op: &'static str,
     dtype: DType,

@@ -96,7 +96,7 @@ pub fn plan(
     let (index, lanes) = of_type(op, dtype)?;
     let dims = shape.dims();
     let Some((&cols, outer)) = dims.split_last() else {
-        return Err(Error::invalid(op, "axis", 0, "the last axis of a shape, but the shape has no axes"));
+        return Err(Error::invalid(op, "shape", "[]", "a shape with at least one axis"));
     };
     if cols > MAX_TERMS {
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));

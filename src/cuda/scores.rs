@@ -36,7 +36,8 @@ unsafe impl DeviceRepr for Arguments {}
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
-    /// Whether the op returns one result for each row, even with no columns, instead of one for each element.
+    /// Whether the op returns one result for each row, even for rows without columns. Other ops return one for each
+    /// element.
     pub is_of_rows: bool,
     /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in a warp's registers,
     /// rows held in the registers of a block of 256 threads, and longer rows.
@@ -153,7 +154,7 @@ fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }
 
-/// Checks the options for rows without mask, scale and softcap.
+/// Returns an error if the options are invalid or have a mask, a scale or a softcap, or if a row is too long.
 pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Result<()> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {

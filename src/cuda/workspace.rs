@@ -29,7 +29,7 @@ pub(super) struct Workspace {
 
 /// Key of a stream: its context, its handle and, for the per-thread default stream, its thread.
 type Key = (usize, usize, Option<ThreadId>);
-/// Handle of the per-thread default stream: the largest handle of the predefined streams, which always exist.
+/// Handle of the per-thread default stream. Handles up to this one are predefined streams, which always exist.
 const PER_THREAD: usize = 2;
 
 /// Calls `f` with exclusive access to the stream's workspace.

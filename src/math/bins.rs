@@ -72,7 +72,7 @@ impl Bins {
         *self = high;
     }
 
-    /// Returns the sum in two parts, the larger first.
+    /// Returns the sum as a high and a low part.
     pub fn value(&self) -> (f64, f64) {
         let [first, second, third, fourth] = self.sums;
         if self.top == BEYOND {
@@ -120,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of each block's lanes. A loop replaces `map`, because the compiler may leave its closure as a
-/// separate function without the vector instructions.
+/// Returns the sum of each block's lanes. A loop replaces `map`, whose closure might be compiled without the vector
+/// instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];
@@ -174,7 +174,7 @@ fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
     }
-    // For a subnormal magnitude this is one less than the smallest normal exponent.
+    // For a subnormal magnitude, `exponent` is one less than the smallest normal exponent.
     let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
     (exponent + 1).div_euclid(WIDTH)
 }
@@ -255,7 +255,7 @@ mod tests {
                 let at = rng.random_range(0..=count);
                 let (mut left, right) = (on(level, &terms[..at]), on(level, &terms[at..]));
                 left.merge(right);
-                assert_eq!(left, on(level, &terms), "the parts before and from term {at} must give the sum: {what}");
+                assert_eq!(left, on(level, &terms), "merging at term {at} must give the same sum: {what}");
             }
         }
     }

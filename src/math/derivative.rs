@@ -13,8 +13,8 @@ const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::
 /// 1.5 * 2^52. Adding an integer puts it into the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Returns a number x so large that e^-x times any two finite numbers of the type is zero. Likewise, e^x times any two
-/// nonzero numbers is infinite.
+/// Returns a number x so large that a * b * e^-x is zero for any two finite numbers a and b of the type. Likewise, a *
+/// b * e^x is infinite for any two nonzero numbers.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
         DType::F64 => 2400.0,
@@ -133,7 +133,7 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
     let q = p / x;
     let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
-    // At x = 0 and x = infinity the correction is NaN or infinite, so it is dropped.
+    // At x = 0 and x = infinity, `rest` is NaN or infinite, so it is dropped.
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
@@ -156,7 +156,7 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
     let hi = dy * derivative.hi;
     let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
-    // The computed error of an infinite product is infinity - infinity, which is NaN.
+    // For an infinite product, the computed error is infinity - infinity, which is NaN, so it is set to 0.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     // Exponents beyond 1700 in magnitude give 0 or infinity, because the product is between 2^-540 and 2^540 in
     // magnitude.

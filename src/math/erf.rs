@@ -74,7 +74,7 @@ pub fn erf<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let hi = I::F64::select(is_near, near, far);
     let lo = I::F64::select(is_near, near_low, error - t_low);
-    // This is 1 with the sign of x, even if x is a zero.
+    // `sign` is 1 with the sign of x, even if x is a zero.
     let sign = I::F64::from_bits((x.to_bits() & isa.i64(i64::MIN)) | isa.f64(1.0).to_bits());
     Wide { hi: hi * sign, lo: I::F64::select(x.eq(zero), x, lo * sign), exponent: None }
 }

@@ -31,8 +31,9 @@ pub const POLY: [f64; 11] = [
 
 /// e^x as `1 + high + low` times `2^n`, for exp and expm1.
 struct Reduced<I: Isa> {
-    /// The remainder r. `low` is small compared with r.
+    /// Remainder r of [`split`].
     high: I::F64,
+    /// e^r - 1 - r, plus the rounding error of r.
     low: I::F64,
     n: I::I64,
 }

@@ -10,7 +10,7 @@ use super::wide::{Wide, fast_two_sum, horner, product};
 use crate::element::Element;
 use crate::simd::{Float, Isa};
 
-/// ln 2 in two parts.
+/// ln 2, as a high and a low part.
 const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3c7a_bc9e_3b39_803f)];
 /// 1.5 * 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;

@@ -7,7 +7,7 @@ use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round, short_of_reduced};
 use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Isa};
 
-/// ln 2 in two parts.
+/// ln 2, as a high and a low part.
 const LN2: [f32; 2] = [f32::from_bits(0x3f31_7218), f32::from_bits(0xb102_e308)];
 /// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
 const LARGEST: f32 = 108.0;

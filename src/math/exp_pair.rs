@@ -69,7 +69,7 @@ const TABLE_LOW: [f32; 16] = {
 pub const STEPS: f32 = 16.0;
 /// 16 / ln2.
 const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
-/// ln2/16 as two f32. The first has 21 bits, so that its product with n is exact.
+/// ln2/16 as two f32. `STEP_HI` has 21 significant bits, so that its product with n is exact.
 const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
 const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32, with the first one fixed at 1/2; error 2^-37.4.

@@ -43,7 +43,7 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
     let power = I::F64::select(is_high, one, power_of_two(isa, n));
     let (whole, whole_low) = two_sum(power, I::F64::select(is_high, isa.f64(0.0), isa.f64(-1.0)));
-    // e^x is the power of two times 1 + high + low.
+    // e^x is `power` * (1 + high + low).
     let (hi, error) = fast_two_sum(whole, high * power);
     let exponent = I::I64::select(is_high, n, isa.f64(0.0).to_bits());
     Wide { hi, lo: error + low.mul_add(power, whole_low), exponent: Some(exponent) }

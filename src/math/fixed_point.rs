@@ -127,8 +127,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// Number of terms summed between two reductions. The units of a lane then stay below 2^56, so their bits, read
-        /// as an f64, are a finite number.
+        /// Number of terms summed between two reductions. A lane then holds less than 2^56 units, so its bits, read as
+        /// an f64, are a finite number.
         const RUN: usize = 256 * BLOCK;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {
@@ -145,8 +145,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
     }
 }
 
-/// Returns the terms of one block of a long row, in units. The last place of the offset is the unit, so adding a term
-/// increases the offset's bits by the term's units.
+/// Returns the terms of one block of a long row, in units. The last place of `OFFSET` is the unit, so adding a term
+/// increases the bits by the term's units.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     /// Midpoint of 16 and 32, between which the last place of an f64 is 2^-48.
@@ -154,7 +154,8 @@ fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
 
-/// Returns the negated exponent of the unit of a sampler's masses. Their sum fits in 64 bits at any length.
+/// Returns n, where 2^-n is the unit of a sampler's masses in a row of `terms` weights. In this unit, the sum of the
+/// masses fits in 64 bits.
 pub(crate) fn unit_bits(terms: usize) -> u32 {
     if is_long(terms) { 42 } else { 45 }
 }
@@ -162,7 +163,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// Adding it rounds a number to an integer, in the low bits of the sum.
+    /// 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
@@ -171,11 +172,11 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 /// Returns the mass of part of a row of `row_len` weights. For rows of up to 262,144 weights it is the fixed-point sum.
 ///
 /// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. The fraction of u is e rounded to 23
-/// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. Let v be the remainder
-/// e + 1 - u plus `grid(row_len)`, an f32 whose last place is the unit. The addition rounds the remainder, which may be
-/// negative, to units. The loop sums the bit patterns of u, and those of v, as integers. Each term thereby also adds the
-/// bit pattern of 1 to one sum, and the bit pattern of `grid(row_len)` to the other. [`units_of`] subtracts both patterns
-/// at the end.
+/// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u
+/// may be negative. Let v be the remainder plus `grid(row_len)`, an f32 whose last place is the unit. This addition
+/// rounds the remainder to units. The loop sums the bit patterns of all u, and those of all v, as integers. The first
+/// sum then contains the bit pattern of 1 for each term, the second that of `grid(row_len)`. [`units_of`] subtracts
+/// these patterns.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. The wrapped sums can be recovered

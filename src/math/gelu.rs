@@ -88,7 +88,7 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let share = (I::F64::select(is_near, near, far), I::F64::select(is_near, near_low, far_low));
     let (hi, lo) = product(isa, (x, zero), share);
-    // At +inf the computed error is infinity - infinity, which is NaN. A zero keeps its sign.
+    // At +inf the computed error is infinity - infinity, which is NaN, so it is set to 0. A zero keeps its sign.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     let lo = I::F64::select(x.eq(zero), x, lo);
     let none = zero.to_bits();
@@ -111,7 +111,7 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // Below -1, with e = e^(-x^2/2), the tail is e `scaled`, and the derivative is e (`scaled` - a DENSITY).
+    // Below -1, with e = e^(-x^2/2), the tail is e * `scaled`, and the derivative is e * (`scaled` - a * DENSITY).
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));
@@ -119,8 +119,8 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (above, error) = two_sum(isa.f64(1.0), minus - plain.0);
     let above_low = error - plain.1;
 
-    // Near zero, the derivative is 1/2, plus the density's integral from 0 to x, plus x times the density. Negative
-    // last terms cancel the 1/2.
+    // Near zero, the derivative is 1/2, plus the density's integral from 0 to x, plus x times the density. For x below
+    // zero, the last two terms cancel part of the 1/2.
     let small = derivative::within(isa, x, EDGE);
     let (integral, integral_low) = odd(isa, small, &NEAR);
     let (term, term_low) = product(isa, (small, zero), density);

@@ -7,7 +7,7 @@ use super::log::{at_the_ends, parts, split};
 use super::wide::{Wide, fast_two_sum, product};
 use crate::simd::Isa;
 
-/// 1 / ln 2 in two parts.
+/// 1 / ln 2, as a high and a low part.
 const LOG2_E: [f64; 2] = [f64::from_bits(0x3ff7_1547_652b_82fe), f64::from_bits(0x3c77_77d0_ffda_0d24)];
 
 /// Computes log2 x, for any x. The result is NaN below zero, and -inf at zero.

@@ -30,7 +30,7 @@ const LOG_LO: [f32; 8] = [
     f32::from_bits(0xb6d0_cb51),
     f32::from_bits(0xb69f_aa1e),
 ];
-/// 1 / ln 2 in two parts.
+/// 1 / ln 2, as a high and a low part.
 const LOG2_E: [f32; 2] = [f32::from_bits(0x3fb8_aa3b), f32::from_bits(0x32a5_7060)];
 /// Coefficients of (log2(1 + r) - (r - r^2/2) / ln2) / r^3 on |r| <= 1/16; error 2^-26.
 const POLY: [f32; 5] = [

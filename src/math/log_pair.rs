@@ -10,7 +10,7 @@ use super::exp_pair::round;
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Int, Isa};
 
-/// 0.71875.
+/// Bits of 0.71875, the smallest m.
 const BASE_BITS: i32 = 0x3f38_0000;
 const ONE_BITS: i32 = 0x3f80_0000;
 const FRACTION: i32 = 0x007f_ffff;

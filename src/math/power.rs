@@ -1,14 +1,14 @@
-//! Logarithms and powers of one number in pairs of f64, to about 2^-100. The frequencies of rotary embedding and the
-//! repetition penalties use them.
+//! Logarithm, exponential and integer powers in pairs of f64, with relative errors of about 2^-100. They serve the
+//! frequencies of rotary embedding and the repetition penalties.
 //!
-//! Logarithm and exponential are computed by their series. Each takes up to a microsecond, which is acceptable because a
+//! Logarithm and exponential are computed by series. Each takes up to a microsecond, which is acceptable because a
 //! table of rotary embedding is computed only once.
 
-/// Unevaluated sum, whose second part is below half a unit in the last place of the first.
+/// Unevaluated sum of two f64. The second is at most half a unit in the last place of the first.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Pair(pub f64, pub f64);
 
-/// ln 2 in three parts. The first two have 40 bits, so that their products with an exponent are exact.
+/// ln 2 as the sum of three f64. The first two have 40 significant bits, so their products with an exponent are exact.
 const LN_2: [f64; 3] = [
     f64::from_bits(0x3fe6_2e42_fefa_2000),
     f64::from_bits(0x3d69_ef35_793c_6000),
@@ -60,7 +60,7 @@ pub fn exp(x: Pair) -> Pair {
     Pair(sum.0 * half * rest, sum.1 * half * rest)
 }
 
-/// Returns 2^n for n up to 1023, or 0 below the normal numbers.
+/// Returns 2^n for n up to 1023, or 0 if the power is below the normal range.
 fn power_of_two(n: f64) -> f64 {
     f64::from_bits(((n as i64 + 1023).max(0) as u64) << 52)
 }

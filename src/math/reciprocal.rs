@@ -11,7 +11,7 @@ const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
 /// Returns the f32 quotient 1 / x as both the upper and the lower estimate, because the division is correctly rounded.
-/// Rounding it again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types.
+/// Rounding the quotient to a 16-bit type is also correct, because f32 has more than twice the digits of these types.
 #[inline(always)]
 pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let quotient = isa.f32(1.0) / x;
@@ -26,7 +26,7 @@ pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: isa.f64(1.0) / x, lo: isa.f64(-0.0), exponent: None }
 }
 
-/// Computes -dy / x^2, the gradient of 1 / x. The factor 1 / x^2 alone may be out of f64's range.
+/// Computes -dy / x^2, the gradient of 1 / x. The result is correct even if 1 / x^2 alone is out of f64's range.
 #[inline(always)]
 pub fn times_derivative<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     let (minus, zero, infinity) = (isa.f64(-0.0), isa.f64(0.0), isa.f64(f64::INFINITY));

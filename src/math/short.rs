@@ -1,10 +1,10 @@
-//! Functions computed in single f32s, for results of 16 bits.
+//! Functions computed in plain f32, for results in f16 or bf16.
 //!
-//! A result is certain if it is normal in the 16-bit type and at least `Function::SHORT_ULPS` from the midpoint between
-//! two of its numbers. With uniform low bits, at most 1 result in 128 is too close. Uncertain lanes, and inputs that a
-//! function does not accept, are computed in f64. So results are correctly rounded, and do not depend on the
-//! processor's reciprocal estimate. A test checks every accepted input of f16 and bf16 with a normal result against
-//! `SHORT_ULPS`, also with the least accurate estimate.
+//! An f32 result is used if it is normal in the 16-bit type, and if its error (at most `Function::SHORT_ULPS`) cannot
+//! change the rounding to that type. With uniform low bits, the error is too large for at most 1 normal result in 128.
+//! All other results, and inputs that a function does not accept, are computed in f64. Results are therefore correctly
+//! rounded, and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every accepted f16
+//! and bf16 input with a normal result, also with the least accurate estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;
@@ -12,14 +12,14 @@ use super::log_pair::reduce_short;
 use super::wide::horner_narrow;
 use crate::simd::{Float, Isa, Select};
 
-/// Coefficients of (tanh x - x) / x^3 in powers of x^2 for x below [`EDGE_OF_TANH`]; error 2^-26.2 of tanh x.
+/// Coefficients of (tanh x - x) / x^3 in powers of x^2 for x below [`EDGE_OF_TANH`]; error 2^-26.2 relative to tanh x.
 const TANH: [f32; 3] = [f32::from_bits(0xbeaa_aa4f), f32::from_bits(0x3e08_5809), f32::from_bits(0xbd4e_4cd5)];
 const EDGE_OF_TANH: f32 = 0.3;
 /// Argument beyond which tanh rounds to 1.
 const LARGEST_OF_TANH: f32 = 12.0;
 /// Magnitude beyond which the error of e^-|x| grows or the exponential may underflow.
 const LARGEST_OF_SIGMOID: f32 = 75.0;
-/// 2 sqrt(2/pi), and 0.044715 times it.
+/// Factors in gelu_tanh's exponent: SLOPE is 2 sqrt(2/pi), and CUBIC is 0.044715 SLOPE.
 const SLOPE: f32 = f32::from_bits(0x3fcc_422a);
 const CUBIC: f32 = f32::from_bits(0x3d92_2279);
 /// Magnitude up to which the error of gelu_tanh's exponent is small enough.
@@ -35,7 +35,7 @@ const ERF: [f32; 5] = [
 const EDGE_OF_ERF: f32 = 0.6;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.2;
-/// Constants of the upper tail probability of the normal distribution, approximated for a from 0 to 9 by
+/// Constants for the probability that a normal variable exceeds a, for a from 0 to 9. It is approximated by
 /// e^(-a^2/2) r P(r - CENTRE) with r = 1 / (a + POLE). TAIL has the coefficients of P. Relative error 2^-23.2.
 const POLE: f32 = 2.5;
 const CENTRE: f32 = f32::from_bits(0x3e79_525d);
@@ -49,7 +49,7 @@ const TAIL: [f32; 8] = [
     f32::from_bits(0x4196_fb61),
     f32::from_bits(0xc263_398e),
 ];
-/// Largest argument for which the polynomial is valid.
+/// Largest argument for which [`TAIL`] is valid.
 const LARGEST_OF_TAIL: f32 = 9.0;
 /// Coefficients of (ln(1 + r) - r) / r^2 in powers of r, for |r| <= 1/16; error 2^-25.5 of ln(1 + r).
 const LOG: [f32; 4] = [-0.5, f32::from_bits(0x3eaa_aa84), f32::from_bits(0xbe80_4a5c), f32::from_bits(0x3e4d_ac34)];
@@ -192,8 +192,8 @@ pub fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     with_sign(isa, I::F32::select(a.lt(isa.f32(EDGE_OF_ERF)), near, far), x)
 }
 
-/// Returns the probability beyond `a` under the normal distribution, for `a` from 0 to [`LARGEST_OF_TAIL`].
-/// `exponential` is e^(-a^2/2).
+/// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST_OF_TAIL`]. `exponential` is
+/// e^(-a^2/2).
 #[inline(always)]
 fn tail<I: Isa>(isa: I, a: I::F32, exponential: I::F32) -> I::F32 {
     let reciprocal = reciprocal(isa, a + isa.f32(POLE));

@@ -5,8 +5,8 @@ use super::wide::{Wide, fast_two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Returns the argument below which sigmoid and silu are both zero. The limit is 10 below the limit of exp, because
-/// silu multiplies by x.
+/// Returns an argument below which sigmoid and silu both round to zero. It is 10 less than the corresponding argument
+/// of exp, because silu multiplies by x.
 #[inline(always)]
 pub fn lowest<E: Element>() -> f64 {
     E::LIMITS.exp_min - 10.0
@@ -19,8 +19,8 @@ pub fn sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     logistic::<I, E>(isa, zero - x.abs(), zero, x.lt(zero))
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, with t = e^(minus + low) and `minus` not above zero.
-/// Nothing overflows and nothing cancels.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, for t = e^(minus + low) with `minus` <= 0. Nothing
+/// overflows and nothing cancels.
 #[inline(always)]
 pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative: I::M64) -> Wide<I> {
     let one = isa.f64(1.0);
@@ -44,8 +44,8 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative
 pub fn times<I: Isa>(isa: I, x: I::F64, share: Wide<I>) -> Wide<I> {
     let hi = x * share.hi;
     let lo = x.mul_add(share.hi, isa.f64(0.0) - hi) + x * share.lo;
-    // At +inf the computed error is infinity - infinity, which is NaN. At -0 a low part of +0 would change the sign of
-    // the result.
+    // At +inf the low part is infinity - infinity, which is NaN, so it is replaced by 0. At -0 the low part must be -0,
+    // because +0 would change the sign of the result.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: share.exponent }
 }

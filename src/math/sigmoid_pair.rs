@@ -6,20 +6,19 @@ use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
-/// Bound on the error of hi + lo, relative to hi + lo. It covers the exponential's error and a small error of the
-/// quotient. The exponential's error is relative to a power of two that may exceed the exponential by a factor of
-/// 2^(1/32).
+/// Bound on the relative error of hi + lo: the exponential's error plus a small error of the quotient.
+/// [`UNCERTAINTY`] is relative to a power of two, which may exceed the exponential by a factor of 2^(1/32).
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
 /// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
-/// 2 sqrt(2/pi), and 0.044715 times it, as two f32 each.
+/// Factors in gelu_tanh's exponent, each as a sum of two f32: SLOPE is 2 sqrt(2/pi), and CUBIC is 0.044715 SLOPE.
 const SLOPE: [f32; 2] = [f32::from_bits(0x3fcc_422a), f32::from_bits(0xb342_bc9b)];
 const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5)];
 /// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.
 const LARGEST_OF_GELU: f32 = 9.0;
 
-/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, with t = e^-|x|, as two f32. x must be valid by
-/// [`serves`].
+/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, with t = e^-|x|, as two f32, for the x that
+/// [`serves`] accepts.
 #[inline(always)]
 pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // For x above LARGEST the quotient rounds to 1, so t need not be exact.
@@ -27,12 +26,11 @@ pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, as two f32. t is hi + lo of the pair.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, as the sum of two f32. t is hi + lo.
 #[inline(always)]
 fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (I::F32, I::F32) {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-    // The low part can be 2^-12 of the high one. The sum is renormalised, because the quotient neglects the low part's
-    // square.
+    // `lo` may be as large as 2^-12 of `hi`. The sum is renormalised, because the quotient neglects the square of `lo`.
     let (t, t_low) = fast_two_sum(hi, lo);
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);
@@ -64,13 +62,13 @@ pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
 }
 
-/// Returns an upper and a lower estimate of x times the sum, rounded to f32.
+/// Returns an upper and a lower estimate of x (q + q_low), rounded to f32.
 #[inline(always)]
 fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
     let hi = x * q;
     let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(0.0) - hi));
     let [above, below] = round(isa, hi, lo, hi.abs(), RELATIVE);
-    // Adding the low part would lose the sign of -0.
+    // A zero is returned unchanged, because adding the low part would lose the sign of -0.
     let is_zero = x.eq(isa.f32(0.0));
     [I::F32::select(is_zero, x, above), I::F32::select(is_zero, x, below)]
 }

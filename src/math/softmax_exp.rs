@@ -1,60 +1,63 @@
 //! The exponential of softmax, in f32: the row's maximum is subtracted exactly, and its own term is exactly 1.
 //!
-//! Let m be the maximum, and x = n ln2/8 + r. Then e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is the multiple of
-//! ln2/8 nearest to m, and d = m - M ln2/8. The eight powers 2^(j/8) are in one register. Their low parts, minus d, are
-//! in another. One addition thus corrects the table's rounding and subtracts d, and the difference x - m is never
-//! rounded. The error is 0.63 ULP.
+//! Let m be the maximum, and x = n ln2/8 + r with an integer n. Then e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is
+//! the multiple of ln2/8 nearest to m, and d = m - M ln2/8. One register holds the table of the eight powers 2^(j/8),
+//! and another holds their low parts minus d. Adding a low part thus corrects the table's rounding and subtracts d, and
+//! the difference x - m is never rounded. The error is 0.63 ULP.
 //!
 //! # Error
 //!
-//! In units of 2^-29, the errors of the argument are: 2 for d, which is a multiple of 2^-27; 2 for r, where |r| is
-//! above 2^-4 and x has more digits; 1 each for the low part of the table, its sum with r, the product with STEP_LO and
-//! t; and 0.2 for r^2 and the polynomial. Relative to e^r >= 0.957 that is 8.6, or 0.27 times 2^-24. If logits are
-//! pairs of f32, the sum of two low parts and the error of a product add 1.2, so that the total is 0.31 times 2^-24.
-//! The last operation rounds by half an ULP. An exponential is therefore within 1.31 times 2^-24 of its value, relative
-//! to the value. The largest error found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5
-//! units of 2^-29, and the term rounds to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of
-//! 1.5 times 2^-24.
+//! The errors of the argument, in units of 2^-29, are:
 //!
-//! Subnormal results are kept. In rows whose values span more than 87, 2^64 times the result is computed and scaled
-//! down. This rounds subnormal results once and leaves the bits of normal results the same. Results that must be 0 are
-//! multiplied by 0, because a product that underflows takes many times as long as any other.
+//! - 2 for d, which is a multiple of 2^-27;
+//! - 2 for r, which may be inexact if |r| is above 2^-4;
+//! - 1 each for the low part of the table, its sum with r, the product with STEP_LO, and t;
+//! - 0.2 for r^2 and the polynomial.
+//!
+//! Relative to e^r >= 0.957, the sum is 8.6, or 0.27 times 2^-24. If logits are pairs of f32, the sum of two low parts
+//! and the error of a product add 1.2, and the total is 0.31 times 2^-24. The last operation rounds by half an ULP. The
+//! relative error of an exponential is therefore at most 1.31 times 2^-24. The largest error found is 1.13 times 2^-24.
+//! For the maximum's own term, the argument is at most 5 units of 2^-29, and the term rounds to 1.
+//! `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
+//!
+//! Subnormal results are kept. In rows whose values span more than 87, results are computed 2^64 times too large and
+//! scaled down at the end. This rounds subnormal results once, and does not change normal results. Results that must be
+//! 0 are multiplied by 0, because a product that underflows takes many times as long as any other.
 //!
 //! # Order
 //!
 //! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and
 //! [`SoftmaxExp::any`] accept, and for [`WeightExp`], which the sampler's cutoffs use.
 //!
-//! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. Within a
-//! step, r is computed from the logit by roundings, which are monotone. Two neighbouring values of r differ by at least
-//! 2^-24 |r|. The exact values of t for them differ by at least 0.95 times as much. Rounding r^2 and q changes t by at
-//! most 2^-24 r^2, which is less than half of that difference for |r| < 0.47. The last rounding of t and the rounding
-//! of s + t s are monotone again.
+//! A step is the interval of logits with the same n. Within a step, the result is s + t s with a constant s and
+//! t = r + r^2 q(r). Here r is monotone in the logit, because all roundings are. Two neighbouring values of r differ by
+//! at least 2^-24 |r|, and the exact values of t for them differ by at least 0.95 times as much. Rounding r^2 and q
+//! changes t by at most 2^-24 r^2, which is less than half of that difference for |r| < 0.47. The last rounding of t
+//! and the rounding of s + t s are monotone again.
 //!
 //! From one step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. Errors on both sides
-//! of the boundary could reverse the order of two powers that are very close. The errors in units of 2^-28, relative to
-//! the power, are:
+//! of the boundary could reverse the order of two powers that are very close. The following errors are in units of
+//! 2^-28 of the power:
 //!
-//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. On each side these are three
-//!   errors of at most 1/2, and 0.03 for r^2 and q. Both sides together have 3.06. The cubic coefficient of its
-//!   polynomial is smaller than the best one by 2^-13.8. That lowers the powers at the upper end of each step and
-//!   raises those at the lower end, by 3.09 together, so that no two of them are exchanged. This costs 0.1 ULP of
-//!   accuracy: the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
+//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. On each side of the boundary,
+//!   the error is at most 1/2 for each of these roundings, and 0.03 for r^2 and q: 3.06 for both sides. The cubic
+//!   coefficient of its polynomial is smaller than the most accurate one by 2^-13.8. That lowers the powers below the
+//!   boundary and raises those above it, by 3.09 in total, so that their order is kept. This costs 0.1 ULP of accuracy:
+//!   the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
 //! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, two neighbours are 16 units apart or more, and the errors are
-//!   4.1 at most. For smaller |x|, all ends of steps were computed. They depend on d, which is a multiple of 2^-27, on
-//!   M mod 8 and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours is exchanged. The tests take every
+//!   4.1 at most. For smaller |x|, the two logits at each boundary were compared, for every d (a multiple of 2^-27),
+//!   M mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order. The tests check about every
 //!   thousandth d, and all of them on request.
 //!
-//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high one. With them,
-//! the powers of two logits closer than 2^-26 may be in the wrong order by an ULP. This happens at 15 of the 1,200 ends
-//! of steps.
+//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high part. Their powers
+//! of two logits closer than 2^-26 may be in the wrong order by an ULP. This happens at 15 of the 1,200 boundaries.
 
 use crate::simd::{Float, Int, Isa, Select};
 
-/// f32(2^(j/8)).
+/// Powers 2^(j/8), rounded to f32.
 const TABLE: [u32; 8] =
     [0x3f80_0000, 0x3f8b_95c2, 0x3f98_37f0, 0x3fa5_fed7, 0x3fb5_04f3, 0x3fc5_672a, 0x3fd7_44fd, 0x3fea_c0c7];
-/// (2^(j/8) - TABLE\[j\]) / TABLE\[j\].
+/// Relative rounding errors of the table: (2^(j/8) - TABLE\[j\]) / TABLE\[j\].
 const TABLE_LOW: [f64; 8] = [
     0.0,
     f64::from_bits(0xbe49_c0c2_1188_b886),
@@ -67,26 +70,27 @@ const TABLE_LOW: [f64; 8] = [
 ];
 /// 8 / ln2.
 const PER_STEP: f32 = f32::from_bits(0x4138aa3b);
-/// ln2/8 in f64, and as two f32. The first of these has 21 bits, so that its product with n is exact.
+/// ln2/8 in f64, and as the sum of two f32. STEP_HI has 21 significant bits, so its product with n is exact.
 const STEP: f64 = f64::from_bits(0x3fb6_2e42_fefa_39ef);
 const STEP_HI: f32 = f32::from_bits(0x3db17218);
 const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/16, with the first one fixed at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
-/// Coefficients as in [`POLY`], with the second one reduced so that no power exceeds a power of the next step.
+/// Coefficients of [`WeightExp`]. The second one is smaller than in [`POLY`], so that a larger logit never gets a
+/// smaller power.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23. Adding it rounds a number to an integer, in the low bits of the sum.
+/// 1.5 * 2^23. If it is added to a number, the low bits of the sum are the number rounded to an integer.
 pub const SHIFTER: f32 = 12_582_912.0;
 
-/// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. e^-87 is still
-/// normal.
+/// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps
+/// exponentials normal.
 pub const NARROW: f32 = 87.0;
-/// Distance below the maximum beyond which every result is 0.
+/// Distance from the maximum. Values that are further below it give 0.
 const DEEPEST: f32 = 104.0;
-/// Distance below the largest logit beyond which a token has no mass.
+/// Distance from the largest logit. Tokens that are further below it have no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of the magnitude of a row's maximum. A smaller maximum is part of the tables; a larger one is subtracted from
-/// each value first.
+/// Limit of the magnitude of a row's maximum. Below it, the tables account for the maximum. Otherwise the maximum is
+/// subtracted from each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values of one row.
@@ -97,7 +101,7 @@ pub struct SoftmaxExp<I: Isa> {
     /// every x whose result is not 0.
     shift: I::F32,
     d: I::F32,
-    /// SHIFTER - M.
+    /// SHIFTER - M, where M ln2/8 is the multiple of ln2/8 nearest to the maximum.
     shifter: I::F32,
     table: I::Table,
     low: I::Table,
@@ -127,12 +131,12 @@ impl<I: Isa> SoftmaxExp<I> {
         }
     }
 
-    /// Prepares a row whose elements are unevaluated sums of two f32. The argument is the row's maximum, which must be
+    /// Prepares a row whose elements are unevaluated sums of two f32. `(high, low)` is the row's maximum, which must be
     /// below [`SMALL_MAXIMUM`] in magnitude.
     ///
     /// The sums need no renormalisation if their low parts are below 2^-9. The polynomial's argument is then at most
-    /// 0.0453, where its error is 2^-31.4. An element equal to the maximum gives 1 for any split into two f32, and no
-    /// other element gives more.
+    /// 0.0453, and its error 2^-31.4. An element equal to the maximum gives 1, however it is split into two f32, and no
+    /// element gives more.
     #[inline(always)]
     pub fn of_pairs(isa: I, (high, low): (f32, f32)) -> Self {
         let exp = Self::new(isa, high, f32::NEG_INFINITY);
@@ -183,7 +187,7 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s) * lower(self.isa, counts)
     }
 
-    /// Returns t and s of the result s + t s. `mend` adjusts the low part of the table's entry.
+    /// Returns t and s such that the exponential is s + t s. `mend` changes the low part of a table entry.
     #[inline(always)]
     fn parts(&self, x: I::F32, mend: impl Fn(I::F32) -> I::F32) -> (I::F32, I::F32) {
         let isa = self.isa;
@@ -239,21 +243,21 @@ impl<I: Isa> WeightExp<I> {
         WeightExp { isa, table: table(isa, true), low: low_table(isa, 0.0) }
     }
 
-    /// Computes the power for `z` in f64, which may be -inf.
+    /// Computes e^max(z, -64). `z` may be -inf.
     #[inline(always)]
     pub fn exp(&self, z: I::F64) -> I::F32 {
         let isa = self.isa;
         let z = z.max(isa.f64(-WEIGHTLESS));
         let j = isa.narrow(z).mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
         let n = j - isa.f32(SHIFTER);
-        // The remainder is rounded from a single f64. Rounding it from two f32 would not preserve the order.
+        // The remainder is rounded once, from f64. Adding two rounded f32 instead would not preserve the order.
         let r = isa.narrow(isa.widen(n).mul_add(isa.f64(-STEP), z)) + isa.lookup(self.low, j.to_bits());
         let (t, s) = parts_of(isa, self.table, j, r, &MONOTONE_POLY);
         t.mul_add(s, s)
     }
 }
 
-/// Returns 2^-64 in lanes whose result is not 0, and 0 elsewhere.
+/// Returns the factor that undoes the scaling by 2^64, or 0 in lanes where the result must be 0.
 #[inline(always)]
 fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
     I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
@@ -286,7 +290,7 @@ fn finish<I: Isa>(isa: I, table: I::Table, r: I::F32, n: I::F32, j: I::F32, low:
     parts_of(isa, table, j, n.mul_add(isa.f32(-STEP_LO), r + low), &POLY)
 }
 
-/// Returns t and s of the result s + t s, from the remainder r and the table's entry for j.
+/// Returns t and s such that the exponential is s + t s. `r` is the remainder, and the bits of `j` select the power s.
 #[inline(always)]
 fn parts_of<I: Isa>(isa: I, table: I::Table, j: I::F32, r: I::F32, poly: &[f32; 3]) -> (I::F32, I::F32) {
     let q = isa.f32(poly[2]).mul_add(r, isa.f32(poly[1])).mul_add(r, isa.f32(poly[0]));

@@ -7,7 +7,7 @@ use super::wide::{Wide, two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Argument below which ln(1 + e^x) is e^x to 65 bits.
+/// Argument below which ln(1 + e^x) equals e^x to 65 bits.
 const FAR: f64 = -45.0;
 
 /// Computes max(x, 0) + ln(1 + e^-|x|), for any x. Nothing overflows and nothing cancels.
@@ -20,12 +20,12 @@ pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (log, log_low) = log1p_sum(isa, t_high, Some(t_low));
     let (hi, error) = two_sum(x.max(zero), log);
     let lo = error + log_low;
-    // At +inf the computed error is infinity - infinity, which is NaN.
+    // At +inf the low part is infinity - infinity, which is NaN, so it is replaced by 0.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     if !E::IS_F64 {
         return Wide { hi, lo, exponent: None };
     }
-    // The power of two stays a separate exponent, so that results that are subnormal in f64 are rounded once.
+    // The exponent is returned separately, so that results that are subnormal in f64 are rounded only once.
     let far = x.lt(isa.f64(FAR));
     let none = zero.to_bits();
     let exponent = match t.exponent {
@@ -50,22 +50,22 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     let above = a.lt(b);
     let (high, low) = (I::F64::select(above, b, a), I::F64::select(above, a, b));
     let (minus, rest) = two_sum(low, minus_zero - high);
-    // If a and b are far apart, the rounding error of the difference is negligible or NaN.
+    // If a and b are far apart, the rounding error of the difference is negligible or NaN, so it is replaced by 0.
     let lowest = isa.f64(lowest::<E>());
     let rest = I::F64::select(minus.lt(lowest), zero, rest);
     let t = exp_parts(isa, lowest.max(minus), rest).normalised();
     let (t_high, t_low) = exp_below_one(isa, &t, lowest.max(minus));
     let (mut log, mut log_low) = log1p_sum(isa, t_high, Some(t_low));
     if E::IS_F64 {
-        // The exponential may be subnormal in f64, so it is rounded here.
+        // Below FAR, the logarithm equals t. As t may be subnormal in f64, it is rounded before the addition.
         let far = minus.lt(isa.f64(FAR));
         log = I::F64::select(far, t.round::<f64>(isa), log);
         log_low = I::F64::select(far, zero, log_low);
     }
     let (hi, error) = two_sum(high, log);
     let lo = error + log_low;
-    // The computed error of an infinite sum is infinity - infinity, which is NaN. Two equal infinities also give NaN;
-    // the result is that infinity.
+    // For an infinite sum, the low part is infinity - infinity, which is NaN, so it is replaced by 0. If a and b are
+    // the same infinity, the sum is NaN too, and is replaced by a.
     let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
     let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
     Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }

@@ -1,5 +1,5 @@
-//! Softplus and log_sigmoid of f32 by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes
-//! that fail the test are computed by the full f64 computations of [`super::softplus`]. A run over all 2^32 inputs
+//! Softplus and log_sigmoid of f32 by short f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that
+//! fail the test are computed by the full f64 computations of [`super::softplus`]. A run over all 2^32 inputs
 //! showed that every lane that passes has the same bits as the full computation.
 //!
 //! ln(1 + t) is 2 atanh(t / (2 + t)), and atanh is computed as an odd polynomial (relative error 2^-38.49).

@@ -5,13 +5,13 @@ use super::wide::Wide;
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Argument below which the rounding error of the root's square may underflow in f64.
+/// Argument below which the difference between x and the square of its rounded root may underflow in f64.
 const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
 /// Returns the f32 root of x >= 0 as both the upper and the lower estimate, because the root is correctly rounded.
-/// Rounding it again, to a 16-bit type, is also correct, because f32 has more than twice the digits of these types
+/// Rounding the root to a 16-bit type is also correct, because f32 has more than twice the digits of these types
 /// (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
@@ -51,7 +51,7 @@ pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(1e-25).lt(x) & x.lt(isa.f32(1e25))
 }
 
-/// Computes 1 / sqrt(x), for any x. At a zero the result is infinity with the sign of the zero. It is NaN below zero.
+/// Computes 1 / sqrt(x), for any x. The result is infinity with the sign of x for a zero, and NaN for x below zero.
 #[inline(always)]
 pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
@@ -68,7 +68,7 @@ pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let of_root = (minus - root).mul_add(root, x);
     let of_quotient = (minus - hi).mul_add(root, one);
     let lo = hi * (of_quotient - of_root * isa.f64(0.5) * hi * hi);
-    // At x = 0 and x = infinity, the computed error is zero times infinity, which is NaN.
+    // At x = 0 and x = infinity, the low part is zero times infinity, which is NaN, so it is replaced by 0.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi: hi * back, lo: lo * back, exponent: None }
 }

@@ -32,9 +32,9 @@
 //! ```
 //!
 //! 2^-28 is a sixteenth of 2^-24, so a quotient e_i / S in f32 moves by at most 1/16 ULP. If S - 1 is at least n 2^-21,
-//! the logarithm is computed from S. Otherwise it is computed from the sum without its largest term (see below). In the
-//! first case and for n <= 2^18, the error of S - 1 is at most 2^-25 of S - 1, which is half an ULP of ln S in f32. For
-//! larger n it is at most 2^-28 of S - 1.
+//! the logarithm is computed from S. The relative error of S - 1 is then at most 2^-25 for n <= 2^18, which is half an
+//! ULP of ln S in f32, and at most 2^-28 for larger n. If S - 1 is smaller, the logarithm is computed from the sum
+//! without its largest term (see below).
 //!
 //! # Binned sum (`binned_sum`): the other sums of the softmax family
 //!
@@ -45,19 +45,19 @@
 //! nearest even. The remainder is rounded to multiples of 2^-62, and what then remains to multiples of 2^-93. The
 //! result is S = s_1 + (s_2 + s_3), where each of the three sums is exact up to 2^21 terms.
 //!
-//! The terms that label smoothing adds to a loss have a top bin chosen by the largest of them. If its magnitude is from
-//! 2^e to below 2^(e+1), the top bin is b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to a
+//! For the terms that label smoothing adds to a loss, the largest magnitude of a term determines the top bin. If it is
+//! from 2^e to below 2^(e+1), the top bin is b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to a
 //! multiple of that unit, to nearest even. The remainder is rounded to a multiple of the next unit, 2^31 times smaller,
 //! and so on for four bins. The last remainder is dropped. The sums s_0 to s_3 of the bins are exact for up to 2^21
 //! terms. The result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
 //! s_2 + s_3. The error is at most n 2^-92 of the largest term, plus the last rounding. A term beyond 2^960 counts as
-//! infinite. Partial sums are merged bin by bin, downward from the higher of their top bins. The method follows Demmel
-//! and Nguyen, "Parallel Reproducible Summation" (2015).
+//! infinite. Two partial sums are merged bin by bin, downward from the higher of their top bins. The method follows
+//! Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
 //!
-//! The logarithm of a sum barely above 1 needs an accurate sum of the other terms, R. In f32, R is used where the
-//! fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
+//! The logarithm of a sum barely above 1 needs R, an accurate sum of all terms but the largest. In f32, R is used where
+//! the fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
 //! that is 1. Let max and next be the two largest logits, which differ in this case. Then k is (max - next) / ln 2 -
 //! 2^-20, rounded down and limited to 0 to 126, so the largest of the other terms is scaled to between 1/2 and 1. The
 //! relative error of R is therefore at most n 2^-45, which is at most 2^-27 for n up to 2^18. For larger n it is at
@@ -78,7 +78,7 @@ pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
 use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default};
 
-/// Number of lanes that a tiled sum adds in.
+/// Number of lanes (partial sums) of a tile in a tiled sum.
 pub(crate) const SUM_LANES: usize = 64;
 /// Number of terms in a tile of a tiled sum.
 pub(crate) const TILE: usize = 256;
@@ -155,7 +155,7 @@ fn binned(terms: &[f64]) -> f64 {
     high + (low + (sums[2] + sums[3])) + 0.0
 }
 
-/// Number of tiles that are folded together.
+/// Number of tiles whose lanes are added pairwise at once.
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
@@ -180,9 +180,9 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
     sum
 }
 
-/// Computes several tiled sums over terms derived from the elements. `add` gets a block's index, the block, and the
-/// accumulators. `add` may fuse an exact product into the addition. Positions after the last element hold `pad`, for
-/// which `add` must add zeros.
+/// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets its index, the elements and
+/// the accumulators, and returns the accumulators plus the block's terms. It may fuse an exact product into the
+/// addition. Positions after the last element hold `pad`, for which `add` must add zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -231,8 +231,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
-/// Returns the `N` sums of a tile, with its 64 lanes folded twice into one block. The lanes are computed in four chains
-/// of 16 lanes, which run one after another, so that the accumulators of one chain fit in the registers.
+/// Computes the `N` sums of a tile, each as a block of 16 partial sums. The 64 lanes are computed 16 at a time, so that
+/// their accumulators fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -260,7 +260,7 @@ fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usi
     fold_chains(isa, chains)
 }
 
-/// Computes [`sums_o`] over terms derived from several slices of two element types, all of one length.
+/// Computes `N` tiled sums like [`sums_o`], in one pass over slices of two element types and equal lengths.
 #[inline(always)]
 pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
     isa: I,
@@ -285,7 +285,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     )
 }
 
-/// Returns the sums of each tile, to be reduced later together with the tiles of other shards. The arguments are as in
+/// Returns the sums of each tile. They are reduced later, together with those of other shards. The arguments are as in
 /// [`sums_o`].
 #[cfg(feature = "partial")]
 #[inline(always)]
@@ -310,8 +310,8 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
     all
 }
 
-/// Returns the sums of the tiles of `x`, at most sixteen, with +0 for missing tiles. The other arguments are as in
-/// [`sums_o`].
+/// Returns the sums of each tile of `x`, which has at most sixteen tiles. Missing tiles have the sum +0. The arguments
+/// are as in [`sums_o`].
 #[inline(always)]
 pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -334,11 +334,11 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     group.sums(isa)
 }
 
-/// Slices of equal length, read in quads of 64 terms.
+/// Slices of equal length, read in quads: chunks of 64 elements, or four blocks.
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],
-    /// Last, partial quad of each slice. `new` gets it full of padding and copies the last terms into it.
+    /// Last quad of each slice if it is incomplete, filled up with padding.
     last: &'a ([[S; QUAD]; A], [[T; QUAD]; B]),
     whole: usize,
     all: usize,
@@ -361,7 +361,7 @@ impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B>
         Quads { x, y, last, whole, all: len.div_ceil(QUAD) }
     }
 
-    /// Returns the sums of tile `t`, folded twice.
+    /// Returns the sums of tile `t`, each as a block of 16 partial sums.
     #[inline(always)]
     fn sums<I: Isa, const N: usize>(
         &self,
@@ -376,7 +376,7 @@ impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B>
             #[inline(always)]
             |i, j, sums| {
                 let quad = start + i;
-                // One loop handles the full quads and the last, partial one, because the loop's body is long.
+                // One loop handles complete and incomplete quads, so that its long body is compiled only once.
                 let (a, b) = if quad < self.whole {
                     (part_of(self.x, quad), part_of(self.y, quad))
                 } else {

@@ -14,10 +14,11 @@ const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 #[inline(always)]
 pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
-    // For a gate below this limit, silu(gate) times any finite number of the type rounds to zero.
+    // If the gate is below this bound, silu(gate) times any finite number of the type rounds to zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
-    // gate * up has the result's sign, and at least its magnitude. So if gate * up is zero, it is the result.
+    // The result has the sign of gate * up, and at most its magnitude. If gate * up is 0 or -0, it is therefore the
+    // result.
     let most = x * up;
     let y = if E::IS_F64 {
         let share = derivative::share::<I, f64>(isa, minus, x.lt(zero));
@@ -29,7 +30,7 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
         x * share * up
     };
     let y = I::F64::select(most.eq(zero), most, y);
-    // silu(-inf) is -0, and its product with an infinite `up` is NaN.
+    // At gate = -inf the result is -0 times `up`, which is NaN for an infinite `up`.
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 

@@ -18,10 +18,10 @@ const POLY: [f32; 4] = [
 const EDGE: f32 = 0.1;
 /// Argument beyond which the result rounds to 1.
 const LARGEST: f32 = 12.0;
-/// Bound on the error below the edge, relative to the cubic term. It covers the roundings of this term and of the first
-/// coefficient.
+/// Bound on the error for |x| < EDGE, relative to the term x^3 P(x^2). It covers the rounding errors of this term and
+/// of P's first coefficient.
 const NEAR: f32 = 4.0 / (1 << 24) as f32;
-/// Bound on the error beyond the edge: half of the exponential's error, plus a small error of the quotient.
+/// Bound on the error for |x| >= EDGE: half of the exponential's error, plus a small error of the quotient.
 const FAR: f32 = 0.56 * UNCERTAINTY;
 
 /// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. If both agree, the result is

@@ -1,4 +1,4 @@
-//! Results with more digits and range than f64: an unevaluated sum and a power of two, rounded once at the store.
+//! Results with more digits and range than f64: an unevaluated sum times a power of two, rounded once at the end.
 
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
@@ -27,7 +27,7 @@ pub fn two_sum<F: Float>(a: F, b: F) -> (F, F) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Computes the product of two sums as a sum.
+/// Computes the product of two unevaluated sums as an unevaluated sum.
 #[inline(always)]
 pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64, I::F64)) -> (I::F64, I::F64) {
     let hi = a * b;
@@ -35,7 +35,7 @@ pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64
     (hi, error + a.mul_add(b_low, a_low * b))
 }
 
-/// Computes the quotient of two sums as a sum, given the reciprocal of the divisor's high part.
+/// Computes the quotient of two unevaluated sums as an unevaluated sum, given 1 / d.0.
 #[inline(always)]
 pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), reciprocal: I::F64) -> (I::F64, I::F64) {
     let q = n.0 * reciprocal;
@@ -94,9 +94,9 @@ impl<I: Isa> Wide<I> {
         Wide { hi, lo, ..self }
     }
 
-    /// Rounds to an f64 whose conversion to `E`, at the store, gives the number rounded once.
+    /// Rounds to f64, so that the later conversion to `E` gives the same result as a single rounding.
     ///
-    /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding of the store affects the result
+    /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding to `E` affects the result
     /// (Boldo and Melquiond, 2008). The exponent of such a result is well within f64's range.
     #[inline(always)]
     pub fn round<E: Element>(self, isa: I) -> I::F64 {

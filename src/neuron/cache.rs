@@ -55,7 +55,7 @@ impl Cache {
         if let Some(neff) = read(&entry, target) {
             return Ok(neff);
         }
-        // Hold the lock until this function returns or the process ends. Without file locks, several processes compile.
+        // Hold the lock until this function returns or the process ends. Without a lock, several processes may compile.
         let lock = fs::create_dir_all(folder).and_then(|()| File::create(folder.join(format!("{name}.lock"))));
         if let Ok(lock) = &lock
             && lock.lock().is_ok()

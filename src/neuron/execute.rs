@@ -20,7 +20,7 @@ pub trait Execute {
 
 /// State of a row, from the status output of a program.
 ///
-/// Programs do no arithmetic on non-finite numbers. So if a row is not plain, only its status is meaningful.
+/// Programs do no arithmetic on non-finite numbers. The other outputs are therefore meaningful only for `Plain` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -79,7 +79,7 @@ pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeItera
     }
 }
 
-/// Calls `host` for each row that the device left to the host, and records the number of plain rows.
+/// Calls `host` for each row that the device left to the host, and records the number of other rows.
 pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let (mut plain, mut failed) = (0, None);
     for (row, number) in integers(status).enumerate() {

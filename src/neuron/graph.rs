@@ -185,7 +185,7 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!("a broadcast to rows of {:?}, which does not have exactly one axis", g.dims(value))
+                format!("{:?} broadcast to rows, although it does not have exactly one axis", g.dims(value))
             });
             return value;
         };
@@ -228,7 +228,7 @@ impl Graph {
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
         self.expect(fits && !parts.is_empty(), |_| {
-            "a concatenation of parts other than matrices with equal numbers of rows".into()
+            "a concatenation of values that are not matrices with equal numbers of rows".into()
         });
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])
@@ -337,7 +337,12 @@ impl Graph {
         let [condition, a, b] = self.alike([condition, a, b]);
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
         self.expect(fits, |g| {
-            format!("a `select` of operands of types {:?} and {:?}", g.node(a).dtype, g.node(b).dtype)
+            format!(
+                "a `select` with values of types {:?} and {:?}, which must be equal, or with a condition that is not \
+                 boolean",
+                g.node(a).dtype,
+                g.node(b).dtype
+            )
         });
         let Node { dtype, dims, .. } = self.node(a).clone();
         self.push(Operator::Select, &[condition, a, b], dtype, &dims)

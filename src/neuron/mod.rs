@@ -1,5 +1,5 @@
-//! Guarded programs for AWS Neuron devices (Trainium and Inferentia). No intermediate value becomes NaN for finite
-//! logits, because such a device ends a run even for a NaN that is discarded later.
+//! Programs for AWS Neuron devices (Trainium and Inferentia). For finite logits, no intermediate value becomes NaN,
+//! because these devices end a run at any NaN, even one that is discarded later.
 //!
 //! Each function here, such as [`softmax`], builds the [`Program`] of an op for a type and a shape. The function of the
 //! same name in [`run`] computes the op with that program on any implementation of [`Execute`]. The device's results

@@ -1,5 +1,5 @@
-//! Environment variables that this backend reads. It sets none: the runtime reads its own at initialisation, and
-//! setting variables is not safe in a process with threads.
+//! Environment variables that this backend reads. It does not set variables, because that is not safe in a process with
+//! threads.
 
 #![forbid(unsafe_code)]
 
@@ -20,9 +20,9 @@ pub(super) const LIMIT: &str = "EVENKEEL_NEURON_COMPILE_SECONDS";
 /// Folder of compiled programs.
 pub(super) const CACHE: &str = "EVENKEEL_NEURON_CACHE";
 
-/// Variable of the runtime: above 0, runs return before they finish.
+/// Variable of the runtime. If it is above 0, runs return before they finish.
 pub(super) const IN_FLIGHT: &str = "NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS";
-/// Variable of the runtime: 1 replaces rounding to nearest by stochastic rounding.
+/// Variable of the runtime. If it is 1, casts are rounded stochastically, not to nearest.
 pub(super) const STOCHASTIC: &str = "NEURON_RT_STOCHASTIC_ROUNDING_EN";
 /// Variable of the runtime and the compiler: number of physical cores in a logical core.
 pub(super) const LOGICAL: &str = "NEURON_LOGICAL_NC_CONFIG";

@@ -38,7 +38,7 @@ use crate::simd::{filled, new_vec};
 #[derive(Clone, Debug)]
 pub struct AttentionPartial {
     dtype: DType,
-    /// Batch, heads and queries of `q`, and the number of features of the values.
+    /// Numbers of batch entries, heads and queries of `q`, and of features of the values.
     shape: [usize; 4],
     /// Number of heads of the keys.
     heads: usize,
@@ -138,7 +138,7 @@ impl AttentionPartial {
     /// [`FullyMasked::Error`].
     pub fn finish<E: Element>(&self, options: &Attention<'_>) -> Result<(Vec<E>, Vec<f64>)> {
         if E::DTYPE != self.dtype {
-            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, the type of the partial", self.dtype)));
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("the partial's type, {}", self.dtype)));
         }
         needs_no_values(options)?;
         let blocks = self

@@ -28,10 +28,10 @@ pub struct BceWithLogits<'a> {
     /// [`bce_with_logits`]); 1 by default. Finite and not negative.
     pub pos_weight: Option<Floats<'a>>,
     /// Exponent gamma of a focal loss, which lowers the loss of elements that are already classified well. In
-    /// 0 ..= 1000; 0, the default, leaves the loss unchanged.
+    /// 0 ..= 1000. The default is 0, which leaves the loss unchanged.
     pub focal_gamma: f64,
-    /// Weight alpha of the positive class. The negative class has the weight 1 - alpha. In 0 ..= 1; both weights are 1
-    /// if it is not set. It multiplies the loss in addition to `pos_weight`. Focal losses usually set only alpha.
+    /// Weight alpha of the positive class, in 0 ..= 1. The negative class has the weight 1 - alpha. If alpha is not
+    /// set, both weights are 1. They apply in addition to `pos_weight`; focal losses usually set only alpha.
     pub alpha: Option<f64>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
@@ -88,7 +88,7 @@ impl<'a> BceWithLogits<'a> {
         one_a_logit(op, "target", targets, (rows, cols), "in 0 ..= 1", |target| (0.0..=1.0).contains(&target))
     }
 
-    /// Returns the number of losses stored for each row, and the number stored for all rows together.
+    /// Returns how many losses are stored for each row, and how many in total.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)
@@ -192,8 +192,8 @@ pub fn bce_with_logits<'t, E: Element>(
 /// gradient.
 ///
 /// # Special values
-/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 if the weight, or
-/// `alpha`'s weight of the class, is 0.
+/// For an infinite logit the gradient is the limit of the formula. For a NaN logit it is NaN. It is 0 if the weight of
+/// the element, or the weight that `alpha` gives its class, is 0.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,

@@ -19,8 +19,7 @@ pub enum ClipMode {
     #[default]
     Exact,
     /// `min(1, max_norm / (norm + 1e-6))`, as in torch's `clip_grad_norm_`. Gradients whose norm equals the limit are
-    /// scaled down slightly too. If the norm is not finite, IEEE 754 gives the factor: for a finite limit, it is 0 for
-    /// a norm of +inf and NaN for NaN.
+    /// scaled down slightly too. With a finite limit, the factor is 0 for a norm of +inf, and NaN for a norm of NaN.
     Torch,
 }
 
@@ -74,8 +73,8 @@ impl ClipGradNorm {
         if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }
 
-    /// Records the counts of tensors with NaN and with infinities for [`report`]. Returns the norm and the scale, which
-    /// are computed from the contributions of all tensors. The scale is `None` if the gradients stay unchanged.
+    /// Computes the norm over all tensors and the scale, which is `None` if the gradients stay unchanged. Records for
+    /// [`report`] how many tensors have a NaN and how many have an infinity.
     pub(crate) fn finish(&self, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         self.finish_scaled(OP, parts, 1.0)
     }
@@ -109,8 +108,7 @@ impl ClipGradNorm {
         (if wide.is_nan() { f64::NAN } else { wide }, scale)
     }
 
-    /// Returns the index of the first tensor with a NaN or an infinity, if the options make this an error. Otherwise
-    /// returns `None`.
+    /// Returns the index of the first tensor with a NaN or an infinity, if the options make this an error.
     pub(crate) fn refuses(&self, parts: &[TensorNorm]) -> Option<usize> {
         if self.error_if_nonfinite { broken(parts) } else { None }
     }
@@ -194,7 +192,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all tensors by the scale. Starts with the last tensor, which is still in the cache after the norm.
+/// Multiplies all tensors by the scale. Starts with the last one, which computing the norm has left in the cache.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }

@@ -26,7 +26,7 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target of rows to ignore, whose logits are not read. -100 by default. It may be a valid class number.
+    /// Target of rows to ignore, whose logits are not read; -100 by default. A valid class number is allowed.
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
@@ -187,7 +187,8 @@ pub(crate) struct Resolved {
     weight_sum: f64,
     /// Number of rows that are not ignored.
     counted: usize,
-    /// Sum of the target weights of the rows that are not ignored. Without weights, the number of these rows.
+    /// Sum of the targets' weights over the rows that are not ignored. If there are no weights, the number of these
+    /// rows.
     of_targets: f64,
 }
 

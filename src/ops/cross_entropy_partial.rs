@@ -105,8 +105,7 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Returns two flags: whether binned sums are used for the exponentials, and whether they are used for the terms of
-    /// label smoothing.
+    /// Returns whether the exponentials, and whether the terms of label smoothing, are added by binned sums.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]
@@ -230,7 +229,7 @@ impl CrossEntropySums {
     pub fn merge(&mut self, other: CrossEntropySums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
-            return Err(Error::shape(OP, "sums", "other maxima", "sums relative to the same maxima"));
+            return Err(Error::shape(OP, "sums", "other maxima than the sums merged so far", "equal maxima"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
@@ -263,7 +262,7 @@ impl CrossEntropySums {
         guards.counts.rows = found.len() as u64;
         let losses = match frame.dtype {
             DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut guards),
-            // For f32, f16 and bf16, the exponentials are f32.
+            // Exponentials of f16 and bf16 logits are computed as for f32.
             _ => self.losses::<f32>(targets, options, &resolved, &mut guards),
         }?;
         Ok((options.reduce(&losses, &resolved), guards.counts))
@@ -387,8 +386,8 @@ impl CrossEntropySums {
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns, given as `units`. Removes this rank's binned sums, and
-    /// returns them as words. [`CrossEntropySums::add_bins`] adds the binned sums of each rank.
+    /// Replaces the integer sums of this rank by `units`, the sums over all ranks. Removes the binned sums of this rank
+    /// and returns them as words, because [`CrossEntropySums::add_bins`] adds those of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;

@@ -1,5 +1,4 @@
-//! Macros that define the three functions of an elementwise op and of its gradient, and argument checks shared by these
-//! ops.
+//! Macros that define the functions of an elementwise op and of its gradient, and argument checks of these ops.
 
 use crate::error::{Error, Result};
 use crate::simd::in_default;

@@ -73,7 +73,7 @@ impl KlDiv {
         one_a_logit(op, "target", targets, shape, expected, |target| (least..=most).contains(&target))
     }
 
-    /// Returns the number of losses stored for each row, and the number stored for all rows together.
+    /// Returns how many losses are stored for each row, and how many in total.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.log_probs && self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)

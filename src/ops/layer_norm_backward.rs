@@ -44,7 +44,7 @@ pub struct LayerNormGradients<E> {
 /// | a NaN or an infinity in x | NaN in this row only | dweight is NaN in all columns; dbias is not affected |
 /// | a NaN or an infinity in dy | NaN in this row only | NaN or infinite, in the column of that dy only |
 /// | all equal with eps = 0 | zeros, like the normalised values | adds 0 to dweight, and dy to dbias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
+/// | values with a much smaller spread, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
 /// | values whose squares overflow or underflow | correct: squared in f64; f64 values are scaled first | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
@@ -54,10 +54,10 @@ pub struct LayerNormGradients<E> {
 /// `r |h_i|`, `r mean|h|`, `r |n_i| mean|h n|` and the result. For up to 65,536 columns, the error is at most 0.501 ULP
 /// of T in f32, and 0.51 in f16 and bf16.
 ///
-/// In f64, T is the largest of these four, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for up to
-/// 16,384 columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to
-/// maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range were unlimited.
-/// Where such terms cancel, dx may be infinite although the exact value is finite.
+/// In f64, T may also be one of two further terms, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for
+/// up to 16,384 columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not
+/// constructed to maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range
+/// were unlimited. Where such terms cancel, dx may be infinite although the exact value is finite.
 ///
 /// dweight and dbias have the same bounds. For dweight, they are in ULP of W, the sum of |dy_i n_i| over the rows, and
 /// for dbias in ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by that minimum. In f64 the

@@ -32,7 +32,7 @@ const OP: &str = "log_softmax";
 ///
 /// # Accuracy
 /// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds also hold for a result close to 0, in a row with one large
-/// logit. There, ln of the sum is computed as log1p of the sum without its largest term. `docs/accuracy/softmax.md`
+/// logit. There, ln of the sum is computed as log1p of the sum of all terms but the largest. `docs/accuracy/softmax.md`
 /// derives the bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2
 /// ULP in f32.
 ///

@@ -17,8 +17,8 @@ const OP: &str = "log_softmax_backward";
 /// ```text
 /// dx_i = scale c_i (dy_i - y_i sum_j dy_j),   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// Without a softcap, c_i = 1. Masked j are left out of the sum, because their results are -inf for every score. The
-/// softmax is recomputed from the scores under the same options.
+/// Without a softcap, c_i = 1. Masked positions are left out of the sum, because their results are -inf for every
+/// score. The softmax is recomputed from the scores under the same options.
 ///
 /// # Shapes
 /// Shapes are as for [`softmax_backward`](crate::softmax_backward()).
@@ -28,13 +28,13 @@ const OP: &str = "log_softmax_backward";
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. In this unit, a y_i
-/// below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by that number. The bounds are
-/// relative to the logits as rounded to f64.
+/// below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by that number. The bounds take
+/// the logits rounded to f64 as exact.
 ///
-/// f32: 3.7. f64: 6. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
-/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
-/// requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a softcap adds up to 4
-/// ULP for c_i and 3 ULP for the logit.
+/// The bounds are 3.7 in f32, 6 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
+/// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
+/// 4). The bound of f64 requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a
+/// softcap adds up to 4 ULP for c_i and 3 ULP for the logit.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
 /// outside the range of the type.

@@ -36,10 +36,10 @@ const OP: &str = "logsumexp_backward";
 /// Bounds are in ULP of dx_i. In this unit, a y_i below the smallest normal number of the type (for f16 and bf16, of
 /// f32) is replaced by that number.
 ///
-/// f32: 3.7. f64: 5. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives the bounds of f32 and f64 for every row. On
-/// rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64
-/// requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a softcap adds up to 4
-/// ULP for c_i and 3 ULP for the logit.
+/// The bounds are 3.7 in f32, 5 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
+/// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
+/// 4). The bound of f64 requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a
+/// softcap adds up to 4 ULP for c_i and 3 ULP for the logit.
 ///
 /// # Errors
 /// The errors of [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has one element for each

@@ -20,13 +20,13 @@ pub enum Reduction {
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// Returns the divisor of the sum of `losses` losses. It is 0 for the mean of no losses.
+    /// Returns the divisor for the sum of `losses` losses: their number for the mean, otherwise 1.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }
 
-    /// Applies the reduction to the losses that a kernel computed. Returns all of them, or their sum divided by
-    /// `divisor`. A divisor of 0 gives 0.
+    /// Divides the sum of the losses by `divisor`, or returns 0 if `divisor` is 0. Under [`Reduction::None`], returns
+    /// all losses.
     pub(crate) fn reduce(self, losses: Vec<f64>, divisor: f64) -> Loss {
         in_default(|| {
             if self == Reduction::None {
@@ -38,7 +38,7 @@ impl Reduction {
     }
 }
 
-/// A loss, in f64 for logits of any type. It is one number, or several under [`Reduction::None`].
+/// Loss in f64, for logits of any type: one number, or several under [`Reduction::None`].
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, Reduction, Rows, cross_entropy};

@@ -22,7 +22,8 @@ use crate::simd::{Output, new_vec};
 pub struct MeanPool<'a> {
     /// Keep flags or lengths over `[batch, tokens]` that select the tokens to average; all tokens by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// Result for a sequence whose tokens are all masked: zeros (the default) or an error. Uniform is rejected.
+    /// Result for a sequence whose tokens are all masked: zeros (the default) or an error. The policy Uniform is
+    /// rejected.
     pub fully_masked: FullyMasked,
 }
 
@@ -81,9 +82,9 @@ const OP: &str = "mean_pool";
 /// | sums that overflow f16, f32 or f64 | correct: sums are computed in f64, and scaled down if tokens are f64 |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest term, because terms may cancel. They are 0.501 in f32, 0.51 in f16 and bf16, and 16
-/// in f64, plus 1 for every 16,384 tokens in f64. Each column is summed by a [tiled sum](crate::math::sum) over tokens,
-/// in which masked tokens add nothing. Padding after a sequence therefore changes no bit of the result.
+/// Bounds are in ULP of the largest term, because terms may cancel. They are 0.501 in f32, 0.51 in f16 and bf16, and in
+/// f64 16 plus 1 for every 16,384 tokens. Each column is summed by a [tiled sum](crate::math::sum) over tokens, in
+/// which masked tokens add nothing. Padding after a sequence therefore changes no bit of the result.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with

@@ -30,7 +30,7 @@ use std::ops::Range;
 /// |---|---|
 /// | `rms_norm` | 1: squares |
 /// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; then squares |
-/// | `layer_norm` | 1 or 2: sums and squares; if a mean exceeds 32 sigma, also deviations and their squares |
+/// | `layer_norm` | 1: sums and squares; a second if a mean exceeds 32 sigma: deviations and their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
 /// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm`
@@ -208,7 +208,7 @@ impl NormPartial {
         store(x, "layer_norm", |out| E::layer_norm_part(x, out, ShardNorm { norm, moments: &moments, first }))
     }
 
-    /// Returns the state of each row after this round.
+    /// Returns the statistics of each row that are known after this round.
     fn after<E: Element>(&self) -> Result<Vec<Known>> {
         let Frame { kind, all, eps, .. } = self.frame;
         self.columns.check_all(self.frame.op, all)?;
@@ -246,7 +246,7 @@ impl NormPartial {
         asked.then(|| self.found.iter().flat_map(ShardStats::keys).collect())
     }
 
-    /// Replaces the maxima of these columns by the maxima of all columns, given as max-reduced keys.
+    /// Replaces the maxima of the shard by the maxima of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
     }
@@ -264,7 +264,7 @@ impl NormPartial {
         sums.saturating_mul(columns.div_ceil(TILE))
     }
 
-    /// Replaces the tile sums by the tile sums of all shards: `words[i]` comes from the shard with the columns
+    /// Replaces the shard's tile sums by the tile sums of all shards: `words[i]` comes from the shard with the columns
     /// `columns[i]`.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
         self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;

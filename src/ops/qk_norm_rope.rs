@@ -24,8 +24,8 @@ const OP: &str = "qk_norm_rope";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r is rotated by the table's position with index r
-/// modulo the number of positions. The weight is `[cols]`. The result has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r uses the table's entry with index r modulo the
+/// number of positions. The weight is `[cols]`. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | row | result |
@@ -36,10 +36,11 @@ const OP: &str = "qk_norm_rope";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of the pair of normalised values and the result: 1.25 ULP in f32, f16 and bf16, 18
-/// ULP in f64. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the error.
-/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) also rounds the normalised value before the weight
-/// multiplies it, and the error of this rounding adds to these bounds. `docs/accuracy/norms.md` derives the bounds.
+/// Bounds are in ULP of the largest of three magnitudes: the pair's two normalised values and the result. They are 1.25
+/// in f32, f16 and bf16, and 18 in f64. In f64 at most 8 ULP were measured on rows that were not constructed to
+/// maximise the error. [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) also rounds the normalised value
+/// before the weight multiplies it, and the error of this rounding adds to these bounds. `docs/accuracy/norms.md`
+/// derives the bounds.
 ///
 /// # Errors
 /// The errors of [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).

@@ -29,7 +29,7 @@ pub struct RmsNorm<'a> {
     pub weight_offset: f64,
     /// Number added to the mean square, in f64. Finite, not negative; 1e-6 by default.
     pub eps: f64,
-    /// Points at which values are rounded to the type of the rows; only the store by default.
+    /// Points at which values are rounded to the type of the rows; by default, only when results are stored.
     pub rounding: Rounding,
 }
 
@@ -103,14 +103,14 @@ const OP: &str = "rms_norm";
 /// multiplies it, and the error of this rounding adds to these bounds.
 ///
 /// f64: 11 ULP for up to 16,384 columns, and 0.5 more for each further 16,384. At most 4 ULP were measured on rows that
-/// were not constructed to maximise the error. In a row with an element above 2^400, results may additionally be off by
-/// sqrt(n) 2^-1075 times their weight, for n columns. A normalised value below 2^-1022 is rounded to a multiple of
+/// were not constructed to maximise the error. In a row of n columns with an element above 2^400, a result may have a
+/// further error of sqrt(n) 2^-1075 times its weight. A normalised value below 2^-1022 is rounded to a multiple of
 /// 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
-/// the machine. The products with the reciprocal root and the weight are computed in f64, with one exception: if all
-/// values are within the range of f32 and nothing is rounded before the weight, they are computed in pairs of f32 for
-/// rows of f32, and in f32 for rows of f16 and bf16.
+/// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception: if all values
+/// are within the range of f32 and nothing is rounded before the weight, f32 elements are multiplied in pairs of f32,
+/// and f16 and bf16 elements in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not

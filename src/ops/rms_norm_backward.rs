@@ -31,11 +31,11 @@ pub struct RmsNormGradients<E> {
 /// dx_i = r (h_i - n_i mean(h n)),   h = dy (weight + weight_offset),   n = x r,   r = 1 / sqrt(mean(x^2) + eps)
 /// dweight_i = sum over rows of dy_i n_i
 /// ```
-/// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx this rounding
-/// counts as the identity, as in torch.
+/// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx, the derivative
+/// of this rounding counts as 1, as in torch.
 ///
-/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that it returned as `x`. The
-/// caller adds to dx the gradient that reaches the sum directly. The result is the gradient of both terms of the sum.
+/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that it returned as `x`. Then
+/// add to dx the gradient that the next layer returns for the sum. The total is the gradient of both summands.
 ///
 /// # Shapes
 /// `x` and `dy` are `[rows, cols]`, the weight and dweight `[cols]`; dx has as many elements as `x`, without gaps.
@@ -55,7 +55,7 @@ pub struct RmsNormGradients<E> {
 /// by 2.5 for each further 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the
 /// error.
 ///
-/// dweight has the same bounds, in ULP of the sum of |dy_i n_i| in the type in which dweight is stored.
+/// dweight has the same bounds, but in ULP of the sum of |dy_i n_i|. The ULP is that of dweight's type.
 ///
 /// In f64, values of n_i and of n_i mean(h n) below 2^-1022 are rounded to multiples of 2^-1074. If a term exceeds the
 /// range of the type, its ULP counts as if the exponent range were unlimited. Where such terms cancel, dx may be

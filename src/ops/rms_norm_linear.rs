@@ -57,7 +57,7 @@ impl<'a> RmsNormLinear<'a> {
         let norm = self.norm.resolve(OP, x.cols())?;
         if matrix.cols() != x.cols() {
             let got = format!("{} columns", matrix.cols());
-            return Err(Error::shape(OP, "matrix", got, format!("one for each of {} columns", x.cols())));
+            return Err(Error::shape(OP, "matrix", got, format!("{} columns, like x", x.cols())));
         }
         if let Some(bias) = self.bias.filter(|bias| bias.len() != matrix.rows()) {
             let expected = format!("one for each of the matrix's {} rows", matrix.rows());

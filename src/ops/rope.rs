@@ -27,7 +27,7 @@ const OP: &str = "rope";
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Rope<'a> {
-    /// Base of the frequencies. Finite and above zero, or above 1 with a scaling; 10000 by default.
+    /// Base of the frequencies. Finite and above 0, and above 1 if a scaling is set; 10000 by default.
     pub theta: f64,
     /// Whether a pair is two neighbouring columns, (2i, 2i+1), rather than one column of each half, (i, i + d/2). False
     /// by default, which is the layout of Hugging Face checkpoints. GGUF files of the Llama family are interleaved.
@@ -63,7 +63,7 @@ impl<'a> Rope<'a> {
 ///
 /// The angle of pair i at position p is the f64 product of p and the pair's frequency. The frequency is theta^(-2i/d),
 /// or its value after [`RopeScaling`], rounded to f64. Sine and cosine are within 1 ULP for every angle, however large.
-/// YaRN and LongRoPE multiply both by an attention factor before they are rounded.
+/// YaRN and LongRoPE multiply sine and cosine by an attention factor before the rounding to f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -140,7 +140,7 @@ impl RopeTable {
 
 #[cfg(feature = "cuda")]
 impl RopeTable {
-    /// Returns the number of columns of the rows that the table fits.
+    /// Returns the number of columns that rows must have.
     pub(crate) fn cols(&self) -> usize {
         2 * self.half
     }
@@ -174,7 +174,7 @@ pub(crate) struct GivenTable<'a> {
 
 #[cfg(feature = "candle")]
 impl GivenTable<'_> {
-    /// Applies [`rope`] with this table, which must have a row for every index that the layout produces.
+    /// Applies [`rope`] with this table. The layout must map every row of `x` to a row of the table.
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
@@ -192,8 +192,8 @@ impl GivenTable<'_> {
 /// [`RopeScaling`] may change the frequency theta^(-2i/d), and may multiply cos and sin by an attention factor.
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r is rotated by the table's position with index r
-/// modulo the number of positions. The result has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r uses the table's entry with index r modulo the
+/// number of positions. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | pair | result |
@@ -203,8 +203,8 @@ impl GivenTable<'_> {
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of |a|, |b| and the result. They are 0.501 in f32, 0.51 in f16 and bf16, and 2 in
-/// f64. With an attention factor, |a| and |b| are multiplied by it first. In f32, a result whose two products do not
-/// cancel has an error of about half an ULP of itself.
+/// f64. With an attention factor, |a| and |b| are multiplied by it first. In f32, if the two products of a result do
+/// not cancel, its error is about half an ULP of the result.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Backend`] if the requested

@@ -26,7 +26,7 @@ impl SafeDiv {
         SafeDiv { eps: Some(eps) }
     }
 
-    /// Returns eps, or the default from `limits`, after checking it.
+    /// Checks and returns eps, or the default from `limits` if eps is not set.
     pub(crate) fn checked(&self, limits: &Limits) -> Result<f64> {
         let eps = self.eps.unwrap_or(limits.div_eps);
         valid_eps(NAME, eps)?;

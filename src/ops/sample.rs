@@ -54,9 +54,9 @@ impl Sampler {
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
     ///
     /// Log-probabilities are f64. Their error is at most 6 ULP of the larger of their magnitude and the entropy of the
-    /// kept tokens, plus e^-700 for each token. For rows of every type, this bound requires the condition stated for
-    /// f64 rows. No bound includes the error of a dynamic temperature itself. `docs/accuracy/sampling.md` derives the
-    /// bounds.
+    /// kept tokens, plus e^-700 for each token. For rows of every type, this bound requires the conditions that are
+    /// stated above for f64 rows. All bounds treat a dynamic temperature as exact. `docs/accuracy/sampling.md` derives
+    /// the bounds.
     ///
     /// # Errors
     /// The errors of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
@@ -109,13 +109,13 @@ impl Sampler {
         distribution
     }
 
-    /// Draws a token from each row, with the [`Draw`] or [`Step`] `steps[i]` for row i.
+    /// Draws a token from each row. Row i uses `steps[i]`, which is a [`Draw`] or a [`Step`].
     ///
-    /// A row that cannot be sampled yields an error of its own and does not affect the other rows.
+    /// A row that cannot be sampled has an error as its result. The other rows are not affected.
     ///
     /// # Errors
-    /// For the call: [`Error::ShapeMismatch`] unless there is one step for each row; [`Error::EmptyInput`] if the rows
-    /// have no tokens. For a row: the errors of [`Sampler::sample`].
+    /// [`Error::ShapeMismatch`] unless there is one step for each row; [`Error::EmptyInput`] if the rows have no
+    /// tokens. The results of rows have the errors of [`Sampler::sample`].
     pub fn sample_rows<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -198,7 +198,7 @@ pub fn sample_rows<E: Element>(
 /// ```
 ///
 /// # Errors
-/// The errors of [`Sampler::sample_rows`]. After an error of the call the list is empty.
+/// The errors of [`Sampler::sample_rows`]. If the call returns an error, the list is empty.
 pub fn sample_rows_into<'a, E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,

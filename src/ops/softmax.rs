@@ -87,7 +87,8 @@ impl<'a> Softmax<'a> {
     }
 }
 
-/// Records a call's counts of unusual rows for [`report`]. Returns [`Error::FullyMasked`] if the policy rejected a row.
+/// Records a call's counts of fully masked and non-finite rows for [`report`]. Returns [`Error::FullyMasked`] if the
+/// policy rejected a row.
 pub(crate) fn finish_call(op: &'static str, guards: GuardCounts) -> Result<()> {
     report::record(op, guards.counts);
     match guards.first_refused {
@@ -121,14 +122,14 @@ const OP: &str = "softmax";
 ///
 /// # Accuracy
 /// f32: 3.7 ULP at any length, including subnormal results. f16, bf16: 0.51 ULP. f64: 3 ULP for results of 2^-1021 or
-/// more, and half an ULP more below.
+/// more, and 3.5 ULP for smaller ones.
 ///
 /// Exponentials are added by a [fixed-point sum](crate::math::sum), so the bits of a row depend neither on its batch
 /// nor on the machine.
 ///
-/// With a softcap, or a scale or bias that makes logits inexact, the bound is relative to the logits as rounded to f64.
-/// For types narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and
-/// the biases of unmasked elements, are below 2^24.
+/// If a softcap, scale or bias makes logits inexact, the bound takes the logits rounded to f64 as exact. For types
+/// narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and the biases
+/// of unmasked elements, are below 2^24.
 ///
 /// `docs/accuracy/softmax.md` derives the bounds for every row. In f32, tests assert 2 ULP on rows whose rounding
 /// errors are unrelated, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that all

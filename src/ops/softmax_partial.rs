@@ -33,8 +33,8 @@ const OP: &str = "softmax";
 ///
 /// Then each machine computes the results of its own columns. They have the same bits as [`softmax`](crate::softmax),
 /// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, for any shards and any
-/// order of merging. Each call takes the shard's rows, its first column and the options again. They must be the same in
-/// all calls. The mask covers whole rows.
+/// order of merging. Each call takes the shard's rows, its first column and the options, which must be the same in all
+/// calls. The mask covers whole rows.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
@@ -230,7 +230,7 @@ pub struct SoftmaxSums(pub(crate) Sums);
 pub struct SoftmaxLogSums(pub(crate) Sums);
 
 impl SoftmaxSums {
-    /// Adds the sums of other columns to these.
+    /// Adds the sums of other columns to these sums.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] for columns
@@ -250,7 +250,7 @@ impl SoftmaxSums {
 }
 
 impl SoftmaxLogSums {
-    /// Adds the sums of other columns to these.
+    /// Adds the sums of other columns to these sums.
     ///
     /// # Errors
     /// The errors of [`SoftmaxSums::merge`].
@@ -273,7 +273,7 @@ impl SoftmaxLogSums {
     pub fn logsumexp<E: Element>(&self, options: &Softmax<'_>) -> Result<Vec<E>> {
         let Sums { partial: SoftmaxPartial { frame, found, .. }, columns, sums } = &self.0;
         if E::DTYPE != frame.dtype {
-            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, the type of the rows", frame.dtype)));
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("the rows' type, {}", frame.dtype)));
         }
         columns.check_all(OP, frame.all())?;
         if frame.all() == 0 {
@@ -310,8 +310,8 @@ impl Sums {
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns, and returns this rank's binned sums as words. Only
-    /// logarithms of f64 have binned sums, which [`Sums::add_bins`] merges.
+    /// Replaces the integer sums by the sums over all columns. For logarithms of f64, also returns this rank's binned
+    /// sums as words, which [`Sums::add_bins`] merges.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
@@ -334,7 +334,7 @@ impl Sums {
         }
     }
 
-    /// Returns 1 / sum of each row as a sum of two f64. The sums must cover all columns.
+    /// Returns the reciprocal of each row's sum, as the sum of two f64. The sums must cover all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }
@@ -357,7 +357,7 @@ impl Sums {
     fn merge(&mut self, other: Sums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
-            return Err(Error::shape(OP, "sums", "other maxima", "sums relative to the same maxima"));
+            return Err(Error::shape(OP, "sums", "other maxima than the sums merged so far", "equal maxima"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);

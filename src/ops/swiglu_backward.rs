@@ -22,7 +22,7 @@ const NAME: &str = "swiglu_backward";
 /// # Special values
 /// | gate | dgate | dup |
 /// |---|---|---|
-/// | -inf | a zero for a finite dy up | a zero for a finite dy |
+/// | -inf | +0 or -0 if dy up is finite | +0 or -0 if dy is finite |
 /// | +inf | dy up | infinite, with the sign of dy |
 /// | NaN, or dy is NaN | NaN | NaN |
 /// | any but NaN, and dy is 0 | dy | dy |
@@ -31,8 +31,8 @@ const NAME: &str = "swiglu_backward";
 /// loss has a dy of 0, and must not turn into NaN.
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of |dy up| times the larger term of silu's derivative,
-/// because the two terms cancel near a zero of the derivative.
+/// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of the product of |dy up| and the larger term of silu's
+/// derivative, because the two terms cancel near a zero of the derivative.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

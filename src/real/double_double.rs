@@ -432,7 +432,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
         }
         product[WORDS + shift] = carry as u32;
     }
-    // The product is an integer in units of 2^-point quarter turns.
+    // `product` is the angle in units of 2^-point quarter turns.
     let point = 32 * (first + WORDS) as i64 - exponent;
     let bits_from = |at: i64| {
         let word = |i: i64| u64::from(product.get(i as usize).copied().unwrap_or(0));

@@ -37,8 +37,8 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
     (sum, magnitudes)
 }
 
-/// Returns the unrounded losses of elements with [`KlDiv::log_probs`](crate::KlDiv::log_probs). `x` holds logarithms of
-/// probabilities. Also returns, for each element, the larger magnitude of the two terms of its loss.
+/// Returns the unrounded loss of each element under [`KlDiv::log_probs`](crate::KlDiv::log_probs), where `x` holds
+/// logarithms of probabilities. Also returns the magnitude of the larger of the two terms of each loss.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -59,8 +59,8 @@ pub fn kl_div_log_probs<E: Element>(x: &[E], targets: &[f64], log_target: bool) 
     x.iter().zip(targets).map(loss).unzip()
 }
 
-/// Returns the gradient of [`kl_div`] with respect to the elements of a row. Also returns, for each element, the larger
-/// magnitude of the two terms of its gradient.
+/// Returns the gradient of [`kl_div`] with respect to the elements of a row. Also returns the magnitude of the larger
+/// of the two terms of each gradient.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -86,7 +86,7 @@ pub fn kl_div_backward<E: Element>(
     let gradient = |j: usize| {
         let terms = [exps[j] * p_sum / sum * real(scale), p[j] * real(scale)];
         let largest = terms.map(|term| term.abs().to_f64()).into_iter().fold(0.0, f64::max);
-        // The other probabilities are added, because a subtraction from the total could cancel.
+        // Adds all values except the j-th, because subtracting that from the total could cancel.
         let without = |of: &[E::Exact]| of[..j].iter().chain(&of[j + 1..]).fold(real(0.0), add);
         let difference = (exps[j] * without(&p) - p[j] * without(&exps)) / sum;
         (difference * real(scale), largest)

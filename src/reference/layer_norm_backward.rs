@@ -27,7 +27,7 @@ pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>
 }
 
 /// Returns the unrounded dweight of [`layer_norm_backward`](crate::layer_norm_backward()) for rows of `cols` columns.
-/// No function computes dbias, the sum of dy over the rows.
+/// dbias, the sum of dy over the rows, has no reference function.
 pub fn layer_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, eps: f64) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];
     for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

@@ -10,7 +10,7 @@ use crate::element::Element;
 /// ```
 pub fn log_add_exp<E: Element>(a: E, b: E) -> E::Exact {
     let (a, b) = (a.widen(), b.widen());
-    // The difference of equal infinities would be NaN.
+    // Returns equal infinities unchanged, because their difference is NaN.
     if a == b && a.is_infinite() {
         return E::Exact::from(a);
     }

@@ -40,8 +40,8 @@ pub fn logits<E: Element>(
     (0..x.len()).map(|i| E::Exact::from(logit(i))).collect()
 }
 
-/// Returns the unrounded derivative of each logit with respect to its score: the scale, or with a softcap
-/// scale (1 - tanh^2(z / softcap)). Here z is the scaled score rounded to f64.
+/// Returns the unrounded derivative of each logit with respect to its score: the scale, times 1 - tanh^2(z / softcap)
+/// if there is a softcap. Here z is the scaled score rounded to f64.
 ///
 /// ```
 /// use evenkeel::reference::logit_derivatives;
@@ -62,7 +62,7 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Returns the value. If its operands were finite (`finite`), clamps it to the finite range of f64.
+/// Clamps `value` to the finite range of f64 if its operands were finite, that is, if `finite` is true.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

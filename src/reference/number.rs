@@ -82,7 +82,7 @@ impl<T: Float + From<f64> + Debug> Real for Number<T> {
     fn from_double_double(value: DoubleDouble) -> Self {
         let high = value.to_f64();
         let low = (value - DoubleDouble::from(high)).to_f64();
-        // For an infinity, low is infinity - infinity, which is NaN.
+        // `low` is NaN if `value` is infinite or NaN. `high` alone is then the result.
         if low.is_nan() { Self::from(high) } else { Self::from(high) + Self::from(low) }
     }
     fn sin_cos(angle: f64) -> (Self, Self) {

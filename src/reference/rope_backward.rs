@@ -6,8 +6,8 @@ use crate::ops::rope::Rope;
 
 /// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row. The row's length must be even.
 ///
-/// [`rope`](super::rope) turns each pair of elements into two results. For element i of a pair, dx_i is the sum of dy_j
-/// times the derivative of result j with respect to x_i, over both j.
+/// [`rope`](super::rope) turns each pair of elements into two results. The gradient of an element is the sum, over both
+/// results, of the result's dy times its derivative with respect to the element.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope_backward};

@@ -51,8 +51,8 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     sample_with_feedback(logits, config, None).map(|(support, _)| support)
 }
 
-/// Works as [`sample`], with a value for [`Step::feedback`](crate::Step::feedback). Also returns the value of the next
-/// step for each token that may be drawn. These values are 0 without mirostat and adaptive-p.
+/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns, for each token that may be
+/// drawn, the feedback for the next step, which is 0 without mirostat and adaptive-p.
 ///
 /// # Errors
 /// The errors of [`sample`].

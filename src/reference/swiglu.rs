@@ -10,7 +10,7 @@ use crate::element::Element;
 /// ```
 pub fn swiglu<E: Element>(gate: E, up: E) -> E::Exact {
     let (x, up) = (gate.widen(), up.widen());
-    // silu(gate) may underflow to 0, which would give NaN. Its exact value is not 0, so the exact product is infinite.
+    // If silu(gate) underflows to 0, its product with an infinite `up` would be NaN. The exact product is infinite.
     if up.is_infinite() && x.is_finite() && x != 0.0 {
         return E::Exact::from(x.signum() * up);
     }

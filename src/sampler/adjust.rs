@@ -44,7 +44,7 @@ impl<'a, E: Element> LogitSliceMut<'a, E> {
         }
     }
 
-    /// Applies `f` to a finite logit and rounds the result, limited to the finite range. Infinities and NaN stay
+    /// Applies `f` to a finite logit. The result is clamped to the finite range and rounded. Infinities and NaN stay
     /// unchanged.
     fn change(&mut self, token: u32, f: impl FnOnce(f64) -> f64) {
         let Some(z) = self.logit(token) else { return };
@@ -186,8 +186,8 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Handles the logits before the first token whose index is a multiple of 32. Later logits are handled in blocks
-        // of 32, each with one word of the mask.
+        // Each word of the mask covers 32 tokens. Logits before the first word boundary are handled here, and later
+        // ones in blocks of 32.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

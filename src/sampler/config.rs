@@ -8,9 +8,9 @@ use crate::simd::in_default;
 
 /// Parameters of the sampler: temperature, filters and penalties.
 ///
-/// Filters that are not set do nothing. Engines differ in the order of filters and in details; the [`Profile`] selects
-/// these. The fields below are described for the default profile. [`SamplerConfig::validate`] checks the parameters
-/// once per request.
+/// Filters that are not set do nothing. Engines differ in the order of filters and in details, which the [`Profile`]
+/// selects. The fields are described for the default profile. [`SamplerConfig::validate`] checks the parameters once
+/// per request.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig};
@@ -50,23 +50,24 @@ pub struct SamplerConfig {
     /// Fraction of the remaining mass that typical sampling keeps. In (0, 1].
     ///
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
-    /// prefix with at least this mass is kept, and all tokens at the same distance as its last token.
+    /// prefix with at least this mass is kept. Tokens at the same distance as the prefix's last token are kept too.
     pub typical_p: Option<f64>,
-    /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits. It is measured
-    /// before any temperature. Finite, above 0.
+    /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits before any
+    /// temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
-    /// Smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k, and all tokens
-    /// with the same logit as the last of them, stay in any case. In \[0, 1).
+    /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
+    /// are always kept. So are tokens with the same logit as the last of these. In \[0, 1).
     pub epsilon_cutoff: Option<f64>,
-    /// Parameter eta of the eta cutoff, an epsilon cutoff at the smaller of eta and sqrt(eta) e^-entropy. In \[0, 1).
+    /// Parameter eta of the eta cutoff. It is an epsilon cutoff whose smallest probability to keep is the smaller of
+    /// eta and sqrt(eta) e^-entropy. In \[0, 1).
     pub eta_cutoff: Option<f64>,
-    /// Probability that a draw excludes the top choices (XTC). Top choices are the tokens with a probability of at
-    /// least [`SamplerConfig::xtc_threshold`], except the last of them in the order of top-k. In \[0, 1\]; 0 by
-    /// default.
+    /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
+    /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of them except the last are top choices. In \[0,
+    /// 1\]; 0 by default.
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Smallest number of tokens that a filter keeps, the first ones in the filter's order. At least 1, the default.
+    /// Minimum number of tokens that a filter keeps: the first ones in the filter's order. At least 1, the default.
     pub min_keep: usize,
     /// Divisor of positive logits, and factor of negative logits, of tokens that occur in the prompt or the output.
     /// Finite, above 0; 1 by default.
@@ -80,8 +81,8 @@ pub struct SamplerConfig {
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
     ///
-    /// The penalty is `dry_multiplier` times [`SamplerConfig::dry_base`] to the power of the number of tokens by which
-    /// the repetition exceeds [`SamplerConfig::dry_allowed_length`]. It is subtracted from the logit.
+    /// DRY subtracts `dry_multiplier` * [`SamplerConfig::dry_base`]^n from the logit. Here n is the number of tokens by
+    /// which the repetition exceeds [`SamplerConfig::dry_allowed_length`].
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
@@ -96,10 +97,11 @@ pub struct SamplerConfig {
     ///
     /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
     /// except tokens of mass 0, which are never drawn. Version 1 keeps the k largest logits. It computes k from mu and
-    /// from an estimate of how fast the 100 largest probabilities fall. Both keep at least one token. mu begins as 2
-    /// tau. After each token it becomes mu - eta (surprise - tau), with the token's surprise among the kept tokens.
-    /// [`Sequence`](crate::Sequence) carries mu from step to step. Without a sequence, pass each
-    /// [`Sampled::feedback`](crate::Sampled::feedback) to the next step's [`Step::feedback`](crate::Step::feedback).
+    /// from an estimate of how fast the 100 largest probabilities fall. Both versions keep at least one token. mu
+    /// begins as 2 tau. After each token, mu becomes mu - eta (surprise - tau). This surprise uses the token's
+    /// probability among the kept tokens. [`Sequence`](crate::Sequence) carries mu from step to step. Without a
+    /// sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
+    /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target of mirostat's mean surprise, tau, in bits. Finite, not negative; 5 by default.
     pub mirostat_tau: f64,
@@ -109,9 +111,9 @@ pub struct SamplerConfig {
     /// Adaptive-p changes the probabilities after all filters.
     ///
     /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
-    /// `adaptive_target`. A token of probability p changes it to decay m + (1 - decay) p. The target of a step is t = 2
-    /// `adaptive_target` - m, clamped to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 / (1 + d), with d
-    /// = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
+    /// `adaptive_target`. After a token of original probability p, m becomes decay * m + (1 - decay) * p. The target of
+    /// a step is t = 2 `adaptive_target` - m, clamped to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 /
+    /// (1 + d), with d = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
     pub adaptive_target: Option<f64>,
     /// Decay of the mean of adaptive-p. In \[0, 0.99\]; 0.9 by default.
     pub adaptive_decay: f64,

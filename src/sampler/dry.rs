@@ -59,8 +59,8 @@ impl Penalty {
         Penalty { multiplier, base, most }
     }
 
-    /// Returns the penalty as f64, within 0.501 ULP, or infinity if it exceeds the range of f64. Before the final
-    /// rounding the relative error is at most 2^-73, because powers are computed in pairs of f64.
+    /// Returns the penalty as f64, within 0.501 ULP, or infinity if it exceeds the range of f64. Powers are computed as
+    /// sums of two f64, so the relative error before the final rounding is at most 2^-73.
     pub fn of(&self, exponent: usize) -> f64 {
         let power = Pair::from(self.base).to_the(self.most.min(exponent as u64));
         let penalty = Pair::from(self.multiplier).times(power).0;
@@ -68,7 +68,7 @@ impl Penalty {
     }
 }
 
-/// Returns the floor of a positive pair.
+/// Returns the floor of a positive number, given as the sum of two f64.
 fn floor(pair: Pair) -> u64 {
     let below = pair.0.floor() == pair.0 && pair.1 < 0.0;
     pair.0 as u64 - u64::from(below)

@@ -4,7 +4,7 @@ use super::{OP, Step};
 use crate::error::{Error, Result};
 use std::f64::consts::LOG2_E;
 
-/// Filter that depends on the tokens drawn before. It runs after all other filters.
+/// Filter that depends on previously drawn tokens. It runs after all other filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Feedback {
     /// Top-k, with a k estimated from the largest logits: version 1 of mirostat.
@@ -35,8 +35,8 @@ impl Feedback {
     }
 }
 
-/// Filter of a step, with its feedback value from the previous tokens: the largest surprise mu of mirostat, in bits, or
-/// the mean probability of adaptive-p.
+/// Filter of a step, with the feedback value from previous tokens. The value is mirostat's mu in bits, or the mean
+/// probability of adaptive-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Controller {
     pub feedback: Feedback,
@@ -54,7 +54,7 @@ impl Controller {
         Ok(Some(Controller { feedback, value }))
     }
 
-    /// Returns the feedback value for the step after a token with this log-probability was drawn; 0 without a
+    /// Returns the feedback value for the next step, given the log-probability of the drawn token. Returns 0 without a
     /// controller. `prob` is the token's probability before adaptive-p changed it.
     pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
         let Some(Controller { feedback, value }) = controller else { return 0.0 };

@@ -6,7 +6,7 @@ use super::feedback::Feedback;
 use super::profile::{Beyond, Coldest, Penalties, Rules, Stage, Threshold};
 use crate::error::{Error, Result};
 
-/// Filter of the candidates of a row, with checked parameters.
+/// Filter for the candidates of a row, with checked parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Filter {
     /// Selection of the largest logit, and of the lowest index among equals.
@@ -67,7 +67,7 @@ pub struct Plan {
     pub feedback: Option<Feedback>,
 }
 
-/// Smallest positive normal number. It replaces a top-p of 0 or below in profiles where such a p keeps as few tokens as
+/// Smallest positive normal f64. It replaces a top-p of 0 or below if the profile's top-p then keeps as few tokens as
 /// possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
 /// Largest decay of adaptive-p, as in llama.cpp.

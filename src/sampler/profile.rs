@@ -106,9 +106,9 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
     Refused,
-    /// Treated as not set.
+    /// The parameter is treated as not set.
     Off,
-    /// Keeps as few tokens as the filter can.
+    /// The filter keeps as few tokens as it can.
     Least,
 }
 
@@ -116,11 +116,11 @@ pub(crate) enum Beyond {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Coldest {
     Refused,
-    /// Greedy at 0; temperatures between 0 and `least` are raised to `least`.
+    /// Sampling is greedy at 0. Temperatures between 0 and `least` are raised to `least`.
     Greedy {
         least: f64,
     },
-    /// Greedy below this number, and at 0 or below.
+    /// Sampling is greedy at 0 and at all temperatures below this number.
     GreedyBelow(f64),
 }
 
@@ -128,9 +128,9 @@ pub(crate) enum Coldest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threshold {
     Plain,
-    /// Sums in ascending order of probability are compared with f32(1 - p).
+    /// The engine sums probabilities in ascending order, and compares the sums with f32(1 - p).
     OneLess,
-    /// Sums in ascending order of probability are compared with 1 - f32(p), computed in f32.
+    /// The engine sums probabilities in ascending order, and compares the sums with 1 - f32(p), computed in f32.
     OneLessInF32,
 }
 
@@ -169,8 +169,9 @@ pub(crate) struct Rules {
     /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. Otherwise a min-p
     /// above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
-    /// Whether typical sampling keeps all tokens that are as far from the entropy as its last token, and ends where the
-    /// mass reaches p. Otherwise it cuts such ties by index, and ends where the mass exceeds p.
+    /// Whether typical sampling keeps all tokens that are as far from the entropy as the last kept token. If so, it
+    /// ends where the mass reaches p. Otherwise it keeps only those with the lowest indices, and ends where the mass
+    /// exceeds p.
     pub typical_keeps_equals: bool,
     pub typical_zero: Beyond,
     pub has_min_keep: bool,
@@ -184,9 +185,9 @@ pub(crate) struct Rules {
     pub has_feedback: bool,
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
-    /// Whether values outside the ranges of XTC, DRY, `min_keep`, windows, the dynamic temperature, mirostat and
-    /// adaptive-p are accepted; the table of [`Profile`] has their meanings. Also whether mirostat turns other filters
-    /// and penalties off, instead of rejecting filters.
+    /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
+    /// mirostat and adaptive-p. The table of [`Profile`] has their meanings. With mirostat, such an engine turns other
+    /// filters and penalties off, instead of rejecting the filters.
     pub is_lenient: bool,
 }
 

@@ -33,8 +33,8 @@ impl Draw {
 
     /// Returns 64 and 128 random bits for the verification of a draft token.
     ///
-    /// The same draw may have produced that token. The bits come from the generator's next words, so they are
-    /// independent of [`Draw::bits`] and [`Draw::tosses`].
+    /// The same draw may have produced that token. These bits therefore use further words of the generator, independent
+    /// of [`Draw::bits`] and [`Draw::tosses`].
     pub(crate) fn verification_bits(self) -> (u64, u128) {
         let words = philox4x32(self.words(), halves(self.seed));
         let more = philox4x32(words, halves(self.seed));
@@ -141,7 +141,7 @@ impl<'a> Step<'a> {
 pub struct Sampled {
     /// Index of the token in the vocabulary.
     pub token: u32,
-    /// Log-probability with which the token was drawn: among the tokens that the filters kept, and after adaptive-p.
+    /// Log-probability of the drawn token among the tokens that the filters kept, after any change by adaptive-p.
     pub logprob: f64,
     /// Number of tokens that the filters kept.
     pub kept: usize,

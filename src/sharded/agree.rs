@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// Value that a rank sends in place of the digest if it could not prepare the call.
+/// Value that a rank sends instead of its call's digest if it could not prepare the call.
 const REFUSES: u64 = 0;
 
 /// Values that ranks exchanged while they checked that all make the same call.
@@ -18,9 +18,9 @@ pub(super) struct Agreed {
 }
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Checks that all ranks make the call that `text` describes, and that all succeeded in preparing it. Exchanges
-    /// their column ranges. Returns the prepared value and these ranges. Each rank sends 24 bytes. Texts are exchanged
-    /// only if the ranks disagree.
+    /// Checks that every rank could prepare its call, and that all ranks describe the call by the same `text`. Returns
+    /// the prepared value and the column range of each rank. Each rank sends 24 bytes. Texts are exchanged only if a
+    /// check fails.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
         let own = [self.columns.start, self.columns.end].map(|column| column as u64);
         let (begun, each) = self.agree_beside(op, text, begun, own)?;
@@ -29,8 +29,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok((begun, Agreed { columns }))
     }
 
-    /// Checks a call as [`Sharded::agree`] does, but exchanges the numbers `beside` instead of column ranges. Returns
-    /// the prepared value and the numbers of each rank.
+    /// Checks a call as [`Sharded::agree`] does, but exchanges the numbers in `beside` instead of column ranges.
+    /// Returns the prepared value and the numbers of each rank.
     pub(super) fn agree_beside<T, const N: usize>(
         &self,
         op: &'static str,

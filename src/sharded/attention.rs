@@ -17,10 +17,17 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// including its lengths, covers all keys.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. It then sends a list of partial results.
-    /// The length of the list takes 8 bytes, and its header 80 bytes, or 64 if the rank has no keys. For each query and
-    /// each block of 256 keys, the list has 8 (2 + features of values) bytes if the query sees a key of the block, and
-    /// 8 bytes otherwise. If an f64 result is not finite, all but the first 24 bytes are sent once more.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | bytes |
+    /// |---|---|
+    /// | the check that all ranks make the same call | 24 |
+    /// | the length of the list of partial results | 8 |
+    /// | the header of the list | 80, or 64 if the rank has no keys |
+    /// | each query and block of 256 keys, if the query sees a key of the block | 8 (2 + features of values) |
+    /// | each other query and block | 8 |
+    ///
+    /// If an f64 result is not finite, all but the first 24 bytes are sent once more.
     ///
     /// # Errors
     /// The errors of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
@@ -35,14 +42,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         options: &Attention<'_>,
     ) -> Result<(Vec<E>, Vec<f64>)> {
         in_default(|| {
-            // An empty shard may start at the end of the keys, where no block can start.
+            // An empty shard may start at the end of the keys. No block can start there, so 0 is used.
             let first = if self.columns.is_empty() { 0 } else { self.columns.start };
             let keys = (first, self.all);
             let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));
             let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
             let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
             let features = v.shape()[3];
-            // Finds rows whose sums overflowed although their log-sum-exp did not.
+            // Finds rows whose weighted sums overflowed, although their log-sum-exp did not.
             let broken = |row: usize, lse: &[f64]| {
                 let y = &y[row * features..][..features];
                 lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())

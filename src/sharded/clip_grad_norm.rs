@@ -26,11 +26,18 @@ use std::collections::BTreeMap;
 /// combination of earlier indices. Tensors are numbered from 0 without gaps.
 ///
 /// # Exchange
-/// Each rank sends 16 bytes to check that all ranks make the same call. For each of its tensors, it also sends 48
-/// bytes, and 8 for each dimension. The lowest rank that holds a shard sends 8 bytes for each 256 elements of it, or 16
-/// bytes if the shard is a whole tensor. Each rank also sends 8 bytes for each of its shards that another rank holds
-/// too. For a sharded f64 tensor, each rank sends 8 more bytes. Under [`NormType::Infinity`], it sends these 8 bytes
-/// for a sharded tensor of any type, and none for the elements. Lists are padded to the longest.
+/// Each rank sends these numbers of bytes:
+///
+/// | for | bytes |
+/// |---|---|
+/// | the check that all ranks make the same call | 16 |
+/// | each tensor of the rank | 48, and 8 for each dimension |
+/// | each 256 elements of a shard, on the lowest rank that holds it | 8; none under [`NormType::Infinity`] |
+/// | each whole tensor, on the lowest rank that holds it | 16 |
+/// | each shard or whole tensor that another rank holds too | 8 |
+/// | each sharded tensor, also of other ranks | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
+///
+/// Lists are padded to the longest.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
@@ -90,7 +97,7 @@ struct Cut {
 }
 
 impl<'a, C: Collective + ?Sized> Shared<'a, C> {
-    /// Checks that all ranks make the same call, and exchanges the places of all shards.
+    /// Checks that all ranks make the same call, and exchanges the locations of all shards.
     fn new(comm: &'a C, grads: &'a [GradShard<'a>], options: &ClipGradNorm) -> Result<Self> {
         let ranks = Sharded::new(comm, 0..0, 0);
         let own = options.check().and_then(|()| numbered(grads));

@@ -81,8 +81,8 @@ impl Place {
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
         let own = if self.is_whole() { 0..1 } else { self.own.clone() };
         let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
-        // A shard without elements has no ranges. It needs no memory, so its axes may be of any length, and must not be
-        // iterated over.
+        // A shard without elements has no ranges. It needs no memory, so its axes can be huge and must not be iterated
+        // over.
         (0..if self.len() == 0 { 0 } else { outer }).map(run)
     }
 
@@ -114,8 +114,8 @@ impl Place {
         Ok(())
     }
 
-    /// Checks a place as [`Place::check`] does, except for the number of elements, which only the rank that holds the
-    /// shard knows.
+    /// Checks the same as [`Place::check`], except for the number of elements. Only the rank that holds the shard knows
+    /// that number.
     pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {
@@ -131,8 +131,8 @@ impl Place {
         if self.is_whole() || self.len() == 0 {
             return Ok(());
         }
-        // The ends of the first range and the start of the second are checked. If these are multiples of 256, all
-        // others are.
+        // Checks both ends of the first range, and the start of the second one. If these are multiples of 256, all
+        // other ends are too.
         let (inner, all) = (self.inner(), self.all());
         let second = if self.outer() > 1 { (dims[*axis] + own.start) * inner } else { all };
         let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;
@@ -142,7 +142,7 @@ impl Place {
         }
     }
 
-    /// Appends the place as words.
+    /// Encodes the location and appends it to `words`.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         let Place { tensor, dtype, dims, axis, own } = self;
         let dtype = DTYPES.iter().position(|one| one == dtype).unwrap_or(DTYPES.len());
@@ -150,7 +150,8 @@ impl Place {
         words.extend(dims.iter().map(|dim| *dim as u64));
     }
 
-    /// Decodes a place from [`Place::to_words`]; returns it with the remaining words, or `None` if there are too few.
+    /// Decodes a location that [`Place::to_words`] encoded. Returns it with the remaining words, or `None` if the words
+    /// are invalid.
     pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
         let (&[tensor, dtype, axis, start, end, dims], rest) = words.split_first_chunk()?;
         let (dims, rest) = rest.split_at_checked(dims as usize)?;

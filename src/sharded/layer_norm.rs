@@ -17,9 +17,13 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// result for these columns. Shards begin at multiples of 256. Weight and bias cover all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
-    /// the rank also sends 16 bytes, or 32 if the row's mean exceeds 32 times its deviation. For f64, it sends instead
-    /// 24 bytes per row, and then 8 bytes for each row and each 256 of its columns in each of three rounds.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | | 24 |
+    /// | each row and 256 columns of the shard | 16, or 32 if the row's mean exceeds 32 times its deviation | 24 |
     ///
     /// # Errors
     /// The errors of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank

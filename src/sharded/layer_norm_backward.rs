@@ -20,9 +20,13 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// cover all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row and each 256 of its columns,
-    /// the rank also sends 32 bytes, or 48 if the row's mean exceeds 32 times its deviation. For f64, it sends instead
-    /// 40 bytes for each row and each 256 of its columns, and 40 bytes per row for maxima.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | | 40 |
+    /// | each row and 256 columns of the shard | 32, or 48 if the row's mean exceeds 32 times its deviation | 40 |
     ///
     /// # Errors
     /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());
@@ -38,8 +42,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = layer_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A weight or bias for all columns is at least as long as this rank's rows. A shorter one is rejected
-            // later.
+            // A valid weight or bias covers all columns, so it is at least as long as this rank's rows. A shorter one
+            // is rejected later.
             let [mut dweight, mut dbias] = [options.weight, options.bias]
                 .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));
             let operands =

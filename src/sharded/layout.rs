@@ -22,7 +22,7 @@ pub(super) struct TensorShard {
 }
 
 impl Tensor {
-    /// Returns whether the tensor is split, so that no rank holds all of it.
+    /// Decodes the locations of a rank's shards.
     pub fn is_cut(&self) -> bool {
         self.parts.len() > 1
     }
@@ -33,7 +33,7 @@ impl Tensor {
     }
 }
 
-/// Returns the tensors, in the order of their numbers, from the places that each rank holds.
+/// Combines the shard locations of all ranks into tensors, in the order of tensor numbers.
 pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor>> {
     let mut tensors: BTreeMap<usize, Vec<(usize, &Place)>> = BTreeMap::new();
     for (rank, places) in each.iter().enumerate() {
@@ -53,8 +53,7 @@ pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor
         .collect()
 }
 
-/// Combines all shards of one tensor. `places` has the place of each shard and the rank that holds it, in the order of
-/// ranks.
+/// Combines all shards of one tensor. `places` has the rank and the location of each shard, in the order of ranks.
 fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     let (first_rank, first) = places[0];
     let mut parts: Vec<TensorShard> = Vec::new();
@@ -75,8 +74,8 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     Ok(Tensor { all: first.all(), parts })
 }
 
-/// Checks that each element belongs to exactly one shard. `rank` holds the shard at `place`; the error names them if
-/// all shards of the tensor are empty.
+/// Checks that each element belongs to exactly one shard. If no shard has elements, the error names `rank`, whose shard
+/// is at `place`.
 fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard]) -> Result<()> {
     let holes = |part: &TensorShard, from: usize, to: usize| {
         let rank = part.holders[0];
@@ -103,7 +102,7 @@ fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard
     }
 }
 
-/// Returns whether two places of a tensor cover the same elements.
+/// Returns whether two shards of a tensor cover the same elements.
 fn same(a: &Place, b: &Place) -> bool {
     a.is_whole() && b.is_whole() || (a.axis, &a.own) == (b.axis, &b.own)
 }

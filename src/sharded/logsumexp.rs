@@ -16,8 +16,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// result of each row.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 56 bytes for
-    /// maxima and 16 for sums. For f64, these are 48 bytes for maxima, 24 for sums, and 40 for a gather.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | 56 | 48 |
+    /// | each row: integer sums | 16 | 24 |
+    /// | each row: binned sum | | 40 |
     ///
     /// # Errors
     /// The errors of [`logsumexp`](crate::logsumexp()); [`Error::Collective`](crate::Error::Collective) if another rank

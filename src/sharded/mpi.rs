@@ -54,7 +54,7 @@ impl<C: Communicator> Mpi<C> {
         Mpi { timeout, ..self }
     }
 
-    /// Starts an exchange of `words`, waits for it, and returns the `back` words received.
+    /// Starts an exchange of `words`, waits for its end, and returns the received words; `back` is their number.
     fn exchange(
         &self,
         what: &'static str,

@@ -79,7 +79,7 @@ impl Nccl {
             return Err(Error::invalid("nccl", "size", size, "below 2^31"));
         }
         if rank >= size {
-            return Err(Error::invalid("nccl", "rank", rank, format!("below the size, {size}")));
+            return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, the number of ranks")));
         }
         let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(describe(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })
@@ -90,7 +90,7 @@ impl Nccl {
         Nccl { timeout, ..self }
     }
 
-    /// Starts an exchange of `words`, waits for it, and returns the `back` words received.
+    /// Starts an exchange of `words`, waits for its end, and returns the received words; `back` is their number.
     fn exchange(
         &self,
         what: &'static str,

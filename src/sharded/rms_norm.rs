@@ -17,8 +17,13 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// for these columns. Shards begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 24 bytes, and 8
-    /// for each 256 of its columns. f64 takes one more round with 24 bytes per row.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | 24 | 48 |
+    /// | each row and 256 columns of the shard | 8 | 8 |
     ///
     /// # Errors
     /// The errors of [`NormPartial::rms_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank returns

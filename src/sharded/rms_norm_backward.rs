@@ -19,8 +19,13 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 24 bytes, and
-    /// 16 for each 256 of its columns. f64 takes two more rounds with 40 bytes per row in total.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | 24 | 64 |
+    /// | each row and 256 columns of the shard | 16 | 16 |
     ///
     /// # Errors
     /// The errors of [`rms_norm_backward`](crate::rms_norm_backward());
@@ -36,7 +41,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = rms_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A weight for all columns is at least as long as this rank's rows. A shorter one is rejected later.
+            // A valid weight covers all columns, so it is at least as long as this rank's rows. A shorter one is
+            // rejected later.
             let mut dweight = options.weight.filter(|w| w.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]);
             let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
             let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;

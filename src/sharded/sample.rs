@@ -27,12 +27,20 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// follow a top-k in the profile's order, and run on its candidates. Mirostat and adaptive-p are rejected.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call, and 16 bytes per row for maxima. For greedy
-    /// sampling and a top-k of up to 1,024, it sends 8 bytes per candidate. For each other filter and each row, it
-    /// sends 2,048 bytes of histograms for each 8 bits of a logit, and 24 bytes for ties and remaining tokens. For the
-    /// draw, it sends 8 bytes for each of its remaining candidates if at most 1,024 remain on all ranks together, and
-    /// otherwise 80 bytes per row. For f64, and with a mask that adds to logits, candidates and histograms take twice
-    /// as many bytes. `docs/sharding.md` has the formulae.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | bytes |
+    /// |---|---|
+    /// | the check that all ranks make the same call | 24 |
+    /// | each row: maxima | 16 |
+    /// | greedy sampling, or a top-k of up to 1,024 | 8 per candidate of this rank |
+    /// | each other filter and row: histograms | 8,192 |
+    /// | each other filter and row: ties and remaining tokens | 24 |
+    /// | the draw, with at most 1,024 remaining candidates on all ranks together | 8 per candidate of this rank |
+    /// | the draw, with more remaining candidates | 80 per row |
+    ///
+    /// For f64, and with a mask that adds to logits, candidates and histograms take twice as many bytes.
+    /// `docs/sharding.md` has the formulae.
     ///
     /// # Errors
     /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; [`Error::InvalidArgument`] in the
@@ -243,9 +251,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 /// Ranks in the order of their columns.
 struct Ranks {
     order: Vec<usize>,
-    /// Number of columns of each rank, in that order.
+    /// Number of columns of each rank, in the order of columns.
     widths: Vec<usize>,
-    /// Position of this rank in that order.
+    /// Position of this rank in the order of columns.
     own: usize,
 }
 
@@ -258,7 +266,7 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than columns, or a mass whose sum could overflow.
+    /// Checks that no rank reports more tokens than columns, or a mass so large that the sum could overflow.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let most = u64::MAX / self.order.len() as u64;
         for (&rank, &width) in self.order.iter().zip(&self.widths) {
@@ -279,8 +287,7 @@ fn such<'r, 'a, S: SampleFloat>(
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
-/// Concatenates the words of all rows, in order. `S::each` must have run the [`Task`] that computes these words in each
-/// row.
+/// Concatenates the words of all rows, in order. A [`Task`] that `S::each` ran must have computed the words.
 fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }

@@ -57,7 +57,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         }
     }
 
-    /// Exchanges the largest logit of each row and, except for f64, the second largest. Logarithms need both.
+    /// Exchanges the largest logit of each row. Except for f64, also exchanges the second-largest one, which logarithms
+    /// need.
     pub(super) fn two_maxima<E: Element>(
         &self,
         op: &'static str,

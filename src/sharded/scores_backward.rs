@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, x, &rows)
     }
 
-    /// Returns, for each row, the reciprocal of the sum of its exponentials as a pair.
+    /// Returns the reciprocal of each row's sum of exponentials, as a high and a low part.
     fn reciprocals<E: Element>(
         &self,
         op: &'static str,
@@ -74,7 +74,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(sums.reciprocals::<E>())
     }
 
-    /// Returns, for each row, the sum of its gradient terms as a pair.
+    /// Returns the total of each row's gradient terms, as two f64 to be added.
     fn sums_of_terms<E: Element>(
         &self,
         op: &'static str,
@@ -103,7 +103,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Decodes the next row of a rank's terms: one [`PartialTiles`], or two for f64. Removes its words from `words`.
+/// Decodes one row of a rank's gradient terms: one [`PartialTiles`], or two for f64. Removes the decoded words from
+/// `words`.
 fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<PartialTiles>> {
     let count = if E::IS_F64 { 2 } else { 1 };
     let mut one = || {

@@ -16,10 +16,18 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// `dy`. Returns the gradient for these columns.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 48 bytes for
-    /// maxima and 8 for sums. It then sends a list, whose length takes 8 bytes. For each row, the list has 32 bytes, 8
-    /// for each whole tile of 256 columns in the shard, and 8 for each column in partial tiles. For f64, each row takes
-    /// 24 bytes for sums instead of 8, and 8 more for the largest gradient, and the list is twice as long.
+    /// Each rank sends these numbers of bytes:
+    ///
+    /// | for | f32, f16, bf16 | f64 |
+    /// |---|---|---|
+    /// | the check that all ranks make the same call | 24 | 24 |
+    /// | each row: maxima | 48 | 48 |
+    /// | each row: sum of exponentials | 8 | 24 |
+    /// | each row: largest upstream gradient | | 8 |
+    /// | the length of the list of partial sums | 8 | 8 |
+    /// | each row in the list | 32 | 64 |
+    /// | each row and whole tile of 256 columns in the list | 8 | 16 |
+    /// | each row and column of a partial tile in the list | 8 | 16 |
     ///
     /// # Errors
     /// The errors of [`softmax_backward`](crate::softmax_backward()); [`Error::Collective`](crate::Error::Collective)

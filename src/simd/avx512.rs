@@ -324,7 +324,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn fold_all(self, value: F64) -> f64 {
-        // Neighbours in both halves are added at once: sums from the first and the second half alternate in `twos`.
+        // Adds neighbours in both registers at once. In `twos`, sums from the first and the second register alternate.
         let even = call!(_mm512_unpacklo_pd(value.0, value.1));
         let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
         let twos = call!(_mm512_add_pd(even, odd));
@@ -362,7 +362,7 @@ unsafe impl Isa for Avx512 {
             pairs[i] = F32(call!(_mm512_unpacklo_ps(blocks[i].0, blocks[i + 1].0)));
             pairs[i + 1] = F32(call!(_mm512_unpackhi_ps(blocks[i].0, blocks[i + 1].0)));
         }
-        // Quarter q of `fours[4 i + c]` is column 4 q + c of rows 4 i to 4 i + 3.
+        // `fours[4 i + c]` has four columns of rows 4 i to 4 i + 3: quarter q is column 4 q + c.
         let mut fours = pairs;
         for i in (0..16).step_by(4) {
             for c in 0..2 {

@@ -13,7 +13,7 @@ pub(super) struct Beside<'b, T, const N: usize> {
 }
 
 impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
-    /// Prepares slices of `len` elements. `last` is filled with the elements that do not make a full block.
+    /// Prepares slices of `len` elements. Copies the partial block at the end of each slice to `last`, and pads it.
     #[inline(always)]
     pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; BLOCK]; N], len: usize) -> Self {
         let whole = len / BLOCK;
@@ -145,7 +145,7 @@ pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
     )
 }
 
-/// Returns the block with this index of a longer row, which has `values` from index `first` on, and `pad` elsewhere.
+/// Returns block `index` of a row that has `values` from position `first` on, and `pad` elsewhere.
 #[inline(always)]
 pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
     match (index * BLOCK).checked_sub(first) {
@@ -171,8 +171,8 @@ pub fn padded<S: Copy>(values: &[S], filler: S) -> [S; BLOCK] {
     *pad(values, filler, &mut block)
 }
 
-/// Writes the values, at most sixteen, followed by `filler`. It is a function of its own, because most kernels need it
-/// only for the end of a row.
+/// Writes the values, at most sixteen, followed by `filler`. It is not inlined, because most kernels call it only at
+/// the end of a row.
 #[cold]
 #[inline(never)]
 pub(super) fn pad<'a, S: Copy>(values: &[S], filler: S, to: &'a mut MaybeUninit<[S; BLOCK]>) -> &'a mut [S; BLOCK] {
@@ -181,7 +181,7 @@ pub(super) fn pad<'a, S: Copy>(values: &[S], filler: S, to: &'a mut MaybeUninit<
     to
 }
 
-/// Copies the values to the start of `to`. It is a function of its own, like [`pad`].
+/// Copies the values to the start of `to`. It is not inlined, like [`pad`].
 #[cold]
 #[inline(never)]
 pub fn copy_to_start<S: Copy>(values: &[S], to: &mut [S]) {

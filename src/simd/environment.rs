@@ -31,7 +31,7 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     in_changed(callers, &mut || result = call.take().map(|f| f()));
     match result {
         Some(result) => result,
-        None => unreachable!("`in_changed` must call its function"),
+        None => unreachable!("`in_changed` must call the closure"),
     }
 }
 
@@ -43,10 +43,10 @@ pub(crate) fn enter() -> Option<Entered> {
     (callers & !FLAGS != DEFAULT).then(|| Entered::new(callers))
 }
 
-/// Guard while the default environment is set. Dropping it restores the caller's, even when unwinding.
+/// Guard that keeps the default environment set. Dropping it restores the caller's, even when unwinding.
 pub(crate) struct Entered {
     callers: Word,
-    /// Environment that an enclosing guard has to restore, if the environment was changed again inside it.
+    /// Environment that the enclosing guard restores, if guards are nested.
     outer: Option<Word>,
 }
 
@@ -103,7 +103,7 @@ fn opaque<T>(value: &mut T) {
     let _ = value;
 }
 
-/// Restores the caller's environment while this thread waits, since it may then run other code's tasks.
+/// Restores the caller's environment while this thread waits, because the thread may run tasks of other code meanwhile.
 #[cfg(feature = "parallel")]
 pub(crate) fn leave() -> Left {
     let callers = CALLERS.take();
@@ -113,7 +113,7 @@ pub(crate) fn leave() -> Left {
     Left(callers)
 }
 
-/// Guard while the caller's environment is set. Dropping it sets the default again.
+/// Guard that keeps the caller's environment set. Dropping it sets the default again.
 #[cfg(feature = "parallel")]
 pub(crate) struct Left(Option<Word>);
 
@@ -127,9 +127,9 @@ impl Drop for Left {
     }
 }
 
-// `set` is sound for the same reason on each machine. Rust code assumes the default environment, and a host that calls
-// it in another one is responsible for its own code. This crate sets the default before its first float operation. The
-// only other environment that it sets is the host's own, after its last operation.
+// Reason why `set` is sound on every machine: Rust code assumes the default environment, which this crate sets before
+// its first float operation. The only other environment that it sets is the host's own, after its last operation. A
+// host that runs in another environment is responsible for its own code.
 
 /// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
@@ -205,7 +205,8 @@ mod register {
     }
 }
 
-/// Machines without an environment, such as WebAssembly, and machines whose environment is not managed here.
+/// Machines without a floating-point environment, such as WebAssembly, and machines whose environment is not managed
+/// here.
 #[cfg(any(
     miri,
     not(any(

@@ -181,8 +181,8 @@ pub trait Kernel: Sized {
     }
 }
 
-/// Returns the function, so that the compiler does not know which one is called. rustc 1.95 ignores `#[inline(never)]` on
-/// functions with target features.
+/// Returns the function, but hides its identity from the compiler, which therefore cannot inline it. rustc 1.95 ignores
+/// `#[inline(never)]` on functions with target features.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn not_inlined<K, I, O>(function: unsafe fn(K, I) -> O) -> unsafe fn(K, I) -> O {

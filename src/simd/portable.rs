@@ -249,7 +249,7 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     let part = sum - product;
     let error = (product - (sum - part)) + (c - part);
     let bits = sum.to_bits();
-    // A NaN error (the sum is not finite) compares false and changes nothing.
+    // If the sum is not finite, the error is NaN. NaN compares false, so the bits stay unchanged.
     let toward = if (error > 0.0) == (sum > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     let odd = if error.abs() > 0.0 && bits & 1 == 0 { toward } else { bits };
     f64::from_bits(odd) as f32
@@ -316,7 +316,7 @@ unsafe impl Isa for Portable {
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32 {
         index.map(|i| table[(i & 15) as usize])
     }
-    /// Returns an estimate with the largest permitted error, so that tests of this level cover those of every
+    /// Returns an estimate with the largest permitted error, so that tests of this level cover the estimates of every
     /// processor.
     #[inline(never)]
     fn reciprocal_estimate(self, x: Self::F32) -> Self::F32 {
@@ -438,11 +438,11 @@ fn round_f16(value: f32) -> u16 {
     } else if magnitude >= 0x4780_0000 {
         0x7c00
     } else if magnitude >= lowest_normal {
-        // A carry out of the fraction moves into the exponent, and out of the largest finite value to infinity.
+        // A carry out of the fraction increments the exponent. From the largest finite value, this gives infinity.
         let even = magnitude >> 13 & 1;
         (magnitude - (112 << 23) + 0x0fff + even) >> 13
     } else {
-        // Adding 0.5 puts the last bit of a subnormal f16 (2^-24) in the last bit of the sum; the sum rounds.
+        // The last bit of 0.5 + x is worth 2^-24, like that of a subnormal f16. So the addition rounds x as required.
         (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()
     };
     sign | rounded as u16

@@ -3,14 +3,14 @@
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::slice::BLOCK;
 
-/// Address of the next lane, if lanes are contiguous, for prefetching it while the current one is computed. Hardware
-/// prefetches within a pass over memory, but not for a later pass.
+/// Address of the next lane, which is prefetched while the current lane is computed. Lanes are assumed to be
+/// contiguous. Hardware prefetches within a pass over memory, but not for a later pass.
 #[derive(Clone, Copy)]
 pub struct PrefetchRow<T>(*const T);
 
 impl<T> PrefetchRow<T> {
-    /// Maximum size of a lane in bytes. Prefetching the lane after a longer lane would evict the current lane from the
-    /// cache.
+    /// Maximum size of a lane in bytes. With longer lanes, prefetching the next lane would evict the current one from
+    /// the cache.
     const LONGEST: usize = 1 << 18;
 
     /// Returns the address of the lane that is `lanes` lanes after `lane`.
@@ -18,8 +18,8 @@ impl<T> PrefetchRow<T> {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address of the lane `lanes` lanes later. If the lane is longer than [`Self::LONGEST`], returns this
-    /// lane's own address, whose prefetch costs nothing.
+    /// Returns the address of the lane that is `lanes` lanes after `lane`. If lanes are longer than [`Self::LONGEST`],
+    /// returns the address of `lane` itself, whose prefetch costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
@@ -30,7 +30,7 @@ impl<T> PrefetchRow<T> {
         PrefetchRow(self.0.wrapping_add(start))
     }
 
-    /// Prefetches the next lane's block of this index. The block need not exist.
+    /// Prefetches the block of this index in the next lane. The block need not exist.
     #[inline(always)]
     pub fn block(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -39,7 +39,7 @@ impl<T> PrefetchRow<T> {
         let _ = (self.0, index);
     }
 
-    /// Prefetches a block into the second-level cache, for data read too late for the first level to keep it.
+    /// Prefetches a block into the second-level cache, because the first level would evict it before it is read.
     #[inline(always)]
     pub fn block_for_later(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -68,8 +68,8 @@ pub struct PrefetchSpan<S, D> {
 }
 
 impl<S, D> PrefetchSpan<S, D> {
-    /// Returns the address of the source elements that start `elements` after the start of `part`, with no destination.
-    /// If `elements` exceeds the maximum size of a lane, the address is that of `part`.
+    /// Returns a prefetch without a destination. Its source is `elements` elements after the start of `part`, or `part`
+    /// itself if `elements` exceeds the maximum size of a lane.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

@@ -43,7 +43,8 @@ pub fn run_here<W: Work>(work: W) -> Result<W::Out> {
     Ok(Token::current()?.run((work,)))
 }
 
-/// Kernel that computes all rows. It is a tuple, so that the compiler places its code next to the type inside it.
+/// Kernel that computes all rows. It is a tuple around the work, so that the compiler places its code next to the
+/// work's type.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]
@@ -65,7 +66,7 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Part of some work, before and after it runs.
+/// Part of the work: its input until it has run, and then its output.
 struct Part<W: Work> {
     work: Option<W>,
     out: Option<W::Out>,
@@ -79,7 +80,7 @@ impl<W: Work> Part<W> {
 
 /// [`Part`] as a trait object, so that the code that splits work is compiled once.
 trait AnyPart: Send {
-    /// Runs the work on the calling thread. Float operations stay inside it, because it is not inlined.
+    /// Runs the work on the calling thread. It is not inlined, so float operations cannot move out of it.
     fn run(&mut self, token: Token);
     /// Splits the work after its first `at` rows, and calls `both` to run the two parts.
     fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart));
@@ -126,8 +127,8 @@ pub fn threads() -> usize {
 
 /// Calls both functions in the default floating-point environment, on two threads of the current pool if one is free.
 ///
-/// Only here and in [`spread`] does a thread of this crate wait inside rayon, where it may run unrelated tasks. Its
-/// scopes are suspended meanwhile. Not generic, so that it is compiled once.
+/// Threads of this crate wait inside rayon only here and in [`spread`]. A waiting thread may run unrelated tasks, so
+/// its scopes are suspended. Not generic, so that it is compiled once.
 #[inline(never)]
 fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
     #[cfg(feature = "parallel")]
@@ -142,7 +143,7 @@ fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
     }
 }
 
-/// Calls `run` with each number below `parts`, on the current pool, as [`join`] does.
+/// Calls `run` with each number below `parts`, on the current pool, in the default floating-point environment.
 #[cfg(feature = "checkpoint")]
 #[inline(never)]
 pub fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {

@@ -1,4 +1,4 @@
-//! Loops over slices in blocks of sixteen. Their tails are handled here, too.
+//! Loops over slices in blocks of sixteen, including the partial block at the end.
 
 use super::block::Isa;
 use super::blocks::{Beside, pad};
@@ -25,7 +25,7 @@ impl Add for Written {
 }
 
 impl<T> From<&mut [T]> for Written {
-    /// Counts the elements of a slice that a [`Span`] returned, all of which are written.
+    /// Counts the elements of a slice that a [`Span`] returned. All of them have been written.
     fn from(slice: &mut [T]) -> Self {
         Written(slice.len())
     }
@@ -37,7 +37,7 @@ pub struct Span<'a, S, D> {
     source: *const S,
     to: *mut MaybeUninit<D>,
     len: usize,
-    /// Whether the span is part of more data than the nearer caches hold.
+    /// Whether the span belongs to data too large for the nearer caches.
     far: bool,
     lifetime: PhantomData<(&'a [S], &'a mut [D])>,
 }
@@ -60,7 +60,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.len
     }
 
-    /// Returns the source. In place, it is overwritten once results are written.
+    /// Returns the source. If the span is in place, writing results overwrites the source.
     #[inline(always)]
     pub fn source(&self) -> &[S] {
         // SAFETY: the span was built from a borrow of `len` values that lives for 'a. Writing consumes the span, so
@@ -79,25 +79,26 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Marks the span as part of data of `elements` elements in total.
     pub fn of_many(self, elements: usize) -> Self {
-        /// Number of source bytes that second-level caches hold together with the same number of result bytes.
+        /// Maximum size of a source, in bytes, that second-level caches hold together with results of the same size.
         const NEAR: usize = 1 << 18;
         Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
     }
 
-    /// Returns whether the span is part of more data than the nearer caches hold, so that later data should be
+    /// Returns whether the span belongs to data too large for the nearer caches, so that later data should be
     /// prefetched.
     #[inline(always)]
     pub fn is_far(&self) -> bool {
         self.far
     }
 
-    /// Returns the span with this `far` flag, which comes from another part of the same data.
+    /// Returns the span with the `far` flag of another span of the same data.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }
     }
 
-    /// Returns the source and destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
+    /// Returns the source and destination of the lane that is `lanes` lanes later, for prefetching. Assumes contiguous
+    /// lanes.
     #[inline(always)]
     pub fn next(&self, lanes: usize) -> PrefetchSpan<S, D> {
         let lanes = if self.far { lanes } else { 0 };
@@ -108,7 +109,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
     }
 
-    /// Returns the destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
+    /// Returns the destination of the lane that is `lanes` lanes later, for prefetching. Assumes contiguous lanes.
     pub fn ahead(&self, lanes: usize) -> PrefetchRow<D> {
         PrefetchRow::new(self.to.cast_const().cast(), self.len, lanes)
     }
@@ -143,8 +144,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.written()
     }
 
-    /// Splits the span into runs of `run` elements, a multiple of sixteen, and calls `write` for each in order. `write`
-    /// gets the index of the run's first block and the run, and returns the memory it wrote.
+    /// Splits the span into shorter spans of `run` elements, a multiple of sixteen. Calls `write` for each in order,
+    /// with the index of its first block. `write` returns the memory that it wrote.
     #[inline(always)]
     pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'a mut [D]) -> &'a mut [D] {
         let all = Span { ..self };
@@ -155,7 +156,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             (part, rest) = rest.split_at(count);
             let to = part.to;
             let written = write(first, part);
-            assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "`write` must return its run");
+            assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "`write` must fill the span");
             first += run / BLOCK;
         }
         all.written()
@@ -170,14 +171,14 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values)
     }
 
-    /// Returns the span with its source as f32, which must be its type.
+    /// Returns the span with its source typed as f32. Panics if the source has another type.
     #[inline(always)]
     pub fn reading_f32s(self) -> Span<'a, f32, D> {
         assert!(S::IS_F32, "the source must be f32");
         Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
-    /// Does the same as [`Span::reading`], for a span that is consumed before `values` can change.
+    /// Works as [`Span::reading`], but the result may outlive `values`. It must be consumed before `values` can change.
     #[inline(always)]
     fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
@@ -228,7 +229,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             store(b, &mut to[1]);
         }
         let rest = self.split_at(2 * BLOCK * pairs).1;
-        // Hides the length: the compiler would unroll a loop of at most two iterations.
+        // Hides the length from the compiler, which would unroll a loop that it knows to have at most two iterations.
         let rest = Span { len: opaque(rest.len), ..rest };
         rest.blocks_once(
             #[inline(always)]
@@ -255,8 +256,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::blocks`], with one block per iteration. The last, partial block goes through buffers, in which
-    /// one of its values fills the missing lanes. The body is compiled once, for long kernels.
+    /// Works as [`Span::blocks`], with one block per iteration. The last, partial block goes through buffers that are
+    /// filled up with one of the block's values. The body is compiled once, for long kernels.
     #[inline(always)]
     fn blocks_once<V>(
         self,
@@ -290,7 +291,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.written()
     }
 
-    /// Returns the destination. Every method that calls this has written all of it.
+    /// Returns the destination, all of which the calling method has written.
     #[inline(always)]
     fn written(self) -> &'a mut [D] {
         // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.
@@ -298,9 +299,11 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     }
 }
 
-/// Writes the last `rest` elements of a slice to the buffer, followed by copies of the first of them.
+/// Copies the last `rest` elements of a slice to the buffer. Copies of the first of these elements fill the rest of the
+/// buffer.
 ///
-/// This and [`write_tail`] are marked as cold, so that the code for other rows keeps its values in registers.
+/// This function and [`write_tail`] are cold, so that the code for rows without a partial block keeps values in
+/// registers.
 ///
 /// # Safety
 /// `from` must point to `rest` values, at least one and at most sixteen.
@@ -323,7 +326,7 @@ unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D
     unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
 }
 
-/// Returns the value, hidden from the compiler, which would otherwise unroll a loop of at most two iterations.
+/// Returns the value unchanged, but the compiler cannot know it.
 #[inline(always)]
 fn opaque(value: usize) -> usize {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -403,8 +403,8 @@ fn sums_equal_their_definitions() {
                     fixed_point_sum(&terms),
                     "wrong fixed-point sum of {len} terms"
                 );
-                // Tests part of a long row, terms of 1 (which give the largest sums), and masses in the unit of long
-                // rows.
+                // Long rows use other units than short rows: 2^-48 for terms, and 2^-42 for masses. Terms of 1 give the
+                // largest sums.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),
@@ -420,7 +420,7 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum_q(isa, &terms, 1 << 20),
                     terms.iter().map(mass).sum::<u64>(),
-                    "wrong sum of the masses of {len} terms of a long row"
+                    "wrong sum of {len} masses of a long row"
                 );
             }
         }

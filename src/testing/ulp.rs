@@ -86,7 +86,8 @@ fn error_of<E: Element, R: Real>(wide: f64, exact: R, at: f64) -> f64 {
     ((R::from(wide) - exact) / size).to_f64().abs()
 }
 
-/// Returns the magnitude as f64, rounded down, so that a number just below a power of two has the smaller ULP.
+/// Returns the magnitude as f64, rounded down. A number just below a power of two must not round to that power, which
+/// has a larger ULP.
 pub fn toward_zero<X: Expected>(exact: X) -> f64 {
     let exact = exact.wide().abs();
     let near = exact.to_f64();

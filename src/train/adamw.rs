@@ -184,7 +184,8 @@ mod tests {
                 }
             }
         }
-        // Here, rounding beta^t to f64 would lose almost all digits of 1 - (1 - e)^t = t e - ...
+        // For beta = 1 - e, beta^t is close to 1. Rounding it to f64 would lose almost all digits of 1 - beta^t, which
+        // is about t e.
         let e = f64::EPSILON / 2.0;
         assert_eq!(bias(1.0 - e, 1), e);
         assert!((bias(1.0 - e, 1 << 20) / (e * (1u64 << 20) as f64) - 1.0).abs() < 1e-9);

@@ -74,7 +74,7 @@ pub struct LossScalerState {
     pub settings: LossScale,
     /// The current scale.
     pub scale: f32,
-    /// Number of consecutive finite steps since the scale last shrank or was due to grow.
+    /// Number of consecutive finite steps that count towards the next growth of the scale.
     pub tracker: u32,
     /// Number of steps taken. It saturates at `u64::MAX`.
     pub taken: u64,

@@ -147,12 +147,13 @@ impl<R: Rule> Optimizer<R> {
     /// Enables stochastic rounding of f16 and bf16 parameters. They then have no master weights, which saves 4 bytes
     /// for each weight.
     ///
-    /// Each step computes a new weight in f64, rounds it to f32, and then to one of its two neighbours in its type. The
-    /// probability of each neighbour is the weight's distance from the other one, divided by the spacing, within 2^-33.
-    /// Changes far below the spacing of the type therefore accumulate on average. Rounding to nearest would lose them.
-    /// Like f32 master weights, stochastic rounding loses changes below 2^-25 of the weight, because the new weight is
-    /// first rounded to f32. The random bits of a weight depend only on the seed, the indices of parameter and weight,
-    /// and the number of steps in which the parameter had a gradient. They are the same on every machine.
+    /// Each step computes a new weight in f64, rounds it to f32, and then rounds it up or down to 16 bits. The
+    /// probability of rounding up is the distance from the lower 16-bit neighbour, divided by the spacing of the
+    /// neighbours, within 2^-33. Changes far below the spacing of the type therefore accumulate on average. Rounding to
+    /// nearest would lose them. Like f32 master weights, stochastic rounding loses changes below 2^-25 of the weight,
+    /// because the new weight is first rounded to f32. The random bits of a weight depend only on the seed, the indices
+    /// of parameter and weight, and the number of steps in which the parameter had a gradient. They are the same on
+    /// every machine.
     ///
     /// Call this method before the first step, because it discards master weights. The saved state does not contain the
     /// seed, so call it with the same seed on a new optimiser before [`Optimizer::restore`].
@@ -223,7 +224,7 @@ impl<R: Rule> Optimizer<R> {
     }
 
     /// Restores a state that was saved earlier. The parameters must have the values they had when the state was saved.
-    /// If a 16-bit parameter is not the rounded master weight, the next step replaces the master weight by the
+    /// If a 16-bit parameter differs from its rounded master weight, the next step replaces the master weight by the
     /// parameter.
     ///
     /// # Errors
@@ -284,7 +285,7 @@ impl ParameterState {
         ParameterState { steps: 0, master, kept }
     }
 
-    /// Checks that this state can replace a parameter's own state.
+    /// Checks that this state can replace a parameter's current state.
     pub(crate) fn check(&self, rule: &impl Rule, own: &ParameterState) -> Result<()> {
         fn shape(state: &ParameterState) -> Vec<Option<(DType, usize)>> {
             let of = |floats: Floats<'_>| Some((floats.dtype(), floats.len()));
@@ -345,7 +346,7 @@ impl ParameterState {
     }
 }
 
-/// Returns the state variables as slices of the element type that `of` selects.
+/// Borrows each state variable as a slice, by the method `of`.
 fn each<'a, T, const N: usize>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; N] {
     let mut kept = kept.iter_mut();
     std::array::from_fn(|_| kept.next().map_or(Default::default(), of))

@@ -20,10 +20,10 @@ pub enum Width {
 pub struct PartPrecision {
     /// Name of the part.
     pub name: &'static str,
-    /// Type in which its result is stored.
+    /// Type in which the part's result is stored.
     pub stored: Width,
-    /// Narrowest type of the arithmetic that computes its result, for models in f16 and bf16. Sums are f64 or exact
-    /// integers, except that matrix products and attention add their products in f32.
+    /// Narrowest type in which the part's result is computed, for models in f16 and bf16. Sums are f64 or exact
+    /// integers, but matrix products and attention sum their products in f32.
     pub computed: Width,
     /// Reason for these types.
     pub reason: &'static str,

@@ -1,4 +1,4 @@
-//! Unscaling of the gradients of a scaled loss. A first pass checks all gradients, and a second unscales and clips
+//! Unscaling of the gradients of a scaled loss. A first pass checks all gradients. A second pass unscales and clips
 //! them.
 
 use super::loss_scaler::LossScaler;
@@ -21,8 +21,8 @@ pub enum Unscaled {
     },
     /// A gradient is not finite, and nothing was changed. The optimiser must not step.
     Skip {
-        /// An [`Error::NonFiniteInput`]. Its `row` is the index of the first tensor with a NaN or an infinity, and its
-        /// `index` is that of the first such element in this tensor.
+        /// An [`Error::NonFiniteInput`]. Its `row` is the index of the first tensor with a NaN or an infinity. Its
+        /// `index` is the position of the first NaN or infinity in this tensor.
         why: Error,
     },
 }
@@ -42,9 +42,9 @@ impl LossScaler {
     /// ```text
     /// g_i = g_i / scale * min(1, max_norm / norm),   norm = norm of all g_i / scale
     /// ```
-    /// The reciprocal of the scale is rounded to f32, as in PyTorch. Both factors are combined into one, and the
-    /// product is rounded once. If the scale is a power of two, the result has the same bits as an exact division by
-    /// the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
+    /// The reciprocal of the scale is rounded to f32, as in PyTorch. The two factors are multiplied first, so that each
+    /// gradient is rounded only once. If the scale is a power of two, the result has the same bits as an exact division
+    /// by the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Shapes
     /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
@@ -113,8 +113,8 @@ impl LossScaler {
         Ok(Unscaled::Ready { norm })
     }
 
-    /// Computes the norm of all gradients from the partial norms of the tensors. Returns the norm, and the factor for
-    /// the gradients or `None` if they need no change.
+    /// Combines the partial norms of the tensors. Returns the norm of all gradients, and the factor to multiply them
+    /// by, or `None` if they stay unchanged.
     pub(crate) fn finish(&self, clip: &ClipGradNorm, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         in_default(|| clip.finish_scaled(OP, parts, f64::from(self.inverse())))
     }

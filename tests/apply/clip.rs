@@ -180,7 +180,7 @@ fn what_is_refused() {
     let outcome = run(cases.iter().map(|(job, ..)| job.clone()).collect());
     outcome.answered();
     for ((job, error, part), answer) in cases.iter().zip(&outcome.answers) {
-        assert_eq!(answer["error"], *error, "job {job}: wrong error in {answer}");
+        assert_eq!(answer["error"], *error, "job {job}: expected the error {error}, got {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
             "job {job}: expected {part:?} in the error message, got {answer}"
@@ -224,7 +224,7 @@ fn adaptive_clip_of_units() {
         for (answer, error) in
             outcome.answers[2..].iter().zip(["ShapeMismatch", "ShapeMismatch", "NonFiniteInput", "InvalidArgument"])
         {
-            assert_eq!(answer["error"], error, "wrong error in {answer}");
+            assert_eq!(answer["error"], error, "expected the error {error}, got {answer}");
         }
     }
 }

@@ -204,7 +204,7 @@ fn what_is_known_but_not_there() {
         let outcome = apply.run(&[json!(["exp", {"x": "x"}, {}, ["y"]]), json!(["softmin", {}, {}, []])]);
         outcome.answered();
         for answer in &outcome.answers {
-            assert_eq!(answer["error"], "Backend", "wrong error in {answer}");
+            assert_eq!(answer["error"], "Backend", "expected the error Backend, got {answer}");
             assert!(
                 answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])),
                 "arguments {arguments:?}: expected the unavailable choice {:?} in the error message, got {answer}",
@@ -222,7 +222,7 @@ fn the_flag_beats_the_environment() {
         let outcome = fixture().environment("EVENKEEL_SIMD", level.name()).run_text(JOBS);
         outcome.answered();
         assert_eq!(outcome.answers[0]["ok"], level.is_available());
-        // The flag takes precedence: otherwise an unavailable level in the variable would be an error.
+        // The flag takes precedence over EVENKEEL_SIMD, which would give an error for an unavailable level.
         let forced = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("portable");
         assert_eq!(forced.run_text(JOBS).all_ok().out, best);
         let auto = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("auto");

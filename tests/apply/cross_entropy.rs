@@ -84,7 +84,7 @@ fn refusals() {
         ("InvalidArgument", "z_loss is NaN"),
     ];
     for (answer, (error, part)) in outcome.answers.iter().zip(expected) {
-        assert_eq!(answer["error"], error, "wrong error in {answer}");
+        assert_eq!(answer["error"], error, "expected the error {error}, got {answer}");
         assert!(answer["message"].as_str().unwrap_or("").contains(part), "{part:?} is missing in {answer}");
     }
     assert_eq!(outcome.answers[0]["row"], 1);

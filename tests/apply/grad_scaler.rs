@@ -28,6 +28,6 @@ fn scales_of_steps() {
     assert_eq!(outcome.answers[3]["error"], "ShapeMismatch");
     assert_eq!(outcome.answers[4]["error"], "UnsupportedDType");
     for answer in &outcome.answers[5..] {
-        assert_eq!(answer["error"], "InvalidArgument", "wrong error in {answer}");
+        assert_eq!(answer["error"], "InvalidArgument", "expected the error InvalidArgument, got {answer}");
     }
 }

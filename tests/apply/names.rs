@@ -15,7 +15,7 @@ fn refused(cases: &[(Value, &str)]) {
     outcome.answered();
     for (i, ((job, part), answer)) in cases.iter().zip(&outcome.answers).enumerate() {
         assert_eq!(answer["id"], i.to_string());
-        assert_eq!(answer["error"], "InvalidArgument", "{job}: wrong error in {answer}");
+        assert_eq!(answer["error"], "InvalidArgument", "{job}: expected the error InvalidArgument, got {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
             "job {job}: expected {part:?} in the error message, got {answer}"
@@ -59,7 +59,7 @@ fn registered_names() {
     let message = outcome.answers[0]["message"].as_str().unwrap();
     let (_, known) = message.split_once("one of ").unwrap();
     for op in evenkeel::registry::OPS {
-        // In the program, a gradient is a result of its op and has no name of its own.
+        // The program returns a gradient as an output of its op, so gradients are not in the list of ops.
         let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
         assert!(
             known.split(", ").any(|op| op == name),

@@ -116,8 +116,7 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // The tolerances are relative to the result. The op's own bound is relative to the larger term where the bias
-        // cancels most of the result.
+        // The tolerances are relative to the result. They are larger where a bias cancels part of it.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)

@@ -34,8 +34,7 @@ fn every_type_and_layout() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3, 4]));
-        // The op's bound is relative to the larger element of a pair. A factor of 20 covers the cancellation in these
-        // values.
+        // The two products of a rotation may cancel. A factor of 20 covers this for these values.
         assert_close(&outcome.values("0.y"), &rope(&x, &positions, 1e4, HALVES), 20.0 * tolerance);
         assert_close(&outcome.values("1.y"), &rope(&x, &positions, 5e5, NEIGHBOURS), 20.0 * tolerance);
     }
@@ -96,7 +95,7 @@ fn scalings() {
     };
     assert_close(&outcome.values("0.y"), &turned([1.0, 0.01], 1.0), 1e-6);
     assert_close(&outcome.values("1.y"), &turned([2.0, 0.005], 1.0), 1e-6);
-    // YaRN with 4 original positions scales the second pair only. Llama 3 with 1 original position scales both.
+    // YaRN with 4 original positions scales the second pair only. Llama 3 with 1 original position scales both pairs.
     assert_close(&outcome.values("2.y"), &turned([2.0, 0.005], 3.0), 1e-6);
     assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
     outcome.answered();

@@ -94,8 +94,8 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // Values are below 4 and scores below 10. The error of a score is the relative error of its weight. The
-                // composition rounds f16 and bf16 gradients at each accumulation.
+                // Scores are below 10 and values below 4. An error of a score becomes a relative error of its weight.
+                // In f16 and bf16, the composition also rounds each sum of two gradients.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {

@@ -62,7 +62,9 @@ fn what_is_not_finite() -> Result<()> {
     let broken = Tensor::new(&[[1f32, 2.], [3., f32::INFINITY], [f32::NAN, 0.]], CPU)?.t()?;
     grads.insert(&vars[1], broken.clone());
     let refused = guarded::clip_grad_norm(&mut grads, &vars, &ClipGradNorm::new(1.0)).unwrap_err();
-    let Error::NonFiniteInput { row: 1, index: 2, value, .. } = refused else { panic!("wrong error: {refused}") };
+    let Error::NonFiniteInput { row: 1, index: 2, value, .. } = refused else {
+        panic!("expected index 2 in row 1, got {refused}")
+    };
     assert!(value.is_nan());
     assert_same("refused", grads.get(&vars[1]).unwrap(), &broken);
     let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);

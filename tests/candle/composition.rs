@@ -14,8 +14,8 @@ fn unit(dtype: evenkeel::DType) -> f64 {
     if dtype == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) }
 }
 
-/// Fails if a difference exceeds the sum of a relative and an absolute error. In types other than f32, an ULP is added
-/// for the rounding of the result.
+/// Fails if a difference exceeds the sum of a relative and an absolute tolerance. In types other than f32, the
+/// tolerance grows by one ULP for the rounding of the result.
 #[track_caller]
 fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, relative: f64, absolute: f64) {
     assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "wrong shape or type of {what}");
@@ -44,8 +44,8 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The bound covers the rounding of the distance from the maximum, which is up to 160 here, and
-                    // the sum of 40 terms.
+                    // The bound covers rounding a logit's distance from the maximum, which is up to 160, and adding 40
+                    // terms.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;
@@ -104,7 +104,7 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // The rounding before the weight may differ by one ULP.
+            // The row that is rounded before the weight multiplies it may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
             let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };
@@ -202,7 +202,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 assert_near("l2_normalize", ours, &composition::l2_normalize(&x, axis, &options)?, &want, error, 0.0);
             }
         }
-        // Tests magnitudes whose sum of squares overflows or underflows, and lanes of zeros, with every eps.
+        // Tests magnitudes whose sums of squares overflow or underflow, and zeros, with every eps.
         let largest = ours.limits().max;
         for magnitude in [0.0, largest, largest.sqrt(), ours.limits().min_normal] {
             let x = (tensor(&[4, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
@@ -210,8 +210,8 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let options = L2Normalize::default().eps(eps);
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
-                // In f32 an eps of 1e-300 becomes 0. With an eps of 1, the smallest numbers are divided by 1, and their
-                // results may lose digits.
+                // In f32, an eps of 1e-300 becomes 0. With an eps of 1, the smallest inputs give results below the
+                // normal range, which may lose digits.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,
@@ -266,7 +266,7 @@ fn pairs_and_clamped_elements() -> Result<()> {
             let want = guarded::swiglu(&a, &b)?;
             assert_near("swiglu", ours, &composition::swiglu(&a, &b)?, &want, error, 0.0);
             let want = guarded::log_add_exp(&a, &b)?;
-            // The larger input and the logarithm added to it may cancel.
+            // A result is the larger input plus a logarithm. These two terms may cancel.
             assert_near("log_add_exp", ours, &composition::log_add_exp(&a, &b)?, &want, error, 30.0 * error);
             for options in [ClampedExp::default(), ClampedExp::default().min(-2.0).max(3.0)] {
                 let want = guarded::clamped_exp(&a, &options)?;

@@ -7,8 +7,7 @@ use evenkeel::candle as ours;
 /// Shapes with 1 to 5 axes and rows of many lengths.
 const SHAPES: [&[usize]; 7] = [&[1], &[17], &[3, 64], &[2, 3, 129], &[2, 1, 3, 32], &[1, 2, 2, 3, 5], &[2, 2000]];
 
-/// Returns the rounding error of candle's f64 reference: a sum of n terms, and exponents up to the magnitude of the
-/// logits.
+/// Returns the rounding error of candle's f64 results, for sums of `n` terms and exponents up to `magnitude`.
 fn reference_error(n: usize, magnitude: f64) -> f64 {
     (n as f64 + 2.0 * magnitude + 16.0) * f64::EPSILON
 }
@@ -78,7 +77,7 @@ fn single_elements() -> Result<()> {
             let want = flat(&want);
             assert_close(op, &flat(&y), &want, |i| allowed(op, ours_dtype, want[i]) + error * want[i].abs());
         }
-        // The product in swiglu adds one rounding in the type.
+        // swiglu multiplies silu by a factor, which adds one rounding.
         let want = flat(&candle_nn::ops::swiglu(&wide)?);
         let (left, right) = (wide.narrow(1, 0, 350)?, flat(&wide.narrow(1, 350, 350)?));
         let left = flat(&candle_nn::ops::silu(&left)?);
@@ -115,7 +114,7 @@ fn rotary_embedding() -> Result<()> {
                 ] {
                     let what = format!("{name} with tables {table:?} in {dtype:?}");
                     assert_eq!(y.dims(), want.dims(), "wrong shape of {what}");
-                    // Each product of the rotation is below 3.
+                    // Each of the two products of a rotation is below 3.
                     assert_close(&what, &flat(&y), &flat(&want), |_| allowed("rope", ours_dtype, 6.0));
                 }
             }
@@ -189,7 +188,8 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Candle's module on a non-contiguous input, for which it runs its composition. Only the composition supports f64.
+/// Candle's module, called with a non-contiguous input. Candle then runs its composition, the only form that supports
+/// f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

@@ -26,7 +26,7 @@ fn integer_types_are_candles_error() -> Result<()> {
             let error = refused.unwrap_err();
             assert!(
                 matches!(peeled(&error), candle_core::Error::UnsupportedDTypeForOp(found, _) if *found == dtype),
-                "wrong error: {error}"
+                "expected UnsupportedDTypeForOp with {dtype:?}, got {error}"
             );
         }
         let error = ours::guarded::softmax(&x, 1, &Softmax::default()).unwrap_err();

@@ -62,9 +62,9 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
         Sampling::TopP { p: 1.0, temperature: 1.5 },
         Sampling::TopP { p: 7.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 5, p: 0.5, temperature: 1.5 },
-        // p is a large share of the first five tokens' mass, but below it.
+        // p is below the mass of the five tokens that top-k keeps, but a large share of it.
         Sampling::TopKThenTopP { k: 5, p: 0.75, temperature: 1.5 },
-        // p is above the mass of the first three tokens, so top-p has no effect.
+        // p is above the mass of the three tokens that top-k keeps, so top-p has no effect.
         Sampling::TopKThenTopP { k: 3, p: 0.9, temperature: 3.0 },
         Sampling::TopKThenTopP { k: 5, p: 0.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 100, p: 0.7, temperature: 1.5 },
@@ -107,7 +107,7 @@ fn probabilities_are_those_of_the_strategy() -> Result<()> {
         (Sampling::All { temperature: 2.0 }, [e(0.0), e(0.5), e(1.0), e(1.5)]),
         (Sampling::GumbelSoftmax { temperature: 2.0 }, [e(0.0), e(0.5), e(1.0), e(1.5)]),
         (Sampling::TopK { k: 2, temperature: 1.0 }, [0.0, 0.0, e(2.0), e(3.0)]),
-        // The last two tokens have 0.88 of the mass, so three are needed.
+        // The two most likely tokens have 0.88 of the mass, so p = 0.9 needs a third token.
         (Sampling::TopP { p: 0.9, temperature: 1.0 }, [0.0, e(1.0), e(2.0), e(3.0)]),
     ] {
         let sum: f64 = weights.iter().sum();
@@ -159,17 +159,17 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         let nan = Tensor::new(&[1f32, 2., f32::NAN, f32::NAN], CPU)?;
         assert_eq!((error(sampling, &nan).name(), error(sampling, &nan).index()), ("NonFiniteInput", Some(2)));
         let masked = Tensor::new(&[-inf, -inf, -inf], CPU)?;
-        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "wrong error of {sampling:?}");
+        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "masked logits must be rejected by {sampling:?}");
         let empty = Tensor::zeros(0, DType::F32, CPU)?;
-        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "wrong error of {sampling:?}");
+        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "empty logits must be rejected by {sampling:?}");
         // As in candle, the logits must be a single row with one axis.
         assert!(
             LogitsProcessor::from_sampling(1, sampling.clone()).sample(&tensor(&[1, 4], DType::F32, 1.0, 1)?).is_err()
         );
-        // A logit of +inf is certain to be drawn.
+        // Only tokens with a logit of +inf can be drawn.
         let infinite = Tensor::new(&[1f32, inf, 2., inf], CPU)?;
         let mut processor = LogitsProcessor::from_sampling(1, sampling.clone());
-        assert!([1, 3].contains(&processor.sample(&infinite)?), "{sampling:?} must draw a logit of +inf");
+        assert!([1, 3].contains(&processor.sample(&infinite)?), "{sampling:?} must draw a token with logit +inf");
     }
     let logits = Tensor::new(&[1f32, 2., 3.], CPU)?;
     for refused in [
@@ -180,7 +180,7 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         Sampling::GumbelSoftmax { temperature: f64::NAN },
         Sampling::TopP { p: f64::NAN, temperature: 1.0 },
     ] {
-        assert_eq!(error(&refused, &logits).name(), "InvalidArgument", "wrong error of {refused:?}");
+        assert_eq!(error(&refused, &logits).name(), "InvalidArgument", "{refused:?} must return InvalidArgument");
     }
     let mut processor = LogitsProcessor::new(1, Some(f64::NAN), None);
     assert_eq!(Error::from(processor.sample(&logits).unwrap_err()).name(), "InvalidArgument");

@@ -526,14 +526,14 @@ fn narrow_types() -> Result<()> {
             let grads = gradients(&case.op, &variables, objective)?;
             let of = |v: &Var| Var::from_tensor(&v.to_dtype(DType::F64)?);
             let wide = variables.iter().map(of).collect::<Result<Vec<_>>>()?;
-            // The weights of the objective have the narrow type, too.
+            // The reference uses the same weights, rounded to the narrow type.
             let want = gradients(&case.op, &wide, |y| {
                 let weights = tensor(y.dims(), dtype, 1.0, 77)?.to_dtype(DType::F64)?;
                 let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
                 (live * weights)?.sum_all()
             })?;
             for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
-                // Gradients are at most about ten. Each comes from results rounded once and a sum of a dozen terms.
+                // A gradient is a sum of about a dozen terms, computed from results that were rounded once.
                 let largest = want.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
                 assert_close(&format!("{} in {dtype:?}, argument {i}", case.name), grad, want, |_| {
                     24.0 * unit * largest
@@ -622,7 +622,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
         ] {
             let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, &y)?;
             let grad = flat(live.sum_all()?.backward()?.get(&x).unwrap());
-            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "masked logits have gradients: {options:?}");
+            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "masked logits need zero gradients: {options:?}");
             assert!(grad[3].is_finite());
         }
     }
@@ -647,8 +647,8 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
 
 #[test]
 fn masked_elements_stay_without_gradient() -> Result<()> {
-    // The op is followed by a selection that drops one element. Candle's own gradient of this element is 0 times
-    // infinity.
+    // The op is followed by a selection that drops one element. Candle's own gradient of this element is NaN, from 0
+    // times infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;
     let ops = [

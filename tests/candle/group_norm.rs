@@ -185,7 +185,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
     assert_eq!(norm.forward(&tensor(&[2, 6, 4, 4], DType::F32, 1.0, 1)?)?.dims(), [2, 6, 4, 4]);
     for dims in [&[2, 6][..], &[2, 5, 4], &[6]] {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
-        assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "wrong error for shape {dims:?}");
+        assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "group norm must reject the shape {dims:?}");
     }
     // A tensor of a type that only candle supports gives the result or the error of candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;

@@ -122,14 +122,22 @@ fn what_can_not_be_overwritten() -> Result<()> {
         let x = tensor(&[2, 3, 8], DType::F32, 2.0, 1)?;
         let before = x.copy()?;
         for refused in [x.transpose(0, 1)?, x.narrow(2, 0, 4)?, x.narrow(0, 0, 1)?.broadcast_as((2, 3, 8))?] {
-            assert_eq!(in_place(&refused).unwrap_err().name(), "InvalidArgument", "wrong error of {op}");
+            assert_eq!(
+                in_place(&refused).unwrap_err().name(),
+                "InvalidArgument",
+                "{op} must reject a view that is not contiguous"
+            );
         }
         let variable = Var::from_tensor(&x)?;
-        assert_eq!(in_place(&variable).unwrap_err().name(), "InvalidArgument", "wrong error of {op}");
-        assert_eq!(in_place(&variable.sqr()?).unwrap_err().name(), "InvalidArgument", "wrong error of {op}");
+        assert_eq!(in_place(&variable).unwrap_err().name(), "InvalidArgument", "{op} must reject a variable");
+        assert_eq!(
+            in_place(&variable.sqr()?).unwrap_err().name(),
+            "InvalidArgument",
+            "{op} must reject a derived tensor"
+        );
         in_place(&variable.detach())?;
         let ints = Tensor::ones((2, 3, 8), DType::U32, x.device())?;
-        assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "wrong error of {op}");
+        assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "{op} must reject integers");
         assert_same(op, &x, &before);
     }
     // The weight shares memory with the tensor to overwrite.

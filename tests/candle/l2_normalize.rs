@@ -57,7 +57,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                 let (nan, finite) = (&dx[9..12], [&dx[..9], &dx[12..]].concat());
                 assert!(
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
-                    "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN only in row 3 with NaN, got {dx:?}"
+                    "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN in row 3 only, got {dx:?}"
                 );
                 // A row of zeros has the gradient 0 if eps is 0. Otherwise it has dy / eps, limited to the range of the
                 // type.

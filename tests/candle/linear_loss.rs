@@ -69,8 +69,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Compares the gradients with matrix products in f64. The products start from the gradient with respect to the whole
-/// logits, because the chunked form computes that gradient with the same bits.
+/// Compares the gradients with matrix products in f64 of the gradient of the logits. That gradient has the same bits
+/// for chunks as for all logits at once.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
@@ -95,8 +95,8 @@ fn gradients() -> Result<()> {
                     let got = grads.get(variable).expect("the hidden states, weight and bias must have gradients");
                     assert_eq!((got.dtype(), got.dims()), (dtype, variable.dims()));
                     let (exact, terms) = (flat(&exact[i]), flat(&terms[i]));
-                    // Each term and each addition is rounded once, here and in the f64 reference. Then the result is
-                    // rounded.
+                    // The op and the reference round each term and each addition once. The op then rounds its result to
+                    // the type.
                     assert_close(
                         &format!("argument {i}, {dtype:?}, {options:?} by {chunk:?}"),
                         &flat(got),
@@ -169,7 +169,7 @@ fn broken_rows() -> Result<()> {
                 let loss = flat(&loss);
                 assert!(
                     (0..ROWS).all(|row| row == 2 || loss[row].to_bits() == plain[row].to_bits()),
-                    "{value} in row 2, {dtype:?}, {chunk:?}: expected other losses as in {plain:?}, got {loss:?}"
+                    "{value} in row 2, {dtype:?}, {chunk:?}: expected the other losses to stay {plain:?}, got {loss:?}"
                 );
             }
             let loss = linear_cross_entropy(&hidden, &layer.weight, None, &layer.targets, &each, Some(4))?;
@@ -237,7 +237,7 @@ fn what_is_refused() -> Result<()> {
         (error.name(), error.to_string())
     };
     let check = |(name, message): (&str, String), expected: &str, part: &str| {
-        assert!(name == expected && message.contains(part), "wrong error {name}: {message}");
+        assert!(name == expected && message.contains(part), "expected {expected} with {part:?}, got {name}: {message}");
     };
     check(refused(hidden, weight, bias, &TARGETS, 0), "InvalidArgument", "chunk is 0");
     check(refused(hidden, &weight.t()?, bias, &TARGETS, 4), "ShapeMismatch", "hidden has shape [6, 4]");

@@ -274,14 +274,18 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     ] {
         let refused = |x: &Tensor, y: &Tensor| loss(x, y).unwrap_err();
         assert_eq!((refused(&x, &out).name(), refused(&x, &out).row()), ("InvalidArgument", Some(1)), "{name}");
-        assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "wrong error of {name}");
-        assert_eq!(refused(&x, &out.to_dtype(DType::U32)?).name(), "UnsupportedDType", "wrong error of {name}");
+        assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "{name} must reject transposed targets");
+        assert_eq!(
+            refused(&x, &out.to_dtype(DType::U32)?).name(),
+            "UnsupportedDType",
+            "{name} must reject u32 targets"
+        );
         let one = Tensor::new(1f32, CPU)?;
-        assert_eq!(refused(&one, &one).name(), "ShapeMismatch", "wrong error of {name}");
+        assert_eq!(refused(&one, &one).name(), "ShapeMismatch", "{name} must reject scalars");
     }
     let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
     assert_eq!(Error::from(drop_in).row(), Some(1));
-    // Tracked targets get a gradient: -x divided by the count.
+    // Tracked targets get a gradient: -x divided by the number of elements.
     let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
     let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
     let (got, want) =

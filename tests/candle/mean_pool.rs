@@ -117,7 +117,7 @@ fn what_is_refused() -> Result<()> {
     for form in FORMS {
         let refused = form(&x, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err();
         assert_eq!(refused, Error::FullyMasked { op: "mean_pool", row: 1 });
-        // A variable, for which candle records the op, gives the same error.
+        // The error is the same for a variable, although candle then records the op.
         let variable = Var::from_tensor(&x)?;
         assert_eq!(form(&variable, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err(), refused);
         let name = |options: &MeanPool<'_>| form(&x, 1, options).unwrap_err().name();

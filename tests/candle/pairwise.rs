@@ -11,7 +11,7 @@ const INF: f64 = f64::INFINITY;
 /// Ordinary operands, and operands whose quotients or differences are not finite.
 const HOSTILE: [f64; 12] = [0.0, -0.0, 1.0, -3.0, 1e30, -1e30, 1e-30, -1e-30, 65504.0, INF, -INF, f64::NAN];
 
-/// Returns all pairs of these operands, and random pairs.
+/// Returns all pairs of operands in [`HOSTILE`], and random pairs.
 fn pairs(dtype: DType) -> Result<(Tensor, Tensor)> {
     let (first, second) = (HOSTILE.iter().flat_map(|a| [*a; 12]), HOSTILE.iter().cycle().take(144).copied());
     let of = |values: Vec<f64>, seed| {

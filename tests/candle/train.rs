@@ -221,12 +221,12 @@ fn no_nan_goes_to_disk() {
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "wrong error: {error}");
+    assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
     // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "wrong error: {error}");
+    assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),

@@ -59,7 +59,7 @@ fn constants() {
 /// Generates 128 values with this mean and standard deviation, including `max`.
 fn with_statistics(mean: f64, std: f64, max: f64) -> Vec<f64> {
     let n = 128.0;
-    // The other values, `rest` plus or minus `spread`, supply the remaining sum and sum of squares.
+    // All other values are `rest` plus or minus `spread`, which gives the requested mean and standard deviation.
     let rest = (mean * n - max) / (n - 1.0);
     let squares = (n * (std * std + mean * mean) - max * max) / (n - 1.0);
     let spread = (squares - rest * rest).max(0.0).sqrt();

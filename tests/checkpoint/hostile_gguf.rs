@@ -116,7 +116,7 @@ fn tensors() {
     let mut swapped = two();
     swapped.tensors.swap(0, 1);
     refused(&swapped.bytes(), &["tensor `b`: the offset is 32; it must be 0"]);
-    // An offset near the end of u64 is rejected, because each tensor has one correct offset.
+    // A huge offset is rejected, because each tensor has exactly one correct offset.
     let mut far = two().bytes();
     let at = far
         .windows(9)

@@ -50,7 +50,7 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
                 all[0],
                 all[all.len() - 1]
             );
-            // Bins of subnormal values are as wide as the first bin of normal ones.
+            // The histogram's bins for subnormal values are as wide as its first bin for normal values.
             let width = stats.bin_width * wanted.abs().max(min_normal);
             assert!(
                 (got - wanted).abs() <= width / 2.0 * (1.0 + 1e-9),
@@ -237,7 +237,7 @@ fn nothing_finite_and_nothing_at_all() {
     }
 }
 
-/// Checks a tensor so large that its part of the file is read in several spans, on one thread and on three.
+/// Checks a tensor so large that its bytes are read in several spans, on one thread and on three.
 #[test]
 fn large_tensors_on_any_number_of_threads() {
     let some = normals(4, 1 << 12, 0.02);

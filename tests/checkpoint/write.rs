@@ -65,7 +65,7 @@ pub fn text(text: &str) -> Vec<u8> {
 }
 
 impl Gguf {
-    /// Creates a file that has the tensors at their correct offsets. Each tensor comes with the number of its type.
+    /// Creates a file with the tensors at their correct offsets. Each tensor is paired with the number of its type.
     pub fn new(tensors: Vec<(Tensor, u32)>) -> Self {
         let (alignment, mut end) = (32, 0u64);
         let place = |(tensor, id): (Tensor, u32)| {
@@ -108,7 +108,7 @@ impl Gguf {
     }
 }
 
-/// Creates a file with these bytes that is removed when dropped.
+/// Creates a temporary file with these bytes. It is removed when dropped.
 pub fn file(bytes: &[u8]) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a temporary file must be created");
     std::fs::write(file.path(), bytes).expect("a temporary file must be written");

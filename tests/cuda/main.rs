@@ -40,7 +40,7 @@ fn without_a_device_there_is_a_typed_error() {
             let text = error.to_string();
             assert!(
                 text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"),
-                "cuda::device({ordinal}): expected an error of a missing driver or of CUDA, got: {text}"
+                "cuda::device({ordinal}): expected an error about a missing driver or from CUDA, got: {text}"
             );
         } else {
             assert_eq!(ordinal, 0, "cuda::device({ordinal}): expected an error");

@@ -54,7 +54,7 @@ impl<'a, E: Element> RowRange<'a, E> {
         Rows::new(self.data, self.range.len(), self.cols).unwrap()
     }
 
-    /// Returns the part of `whole` for these rows. `whole` has the shape of the batch.
+    /// Returns the elements of these rows from `whole`, which has the shape of the batch.
     fn of<'b, T>(&self, whole: &'b [T]) -> &'b [T] {
         &whole[self.range.start * self.cols..self.range.end * self.cols]
     }
@@ -91,7 +91,7 @@ impl<E: Element> Batch<'_, E> {
     }
 }
 
-/// Shapes with row lengths around blocks of 16, tiles of 256 and runs of 4,096.
+/// Shapes with row lengths around 16, 256 and 4,096, the sizes of the kernels' blocks, tiles and runs.
 const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
 
 pub fn cases() -> Vec<Case> {
@@ -189,8 +189,8 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // `position` returns the position of the first query of a range of rows. A row alone is therefore the same query as
-    // in the batch.
+    // `position` returns the position of a range's first query, so that a row alone has the same position as in the
+    // batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -285,7 +285,7 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let shares: Vec<f64> = (0..rows * cols).map(|i| (i * 7 % 9) as f64 / 8.0).collect();
     let of =
         move |part: &RowRange<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
-    // The words of the results are listed row by row, so that a row has the same words alone as in a batch.
+    // The bits of the results are listed row by row, so that a row alone gives the same list as in a batch.
     let words = move |rows: usize, loss: &Loss, dx: &[E]| -> Vec<u64> {
         let losses = loss.as_slice().chunks(loss.as_slice().len() / rows.max(1));
         let row = |(losses, dx): (&[f64], &[E])| -> Vec<u64> {

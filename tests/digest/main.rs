@@ -54,7 +54,8 @@ fn bless(cases: &[Case]) {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/digest.tsv"), text).unwrap();
 }
 
-/// Checks that a level, if available, gives the committed bits: in f16 and bf16, or in the other types.
+/// Checks that a level, if available, gives the committed bits. `of_16_bits` selects the cases in f16 and bf16, or else
+/// all other cases.
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
@@ -180,7 +181,8 @@ fn every_environment_gives_the_committed_bits() {
     );
 }
 
-/// Checks that digests distinguish cases, except those with short results.
+/// Checks that at least 1,000 digests are distinct, and that every case has its own name. Short results may have equal
+/// digests.
 #[test]
 fn cases_differ() {
     let committed = committed();

@@ -161,7 +161,7 @@ fn norms_and_losses(add: &mut Add<'_>, unit: f64) {
     );
 }
 
-/// Adds the merged partial results of both halves of the columns.
+/// Adds calls that merge the partial results of the left and the right half of the columns.
 fn partials(add: &mut Add<'_>, unit: f64) {
     fn halves<E: Element>(unit: f64) -> [Vec<E>; 2] {
         let x = numbers::<E>(ROWS * COLS, unit);

@@ -44,7 +44,7 @@ pub fn checkpoint(add: &mut Add<'_>) {
     );
 }
 
-/// Adds computations that the candle forms make outside the ops on slices.
+/// Adds calls on candle tensors that contain computations besides the ops on slices.
 pub fn candle(add: &mut Add<'_>) {
     use candle_core::{Device, Tensor};
     use evenkeel::candle::generation::{LogitsProcessor, Sampling};

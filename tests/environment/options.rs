@@ -9,7 +9,8 @@ use evenkeel::{
 };
 use half::bf16;
 
-/// Adds checks and conversions of options, with values that differ only by subnormal numbers, and with inexact sums.
+/// Adds calls that check or convert options. Some options differ from a limit only by a subnormal number; others have
+/// inexact sums.
 pub fn options(add: &mut Add<'_>) {
     let x = numbers::<f32>(ROWS * COLS, 1.0);
     let (tiny, below) = (1e-310, -1e-310);

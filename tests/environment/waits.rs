@@ -1,5 +1,5 @@
-//! Tests of a thread that waits in a large call and meanwhile runs tasks of other requests. The call's scopes do not
-//! count these tasks, which run at their own level and in the environment of their thread.
+//! Tests of a thread that runs a task of another request while it waits inside a large call. The call's scopes must not
+//! count this task. The task must run at its own SIMD level and in the floating-point environment of its thread.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::simd::{Level, level, with_level};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Timeout that no passing test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// State that a task of another request observes while a waiting thread runs it.
+/// Settings that the other request's task observes on the waiting thread that runs it.
 #[derive(Debug)]
 struct Foreign {
     thread: Option<usize>,
@@ -22,7 +22,7 @@ struct Foreign {
     own_report: String,
 }
 
-/// Runs the other request, which computes with a NaN.
+/// Runs the other request's task, which computes with a NaN.
 fn foreign(environment: Option<Environment>) -> Foreign {
     let level = level().unwrap();
     let has_threads_environment = environment.map_or_else(is_default, Environment::is_set);
@@ -39,8 +39,8 @@ fn foreign(environment: Option<Environment>) -> Foreign {
     }
 }
 
-/// Outcome of a call in a pool of two threads. The calling thread waited for the other thread's part of the call. That
-/// thread delayed its part until the calling thread had run the other request's task.
+/// Outcome of a call on the two threads of a pool. The second thread delayed its part of the call until the waiting
+/// caller had run another request's task.
 struct Held {
     report: report::Report,
     trace: trace::Trace,
@@ -50,8 +50,8 @@ struct Held {
     foreign: Foreign,
 }
 
-/// Samples rows shared by two threads, within scopes and at `level_of_call`. The second thread spawns the other
-/// request's task and waits until it has run, which only the waiting caller can do.
+/// Samples rows on two threads, within scopes and at `level_of_call`. The second thread spawns another request's task
+/// and waits until it has run. Only the caller, which is waiting too, can run it.
 fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panics: bool) -> Held {
     const COLS: usize = 1 << 15;
     let build = || rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

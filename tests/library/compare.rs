@@ -40,7 +40,7 @@ fn what_overflows_is_rightly_infinite_and_what_does_not_is_not() {
     assert!(!passes(f32::INFINITY, max, 1e30));
     assert!(!passes(f32::INFINITY, 1.0, 1e30));
     assert!(!passes(f32::NEG_INFINITY, 1e300, 1e30));
-    // In f64 too, an infinity is correct for a double-double beyond its range.
+    // An infinity is also correct in f64, for an exact value beyond the range of f64.
     let beyond = DoubleDouble::from(f64::MAX) * DoubleDouble::from(4.0);
     assert_eq!(within("", &[], &[INF], &[beyond], 0.0), Ok(0.0));
     assert!(within("", &[], &[f64::MAX], &[beyond], 1e15).is_err());
@@ -72,9 +72,9 @@ fn one_ulp_too_far_is_too_far() {
         let exact = f64::from(value);
         for step in -4i64..=4 {
             let got = f32::at_place(value.place() - step);
-            // Just below a power of two, a step is half an ULP.
+            // Just below a power of two, adjacent values are half an ULP apart.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
-            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{step} steps from {value} is wrong");
+            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "wrong at {step} steps from {value}");
         }
     }
 }
@@ -118,15 +118,23 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         } else {
             next - magnitude
         };
-        assert_eq!(ulp::size::<bf16>(value.widen()), distance, "wrong ULP at {value}");
+        assert_eq!(ulp::size::<bf16>(value.widen()), distance, "wrong size of an ULP at {value}");
         assert_eq!(ulp::error(value, value.widen()), 0.0);
         // A number halfway between two neighbours is half an ULP from each.
         if value.widen() != 0.0 {
             let between = value.widen() + (distance / 2.0).copysign(value.widen());
             let outer = bf16::at_place(value.place() + value.place().signum());
-            assert_eq!(ulp::error(value, between), 0.5, "wrong error from {value}");
+            assert_eq!(
+                ulp::error(value, between),
+                0.5,
+                "the error of {value} must be half an ULP if the exact result is {between}"
+            );
             let expected = if outer.widen().is_infinite() { 0.0 } else { 0.5 };
-            assert_eq!(ulp::error(outer, between), expected, "wrong error to {outer}");
+            assert_eq!(
+                ulp::error(outer, between),
+                expected,
+                "wrong error in ULP of {outer} if the exact result is {between}"
+            );
         }
     }
 }
@@ -143,7 +151,7 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
         assert!(error <= 0.5, "{exact:e} rounded to {rounded}: expected an error of at most 0.5 ULP, got {error}");
         for other in [-1, 1].map(|step| bf16::at_place(rounded.place() + step)) {
             if exact != 0.0 {
-                // The other neighbours are at least half an ULP away, in ULP of the exact number.
+                // Both neighbours of the rounded value are at least half an ULP of the exact number away.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
                     "expected {other} at least 0.5 ULP from {exact:e}, got {} ULP",

@@ -84,7 +84,7 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let is_masked = |z: &bf16| *z == bf16::NEG_INFINITY && row.iter().any(|z| z.is_finite());
         row.iter().zip(y).map(|(z, y)| if is_masked(z) { 1e-30 } else { y }).collect()
     });
-    // Masked positions get 1e-30 instead of 0. The suite also finds this in rows with fills of -1e30, and reports
+    // Masked positions get 1e-30 instead of 0. The suite also finds this in its row of -1e30 and -inf, where it reports
     // extreme values.
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =

@@ -31,7 +31,7 @@ fn no_columns<E: Element>() -> Rows<'static, E> {
     Rows::new(&[], MAX, 0).unwrap()
 }
 
-/// Checks rows without columns. Their number may exceed any memory.
+/// Checks shapes with rows but no columns, so that memory does not limit the number of rows.
 #[test]
 fn rows_of_no_columns() {
     let (x, softmax_of) = (no_columns::<f64>(), Softmax::default());
@@ -47,9 +47,15 @@ fn rows_of_no_columns() {
     let backward = bce_with_logits_backward(x, &[] as &[f64], &[1.0], &BceWithLogits::default());
     refused(backward, &message("bce_with_logits_backward", "the losses", 8));
     let partial = SoftmaxPartial::new(x, (0, 0), &softmax_of).unwrap_err();
-    assert!(matches!(partial, Error::OutOfMemory { op: "softmax", .. }), "wrong error: {partial}");
+    assert!(
+        matches!(partial, Error::OutOfMemory { op: "softmax", .. }),
+        "expected OutOfMemory in softmax, got {partial}"
+    );
     let partial = NormPartial::layer_norm(x, (0, 0), &LayerNorm::default()).unwrap_err();
-    assert!(matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }), "wrong error: {partial}");
+    assert!(
+        matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }),
+        "expected OutOfMemory in layer_norm, got {partial}"
+    );
     let rows = Rows::<f32>::new(&[], 1 << 33, 0).unwrap();
     refused(
         NormPartial::rms_norm(rows, (1, 0), &RmsNorm::default()),
@@ -70,7 +76,7 @@ fn rows_of_no_columns() {
     assert_eq!(rms_norm_backward(x, x, &weighted).unwrap().dweight, Some(vec![]));
 }
 
-/// Checks columns without rows. Their number may exceed any memory.
+/// Checks shapes with columns but no rows, so that memory does not limit the number of columns.
 #[test]
 fn columns_of_no_rows() {
     for cols in [1 << 47, 1 << 61, MAX - 1] {
@@ -213,7 +219,7 @@ fn heads_at_the_ends() {
     assert_eq!(attention_backward(q, k, k, q, &Attention::default()).map(|gradients| gradients.dq), Ok(vec![]));
     let none = Heads::<f32>::new(&[], [1 << 33, 1, 0, 2]).unwrap();
     assert_eq!(attention_backward(none, none, none, none, &Attention::default()).map(|grads| grads.dq), Ok(vec![]));
-    // Without features, memory does not limit the number of pairs to process.
+    // Without features, memory does not limit the number of pairs of a query and a key.
     let many = Heads::<f32>::new(&[], [1, 1, 1 << 21, 0]).unwrap();
     refused(
         attention(many, many, many, &Attention::default()),
@@ -224,7 +230,7 @@ fn heads_at_the_ends() {
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
         "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
     );
-    // In a case without queries, these words from another rank claim 2^46 blocks.
+    // Without queries, a partial result from another rank may describe 2^46 blocks.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
     let mut partial = AttentionPartial::new(none, none, none, (0, 1 << 62), &Attention::default()).unwrap();
     let words = [partial.to_words(), vec![0, 1 << 54]].concat();
@@ -280,7 +286,7 @@ fn terms_outside_the_range_of_the_fixed_point_sum() {
     assert_eq!(math::sum::fixed_point_sum(&[f32::NAN, -1.0, 0.5]), 1 << 44);
 }
 
-/// Checks step counters at their maximum. A counter stays at its maximum, and a further step changes the weights like
+/// Checks step counters at their maximum. The counter then stays the same, and further steps change the weights like
 /// any other late step.
 #[test]
 fn optimisers_after_the_last_step() {

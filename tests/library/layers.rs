@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["dtype"],
     &["real"],
     &["simd"],
-    // These two modules import each other: an element converts to `Floats`, and `Floats` converts from slices of
+    // `element` and `floats` import each other: an element converts to `Floats`, and `Floats` converts from slices of
     // elements.
     &["element", "floats"],
     &["math"],
@@ -41,7 +41,7 @@ const LAYERS: &[&[&str]] = &[
     &["testing"],
 ];
 
-/// The one import from a higher layer: file and path. A caller's bound `E: Element` has to imply the entry points of
+/// The only import from a higher layer, as file and path. A caller's bound `E: Element` must imply the entry points of
 /// all ops, and only a supertrait can do that.
 const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 

@@ -1,4 +1,5 @@
-//! Tests of masks: each combination of parts compared with a mask per position, and equal bits for equivalent parts.
+//! Tests of masks. Each combination of flags, bias, lengths, causality and window is compared with one flag or bias per
+//! position. Equivalent masks give equal bits.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;

@@ -100,7 +100,7 @@ fn functions_have_a_hundred_bits() {
     assert!(count > 300, "expected more than 300 scalar vectors in reference.tsv, got {count}");
 }
 
-/// Checks the reference in f64, which the narrower types use. It consists mostly of functions of the standard library.
+/// Checks the reference in f64, which the narrower types use. Most of its functions come from the standard library.
 #[test]
 fn functions_of_f64_have_all_but_one_of_their_bits() {
     for vector in vectors() {
@@ -251,7 +251,7 @@ fn references_keep_to_their_pages() {
         "logit derivative at -3 with scale 0.5 and softcap 2: expected 0.5 (1 - tanh(0.75)^2), got {derivative}"
     );
 
-    // Some gradients have a sum that overflows the type, and others are so tiny that they have no spare digits.
+    // Some sums of gradients overflow the type. Other gradients are too tiny to be split into a high and a low part.
     let large = [f64::MAX, f64::MAX, 0.0, 0.0];
     let half = f64::MAX / 2.0;
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 4], &large), Some(vec![half, half, -half, -half]));
@@ -271,8 +271,8 @@ fn references_keep_to_their_pages() {
         "cross_entropy of NaN: expected a NaN entropy and a z-loss of 0, got {entropy} and {z}"
     );
 
-    // The derivative of a softcap is 1 - tanh^2. A formula with e^(2 x) would give a NaN. The magnitudes of the terms
-    // include this factor.
+    // The derivative of a softcap is 1 - tanh^2. The terms' magnitudes also have this factor. A formula with e^(2 x)
+    // would give a NaN.
     let capped = CrossEntropy::default().softcap(1.0);
     let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
     assert_eq!(dz[0], 0.0);
@@ -281,7 +281,7 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "cross_entropy_backward, softcap 1: expected terms and a gradient of {expected}, got {size} and {dz}"
+            "cross_entropy_backward, softcap 1: expected a term and a gradient of {expected}, got {size} and {dz}"
         );
     }
 }

@@ -172,9 +172,9 @@ fn one_step_at_one_input_is_found() {
     );
 }
 
-/// Softmax whose naive formula is the correct formula, so that no row can break it.
+/// Softmax whose naive formula is the correct formula, so that no row can make it fail.
 struct NoPower;
-/// Naive formula in place of the softmax.
+/// Softmax that is itself computed with the naive formula.
 struct AsWritten;
 
 macro_rules! function_of_rows {
@@ -212,7 +212,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     let text = failure(rows::hostile_rows::<NoPower, f32>);
     assert!(
         text.contains("expected the naive formula to fail"),
-        "correct naive formula: expected a failure that says so, got {text:?}"
+        "correct naive formula: expected a failure about the formula, got {text:?}"
     );
     failure(rows::hostile_rows::<AsWritten, f32>);
     failure(rows::long_rows::<AsWritten, bf16>);

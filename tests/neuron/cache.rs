@@ -8,7 +8,7 @@ use evenkeel::neuron::{Cache, Compiler, ElementType, Program, Target};
 use std::path::{Path, PathBuf};
 use std::thread::scope;
 
-/// Creates a program whose NEFF is so large that a write of it can stop partway.
+/// Creates a program whose NEFF is so large that writing it can stop partway.
 fn large(number: usize, logical_cores: u32) -> Program {
     let x = [spec(ElementType::F32, &[4])];
     let text = format!("large {number}\n{}", format!("line of {number}\n").repeat(20_000));

@@ -230,7 +230,8 @@ fn opening() {
         Ok(device) => tell(format!("Ok: {}", device.about())),
         Err(fault) => tell(format!("{:?}: {fault}", fault.action())),
     }
-    // A missing device is searched for again. A failed initialisation is kept, so no later call reaches the library.
+    // Only a missing device is searched for again. The error of a failed initialisation is kept, so later attempts call
+    // no library function.
     if std::env::var_os("STANDIN_FAIL").is_some_and(|fail| fail.to_string_lossy().starts_with("nrt_init")) {
         assert_eq!(Device::open().err(), Device::open().err());
         assert_eq!(Standin::new(arithmetic).calls(), 2);
@@ -246,7 +247,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "EVENKEEL_LIBNRT without a file: expected a fallback with its path, got: {missing}"
+        "EVENKEEL_LIBNRT with the path of no file: expected a fallback that names it, got: {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(

@@ -186,8 +186,8 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Returns the maximum number of roundings of one term in a sum of `terms` terms: chains of 32, then the sum of the
-/// chains.
+/// Returns how often a term is rounded at most. The `terms` terms are added in chains of 32, and then the chains' sums
+/// are added.
 fn roundings(terms: usize) -> f64 {
     (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
@@ -360,8 +360,8 @@ fn nan_and_infinities<E: Bits>() {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
             }
         }
-        // A NaN in a key makes all queries of its heads NaN. An infinity in a value affects one feature of these
-        // queries.
+        // A NaN in a key makes all results of its heads NaN. An infinity in a value affects one feature of these
+        // results.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;
@@ -395,7 +395,7 @@ fn nan_and_infinities<E: Bits>() {
         let k = [infinity, E::from_wide(1.0)];
         let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
         let got = attention_with_lse(heads(&one, 1), heads(&k, 2), heads(&v, 2), &Attention::default()).unwrap();
-        assert_eq!((got.0[0].bits(), got.1[0]), (E::from_wide(y).bits(), lse), "wrong result, {infinity:?} in k");
+        assert_eq!((got.0[0].bits(), got.1[0]), (E::from_wide(y).bits(), lse), "wrong result, key {infinity:?}");
     }
 }
 
@@ -555,7 +555,11 @@ fn nothing_to_attend_to<E: Bits>() {
             );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
-        assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "wrong error for {shape:?}");
+        assert_eq!(
+            refused,
+            Err(Error::FullyMasked { op: "attention", row: 0 }),
+            "attention of {shape:?} must return FullyMasked"
+        );
     }
     // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];

@@ -132,7 +132,7 @@ impl<E: Bits> Graded<E> {
     }
 }
 
-/// Exact sums. Each comes with the sum of the magnitudes of its terms.
+/// Exact sums, each with the sum of its terms' magnitudes.
 struct Sums<R> {
     sums: Vec<R>,
     magnitudes: Vec<f64>,
@@ -306,7 +306,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
         let (zeros, report) = report::scope(|| graded.run(&options));
-        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "wrong masked rows {shape:?}");
+        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "wrong report, {shape:?}");
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
             "attention_backward of {shape:?}: expected a zero dq for the fully masked query"
@@ -322,7 +322,7 @@ fn nothing_to_attend_to<E: Bits>() {
                     expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
                 }
             }
-            // The contribution of the other queries to dv was already rounded.
+            // `rest` is the contribution of the other queries to dv, which was already rounded.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
             assert!(
                 (got.widen() - expected).abs() <= allowed,
@@ -331,7 +331,11 @@ fn nothing_to_attend_to<E: Bits>() {
         }
         let [q, k, v] = graded.case.views();
         let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
-        assert_eq!(refused, Err(Error::FullyMasked { op: "attention_backward", row: 0 }), "wrong error, {shape:?}");
+        assert_eq!(
+            refused,
+            Err(Error::FullyMasked { op: "attention_backward", row: 0 }),
+            "attention_backward of {shape:?} must return FullyMasked"
+        );
         // NaN in a fully masked query or in its gradient has no effect.
         graded.case.q[..features].fill(E::NAN);
         graded.dy[..of_values].fill(E::NAN);
@@ -377,9 +381,10 @@ fn the_largest_numbers<E: Bits>() {
                 let got = graded.run(&options);
                 for (name, part) in [("dq", &got.dq), ("dk", &got.dk), ("dv", &got.dv)] {
                     let broken = part.iter().position(|x| x.widen().is_nan());
-                    assert_eq!(broken, None, "NaN in {} {name} of {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
+                    assert_eq!(broken, None, "{} {name} is NaN: {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
                 }
-                // For each query, the weight of a value is at most 1.
+                // The weight of a value is at most 1 for each query, so |dv| is at most |dy| times the number of
+                // queries.
                 let queries = (shape.0[1] / shape.0[2] * shape.0[3]) as f64;
                 let most = dy.abs() * queries * (1.0 + 1e-2);
                 assert!(got.dv.iter().all(|x| x.widen().is_infinite() || x.widen().abs() <= most));
@@ -397,7 +402,7 @@ fn products_beyond_the_range<E: Bits>() {
     let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
     let options = Attention::default();
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
-    // dq = sum of 1/2 (+-large^2) (+-1 / large), and dv = large / 2.
+    // Both probabilities are 1/2. Each key therefore adds large / 2 to dq, so dq = large and dv = large / 2.
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
     assert!(near(got.dq[0], large), "products beyond the range: expected dq {large}, got {:?}", got.dq);
     assert!(
@@ -488,8 +493,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
-        // A NaN in the last key makes the queries that attend to it NaN. An infinity in the last value affects dq of
-        // these queries and dk of the keys that they attend to, but no dv.
+        // A NaN in the last key makes dq NaN for the queries that attend to it. An infinity in the last value affects
+        // dq of these queries and dk of the keys that they attend to, but no dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;

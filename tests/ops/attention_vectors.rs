@@ -62,7 +62,7 @@ fn as_others_define_it<E: Bits>() {
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
         // The expected results were computed in f64 themselves, with several roundings.
         let theirs = 64.0 * 2f64.powi(-53) * terms;
-        assert_eq!(y.len(), expected.clone().count(), "wrong length for {line}");
+        assert_eq!(y.len(), expected.clone().count(), "wrong number of results for {line}");
         for (i, (y, expected)) in y.iter().zip(expected).enumerate() {
             let off = (y.widen() - expected).abs();
             let allowed = theirs + bound * ulp::size::<E>(terms);

@@ -241,7 +241,7 @@ fn finite_differences() {
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is at most 3. The
         // tolerance also covers the rounding error of a sum near 30, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 2e-8, "dx {i}: expected {derivative}, got {}", dx[i]);
+        assert!((derivative - dx[i]).abs() < 2e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Tests of clipping by norm: accuracy against the reference, any limit, gradients that break the naive formula, and
-//! equal bits on any number of threads and instruction set.
+//! Tests of clipping by norm: accuracy against the reference, arbitrary limits, gradients that break the naive formula,
+//! and equal bits for any number of threads and any instruction set.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -241,7 +241,7 @@ fn a_norm_is_one_nan() {
         each_level(|level| {
             let options = ClipGradNorm::new(1.0).error_if_nonfinite(false);
             let norm = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap();
-            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "wrong NaN for {bits:#x}, {level}");
+            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "wrong norm with the NaN {bits:#x}, {level}");
         });
     }
 }

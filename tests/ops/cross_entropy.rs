@@ -27,8 +27,8 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Returns the ULP at magnitude `at` in the type to which losses are rounded: f64 for rows of f64, otherwise f32.
-/// Losses beyond the range of f32 remain f64, so the unit keeps growing with them.
+/// Returns the ULP at magnitude `at` in the type to which losses are rounded: f64 for rows of f64, otherwise f32. A
+/// loss beyond the range of f32 remains f64, but its ULP is still that of 24 significant bits.
 fn unit<E: Element>(at: f64) -> f64 {
     let beyond = at.is_finite() && at > f64::from(f32::MAX);
     match E::DTYPE {
@@ -118,8 +118,8 @@ fn long_rows<E: Bits>() {
     );
 }
 
-/// Returns a function that computes the z-loss of the larger term of a row's log-sum-exp: the maximum or the logarithm
-/// of the sum. These terms may cancel.
+/// Returns a function that bounds the terms of a row's z-loss. A log-sum-exp is the maximum plus the logarithm of the
+/// sum, which may cancel. The bound is the z-loss of the larger of the two.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();

@@ -108,8 +108,8 @@ fn every_option<E: Bits>() {
         if weighted {
             options = options.weight(&weights[..row.len()]);
         }
-        // A softcap is tested in the narrower types only: in f64, the rounding of a capped logit gives its exponential
-        // a relative error of about an ULP of the cap.
+        // A softcap is not tested in f64. There, rounding a capped logit gives its exponential a relative error of
+        // about an ULP of the cap.
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }

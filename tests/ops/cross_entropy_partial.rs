@@ -212,8 +212,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows. The largest logit belongs to the target or to another class. All terms but the largest
-/// are added in floating point.
+/// Checks rows whose largest logit dominates the sum, so that all other terms are added in floating point. The largest
+/// logit belongs to the target or to another class.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked cross-entropies in parts");
     for all in [300, 1500] {
@@ -251,7 +251,8 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// Checks that the fixed-point sum of a part uses the unit that belongs to the length of the whole row.
+/// Checks a row of more than 2^18 columns, whose fixed-point sum has a finer unit. Each part must use this unit,
+/// although the part itself is shorter.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

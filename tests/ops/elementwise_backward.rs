@@ -44,13 +44,12 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. For a function x s(x), the
-/// derivative is the sum of s and another term, which may cancel. The magnitude is then the larger of the two terms.
+/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. The derivative of x s(x) is s(x)
+/// plus another term, and the two may cancel. In f64, the magnitude is then that of the larger term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;
-    // In the narrower types, the derivative has full accuracy even where its terms cancel, as the ops' documentation
-    // states.
+    // In the narrower types, the documented bound holds in ULP of the derivative, even where its terms cancel.
     if unit == Unit::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
         return (derivative, derivative.abs());
     }

@@ -47,7 +47,7 @@ fn special_values<E: Bits>() {
         (limits.max, f64::INFINITY),
         (-limits.max, 0.0),
     ]);
-    // One step past each of these inputs, the result is infinite, subnormal or zero.
+    // Just beyond the input limits of a type, results are infinite, subnormal or zero.
     let exp = |place: i64| evenkeel::exp(&[E::at_place(place)]).unwrap()[0].widen();
     let place = |x: f64| E::from_wide(x).place();
     assert!(exp(place(limits.exp_max)).is_finite() && exp(place(limits.exp_max) + 1).is_infinite());

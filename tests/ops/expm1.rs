@@ -1,4 +1,5 @@
-//! Tests of e^x - 1: correctly rounded in types narrower than f64, for every input of the 16-bit types.
+//! Tests of e^x - 1. Results in types narrower than f64 must be correctly rounded. The tests include every input of the
+//! 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -84,7 +84,7 @@ fn as_torchvision() {
             let expected = (alpha * target + (1.0 - alpha) * (1.0 - target)) * ce * (1.0 - p_t).powf(gamma);
             let options = each().focal_gamma(gamma).alpha(alpha);
             let got = bce_with_logits(Rows::new(&[x], 1, 1).unwrap(), &[target], &options).unwrap().value();
-            assert!((got - expected).abs() <= 1e-12 * expected, "{x}, {target}: expected loss {expected}, got {got}");
+            assert!((got - expected).abs() <= 1e-12 * expected, "logit {x}, {target}: expected {expected}, got {got}");
         }
     }
 }
@@ -101,7 +101,7 @@ fn finite_differences() {
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The difference has an error of h^2 / 6 times the third derivative (at most 10), plus the rounding of the sum.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 5e-8, "dx {i}: expected {derivative}, got {}", dx[i]);
+        assert!((derivative - dx[i]).abs() < 5e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
     }
 }
 
@@ -124,7 +124,7 @@ fn special_values<E: Bits>() {
     for (x, y) in [(inf, 0.0), (inf, 0.25), (-inf, 0.25), (-inf, 1.0)] {
         let terms = reference::focal_loss_backward(E::from_wide(x), y, 2.0, None).map(|term| term.to_f64());
         let (_, dx) = run(x, y as f32, &focal);
-        assert!((dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon, "wrong dx at {x} for target {y}: {dx}");
+        assert!((dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon, "wrong gradient at {x}, target {y}: {dx}");
     }
     let most = E::LIMITS.max;
     assert_eq!(run(most, 0.0, &focal), (most, 1.0));
@@ -145,10 +145,16 @@ fn ranges() {
     };
     for gamma in [-1.0, 1001.0, f64::NAN, f64::INFINITY] {
         let message = refused(each().focal_gamma(gamma));
-        assert!(message.contains(&format!("focal_gamma is {gamma}; it must be in 0 ..= 1000")), "wrong: {message}");
+        assert!(
+            message.contains(&format!("focal_gamma is {gamma}; it must be in 0 ..= 1000")),
+            "the error must state the range, got {message}"
+        );
     }
     for alpha in [-0.5, 1.5, f64::NAN] {
         let message = refused(each().alpha(alpha));
-        assert!(message.contains(&format!("alpha is {alpha}; it must be in 0 ..= 1")), "wrong error: {message}");
+        assert!(
+            message.contains(&format!("alpha is {alpha}; it must be in 0 ..= 1")),
+            "the error must state the range, got {message}"
+        );
     }
 }

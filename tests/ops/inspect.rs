@@ -58,8 +58,8 @@ fn moments<E: Bits>() {
     println!("inspect {}: worst {worst:.4} ULP", E::DTYPE);
 }
 
-/// Checks sums that overflow the type or f64, squares that underflow, spreads in the last digits of the mean, and rows
-/// of one element.
+/// Checks sums that overflow the type or f64, squares that underflow, elements that differ only in their last digits,
+/// and rows of one element.
 fn hostile<E: Bits>() {
     let limits = E::LIMITS;
     for len in [1, 2, 17, 300, 5000] {

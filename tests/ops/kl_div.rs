@@ -98,7 +98,7 @@ fn rows_of_every_length<E: Bits>() {
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();
-    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected a loss of {others:e}, got {loss:e}");
+    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected a kl_div of {others:e}, got {loss:e}");
 }
 
 fn options<E: Bits>() {
@@ -202,7 +202,7 @@ fn outcomes<E: Bits>() {
             "kl_div_backward of [0, {spoilt}]: expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
         );
     }
-    // The logits are as far apart as their type and f32 allow.
+    // The logits are plus and minus the largest value of their type, or of f32 if that is smaller.
     let most = E::LIMITS.max.min(f64::from(f32::MAX));
     let (loss, dx) = run(&[most, -most], &[0.0, 1.0]);
     assert_eq!((loss, dx), (2.0 * E::from_wide(most).widen(), vec![1.0, -1.0]));
@@ -283,7 +283,7 @@ fn finite_differences() {
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is below 1. The
         // tolerance also covers the rounding error of a sum near 5, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 1e-8, "dx {i}: expected {derivative}, got {}", dx[i]);
+        assert!((derivative - dx[i]).abs() < 1e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
     }
 }
 
@@ -300,7 +300,7 @@ fn as_pytorch() {
         let rows = x.len() / cols;
         let dloss = vec![1.0; if name == "none" { rows } else { 1 }];
         let (got, got_dx) = kl_div_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // The logarithms of a row are up to 40, and its probabilities sum to 1.
+        // The terms of a row are target probabilities, which sum to 1, times logarithms of magnitude up to 40.
         let (most, expected) = (8.0 * 40.0 * rows as f64 * f64::EPSILON, numbers(loss));
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {

@@ -14,7 +14,8 @@ fn check<E: Element>(a: &[E], b: &[E]) {
         let y = log_add_exp(a, b).unwrap();
         checker.check_terms(&format!("{level}"), a, &y, &exact, &|i| {
             let larger = a[i].widen().abs().max(b[i].widen().abs());
-            // The smaller input does not count as a term: it may be far below the result and much larger in magnitude.
+            // The terms are the larger input and a logarithm of at most ln 2. The smaller input is no term: its
+            // magnitude may be much larger than that of the result.
             larger.min(a[i].widen().max(b[i].widen()).abs().max(std::f64::consts::LN_2))
         });
     });

@@ -69,8 +69,8 @@ fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
             let off = (f64::from(row(&x)[0]) - exact[0]).abs() / f32::LIMITS.min_subnormal;
             assert!(
                 off <= 0.5 * len as f64,
-                "log_softmax of {len} logits, 0 and otherwise -{gap}: expected an error of at most {len} / 2 smallest \
-                 subnormal numbers, got {off} ({level})"
+                "log_softmax of {len} logits, one 0 and the others -{gap}: expected an error of at most {len} / 2 \
+                 times the smallest subnormal number, got {off} times ({level})"
             );
         });
     }

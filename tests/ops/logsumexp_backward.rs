@@ -18,8 +18,7 @@ use std::mem::MaybeUninit;
 
 for_each_dtype!(hostile, every_length, options_and_masks, outcomes, forms, axes);
 
-/// Implementation of [`Specified`], the trait that the other softmax gradients also implement. All elements of a row
-/// share one `dy`.
+/// Gradient of log-sum-exp for the tests that all softmax gradients share. All elements of a row have one `dy`.
 struct OfLogSumExp;
 
 impl Specified for OfLogSumExp {

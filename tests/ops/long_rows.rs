@@ -1,6 +1,6 @@
-//! Tests of the softmax family on rows of 262,145 to 2^21 columns, which would reveal a fixed-point sum with too coarse
-//! a unit. The rows have few distinct values, and equal values have equal rounding errors. A search looks for the
-//! largest error.
+//! Tests of the softmax family on rows of 262,145 to 2^21 columns, which reveal a fixed-point sum with too coarse a
+//! unit. Each row has few distinct values, so that many equal rounding errors add up. A search looks for the largest
+//! error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -16,7 +16,7 @@ for_each_dtype!(shown_rows, searched_rows, parts_agree);
 
 const LENGTHS: [usize; 5] = [262_145, 300_000, 1_000_000, (1 << 21) - 1, 1 << 21];
 
-/// Row with one 0 and other values that do not exceed it, each with its number of occurrences.
+/// Row with one 0 as its largest value. Each value has its number of occurrences.
 #[derive(Clone)]
 struct Row<E> {
     values: Vec<(E, usize)>,
@@ -117,8 +117,7 @@ fn shown_rows<E: Bits>() {
     check::<E>(&Row::new(1 << 21, &[-1.0, -30.498_491_287_231_445]));
 }
 
-/// Returns a copy of the row with one value changed, but not the first. The change is random and at most 1e-6, 1e-3 or
-/// 0.3.
+/// Returns a copy of the row in which one value other than the first is changed at random, by up to 1e-6, 1e-3 or 0.3.
 fn changed<E: Bits>(rng: &mut SmallRng, row: &Row<E>) -> Row<E> {
     let mut row = row.clone();
     let i = rng.random_range(1..row.values.len());

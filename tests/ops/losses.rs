@@ -15,7 +15,7 @@ pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, b
         _ => ulp::size::<f32>(at),
     };
     let error = ((E::Exact::from(got) - exact) / E::Exact::from(unit)).to_f64().abs();
-    // Half an ULP of the bound is left for the rounding to the storage type.
+    // The later rounding to the storage type may add half an ULP. The loss itself must be within the rest of the bound.
     let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
     let right = error + rounding <= bound || got == exact.to_f64();
     assert!(

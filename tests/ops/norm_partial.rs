@@ -1,5 +1,5 @@
 //! Tests of norms over column ranges. Results have the same bits as for whole rows, wherever the columns are cut and in
-//! any order of merging. Also checks the number of rounds and the rejection of incompatible parts.
+//! any order of merging. Also checks how often parts must be merged, and that incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -37,7 +37,8 @@ impl<E: Bits> Dealt<E> {
         self.parts.iter().zip(&self.cuts).map(|(part, cut)| (Rows::new(part, self.rows, cut.len()).unwrap(), cut.start))
     }
 
-    /// Merges all parts. Returns the final statistics and the number of rounds.
+    /// Merges all parts until the statistics are final. Returns them with the number of times that all parts were
+    /// merged.
     fn merged(&self, new: impl Fn(Rows<'_, E>, (usize, usize)) -> NormPartial) -> (NormPartial, usize) {
         let merge = |parts: Vec<NormPartial>| {
             let mut parts = parts.into_iter();
@@ -61,7 +62,6 @@ impl<E: Bits> Dealt<E> {
         for ((x, first), cut) in self.views().zip(&self.cuts) {
             let of_whole: Vec<E> = whole.chunks(self.all).flat_map(|row| row[cut.clone()].to_vec()).collect();
             let of_part = part(x, first);
-            // A part without columns has nothing to compare.
             if !cut.is_empty() {
                 assert_same_bits(&format!("{what} in {:?}", self.cuts), &of_part, &of_whole);
             }
@@ -69,7 +69,7 @@ impl<E: Bits> Dealt<E> {
     }
 }
 
-/// Checks rms_norm and layer_norm, and returns the number of rounds of each.
+/// Checks rms_norm and layer_norm, and returns how often each had to merge all parts.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -164,30 +164,33 @@ fn what_cannot_be_put_together() {
     let part = |columns: Range<usize>| NormPartial::rms_norm(view(columns.clone()), (columns.start, 600), &options);
     let message = |error: Error| error.to_string();
     let start = message(part(100..600).unwrap_err());
-    assert!(start.contains("100") && start.contains("256"), "wrong error: {start}");
+    assert!(start.contains("100") && start.contains("256"), "the error must contain 100 and 256, got {start}");
     let end = message(part(0..300).unwrap_err());
-    assert!(end.contains("300") && end.contains("600"), "wrong error: {end}");
+    assert!(end.contains("300") && end.contains("600"), "the error must contain 300 and 600, got {end}");
     let mut all = part(0..256).unwrap();
     assert!(message(all.merge(part(0..512).unwrap()).unwrap_err()).contains("column 0"));
     let missing = message(all.next(view(0..256), 0).unwrap_err());
-    assert!(missing.contains("without column 256"), "wrong error: {missing}");
+    assert!(missing.contains("without column 256"), "the error must contain `without column 256`, got {missing}");
     let other = NormPartial::layer_norm(view(256..600), (256, 600), &LayerNorm::default()).unwrap();
     let unlike = message(all.merge(other).unwrap_err());
-    assert!(unlike.contains("layer_norm of F32") && unlike.contains("rms_norm of F32"), "wrong error: {unlike}");
+    assert!(
+        unlike.contains("layer_norm of F32") && unlike.contains("rms_norm of F32"),
+        "the error must name both ops, got {unlike}"
+    );
     all.merge(part(256..600).unwrap()).unwrap();
     let eps = message(all.finish_rms_norm(view(0..256), 0, &options.eps(0.5)).unwrap_err());
-    assert!(eps.contains("eps 0.5"), "wrong error: {eps}");
+    assert!(eps.contains("eps 0.5"), "the error must contain `eps 0.5`, got {eps}");
     let weight = [1.0f32; 256];
     let short = message(all.finish_rms_norm(view(0..256), 0, &options.weight(&weight)).unwrap_err());
-    assert!(short.contains("600 columns"), "wrong error: {short}");
+    assert!(short.contains("600 columns"), "the error must contain `600 columns`, got {short}");
 
     let x = vec![0.5f64; 600];
     let rows = Rows::new(&x, 1, 600).unwrap();
     let mut first = NormPartial::rms_norm(rows, (0, 600), &options).unwrap();
     let early = message(first.finish_rms_norm(rows, 0, &options).unwrap_err());
-    assert!(early.contains("an intermediate result"), "wrong error: {early}");
+    assert!(early.contains("an intermediate result"), "the error must contain `an intermediate result`, got {early}");
     let second = first.next(rows, 0).unwrap().unwrap();
     let rounds = message(first.merge(second.clone()).unwrap_err());
-    assert!(rounds.contains("a different round"), "wrong error: {rounds}");
+    assert!(rounds.contains("a different round"), "the error must contain `a different round`, got {rounds}");
     assert_eq!(second.finish_rms_norm(rows, 0, &options).unwrap(), rms_norm(rows, &options).unwrap());
 }

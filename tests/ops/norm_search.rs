@@ -150,7 +150,7 @@ fn near_constant_rows_of_every_width<E: Bits>() {
     let mut rng = generate::rng("near-constant rows");
     let mut worst = 0.0;
     for len in 1..=WIDEST {
-        // Each width above 2,048 takes one family, in turn.
+        // Widths up to 2,048 are tested with every kind of row, and larger widths with one kind each.
         let families = if len <= 2048 { 0..FAMILIES } else { len % FAMILIES..len % FAMILIES + 1 };
         for family in families {
             let row = FewValues::<E>::of_family(&mut rng, len, family);

@@ -78,8 +78,8 @@ fn spreads_of_a_few_steps() {
             let x: Vec<f64> = steps.iter().map(|step| 1.3 + step.round() * f64::EPSILON).collect();
             let exact = reference::layer_norm(&x, None, None, 0.0);
             let got = layer_norm(view(&x), &LayerNorm::default().eps(0.0)).unwrap();
-            // Deviations are multiples of one unit and their sums are exact, so the bound applies to the results
-            // themselves.
+            // All deviations are multiples of the same ULP, so their sums are exact. The error is therefore within the
+            // bound in ULP of the result.
             checker.check(&format!("{len} columns"), &x, &got, &exact);
         }
     }

@@ -81,8 +81,8 @@ fn weights_of_checkpoints<E: Bits>() {
 /// Generates a head's weights with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
-    // `largest` is the maximum in units of the standard deviation. The other weights get the remaining sum and sum of
-    // squares.
+    // `largest` is the maximum in standard deviations above the mean. The other weights are chosen to give the
+    // requested mean and deviation.
     let largest = (most - mean) / deviation;
     let middle = -largest / others as f64;
     let variance = (n - largest * largest) / others as f64 - middle * middle;

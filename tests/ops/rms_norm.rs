@@ -76,7 +76,8 @@ fn rounded_before_the_weight<E: Bits>() {
         let options = RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight);
         let unrounded = reference::rms_norm(&x, None, 0.0, 1e-6);
         let exact = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
-        // f64 has no wider intermediate. In the other types, a value near a tie may round either way.
+        // Elements whose intermediate value is near a rounding tie are skipped, because they may round either way. In
+        // f64, this intermediate rounding changes nothing.
         let is_certain = |i: usize| {
             E::DTYPE == DType::F64 || {
                 let n = E::from_wide(evenkeel::reference::Real::to_f64(unrounded[i]));
@@ -233,7 +234,7 @@ fn the_mean_square_is_a_tiled_sum() {
         let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
         let scale = 1.0 / (evenkeel::math::sum::tiled_sum(&squares) / len as f64 + 1e-6).sqrt();
         let exact: Vec<f64> = x.iter().map(|x| x.widen() * scale).collect();
-        // At a tie, only the first of the 29 bits that f64 has beyond f32 is set.
+        // An f64 is a rounding tie for f32 if only the first of its 29 additional bits is set.
         let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);
         each_level(|level: Level| {
             let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &RmsNorm::default()).unwrap();

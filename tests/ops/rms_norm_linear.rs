@@ -106,7 +106,7 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of two rows. The normalized row is rounded
+/// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of two rows. The normalised row is rounded
 /// to its type first. If the type is f32 or narrower, its products are exact in f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
@@ -151,12 +151,12 @@ fn rounded_first<E: Bits>() {
             let slack = |terms: f64| terms * (E::LIMITS.epsilon * 0.51 + 1e-12);
             let (sums, terms) = products(wide(n));
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                assert!((y.widen() - sum).abs() <= slack(*terms), "expected sum {sum}, got {y:?}");
+                assert!((y.widen() - sum).abs() <= slack(*terms), "rounded row: expected {sum}, got {y:?}");
             }
             if rounding == Rounding::BeforeWeight {
                 let (sums, terms) = products(unweighted(x).iter().zip(&of_weight).map(|(n, w)| n * w).collect());
                 for (y, (sum, terms)) in before[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                    assert!((y.widen() - sum).abs() <= slack(*terms), "expected sum {sum}, got {y:?}");
+                    assert!((y.widen() - sum).abs() <= slack(*terms), "expected {sum}, got {y:?}");
                 }
             }
         }
@@ -269,14 +269,23 @@ fn refusals() {
     };
     let options = RmsNormLinear::default();
     let other = refused(Rows::new(&matrix, 3, 4).unwrap(), &options);
-    assert!(other.contains("matrix has 4 columns") && other.contains("3 columns"), "wrong error: {other}");
+    assert!(
+        other.contains("matrix has 4 columns") && other.contains("3 columns"),
+        "the error must name 4 and 3 columns, got {other}"
+    );
     let bias = refused(of_matrix, &options.bias(&[0.0f32; 3]));
-    assert!(bias.contains("bias has 3 elements") && bias.contains("4 rows"), "wrong error: {bias}");
+    assert!(
+        bias.contains("bias has 3 elements") && bias.contains("4 rows"),
+        "the error must name 3 elements and 4 rows, got {bias}"
+    );
     let weight = refused(of_matrix, &options.norm(RmsNorm::default().weight(&[0.0f32; 4])));
-    assert!(weight.contains("weight has 4 elements"), "wrong error: {weight}");
+    assert!(weight.contains("weight has 4 elements"), "the error must contain `weight has 4 elements`, got {weight}");
     let eps = refused(of_matrix, &options.norm(RmsNorm::default().eps(-1.0)));
-    assert!(eps.contains("eps is -1"), "wrong error: {eps}");
+    assert!(eps.contains("eps is -1"), "the error must contain `eps is -1`, got {eps}");
     let out = RowsMut::new(&mut y, 4, 2).unwrap();
     let shape = rms_norm_linear_into(rows, of_matrix, out, &options).unwrap_err().to_string();
-    assert!(shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"), "wrong error: {shape}");
+    assert!(
+        shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"),
+        "the error must name both shapes, got {shape}"
+    );
 }

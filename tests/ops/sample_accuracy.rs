@@ -29,7 +29,7 @@ fn error_of_mass<E: Element>(z: f64) -> f64 {
 }
 
 /// Returns the total variation distance between the sampler's distribution and the exact one. The row has one token of
-/// logit 0, and `counts[i]` tokens whose logit divided by the temperature is `z[i]`. `z[0]` is the larger of the two.
+/// logit 0, and `counts[i]` tokens whose logit divided by the temperature is `z[i]`. `z[0]` must be larger than `z[1]`.
 fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64) -> f64 {
     let mut logits = vec![E::ZERO];
     for (z, count) in z.into_iter().zip(counts) {

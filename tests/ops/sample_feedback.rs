@@ -23,8 +23,7 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
 }
 
 /// Returns the tokens and the feedback by definition, or `None` if a change of the feedback by 1e-6 changes the tokens.
-/// In that case roundings may give other tokens: the sampler rounds masses, and the definition rounds mirostat's k
-/// down.
+/// Such steps are not compared, because the sampler rounds masses and the definition rounds mirostat's k.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);
@@ -122,7 +121,8 @@ fn mirostat_reaches_its_surprise() {
         let steps = 4000;
         let surprises = (0..steps).map(|_| -sequence.sample(&logits, None).unwrap().logprob / std::f64::consts::LN_2);
         let mean = surprises.sum::<f64>() / f64::from(steps);
-        // Each step changes mu by eta times the deviation of the surprise from tau. mu stays within about 20 bits.
+        // Each step changes mu by eta times the difference between tau and the surprise. All values of mu lie in a
+        // range of about 20 bits, so the differences sum to at most 20 / eta.
         assert!((mean - tau).abs() < 20.0 / 0.1 / f64::from(steps), "mirostat {version}: expected {tau}, got {mean}");
     }
 }
@@ -145,12 +145,15 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
         (strict.adaptive_p(0.5, 0.9), "adaptive_target is 0.5"),
     ] {
         let message = config.validate().unwrap_err().to_string();
-        assert!(message.contains(named) && message.contains("left unset with mirostat"), "wrong error: {message}");
+        assert!(
+            message.contains(named) && message.contains("left unset with mirostat"),
+            "the error must contain {named:?}, got {message}"
+        );
     }
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));
 }
 
-/// Checks that tokens with a surprise of exactly mu stay, and logits so far apart that mirostat's k is 1.
+/// Checks that tokens with a surprise of exactly mu are kept. Also checks logits so far apart that mirostat's k is 1.
 #[test]
 fn edges_of_mirostat() {
     for bits in 1..14 {
@@ -174,5 +177,8 @@ fn feedback_is_finite() {
     }
     let step = Step::from(Draw::default()).feedback(f64::NAN);
     let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
-    assert!(message.contains("feedback is NaN in row 0; it must be finite"), "wrong error: {message}");
+    assert!(
+        message.contains("feedback is NaN in row 0; it must be finite"),
+        "expected an error about row 0, got {message}"
+    );
 }

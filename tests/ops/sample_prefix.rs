@@ -1,6 +1,6 @@
-//! Checks that top-p keeps the shortest prefix in the order of logits whose integer mass reaches p. The rows lie at the
-//! ends of the exponential's table steps, where masses of neighbouring logits are closest. Every form of the sampler is
-//! checked.
+//! Checks that top-p keeps the fewest tokens, in the order of their logits, whose integer masses reach p. The logits
+//! lie where the exponential changes to another entry of its table, because masses of neighbouring logits are closest
+//! there. Every form of the sampler is checked.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -12,9 +12,9 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use std::time::Duration;
 
-/// Width of the steps of the exponential's table.
+/// Width of the range of arguments in which the exponential uses one table entry.
 const STEP: f64 = std::f64::consts::LN_2 / 8.0;
-/// Number of steps down to e^-32, below which masses are zero.
+/// Number of ranges of width [`STEP`] between 0 and -32. Lower arguments give masses of zero.
 const STEPS: i32 = 368;
 const TOKENS: usize = 6;
 
@@ -67,8 +67,8 @@ fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>
     }
 }
 
-/// Returns negative logits at which the exponential may change to the next step: midpoints between neighbours of the
-/// f32 nearest to an odd multiple of half a step.
+/// Returns four negative arguments at which the exponential may change its table entry. They are midpoints between
+/// adjacent f32 values.
 fn ends_of_step(step: i32) -> [f64; 4] {
     let near = (-(f64::from(step) - 0.5) * STEP) as f32;
     let [far, below, above, close] =
@@ -76,14 +76,15 @@ fn ends_of_step(step: i32) -> [f64; 4] {
     [[far, below], [below, near], [near, above], [above, close]].map(|[a, b]| (f64::from(a) + f64::from(b)) / 2.0)
 }
 
-/// Generates rows of six tokens: the largest, and five with adjacent values around the end of a step.
+/// Generates rows of six tokens. One has the largest logit. The logits of the others are adjacent values, between which
+/// the exponential may change its table entry.
 fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -> E) -> Vec<Cut<E>> {
     let mut cuts = Vec::new();
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {
         for step in (1 + i as i32..STEPS).step_by(if i == 0 { 1 } else { 7 }) {
             for end in ends_of_step(step) {
-                // The five values are near 0, where representable values are closest. The largest logit exceeds them by
-                // the distance to the end of the step.
+                // The five adjacent logits are near 0, where floats are closest. The largest logit is chosen so that
+                // the exponential changes its table entry at these logits.
                 let small = 2f64.powf(rng.random_range(-14.0..-4.0)) * [1.0, -1.0][usize::from(rng.random_bool(0.5))];
                 let max = E::from_wide(small - end * temperature);
                 let mut near = E::from_wide(max.widen() + end * temperature);
@@ -145,8 +146,8 @@ fn neighbours_at_the_ends_of_steps_are_cut_by_their_logits() {
     assert_cuts("bf16", &cuts_of_neighbours(&mut rng, of_bf16));
 }
 
-/// Checks rows of a thousand tokens that differ in their last bits only. At this length the search for the cut samples
-/// the weights.
+/// Checks rows of a thousand tokens that differ in their last bits only. In rows this long, the sampler uses a sample
+/// of the weights to search for the cut.
 #[test]
 fn long_rows_of_neighbours_are_cut_by_their_logits() {
     const TOKENS: usize = 1000;

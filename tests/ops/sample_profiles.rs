@@ -10,7 +10,7 @@ use rand::RngExt;
 
 for_each_dtype!(support_is_that_of_the_engine, long_rows);
 
-/// Number of rows per type; more than 100,000 for the four types.
+/// Number of rows per type; more than 100,000 for the four types together.
 const CASES: u32 = 26_000;
 
 #[derive(Clone, Debug)]
@@ -309,7 +309,7 @@ fn refusals_name_what_a_profile_has_not() {
     }
     for profile in Profile::ALL {
         assert_eq!(Profile::from_name(profile.name()), Some(profile));
-        assert!(SamplerConfig::default().profile(profile).validate().is_ok(), "{profile:?} must be valid");
+        assert!(SamplerConfig::default().profile(profile).validate().is_ok(), "{profile:?} must have valid defaults");
     }
     assert_eq!(Profile::from_name("other"), None);
 }
@@ -486,7 +486,10 @@ fn parameters_are_read_and_written() {
     let expected = SamplerConfig::default().profile(Profile::LlamaCpp).min_p(0.05);
     assert_eq!(serde_json::from_str::<SamplerConfig>(short).unwrap(), expected);
     let unknown = serde_json::from_str::<SamplerConfig>(r#"{"topp":0.9}"#).unwrap_err();
-    assert!(unknown.to_string().contains("unknown field `topp`"), "wrong error: {unknown}");
+    assert!(
+        unknown.to_string().contains("unknown field `topp`"),
+        "the error must contain `unknown field`, got {unknown}"
+    );
     for profile in Profile::ALL {
         assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
     }

@@ -8,11 +8,11 @@ use evenkeel::{Draw, Error, Profile, SamplerConfig, Step};
 enum Meaning {
     /// The configuration is rejected.
     Refused,
-    /// Gives the distribution without the parameter.
+    /// The value has no effect.
     Off,
-    /// Gives the distribution of another value.
+    /// The value has the effect of this other value.
     As(f64),
-    /// Gives another distribution than without the parameter.
+    /// The value changes the distribution.
     Acts,
 }
 use Meaning::{Acts, As, Off, Refused};
@@ -49,8 +49,8 @@ const PARAMETERS: &[Parameter] = &[
 const NAN: f64 = f64::NAN;
 const INF: f64 = f64::INFINITY;
 
-/// Values with their meanings for the parameters in the order of the profile's documentation. A parameter that the
-/// engine does not have accepts its neutral value only.
+/// Name of each parameter with test values and their effects, in the order of the profile's documentation. A parameter
+/// that the engine lacks accepts its neutral value only.
 type Ranges = &'static [(&'static str, &'static [(f64, Meaning)])];
 
 const EVENKEEL: Ranges = &[
@@ -79,8 +79,8 @@ const EVENKEEL: Ranges = &[
     ("adaptive_decay", &[(-1.0, Refused), (0.0, Acts), (0.99, Acts), (1.0, Refused), (NAN, Refused)]),
 ];
 
-/// transformers: the constructors in `generation/logits_process.py`, and the values for which `generate` in
-/// `generation/utils.py` leaves a filter out.
+/// Ranges in transformers. The constructors in `generation/logits_process.py` reject values. `generate` in
+/// `generation/utils.py` leaves a filter out if its value has no effect.
 const HUGGING_FACE: Ranges = &[
     ("temperature", &[(-1.0, Refused), (0.0, Refused), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
@@ -101,7 +101,7 @@ const HUGGING_FACE: Ranges = &[
     ("adaptive_target", &[(0.5, Refused)]),
 ];
 
-/// vLLM V1: `SamplingParams._verify_args` and `__post_init__` in `vllm/sampling_params.py`.
+/// Ranges in vLLM V1, from `SamplingParams._verify_args` and `__post_init__` in `vllm/sampling_params.py`.
 const VLLM: Ranges = &[
     ("temperature", &[(-1.0, Refused), (1e-6, As(0.01)), (0.0, Acts), (1.0, Off), (2.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
@@ -122,7 +122,7 @@ const VLLM: Ranges = &[
     ("adaptive_target", &[(0.5, Refused)]),
 ];
 
-/// llama.cpp: the samplers in `src/llama-sampler.cpp`, and `common/sampling.cpp`.
+/// Ranges in llama.cpp, from the samplers in `src/llama-sampler.cpp`, and from `common/sampling.cpp`.
 const LLAMA_CPP: Ranges = &[
     ("temperature", &[(-1.0, As(0.0)), (0.0, Acts), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(-0.5, Off), (0.0, Off), (0.5, Acts), (NAN, Refused)]),
@@ -149,7 +149,7 @@ const LLAMA_CPP: Ranges = &[
     ("adaptive_decay", &[(-1.0, Acts), (0.99, Acts), (1.5, Acts), (NAN, Refused)]),
 ];
 
-/// candle: `LogitsProcessor` in `candle-transformers/src/generation/mod.rs`.
+/// Ranges in candle, from `LogitsProcessor` in `candle-transformers/src/generation/mod.rs`.
 const CANDLE: Ranges = &[
     ("temperature", &[(-1.0, As(0.0)), (1e-8, As(0.0)), (0.0, Acts), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
@@ -221,7 +221,7 @@ fn every_profile_has_the_ranges_of_its_engine() {
     }
 }
 
-/// Checks the windows, which are numbers of tokens.
+/// Checks windows of 0 tokens. They disable a penalty in the profile of llama.cpp, and all other profiles reject them.
 #[test]
 fn windows_of_no_tokens() {
     for profile in Profile::ALL {

@@ -256,8 +256,8 @@ fn an_uneven_scale_is_taken_in_f64() {
     }
 }
 
-/// Checks that a scale of a power of two, for which f32 represents the logits exactly, gives the same bits as scores
-/// that the caller scaled.
+/// Checks a power of two as scale, with logits that f32 represents exactly. Scores that the caller scaled give the same
+/// bits.
 #[test]
 fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     let mut rng = generate::rng("softmax, power of two");
@@ -269,8 +269,8 @@ fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     });
 }
 
-/// Checks a row of distinct scores. The errors of all exponentials but one have the same sign. The largest probability
-/// is 11 %.
+/// Checks a row of distinct scores whose largest probability is 11 %. The errors of all exponentials but one have the
+/// same sign, so they add up.
 #[test]
 fn errors_of_one_sign() {
     let x = [

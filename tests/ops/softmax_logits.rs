@@ -99,8 +99,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns a random scale: the scale of attention for 2^k features with odd k, a number close to a power of two, or any
-/// other number.
+/// Returns a random scale: 1 / sqrt(2^k) with odd k, as in attention, a number close to a power of two, or any other
+/// number.
 fn scale(rng: &mut SmallRng) -> f64 {
     match rng.random_range(0..4) {
         0 => 1.0 / (2f64.powi(rng.random_range(0..6) * 2 + 1)).sqrt(),
@@ -192,7 +192,7 @@ fn parts_agree<E: Bits>() {
     let mut rng = generate::rng("softmax of logits that cancel, in parts");
     for round in 0..3000 {
         let mut row = row::<E>(&mut rng, [2, 3, 5, 17, 40, 70][round % 6]);
-        // Some products are too large for sums of float-float pairs; their elements may be masked or not.
+        // One product is too large for sums of float-float pairs. The bias cancels most of it.
         if round % 3 == 0 {
             let i = rng.random_range(0..row.x.len());
             let product = 2f64.powf(rng.random_range(13.0..40.0));

@@ -60,7 +60,6 @@ impl<E: Bits> Dealt<'_, E> {
         });
         let (y, logs) = (softmax(whole, options).unwrap(), log_softmax(whole, options).unwrap());
         for ((x, first), cut) in views.iter().zip(cuts) {
-            // A part without columns has nothing to compare.
             let same = |ours: Vec<E>, y: &[E]| {
                 let theirs: Vec<E> = y.chunks(self.all()).flat_map(|row| row[cut.clone()].to_vec()).collect();
                 if ours.is_empty() { assert!(theirs.is_empty()) } else { assert_same_bits(&what, &ours, &theirs) }
@@ -132,7 +131,7 @@ fn masked_rows<E: Bits>() {
         let keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
         let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
         let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
-        // The bias is constant except in the last column, so that the parts process it differently.
+        // The bias is 0 except in the last column, so only one part has a nonzero bias.
         let mut late = vec![0.0f32; all];
         late[all - 1] = 0.1;
         let mut huge = slope.clone();
@@ -165,7 +164,8 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows, where logarithms add all terms but the largest in floating point.
+/// Checks rows whose largest logit dominates the sum. The logarithm of such a sum needs the sum of all other terms,
+/// which is computed in floating point.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked partials");
     let window = Mask::causal().and_window(777);
@@ -186,7 +186,7 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Checks that a fully masked part has no terms, and that the terms of the other parts keep their columns.
+/// Checks fully masked parts next to parts that are not masked.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;
@@ -204,7 +204,8 @@ fn masked_parts<E: Bits>() {
     }
 }
 
-/// Checks that the fixed-point sum of a part uses the unit that belongs to the length of the whole row.
+/// Checks a row of more than 2^18 columns, whose fixed-point sum has a finer unit. Each part must use this unit,
+/// although the part itself is shorter.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];
@@ -223,24 +224,30 @@ fn what_cannot_be_put_together() {
     let message = |error: Error| error.to_string();
     let mut all = part(0..5, &options).unwrap();
     let beyond = message(SoftmaxPartial::new(view(0..5), (4, 8), &options).unwrap_err());
-    assert!(beyond.contains("first column is 4"), "wrong error: {beyond}");
+    assert!(beyond.contains("first column is 4"), "the error must contain `first column is 4`, got {beyond}");
     let twice = message(all.merge(part(3..8, &options).unwrap()).unwrap_err());
-    assert!(twice.contains("column 3") && twice.contains("not merged yet"), "wrong error: {twice}");
+    assert!(
+        twice.contains("column 3") && twice.contains("not merged yet"),
+        "expected `column 3` in the error, got {twice}"
+    );
     let missing = message(all.sums(view(0..5), 0, &options).unwrap_err());
-    assert!(missing.contains("without column 5"), "wrong error: {missing}");
+    assert!(missing.contains("without column 5"), "the error must contain `without column 5`, got {missing}");
     let unlike = message(all.merge(part(5..8, &options.scale(0.5)).unwrap()).unwrap_err());
-    assert!(unlike.contains("scale 0.5") && unlike.contains("scale 1"), "wrong error: {unlike}");
+    assert!(
+        unlike.contains("scale 0.5") && unlike.contains("scale 1"),
+        "the error must name both scales, got {unlike}"
+    );
     all.merge(part(5..8, &options).unwrap()).unwrap();
     let other = message(all.sums(Rows::new(&[0.5f64; 5], 1, 5).unwrap(), 0, &options).unwrap_err());
-    assert!(other.contains("F64") && other.contains("F32"), "wrong error: {other}");
+    assert!(other.contains("F64") && other.contains("F32"), "the error must name both types, got {other}");
     let mut sums = all.sums(view(0..5), 0, &options).unwrap();
     let missing = message(sums.softmax(view(0..5), 0, &options).unwrap_err());
-    assert!(missing.contains("without column 5"), "wrong error: {missing}");
+    assert!(missing.contains("without column 5"), "the error must contain `without column 5`, got {missing}");
     assert!(message(sums.merge(sums.clone()).unwrap_err()).contains("column 0"));
     let y = [7.0f32; 8];
     let elsewhere = SoftmaxPartial::new(Rows::new(&y, 1, 8).unwrap(), (0, 8), &options).unwrap();
     let unlike = message(sums.merge(elsewhere.sums(view(5..8), 5, &options).unwrap()).unwrap_err());
-    assert!(unlike.contains("other maxima"), "wrong error: {unlike}");
+    assert!(unlike.contains("other maxima"), "the error must contain `other maxima`, got {unlike}");
     sums.merge(all.sums(view(5..8), 5, &options).unwrap()).unwrap();
     assert_eq!(sums.softmax(view(5..8), 5, &options).unwrap(), [0.125f32; 3]);
     let log_sums = all.log_sums(view(0..8), 0, &options).unwrap();

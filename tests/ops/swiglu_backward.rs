@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 fn exact<E: Element>(gate: E, up: E, dy: E) -> ([DoubleDouble; 2], DoubleDouble) {
     let [x, up, dy] = [gate, up, dy].map(E::widen);
     let [dgate, dup] = reference::swiglu_backward(x, up, dy);
-    // In the narrower types, dgate has full accuracy even where its terms cancel, so no term is needed.
+    // In the narrower types, the bound holds in ULP of dgate itself, even where its terms cancel.
     if E::DTYPE != DType::F64 || !x.is_finite() {
         return ([dgate, dup], dgate.abs());
     }

@@ -28,7 +28,7 @@ pub fn is_of_elements(op: &Op) -> bool {
     matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise | Kind::PairwiseBackward)
 }
 
-/// Generates numbers of rows and columns that are small enough to examine every neighbour of a row.
+/// Generates numbers of rows and columns, small enough to compare every row with the other rows.
 fn shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
     if is_of_elements(op) {
         return (0..=70usize).prop_map(|count| (count, 1)).boxed();
@@ -121,7 +121,7 @@ fn within_range(mut call: Call, cols: usize) -> Call {
             (call.scale, call.offset) = (call.scale.min(call.offset), call.scale.max(call.offset));
         }
         "clamped_log" | "clamped_log_backward" => call.eps = above_zero(call.eps),
-        // The largest number becomes an infinite limit.
+        // The largest number, 1e30, stands for an infinite limit.
         "clip_grad_norm" | "clip_grad_value" => {
             call.scale = if call.scale == 1e30 { f64::INFINITY } else { call.scale.abs() };
         }

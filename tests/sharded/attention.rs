@@ -81,7 +81,11 @@ impl<E: Bits> Case<E> {
                     assert_same(&what, y, whole);
                     assert_same(&what, lse, of_whole);
                 }
-                _ => assert_eq!(ours.unwrap_err(), *whole.as_ref().unwrap_err(), "wrong error, {what}"),
+                _ => assert_eq!(
+                    ours.unwrap_err(),
+                    *whole.as_ref().unwrap_err(),
+                    "{what}: expected the error of attention on one rank"
+                ),
             }
         }
     }
@@ -126,8 +130,7 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks decoding steps, empty shapes, and a shape with so many queries that not all of them share a packed block of
-/// keys.
+/// Checks decoding steps, empty shapes, and a shape with more queries than share a packed block of keys.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -179,7 +182,7 @@ fn the_largest_values<E: Bits>() {
     let most =
         [f64::MAX, f64::from(f32::MAX), 65504.0].into_iter().find(|most| E::from_wide(*most).widen().is_finite());
     let most = E::from_wide(most.unwrap());
-    // Sets only the middle feature, so that the computation of the others does not change.
+    // Changes only the middle feature, so that the other features are computed as before.
     case.v.iter_mut().skip(1).step_by(3).for_each(|v| *v = most);
     case.same_for_all("the largest values", &mut rng, &Attention::default());
     let (y, _) = case.dealt(&[0..256, 256..600], &Attention::default()).swap_remove(0).0.unwrap();
@@ -296,7 +299,11 @@ fn other_shapes_and_cuts() {
         let shard = Sharded::new(comm, own, 1024);
         case.with(&some, |k, v| shard.attention(case.queries(), k, v, &Attention::default()))
     });
-    assert!(matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }), "wrong error: {}", errors[2]);
+    assert!(
+        matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }),
+        "expected ShapeMismatch of k, got {}",
+        errors[2]
+    );
     assert_said(&errors, &["255 keys", "512..768"]);
     // Cuts must be at multiples of 256, and every key must belong to a rank.
     let case = Case::<f32>::new(&mut generate::rng("cuts of attention"), Shape([1, 1, 1, 2, 600, 2, 2]));
@@ -312,7 +319,7 @@ fn other_shapes_and_cuts() {
     }
 }
 
-/// Checks that words that are not a valid partial give an error, and that the partial then remains unchanged.
+/// Checks that merging words of an invalid partial gives an error and leaves the partial unchanged.
 #[test]
 fn words_that_are_not_a_partial() {
     let mut rng = generate::rng("words of attention");
@@ -352,7 +359,7 @@ fn words_that_are_not_a_partial() {
     let of_f32 = Case::<f32>::new(&mut rng, Shape([1, 2, 1, 2, 600, 2, 3]));
     refuses(&mut all, "another type", &of_f32.part(512..600, &options).to_words());
     all.merge_words(&words[..8]).unwrap();
-    // Valid words may be merged into a partial without keys.
+    // A partial result without keys of its own can merge the words of all ranks.
     let mut none = part(0..0);
     for words in sent.iter().chain([&all.to_words()]) {
         none.merge_words(words).unwrap();
@@ -360,7 +367,7 @@ fn words_that_are_not_a_partial() {
     assert_eq!(none.finish::<f64>(&options).unwrap(), case.whole(&options).unwrap());
 }
 
-/// Checks a collective whose second rank sends wrong words.
+/// Checks that a rank reports an invalid partial from another rank.
 #[test]
 fn a_rank_that_gives_something_else() {
     use evenkeel::sharded::Collective;
@@ -403,7 +410,10 @@ fn a_rank_that_gives_something_else() {
         None
     });
     let error = errors[0].as_ref().unwrap();
-    assert!(matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }), "wrong error: {error}");
+    assert!(
+        matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }),
+        "expected an error that names rank 1, got {error}"
+    );
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 

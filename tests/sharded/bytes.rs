@@ -21,12 +21,12 @@ fn assert_exchanged<E: Bits>(
     let [calls, given, got] = expected.map(|count| count as u64);
     for (y, exchanged) in dealt((x, &[rows, x.len() / rows]), cuts, |_, shard, x| op(shard, x)) {
         y.unwrap();
-        assert_eq!(exchanged, Exchanged { calls, given, got }, "wrong traffic of {what} in {cuts:?}");
+        assert_eq!(exchanged, Exchanged { calls, given, got }, "wrong calls or bytes of {what} with columns {cuts:?}");
     }
 }
 
-/// Checks softmax. The number of bytes depends neither on the vocabulary nor on the logits. The number of ranks affects
-/// only the received bytes, by a header of 24 bytes per rank.
+/// Checks softmax. The number of bytes depends neither on the vocabulary nor on the logits. The received bytes include
+/// a header of 24 bytes from each rank.
 #[test]
 fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     let mut rng = generate::rng("bytes of softmax");
@@ -61,7 +61,7 @@ fn long_rows_take_8_bytes_more() {
     assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
 }
 
-/// Checks f64. The ranks merge 72 bytes per row. For logarithms, each rank also sends 40 bytes per row, the bins of its
+/// Checks f64. The ranks merge 72 bytes per row. For logarithms, each rank also sends 40 bytes per row for its binned
 /// sum. Neither number depends on the vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
@@ -83,8 +83,8 @@ fn f64_takes_72_bytes_a_row_and_bins() {
     }
 }
 
-/// Checks that `softmax_backward` gathers four words per row and one number per tile of 256 columns, and that
-/// `logsumexp_backward` gathers nothing, if columns are split at multiples of 256.
+/// Checks columns that are split at multiples of 256. `softmax_backward` gathers four words per row and one number per
+/// tile of 256 columns. `logsumexp_backward` gathers nothing.
 #[test]
 fn gradients_gather_tiles() {
     let (rows, all) = (3, 2048);
@@ -98,8 +98,8 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // In f64, the ranks merge 80 bytes per row: 72 as for softmax, and 8 for the largest gradient. A gathered
-        // number takes two words instead of one.
+        // In f64, the ranks merge 80 bytes per row: 72 as for softmax, and 8 for the largest gradient. They gather
+        // twice as many words as in f32.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -115,8 +115,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Communication of a norm: the number of calls after the first, the bytes per row that are merged by maxima, and the
-/// number of sums per tile that all rounds gather.
+/// Expected communication of a norm: number of calls after the first one, bytes per row that are merged by maxima, and
+/// total number of gathered sums per tile.
 struct Norm {
     calls: usize,
     merged: usize,
@@ -163,7 +163,7 @@ fn norms_take_a_number_for_each_tile() {
     assert_norm("layer_norm_backward of f64", &wide, layer_backward, Norm { calls: 6, merged: 40, sums: 5 });
 }
 
-/// Checks cross-entropy. Its gradient exchanges no more than the loss.
+/// Checks cross-entropy. Its gradient exchanges no more bytes than the loss alone.
 #[test]
 fn cross_entropy_takes_48_bytes_a_row() {
     fn loss<E: Element>(
@@ -215,8 +215,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A rank sends one number per tile of a shard, one number for a replica, and two numbers for a tensor
-/// that only one rank has.
+/// Checks clipping. A rank sends one number per tile of a shard, and one number for a replica. For each unsharded
+/// tensor, one rank that holds it sends two numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
@@ -236,12 +236,13 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Count of the numbers that rank 0 sends for its sums, including the replica's.
+        // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its own
+        // tensor.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
         for exchanged in of_type::<f32>(ranks) {
-            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "wrong traffic of {ranks} ranks");
+            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "wrong calls or bytes on {ranks} ranks");
         }
         for exchanged in of_type::<f64>(ranks) {
             assert_eq!(exchanged, Exchanged { calls: 4, given: given + 8, got: got + 8 }, "{ranks} ranks, f64");

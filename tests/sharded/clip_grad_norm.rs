@@ -27,7 +27,8 @@ enum Who {
 }
 
 impl<E: Bits> Tensor<E> {
-    /// Returns the axis and the range of a rank, `Some(None)` for the whole tensor, or `None` for no part.
+    /// Returns the axis and the range of a rank. Returns `Some(None)` if the rank has the whole tensor, and `None` if
+    /// it has no part.
     fn own(&self, rank: usize) -> Option<Option<(usize, Range<usize>)>> {
         match &self.who {
             Who::Everyone => Some(None),
@@ -37,7 +38,7 @@ impl<E: Bits> Tensor<E> {
         }
     }
 
-    /// Returns a rank's part of these elements.
+    /// Returns the elements of `x` that a rank has, or `None` if it has none.
     fn of(&self, x: &[E], rank: usize) -> Option<Vec<E>> {
         let Some((axis, own)) = self.own(rank)? else { return Some(x.to_vec()) };
         let inner: usize = self.dims[axis + 1..].iter().product();
@@ -46,7 +47,7 @@ impl<E: Bits> Tensor<E> {
     }
 }
 
-/// Result of a rank, and its gradients after the call, by tensor number.
+/// Result of a rank, and the rank's gradients after the call, indexed by tensor number.
 type Outcome<E> = (Result<f64>, Vec<Option<Vec<E>>>);
 
 fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) -> Vec<Outcome<E>> {
@@ -89,7 +90,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
             }
             (Err(theirs), Err(ours)) => {
                 assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "wrong index, {what}: {ours}");
-                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: wrong error: {ours}");
+                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: expected NonFiniteShard, got {ours}");
             }
             (theirs, ours) => panic!("{what}: expected {theirs:?}, got {ours:?}"),
         }
@@ -189,7 +190,7 @@ fn errors(make: impl Fn(usize, &Comm, [&mut Vec<f32>; 2]) -> Result<f64> + Sync)
         let [a, b] = &mut own;
         let error = make(rank, &comm, [a, b]).unwrap_err();
         // An error leaves the gradients unchanged.
-        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "an error changed {own:?}");
+        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "gradients changed: {own:?}");
         // The ranks are still synchronised.
         assert_eq!(comm.gather(&[rank as u64]).unwrap(), [0, 1, 2]);
         error

@@ -160,8 +160,7 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows. The largest logit belongs to the target or to another class. All terms but the largest
-/// are gathered.
+/// Checks rows whose largest exponential is nearly the whole sum. It belongs to the target class or to another class.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked losses in shards");
     let all = 600;
@@ -239,7 +238,7 @@ fn one_rank_does_another_thing() {
     }
 }
 
-/// Checks that a loss is reported once, even if it is computed with its gradient.
+/// Checks that `report` counts the rows of a sharded loss like those of whole rows, with and without the gradient.
 #[test]
 fn what_was_met_is_reported_once() {
     let x = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1.0, 2.0];

@@ -1,4 +1,4 @@
-//! Tests that an error of one rank is reported on every rank with that rank's number, and that no rank waits for it.
+//! Tests that every rank reports the error of a failed rank with that rank's number, and does not wait for that rank.
 
 use crate::sharded_rows::{Comm, LONG, on_ranks};
 use evenkeel::sharded::Sharded;
@@ -32,8 +32,11 @@ fn with(deviant: usize, other: impl Fn(&Comm, Range<usize>, &[f32]) -> Result<()
 fn assert_named(errors: &[Error], deviant: usize, expected: &[&str]) {
     for error in errors {
         let text = error.to_string();
-        assert!(matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant), "wrong error: {text}");
-        assert!(text.contains(&format!("rank {deviant}")), "wrong rank: {text}");
+        assert!(
+            matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant),
+            "expected an error that names rank {deviant}, got {text}"
+        );
+        assert!(text.contains(&format!("rank {deviant}")), "`rank {deviant}` is missing in {text}");
         expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected:?} is missing in {text}"));
     }
 }
@@ -112,7 +115,10 @@ fn arguments_that_one_rank_refuses() {
     });
     let [zero, one, rest @ ..] = &errors[..] else { panic!("too few errors: {errors:?}") };
     // Rank 1 itself gets the error that the call without other ranks would give.
-    assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "wrong error: {one}");
+    assert!(
+        matches!(one, Error::InvalidArgument { argument: "softcap", .. }),
+        "expected InvalidArgument of softcap, got {one}"
+    );
     for error in [zero].into_iter().chain(rest) {
         assert_named(std::slice::from_ref(error), 1, &["rank 1 reported an error: softmax: softcap is -1"]);
     }
@@ -120,7 +126,7 @@ fn arguments_that_one_rank_refuses() {
     let errors = with(3, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 4, 128)?, &Softmax::default()).map(drop)
     });
-    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "wrong error: {}", errors[3]);
+    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "expected ShapeMismatch, got {}", errors[3]);
     assert_named(&errors[..3], 3, &["rank 3 reported an error", "128 columns"]);
     // A norm over ranks must be split at multiples of 256 columns.
     let x = [1.0f32; 512];
@@ -140,7 +146,11 @@ fn arguments_that_one_rank_refuses() {
         let shard = Sharded::new(&comm, [0..256, 256..512][rank].clone(), 512);
         shard.layer_norm_backward(x, dy, &LayerNorm::default()).unwrap_err()
     });
-    assert!(matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }), "wrong error: {}", errors[1]);
+    assert!(
+        matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }),
+        "expected ShapeMismatch, got {}",
+        errors[1]
+    );
     assert_named(&errors[..1], 1, &["rank 1 reported an error: layer_norm_backward: dy"]);
 }
 

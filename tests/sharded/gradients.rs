@@ -1,8 +1,8 @@
 //! Tests of the sharded gradients of softmax, log-softmax and log-sum-exp.
 
-use crate::sharded_rows::{RANKS, assert_dealt, columns, cuts};
+use crate::sharded_rows::{RANKS, assert_dealt, columns, cuts, dealt};
 use crate::support::generate::{self, Bits};
-use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax_backward, logsumexp_backward, softmax_backward};
+use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax_backward, logsumexp_backward, report, softmax_backward};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::ops::Range;
@@ -116,5 +116,18 @@ fn masked_rows<E: Bits>() {
                 same("masked", (&x, &dy, &dims), &[140..all, 0..140], &options);
             }
         }
+    }
+}
+
+/// Checks that `report` counts NaN and infinite gradients of rows like those of whole rows.
+#[test]
+fn broken_gradients_of_logsumexp_are_reported_as_without_shards() {
+    let (x, dy, options) = ([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [f32::NAN, f32::INFINITY, 1.0], Softmax::default());
+    let (_, whole) = report::scope(|| logsumexp_backward(Rows::new(&x, 3, 2).unwrap(), &dy, &options).unwrap());
+    let reports = dealt((&x, &[3, 2]), &[0..1, 1..2], |_, shard, x| {
+        Ok(report::scope(|| shard.logsumexp_backward(x, &dy, &options).unwrap()).1.to_string())
+    });
+    for (report, _) in reports {
+        assert_eq!(report.unwrap(), whole.to_string(), "the report of a shard must be that of whole rows");
     }
 }

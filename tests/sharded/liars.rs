@@ -1,4 +1,5 @@
-//! Tests of ranks that send impossible words: the others get errors, and allocate no more memory than exists.
+//! Tests of a rank that sends false numbers. The other rank must return an error or a result; it must not panic, nor
+//! allocate more memory than exists.
 
 use crate::sharded_rows::LONG;
 use crate::support::generate;
@@ -12,8 +13,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// Collective as the first of two ranks sees it. The second rank sends the words of the first, changed by `lie`. `lie`
-/// takes the number of the exchange, the index of the word and the word.
+/// Collective of rank 0 of two ranks. Rank 1 sends the same words as rank 0, changed by `lie`. `lie` takes the number
+/// of the exchange, the index of the word and the word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,
     lie: L,
@@ -49,7 +50,7 @@ impl<L: Fn(usize, usize, u64) -> u64> Collective for WithLiar<L> {
     }
 }
 
-/// False values for lengths and counts: off by a little, or larger than any memory.
+/// False lengths and counts: near the true numbers, or larger than any memory.
 const LIES: [u64; 10] = [0, 1, 3, 255, 257, 1 << 45, 1 << 61, 1 << 63, u64::MAX - 1, u64::MAX];
 
 const OPS: [&str; 11] = [
@@ -127,7 +128,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
         }
         refused
     }
-    // Not every false word gives an error: many words are values, which cannot be recognised as false.
+    // Not every false word gives an error: if a word is a value and not a length, no rank can know that it is false.
     assert!(of::<f32>() > 500);
     assert!(of::<f64>() > 500);
 }
@@ -190,7 +191,7 @@ fn shards_of_gradients_that_cannot_be() {
     assert!(refused > 50, "false words of another rank: expected clip_grad_norm to reject more than 50, got {refused}");
 }
 
-/// Checks shards without elements, whose axes may be longer than any memory.
+/// Checks shards without elements. They need no memory, so their axes may have any length.
 #[test]
 fn shards_without_elements() {
     let mut none: [f32; 0] = [];
@@ -235,11 +236,14 @@ fn more_columns_or_ranks_than_there_are() {
         assert_eq!(
             result.unwrap_or_else(|_| panic!("shard of columns {what}: expected errors or results, got a panic")),
             [whole, whole, whole, false],
-            "shard of columns {what}: wrong success of softmax, rms_norm, cross_entropy and layer_norm_backward"
+            "shard of columns {what}: wrong is_ok of [softmax, rms_norm, cross_entropy, layer_norm_backward]"
         );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();
-    assert!(matches!(refused, Error::OutOfMemory { op: "threads", .. }), "wrong error: {refused}");
+    assert!(
+        matches!(refused, Error::OutOfMemory { op: "threads", .. }),
+        "expected OutOfMemory in threads, got {refused}"
+    );
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }
 

@@ -43,7 +43,7 @@ fn same_in<E: Bits>(
             for ((ours, whole), of) in ours.iter().zip(whole).zip(["dx", "dweight", "dbias"]) {
                 let what = format!("{what}, {of} of {op}, rank {rank} of {cuts:?}");
                 let whole = whole.as_ref().map(|whole| columns(whole, all, &cuts[rank]));
-                assert_eq!(ours.is_some(), whole.is_some(), "only one result has {what}");
+                assert_eq!(ours.is_some(), whole.is_some(), "expected both results or neither to have {what}");
                 assert_same(&what, ours.as_deref().unwrap_or(&[]), &whole.unwrap_or_default());
             }
         }
@@ -66,7 +66,8 @@ fn same<E: Bits>(
 fn plain_rows<E: Bits>() {
     let mut rng = generate::rng("plain gradients of norms in shards");
     for all in [0, 5, 256, 257, 1100] {
-        // In the second case, all rows but the first are far from 0, for which layer_norm needs another round.
+        // In the second case, all rows except the first have a mean far from 0, so layer_norm needs an additional
+        // exchange.
         for (mean, spread) in [(0.0, 1.0), (1000.0, 0.1)] {
             let mut x = generate::bell::<E>(&mut rng, all, 0.0, 1.0);
             x.extend(generate::bell::<E>(&mut rng, 2 * all, mean, spread));
@@ -102,8 +103,8 @@ fn hostile_rows<E: Bits>() {
             same("all equal", ([&x, &dy], all), &[1, 4], &mut rng, options);
         }
     }
-    // The squares of these magnitudes overflow or underflow f32. Those of 1e300, 1e-300 and 1e-320 also exceed the
-    // range of f64. Types narrower than f64 round some magnitudes to infinity or 0.
+    // The squares of these magnitudes overflow or underflow in f32. The squares of 1e300, 1e-300 and 1e-320 also do so
+    // in f64. Types narrower than f64 round some magnitudes to infinity or 0.
     for magnitude in [1e300, 1e38, 1e-38, 1e-300, 1e-320] {
         let x = generate::bell::<E>(&mut rng, 3 * all, 0.0, magnitude);
         let options = (RmsNorm::default().eps(0.0), LayerNorm::default().eps(0.0));

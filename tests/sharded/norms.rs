@@ -22,7 +22,8 @@ fn same<E: Bits>(what: &str, x: &[E], all: usize, rng: &mut SmallRng, (rms, laye
 fn plain_rows<E: Bits>() {
     let mut rng = generate::rng("plain norms in shards");
     for all in [0, 5, 256, 257, 1100] {
-        // In the second case, all rows but the first are far from 0, for which layer_norm needs another round.
+        // In the second case, all rows except the first have a mean far from 0, so layer_norm needs an additional
+        // exchange.
         for (mean, spread) in [(0.0, 1.0), (1000.0, 0.1)] {
             let mut x = generate::bell::<E>(&mut rng, all, 0.0, 1.0);
             x.extend(generate::bell::<E>(&mut rng, 2 * all, mean, spread));

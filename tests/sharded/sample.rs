@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(filters, ties_across_cuts, broken_rows, steps, masked_rows, many_left, random_configurations);
 
-/// Formats a draw with the bits of its log-probability. Both zeros give the same text.
+/// Formats a draw with the bits of its log-probability, where -0 counts as 0.
 fn bits(sampled: &Result<Sampled>) -> String {
     match sampled {
         Ok(s) => format!("token {}, {:016x}, {} kept", s.token, (s.logprob + 0.0).to_bits(), s.kept),
@@ -98,8 +98,8 @@ fn filters<E: Bits>() {
     }
 }
 
-/// Checks filters that cut among equal logits on several ranks. The filter keeps the ties with the lowest indices, with
-/// the highest, or all.
+/// Checks filters whose limit falls among equal logits on several ranks. Each filter keeps the ties with the lowest
+/// indices, those with the highest, or all.
 fn ties_across_cuts<E: Bits>() {
     let mut rng = generate::rng("ties of shards");
     let all = 1300;
@@ -154,7 +154,7 @@ fn broken_rows<E: Bits>() {
     }
 }
 
-/// Parts of a step, with token ids of the whole vocabulary.
+/// Arguments of a sampling step, with token ids of the whole vocabulary.
 struct Parts {
     prompt: Vec<u32>,
     output: Vec<u32>,
@@ -280,7 +280,10 @@ fn ranks_with_other_masks_are_named() {
             shard.sample(Rows::new(&x, 1, 10).unwrap(), Some(&mask), &[request(&sampler, 0)]).unwrap_err()
         });
         for error in [&errors[0], &errors[2]] {
-            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "wrong error: {error}");
+            assert!(
+                matches!(error, Error::Collective { rank: Some(1), .. }),
+                "expected an error that names rank 1, got {error}"
+            );
             assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
         }
     }
@@ -296,7 +299,7 @@ fn many_left<E: Bits>() {
     same_for_all("many left", (&x, all), &configs, &[1, 3, 8], &mut rng);
 }
 
-/// Generates a configuration that its profile supports.
+/// Generates a random configuration that is valid for its profile.
 fn configuration(rng: &mut SmallRng, all: usize) -> SamplerConfig {
     loop {
         let profile = Profile::ALL[rng.random_range(0..Profile::ALL.len())];
@@ -371,7 +374,7 @@ fn what_needs_a_top_k_first() {
             assert!(
                 matches!(error, Error::InvalidArgument { argument: named, row: Some(at), .. }
                     if *named == argument && *at == row),
-                "wrong error: {error}"
+                "expected InvalidArgument of {argument} in row {row}, got {error}"
             );
             assert!(
                 error.to_string().contains("a top-k before it"),
@@ -404,7 +407,10 @@ fn ranks_with_other_requests_are_named() {
             shard.sample(Rows::new(&x, 1, 10)?, None, &[request]).map(drop)
         }) {
             let error = error.unwrap_err();
-            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "wrong error: {error}");
+            assert!(
+                matches!(error, Error::Collective { rank: Some(1), .. }),
+                "expected an error that names rank 1, got {error}"
+            );
             assert!(
                 error.to_string().contains("requests of digest"),
                 "ranks with different requests: expected \"requests of digest\" in the error, got {error}"
@@ -423,8 +429,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     let cases = [
         (plain.temperature(0.0), 3, 24 + 16 * rows + 8 * rows, 24 + 8 * rows),
         (plain.top_k(50).top_p(0.9), 3, 24 + 16 * rows + 8 * 50 * rows, 24 + 8 * 50 * rows),
-        // For each row, the calls exchange two counts of the remaining tokens, four digits, the ties and 18 candidates.
-        // All candidates are on one rank.
+        // For each row, the calls exchange two counts of remaining tokens, four histograms, the number of ties, and 18
+        // candidates. All candidates are on one rank.
         (plain.top_p(0.875), 10, 24 + (16 + 2 * 16 + 4 * 2048 + 8 + 8 * 18) * rows, 24 + (2 * 16 + 8 + 8 * 18) * rows),
         (plain.min_p(0.5), 4, 24 + (16 + 16 + 8 * 20) * rows, 24 + (16 + 8 * 20) * rows),
     ];
@@ -441,7 +447,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
                     sampled.unwrap().into_iter().for_each(|sampled| assert!(sampled.unwrap().token < 20));
                     let got = given + (ranks - 1) * gathered;
                     let expected = Exchanged { calls: *calls, given: *given as u64, got: got as u64 };
-                    assert_eq!(exchanged, expected, "wrong traffic, {ranks} ranks, {all} tokens, {config:?}");
+                    assert_eq!(exchanged, expected, "wrong calls or bytes: {ranks} ranks, {all} tokens, {config:?}");
                 }
             }
         }

@@ -21,7 +21,7 @@ fn same<E: Bits>(what: &str, (x, dims): (&[E], &[usize]), cuts: &[Range<usize>],
     for (ours, _) in dealt((x, dims), cuts, |_, shard, x| shard.logsumexp(x, options)) {
         match logsumexp(whole, options) {
             Ok(theirs) => assert_same(&what, &ours.unwrap(), &theirs),
-            Err(error) => assert_eq!(ours.unwrap_err(), error, "wrong error, {what}"),
+            Err(error) => assert_eq!(ours.unwrap_err(), error, "{what}: expected the error of logsumexp on one rank"),
         }
     }
 }
@@ -101,7 +101,7 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// Checks max-dominated rows, where logarithms gather all terms but the largest.
+/// Checks rows whose largest exponential is nearly their whole sum, so that the logarithm of the sum is near 0.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked shards");
     let all = 600;
@@ -162,7 +162,7 @@ fn products_that_cancel<E: Bits>() {
     }
 }
 
-/// Checks rows whose sums need more than 64 bits, near 1 and far above it.
+/// Checks long rows whose fixed-point sum needs more than 64 bits. The sum is near 1 or far above 1.
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("long shards");
     for (all, common) in [(262_145, -0.3), (400_000, -13.1), (400_000, -30.4), (1 << 21, -0.1)] {

@@ -1,4 +1,4 @@
-//! Runs the training of `examples/sharded`, which uses processes, on threads.
+//! Runs the training of `examples/sharded` on threads. The example itself runs it in processes.
 
 #[path = "../../examples/sharded/model.rs"]
 mod model;

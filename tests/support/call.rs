@@ -84,7 +84,7 @@ pub fn lanes(cols: usize) -> (usize, usize) {
     (cols / width, width)
 }
 
-/// Inputs of a call. Further inputs of a row, such as its position, are selected by the row's index in the batch.
+/// Inputs of a call. A row's index in the batch selects its further inputs, such as its position.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a, E> {
     pub x: &'a [E],
@@ -343,8 +343,9 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
     })
 }
 
-/// Runs `run` with queries, keys, values and the gradient of the results. Each row is one batch entry. The first lanes
-/// of `x` and `dy` are the query and the gradient; all lanes of `x` and `dy` are the keys and the values.
+/// Calls `run` with queries, keys, values and the gradient of the results. Each row is one batch entry. All lanes of
+/// `x` are keys, and its first lane is also the query. All lanes of `dy` are values, and its first lane is also the
+/// gradient.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,
@@ -364,7 +365,7 @@ fn attended<E: Element, R>(
     run(parts, Heads::new(&grads, one)?, &options)
 }
 
-/// Returns both gradients of each row. `x` is the gate and also the operand that the gate multiplies.
+/// Returns the gradients of both operands for each row. The gate and the other operand are both `x`.
 fn swiglu_backward<E: Element>(operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (dgate, dup) = evenkeel::swiglu_backward(x, x, dy)?;

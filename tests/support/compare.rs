@@ -90,7 +90,7 @@ impl Checker {
     }
 
     /// Checks like [`Checker::check`], but measures an error in ULP of the result or of `largest(i)`, whichever is
-    /// larger. `largest(i)` is the magnitude of the largest term that adds up to result `i`.
+    /// larger. `largest(i)` is the magnitude of the largest term in the sum that gives result `i`.
     #[track_caller]
     pub fn check_terms<E: Element>(
         &self,

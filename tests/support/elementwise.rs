@@ -20,7 +20,8 @@ pub trait Function {
     fn exact<R: Real>(x: R) -> R;
     /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: E) -> E;
-    /// Inputs at which the implementation changes its method in a type with these limits, except zero and infinity.
+    /// Returns the inputs, other than zero and infinity, at which the implementation changes its method. `limits`
+    /// belong to the storage type.
     fn points(limits: &Limits) -> Vec<f64>;
 }
 
@@ -105,7 +106,7 @@ impl<E: Element> Tested<E> {
         if is_certain { near } else { ulp::error(got, (self.precise)(x)) }
     }
 
-    /// Checks every instruction set. All share one computation of the references, which is slow.
+    /// Checks every instruction set. The references are computed only once, because this is slow.
     fn check(&self, checker: &Checker, what: &str, x: &[E]) {
         let exact: Vec<E::Exact> = x.iter().map(|x| (self.exact)(*x)).collect();
         each_level(|level| {

@@ -35,13 +35,13 @@ pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
 }
 
-/// Returns row lengths around the kernels' block sizes: blocks of 16, tiles of 256 and runs of 4,096.
+/// Returns row lengths around the kernels' block sizes of 16, 256 and 4,096 elements.
 pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
 }
 
-/// Row lengths around the length at which the fixed-point sum changes its unit. The references of such rows are slow to
-/// compute.
+/// Row lengths on both sides of the limit above which the fixed-point sum uses a finer unit. The references of such
+/// rows are slow to compute.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
 /// Returns a proptest configuration with `count` cases and a printed seed. It writes no files; a failure prints its

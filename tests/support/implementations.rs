@@ -30,7 +30,7 @@ pub fn each_level(mut body: impl FnMut(Level)) {
     each(&mut body);
 }
 
-/// The part of [`each_level`] that is compiled once for all bodies.
+/// Part of [`each_level`] that does not depend on the type of `body`, so that it is compiled only once.
 fn each(body: &mut dyn FnMut(Level)) {
     for level in Level::ALL {
         if let Err(reason) = with_level(level, || body(level)) {
@@ -50,7 +50,7 @@ pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> 
     result.expect("the thread pool must have run the closure of the test")
 }
 
-/// The part of [`on_threads`] that is compiled once for all bodies.
+/// Part of [`on_threads`] that does not depend on the type of `body`, so that it is compiled only once.
 fn install(threads: usize, level: Level, body: &mut (dyn FnMut() + Send)) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("the thread pool must be created");
     pool.install(|| with_level(level, body)).expect("the instruction set level must be available on this machine");

@@ -35,8 +35,8 @@ impl Norm<'_> {
         (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root)
     }
 
-    /// Returns, for each element of dx, the magnitude in whose ULP its error is measured. It is the largest of the
-    /// terms that the op's documentation names.
+    /// Returns, for each element of dx, a magnitude whose ULP is the unit of its error. This magnitude is the largest
+    /// of the terms that the op's documentation names.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
@@ -51,8 +51,8 @@ impl Norm<'_> {
         h.iter().zip(&n).map(of).collect()
     }
 
-    /// Returns three parts, where h is dy times the weight and n is the normalised row: |h| for each element, the mean
-    /// of |h| (0 unless the norm is centred), and the mean of |h n|.
+    /// Returns |h| for each element, the mean of |h| (0 unless the norm is centred), and the mean of |h n|. Here h is
+    /// dy times the weight, and n is the normalised row.
     fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =
@@ -79,8 +79,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns the smallest magnitude that error bounds use for a normalised element, and for its product with the mean of
-/// |h n|. Smaller values of f64 are subnormal, so they are rounded to multiples of 2^-1074.
+/// Returns a lower limit for two magnitudes in error bounds: a normalised element, and its product with the mean of
+/// |h n|. Below this limit, f64 is subnormal and rounds to multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::rc::Rc;
 
-/// Node of the tree of additions: one lane of the tiled sum, or the fold of two nodes.
+/// Node of the tree of additions: one lane of the tiled sum, or the sum of two nodes.
 enum Node {
     /// Four elements of one lane.
     Lane([f64; 4]),
@@ -19,8 +19,7 @@ struct Partial {
     error: f64,
 }
 
-/// Number of partial sums kept at each level of the tree. `PARTNERS` is the number of random partners that each is
-/// paired with.
+/// Number of partial sums kept at each level of the tree. Each is paired with `PARTNERS` random ones.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 
@@ -36,7 +35,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 pub fn one_way(rng: &mut SmallRng) -> (Vec<f64>, f64) {
     let mut level: Vec<Rc<Partial>> = (0..20 * KEPT).map(|_| Rc::new(lane(rng))).collect();
     keep_worst(&mut level);
-    // First come six folds of the lanes of a tile, then six folds of the tiles.
+    // The first six levels add the lanes of a tile. The last six add the tiles.
     for _ in 0..12 {
         let mut next = Vec::with_capacity(KEPT * PARTNERS);
         for a in &level {

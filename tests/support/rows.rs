@@ -90,7 +90,7 @@ impl<E: Bits> Tested<E> {
         }
     }
 
-    /// Checks rows around each mean, with the given standard deviation.
+    /// Checks rows of each length with each mean and standard deviation in `bells`.
     fn bells(&self, lengths: &mut dyn Iterator<Item = usize>, bells: &[(f64, f64)]) {
         let mut rng = generate::rng(self.name);
         let checker = Checker::of_usual_rows::<E>(self.name);

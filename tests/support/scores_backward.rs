@@ -76,7 +76,7 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal values have fewer digits. This affects exponentials and, in f64, derivatives and gradients of
+        // Subnormal values have fewer digits, which affects exponentials and, in f64, derivatives and gradients of
         // logits.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
@@ -210,7 +210,8 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     let limits = E::LIMITS;
     let max = E::from_wide(limits.max);
-    // The gradient of one score in log_softmax is the largest finite value, although the sum of dy lies just beyond it.
+    // The sum of dy is slightly beyond the type's range. Still, one gradient of log_softmax is the largest finite
+    // value.
     let x: Vec<E> = (0..25).map(|i| E::from_wide(if i == 16 { 53.0 } else { 0.0 })).collect();
     let aside = limits.max * (2f64.powi(-24) + 5.0 * 2f64.powi(-54));
     let dy = |i| [(16, -aside), (24, -limits.max)].into_iter().find(|(at, _)| *at == i).map_or(0.0, |(_, dy)| dy);
@@ -232,7 +233,7 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
             let dy: Vec<E> = (0..len).map(|i| E::from_wide(unit * (16.0 * scattered(i) - 8.0).round())).collect();
             check_plain::<G, E>(&checker, &format!("{len} about {unit:e}"), &x, &dy);
         }
-        // Some gradients are large and the others small. In their sum, the small ones are below the last place.
+        // Some gradients are so large that the small ones are below one ULP of the sum.
         let dy: Vec<E> = (0..len).map(|i| if i % 16 == 2 { max } else { E::from_wide(scattered(i)) }).collect();
         check_plain::<G, E>(&checker, &format!("{len}, some large"), &x, &dy);
     }
@@ -449,8 +450,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. The place of a
-/// term in a sum depends on its column in the whole row.
+/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. A term's
+/// place in the sum depends only on its column in the whole row.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -85,8 +85,8 @@ fn a_tail_is_drawn_from_as_such() {
     let x = wide(&Init::TruncatedNormal { mean: 0.0, std: 1.0, low, high: f64::INFINITY });
     assert!(x.iter().all(|x| *x >= low));
     let (mean, _) = moments(&x);
-    // The standard deviation of the distribution is about 1/low, too. An error of 5 standard deviations of the mean
-    // occurs once in a million runs.
+    // The standard deviation of one value is about 1/low, too. The mean of all values is off by 5 of its standard
+    // deviations once in a million runs.
     assert!(
         (mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3),
         "standard normal values above {low}: expected a mean of {low} + 1 / {low}, got {mean}"
@@ -244,14 +244,14 @@ fn what_makes_no_sense_is_refused() {
         Init::kaiming_normal(Gain::LeakyRelu(f64::NAN), Fan::In),
         Init::kaiming_normal(1e6, Fan::In),
     ] {
-        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "wrong error for {init:?}");
+        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "{init:?} must return InvalidArgument");
     }
     assert_eq!(refused(Init::lecun_normal(), &[6]), "ShapeMismatch");
     assert_eq!(refused(Init::lecun_normal(), &[]), "ShapeMismatch");
     let mut six = [0f32; 6];
     for shape in [&[5][..], &[2, 4], &[usize::MAX, 2, 3]] {
         let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. }), "wrong error: {error}");
+        assert!(matches!(error, Error::ShapeMismatch { .. }), "expected ShapeMismatch, got {error}");
     }
     // Empty tensors and distributions without spread are valid.
     assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());
@@ -263,8 +263,8 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
 }
 
-/// Checks that a seed may be used for both weights and tokens. A draw has other bits than an element, even if its row
-/// is the tensor's number and its draw number is the element's index.
+/// Checks that one seed may be used for both weights and tokens. Their random bits differ even if the row equals the
+/// tensor's number and the draw number equals the element's index.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;

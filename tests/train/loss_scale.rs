@@ -94,11 +94,11 @@ fn stages() {
     assert_eq!((scaler.scale(), scaler.state().tracker), (7.0, 1));
 }
 
-/// Checks that gradients that stay NaN become an error. PyTorch's scale goes down to 0, after which everything is NaN.
+/// Checks that gradients that stay NaN become an error. PyTorch's scale would fall to 0 and make everything NaN.
 #[test]
 fn gradients_that_are_nan_for_good_are_an_error() {
     let mut scaler = LossScale::dynamic().min_scale(3.0).validate().unwrap();
-    // The scales are 65536, .., 4, then the limit.
+    // Each step halves the scale, down to 4. The next scale is the limit, 3.
     for scale in (3..=16).rev().map(|e| (1u32 << (e - 1)) as f32).map(|scale| scale.max(3.0)) {
         step(&mut scaler, false);
         assert_eq!(scaler.scale(), scale);
@@ -139,7 +139,7 @@ fn settings_that_have_no_meaning() {
     ];
     for settings in bad {
         let error = settings.validate().map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "wrong error for {settings:?}");
+        assert_eq!(error.name(), "InvalidArgument", "{settings:?} must return InvalidArgument");
     }
     let mut state = ok.validate().unwrap().state();
     state.tracker = 2000;

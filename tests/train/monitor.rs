@@ -119,7 +119,8 @@ fn a_layer_is_seen_in_numbers() {
         ["up: 2 elements are not finite", "up: the step changed the layer by 0.2500 of its norm, above the limit 0.1"]
     );
 
-    // A layer that was 0 has no update ratio and gives no warning. Squares beyond f64 still give a norm.
+    // A layer whose weights were 0 has no update ratio and gives no warning. A gradient whose squares overflow f64
+    // still has a norm.
     let layer = Layer::new("bias").gradient(&[3e200, 4e200]).unwrap().update(&[0.0f32], &[1.0f32]).unwrap();
     assert_eq!((layer.weight_norm(), layer.update_ratio), (Some(1.0), None));
     assert!((layer.gradient_norm().unwrap() / 5e200 - 1.0).abs() < 4.0 * f64::EPSILON);

@@ -59,9 +59,9 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     }
 }
 
-/// Compares AdamW with PyTorch. Each side has about 4 roundings per step with relative errors of 2^-53, of gradients of
-/// magnitude up to 4. The error of a mean decays over 1 / (1 - beta) steps. The error of a weight, whose magnitude is
-/// at most 8, never decays. The quotient of mean and root has the errors of both, times at most 4.
+/// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
+/// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps;
+/// the error of a weight never decays. The ratio of mean to root has the errors of both, times at most 4.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -107,7 +107,7 @@ fn sgd_is_torch_s() {
     }
 }
 
-/// Computes Adam in plain f64 loops. The state holds the mean square instead of its root, and all of it is f64.
+/// Computes Adam in plain f64 loops. The state stores the mean square instead of its root, and is f64 throughout.
 struct Plain {
     rule: AdamW,
     weights: Vec<f64>,
@@ -135,9 +135,9 @@ impl Plain {
     }
 }
 
-/// Checks that f32 state stays close to f64. Each step rounds the state with a relative error of 2^-24. The error of a
-/// mean decays over 1 / (1 - beta) steps. The error of a weight, whose magnitude is at most 8, never decays. A 16-bit
-/// weight is the rounded master weight.
+/// Checks that weights with f32 state stay close to weights with f64 state. Each step rounds the state with a relative
+/// error of 2^-24. The error of a mean decays over 1 / (1 - beta) steps. The error of a weight, whose magnitude is at
+/// most 8, never decays. A 16-bit weight is the rounded master weight.
 fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     const U32: f64 = f32::EPSILON as f64 / 2.0;
     let start = numbers(37, 1);
@@ -172,7 +172,7 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
-/// Checks that a single step rounds its formula once for the weights, the mean and the root.
+/// Checks one step: the weights, the mean and the root are each rounded only once.
 #[test]
 fn one_step_is_rounded_once() {
     let rule = AdamW::default().lr(0.01).weight_decay(0.1);
@@ -208,7 +208,7 @@ fn any_size<E: Element>(sizes: &[f64]) {
     let mut run = Run::<E, _>::new(rule, &vec![1.0; sizes.len()]);
     let grad = of::<E>(sizes);
     run.step(&grad).unwrap();
-    // Both parts of the state are rounded to f32.
+    // The tolerance covers the rounding of the mean and the root to f32.
     assert_close(&format!("{}", E::DTYPE), &wide(&run.weights), &vec![0.5; sizes.len()], 1e-6);
     for _ in 0..20 {
         run.step(&grad).unwrap();
@@ -276,7 +276,7 @@ fn parameters_are_those_it_was_made_for() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&x).into()]).unwrap();
     let mut shape = |params: &mut [FloatsMut<'_>], grads: &[Option<Floats<'_>>]| {
         let error = optimizer.step(params, grads).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { op: "sgd", .. }), "wrong error: {error}");
+        assert!(matches!(error, Error::ShapeMismatch { op: "sgd", .. }), "expected ShapeMismatch in sgd, got {error}");
     };
     let grad = [1.0f32; 3];
     shape(&mut [], &[]);
@@ -385,7 +385,7 @@ fn the_same_bits_everywhere() {
 fn settings_that_have_no_meaning() {
     fn refused<R: Rule + std::fmt::Debug>(rule: R) {
         let error = Optimizer::new(rule, &[]).map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "wrong error for {rule:?}");
+        assert_eq!(error.name(), "InvalidArgument", "{rule:?} must return InvalidArgument");
     }
     let ok = AdamW::default();
     for beta in [-0.1, 1.0, f64::NAN] {

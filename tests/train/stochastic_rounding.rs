@@ -1,12 +1,12 @@
-//! Tests of stochastic rounding: each rounding against the neighbours in exact arithmetic, the mean of many roundings,
-//! and the same bits in every run.
+//! Tests of stochastic rounding: each result is a neighbour of the number, the mean of many results is right, and every
+//! run gives the same bits.
 
 use evenkeel::train::init::Stream;
 use evenkeel::train::{AdamW, Optimizer, Sgd, stochastic_round};
 use evenkeel::{Element, FloatsMut};
 use half::{bf16, f16};
 
-/// Returns all finite positive values of a 16-bit type in increasing order, as f64.
+/// Returns all finite values of a 16-bit type from 0 upwards, in increasing order, as f64.
 fn values<E: Element>(from_bits: fn(u16) -> E) -> Vec<f64> {
     (0..0x8000).map(|bits| from_bits(bits).widen()).filter(|value| value.is_finite()).collect()
 }
@@ -20,8 +20,8 @@ where
     to.iter().map(|value| value.widen()).collect()
 }
 
-/// Checks that a number becomes one of its neighbours, and that the frequencies of both are their probabilities. A
-/// neighbour's count has a binomial distribution and may be off by 6 standard deviations.
+/// Checks that a number becomes one of its two neighbours, with the right probabilities. The count of a neighbour has a
+/// binomial distribution and may be off by 6 standard deviations.
 fn neighbours<E: Element>(from_bits: fn(u16) -> E, numbers: &[f32])
 where
     for<'a> &'a mut [E]: Into<FloatsMut<'a>>,
@@ -94,7 +94,7 @@ fn each_neighbour_has_its_probability() {
     neighbours::<bf16>(bf16::from_bits, &of_bf16);
 }
 
-/// Checks that every value of the type is kept, and numbers beyond the largest value.
+/// Checks that all values of the type are kept. Numbers beyond the largest value become that value or infinity.
 #[test]
 fn representable_values_are_kept() {
     fn kept<E: Element>(from_bits: fn(u16) -> E)
@@ -212,5 +212,5 @@ fn it_goes_on_after_a_restart() {
 fn a_parameter_of_another_length_is_refused() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&[bf16::ONE; 5]).into()]).unwrap().stochastic_rounding(1);
     let error = optimizer.step(&mut [(&mut [bf16::ONE; 3]).into()], &[Some((&[1f32; 3]).into())]).unwrap_err();
-    assert_eq!(error.name(), "ShapeMismatch", "wrong error: {error}");
+    assert_eq!(error.name(), "ShapeMismatch", "expected ShapeMismatch, got {error}");
 }

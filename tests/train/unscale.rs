@@ -1,5 +1,5 @@
-//! Tests of unscaling, checking and clipping in one call: the bits of separate calls, and unchanged gradients in a
-//! skipped step.
+//! Tests of unscaling, checking and clipping in one call. The bits equal those of separate calls, and a skipped step
+//! leaves the gradients unchanged.
 
 use evenkeel::train::{Accumulator, LossScale, LossScaler, Unscaled};
 use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm, report};
@@ -64,7 +64,8 @@ fn any_scale() {
     }
 }
 
-/// Checks extreme sizes: norms beyond f64, subnormal gradients, and a scale of f32::MAX.
+/// Checks extreme magnitudes: a norm that overflows f64 before it is unscaled, subnormal gradients, and a scale of
+/// f32::MAX.
 #[test]
 fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX];

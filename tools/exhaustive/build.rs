@@ -11,7 +11,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Returns git's name for a folder's state, marked if the files have uncommitted changes.
+/// Returns the output of a git command, marked if files in the folder have uncommitted changes.
 fn state(folder: &str, name: &[&str]) -> String {
     let Some(name) = git(name) else { return "unknown".into() };
     if git(&["status", "--porcelain", "--", folder]).is_some() { name + " and changes" } else { name }

@@ -1,4 +1,4 @@
-// A replacement of CUDA's driver for machines without one. It has only the functions that the library and `gpu-check`
+// A replacement for CUDA's driver on machines without one. It has only the functions that the library and `gpu-check`
 // call. Device memory is host memory, a stream executes everything immediately, and kernels run on the emulator. So the
 // library launches kernels exactly as on a device.
 #include "emulator.h"
@@ -78,7 +78,7 @@ Status cuStreamIsCapturing(void*, int* status) {
     *status = 0;
     return SUCCESS;
 }
-// Freed memory is not counted as free again, so every allocation shows.
+// Freed memory still counts as used, so that a test sees every allocation.
 Status cuMemGetInfo_v2(size_t* free, size_t* total) {
     *total = (size_t)1 << 48;
     *free = *total - allocated;

@@ -233,8 +233,8 @@ class Clock:
 
         some(len(calls))
         self.torch.cuda.synchronize()
-        # No copies keep the device busy before these calls, so their time may be the host's. An overestimate only makes
-        # the batches shorter.
+        # No copies keep the device busy before these calls. If the host is slower than the device, the measured time is
+        # too long. That only makes the batches shorter.
         us, queueing = self._between(lambda: some(4))
         count = int(min(max(BATCH_US / (us / 4), 4), MOST_CALLS))
         copies = 4 + int(2 * count * queueing / 4 / self.copy_us)

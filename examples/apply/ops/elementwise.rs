@@ -48,7 +48,6 @@ macro_rules! results {
 
 macro_rules! elementwise {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
-        /// Functions without options.
         pub const OPS: &[Op] = &[$(
             super::elementwise(stringify!($name), |call| results!(call, $name, $backward)),
         )*];
@@ -104,7 +103,7 @@ pub fn swiglu(call: &Call<'_>) -> Result<Results> {
     })
 }
 
-/// Checks that the second input has the type and the shape of the first. The type is checked first.
+/// Checks that both inputs have the same type, then that they have the same shape.
 fn alike(call: &Call<'_>, (first, x): (&str, &Input), (second, other): (&str, &Input)) -> Result<()> {
     let (dtype, needed) = (other.values.floats().dtype(), x.values.floats().dtype());
     if dtype != needed {

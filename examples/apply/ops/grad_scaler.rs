@@ -1,4 +1,4 @@
-//! Loss scaling: the scale after each step.
+//! Loss scaling: computes the scale after each step.
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::Output;
@@ -9,7 +9,7 @@ pub fn grad_scaler(call: &Call<'_>) -> Result<Results> {
     if shape.len() != 1 {
         return Err(call.shape("found_inf", &shape, "it must have 1 axis: the steps"));
     }
-    // PyTorch's scaler has no minimum.
+    // PyTorch's scaler has no minimum scale. The smallest normal f32 comes closest to that.
     let mut settings = LossScale::dynamic().min_scale(f32::MIN_POSITIVE);
     settings.init = call.number("init_scale")?.map_or(settings.init, |scale| scale as f32);
     settings.growth = call.number("growth_factor")?.unwrap_or(settings.growth);

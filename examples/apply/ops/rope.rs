@@ -24,7 +24,7 @@ pub fn qk_norm_rope(call: &Call<'_>) -> Result<Results> {
     Ok(vec![("y", y)])
 }
 
-/// Input to rotate, seen as rows, and its table of rotations.
+/// Input to rotate, its shape as rows and columns, and the rotation table.
 struct Turned {
     x: Input,
     rows: usize,

@@ -60,7 +60,7 @@ pub fn sample(call: &Call<'_>) -> Result<Results> {
     Ok(results)
 }
 
-/// Returns the tokens of each row's history. They are empty without the input `history`.
+/// Returns each row's history of tokens. All histories are empty if the input `history` is missing.
 fn histories(
     call: &Call<'_>,
     history: Option<(Vec<usize>, Vec<i64>)>,
@@ -95,7 +95,7 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
         Profile::Vllm => -1,
         _ => 0,
     };
-    // In these engines, a negative k disables top-k, as 0 does.
+    // In llama.cpp and vLLM, a negative k disables top-k, as 0 does.
     config.top_k = call.whole("top_k", least..=usize::MAX as i128)?.map(|k| k.max(0) as usize);
     config.top_p = call.number("top_p")?;
     config.min_p = call.number("min_p")?;
@@ -111,8 +111,8 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     Ok(config.validate()?)
 }
 
-/// Returns the distribution of each row, or one failure. If several rows fail, it is the failure of the first row with
-/// a non-finite logit, else of the first failed row.
+/// Returns the distributions of all rows. If rows fail, returns the failure of the first row with a non-finite logit,
+/// or else the first failure.
 fn all(rows: Vec<evenkeel::Result<Distribution>>) -> Result<Vec<Distribution>> {
     let broken = rows.iter().find_map(|row| row.as_ref().err().filter(|e| matches!(e, Error::NonFiniteInput { .. })));
     if let Some(error) = broken {

@@ -78,9 +78,9 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // The error's unit is the ULP of this term, if it exceeds the result. The term is the larger of ln 2
-                // and |max(a, b)|, but at most the larger of |a| and |b|. So a very negative input does not enlarge the
-                // unit.
+                // Where this term exceeds the result, the unit of error is the term's ULP. The term is the larger of
+                // ln 2 and |max(a, b)|, but at most the larger of |a| and |b|. A very negative input therefore does not
+                // enlarge the unit.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })
@@ -111,7 +111,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// Measures a function. `truth` returns its exact value at x and the result of the formula.
+/// Measures a function. `truth` returns its exact value at x, and the result of the naive formula.
 fn functions<E: Element>(
     range: Range<f64>,
     ours: impl Fn(&[E]) -> Result<Vec<E>>,
@@ -123,7 +123,7 @@ fn functions<E: Element>(
     })
 }
 
-/// Measures a gradient. `truth` returns the exact derivative at x and the result of the formula for dy.
+/// Measures a gradient. `truth` returns the exact derivative at x, and the gradient by the naive formula for x and dy.
 fn gradients<E: Element>(
     range: Range<f64>,
     ours: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

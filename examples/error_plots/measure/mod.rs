@@ -11,13 +11,11 @@ use evenkeel::{Element, Result};
 
 /// Errors for one storage type.
 pub struct Curves {
-    /// Name of the x axis.
     pub axis: &'static str,
-    /// Whether the x axis is logarithmic.
     pub is_log: bool,
     /// Largest errors of Evenkeel.
     pub ours: Vec<(f64, f64)>,
-    /// Largest errors of the formula in the storage type.
+    /// Largest errors of the naive formula in the storage type.
     pub naive: Vec<(f64, f64)>,
 }
 
@@ -26,10 +24,11 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     elements::curves::<E>(op).or_else(|| rows::curves::<E>(op)).or_else(|| tensors::curves::<E>(op))
 }
 
-/// Exact results, results of Evenkeel and results of the formula, at one point of the axis.
+/// Exact results, results of Evenkeel and results of the naive formula, at one point of the axis.
 struct Case<E: Element> {
     exact: Vec<E::Exact>,
-    /// Magnitudes, one for each result. Where a magnitude exceeds the exact result, its ULP is the unit of error.
+    /// One magnitude for each result. The unit of error is the ULP of the exact result or of this magnitude, whichever
+    /// is larger.
     terms: Vec<f64>,
     ours: Vec<E>,
     naive: Vec<E>,
@@ -42,17 +41,17 @@ impl<E: Element> Case<E> {
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),
-            "Evenkeel and the formula must give as many results as the reference"
+            "Evenkeel and the naive formula must give as many results as the reference"
         );
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }
 
-    /// Sets the unit of error to the ULP of `term` for each result that is smaller than its term.
+    /// Sets the unit of each error to the ULP of the exact result or of `term`, whichever is larger.
     fn beside(self, term: impl Fn(usize) -> f64) -> Self {
         Case { terms: (0..self.exact.len()).map(term).collect(), ..self }
     }
 
-    /// Returns the largest error of these results.
+    /// Returns the largest error of `results`.
     fn worst(&self, results: &[E]) -> f64 {
         let error =
             |(i, &y): (usize, &E)| ulp::error_at(y, self.exact[i], ulp::toward_zero(self.exact[i]).max(self.terms[i]));

@@ -123,7 +123,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(exact, ours, naive::layer_norm_backward(x, &dy, EPS)).beside(|_| 1.0)
         }),
         "mean_pool" => by_length("tokens", |tokens| {
-            // The numbers have one sign: a sum that cancels would leave only rounding errors.
+            // All numbers have the same sign, because a sum that cancels would show only rounding errors.
             let x = workloads::numbers::<E>(tokens * WIDTH);
             let x: Vec<E> = x.iter().map(|x| E::from_wide(x.widen().abs())).collect();
             let ours = evenkeel::mean_pool(lanes(&x, WIDTH), &MeanPool::default());
@@ -232,9 +232,9 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must have WIDTH elements");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // Each logit's gradient is a difference of two terms that may cancel, so the unit of error is the ULP of a bound on
-    // both terms. The bound is the sum of their magnitudes over all keys, times the largest magnitude in the keys,
-    // divided by `scale`.
+    // Each logit's gradient is a difference of two terms that may cancel. The unit of error is the ULP of a bound on
+    // these terms: the sum of their magnitudes over all keys, times the largest magnitude in the keys, divided by
+    // `scale`.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();

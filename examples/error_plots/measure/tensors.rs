@@ -8,13 +8,13 @@ use evenkeel::{ClipGradNorm, ClipMode, Element, NormType};
 
 /// Number of gradients.
 const LEN: usize = 1024;
-/// Limit for `clip_grad_value`, relative to the magnitude. No storage type represents it exactly.
+/// Limit for `clip_grad_value`, as a fraction of the gradients' magnitude. No storage type represents it exactly.
 const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     Some(match op {
-        // The error of the mean is in ULP of the largest number, and the error of the standard deviation in ULP of
-        // its own value. Both are rounded to the type.
+        // The error of the mean is in ULP of the largest number, and the error of the standard deviation in ULP of the
+        // standard deviation. Both results are rounded to the storage type.
         "inspect" => {
             let lengths = (2..=34).map(|step| 2f64.powf(f64::from(step) / 2.0).round() as usize);
             Curves::new("elements", true, lengths.map(|len| (len as f64, inspected::<E>(len))))
@@ -47,7 +47,7 @@ fn inspected<E: Element>(len: usize) -> Case<E> {
     Case::new(exact.to_vec(), ours, naive::inspect(&x).to_vec()).beside(|i| largest[i])
 }
 
-/// Measures clipping at the gradient magnitudes along the axis. `case` gets the gradients and their magnitude.
+/// Measures clipping of gradients of increasing magnitude. `case` gets the gradients and their magnitude.
 fn of_magnitudes<E: Element>(case: impl Fn(&[E], f64) -> Case<E>) -> Curves {
     let magnitudes = (-60..=60).map(|step| 10f64.powf(f64::from(step) / 2.0));
     let numbers = workloads::numbers::<f64>(LEN);

@@ -14,7 +14,7 @@ use half::{bf16, f16};
 /// Mean, standard deviation and maximum of the key-norm weights in the first three layers of Qwen3-0.6B.
 const REPORTED: [[f64; 3]; 3] = [[3.56, 9.13, 96.5], [2.34, 3.98, 44.5], [2.47, 3.94, 44.0]];
 
-/// Hidden size of that model.
+/// Hidden size of Qwen3-0.6B.
 const HIDDEN: usize = 1024;
 
 const LAYERS: usize = 6;
@@ -62,7 +62,8 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a model once with each of four sets of ops. The model has six layers, these key norms and one massive channel.
+/// Runs a six-layer model once with each of four sets of ops. The model has these key-norm weights, and one channel
+/// with very large values.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \
@@ -71,7 +72,8 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     let mut weights = Memorised::new(HIDDEN, LAYERS);
     weights.values("token_embd.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = MASSIVE_VALUE);
     weights.values("output.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = 0.0);
-    // The norm shrinks the other channels. Its weight scales them up again, as trained weights do.
+    // The huge channel makes the norm shrink all other channels. The norm's weight scales them up again, as in trained
+    // models.
     let mut norm = vec![MASSIVE_VALUE / (HIDDEN as f32).sqrt(); HIDDEN];
     norm[MASSIVE] = 0.0;
     weights.values("output_norm.weight").clone_from(&norm);
@@ -162,8 +164,8 @@ fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> 
     Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), x.dims(), x.device())?)
 }
 
-/// Shows the softmax of logits as large as in the exploded layers. Two masks add f32's lowest number to every logit, so
-/// all logits become -inf in naive arithmetic.
+/// Shows the softmax of logits as large as in the exploded layers, under two masks. Each mask adds f32's lowest number
+/// to every logit, so naive arithmetic gives only -inf.
 fn huge_scores(stage: &mut Stage) -> Result<()> {
     let scores = [1e29f32, -1e29, 2e29, 5e28];
     let bias = [f32::MIN; 4];
@@ -181,7 +183,8 @@ fn definition(row: &[f32], weight: &[f32]) -> Vec<f64> {
     row.iter().zip(weight).map(|(x, w)| f64::from(*x) / (mean + 1e-6).sqrt() * f64::from(*w)).collect()
 }
 
-/// Returns weights with these moments. One weight is the maximum, the others are approximately normal.
+/// Returns weights with this mean, standard deviation and maximum. One weight is the maximum; the others are
+/// approximately normal.
 fn weights_like([mean, deviation, largest]: [f64; 3], generator: &mut Generator) -> Vec<f32> {
     let (all, others) = (HEAD as f64, HEAD as f64 - 1.0);
     let other_mean = (all * mean - largest) / others;

@@ -45,7 +45,7 @@ Texts in the batch that equal the text from the prompt alone: {alike} of {}.",
     ))
 }
 
-/// Tokens written for a batch, and the number of logits and of NaN among them.
+/// Tokens written for a batch, the number of logits computed for it, and how many of these logits are NaN.
 struct Written {
     tokens: Vec<Vec<u32>>,
     logits: usize,

@@ -31,7 +31,7 @@ pub fn text(tokens: &[u32]) -> String {
 pub struct Memorised {
     config: Config,
     generator: Generator,
-    /// Weights that were generated or set. All models created from this value share them.
+    /// Weights that were generated or set so far. All models created from this `Memorised` share them.
     values: HashMap<String, Vec<f32>>,
 }
 

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Number type of the arithmetic, even if it is not accurate enough.
+/// Number type of the naive arithmetic.
 pub trait Number:
     Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
@@ -51,8 +51,8 @@ pub fn rms_norm<T: Number>(row: &[f32], weight: &[f32], eps: f64) -> Vec<f32> {
     row.iter().zip(weight).map(|(&x, &w)| (x / rms * T::round(w)).widen()).collect()
 }
 
-/// Computes the RMS normalization of a row in f32, except for the sum of squares. The sum is f16, and `limit` is
-/// applied after each step.
+/// Computes the RMS normalization of a row in f32, but sums the squares in f16. `limit` is applied to each square and
+/// to each partial sum.
 pub fn rms_norm_by_f16_sum(row: &[f32], weight: &[f32], eps: f64, limit: fn(f16) -> f16) -> Vec<f32> {
     let sum = row.iter().fold(f16::ZERO, |sum, &x| limit(sum + limit(f16::from_f32(x * x))));
     let rms = (sum.to_f32() / row.len() as f32 + eps as f32).sqrt();

@@ -110,8 +110,8 @@ struct Support {
     tokens: Vec<u32>,
 }
 
-/// Computes the tokens that may be drawn, like an engine that keeps all numbers in bf16. It applies temperature, top-k,
-/// top-p, then a mask.
+/// Computes the tokens that may be drawn, like an engine that keeps all numbers in bf16, and applies temperature,
+/// top-k, top-p and a mask in this order.
 fn naive_support(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Result<Support, &'static str> {
     let temperature = bf16::from_f64(config.temperature);
     let mut scores: Vec<bf16> = logits.iter().map(|&logit| logit / temperature).collect();

@@ -1,4 +1,4 @@
-//! Output of the scenes, and counts of what Evenkeel's guards handled in them.
+//! Output of the scenes, and a table of the cases that Evenkeel's guards handled.
 
 use anyhow::{Context, Result};
 use evenkeel::report::{self, Report};
@@ -21,7 +21,7 @@ impl Stage {
         self.heading(title)
     }
 
-    /// Runs Evenkeel's part of a scene. The table of [`Stage::close`] contains what the guards report for it.
+    /// Runs Evenkeel's part of a scene. [`Stage::close`] prints what the guards report for it.
     pub fn guarded<T>(&mut self, part: impl FnOnce() -> T) -> T {
         let (value, report) = report::scope(part);
         if let Some((_, sum)) = self.report.last_mut() {
@@ -51,7 +51,7 @@ impl Stage {
         self.say(&format!("\n{heading}\n{}", "=".repeat(heading.chars().count())))
     }
 
-    /// Prints both results for one case.
+    /// Prints the naive result and Evenkeel's result for one case.
     pub fn compare(&mut self, case: &str, naive: &str, evenkeel: &str) -> Result<()> {
         self.say(&format!("  {case}\n    naive     {naive}\n    Evenkeel  {evenkeel}"))
     }

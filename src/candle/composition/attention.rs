@@ -136,7 +136,7 @@ impl Host {
         self.keep[row * self.keys..][..self.keys].iter().any(|keep| *keep != 0)
     }
 
-    /// Returns a flag for each key of all `heads` key heads: 1 for a key that at least one query does not mask.
+    /// Returns a flag for each key of each of the `heads` key heads: 1 if at least one query does not mask the key.
     fn seen(&self, heads: usize) -> Vec<u8> {
         let (keys, of_head) = (self.keys, self.keep.len() / heads);
         self.keep

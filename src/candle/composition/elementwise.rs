@@ -83,12 +83,12 @@ pub fn erf(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
 pub fn expm1(xs: &Tensor) -> Result<Tensor> {
-    /// Magnitude of x below which e^x - 1 may lose bits to cancellation. There, 2 t / (1 - t) with t = tanh(x / 2) is
-    /// used.
+    /// Magnitude of x below which e^x - 1 may lose bits to cancellation. For such x, 2 t / (1 - t) is computed instead,
+    /// with t = tanh(x / 2).
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
-    // The zeros keep the gradient of the unselected branch finite.
+    // Zeros replace the other elements, so that the unselected branch has a finite gradient.
     let t = (is_small.where_cond(&x, &x.zeros_like()?)? * 0.5)?.tanh()?;
     let small = ((&t * 2.0)? / (1.0 - &t)?)?;
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())
@@ -102,8 +102,7 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // The limit is about the fourth root of the type's unit roundoff. For smaller |x|, four terms of the series of
-    // ln(1 + x) are enough.
+    // The limit of |x| is about the fourth root of the type's unit roundoff. Below it, four terms suffice.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;
@@ -160,7 +159,7 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
-    /// Limit to which |x| is clamped. There, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
+    /// Limit to which |x| is clamped. At the limit, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
     /// overflow.
     const FAR: f64 = 100.0;
     let x = from_lowest(&wide(xs)?)?;

@@ -150,7 +150,7 @@ pub(crate) struct Range {
     small: f64,
     /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
-    /// Threshold for eps, which is added to squares. Small lanes are scaled up only if eps is below this threshold.
+    /// Upper limit of eps for scaling up a small lane.
     small_eps: f64,
 }
 
@@ -163,8 +163,8 @@ impl Range {
         }
     }
 
-    /// Returns a factor for each lane, which is a power of two. It is below 1 for large lanes, above 1 for small lanes
-    /// if `up` is set, and 1 otherwise.
+    /// Returns a factor for each lane, a power of two: below 1 for large lanes, above 1 for small lanes if `up` is set,
+    /// and 1 otherwise.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;
@@ -218,8 +218,8 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The derivative of the square root is infinite at 0. So where the sum of squares is 0, the root of 1 is taken
-    // instead, and its result is replaced by 0.
+    // The derivative of the square root is infinite at 0. So where the sum of squares is 0, the root of 1 is computed,
+    // and then replaced by 0.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;

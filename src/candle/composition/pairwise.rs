@@ -1,7 +1,7 @@
 //! Compositions of the elementwise ops on two tensors.
 //!
-//! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, and its rule
-//! for a maximum depends on which of the two elements is larger.
+//! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, which may
+//! overflow. Its rule for a maximum depends on which of the two elements is larger.
 
 #![forbid(unsafe_code)]
 
@@ -86,12 +86,11 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// Returns the value with gradients: the gradient of each argument is its derivative times the gradient of the result.
+/// Returns `value` with gradients: each argument gets its derivative times the gradient of the result.
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {
-        // For an infinite argument, the difference below would be inf - inf, which is NaN. So the argument is replaced
-        // by 0 and gets no gradient.
+        // An infinite argument would give inf - inf, which is NaN. It is therefore replaced by 0 and gets no gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
         y = (y + ((&arg - arg.detach())? * derivative)?)?;
     }

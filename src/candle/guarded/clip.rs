@@ -47,7 +47,7 @@ pub(in crate::candle) fn changed<T>(
     }
 }
 
-/// Returns the indices of the variables that have a gradient. For a repeated variable, only the first index counts.
+/// Returns the indices of the variables that have a gradient. A repeated variable counts only at its first index.
 fn with_gradient(grads: &GradStore, vars: &[Var]) -> Vec<usize> {
     let mut seen = HashSet::new();
     (0..vars.len()).filter(|&i| grads.get(&vars[i]).is_some() && seen.insert(vars[i].id())).collect()
@@ -136,11 +136,11 @@ fn parts(
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
         Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),
-        None => unreachable!("the gradient was read before"),
+        None => unreachable!("the variable must have a gradient, which was read before"),
     }
 }
 
-/// Converts gradients by `into`, and multiplies them by `scale`.
+/// Converts the gradients at `places` by `into`, multiplies them by `scale`, and stores them again.
 fn multiply(
     op: &'static str,
     grads: &mut GradStore,
@@ -230,8 +230,8 @@ pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> 
     Ok(())
 }
 
-/// Limits the gradient norm of each unit to a fraction of the norm of its weights, and returns the number of clipped
-/// units; see [`AdaptiveClip`].
+/// Limits the gradient norm of each unit, such as one output of a layer, to a fraction of the norm of its weights.
+/// Returns the number of clipped units; see [`AdaptiveClip`].
 ///
 /// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///

@@ -32,11 +32,11 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     }
     if !xs.is_contiguous() {
         let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());
-        return Err(Error::invalid(op, "x", value, "contiguous to be overwritten"));
+        return Err(Error::invalid(op, "x", value, "contiguous, because the op overwrites it"));
     }
     if xs.track_op() {
         let value = "a tensor that candle tracks for gradients";
-        return Err(Error::invalid(op, "x", value, "detached to be overwritten"));
+        return Err(Error::invalid(op, "x", value, "detached, because the op overwrites it"));
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
 /// Checks that no operand shares memory with the tensor that the op overwrites.
 fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
     if operands.iter().any(|operand| share_memory(operand, xs)) {
-        return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "in memory of its own"));
+        return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "in separate memory"));
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use candle_core::Tensor;
 /// same shape and type.
 ///
 /// The gradient of x is `dy / d`, and that of d is `-dy x / d^2`. A d of magnitude below eps is replaced by eps with
-/// the sign of d, as in the op. Gradients are computed with candle's ops in f64 and rounded once. An argument has a
-/// gradient of 0 if small changes of it do not change the result: if the quotient is limited to the largest value, and
-/// for d also if |d| is below eps. Both gradients are 0 if `d` and `eps` are 0. If dy is finite, gradients are limited
-/// to the type's largest finite value.
+/// the sign of d, as in the op. Gradients are computed with candle's ops in f64 and rounded once. Both gradients are 0
+/// if the quotient is limited to the largest value, or if `d` and `eps` are 0. The gradient of d is also 0 if |d| is
+/// below eps, because small changes of d then do not change the result. If dy is finite, gradients are limited to the
+/// type's largest finite value.
 ///
 /// # Errors
 /// The errors of [`crate::safe_div`]; see also the [module](super).

@@ -35,7 +35,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result
     Ok(op::softmax::log_softmax(xs, axis, options)?)
 }
 
-/// Computes the log-sum-exp along a dimension; see [`crate::logsumexp`]. That dimension is kept with length 1 if
+/// Computes the log-sum-exp along a dimension; see [`crate::logsumexp`]. The dimension is kept with length 1 if
 /// `keepdim` is set, and removed otherwise.
 ///
 /// # Errors

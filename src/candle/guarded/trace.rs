@@ -9,7 +9,7 @@ use crate::trace;
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A trace point that the model has reached. [`Point::from`] adds its inputs to the report.
+/// A trace point that the model has reached. [`Point::from`] adds inputs of the point to the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Point(trace::Point);
 

@@ -29,13 +29,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -
     readable(logits, logits.rank() - 1)?.apply_op1(Custom(CrossEntropy(call)))
 }
 
-/// Returns the targets as numbers, one for each row of logits, after checking their shape and type.
+/// Checks the shape and type of the targets, and returns them as one integer for each row of logits.
 pub fn numbers(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
     match logits.dims().split_last() {
         Some((_, rows)) if targets.dims() == rows => {}
         Some((_, rows)) => {
             let got = format!("shape {:?}", targets.dims());
-            return Err(Error::shape(NAME, "target", got, format!("{rows:?}, the shape of the rows")).into());
+            return Err(Error::shape(NAME, "target", got, format!("{rows:?}, one target for each row")).into());
         }
         None => return Err(Error::shape(NAME, "logits", "no axes", "at least one").into()),
     }

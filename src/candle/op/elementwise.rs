@@ -27,7 +27,8 @@ where
     readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op))
 }
 
-/// Applies an op to a view's elements in order: `op` to a contiguous view, `in_place` to a copy of any other view.
+/// Applies an op to a view's elements in order. `op` reads a contiguous view, and `in_place` overwrites a copy of any
+/// other view.
 pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],
@@ -46,8 +47,8 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// Returns whether the CUDA kernels support the tensor, and candle tracks neither it nor an operand. The gradients have
-/// no CUDA kernels.
+/// Returns whether CUDA kernels can run the op. They must support the tensor, and candle must not track gradients,
+/// which have no CUDA kernels.
 #[cfg(feature = "candle-cuda")]
 pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)

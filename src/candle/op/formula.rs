@@ -12,7 +12,7 @@ pub fn wide(xs: &Tensor) -> Result<Tensor> {
     xs.to_dtype(DType::F64)
 }
 
-/// Rounds the gradient `dx` to the type of its argument. It is limited to the type's largest finite value unless `dy`,
+/// Rounds the gradient `dx` to the type of its argument. Overflow gives the type's largest finite value, unless `dy`,
 /// the gradient of the result, is infinite.
 pub fn rounded(op: &'static str, dx: &Tensor, dy: &Tensor, arg: &Tensor) -> Result<Tensor> {
     let is_infinite = dy.abs()?.eq(f64::INFINITY)?;

@@ -93,8 +93,8 @@ impl InPlace for GroupNorm {
     }
 }
 
-/// Computes the gradients of x, and of weight and bias where candle tracks them, as those of layer normalisation. Each
-/// group of a batch entry is a row, and all columns of a channel have the channel's weight.
+/// Computes the gradients of x, and of weight and bias where candle tracks them. Each group of a batch entry is treated
+/// as a row of a layer normalisation. All columns of a channel have the channel's weight.
 fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     const NAME: &str = "group_norm_backward";
     let xs = args[0];
@@ -133,8 +133,8 @@ struct Groups<'a, E> {
 }
 
 impl<E: Element> Groups<'_, E> {
-    /// Returns dx, and appends dweight and dbias to the vectors in `sums` that are present. Both are summed over the
-    /// batch in order, then over each channel by a tiled sum of fixed order.
+    /// Returns dx, and appends dweight and dbias to the vectors in `sums` that are present. These gradients are summed
+    /// over the batch in order, and then over each channel by a tiled sum.
     fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
         let stride = self.channels * self.of_channel;
         let (batch, cols) = (self.x.len() / stride, stride / op.groups);

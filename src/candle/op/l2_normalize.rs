@@ -46,7 +46,7 @@ impl Op for L2Normalize {
         }
         let dy = formula::wide(grad)?;
         let Unit { y, inverse, is_short } = unit(&formula::wide(xs)?, self.axis, self.options.eps)?;
-        // Scaling keeps the sum of dy y within f64 range.
+        // Scaling keeps sum(dy y) within the range of f64.
         let scale = Range::of(&dy).scale(&dy, self.axis, false)?;
         let h = dy.broadcast_mul(&scale)?;
         // 1 / norm overflows f64 for the smallest norms.

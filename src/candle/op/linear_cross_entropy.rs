@@ -64,7 +64,7 @@ fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usi
     };
     if hidden.dims().last() != Some(&features) {
         let got = format!("shape {:?}", hidden.dims());
-        return Err(Error::shape(NAME, "hidden", got, format!("a last axis of {features}, as the weight has")).into());
+        return Err(Error::shape(NAME, "hidden", got, format!("a last axis of {features}, like the weight")).into());
     }
     if let Some(bias) = bias.filter(|bias| bias.dims() != [classes]) {
         let got = format!("shape {:?}", bias.dims());
@@ -79,7 +79,7 @@ fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usi
     Ok([classes, features])
 }
 
-/// Replaces rows with an ignored target by zeros. Otherwise a NaN in them would reach the gradient of the weight.
+/// Replaces rows with an ignored target by zeros. Otherwise a NaN in such a row would reach the gradient of the weight.
 fn counted(x: &Tensor, targets: &[i64], ignored: i64) -> Result<Tensor> {
     if !targets.contains(&ignored) {
         return Ok(x.clone());
@@ -148,14 +148,14 @@ impl Layer {
     }
 }
 
-/// Converts bf16 to f32 before candle's matrix product. Otherwise, candle would convert all weights for the product of
-/// each chunk, not only the chunk's weights.
+/// Converts bf16 to f32 before candle's matrix product. Otherwise each chunk's product would convert all weights, not
+/// only those of the chunk.
 fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }
 
-/// Calls `f` with the elements, rows and columns of a chunk of logits, and returns its result. `f` may overwrite the
-/// elements.
+/// Calls `f` with the elements, the number of rows and the number of columns of a chunk of logits. Returns the result
+/// of `f`, which may overwrite the elements.
 fn visit<T>(logits: &Tensor, f: impl FnMut(Memory<'_>, usize, usize) -> Result<T>) -> Result<T> {
     let visit = Visit { f: RefCell::new(f), result: RefCell::new(None) };
     logits.inplace_op1(&visit)?;

@@ -58,7 +58,7 @@ impl Op for MeanPool<'_> {
     }
 }
 
-/// Op that computes the gradient of the tokens, which have the shape `shape`, from the gradient of the mean.
+/// Op that computes the gradient of the tokens from the gradient of the mean. The tokens have the shape `shape`.
 struct Gradient<'a, 'm> {
     pool: &'a MeanPool<'m>,
     shape: &'a Shape,

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of a sum. One pass computes the norm and the sum.
+//! Root-mean-square normalisation of the sum of two tensors. One pass computes norm and sum.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use {
     candle_core::backend::BackendStorage,
 };
 
-/// Returns the norm of `xs + residual`, and that sum.
+/// Returns the norm of `xs + residual`, and the sum itself.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -40,7 +40,7 @@ pub fn rms_norm_residual(
         return composition::rms_norm_residual(xs, residual, weight, options);
     }
     let (xs, residual) = (readable(xs, axis)?, readable(residual, axis)?);
-    // The weight is detached here, because the sum does not depend on it. The op `Norm` computes the weight's gradient.
+    // The sum does not depend on the weight, so the weight is detached. The op `Norm` computes the weight's gradient.
     let operands: Vec<Tensor> = [residual].into_iter().chain(operand.as_ref().map(Tensor::detach)).collect();
     let sum = apply(&xs, &operands, sum)?;
     Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
@@ -120,7 +120,7 @@ impl Norm {
     fn take(&self) -> Result<Storage> {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The slot is full here: candle runs this op once, right after the sum.
-        norm.ok_or_else(|| Error::Msg(format!("{NAME}: the op ran twice for one sum")).bt())
+        norm.ok_or_else(|| Error::Msg(format!("{NAME}: candle ran the op twice for the same sum")).bt())
     }
 }
 

@@ -55,7 +55,7 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // An error is ignored, because the temporary file may not exist.
+        // Errors are ignored, because the temporary file may not exist.
         let _ = fs::remove_file(&beside);
         unsaved(error.to_string())
     })
@@ -70,7 +70,7 @@ fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<
     Ok(File::open(path)?.sync_all()?)
 }
 
-/// Returns a path in the same folder that no other call uses.
+/// Returns a path in the same folder, different for each call.
 fn beside(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_os_string();

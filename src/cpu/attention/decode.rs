@@ -1,5 +1,6 @@
-//! Attention of a few queries: products with a block's keys, and weighted sums of its values. Both are read in place:
-//! packing does not pay for data read only once or twice. The chains of multiply-adds equal those of `product`.
+//! Attention of a few queries: products with a block's keys, and weighted sums of its values. Keys and values are read
+//! in place: packing does not pay for data read only once or twice. The chains of multiply-adds equal those of
+//! `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
@@ -9,7 +10,7 @@ use crate::simd::{BLOCK, Float, Isa, PrefetchRow, padded};
 /// Largest number of queries handled here.
 pub const FEW: usize = 4;
 
-/// Computes the products of the queries with `count` keys. `out` has [`KEYS`] products for each row; those past the
+/// Computes the products of the queries with `count` keys. `out` has [`KEYS`] products for each row. Products past the
 /// last key are unspecified.
 #[inline(always)]
 pub fn scores<'a, I: Isa, E: Element>(

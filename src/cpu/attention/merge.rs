@@ -73,8 +73,8 @@ impl State {
         }
     }
 
-    /// Merges a later part into the state. The one with the smaller maximum is rescaled to the larger maximum in f64.
-    /// This takes one rounding for the factor, and one for each sum.
+    /// Merges a later part into the state, in f64. Sums relative to the smaller maximum are rescaled to the larger one.
+    /// Each merge rounds the rescaling factor once and each sum once.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_none() {

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Number of blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows multiplied together, each with all keys up to the last key visible to any of them.
+/// Number of rows in one matrix product. The product covers all keys up to the last one visible to any of its rows.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]

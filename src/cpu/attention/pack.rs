@@ -1,6 +1,6 @@
 //! Packing of keys and values for matrix products: panels of sixteen columns, widened to f32.
 
-// Row and column indices address several arrays at once.
+// Allows loops over indices, because each index addresses several arrays.
 #![allow(clippy::needless_range_loop)]
 
 use crate::element::Element;
@@ -32,7 +32,7 @@ pub fn keys<'a, I: Isa, E: Element>(
 }
 
 /// Calls `each` for blocks of up to sixteen features of sixteen keys. Its arguments are the index of the first feature,
-/// the number of features, and one register for each feature with the sixteen keys' numbers.
+/// the number of features, and a register for each feature, with one value for each key.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,

@@ -3,7 +3,7 @@
 //! most [`CHAIN`] roundings, plus one for each chain. The number of elements computed at a time does not affect the
 //! result.
 
-// Row and column indices address several arrays at once.
+// Allows loops over indices, because each index addresses several arrays.
 #![allow(clippy::needless_range_loop)]
 
 use super::CHAIN;
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Computes `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`, for `rows` rows and `terms` terms.
 pub struct Product<'a> {
-    /// Left matrix, row by row, `a_stride` apart.
+    /// Left matrix by rows, which begin `a_stride` elements apart.
     pub a: &'a [f32],
     pub a_stride: usize,
     pub terms: usize,
@@ -20,7 +20,7 @@ pub struct Product<'a> {
     pub panels: &'a [[f32; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Result, row by row, with a block for each panel.
+    /// Result by rows, with one block for each panel.
     pub out: &'a mut [[f32; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,

@@ -102,8 +102,8 @@ impl Parts {
 
 #[cfg(feature = "sharded")]
 impl Parts {
-    /// Appends the parts as words. The first two words are the first block and the end of the block range. Then each
-    /// block and row has its largest logit, followed by its sum and its weighted values if that logit is finite.
+    /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
+    /// block. These are the largest logit and, if it is finite, the sum and the weighted values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -130,8 +130,8 @@ impl Parts {
         Ok(parts.filled_from(words))
     }
 
-    /// Fills each slot from the words, and returns the parts with the remaining words; `None` if the words are too few
-    /// or invalid.
+    /// Reads all slots from the start of `words`. Returns the parts and the remaining words, or `None` if there are too
+    /// few words or one is invalid.
     fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
         let shape = self.shape;
         let mut parts = self;
@@ -239,7 +239,7 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl BlockResult<'_> {
-    /// Writes the part's weighted values into `values`, and returns its largest logit and its sum of exponentials. For a
+    /// Writes the part's weighted values into `values`. Returns its largest logit and its sum of exponentials. For a
     /// non-finite part, the largest logit is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {

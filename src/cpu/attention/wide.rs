@@ -15,7 +15,7 @@ pub struct Buffers {
     query: Vec<f64>,
     scores: Vec<f64>,
     values: Vec<f64>,
-    /// Sum of the current chain of values.
+    /// Sums of the current chain of weighted values, one for each feature.
     chain: Vec<f64>,
 }
 
@@ -86,7 +86,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             sums.clear();
             sums.resize(call.v.shape()[3], 0.0);
         }
-        // Chains are counted from the block's first key, even if the row does not see it.
+        // Chains are counted from the block's first key, even if the row masks it.
         let before = low - first + columns.start;
         let positions = call.v.positions(batch, head, low - call.first + columns.start);
         for (i, weight) in weights.iter().enumerate() {

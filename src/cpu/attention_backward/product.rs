@@ -1,12 +1,12 @@
-//! Products of two f64 matrices, added to a third. Sums are cut into chains of [`CHAIN`] fused multiply-adds, counted
-//! from the first term, and each chain's sum is added to the result in turn.
+//! Products of two f64 matrices, added to a third matrix. Sums are cut into chains of [`CHAIN`] fused multiply-adds,
+//! counted from the first term. The chain sums are added to the result in order.
 
 use crate::cpu::attention::CHAIN;
 use crate::simd::{BLOCK, Float, Isa, Kernel};
 
 /// Computes `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
-    /// Left matrix, row by row, `a_stride` apart.
+    /// Left matrix by rows, which begin `a_stride` elements apart.
     pub a: &'a [f64],
     pub a_stride: usize,
     pub terms: usize,
@@ -14,7 +14,7 @@ pub struct Product<'a> {
     pub panels: &'a [[f64; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Result, row by row, `out_stride` blocks apart.
+    /// Result by rows, which begin `out_stride` blocks apart.
     pub out: &'a mut [[f64; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,

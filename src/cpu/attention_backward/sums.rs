@@ -44,8 +44,8 @@ impl Sums {
     }
 
     /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. A non-finite sum
-    /// becomes NaN, to be computed again, except in the last attempt. A finite sum that overflows when scaled stays
-    /// infinite: smaller operands would only lose digits.
+    /// becomes NaN, and is then computed again, except in the last attempt. A finite sum that overflows when scaled
+    /// stays infinite: smaller operands would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];

@@ -43,9 +43,9 @@ pub struct Made {
     turned: Vec<f64>,
 }
 
-/// Queries of a unit, and a block of keys visible to some of them.
+/// Queries that share a key head, and a block of keys visible to some of them.
 pub struct Tile {
-    /// Rows, counted from the unit's first row.
+    /// Rows, counted from the key head's first row.
     pub rows: Range<usize>,
     /// First key of the block.
     pub first: usize,
@@ -382,7 +382,7 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
     }
 }
 
-/// Returns the logits of the live columns.
+/// Returns the logits of the columns `live.columns`.
 #[inline(always)]
 fn logits<'s>(live: &Live<'s>, scores: &'s [f64]) -> &'s [f64] {
     match live.logits {

@@ -90,7 +90,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
     }
 }
 
-/// Computes the gradients of a unit into `buffers.sums`, not rounded yet.
+/// Computes the gradients of a key head into `buffers.sums`, not rounded yet.
 #[inline(always)]
 pub fn gradients<I: Isa, E: Element>(
     isa: I,
@@ -149,8 +149,8 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// Calls `f` for each block of visible keys, in order, and within a block for each tile of queries, in order. The
-    /// tile's scores and products of dy and v are computed before the call.
+    /// Calls `f` for each block of visible keys with each tile of queries: block by block, and tile by tile within a
+    /// block. The tile's scores and products of dy and v are computed before the call.
     #[inline(always)]
     fn each_tile<I: Isa>(
         &self,
@@ -220,7 +220,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// Counts the unit's rows, its fully masked rows, and its non-finite rows.
+    /// Counts the key head's rows, its fully masked rows, and its non-finite rows.
     fn count(&self, rows: &Rows, guards: &mut GuardCounts) {
         guards.counts.rows += self.rows.len() as u64;
         for (i, state) in rows.states.iter().enumerate() {

@@ -35,7 +35,7 @@ impl Certain {
         Certain([[u16::MAX; WORD]; CHUNK / BLOCK / WORD])
     }
 
-    /// Returns whether the roundings of all of the first `len` elements are certain.
+    /// Returns whether the rounding of each of the first `len` elements is certain.
     #[inline(always)]
     pub fn all(&self, len: usize) -> bool {
         self.0[..len.div_ceil(BLOCK * WORD)].as_flattened().iter().fold(u16::MAX, |all, bits| all & bits) == u16::MAX
@@ -113,8 +113,8 @@ fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -
     if is_short { function.short_serves(isa, x) } else { function.serves(isa, x) }
 }
 
-/// Returns the lanes in which every number less than `ulps` ULP of f32 away rounds to the same 16-bit number as the
-/// value. Values that are subnormal in the type are excluded. `ulps` must be a power of two.
+/// Returns the lanes whose 16-bit rounding stays the same if the value changes by less than `ulps` ULP of f32. Values
+/// that are subnormal in the 16-bit type are excluded. `ulps` must be a power of two.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, value: I::F32, ulps: i32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;

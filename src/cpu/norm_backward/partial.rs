@@ -12,8 +12,7 @@ use crate::math::sum::sum_of_tiles;
 use crate::rows::Rows;
 use crate::simd::{Isa, Kernel};
 
-/// Two numbers: the largest product in a row's shard, and the largest after the smaller factors are scaled up
-/// ([`Factors::up`]).
+/// Largest product in a row's shard: unscaled, and scaled by [`Factors::up`].
 pub type Largest = [f64; 2];
 
 /// Sums of a shard's tiles: of h n and, for centred rows, of h.
@@ -56,7 +55,7 @@ impl<E: Element> OfRow<E> for LargestProducts<'_> {
     }
 }
 
-/// Returns the tile sums of each row's shard. The moments must be known, and the sums started by [`Sums::begin`].
+/// Returns the tile sums of each row's shard. The moments must be known, and the sums must come from [`Sums::begin`].
 pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: ShardInput<'_, E>) -> Result<Vec<OfTiles>> {
     each_row(dy, OfTiles::default(), part)
 }

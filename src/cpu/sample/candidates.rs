@@ -117,7 +117,7 @@ impl<S: Element> Candidates<S> {
         &mut self.logits[..self.count]
     }
 
-    /// Appends all candidates of `others`, whose logits this type represents exactly.
+    /// Appends all candidates of `others`. The type `S` must represent their logits exactly.
     pub fn append_all<T: Element>(&mut self, others: &Candidates<T>) {
         self.append(others.len(), |room| {
             let to = room.count..room.count + others.len();

@@ -14,7 +14,7 @@ use std::f64::consts::LN_2;
 
 /// Number of top tokens from which mirostat estimates the exponent of the distribution.
 const TOKENS_OF_ESTIMATE: usize = 100;
-/// Upper limit of the estimated exponent. With it, k is 1 for every vocabulary and mu.
+/// Upper limit of the estimated exponent. At this limit, k is 1 for every vocabulary and mu.
 const MOST_EXPONENT: f64 = 1e100;
 
 impl<S: Element> Filtering<'_, S> {
@@ -30,7 +30,7 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                // The power of two is exact. So for a whole mu, a token with a surprise of exactly mu stays.
+                // 2^-whole is exact. Therefore, if mu is an integer, a token with a surprise of exactly mu stays.
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);
@@ -67,8 +67,8 @@ impl Kernel for MirostatK<'_> {
             return 1;
         }
         let s = (products / squares).min(MOST_EXPONENT);
-        // k^s = (s - 1) 2^mu / (1 - n^(1 - s)). The logarithm of (1 - n^(1 - s)) / (s - 1) is computed for |s - 1|. If
-        // s < 1, the quotient is n^(1 - s) times as large.
+        // k^s = 2^mu / q, where q = (1 - n^(1 - s)) / (s - 1). First q is computed with |s - 1| in place of s - 1. The
+        // true q is n^(1 - s) times as large if s < 1.
         let n = scale.vocabulary as f64;
         let ln_n = ln_of(isa, n);
         let x = (s - 1.0) * ln_n;
@@ -81,7 +81,7 @@ impl Kernel for MirostatK<'_> {
 }
 
 impl Sampling {
-    /// Replaces the logits of the candidates by those of adaptive-p, keeps their probabilities, and draws again.
+    /// Stores the candidates' probabilities, replaces their logits by those of adaptive-p, and draws again.
     #[inline(always)]
     pub fn apply_adaptive_p<I: Isa>(
         &mut self,

@@ -44,7 +44,8 @@ impl<S: Element> LogitSlice<'_, S> {
         if lead < CACHE_LINE { lead.min(self.z.len()) } else { 0 }
     }
 
-    /// Splits the logits into the tiles of a survey. The first tile also contains the logits of [`LogitSlice::lead`].
+    /// Splits the logits into the tiles of [`LogitSlice::survey`]. The first tile also contains the logits of
+    /// [`LogitSlice::lead`].
     fn tiles(&self) -> impl Iterator<Item = Self> {
         let (head, rest) = self.z.split_at((self.lead() + TILE).min(self.z.len()));
         let behind = self.first + head.len();
@@ -56,7 +57,7 @@ impl<S: Element> LogitSlice<'_, S> {
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        // The sum is NaN if a logit is NaN, or with infinities of both signs. Adding is cheaper than comparing.
+        // Adding detects NaN more cheaply than comparing. Infinities of both signs also make the sum NaN.
         let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();
@@ -105,7 +106,7 @@ impl<S: Element> LogitSlice<'_, S> {
         nan.any()
     }
 
-    /// Returns the first token with the largest logit. `max` and `maxima` come from a survey.
+    /// Returns the first token with the largest logit. `max` and `maxima` come from [`LogitSlice::survey`].
     #[inline(always)]
     pub fn first_largest<I: Isa>(&self, isa: I, max: f32, maxima: &[f32]) -> usize {
         let bound = isa.f32(max);
@@ -126,8 +127,8 @@ impl<S: Element> LogitSlice<'_, S> {
         self.first
     }
 
-    /// Appends the prefix of the ordered tokens that ends with the candidate `last`, with their weights.
-    /// `highest_first` selects [`Candidate::order_highest`] instead of [`Candidate::order`].
+    /// Appends the ordered tokens up to the candidate `last`, with their weights. `highest_first` selects
+    /// [`Candidate::order_highest`] instead of [`Candidate::order`].
     #[inline(always)]
     pub fn up_to<I: Isa>(
         &self,
@@ -200,8 +201,8 @@ impl<S: Element> LogitSlice<'_, S> {
     /// Appends the first k tokens by [`Candidate::order`] and, with `keeps_equals`, all tokens with the same logit as
     /// the last of them.
     ///
-    /// k is less than the number of logits. The `maxima` come from a survey. The k-th largest maximum is a lower bound
-    /// of the logits to gather: at least k tokens reach it, and usually few more.
+    /// k is less than the number of logits. The `maxima` come from [`LogitSlice::survey`]. The k-th largest maximum is
+    /// a lower bound of the logits to gather: at least k tokens reach it, and usually few more.
     #[inline(always)]
     pub fn top_k<I: Isa>(
         &self,

@@ -227,7 +227,7 @@ impl Kernel for AtLeast<'_> {
 
 /// Fills `to` with the weights in \[low, high\], and returns the mass of the weights above `high`.
 ///
-/// The weights are `all`, if given, otherwise those of `pool`.
+/// The weights come from `all` if it is given, otherwise from `pool`.
 #[inline(always)]
 fn split<I: Isa>(
     isa: I,
@@ -295,7 +295,7 @@ impl Kernel for Split<'_> {
     }
 }
 
-/// Returns block i of a run, whose remainder is padded to `last`. Blocks past the end are all padding.
+/// Returns block i. The complete blocks are followed by `last`, the padded remainder, and then by padding.
 #[inline(always)]
 fn block_of<'w>(blocks: &'w [[f32; BLOCK]], last: &'w [f32; BLOCK], i: usize) -> &'w [f32; BLOCK] {
     const NOTHING: [f32; BLOCK] = [-1.0; BLOCK];

@@ -69,7 +69,7 @@ impl Scale {
         const DEEPEST: f64 = -33.0;
         /// Margin larger than the error of a weight's logarithm.
         const ASIDE: f64 = 1e-6;
-        // Masses are rounded, so the mass of a weight half a unit below `p` can still be large enough.
+        // Masses are rounded, so a weight slightly below `p` can still have a large enough mass.
         let weight = p - self.weight(1);
         let depth = if weight > 0.0 { ln_of(isa, weight).max(DEEPEST) } else { DEEPEST };
         ((self.max + (depth - ASIDE) * self.temperature()) as f32).next_down().max(f32::MIN)
@@ -85,8 +85,8 @@ impl Scale {
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // Shortcut: the general sum gives the same result, but takes longer than finding the largest of a thousand
-            // logits.
+            // This shortcut gives the same result as the general sum, which takes longer than a search for the largest
+            // of a thousand logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
         }

@@ -30,7 +30,7 @@ struct Place {
 /// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
-    /// Count or mass still needed from the tokens whose keys have the known bits.
+    /// Bound, less the count or mass of the tokens whose high-order bits exceed the known bits.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
@@ -42,11 +42,11 @@ pub struct Search {
     key: u64,
     /// Tokens of this rank whose keys have the known bits, in order of index.
     places: Vec<Place>,
-    /// Whether the prefix consists of all tokens, because they do not reach the bound.
+    /// Whether the prefix consists of all tokens, because even all tokens do not reach the bound.
     is_all: bool,
     /// Last token of the prefix among this rank's ties, if any.
     ///
-    /// Ties from it on are in the prefix if the highest index comes first, otherwise ties up to it.
+    /// The prefix contains the ties from this token on if the highest index comes first, otherwise the ties up to it.
     last: Option<u32>,
 }
 
@@ -76,9 +76,9 @@ impl Search {
         self.unknown > 0 && !self.is_all
     }
 
-    /// Returns the total amount of this rank's tokens with the known bits, for each value of the next digit.
+    /// Returns the count or mass of this rank's tokens with the known bits, for each value of the next digit.
     ///
-    /// `tokens` yields the candidates and their amounts.
+    /// `tokens` yields the candidates, each with its count or mass.
     pub fn histogram<S: Element>(&mut self, tokens: impl Iterator<Item = (Candidate, u64)>) -> [u64; BUCKETS] {
         let mut sums = [0u64; BUCKETS];
         let shift = self.unknown - DIGIT;

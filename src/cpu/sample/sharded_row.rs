@@ -1,4 +1,5 @@
-//! Sampling from one rank's shard of a row, between exchanges. Masses are the same integers as in the unsharded row.
+//! Sampling from one rank's shard of a row, between exchanges with other ranks. Masses are the same integers as in the
+//! unsharded row.
 
 mod exchange;
 mod task;
@@ -50,7 +51,7 @@ pub struct ShardedRow<'a, S> {
     /// Number of candidates and their mass on the ranks with lower columns.
     before: [u64; 2],
     drawn: Drawn,
-    /// Words to exchange after the last task.
+    /// Words to exchange with other ranks after the latest task.
     pub words: Vec<u64>,
     /// Result of the draw, once it is done.
     pub sampled: Option<Sampled>,
@@ -108,7 +109,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         })
     }
 
-    /// Sums the counts of all ranks if `of` is 0, or their masses if it is 1.
+    /// Sums the counts of all ranks if `of` is 0, or the masses of all ranks if `of` is 1.
     fn sum(&self, of: usize) -> u64 {
         self.census.iter().flatten().map(|rank| rank[of]).sum()
     }

@@ -1,4 +1,4 @@
-//! Selection of the shortest prefix whose mass reaches a bound. Only the candidates near its end are sorted.
+//! Selection of the shortest prefix whose mass reaches a bound. Only candidates near its end are sorted.
 
 use super::candidates::{Candidate, Candidates};
 use super::scale::Scale;
@@ -20,11 +20,12 @@ pub fn keep<S: Element>(
     crossing: &mut Crossing,
 ) {
     const BUCKETS: usize = 2048;
-    /// Distance from the largest logit, in units of the temperature, at which a token's mass is 0.
+    /// Distance from the largest logit, in units of the temperature, beyond which a token's mass is 0.
     const DEEPEST: f64 = 33.0;
     let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature());
     let buckets_a_unit = BUCKETS as f64 / range;
-    // Rounding preserves the order: a lower logit never gets a lower bucket. NaN, from a range of 0, gives bucket 0.
+    // Rounding preserves the order: a lower logit never gets a lower bucket. If the range is 0, the computed bucket is
+    // NaN, which converts to 0.
     let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [(0u64, 0usize); BUCKETS];
     for (c, &weight) in candidates.iter().zip(candidates.weights()) {

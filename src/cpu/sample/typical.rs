@@ -1,4 +1,5 @@
-//! Search for the end of a prefix in order of distance from the entropy. Only candidates near the end are sorted.
+//! Typical sampling: finds the last token to keep, in order of distance from the entropy. Only tokens near it are
+//! sorted.
 
 /// Distance of a candidate's surprise (its negative log-probability) from the entropy, and the candidate's position.
 ///
@@ -25,7 +26,7 @@ pub fn last(
     let furthest = off.iter().map(|off| off.to_bits()).max().map_or(0.0, f64::from_bits);
     let range = furthest.min(FURTHEST);
     let buckets_a_unit = BUCKETS as f64 / range;
-    // A larger distance never gets a lower bucket. NaN, from a range of 0, gives bucket 0.
+    // A larger distance never gets a lower bucket. If the range is 0, the computed bucket is NaN, which converts to 0.
     let bucket = |off: f64| ((off * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [0u64; BUCKETS];
     for (i, &off) in off.iter().enumerate() {
@@ -47,7 +48,7 @@ pub fn last(
     end.or(crossing.last()).copied().unwrap_or((f64::INFINITY, usize::MAX))
 }
 
-/// Returns the last of the first `count` places, or the last of all if there are fewer. `count` is at least 1.
+/// Returns the `count`th place in order, or the last one if there are fewer. `count` is at least 1.
 pub fn last_of_first(off: &[f64], count: usize, places: &mut Vec<Place>) -> Place {
     places.clear();
     places.extend(off.iter().enumerate().map(|(i, &off)| (off, i)));

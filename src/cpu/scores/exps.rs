@@ -10,7 +10,7 @@ use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchSpan, Select, Span, Storage, fold};
 
-/// Exponentials e^(z - max) of a row. Those in f32 come with their sum.
+/// Exponentials e^(z - max) of a row. The f32 variant includes their sum.
 pub enum Exps<'s> {
     /// Exponentials in f32. `sum` is a fixed-point sum, for a row of length `row_len`.
     F32 {
@@ -25,7 +25,7 @@ pub enum Exps<'s> {
 
 /// Number of elements whose exponentials are summed while they are still in the first-level cache.
 const RUN: usize = 4096;
-/// Number of elements in a run whose exponentials are kept on the stack only.
+/// Number of elements in a run whose exponentials are kept only on the stack.
 const SHORT_RUN: usize = 512;
 
 impl Live<'_> {
@@ -162,8 +162,8 @@ impl Live<'_> {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
 
-    /// Returns the exponent of the power of two that scales the sum without its largest term; `x` holds the columns
-    /// that have logits.
+    /// Returns the exponent of the power of two that scales the exponentials below the largest before they are summed.
+    /// `x` holds the columns that have logits.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second(isa, x, self.max))
@@ -237,8 +237,8 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
     }
 }
 
-/// Returns ln of a fixed-point sum. Returns `None` if all terms but the largest are so small that the integers keep few
-/// of their digits.
+/// Returns ln of a fixed-point sum. Returns `None` if the sum is barely above 1, because the integers then keep too few
+/// digits of the terms below the largest.
 #[inline(always)]
 pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     if is_max_dominated(sum, row_len) {
@@ -254,8 +254,7 @@ fn is_max_dominated(sum: u128, row_len: usize) -> bool {
     !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
 }
 
-/// Returns whether this many units of the fixed-point sum have enough digits. With fewer units, the rounding of each
-/// term shows.
+/// Returns whether a fixed-point sum of this many units is large enough to hide the rounding errors of its terms.
 #[inline(always)]
 pub fn leaves_digits(units: u128, row_len: usize) -> bool {
     units >= u128::from((row_len as u64) << (sum_bits(row_len) - 21))
@@ -345,7 +344,7 @@ impl Exps<'_> {
     }
 
     /// Returns the sum of a row's exponentials, precise enough for its logarithm. If the sum is only slightly above 1,
-    /// the terms other than the largest are summed again, in the finer units that `finer` returns.
+    /// the terms below the largest are scaled by the power of two from `finer` and summed again.
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> RescaleExponent) -> ExpSum {
         match self {

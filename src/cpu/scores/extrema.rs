@@ -63,8 +63,8 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. The update of an odd
-    /// chain checks its block and the previous one for NaN.
+    /// Adds a block to chain number `chain`. Callers alternate between even and odd chains, because an odd chain checks
+    /// its block and the previous one for NaN.
     #[inline(always)]
     pub fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
@@ -124,7 +124,6 @@ impl Plain {
             [next],
             #[inline(always)]
             |i, v, [next]| {
-                // Blocks come in pairs, so that the chain is known at compile time.
                 extremes.update(i % 2, E::load(isa, next));
                 f(i, v)
             },

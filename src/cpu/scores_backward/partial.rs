@@ -21,7 +21,7 @@ use std::ops::Range;
 pub enum SoftmaxOp {
     Softmax,
     LogSoftmax,
-    /// logsumexp. The one upstream gradient of a row replaces the row's sum.
+    /// logsumexp. Each row has one upstream gradient, which is used in place of the row's sum.
     LogSumExp,
 }
 
@@ -56,7 +56,7 @@ pub struct ShardInput<'a, E> {
 /// Contribution of a shard to the sum of a row.
 #[derive(Clone, Debug, Default)]
 pub struct Gained {
-    /// Largest magnitude of an upstream gradient, if it was requested.
+    /// Largest magnitude of the upstream gradients, or 0 if it was not requested.
     pub largest: f64,
     /// Terms of the sum. For f64 these are two pieces: the terms rounded to a grid, and the remainders.
     pub terms: Vec<PartialTiles>,
@@ -184,7 +184,7 @@ impl<E: Element> ShardInput<'_, E> {
 /// Sums over all shards of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowSums {
-    /// 1 / the sum of the exponentials, in two parts.
+    /// 1 / the sum of the exponentials, as a high and a low part.
     pub reciprocal: (f64, f64),
     /// Sum of the terms. For f64, the sum of the terms rounded to a grid, and the sum of the remainders.
     pub sum: (f64, f64),
@@ -193,7 +193,7 @@ pub struct RowSums {
 }
 
 impl RowSums {
-    /// Returns the sum of the contributions of all shards. Each is a list of one piece, or of two for f64.
+    /// Returns the sum of all shards' contributions. Each contribution is a list of one piece, or of two for f64.
     pub fn sum_of(gained: &[Vec<PartialTiles>]) -> (f64, f64) {
         let of = |which: usize| {
             let pieces: Vec<PartialTiles> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();
@@ -203,7 +203,7 @@ impl RowSums {
     }
 }
 
-/// Kernel that computes a shard's gradients with respect to the scores from those of the results.
+/// Kernel that computes a shard's gradients: from the gradients of the results to those of the scores.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
     part: ShardInput<'a, E>,
@@ -211,8 +211,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores. `dy` holds the gradients of the results; for log-sum-exp, any values of that
-/// shape.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results. For log-sum-exp, the values of `dy` do
+/// not affect the gradients.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,
@@ -265,7 +265,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), false, buffer).0);
         let known = found.row();
-        // This only counts the row. A fill value does not depend on the scores, so its gradient is 0.
+        // Only counts the row: a fill value does not depend on the scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO).into(),
@@ -287,7 +287,13 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
             let derivatives = derivatives(isa, &scores, sums.scale, &x[columns], &mut of_derivatives);
             write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
         } else {
-            count(span.source(), flags, guards);
+            if self.part.of == SoftmaxOp::LogSumExp {
+                // `sum` is the row's gradient, and the span holds scores.
+                guards.counts.nan += u64::from(sum.0.is_nan());
+                guards.counts.infinite += u64::from(sum.0.is_infinite());
+            } else {
+                count(span.source(), flags, guards);
+            }
             spoil(flags, span)
         };
         written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()

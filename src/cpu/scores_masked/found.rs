@@ -14,14 +14,14 @@ pub struct MaskedStats {
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
     pub(super) exact: bool,
-    /// Largest score that is not masked, where the bias is exact; `None` if there is a NaN.
+    /// Largest unmasked score, if the bias is 0 or -inf throughout; `None` if there is a NaN.
     pub(super) score: Option<f32>,
-    /// Largest logit, where there is a bias; `None` if there is a NaN.
+    /// Largest logit, if there is a bias; `None` if there is a NaN.
     pub(super) sums: Option<Sums>,
 }
 
 impl MaskedStats {
-    /// Statistics of no columns.
+    /// Statistics of an empty shard.
     pub const NOTHING: Self =
         MaskedStats { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
 
@@ -38,7 +38,7 @@ impl MaskedStats {
 
 #[cfg(feature = "sharded")]
 impl MaskedStats {
-    /// Returns integers whose maxima over all shards are the keys of the merged statistics.
+    /// Returns integers for a max-reduction. Their maxima over all shards encode the merged statistics.
     pub fn keys(&self) -> [u64; 4] {
         const NAN: u64 = u64::MAX;
         let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
@@ -60,7 +60,7 @@ pub(super) struct Sums {
     /// Largest logit as the sum of `high` and `low`, where `high` is the rounded sum.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// Upper bound of all logits whose product is at least `LARGEST_PRODUCT`.
+    /// Upper bound of all logits whose product of score and scale is at least `LARGEST_PRODUCT`.
     pub(super) large: f32,
 }
 
@@ -87,7 +87,7 @@ impl Sums {
         Sums { high, low, large }
     }
 
-    /// Returns the maximum in two parts; `None` if a logit with a large product may matter.
+    /// Returns the maximum as a high and a low part; `None` if a logit with a large product is close to it.
     #[inline(always)]
     pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
         let Sums { high, low, large } = sums?;

@@ -1,5 +1,5 @@
-// Clips the norm of all elements of many tensors, as `src/cpu/clip_grad_norm.rs` defines it: a tiled sum over the
-// squares of each tensor, then one over the tensors' sums.
+// Clips the norm of all elements of many tensors, as `src/cpu/clip_grad_norm.rs` defines it. A tiled sum adds the
+// squares of each tensor. A second tiled sum adds the results of all tensors.
 //
 // Four kernels run one after the other without waiting for the host. They compute the sums of tiles, the sums of
 // tensors and the factor, and then multiply the elements by it. A block of the first and the last kernel processes a
@@ -28,7 +28,6 @@ struct ClipArguments {
 
 const u32 WARPS = 8, TILES_OF_RUN = 32, RUN = TILES_OF_RUN * 256;
 
-// Calls `act` with a run of a tensor.
 template <class S, class Act>
 DEVICE void with_run(const Tensor& tensor, u64 run, Act act) {
     const typename S::Bits* from = (const typename S::Bits*)tensor.address + run * RUN;

@@ -95,7 +95,7 @@ struct F32 {
     static DEVICE u32 smallest(u32 a, u32 b) { return bits_of(fminf(float_of(a), float_of(b))); }
     static DEVICE float widen(u32 bits) { return float_of(bits); }
     static DEVICE u32 narrow(float v) { return bits_of(v); }
-    // Rounds two values into one word. In f32, the word holds only the first.
+    // Rounds two values into one word. For f32, the word holds only the first value.
     static DEVICE u32 narrow_two(float low, float) { return narrow(low); }
 };
 
@@ -217,8 +217,8 @@ struct IsRolled<Rolled<S>> {
 };
 
 // Assigns the elements of a row to the threads of a block. The row is divided into tiles of 256 elements, as for a
-// tiled sum. A group of threads processes a tile, in pieces that `By` moves at once. Neighbouring lanes of a tile are
-// in the same thread or in neighbouring threads.
+// tiled sum. A group of threads processes a tile, in pieces that one access moves. Neighbouring lanes of a tile are in
+// the same thread or in neighbouring threads.
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;

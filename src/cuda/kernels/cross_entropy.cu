@@ -28,8 +28,8 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, HELD> held;
-    // Readers of the row for rare paths. They hold nothing in registers. `again` serves rows whose logits have a wide
-    // range. `rolled` serves the sum for label smoothing, and its code is not unrolled.
+    // Readers of the row that hold nothing in registers, for rare paths. `again` is for rows whose logits have a wide
+    // range. `rolled` is for the sum of label smoothing; its loops are not unrolled.
     Held<S, By, WARPS, 0> again;
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
@@ -53,7 +53,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Replaces the tables for narrow rows, if in use, by the tables that serve every row.
+    // Replaces the tables, if they only serve rows with a small range of logits, by tables for every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;

@@ -50,7 +50,8 @@ DEVICE double weight_of(const CrossEntropyArguments& a, u32 column) {
 // Multiplies; a factor of 0 gives 0 even if `term` is not finite.
 DEVICE double times(double factor, double term) { return factor == 0.0 ? 0.0 : factor * term; }
 
-// Returns the loss of a live row. With smoothing, `distances` is the sum of `distance` over the row, scaled up again.
+// Returns the loss of a row whose maximum is finite. With label smoothing, `distances` is the sum of `distance` over
+// the row, scaled up again.
 DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, double logit, double log_sum,
                        double distances) {
     const double nll = (max - logit) + log_sum, lse = max + log_sum;
@@ -63,7 +64,7 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
 }
 
 // Let s be the label smoothing, V the number of classes, and w a class weight. The distance s/V w (max - z) is scaled
-// down by 2^-128, so that none overflows or exceeds the range of a binned sum.
+// down by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;
@@ -82,14 +83,14 @@ DEVICE void write_loss(const CrossEntropyArguments& a, u64 index, RowLoss loss) 
     }
 }
 
-// Returns the divisors of the two sums of a reduced loss.
+// Returns the divisors of a reduced loss: one for the sum of cross-entropies, one for the sum of z-losses.
 DEVICE RowLoss divisors(const CrossEntropyArguments& a) {
     const Settled& settled = *(const Settled*)a.settled;
     return a.reduction == MEAN ? RowLoss{settled.of_targets, settled.counted} : RowLoss{1.0, 1.0};
 }
 
-// Factors of a live row's gradient. `at_target` is the gradient at the target's column, and `of` returns the gradient
-// at any other column.
+// Factors of the gradient of a row whose maximum is finite. `at_target` is the gradient at the target's column, and
+// `of` returns the gradient at any other column.
 struct Gradient {
     double high, low, of_weight, at_target;
 
@@ -111,13 +112,12 @@ struct Gradient {
         const double of_target = finite(entropy * (weight * (1.0 - a.label_smoothing)));
         const double of_all = finite(entropy * (share * ((const Settled*)a.settled)->weight_sum) + of_lse);
         of_weight = entropy * share;
-        // Only the largest element of a max-dominated row needs the separate sum of the others.
+        // If the target's exponential dominates the row, the sum of the others was computed separately.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;
         const bool is_little = powers.max_dominated && power == 1.0f;
         const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);
         at_target = of_all * (one / sum) - of_weight * weight - of_target * (others / sum);
-        // Divides the factor by the sum, as a pair. The low part of a quotient that is not finite is 0. The low part
-        // also keeps the sign of a zero.
+        // Divides the factor by the sum, as a pair. The low part of a quotient that is not finite is 0.
         const double factor = finite(of_target + of_all);
         high = factor / sum;
         const double rest = fma(-high, sum, factor) - high * 0.0;

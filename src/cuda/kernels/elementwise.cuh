@@ -70,7 +70,7 @@ struct Piece {
 
     DEVICE double first() const { return (double)S::widen(WIDTH == 32 ? words[0] : words[0] & 0xffff); }
 
-    // Rotates the elements by one: replaces the first, and moves it behind all others.
+    // Rotates the elements by one: removes the first element, and appends `first` to the others.
     DEVICE void next(u32 first) {
         const u32 bits = WIDTH == 32 ? first : (words[0] & 0xffff0000) | first;
         if (WIDTH == 32) {
@@ -82,7 +82,7 @@ struct Piece {
     }
 };
 
-// Number of low bits of an f32 that a type lacks, and the bits of its smallest normal number as an f32.
+// Number of low bits of an f32 that a type drops, and the type's smallest normal number as the bits of an f32.
 template <class S>
 struct Narrowed;
 template <>
@@ -100,14 +100,14 @@ template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // Within `OFF` of a tie, the rounding is not certain. Such an interval starts `OFF` below its tie. Computes how far
-    // the magnitude lies above the start of the nearest interval that starts at or below it.
+    // The rounding is not certain from `OFF` below a tie to `OFF` above it. `above` is the distance of the magnitude
+    // from the nearest start of such an interval at or below it.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));
 }
 
-// Rounds the approximations in f32. Returns a bit mask of the elements whose rounding is not certain.
+// Rounds the f32 approximations. Returns a bit mask of the elements whose rounding is not certain.
 template <class S, class F>
 DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     u32 certain = 0;

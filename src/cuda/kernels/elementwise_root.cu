@@ -1,8 +1,8 @@
 // Roots and quotients of elements.
 #include "elementwise.cuh"
 
-// f64 has more than twice the precision of the 16-bit types and of f32, so a root or quotient that is rounded to f64
-// first and to one of these types then is correctly rounded.
+// f64 has more than twice the precision of f32 and of the 16-bit types. A root or quotient that is first rounded to
+// f64, and then to one of these types, is therefore correctly rounded.
 FUNCTION_NEAR(Sqrt, (Sum{sqrt(x), -0.0}), sqrtf(x))
 FUNCTION_NEAR(Reciprocal, (Sum{1.0 / x, -0.0}), 1.0f / x)
 
@@ -13,7 +13,7 @@ DEVICE Sum rsqrt_wide(double x) {
     const double of_root = fma(-root, root, x);
     const double of_quotient = fma(-hi, root, 1.0);
     const double lo = hi * (of_quotient - of_root * 0.5 * hi * hi);
-    // The results for zero and infinity have no error, although this expression gives NaN for them.
+    // For zero and infinity this expression is NaN, but the result has no error.
     return {hi, lo != lo ? 0.0 : lo};
 }
 FUNCTION_NEAR(Rsqrt, rsqrt_wide(x), near_rsqrt(x))

@@ -1,4 +1,4 @@
-// Logarithms of sums of exponentials of elements.
+// Softplus, log-sigmoid and log-add-exp of elements.
 #include "elementwise.cuh"
 #include "logistic.cuh"
 

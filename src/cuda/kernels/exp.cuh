@@ -31,7 +31,7 @@ DEVICE Reduced reduced(double x) {
     return {r, fma(n, -LN2_LO, near - r), bits_of_wide(shifted) - bits_of_wide(SHIFTER)};
 }
 
-// Computes e^(x + low) for x within the range of f64's powers.
+// Computes e^(x + low), with the power of two as a separate exponent. |x| must be at most about 2^20.
 DEVICE Wide exp_parts(double x, double low) {
     const Reduced at = reduced(x);
     const double rest = fma(at.r * at.r, horner(at.r, EXP_POLY), at.low);
@@ -46,7 +46,7 @@ DEVICE Wide exp_wide(double x) {
     return without_nan(x, exp_parts(smaller(EXP_MAX + 1.0, larger(EXP_MIN - 1.0, x)), 0.0));
 }
 
-// Applies the exponent of a power that is at most 1, and returns a plain pair.
+// Converts `power`, which is e^x for x <= 0, to a pair without an exponent. The result is 0 for x below -690.
 DEVICE Sum below_one(Wide power, double x) {
     const double scale = x < -690.0 ? 0.0 : power_of_two(power.exponent);
     return {power.hi * scale, power.lo * scale};

@@ -28,7 +28,7 @@ DEVICE Sum log_parts(double f, double low, double k) {
     const double LN2_HI = 0x1.62e42fefa3p-1, LN2_LO = 0x1.3de6af278ece6p-42;
     const double d = f + 2.0;
     const double s = f / d;
-    // Error of s as the quotient f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
+    // Remainder of the division f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
     double rest = fma(0.0 - s, d, f) - s * (f - (d - 2.0));
     if (HAS_LOW) {
         rest = rest + (low - s * low);
@@ -73,7 +73,6 @@ template <bool HAS_LOW>
 DEVICE Sum log1p_sum(double x, double low) {
     const Sum sum = two_sum(1.0, x);
     const Fraction at = fraction(sum.hi);
-    // Factor 2^-k.
     const double scale = wide_of((2046 - at.biased) << 52);
     const double rest = 1e30 < x ? 0.0 : sum.lo * scale;
     const Sum f = fast_two_sum(at.m - 1.0, rest);

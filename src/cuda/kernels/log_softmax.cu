@@ -2,7 +2,7 @@
 // `softmax.cu`.
 #include "log_sum.cuh"
 
-// Computes (z - max) - log_sum. 16-bit types use f32, where two roundings do not change the result.
+// Computes (z - max) - log_sum. 16-bit types use f32, because its two roundings do not change the result.
 template <class S>
 DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
     if (sizeof(typename S::Bits) == 2) {

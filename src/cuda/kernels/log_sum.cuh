@@ -44,15 +44,16 @@ DEVICE void log_parts(double x, double& high, double& low) {
     low = (error + small) - (high - sum);
 }
 
-// Returns whether the largest term dominates the sum so far that the integers keep few digits of the others.
+// Returns whether the largest term dominates the sum. The integers then keep too few digits of the other terms.
 DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
-    // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift does not overflow.
+    // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift below does not overflow.
     const u64 above_one = sum.units + ((u64)sum.whole << 48) - ((u64)1 << unit_bits);
     return sum.whole < 3 && above_one < (u64)row_len << (unit_bits - 21);
 }
 
-// Sum of a row's exponentials as integers. For a max-dominated row, `rest` is the sum without the largest.
+// Sum of a row's exponentials as integers. If the largest exponential dominates the sum, `rest` is the sum of the
+// others.
 struct Powers {
     Units units;
     bool max_dominated;
@@ -63,7 +64,7 @@ struct Powers {
 DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
     double sum = sum_of_units(powers.units, row_len), error = 0.0;
     if (powers.max_dominated) {
-        // The sum exceeds 1 at most slightly, so the difference is exact.
+        // The sum is at most slightly above 1, so `sum - 1.0` is exact.
         sum = 1.0 + powers.rest;
         error = (powers.rest - (sum - 1.0)) / sum;
     }
@@ -89,8 +90,8 @@ DEVICE float finer(double max, double second) {
     return float_of((127 + whole) << 23);
 }
 
-// Sums the exponentials of a max-dominated row without the largest. `logit` and `power` compute an element's logit and
-// exponential.
+// Sums the exponentials other than the largest, in rows that the largest dominates. `logit` and `power` compute an
+// element's logit and exponential.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
 DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
                       Power power) {
@@ -131,7 +132,7 @@ DEVICE Units sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp
     });
 }
 
-// Returns ln of the sum of e^(x - max) over a live row with these extremes.
+// Returns ln of the sum of e^(x - max) over a row with these extremes. The maximum must be finite.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
                       LogSumShared<S, WARPS>& shared) {
@@ -140,7 +141,8 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(cols));
     exp.fill(shared.tables);
     __syncthreads();
-    // Rare rows (wide range, long or max-dominated) read memory again, so that they need no registers of their own.
+    // Rare rows (long ones, or those with a wide range or a dominant exponential) read memory again, so that they need
+    // no registers of their own.
     Held<S, Rolled, WARPS, 0> again(row, cols);
     const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
                                    : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);

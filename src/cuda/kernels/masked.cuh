@@ -6,7 +6,7 @@
 #include "exp.cuh"
 #include "log_sum.cuh"
 
-// Maximum number of a mask's parts of each kind, and of axes before the last.
+// Maximum number of mask parts of one kind (`PARTS`), and of axes before the last (`AXES`).
 const u32 PARTS = 2;
 const u32 AXES = 7;
 
@@ -36,7 +36,7 @@ struct MaskedArguments {
     MaskOperand keep[PARTS], bias[PARTS], length[PARTS];
 };
 
-// Mask of a row. Without `HAS_BIAS` it has no bias.
+// Mask of a row. `HAS_BIAS` is false in kernels for masks without a bias.
 template <bool HAS_BIAS>
 struct RowMask {
     const u32 keeps, biases;
@@ -117,7 +117,8 @@ struct RowMask {
     }
 };
 
-// Limits `value` to finite numbers if `from`, the magnitude of the number it was computed from, is finite.
+// Clamps `value` to the finite range if `from` is finite. `from` is the magnitude of the number that `value` was
+// computed from.
 DEVICE double saturate(double value, double from) {
     const double most = 0x1.fffffffffffffp1023;
     const double clamped = value > most ? most : value < -most ? -most : value;
@@ -141,7 +142,7 @@ DEVICE double tanh_of(double x) {
 DEVICE double exp_of(double x) {
     const double least = -746.1332191019411;
     const Wide power = exp_parts(x > least ? x : least, 0.0);
-    // Two multiplications apply the power. Only the second rounds.
+    // Multiplies by 2^n in two steps, of which only the second rounds.
     const long long n = (long long)power.exponent, half = n >> 1;
     return (power.hi + power.lo) * power_of_two(half) * power_of_two(n - half);
 }
@@ -183,7 +184,7 @@ struct WideLogits {
     }
 };
 
-// Maximum of logits in f64, and flags.
+// Maximum of a row's logits in f64, and two flags.
 struct WideExtremes {
     double max;
     u32 nan, inexact; // Whether a logit is NaN, and whether one is not an f32 value.
@@ -267,14 +268,14 @@ struct WideRow {
         });
     }
 
-    // Fills the tables for a live row. A barrier must follow.
+    // Fills the tables for a row whose maximum is finite. A barrier must follow.
     DEVICE void prepare(Tables& tables) {
         exp = SoftmaxExp(found.inexact ? 0.0f : (float)found.max, -INFINITE);
         exp.fill(tables);
     }
 
-    // Returns e^(z - max). If all logits are f32 values, the computation is that of rows without mask. Otherwise it
-    // starts from the difference in f64.
+    // Returns e^(z - max). If all logits are f32 values, it is computed as for rows without mask. Otherwise z - max is
+    // computed in f64 first.
     DEVICE float power(const Tables& tables, double z) const {
         float high = (float)z - exp.shift, low = 0.0f;
         if (found.inexact) {
@@ -344,8 +345,8 @@ DEVICE Pair larger(const Pair& sum, const Pair& other) {
     return is_larger ? other : sum;
 }
 
-// Logits of a row as float-float pairs. They require a scale whose low part is within f32, and at most one bias, which
-// consists of f32 values.
+// Logits of a row as float-float pairs. The low part of the scale must be a normal f32 or 0. There may be at most one
+// bias, with f32 values only.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct PairRow {
     static const u32 COUNT = By<S>::COUNT;
@@ -358,10 +359,10 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // Properties of elements, each with a flag: the logit is NaN, the bias is not an f32 value, the bias is neither 0
-    // nor infinite, and the score plus the bias is NaN. The row needs f64 if an element has `NOT_A_NUMBER` or
-    // `NOT_OF_F32`. If no element has `NOT_A_MASK` and the mask has no flags, the bias only masks; the row then needs
-    // f64 also if an element has `NOT_A_MASKED_NUMBER`.
+    // Flags for properties of an element: its logit is NaN, its bias is not an f32 value, its bias is neither 0 nor
+    // infinite, its score plus its bias is NaN. The row needs f64 if an element has `NOT_A_NUMBER` or `NOT_OF_F32`. If
+    // no element has `NOT_A_MASK` and the mask has no keep flags, the bias only masks. The row then also needs f64 if
+    // an element has `NOT_A_MASKED_NUMBER`.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {
@@ -484,8 +485,8 @@ struct PairRow {
         });
     }
 
-    // Returns whether a column is used. Scores in registers need no check of flags, because masked ones are already
-    // -inf.
+    // Returns whether a column may be unmasked. Scores in registers need no check of flags, because masked ones are
+    // already -inf.
     DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
 
     DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {

@@ -61,7 +61,7 @@ struct MaskedBackward {
         return is_mean ? sums[0] * reciprocal : sums[0];
     }
 
-    // Writes the gradients of a live row. Returns false if any is not finite.
+    // Writes the gradients of a row whose maximum is finite. Returns false if any gradient is not finite.
     DEVICE bool write(Row& row) {
         row.prepare(shared.tables);
         __syncthreads();
@@ -90,8 +90,8 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 at masked columns, and counts the row. It is called for rows that are not live, and for live
-    // rows whose gradients are not finite.
+    // Writes NaN, or 0 at masked columns, and counts the row. It is called for rows without a finite maximum or without
+    // finite gradients.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         WideRow<S, Rolled, WARPS, 0, HAS_BIAS> row(a.scores, index, mask, 0, a.scores.cols);
         bool nan = found.nan;

@@ -1,5 +1,5 @@
-// Definitions shared by the norms of rows: operands of the columns, magnitudes, scales, and rounding of f64 to a
-// storage type.
+// Definitions shared by the norms of rows: weights and biases, magnitudes, scales, and rounding of f64 to a storage
+// type.
 #pragma once
 #include "sum.cuh"
 
@@ -20,7 +20,7 @@ DEVICE u32 narrow_wide(double v) {
 // largest.
 struct Magnitudes {
     u32 largest, least;
-    // The smallest nonzero magnitude, less 1. All bits set if there is none.
+    // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is none.
     u32 below;
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
@@ -58,7 +58,8 @@ struct Magnitudes {
     }
 
     // Returns the smallest nonzero magnitude, as `src/cpu/moments.rs` finds it. The result is one unit in the last
-    // place less if the row contains a 0, or if its last block is padded. Returns +inf if there is no nonzero number.
+    // place too small if the row contains a 0, or if its last block is padded. Returns +inf if there is no nonzero
+    // number.
     DEVICE float smallest(bool is_padded) const {
         if (least > 0 && !is_padded) {
             return float_of(least);
@@ -138,17 +139,17 @@ struct RowMoments {
     double mean, low; // Mean, as a pair
     double square;    // Mean square of the deviations
 
-    // Returns the correction for the mean's low part, which `normalised` adds.
+    // Returns the correction that `normalised` adds for the mean's low part.
     DEVICE double shift(double scale) const { return -(low * scale); }
 };
 
-// Computes (x - mean) scale + shift, where `shift` is -low scale.
+// Computes (x - mean) * scale + shift, where `shift` is -low * scale.
 DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// Computes the moments of a row, as `src/cpu/moments.rs` does. One pass suffices unless it loses precision. Rows that
-// are not centred have a mean of 0. `again` reads the row again.
+// Computes the moments of a row, as `src/cpu/moments.rs` does. If one pass loses precision, a second pass reads the row
+// through `again`. Without centring, the mean is 0.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
                                OrderedSums<Places<S, By, WARPS>, 2>& shared) {
@@ -174,7 +175,7 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
         });
         square = sums[1] / n;
         const double summed = sums[0] / n;
-        // Bound of the difference between `summed` and `low` that rounding alone may cause.
+        // Largest difference between `summed` and `low` that rounding alone may cause.
         const double noise = (17.0 + n / 16384.0) * 0x1p-53 * sqrt(square);
         low = fabs(summed - low) > noise ? summed : low;
     }

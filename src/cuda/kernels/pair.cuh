@@ -19,8 +19,8 @@ struct PairTables {
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 16) {
-            // `exp_pair` adds its step number, shifted left by 19, to these bits. Its low four bits are j, so j is
-            // subtracted here.
+            // `exp_pair` adds its step number, shifted left by 19, to these bits. The low four bits of that number are
+            // j, so j is subtracted here.
             power[j] = float_of(POWERS[j] - (j << 19));
             low[j] = float_of(POWERS_LOW[j]);
         }
@@ -101,8 +101,8 @@ DEVICE FloatSum logistic_pair(Pair e, bool negative) {
 }
 
 DEVICE FloatSum sigmoid_pair(const PairTables& tables, float x) {
-    // Above `PAIR_LARGEST`, the quotient rounds to 1 even with the limited argument. Below -`PAIR_LARGEST`, the callers
-    // reject the result.
+    // The argument of `exp_pair` is limited to -`PAIR_LARGEST`. For x above `PAIR_LARGEST`, the quotient still rounds
+    // to 1. For x below -`PAIR_LARGEST`, the callers reject the result.
     const float minus = 0.0f - fabsf(x);
     return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
 }

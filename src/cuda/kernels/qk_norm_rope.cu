@@ -21,7 +21,7 @@ struct QkNormRopeArguments {
 
 const u32 THREADS = 128, WARPS = THREADS / WARP, MOST_COLS = 512;
 
-// Part of a row in one thread, from up to two tiles.
+// Elements of a row that one thread holds, from up to two tiles.
 template <class S, template <class> class By>
 struct HeadRow {
     typedef typename S::Bits Bits;
@@ -32,7 +32,7 @@ struct HeadRow {
     const u32 cols, lane;
     float values[HELD][COUNT];
 
-    // Loads the part. A null row gives zeros.
+    // Loads the elements. A null row gives zeros.
     DEVICE HeadRow(const Bits* row, u32 cols, u32 lane) : cols(row ? cols : 0), lane(lane), values{} {
         each([&](u32 column, float* x) { By<S>::load(row + column, x); });
     }
@@ -48,8 +48,8 @@ struct HeadRow {
         }
     }
 
-    // Computes the tiled sum of squares, in all threads of the row. Each tile has its own group of threads. With single
-    // elements, all threads process one tile after the other.
+    // Computes the tiled sum of squares, in all threads of the row. Each tile has its own group of threads. If each
+    // access moves only one element, all threads process one tile after the other.
     DEVICE double sum_of_squares(u32 lanes) const {
         double sum = 0.0;
         for (u32 tile = 0; tile < TILES; tile++) {
@@ -110,7 +110,7 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     typedef HeadRow<S, By> Row;
     const u32 COUNT = By<S>::COUNT;
     __shared__ Magnitudes partial[WARPS];
-    // Declared as whole vectors, which aligns it to 16 bytes.
+    // The array consists of 16-byte vectors, so it is aligned to 16 bytes.
     __shared__ uint4 rows[THREADS * Row::HELD * Row::COUNT * sizeof(Bits) / sizeof(uint4)];
     __shared__ float weights[MOST_COLS];
     const Operand weight = {a.weight, a.weight_type, 1.0f};

@@ -1,5 +1,5 @@
 // Row in the registers of a block's threads, like `Held`, for kernels in which every instruction counts. It keeps the
-// words as read, and one address for all loads. In most warps, all pieces of all threads are within the row, and no
+// words as read, and one address for all loads. In most warps, every piece of every thread is within the row, so no
 // piece is checked.
 #pragma once
 #include "common.cuh"

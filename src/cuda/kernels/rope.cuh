@@ -2,15 +2,15 @@
 #pragma once
 #include "wide.cuh"
 
-// Cosines and sines of the pairs that `By` moves at once. The elements of a pair are neighbours, or at the same index
-// of the row's two halves.
+// Cosines and sines of the pairs that one access moves. The elements of a pair are neighbours, or at the same index of
+// the row's two halves.
 template <class S, template <class> class By, bool NEIGHBOURS>
 struct Turn {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
     double cos[COUNT], sin[COUNT];
 
-    // Indices of the i-th pair's first and second element within two pieces.
+    // Indices of the i-th pair's two elements in the array of two pieces that `apply` loads.
     static DEVICE u32 first(u32 i) { return NEIGHBOURS ? 2 * i : i; }
     static DEVICE u32 second(u32 i) { return NEIGHBOURS ? 2 * i + 1 : COUNT + i; }
 

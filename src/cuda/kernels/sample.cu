@@ -239,7 +239,7 @@ struct SampleRow {
             reached = shared.reached;
             digits = digits << 8 | shared.digit;
         }
-        // Of the tokens whose logit equals the last one, keeps as many as are needed.
+        // Keeps only as many tokens with the lowest kept logit as are needed.
         const u64 each_of_them = amount(logit_of(digits));
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = shared.at_end / each_of_them;

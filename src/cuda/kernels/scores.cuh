@@ -72,7 +72,7 @@ DEVICE Extremes extremes(const RegisterRow<S, WARPS, HELD>& row, Keys* partial) 
     return extremes_of<WARPS>(max_or_nan(S::low_of(max), S::high_of(max)), fminf(S::low_of(min), S::high_of(min)), partial);
 }
 
-// Parts of a 64-bit integer, so short that sums over 1024 threads fit in 32 bits.
+// A 64-bit integer in three parts, each so short that its sum over 1024 threads fits in 32 bits.
 struct alignas(8) Parts {
     static const u32 BITS = 22, MASK = (1u << BITS) - 1;
     u32 low, middle, high;
@@ -81,8 +81,8 @@ struct alignas(8) Parts {
     DEVICE Parts of_warp() const { return {sum_of_warp(low), sum_of_warp(middle), sum_of_warp(high)}; }
     DEVICE u64 whole() const { return low + ((u64)middle << BITS) + ((u64)high << (2 * BITS)); }
 
-    // Converts the parts of a sum in units of 2^-48, which may need more than 64 bits, to `Units`. `high` counts units
-    // of 2^-4.
+    // Converts the parts of a sum to `Units`. The sum is in units of 2^-48 and may need more than 64 bits. Its part
+    // `high` is in units of 2^-4.
     DEVICE Units long_units() const {
         const u64 units = Parts{low, middle, high & 15}.whole();
         return {units & (((u64)1 << 48) - 1), (high >> 4) + (u32)(units >> 48)};
@@ -122,8 +122,8 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
-// Counts a row that is not live in the four integers at `guards`, if that address is not 0. They are the numbers of
-// rows with NaN, with +inf and fully masked, and the index of the first fully masked row.
+// Counts a row without a finite maximum in the four integers at `guards`, if that address is not 0. They are the
+// numbers of rows with NaN, with +inf and fully masked, and the index of the first fully masked row.
 DEVICE void count_guards(u64 guards, u64 row, bool nan, bool is_masked) {
     if (guards && seldom_thread() == 0) {
         u64* counts = (u64*)guards;

@@ -21,12 +21,12 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     By<S>::store_rounded(to, y);
 }
 
-// Computes the softmax of a narrow row in registers (see `SoftmaxExp::is_narrow`). Its exponentials replace its values
+// Computes the softmax of a narrow row in registers (see `SoftmaxExp::is_narrow`). The exponentials replace the values
 // there.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
-    // Largest length of a row in registers. Sums over all shorter rows have the same units, so this replaces the
-    // length.
+    // Maximum length of a row in registers. It is passed instead of the length, because sums over all rows up to this
+    // length have the same unit.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
     UnitSum sum;
@@ -49,7 +49,8 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Computes the softmax of any live row. Each pass reads the row again. `NARROW` must be false for a long row.
+// Computes the softmax of any row whose maximum is finite. Each pass reads the row again. `NARROW` must be false for a
+// long row.
 template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
                          SoftmaxShared<WARPS>& shared) {
@@ -75,8 +76,8 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Handles rows that are not live or not narrow, and rows not held in registers. These are rare for short rows, so they
-// read memory again instead of using registers.
+// Handles rows not held in registers, rows without a finite maximum, and rows with a wide range of values. Short rows
+// are rarely among them, so all are read from memory again, which saves registers.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
                           const Extremes& found, SoftmaxShared<WARPS>& shared) {

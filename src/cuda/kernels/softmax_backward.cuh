@@ -24,14 +24,15 @@ struct BackwardRow {
     typedef typename S::Bits Bits;
     typedef OrderedSums<Places<S, By, WARPS>, 1> Terms;
     static const u32 COUNT = By<S>::COUNT;
-    // Rows held in registers are narrow: their exponentials replace them, and nothing is masked.
+    // Whether registers hold the row. The values of such a row have a small range, and none is masked. The exponentials
+    // replace the values in the registers.
     static const bool NARROW = HELD > 0;
     Held<S, By, WARPS, HELD>& held;
     const Bits* dy;
     Bits* dx;
     const u32 cols;
 
-    // Writes the gradients of a live row. Returns false if any is not finite.
+    // Writes the gradients of a row whose maximum is finite. Returns false if any gradient is not finite.
     DEVICE bool write(const SoftmaxExp& exp, BackwardShared<WARPS>& shared, Terms& terms) {
         const Units units = sum_exps<WARPS, HELD == 0>(cols, shared.units, [&](auto& sum) {
             held.each([&](u32, float* x) {

@@ -42,7 +42,7 @@ struct LaneTables {
 // Computes e^(x - max) for the values of one row.
 struct SoftmaxExp {
     float shift, d, shifter, deepest;
-    // `d` in f64, which is exact. Unused copies cost no registers.
+    // Exact copy of `d` in f64. It costs no register where it is unused.
     double wide_d;
     bool narrow;
 
@@ -76,8 +76,8 @@ struct SoftmaxExp {
                 (float)(__longlong_as_double((long long)TABLE_LOW[j]) - taken)};
     }
 
-    // Computes e^(x - max). `NARROW` selects a faster computation for narrow rows, which gives the same bits. The
-    // result for -inf, which no narrow row contains, is 0.
+    // Computes e^(x - max). `NARROW` selects a faster computation with the same bits, for rows that `is_narrow`
+    // accepts. The result for -inf, which no such row contains, is 0.
     template <bool NARROW, class T>
     DEVICE float power(const T& tables, float x) const {
         if (NARROW) {
@@ -88,8 +88,8 @@ struct SoftmaxExp {
         return lowered(within(tables, clamped, [](float low) { return low; }), z);
     }
 
-    // Computes e^(x + low - max). The row must not be narrow, and its maximum or its shift must be 0. With `low` = 0,
-    // the bits equal those of `power`. If x is -inf or NaN, the result is 0 for any `low`.
+    // Computes e^(x + low - max + `shift`); `narrow` must be false. For `low` = 0, the bits are those of `power` at x +
+    // `shift`. If x is -inf or NaN, the result is 0 for any `low`.
     DEVICE float pair(const Tables& tables, float x, float low) const {
         float mend = x > deepest ? low : 0.0f;
         float clamped = x > deepest ? x : deepest;
@@ -126,7 +126,7 @@ struct UnitSum {
 
     DEVICE UnitSum() : high(0), low(0), count(0), units(0) {}
 
-    // Returns a number midway between two powers of two, whose unit in the last place is the unit of the sum.
+    // Returns 1.5 times a power of two. Its unit in the last place is the unit of the sum.
     static DEVICE float grid() { return 1.5f / (1 << 22); }
 
     DEVICE void add(float e) {
@@ -161,7 +161,7 @@ struct LongSum {
 };
 
 // Result of a fixed-point sum. For long rows, `whole` is the integer part and `units` the fraction. For other rows,
-// `units` is everything.
+// `units` holds the complete sum.
 struct Units {
     u64 units;
     u32 whole;

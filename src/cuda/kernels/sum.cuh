@@ -28,16 +28,16 @@ DEVICE double fold_lanes(Term of) {
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }
 
-// Computes `N` tiled sums over a row, in all threads. `add` is called with the first column of a piece, the piece, and
-// a function of i. That function returns the sums of the lane to which the piece's i-th element belongs, and `add` adds
-// the element's terms to them.
+// Computes `N` tiled sums over a row, in all threads. `add` receives the first column of a piece, the piece, and a
+// function. For an index i, the function returns the sums of the lane of the piece's i-th element. `add` adds the
+// element's terms to them.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
     typedef Places<S, By, WARPS> At;
     // A row of at most 64 tiles has one tile per lane.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
-    // A block of fewer than `WARPS` warps has fewer tiles, and takes one step.
+    // A block of fewer than `WARPS` warps processes fewer tiles at a time, and needs one step only.
     const u32 tiles = blockDim.x / At::GROUP;
     __syncthreads();
     for (u32 lane = threadIdx.x; !IS_ONE && lane < 64; lane += blockDim.x) {
@@ -50,7 +50,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         double own[LANES][N] = {};
         row.each_of_tile(step, [&](u32 piece, u32 column, const float* values) {
             if (At::COUNT == 1) {
-                // Selects the lane without indexing, because a loop over many pieces is not unrolled.
+                // Selects the lane without an index into an array, because a loop over many pieces is not unrolled.
                 const bool is_odd = piece % 2 == 1;
                 double lane[N];
                 for (u32 n = 0; n < N; n++) {
@@ -171,7 +171,7 @@ struct BinSums {
     double shifters[4];
 };
 
-// Sums over the threads of a block. Only for sums that are exact in any order.
+// Sums over the threads of a block. The sum must be exact in any order.
 template <u32 WARPS>
 DEVICE double block_sum(double own, double* partial) {
     return over_block<WARPS>(own, partial, [](double own, u32 distance) {
@@ -205,9 +205,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         return block_sum<WARPS>(sums[0], shared.bins[0]);
     }
     if (threadIdx.x < 4) {
-        // `top` is the exponent of the top bin's unit, rounded down to a multiple of 31. `place` is the exponent of a
-        // shifter: a number midway between two powers of two, whose unit in the last place is the unit of this thread's
-        // bin.
+        // `top` is the exponent of the top bin's unit, a multiple of 31. `place` is the exponent of a shifter, 1.5
+        // times a power of two. The shifter's unit in the last place is the unit of this thread's bin.
         const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
         const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
         const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;

@@ -79,14 +79,14 @@ DEVICE double rounded(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     u64 bits = bits_of_wide(sum.hi);
     if (fabs(sum.lo) > 0.0 && (bits & 1) == 0) {
-        // Moves away from zero if sum and error have the same sign.
+        // Takes the neighbour away from zero if sum and error have the same sign, otherwise the one towards zero.
         bits += ((bits ^ bits_of_wide(sum.lo)) & SIGN) == 0 ? 1 : ~0ull;
     }
     return wide_of(bits + (v.exponent << 52));
 }
 DEVICE double rounded(Sum v) { return rounded(Wide{v.hi, v.lo, 0}); }
 
-// Returns the bits of the storage value nearest to `v`, which may be rounded to odd.
+// Returns the bits of the storage value nearest to `v`. `v` may already be rounded to odd.
 template <class S>
 DEVICE u32 store_wide(double v) {
     if (v != v) {

@@ -1,6 +1,5 @@
-//! Tests that a larger logit never gets a smaller power: over all f32, at all ends of steps (intervals with one table
-//! entry), and at those ends for many row maxima. The last test checks the errors, which the coefficient chosen for
-//! this order increases.
+//! Tests that a larger logit never gets a smaller power. They compare all f32, and the logits where the table entry
+//! changes, also for many row maxima. The last test checks that the errors stay within their bounds.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
@@ -47,10 +46,10 @@ fn neighbours(z: f64, count: u64) -> Vec<f64> {
     (bits - count..=bits + count).rev().map(f64::from_bits).collect()
 }
 
-/// Returns the lowest f32 of step `n`.
+/// Returns the lowest f32 whose nearest multiple of ln2/8 is `n` ln2/8.
 fn first_of_step(n: f32) -> f32 {
     let step = |z: f32| z.mul_add(PER_STEP, SHIFTER) - SHIFTER;
-    // Bisects by the bits of magnitudes, which decrease as the numbers increase.
+    // Bisects the bits of the magnitude. The number is negative, so it decreases as these bits increase.
     let (mut far, mut near) = (70.0f32.to_bits(), 0);
     while far - near > 1 {
         let middle = near + (far - near) / 2;
@@ -59,7 +58,7 @@ fn first_of_step(n: f32) -> f32 {
     -f32::from_bits(near)
 }
 
-/// Walks over all 738 ends of steps. There [`WeightExp`] changes its table entry, halfway between two f32.
+/// Checks all 738 points at which [`WeightExp`] changes its table entry. Each is halfway between two f32.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_at_the_end_of_a_step() {
@@ -68,7 +67,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
         let last = first.next_down();
         let middle = (f64::from(first) + f64::from(last)) / 2.0;
         assert_in_order(&neighbours(middle, 2000));
-        // Takes the first f32 of the step, the 500 f32 below it, and midpoints between these.
+        // Check the first f32 above this point, the 500 f32 below it, and the midpoints between these 500.
         let mut z: Vec<f64> = neighbours(f64::from(first), 0);
         let mut below = last;
         for _ in 0..500 {
@@ -81,7 +80,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
     }
 }
 
-/// Compares numbers within a step with their neighbours, at distances from one f64 ULP to a few f32 ULP.
+/// Compares neighbouring numbers, at distances from one f64 ULP to two f32 ULP.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_within_a_step() {
@@ -108,7 +107,7 @@ fn weights_do_not_fall_within_a_step() {
     }
 }
 
-/// Kernel that walks over all f32 from -2^-27 down to -104, in order. Arguments above -2^-27 have the power 1.
+/// Kernel that walks over all f32 from -2^-27 down to -104, in order. Above -2^-27, e^x rounds to 1.
 struct Walk<F>(F);
 
 /// Exponential of the logits of a row whose maximum is 0.
@@ -150,7 +149,7 @@ impl<F: Function> Kernel for Walk<F> {
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(BLOCK) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
-                assert!(power <= above, "e^{x:?} = {power:e} must be at most {above:e}, that of the next larger x");
+                assert!(power <= above, "e^{x:?} = {power:e} must be <= {above:e}, the power of the next larger x");
                 assert!(power == 1.0 || x < -LARGEST, "e^{x:?} must be 1, got {power:e}");
                 above = power;
             }
@@ -168,8 +167,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Kernel that checks the ends of steps for rows whose maximum has the remainder `d`, for each entry of the table. It
-/// checks only ends near zero, where f32 are so close that errors could exchange two powers.
+/// Kernel that compares the two f32 at each change of the table entry, for rows whose maximum is M ln2/8 + `d` with M
+/// from 0 to 7. Only changes near zero are checked, where f32 are so close that errors could reverse their order.
 struct StepEnds {
     d: f32,
 }
@@ -198,7 +197,7 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisects the f32 in increasing order, for the last of the step and the first of the next step.
+                // Bisect for the last f32 with this n and the first f32 with n + 1.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {
@@ -208,14 +207,14 @@ impl Kernel for StepEnds {
                 *ends = [of_key(last), of_key(first)];
                 assert!(
                     step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1),
-                    "the numbers {ends:?} must be in the steps {n} and {n} + 1 for d = {d:?}"
+                    "{ends:?} must round to {n} and {n} + 1 multiples of ln2/8 for d = {d:?}"
                 );
             }
             let powers = [0, 1].map(|side| isa.array_f32(exp.exp_fast(isa.load_f32(&ends.map(|ends| ends[side])))));
             for (ends, (below, above)) in ends.into_iter().zip(powers[0].into_iter().zip(powers[1])) {
                 assert!(
                     below <= above,
-                    "the power {below:e} of {:?} must be at most {above:e} of {:?} for d = {d:?}, M = {steps}",
+                    "the power {below:e} of {:?} must be at most {above:e}, the power of {:?} (d = {d:?}, M = {steps})",
                     ends[0],
                     ends[1]
                 );
@@ -235,7 +234,7 @@ fn of_key(key: i64) -> f32 {
     if key < 0 { -magnitude } else { magnitude }
 }
 
-/// Tests every `stride`th possible d. All d are multiples of 2^-27, at most half a step in magnitude.
+/// Tests every `stride`th d. All possible d are the multiples of 2^-27 from -ln2/16 to ln2/16.
 fn walk_ends(stride: usize) {
     const UNIT: f64 = 1.0 / (1u64 << 27) as f64;
     let most = (STEP / 2.0 / UNIT).round() as i64;
@@ -257,8 +256,8 @@ fn rows_of_every_maximum_are_in_order() {
 }
 
 /// Checks the bounds that [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is std's f64,
-/// whose error is less than 2^-50 of the power. Numbers at the ends of steps, where the polynomial is worst, are
-/// included.
+/// whose error is less than 2^-50 of the power. The numbers include those where the table entry changes, because the
+/// polynomial is least accurate there.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_keep_their_bound() {
@@ -279,5 +278,5 @@ fn weights_keep_their_bound() {
     }
     println!("{} numbers: {ulps} ULP, {relative:?} times 2^-24", z.len());
     assert!(ulps <= 0.69, "the error must be at most 0.69 ULP, got {ulps}");
-    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "errors must be at most 1.16 times 2^-24, got {relative:?}");
+    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "errors / 2^-24 must be in -1.16 ..= 1.16, got {relative:?}");
 }

@@ -1,4 +1,4 @@
-//! Tiles of a tiled sum, which are folded pairwise in groups of sixteen.
+//! Sums of the tiles of a tiled sum. Lanes are added pairwise for up to sixteen tiles at once.
 
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel};
@@ -10,8 +10,8 @@ pub(super) const QUAD: usize = SUM_LANES;
 /// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
-/// Computes `N` sums of a tile, which has `quads` runs of [`QUAD`] terms, and folds their 64 lanes twice. `add` gets
-/// the indices of a run and a chain, and the chain's sums. It adds the run's block for this chain to the sums.
+/// Computes the `N` sums of a tile of `quads` times [`QUAD`] terms, each as a block of 16 partial sums. `add` gets the
+/// indices of a quad and of a block in it, and the block's accumulators. It returns the accumulators plus the block.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,
@@ -27,7 +27,7 @@ pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     fold_chains(isa, chains)
 }
 
-/// Folds a tile's 64 lanes twice, into one block.
+/// Adds a tile's 64 lanes pairwise twice, which leaves one block of 16 partial sums.
 #[inline(always)]
 pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; CHAINS]) -> [I::F64; N] {
     let mut tile = [isa.f64(0.0); N];
@@ -39,7 +39,7 @@ pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; 
     tile
 }
 
-/// Up to sixteen neighbouring tiles, each folded twice.
+/// Up to sixteen neighbouring tiles, each as a block of 16 partial sums.
 pub(super) struct Group<const N: usize>(ArrayVec<[[f64; BLOCK]; N], GROUP>);
 
 impl<const N: usize> Group<N> {
@@ -64,7 +64,7 @@ impl<const N: usize> Group<N> {
     }
 }
 
-/// Folds the blocks of up to sixteen tiles pairwise, until each tile is one lane of a single block.
+/// Adds the partial sums of up to sixteen tiles pairwise, until each tile is one lane of a single block.
 struct FoldTiles<'a, const N: usize>(&'a mut [[[f64; BLOCK]; N]]);
 
 impl<const N: usize> Kernel for FoldTiles<'_, N> {
@@ -93,7 +93,7 @@ impl<const N: usize> Kernel for FoldTiles<'_, N> {
     }
 }
 
-/// Computes the sums of a row of `len` terms. `tile` returns the sums of a tile, folded twice.
+/// Computes the sums of a row of `len` terms. `tile` returns the sums of a tile, each as a block of 16 partial sums.
 #[inline(always)]
 pub(super) fn of_tiles<I: Isa, const N: usize>(
     isa: I,
@@ -154,8 +154,8 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     fold_lanes(&mut lanes, tiles.len())
 }
 
-/// Folds the lanes six times and adds +0. Lanes without a tile hold +0 and do not change the others, so only the first
-/// `tiles` lanes are folded.
+/// Adds the 64 lanes pairwise, six times, and then adds +0. Lanes without a tile hold +0, which does not change a sum.
+/// Therefore only the first `tiles` lanes are added.
 fn fold_lanes(lanes: &mut [f64; SUM_LANES], tiles: usize) -> f64 {
     let mut width = tiles.min(SUM_LANES);
     while width > 1 {

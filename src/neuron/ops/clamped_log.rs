@@ -16,7 +16,7 @@ const OP: &str = "clamped_log";
 /// Largest and smallest argument of a device's logarithm: 2^64 and 2^-64.
 const HIGH: f32 = (1u128 << 64) as f32;
 const LOW: f32 = 1.0 / HIGH;
-/// Correction of the logarithm for an argument scaled by 2^64 or 2^-64: ln 2^64.
+/// ln 2^64, which corrects the logarithm of an argument that was scaled by 2^64 or 2^-64.
 const SHIFT: f32 = (64.0 * std::f64::consts::LN_2) as f32;
 
 /// Returns the program of [`clamped_log`](crate::clamped_log()). Its input is x; its outputs are y of the same shape

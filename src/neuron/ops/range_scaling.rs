@@ -7,9 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Pairs of exponents (from, factor): a row whose largest magnitude is at least 2^from is scaled by 2^factor. The first
-/// such pair applies. A row below 2^-84 is scaled by 2^`LOWEST`. After scaling, the largest magnitude of a row that is
-/// not zero is from 2^-22 to 2^42.
+/// Exponents (from, factor). A row is scaled by 2^factor of the first pair for which its largest magnitude is at least
+/// 2^from. Without such a pair, it is scaled by 2^`LOWEST`. Afterwards, the largest magnitude of a nonzero row is from
+/// 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 
@@ -39,7 +39,7 @@ pub fn largest(g: &mut Graph, x: Value) -> Value {
     g.largest(magnitude)
 }
 
-/// Returns the square root of eps as f32, or 0 if it is below the normal f32 range, where it does not affect results.
+/// Returns the square root of eps as f32. A root below the normal f32 range does not affect results and becomes 0.
 pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
     let root = eps.sqrt();
     if root < f64::from(f32::MIN_POSITIVE) { Ok(0.0) } else { narrow(op, "eps", root) }

@@ -21,7 +21,8 @@ const FUSED: &str = "rms_norm_residual";
 /// | x | `[rows, cols]` | y | `[rows, cols]` |
 /// | weight + weight_offset, if a weight is given | `[cols]`, F32 | status | `[rows]`, S32 |
 ///
-/// The program depends on whether the options have a weight, not on its values. The input for it must be finite.
+/// The program depends on whether the options have a weight, not on the weight's values. The weight input must be
+/// finite.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

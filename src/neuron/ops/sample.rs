@@ -35,7 +35,7 @@ pub const MAX_CANDIDATES: usize = 256;
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program); [`Error::InvalidArgument`] for no candidates or more than
-/// [`MAX_CANDIDATES`], and for a mask with a bias, because its sums would be rounded.
+/// [`MAX_CANDIDATES`], and for a mask with a bias, because adding it would round the logits.
 pub fn program(dtype: DType, rows: usize, cols: usize, candidates: usize, mask: Option<&Mask<'_>>) -> Result<Program> {
     if !(1..=MAX_CANDIDATES).contains(&candidates) {
         return Err(Error::invalid(OP, "candidates", candidates, format!("in 1 ..= {MAX_CANDIDATES}")));
@@ -112,8 +112,8 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { logits: &logits[..count], tokens: &tokens[..count], ties, are_all, vocabulary })
     }
 
-    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. They do
-    /// not suffice if the request keeps more tokens, depends on the mass of other tokens, or changes logits.
+    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice: if the
+    /// request keeps more tokens, depends on the mass of other tokens, or changes logits.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).
@@ -153,8 +153,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. The host
-/// draws from the whole row if these do not suffice: without top-k, with a larger k, or with penalties.
+/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. If these
+/// do not suffice (without top-k, with a larger k, or with penalties), the host draws from the whole row.
 ///
 /// # Errors
 /// The errors of the program, the op and the device. The error of a single row is in that row's result.

@@ -1,4 +1,4 @@
-//! Common part of softmax, log_softmax and logsumexp: logits, their maximum, and exponentials of the distance to it.
+//! Common part of softmax, log_softmax and logsumexp: logits, their maximum, and e^(logit - maximum).
 
 #![forbid(unsafe_code)]
 
@@ -121,7 +121,7 @@ impl MaskedLogits {
         let rest = g.select(is_max, zero, exponentials);
         let rest = g.sum(rest);
         let sum = g.add(maxima, rest);
-        // A fully masked row has a sum of 0, which becomes 1.
+        // The sum of a fully masked row is 0, and is replaced by 1, whose logarithm is defined.
         let one = g.f32(1.0);
         let sum = g.maximum(sum, one);
         let added = g.subtract(sum, maxima);

@@ -45,7 +45,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     let half_distance = scores.half_distance(&mut g);
     let exponentials = scores.exponentials(&mut g, half_distance);
     let sum = g.sum(exponentials);
-    // A fully masked row has a sum of 0, which becomes 1/2. Any other row has a term of 1.
+    // Avoid a division by 0: the sum of a fully masked row is 0. Any other sum is at least 1, and stays as it is.
     let half = g.f32(0.5);
     let sum = g.maximum(sum, half);
     let mut y = g.divide(exponentials, sum);

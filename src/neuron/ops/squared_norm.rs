@@ -19,9 +19,9 @@ pub enum SquaredNorm {
     Finite(f64),
     /// The tensor has a number that is not finite.
     NotFinite {
-        /// Lowest row with such a number.
+        /// Index of the first row that is not finite.
         row: usize,
-        /// Kind of that row: [`Status::Nan`] or [`Status::Infinite`].
+        /// Status of this row: [`Status::Nan`] or [`Status::Infinite`].
         status: Status,
     },
 }

@@ -93,9 +93,9 @@ const _: () = {
 /// 64-bit unsigned integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbering {
-    /// Numbering of 2022 and 2023, whose headers count physical cores, not virtual ones.
+    /// Numbering in the headers of 2022 and 2023, which count physical cores, not virtual ones.
     Old,
-    /// Numbering of all later headers.
+    /// Numbering in all later headers.
     New,
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// A runtime with cores, before initialisation. It does not yet reserve the cores.
+/// A runtime that was found but is not initialised, so it does not reserve its cores yet.
 struct DetectedRuntime {
     functions: &'static Functions,
     worker: Worker,
@@ -312,8 +312,8 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        // The handles must be freed on the runtime's thread. The only possible error is a panic, and freeing does not
-        // panic.
+        // The handles must be freed on the runtime's thread. The result is ignored: the only possible error is a panic,
+        // and freeing does not panic.
         let _ = self.runtime.worker.call(|| self.model.free());
     }
 }

@@ -1,8 +1,8 @@
 //! Frequencies of rotary embedding.
 //!
 //! Far positions amplify an error in the last place of a frequency. All implementations should therefore use the same
-//! frequency: the exact number, rounded once. The computation in pairs of f64 rounds about one frequency in 2^40 the
-//! wrong way.
+//! frequency: the exact number, rounded once. Computed in pairs of f64, about one frequency in 2^40 is rounded to the
+//! wrong neighbour.
 
 use super::{LongRope, RopeScaling, Yarn};
 use crate::error::Result;
@@ -23,8 +23,8 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
     let base = log(theta);
     let plain = |i: usize| exp(share(base, i, half));
     let mut each = |of: &dyn Fn(usize) -> Pair| rounded.extend((0..half).map(|i| of(i).0.min(f64::MAX)));
-    // The base is multiplied by stretch^(d / (d-2)), then raised to the power of -2i / d. The first pair's frequency is
-    // 1 for any base.
+    // NTK scalings give pair i the frequency (theta * s^(d / (d-2)))^(-2i / d), where s is the scaling's factor. The
+    // first pair has i = 0 and the frequency 1.
     let stretched = |log_stretch: Pair, i: usize| {
         if i == 0 { ONE } else { exp(share(base, i, half).plus(share(log_stretch, i, half - 1))) }
     };
@@ -92,10 +92,10 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
     }
 }
 
-/// Computes `ln(1 + factor * growth)`. With growth = (sequence - L) / L, the logarithm's argument is the one in
-/// [`RopeScaling::DynamicNtk`]: `factor * sequence / L - (factor - 1)`.
+/// Computes `ln(1 + factor * growth)`. With growth = sequence / L - 1, the argument of the logarithm is
+/// `factor * sequence / L - (factor - 1)`, as in [`RopeScaling::DynamicNtk`].
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
-    // Above this limit, the 1 in `ln(1 + factor * growth)` is negligible, and the product may exceed f64.
+    // Above 1e300, the 1 in `ln(1 + factor * growth)` is negligible, and the product may overflow.
     if factor * growth.0 > 1e300 {
         return log(factor).plus(log_of(growth));
     }
@@ -113,7 +113,7 @@ fn share(log: Pair, i: usize, n: usize) -> Pair {
     log.times((-(i as f64)).into()).over((n as f64).into())
 }
 
-/// Keeps the fraction `kept` of a frequency and divides the rest by the factor.
+/// Interpolates between frequency / factor (for `kept` = 0) and the unchanged frequency (for `kept` = 1).
 fn blend(frequency: Pair, factor: f64, kept: Pair) -> Pair {
     frequency.times(kept).plus(frequency.over(factor.into()).times(ONE.minus(kept)))
 }
@@ -125,7 +125,7 @@ fn within(ramp: Pair) -> Pair {
     } else if ramp.0 < 1.0 {
         ramp
     } else {
-        // A ramp beyond the range of f64 may be NaN, which also counts as 1.
+        // A ramp that overflowed may be NaN, which also counts as 1.
         ONE
     }
 }
@@ -172,7 +172,6 @@ mod tests {
         }
     }
 
-    /// A ramp narrower than f64 can resolve acts as a step.
     #[test]
     fn ramps_at_the_end_of_f64() {
         let scaling = RopeScaling::Llama3 {
@@ -184,7 +183,6 @@ mod tests {
         assert_eq!(frequencies(500_000.0, 64, Some(scaling)), frequencies(500_000.0, 64, None));
     }
 
-    /// Extreme bases and factors still give finite frequencies.
     #[test]
     fn frequencies_are_finite() {
         let (factor, most) = (f64::MAX, usize::MAX);

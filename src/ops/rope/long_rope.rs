@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// let (short, long) = ([1.0, 1.05], [1.0, 30.0]); // a head of four columns has two pairs
 /// let scaling = |sequence| LongRope::new(&short, &long, 4096, sequence).factor(32.0);
 /// let table = |sequence| RopeTable::new(&[7], 4, &Rope::default().scaling(RopeScaling::LongRope(scaling(sequence))));
-/// // The length of the sequence selects the list, not the position: 4,097 tokens need the long list.
+/// // The length of the sequence, not the position, selects the list: 4,097 tokens need the long list.
 /// assert_eq!(table(4096)?, table(12)?);
 /// assert_ne!(table(4096)?, table(4097)?);
 /// # Ok::<(), evenkeel::Error>(())
@@ -27,7 +27,7 @@ pub struct LongRope<'a> {
     pub original_positions: usize,
     /// Length of the sequence that the rows belong to, or of the longest sequence that is served.
     ///
-    /// Keys in a cache are valid for one list only. An engine with a key cache therefore sets the longest length here,
+    /// All keys in a cache must use the same list. An engine with a key cache therefore sets the longest length here,
     /// as vLLM does. transformers uses the largest position of each call, plus 1.
     pub sequence: usize,
     /// Ratio of the extended to the original number of positions, for the attention factor. Finite and at least 1; 1 by

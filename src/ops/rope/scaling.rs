@@ -50,7 +50,7 @@ pub enum RopeScaling<'a> {
         original_positions: usize,
         /// Length of the sequence that the rows belong to, or of the longest sequence that is served.
         ///
-        /// Keys in a cache are valid for one base only. An engine with a key cache therefore sets the longest length
+        /// All keys in a cache must use the same base. An engine with a key cache therefore sets the longest length
         /// here, as vLLM does. transformers uses the largest position of each call, plus 1.
         sequence: usize,
     },
@@ -89,9 +89,11 @@ pub enum RopeScaling<'a> {
     Llama3 {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
-        /// Upper limit of slow pairs, in turns within the original positions. Finite and above 0.
+        /// Number of turns within the original positions below which a pair's frequency is divided by `factor`. Finite
+        /// and above 0.
         low_freq_factor: f64,
-        /// Lower limit of fast pairs, in turns within the original positions. Finite and above `low_freq_factor`.
+        /// Number of turns within the original positions above which a pair keeps its frequency. Finite and above
+        /// `low_freq_factor`.
         high_freq_factor: f64,
         /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,
@@ -122,7 +124,7 @@ impl RopeScaling<'_> {
     }
 }
 
-/// Checks of parameters that several scalings share.
+/// Parameter checks used by several scalings.
 #[derive(Clone, Copy)]
 pub(super) struct Checks {
     pub op: &'static str,

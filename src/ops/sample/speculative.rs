@@ -7,7 +7,7 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// The draft token or its replacement, with the log-probability of the target.
+    /// The draft token or its replacement, with its log-probability in the target.
     pub sampled: Sampled,
     /// Whether the draft token was accepted. If not, the later tokens of the draft are invalid.
     pub accepted: bool,
@@ -24,7 +24,7 @@ impl Distribution {
     /// Probabilities are stored as integers. Their quotients and differences are computed exactly, and 64 random bits
     /// decide on acceptance. If the token has exactly the draft's distribution, the result's distribution is within
     /// 2^-63 of the target's in total variation. If the token comes from [`Distribution::draw`], which uses 64 random
-    /// bits, this distance grows by n 2^-65 for n tokens.
+    /// bits, this distance grows by n 2^-65 for rows of n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -92,7 +92,7 @@ impl Distribution {
     }
 }
 
-/// Probability as the quotient `of / out_of`. Quotients of 1 or more always succeed; a denominator of 0 never does.
+/// Probability `of / out_of`. A quotient above 1 counts as 1, and a denominator of 0 makes the probability 0.
 struct Chance {
     of: u128,
     out_of: u128,
@@ -108,7 +108,8 @@ impl Chance {
     }
 }
 
-/// Returns the first index whose running sum exceeds bits * (sum of all) / 2^128, or `None` if all weights are 0.
+/// Returns the first index at which the running sum of the weights exceeds `bits / 2^128` of their total, or `None` if
+/// all weights are 0.
 fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Option<usize> {
     let at = high_product(bits, weights().sum());
     let mut sum = 0;
@@ -159,8 +160,8 @@ mod tests {
         assert_eq!(high_product(u128::MAX << 64, u128::MAX << 64), u128::MAX - (1 << 65) + 1 + 1);
     }
 
-    /// Exactly ceil(2^64 a / b) of the 2^64 random numbers succeed. For small a and b, this count is computed in
-    /// 128-bit integers. a and b are then multiplied by the same factor, which must not change the result.
+    /// A probability of a / b accepts exactly the ceil(2^64 a / b) smallest of the 2^64 random numbers. Multiplying a
+    /// and b by the same factor does not change this.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {
@@ -192,14 +193,15 @@ mod tests {
         })
     }
 
-    /// The random numbers that select a replacement token begin at the exact cumulative probability of the tokens
-    /// before it, to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
+    /// An interval of random numbers selects each replacement token. It begins at the exact cumulative probability of
+    /// the earlier tokens, to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // The masses of target and draft differ a lot, hardly differ, or the target's are tiny except for one token.
+        // Target and draft have very different masses, or similar masses, or the target has tiny masses except for one
+        // token.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();
@@ -222,7 +224,7 @@ mod tests {
             for token in [1000, TOKENS / 3, TOKENS / 2 + 1, TOKENS - 1] {
                 let exact = quotient(residual[..token].iter().sum(), all);
                 let got = (first_of(token) >> 64) as u64;
-                assert!(got.abs_diff(exact) <= 1, "numbers for token {token} must begin at {exact:#x}, not {got:#x}");
+                assert!(got.abs_diff(exact) <= 1, "the interval of token {token} begins at {got:#x}, not {exact:#x}");
             }
         }
     }

@@ -76,8 +76,8 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
 }
 
 /// Applies the typical-p filter: keeps the tokens whose surprisal is closest to the entropy, until their probabilities
-/// add up to p. Also keeps tokens at the same distance as the last of these. Keeps at least `min_keep` tokens. Does not
-/// reorder tokens.
+/// add up to p. Tokens that tie with the last one are also kept. Keeps at least `min_keep` tokens. Does not reorder
+/// tokens.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

@@ -27,7 +27,8 @@ pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64
     tokens
 }
 
-/// Computes k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s), with epsilon = s - 1. For s = 0 or 1, returns the limit.
+/// Computes the number of tokens that mirostat keeps, k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s), from the estimated
+/// Zipf exponent s = 1 + epsilon and the vocabulary size n. For s = 0 or 1, returns the limit.
 fn k(s: f64, mu: f64, n: f64) -> usize {
     let epsilon = s - 1.0;
     let of_power_law = if epsilon == 0.0 { n.ln() } else { -(-epsilon * n.ln()).exp_m1() / epsilon };
@@ -57,6 +58,7 @@ pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before
     }
     let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return vec![0.0; probs.len()] };
     let (mean, decay) = (feedback.unwrap_or(target), config.adaptive_decay.clamp(0.0, 0.99));
-    // llama.cpp divides a decayed sum by the sum of its weights, which is always 1 / (1 - decay).
+    // llama.cpp divides a decayed sum by the sum of its weights. That sum is always 1 / (1 - decay), so only the
+    // quotient is kept here.
     before.iter().map(|p| (1.0 - decay) * p + decay * mean).collect()
 }

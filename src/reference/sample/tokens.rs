@@ -4,7 +4,8 @@ use crate::ops::sample::SamplerConfig;
 use crate::real::{DoubleDouble, Real};
 use std::cmp::Ordering;
 
-/// Tokens, each as its index and its logit. The logits that `keep` returns are already divided by the temperature.
+/// Tokens, each as its index and its logit. Each engine's `keep` returns logits that are already divided by the
+/// temperature.
 pub type Tokens = Vec<(usize, f64)>;
 
 pub fn largest(tokens: &Tokens) -> f64 {
@@ -12,7 +13,7 @@ pub fn largest(tokens: &Tokens) -> f64 {
 }
 
 /// Returns the softmax of the tokens' logits, in the order of the tokens. The terms are added in double-double, because
-/// the roundings of an f64 sum of many equal terms all have the same sign.
+/// in an f64 sum of many equal terms all rounding errors may have the same sign.
 pub fn softmax(tokens: &Tokens) -> Vec<f64> {
     let max = largest(tokens);
     let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();

@@ -1,4 +1,4 @@
-//! The PyTorch sampler of vLLM V1. Min-p is applied before top-k and top-p. Both of these use an ascending sort.
+//! The PyTorch sampler of vLLM V1. Min-p is applied before top-k and top-p. Top-k and top-p use an ascending sort.
 
 use super::hugging_face::{filter, nth_largest, top_p};
 use super::tokens::{Tokens, greedy, heat, softmax};

@@ -3,7 +3,8 @@
 use super::{I32, M32};
 use std::arch::x86_64::*;
 
-/// Indices of the selected lanes for each of the 256 selections of eight lanes, one byte each from the lowest byte up.
+/// Selected lanes for each of the 256 selections of eight lanes. They are listed in ascending order, one byte per lane,
+/// from the lowest byte up.
 const SIDE_BY_SIDE: [i64; 256] = {
     let mut all = [0; 256];
     let mut kept = 0;
@@ -53,7 +54,8 @@ pub fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
             pairs[i] = _mm256_unpacklo_ps(blocks[i], blocks[i + 1]);
             pairs[i + 1] = _mm256_unpackhi_ps(blocks[i], blocks[i + 1]);
         }
-        // Half h of `fours[4 i + c]` is column 4 h + c of rows 4 i to 4 i + 3.
+        // `fours[4 i + c]` has two columns of rows 4 i to 4 i + 3: column c in the low half, and column c + 4 in the
+        // high half.
         let mut fours = pairs;
         for i in (0..8).step_by(4) {
             for c in 0..2 {

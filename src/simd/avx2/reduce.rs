@@ -1,4 +1,4 @@
-//! Largest and smallest lane of AVX registers. The lanes are halved: lane i is compared with lane i + half.
+//! Largest and smallest lane of AVX registers. Each step compares the lower half of the lanes with the upper half.
 
 use std::arch::x86_64::*;
 

@@ -191,8 +191,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Maps two spans together, with source blocks in the storage type. `f` also gets the blocks of `beside`, slices
-    /// that belong to both spans, and of `each`, slices that belong to one of them. All have the spans' length.
+    /// Maps two spans together, with source blocks in the storage type. `f` also gets blocks of other slices of the
+    /// same length: the slices in `beside` belong to both spans, and each list in `each` belongs to one span.
     #[inline(always)]
     pub fn map_both_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
         spans: [Self; 2],

@@ -101,8 +101,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
 
 /// Checks rows with a tiny spread around a large mean.
 fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
-    // The type represents the values and their differences exactly, but rounding the mean's square changes it by more
-    // than the variance.
+    // The values and their differences are exact in the type, but rounding the square of the mean changes that square
+    // by more than the variance.
     let (far, farther) = match E::DTYPE {
         DType::F64 => (1e12, 1e15),
         DType::F32 => (40_000.0, 1e6),
@@ -112,7 +112,8 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     let steps = |base: f64, n: usize| (0..n).map(|i| E::from_wide(base + (i % 4) as f64)).collect::<Vec<E>>();
     let x = steps(far, 4);
     suite.row(Defect::OnePassVariance, &format!("{far}, +1, +2, +3"), &x, &exact(&x), 1.0);
-    // In 16 bits, no mean is so large that its rounding in f32 matters.
+    // No mean of 16-bit values is so large that rounding it to f32 matters, so these types have no row for
+    // `RoundedMean`.
     let defect = if farther > far { Defect::RoundedMean } else { Defect::OnePassVariance };
     let x = steps(farther, 4096);
     suite.row(defect, &format!("4096 of {farther}, +1, +2, +3"), &x, &exact(&x), 1.0);

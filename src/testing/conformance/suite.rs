@@ -118,7 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // Only the rows for `NarrowSteps` and `Inaccurate` detect the errors of a few rounded steps.
+            // The bound is wider for other defects, so that a few rounded steps are reported only as `NarrowSteps` or
+            // `Inaccurate`.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

@@ -18,7 +18,7 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gain {
-    /// No nonlinear function after a linear layer or a convolution: 1.
+    /// No nonlinear function follows the linear layer or convolution: 1.
     #[default]
     Linear,
     /// Sigmoid: 1.

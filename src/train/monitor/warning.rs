@@ -29,7 +29,7 @@ pub enum Warning {
         loss: f64,
         /// Last finite loss before this loss.
         before: f64,
-        /// Limit for the ratio of the loss to the loss before.
+        /// Limit for `loss` / `before`.
         limit: f64,
     },
     /// A layer's gradient or parameter has elements that are NaN or infinite.

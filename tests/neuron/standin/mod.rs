@@ -11,9 +11,9 @@ use std::sync::Mutex;
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Now,
-    /// Interface as of 2022.
+    /// Library with the interface of 2022.
     Old,
-    /// Without a required function.
+    /// Library without a required function.
     Lacking,
 }
 
@@ -22,7 +22,7 @@ pub fn library(kind: Kind) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("neuron/standin/libnrt.c");
-    let text = std::fs::read(&source).expect("tests/libnrt.c must be readable");
+    let text = std::fs::read(&source).expect("libnrt.c must be readable");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
     let copy = made.with_extension("c");
     if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
@@ -49,7 +49,7 @@ pub fn compiler() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("neuron/standin/neuronx-cc")
 }
 
-/// Returns the environment of a machine with library and compiler, and with a cache of its own.
+/// Returns environment variables that select the fake library and compiler, and a cache and logs in `folder`.
 pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     vec![
         ("EVENKEEL_LIBNRT", library(Kind::Now)),
@@ -60,9 +60,9 @@ pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-/// Reruns the calling test in its own process, with these variables added to the environment of [`machine`]. Returns
-/// false in this process and true in the other. A process initialises the library once and must set its environment
-/// before.
+/// Reruns the calling test in a new process, with these variables added to the environment of [`machine`]. A process
+/// initialises the library only once, and its environment must be set before. Returns false in this process and true in
+/// the new one.
 pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
         return true;
@@ -91,7 +91,7 @@ pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
     output.map(|(output, _)| output.to_string()).unwrap_or_default()
 }
 
-/// Prints the text that the parent's [`child`] returns.
+/// Prints a text that [`child`] returns in the parent process.
 pub fn tell(what: impl std::fmt::Display) {
     println!("<<{what}>>");
 }
@@ -169,7 +169,7 @@ impl Standin {
 
     fn number(&self, function: &str) -> c_int {
         // SAFETY: the function of the fake library has this type.
-        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("function must be exported")() }
+        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("fake lacks the function")() }
     }
 
     pub fn calls(&self) -> c_int {
@@ -186,7 +186,7 @@ impl Standin {
     pub fn live(&self) -> Live {
         // SAFETY: the function of the fake library has this type.
         let live = |kind| unsafe {
-            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("must be exported")(kind)
+            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("need `standin_live`")(kind)
         };
         Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
     }

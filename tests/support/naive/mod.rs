@@ -20,7 +20,7 @@ fn round<E: Element>(value: f64) -> f64 {
     E::from_wide(value).widen()
 }
 
-/// Adds terms in the type; each term and each partial sum is rounded.
+/// Adds terms in the storage type: rounds each term and each partial sum.
 fn sum<E: Element>(terms: impl Iterator<Item = f64>) -> f64 {
     terms.fold(0.0, |sum, term| round::<E>(sum + round::<E>(term)))
 }

@@ -27,7 +27,7 @@ fn rotated<E: Element>(x: &[E], position: i64, theta: f64, direction: f64) -> Ve
     y
 }
 
-/// Computes sum(x) / n of each column, where n is the number of tokens.
+/// Computes the mean of each column: sum(x) / n, where n is the number of tokens.
 pub fn mean_pool<E: Element>(x: &[E], width: usize) -> Vec<E> {
     let n = round::<E>((x.len() / width) as f64);
     let column = |column: usize| sum::<E>(x.chunks(width).map(|x| x[column].widen()));

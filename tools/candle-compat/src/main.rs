@@ -1,12 +1,11 @@
 //! Decodes tokens greedily with candle-transformers' quantised Llama, unmodified and with Evenkeel's imports, and
 //! compares them.
 //!
-//! Quantised products round their activations to 8 bits. A difference in the last bit of an activation can thus become
-//! a step of 1/127, and change logits by some tenths. If only the eps of candle's own norms changes by a thousandth,
-//! candle already decodes other tokens after four of these six prompts. The comparison therefore runs in two ways. With
-//! dequantised weights (`CANDLE_DEQUANTIZE_ALL=1`) this effect is absent, and the tokens after every prompt must be
-//! equal. With quantised products, the tokens must be equal only after prompts for which the model has one clear best
-//! token at each step.
+//! Quantised products round their activations to 8 bits. A difference in the last bit of an activation can thus grow to
+//! 1/127 of its range, and change logits by some tenths. A change of eps by a thousandth in candle's own norms already
+//! changes the tokens after four of these six prompts. The comparison therefore runs in two ways. Dequantised weights
+//! (`CANDLE_DEQUANTIZE_ALL=1`) avoid this effect, so the tokens after every prompt must be equal. With quantised
+//! products, the tokens must be equal only after prompts for which the model has one clear best token at each step.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::gguf_file;

@@ -56,7 +56,7 @@ def typed(values, dtype):
 
 
 class Problem:
-    """Inputs of one op in one type and shape. Arrays of bf16 hold bits."""
+    """Inputs of one op in one type and shape. Arrays for bf16 hold bit patterns."""
 
     def __init__(self, case):
         self.op, self.dtype, self.shape = case["op"], case["dtype"], tuple(case["shape"])

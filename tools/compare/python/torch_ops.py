@@ -13,7 +13,7 @@ FACTS = {"torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability(
 
 
 def tensor(array, problem):
-    """Makes a tensor. Arrays of bf16 hold bits."""
+    """Makes a tensor. Arrays for bf16 hold bit patterns."""
     made = torch.from_numpy(array)
     return made.view(torch.bfloat16) if problem.dtype == "bf16" else made
 
@@ -98,7 +98,7 @@ def attention_backward(problem):
 
 
 def qk_norm_rope(problem):
-    """Composes the op like models do: cosines and sines for all columns, and exchanged halves."""
+    """Composes the op like models do: cosines and sines for all columns, and a copy with swapped halves."""
     x, weight = tensor(problem.x, problem), tensor(problem.weight, problem)
     frequencies = 10_000.0 ** (-torch.arange(0, problem.cols, 2, dtype=torch.float64) / problem.cols)
     angles = torch.arange(problem.shape[1], dtype=torch.float64)[:, None] * frequencies

@@ -83,8 +83,7 @@ impl<'a, E: Float> Contender<'a, E> {
         Contender { name, ..self }
     }
 
-    /// Makes calls run on a pool of threads, if the function writes into existing memory or over its input. Other
-    /// contenders stay unchanged.
+    /// Makes calls run on a pool of threads, for [`Run::Into`] and [`Run::InPlace`]. Other contenders stay unchanged.
     pub fn on(self, pool: &'a ThreadPool) -> Self {
         let on_pool = |mut f: Writes<'a, E>| -> Writes<'a, E> { Box::new(move |y| pool.install(|| f(y))) };
         let run = match self.run {

@@ -54,7 +54,7 @@ struct Case {
 #[derive(Serialize)]
 struct Plan<'a> {
     level: &'a str,
-    /// Whether EVENKEEL_SIMD selected the level, rather than the CPU.
+    /// Whether EVENKEEL_SIMD selected the instruction set. Otherwise the CPU determined it.
     forced: bool,
     quick: bool,
     cases: Vec<Case>,

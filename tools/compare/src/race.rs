@@ -23,13 +23,13 @@ impl Pace {
     const LEAST: usize = 3;
     /// Minimum total duration of the calls of a turn, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Call duration in nanoseconds below which a turn begins with an untimed call, to restore the contents of the
-    /// caches.
+    /// Duration of a call in nanoseconds. Turns of shorter calls begin with an untimed call, which restores the
+    /// contents of the caches.
     const WARMED: f64 = 2e7;
 }
 
-/// Largest total size in bytes of the copies of the input that an in-place function overwrites one after another. The
-/// size is half a second-level cache.
+/// Largest total size, in bytes, of the input copies that an in-place function overwrites in turn. At this size, they
+/// fill half of a second-level cache.
 const RING: usize = 512 << 10;
 
 /// Result and times of one contender.

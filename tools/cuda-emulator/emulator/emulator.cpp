@@ -16,8 +16,7 @@ namespace {
 enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
 
 struct Fiber {
-    // Point at which the fiber resumes. A long jump avoids the system call for the signal mask that a context switch
-    // makes.
+    // Point at which the fiber resumes. A long jump makes no system call for the signal mask, unlike a context switch.
     jmp_buf at;
     bool started;
     State state;
@@ -48,7 +47,7 @@ void yield(State state) {
     }
 }
 
-// Runs a thread of the block, then the same thread of the next block.
+// Runs one thread index of each block, one block after another.
 void body() {
     for (;;) {
         entry->call(entry->kernel, given);
@@ -155,7 +154,7 @@ bool run_block(unsigned order, uint64_t& random) {
         bool ran = false;
         for (unsigned i = 0; i < warps; i++) {
             const unsigned first = WARP * in_order(order, random, i, warps);
-            // In forward order all warps advance in step. Otherwise each warp runs ahead as far as it can.
+            // In forward order, all warps advance in step. In other orders, each warp runs ahead as far as it can.
             do {
                 ran |= run_warp(first, order, random);
                 meetings++;

@@ -50,7 +50,7 @@ type Run = unsafe extern "C" fn(*const c_char, u32, u32, *const c_void, usize, u
 /// Set of kernels that can be run.
 pub struct Emulator {
     run: Run,
-    /// Library that contains `run`, unless the kernels are linked.
+    /// Shared library that contains `run`; `None` if the kernels are linked into this program.
     _library: Option<libloading::Library>,
 }
 

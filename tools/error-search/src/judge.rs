@@ -34,7 +34,7 @@ pub enum Precision {
 pub struct Verdict {
     /// Ratio of the error to the bound.
     pub ratio: f64,
-    /// Error in ULP, as is the bound.
+    /// Error in ULP.
     pub error: f64,
     /// Error bound in ULP.
     pub bound: f64,
@@ -85,8 +85,8 @@ pub fn worst_besides<E: Element, R: Real>(
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // The unit is the ULP that `at` would have in the storage type with a larger exponent range. Results beyond
-            // the type's own range count as its largest value.
+            // The unit is the ULP that `at` would have if the type's exponent had no upper limit. Results beyond the
+            // type's range count as its largest value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
             (within(got.widen()) - within(exact.to_f64())).abs() / unit
@@ -99,8 +99,7 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// Returns the factor by which a weight enters the unit of error of a centred norm, to account for the error of the
-/// mean.
+/// Returns the weight's factor in the unit of error of a centred norm. This term accounts for the error of the mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,
@@ -144,8 +143,8 @@ pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besid
     Some(Verdict { ratio: error / bound, error, bound, index: 0, got, exact: exact.to_f64() })
 }
 
-/// Returns whether numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Only f64 can
-/// leave it.
+/// Returns whether all numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Types
+/// other than f64 always are.
 pub fn is_moderate(dtype: DType, values: impl IntoIterator<Item = f64>) -> bool {
     dtype != DType::F64 || values.into_iter().all(|v| v == 0.0 || (1e-60..1e60).contains(&v.abs()))
 }

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 /// Sizes, options and operands of an op in a storage type.
 pub struct Spec {
-    /// Sizes with their limits.
+    /// Sizes, each with its smallest and largest value.
     pub sizes: Vec<Size>,
     /// Possible options.
     pub options: Vec<Choice>,
@@ -30,7 +30,7 @@ pub struct Size {
 /// Possible values of an option.
 #[derive(Clone, Copy)]
 pub enum Choice {
-    /// One of these; NaN leaves the option unset.
+    /// One of the listed values; NaN leaves the option unset.
     One(&'static [f64]),
     /// Factor: one of the listed values, an inverse square root, a power of two, a multiple of 1/64, or a number
     /// between the two limits.
@@ -104,7 +104,7 @@ impl Spec {
         case
     }
 
-    /// Returns a candidate with some options and operands of another one, resized to its own sizes.
+    /// Returns `case` with some options and operands of `other`, resized to the sizes of `case`.
     pub fn crossed(&self, case: &Case, other: &Case, rng: &mut SmallRng) -> Case {
         let mut crossed = case.clone();
         if rng.random_bool(0.3) {
@@ -195,8 +195,8 @@ impl Choice {
     }
 }
 
-/// Returns a negative multiple of ln 2 / 8 or ln 2 / 16, where the exponential changes its table entry. The range
-/// includes arguments whose exponential underflows.
+/// Returns a negative multiple of ln 2 / 8 or ln 2 / 16, at which the exponential switches to another entry of its
+/// table. The range includes arguments whose exponential underflows f16.
 fn table_point(rng: &mut SmallRng) -> f64 {
     let steps = f64::from(rng.random_range(0..1000u32)) / if rng.random_bool(0.5) { 1.0 } else { 2.0 };
     -steps * std::f64::consts::LN_2 / 8.0

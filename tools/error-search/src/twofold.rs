@@ -43,7 +43,7 @@ impl Twofold {
         let x = self.times_power_of_two(1.0 / 512.0);
         let mut sum = Twofold::from(0.0);
         for n in (1..=9u32).rev() {
-            // Horner's scheme for x/n (1 + ...).
+            // Evaluates the series by Horner's scheme.
             sum = x / Twofold::from(f64::from(n)) * (sum + Twofold::from(1.0));
         }
         for _ in 0..9 {
@@ -52,7 +52,7 @@ impl Twofold {
         sum
     }
 
-    /// Returns the integer n for which n ln 2 is nearest, and the remainder.
+    /// Returns the integer n for which n ln 2 is nearest to this number, and this number minus n ln 2.
     fn reduced(self) -> (f64, Self) {
         let n = (self.high * std::f64::consts::LOG2_E).round();
         let rest = LN_2.iter().fold(self, |rest, &part| {
@@ -63,7 +63,7 @@ impl Twofold {
     }
 }
 
-/// Computes x 2^n. Two steps avoid an overflow or underflow of the power.
+/// Computes x 2^n. Two steps avoid an overflow or underflow of 2^n.
 fn scaled(x: Twofold, n: f64) -> Twofold {
     let half = (n / 2.0).trunc();
     x.times_power_of_two(half.exp2()).times_power_of_two((n - half).exp2())

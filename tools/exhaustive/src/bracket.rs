@@ -13,11 +13,11 @@ pub struct Bracket {
 }
 
 impl Bracket {
-    /// Returns a bracket of the number that `value` approximates with at most `relative` relative error, from 2^-52 to
-    /// 2^-20.
+    /// Returns a bracket of a number from its approximation `value`. The approximation has a relative error of at most
+    /// `relative`, which must be from 2^-52 to 2^-20.
     ///
-    /// The margin is twice that error, so its own rounding does not matter. A subnormal `value` may have a larger
-    /// relative error. But it, and any number close to it, rounds to the zero of its sign.
+    /// The margin is twice the error, so that rounding the ends does not matter. A subnormal `value` may have a larger
+    /// relative error, because the number then rounds to the zero of its sign in any case.
     pub fn around(value: f64, relative: f64) -> Self {
         if !value.is_normal() {
             return Bracket { low: value, high: value };
@@ -28,8 +28,8 @@ impl Bracket {
 
     /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
     ///
-    /// `value` must have at most 25 bits, like a midpoint of two f32. So the next f64 is no midpoint, and rounds as the
-    /// number does.
+    /// `value` must have at most 25 bits, like a midpoint of two f32. The next f64 is therefore no midpoint, and rounds
+    /// to the same f32 as the number.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();
         Bracket { low: next, high: next }

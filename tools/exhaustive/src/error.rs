@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// The number is so close to the midpoint of two f32 that the largest precision did not decide the rounding.
     #[error(
-        "can't round {function} at {x:e}: {bits} bits do not decide on which side of a midpoint of two f32 it lies"
+        "can't round {function} at {x:e}: {bits} bits do not show on which side of a midpoint of two f32 the result is"
     )]
     Undecided {
         /// Name of the function.

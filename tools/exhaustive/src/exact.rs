@@ -1,4 +1,4 @@
-//! The functions at any precision, by MPFR.
+//! Functions at any precision, computed by MPFR.
 //!
 //! MPFR rounds the functions it provides correctly, and reports whether a result is exact. The other functions are
 //! formulas of a few steps, each of which is correctly rounded.
@@ -18,11 +18,11 @@ pub struct Value {
 /// A function of a number and of the precision in bits.
 pub type Exact = fn(&Float, u32) -> Value;
 
-/// Number of bits of precision, in addition to the requested ones, with which a number is computed.
+/// Number of bits by which the working precision exceeds the requested precision.
 ///
-/// If the result is in f32's range, a formula loses fewer than 24 bits. Its error grows at most with x^2, or with |v| for
-/// gelu_tanh (see [`crate::formulas`]). Where the error grows, x is below 2^7 in magnitude. For results far below f32's
-/// range, only the sign and an upper bound of the magnitude matter.
+/// If the result is in f32's range, a formula loses fewer than 24 bits. Its error grows at most with x^2, or with |v|
+/// for gelu_tanh (see [`crate::formulas`]). Where the error grows, x is below 2^7 in magnitude. For results far below
+/// f32's range, only the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.
@@ -37,7 +37,8 @@ fn nearest(number: &Float) -> f32 {
     f64::from_bits(toward_zero.to_bits() | u64::from(!is_exact)) as f32
 }
 
-/// Returns the function's nearest f32, ties to even, or `Err` with the largest precision if that did not decide it.
+/// Returns the f32 nearest to the function's value, ties to even. If even the largest precision does not decide the
+/// rounding, returns that precision as an error.
 pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
     let x = Float::with_val(24, x);
     let mut bits = BITS[0];
@@ -101,7 +102,7 @@ fn formula(number: Float) -> Value {
     Value { number, is_exact: false }
 }
 
-/// Computes 1 / (1 + e^-x), of an x that may be rounded.
+/// Computes 1 / (1 + e^-x). The argument may be a rounded number.
 fn logistic(x: Float) -> Float {
     ((-x).exp() + 1u32).recip()
 }

@@ -1,9 +1,9 @@
 //! Functions that CORE-MATH lacks, computed in f64 with an error bound.
 //!
 //! u is 2^-53, the largest relative error of a sum, a product or a quotient of f64. CORE-MATH's functions of f64 are
-//! meant to be correctly rounded, which is an error of u. Not all of them are proven yet, so the bounds assume 2u. Each
-//! bound is the sum of such errors to first order, rounded up by far more than the neglected products of errors. An
-//! f32, its square and its half are exact in f64.
+//! meant to be correctly rounded, with an error of at most u. Not all of them are proven yet, so the bounds assume 2u.
+//! Each bound is the sum of such errors to first order, rounded up by far more than the neglected products of errors.
+//! An f32, its square and its half are exact in f64.
 
 use crate::bracket::Bracket;
 
@@ -13,7 +13,7 @@ const U: f64 = f64::EPSILON / 2.0;
 ///
 /// These functions are x/2 (1 + t), where t is tanh(x/2), erf(x/sqrt 2) or tanh(sqrt(2/pi) (x + 0.044715 x^3)). t has
 /// the sign of x and a smaller magnitude. So the remainder, x t / 2, is positive and less than 2^-60 of x/2. It decides
-/// roundings, because half of an odd subnormal f32 is the midpoint of two others.
+/// the rounding if x is an odd multiple of the smallest subnormal f32, because x/2 is then a midpoint of two f32.
 const TINY: f64 = f64::from_bits((1023 - 60) << 52);
 
 /// Bracket of negative numbers above -2^-155. They round to -0, because half of the smallest f32 is 2^-150.
@@ -25,7 +25,7 @@ fn is_tiny(x: f64) -> bool {
 
 /// Encloses 1 / (1 + e^-x).
 ///
-/// The exponential's relative error is 2u. The sum's relative error from it is no larger, because its terms are
+/// The exponential's relative error is 2u. It causes no larger relative error in the sum, because both terms are
 /// positive. The sum and the quotient add u each. The bound is 4u. If the exponential overflows f64, the result is 0,
 /// which is less than 2^-1000 below the function.
 pub fn sigmoid(x: f32) -> Bracket {
@@ -45,8 +45,8 @@ pub fn silu(x: f32) -> Bracket {
 
 /// Encloses ln(1 + e^x), computed as ln(1 + e^-|x|), plus x if x is positive.
 ///
-/// The exponential, t, has a relative error of 2u. The logarithm's error from it is no larger, because t / ((1 + t)
-/// ln(1 + t)) < 1, and the logarithm adds 2u of its own. The sum of positive terms adds u. The bound is 5u.
+/// The exponential, t, has a relative error of 2u. The logarithm does not amplify it, because
+/// t / ((1 + t) ln(1 + t)) < 1, and adds 2u of its own. The sum of positive terms adds u. The bound is 5u.
 pub fn softplus(x: f32) -> Bracket {
     let x = f64::from(x);
     let log = core_math::log1p(core_math::exp(-x.abs()));
@@ -61,10 +61,10 @@ pub fn log_sigmoid(x: f32) -> Bracket {
 
 /// Encloses x (1 + erf(x / sqrt 2)) / 2, computed as x/2 erfc(z) with z = -x / sqrt 2.
 ///
-/// z has a relative error of 2u: u of its constant and u of its product. For z > 0, erfc multiplies a relative error of
-/// z by z 2/sqrt(pi) e^(-z^2) / erfc(z), which is below z (z + sqrt(z^2 + 2)) < 2z^2 + 1 = x^2 + 1 (Abramowitz and
-/// Stegun, 7.1.13). For z <= 0, where erfc is at least 1, the factor is less than 1. erfc adds 2u and the product u.
-/// The bound is (2x^2 + 5) u for negative x, and 5u for others.
+/// z has a relative error of 2u: u from its constant and u from its product. For z > 0, erfc multiplies a relative
+/// error of z by z 2/sqrt(pi) e^(-z^2) / erfc(z), which is below z (z + sqrt(z^2 + 2)) < 2z^2 + 1 = x^2 + 1 (Abramowitz
+/// and Stegun, 7.1.13). For z <= 0, where erfc is at least 1, the factor is less than 1. erfc adds 2u and the product
+/// u. The bound is (2x^2 + 5) u for negative x, and 5u for others.
 ///
 /// Below -15 the magnitude is less than e^(-x^2/2) / sqrt(2 pi) < 2^-163, and the function rounds to -0.
 pub fn gelu(x: f32) -> Bracket {
@@ -83,11 +83,11 @@ pub fn gelu(x: f32) -> Bracket {
 /// Encloses x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, computed as x / (1 + e^-v) with v = sqrt(8/pi) x (1 +
 /// 0.044715 x^2).
 ///
-/// The quadratic term has a relative error of 2u, of its constant and its product. The sum of positive terms adds u,
-/// the products with x and with the constant add u each, and the constant itself has an error of u. So v has 6u. This
-/// is 6|v| u in the exponential, which adds 2u of its own. The sum and the quotient add u each: (6|v| + 4) u for
-/// negative x. For other x the exponential is at most 1. At most e^-v times its relative error remains in the sum, and
-/// v e^-v < 0.4, so the bound is 7u.
+/// The quadratic term has a relative error of 2u, from its constant and its product. The sum of positive terms adds u,
+/// the products with x and with the constant add u each, and the constant itself has an error of u. So v has an error
+/// of 6u, which causes one of 6|v| u in the exponential. The exponential adds 2u of its own. The sum and the quotient
+/// add u each: (6|v| + 4) u for negative x. For other x the exponential is at most 1, and the sum keeps at most e^-v
+/// times its relative error. Since v e^-v < 0.4, the bound is 7u.
 ///
 /// Below -11, where v < -112, the magnitude is less than 11 e^-112 < 2^-158, and the function rounds to -0.
 pub fn gelu_tanh(x: f32) -> Bracket {

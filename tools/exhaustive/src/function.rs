@@ -29,8 +29,8 @@ pub struct Function {
 impl Function {
     /// Returns whether a walk's results are within the bound.
     pub fn allows(&self, tally: &Tally) -> bool {
-        // At a midpoint, the wrong neighbour also has an error of half an ULP. So a bound of 0.5 ULP can't be checked
-        // by the largest error, but only by the count.
+        // At a midpoint, the wrong neighbour also has an error of half an ULP. So a bound of 0.5 ULP can only be
+        // checked by the count of misrounded results.
         tally.misrounded == 0 || (self.bound > CORRECT && tally.largest_error <= self.bound)
     }
 }

@@ -12,7 +12,7 @@ pub struct Provenance {
     pub evenkeel: String,
     /// Last commit that changed the library, or "unknown".
     pub commit: String,
-    /// Git's name for the tree of this program's sources.
+    /// Hash of the git tree of this program's sources.
     pub program: String,
     /// Version of CORE-MATH's crate.
     pub core_math: String,

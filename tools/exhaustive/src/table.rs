@@ -37,7 +37,7 @@ pub struct Row {
     pub evenkeel: String,
     /// Last commit that changed the library.
     pub commit: String,
-    /// Git's name for the tree of this program's sources.
+    /// Hash of the git tree of this program's sources.
     pub program: String,
     /// Version of CORE-MATH's crate.
     pub core_math: String,

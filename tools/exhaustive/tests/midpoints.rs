@@ -32,7 +32,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
         let function = function(name).expect("silu, gelu and gelu_tanh must be in the table of functions");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
-            // These are the bits of the two numbers around x/2. All three functions exceed x/2, for either sign of x.
+            // Bits of the two f32 around x/2. All three functions exceed x/2, for either sign of x.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } =
@@ -96,7 +96,7 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         assert_eq!(a.value.to_bits(), b.value.to_bits(), "{x:e}");
         tally.by_mpfr += u64::from(b.by_mpfr);
     }
-    // This bracket contains a midpoint of two f32 for about one in 2^8 to 2^9 inputs.
+    // The wide bracket contains a midpoint of two f32 for about one in 2^8 to 2^9 inputs.
     assert!((100..1000).contains(&tally.by_mpfr), "{}", tally.by_mpfr);
 }
 

@@ -1,4 +1,4 @@
-//! Tests of the command line: its refusals, and a sampled walk.
+//! Tests of the command line: rejected arguments, and a sampled walk.
 
 #![forbid(unsafe_code)]
 

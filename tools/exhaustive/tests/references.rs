@@ -83,7 +83,7 @@ fn formulas_keep_to_half_of_their_brackets() {
         for x in inputs().filter(|x| x.is_finite()) {
             let bracket = formula(x);
             let number = (function.exact)(&Float::with_val(24, x), 256).number;
-            // Smaller numbers and empty brackets only decide the sign of zero.
+            // Numbers below 2^-1000, and brackets that hold one number, only decide the sign of zero.
             if bracket.low == bracket.high || number.clone().abs() < 2f64.powi(-1000) {
                 continue;
             }

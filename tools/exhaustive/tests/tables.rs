@@ -1,4 +1,4 @@
-//! Tests of the tables: each row is replaced on its own.
+//! Tests of the tables: storing a result replaces only its own row.
 
 #![forbid(unsafe_code)]
 

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 /// Sampling interval of the blocks. The tested blocks include the block that begins at the input 1.0.
 const SAMPLE: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 const INPUTS: u64 = (1 << 32) / 2048;
-/// Input in that block, for which the tests plant a wrong result.
+/// Input in a tested block, for which the tests plant a wrong result.
 const PLANTED: f32 = 1.0 + 77.0 * f32::EPSILON;
 
 fn exp() -> Function {

@@ -27,8 +27,7 @@ pub struct Plan<'a> {
 
 /// Time limit of an op. An op that takes longer has a kernel that does not end.
 const LONGEST: Duration = Duration::from_secs(40);
-/// Text that is stored while a check runs, as the reason why it stopped. It remains if the process ends during the
-/// check.
+/// Reason that is stored while a check runs. It remains in the file if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
 
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
@@ -184,7 +183,7 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),
         (_, Err(got)) => return Err(format!("an error: {got}")),
-        (Err(expected), Ok(_)) => return Err(format!("no error, but the CPU returns one: {expected}")),
+        (Err(expected), Ok(_)) => return Err(format!("expected the CPU's error, got none: {expected}")),
     };
     for (which, (expected, got)) in expected.written.iter().zip(&got.written).enumerate() {
         if expected.is_empty() && Placed::is_unwritten(got) {
@@ -300,7 +299,7 @@ mod tests {
         assert_eq!(found(Err(Error::WroteBeside(3))), format!("an error: {}", Error::WroteBeside(3)));
         let refused = || Err(Error::Evenkeel(evenkeel::Error::FullyMasked { op: "softmax", row: 1 }));
         assert_eq!(compare::<f32>(&refused(), &refused()), Ok(()));
-        assert!(compare(&refused(), &expected).unwrap_err().starts_with("no error, but the CPU returns one: softmax"));
+        assert!(compare(&refused(), &expected).unwrap_err().starts_with("expected the CPU's error, got none: softmax"));
     }
 
     #[test]

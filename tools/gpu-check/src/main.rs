@@ -175,7 +175,7 @@ fn run(what: What) -> Result<()> {
 fn main() -> ExitCode {
     let Err(error) = run(Arguments::parse().what) else { return ExitCode::SUCCESS };
     eprintln!("gpu-check: {error}");
-    // If the device was available, a new process can use it again.
+    // If the device is still available, a new process can use it.
     let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
     if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
 }

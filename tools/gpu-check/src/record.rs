@@ -27,7 +27,7 @@ pub struct Check {
     /// Number of cases whose bits or error differ from the CPU's.
     pub mismatches: usize,
     pub first: Option<String>,
-    /// Reason why not all cases have run, if any is missing. A check that is still running also has a reason.
+    /// Reason why some cases have not run, or `None` if all have. It is also set while a check runs.
     pub stopped: Option<String>,
     /// Digest of the CPU's results.
     pub digest: String,

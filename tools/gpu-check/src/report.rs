@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Results of a run, as far as it got.
+/// Results of a run, which may have ended early.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Run {
     date: String,

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 /// A plan of what to time.
 pub struct Plan<'a> {
     pub stream: &'a Stream,
-    /// Largest number of elements per call. Larger shapes get fewer or shorter rows. It also limits the memory that
-    /// calls cycle through.
+    /// Largest number of elements per call: larger shapes get fewer or shorter rows. The number also limits the memory
+    /// that calls cycle through.
     pub elements: usize,
     /// Whether to time only two shapes of each op, in bf16.
     pub is_quick: bool,
@@ -32,7 +32,7 @@ pub struct Plan<'a> {
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// Shape for rope: a row is one head at one position. There are two heads, each with half as many positions as rows.
+/// Shape for rope. Each row is one head at one position. There are two heads of 131,072 positions.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 

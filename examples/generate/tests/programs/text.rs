@@ -70,7 +70,7 @@ fn the_model_can_end_its_text() {
     checkpoint.set_values("output.weight", &[vocabulary, 64], output, GgmlDType::F32);
     let greedy = ["--prompt", "a", "--tokens", "5", "--temperature", "0"];
     let (text, _) = well(checkpoint.run(&greedy));
-    // All logits are equal. The result is the first token, which has no text.
+    // All logits are equal, so greedy decoding selects the first token, which has no text.
     assert_eq!(text, b"\n");
     let (_, stderr) = well(checkpoint.number("tokenizer.ggml.eos_token_id", 0).run(&greedy));
     assert!(stderr.contains("wrote 0 tokens"), "expected `wrote 0 tokens` in stderr, got: {stderr}");
@@ -78,13 +78,13 @@ fn the_model_can_end_its_text() {
 
 #[test]
 fn texts_are_split_as_the_model_was_trained() {
-    // The merges include "1 2" and "a b".
+    // The merges include "1 2" and "a b", so "12ab" is 3 tokens if digits are split, and 2 tokens otherwise.
     assert_eq!(tokens("smollm", "12ab"), "3");
     assert_eq!(tokens("gpt-2", "12ab"), "2");
     assert_eq!(tokens("default", "12ab"), "2");
     assert_eq!(tokens("llama-bpe", "12ab"), "2");
     assert_eq!(tokens("qwen2", "12ab"), "3");
-    // The tokenizer adds no space in front of a text. A space in the text belongs to the word after it.
+    // The tokenizer adds no space in front of a text, and a space belongs to the word after it.
     assert_eq!(tokens("smollm", "a a"), "2");
 }
 

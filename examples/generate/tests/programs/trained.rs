@@ -198,7 +198,7 @@ fn a_seed_makes_the_weights() {
         std::fs::read(&path).expect("train must write the weights")
     };
     let weights = make("1", "1");
-    assert!(weights == make("1", "2"), "train with seed 1: two threads must give the weights of one thread");
+    assert!(weights == make("1", "2"), "train with seed 1: two threads and one thread must give the same weights");
     assert!(weights != make("2", "2"), "train: seed 2 must give other weights than seed 1");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
     // The committed weights must result from the committed text with the default sizes and steps.
@@ -277,8 +277,8 @@ fn a_broken_weight_is_traced() {
         .expect("the program generate must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "generate --trace: expected exit status 0, stderr: {stderr}");
-    // The traced points are the embeddings, two in each of four layers, and the logits: 10 for the prompt and 10 for
-    // one token.
+    // The trace has 10 points for the prompt and 10 for one token: the embeddings, two in each of four layers, and the
+    // logits.
     assert!(
         stderr.contains("trace: 20 points, all finite"),
         "expected 20 points in the trace, all finite, got: {stderr}"

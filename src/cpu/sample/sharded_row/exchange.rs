@@ -12,8 +12,8 @@ use crate::math::bins::{self, Bins};
 use crate::math::keys;
 use crate::sampler::Filter;
 
-/// Number of words in a rank's share of a draw: the sum of exponentials, its bins, the drawn token and the key of its
-/// logit.
+/// Number of words in a rank's share of a draw: the integers and bins of its sum of exponentials, the drawn token, and
+/// the key of that token's logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
 /// Number of low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
 const TOKEN_BITS: u32 = 21;
@@ -50,19 +50,20 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         asks_for_total(self.filters)
     }
 
-    /// Stores the total mass, while the candidates are still all tokens.
+    /// Stores the mass of all tokens. Must be called before a filter removes any.
     pub fn take_total(&mut self) {
         self.total = self.mass();
     }
 
-    /// Stores the count and mass of each rank, in order of columns. `own` is the position of this rank.
+    /// Stores the number and mass of each rank's candidates, in the order of the ranks' columns. `own` is the position
+    /// of this rank.
     pub fn set_census(&mut self, ranks: Vec<[u64; 2]>, own: usize) {
         let add = |[count, mass]: [u64; 2], [c, m]: &[u64; 2]| [count + c, mass + m];
         self.before = ranks[..own].iter().fold([0; 2], add);
         self.census = Some(ranks);
     }
 
-    /// Returns the number of words in each rank's list. `widths` are the numbers of columns.
+    /// Returns the number of words in each rank's list of candidates. `widths` holds each rank's number of columns.
     pub fn lens(&self, widths: &[usize]) -> Vec<usize> {
         let count = |rank: &[u64; 2]| rank[0] as usize * Self::WORDS;
         match self.next() {
@@ -71,8 +72,8 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         }
     }
 
-    /// Applies temperatures, which need no exchange. Returns whether the next round needs a census (the count and mass
-    /// of each rank) that is missing.
+    /// Applies temperatures, which need no exchange. Returns whether the next round needs a new census, which is the
+    /// number and mass of each rank's candidates.
     pub fn needs_census(&mut self) -> bool {
         while let [Filter::Temperature(temperature), rest @ ..] = self.filters {
             self.filters = rest;
@@ -136,7 +137,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         self.searches.iter_mut().filter(|search| search.is_open())
     }
 
-    /// Returns all searches, once their digits are known.
+    /// Returns all searches of the filter. They are complete once [`ShardedRow::open`] returns none.
     pub fn found(&mut self) -> &mut [Search] {
         &mut self.searches
     }
@@ -171,7 +172,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         }
     }
 
-    /// Merges the ranks' shares of a draw. Returns whether one of them contains the drawn token.
+    /// Merges the ranks' shares of a draw. Returns whether one of the shares contains the drawn token.
     #[must_use]
     pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
         let (mut sum, mut drawn) = (ExpSum::default(), None);

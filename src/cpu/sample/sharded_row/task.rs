@@ -20,7 +20,7 @@ use crate::simd::{self, Isa, Work};
 ///
 /// It is f64 for f64 rows and for masks with a bias, and f32 for all others.
 pub trait SampleFloat: Element + Default {
-    /// Returns the largest logit, or NaN if any logit is NaN. For f32, writes the `maxima` of [`LogitSlice::survey`].
+    /// Returns the largest logit, or NaN if any logit is NaN. For f32, also fills `maxima` for [`SampleFloat::first`].
     fn max<I: Isa>(isa: I, z: &[Self], maxima: &mut Vec<f32>) -> f64;
 
     /// Appends the tokens that are not masked.
@@ -149,7 +149,8 @@ impl<S: SampleFloat> Work for Each<'_, '_, '_, S> {
 }
 
 impl<S: SampleFloat> ShardedRow<'_, S> {
-    /// Writes two keys for a max-reduction over all ranks: of the largest logit, and of the first NaN's column.
+    /// Writes two keys for a max-reduction over all ranks: one for the largest logit, one for the column of the first
+    /// NaN.
     #[inline(always)]
     fn survey<I: Isa>(&mut self, isa: I) {
         if let Some(scores) = self.scores.take() {

@@ -11,7 +11,7 @@ pub use call::Call;
 use dispatch::map;
 use rten_vecmath::{Erf, Exp, Gelu, Sigmoid, Silu, Tanh};
 
-/// Exports functions of a call's slices under their own names.
+/// Exports each function under its name, with C's ABI.
 macro_rules! export {
     ($($name:ident: $function:expr;)*) => {$(
         /// Runs the function.

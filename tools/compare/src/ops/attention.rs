@@ -13,12 +13,12 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::attention_of;
 use evenkeel::{Heads, attention_into};
 
-/// Attention of a prompt. The problem's `x` holds the queries. Its `beside` holds keys and then values, each with as
-/// many elements as the queries.
+/// Attention of a prompt. The problem's `x` holds the queries. Its `beside` holds the keys and then the values. All
+/// three have the same size.
 pub struct Prefill;
 
-/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds as many elements of values,
-/// and then the queries.
+/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds the values, which have the
+/// same size, and then the queries.
 pub struct Decode;
 
 /// Queries, keys and values, with the numbers of heads, queries, keys and features.
@@ -118,7 +118,7 @@ fn options() -> evenkeel::Attention<'static> {
     evenkeel::Attention::default()
 }
 
-/// Composes attention like models that use candle.
+/// Composes attention from candle's ops, as models do.
 pub fn composed([q, k, v]: &[Tensor; 3], scale: f64) -> candle_core::Result<Tensor> {
     candle_nn::ops::softmax(&(q.matmul(&k.t()?)? * scale)?, D::Minus1)?.matmul(v)
 }

@@ -25,7 +25,7 @@ fn clip<E: Float>(gradients: &mut [E], cols: usize, limit: f64) -> evenkeel::Res
     clip_grad_norm(&mut tensors, &evenkeel::ClipGradNorm::new(limit))
 }
 
-/// Composes the norm like training loops that use candle.
+/// Composes the norm from candle's ops, as training loops do.
 fn candle_norm(gradients: &[Tensor]) -> candle_core::Result<f64> {
     let square = |gradient: &Tensor| gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
     Ok(gradients.iter().map(square).sum::<candle_core::Result<f64>>()?.sqrt())

@@ -17,26 +17,26 @@ pub const ROWS: &[Shape] = &[
 /// Shapes for functions of single elements.
 pub const ELEMENTS: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&[4096, 4096])];
 
-/// Numbers of heads, queries and keys.
+/// Shapes of attention scores: heads, queries and keys.
 pub const SCORES: &[Shape] = &[Shape(&[2, 128, 128]), Shape(&[4, 1024, 1024]), Shape(&[16, 1024, 1024])];
 
 /// Shapes for gradients.
 pub const TRAINED: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&[64, 32768])];
 
-/// Numbers of gradient tensors and of elements of each.
+/// Shapes of gradients to clip: number of tensors, and elements per tensor.
 pub const GRADIENTS: &[Shape] = &[Shape(&[100, 500_000])];
 
-/// Numbers of sequences and of tokens, for logits.
+/// Shapes of logits: sequences, and tokens of the vocabulary.
 pub const LOGITS: &[Shape] = &[Shape(&[1, 131_072]), Shape(&[64, 32768]), Shape(&[1, 32768])];
 
-/// Numbers of heads, positions and features: a prompt's queries.
+/// Shapes of a prompt's queries: heads, positions and features.
 pub const PROMPTS: &[Shape] = &[Shape(&[8, 1024, 64]), Shape(&[8, 128, 64])];
 
-/// Numbers of heads, positions and features: the keys for one query.
+/// Shapes of the keys for one query: heads, positions and features.
 pub const CACHES: &[Shape] = &[Shape(&[8, 32_768, 64]), Shape(&[8, 2048, 64])];
 
-/// Numbers of heads, positions and features: queries or keys before their rotation.
+/// Shapes of queries or keys before their rotation: heads, positions and features.
 pub const HEADS: &[Shape] = &[Shape(&[8, 1024, 128]), Shape(&[32, 4096, 128]), Shape(&[8, 1, 128])];
 
-/// Hidden states of one token, and of a prompt.
+/// Shapes of hidden states: of one token, and of a prompt.
 pub const HIDDEN: &[Shape] = &[Shape(&[1, 4096]), Shape(&[128, 1024])];

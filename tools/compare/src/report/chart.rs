@@ -9,7 +9,7 @@ use std::path::Path;
 const SIZE: (u32, u32) = (1000, 660);
 /// Height of the legend.
 const LEGEND: i32 = 26;
-/// Shape to draw. Its rows come from memory, as in most engines.
+/// Shape to draw. Its rows are read from main memory, as in most engines.
 const SHAPE: &str = "1024x4096";
 const DTYPES: [&str; 2] = ["f32", "bf16"];
 /// Contenders with their colours, from the palette of Okabe and Ito.
@@ -24,7 +24,7 @@ const BARS: [(&str, RGBColor); 8] = [
     ("naive", BLACK),
 ];
 
-/// Draws the first level, with a panel for each type.
+/// Draws the records of the first instruction set, with a panel for each type.
 pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(failed)?;

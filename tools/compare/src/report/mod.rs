@@ -10,8 +10,8 @@ use crate::record::Run;
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Writes the page, the raw data and the picture to the folder `docs`. Each run comes with the folder of the result
-/// files that it names. Without runs, the raw data is read from `docs`.
+/// Writes the page, the raw data and the picture to the folder `docs`. Each run is paired with the folder of its result
+/// files. Without runs, the raw data is read from `docs`.
 pub fn write(mut runs: Vec<(Run, &Path)>, docs: &Path) -> Result<()> {
     std::fs::create_dir_all(docs).with_context(|| format!("can't make {}", docs.display()))?;
     let data = docs.join("compare.tsv");

@@ -93,7 +93,8 @@ fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the table and the sentence of an op. The last columns have the factors at the other levels.
+/// Writes the table and the sentence of an op. The last columns compare evenkeel with the fastest other contender on
+/// each of the other instruction sets.
 fn section<'a>(
     text: &mut String,
     name: &str,

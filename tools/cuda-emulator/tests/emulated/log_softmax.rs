@@ -20,8 +20,8 @@ fn rows_of_every_shape<E: DeviceElement>() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut shapes = Shapes::default();
     for (i, &cols) in COLS.iter().enumerate() {
-        // Each length up to 4096 runs with half of the six kinds of rows, and each longer one with one kind. The sixth
-        // kind is a max-dominated row.
+        // Each length up to 4096 runs with half of the six kinds of rows, and each longer one with one kind. Rows of
+        // the sixth kind have one dominant logit.
         for k in (0..6).filter(|k| if cols > 4096 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
             let rows = if cols > 4096 { 2 } else { 1 + (i + k) / 2 % 4 };
             let x: Vec<E> = (0..rows)
@@ -57,7 +57,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests the vocabulary size of a model, and a length at which the fixed-point sum is in units of 2^-48.
+/// Tests rows as long as a model's vocabulary, and rows so long that the fixed-point sum is in units of 2^-48.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(5);
@@ -97,7 +97,7 @@ fn ends<E: DeviceElement>() {
         both(&x, (1, x.len()), &Softmax::default(), how);
         both(&x, (x.len(), 1), &Softmax::default().fully_masked(FullyMasked::Uniform), how);
     }
-    // Even rows without columns have a log-sum-exp: -inf.
+    // The log-sum-exp of a row without columns is -inf.
     case_of_sums::<E>(&Emulator::linked(), &[], (3, 0), &Softmax::default(), how)
         .unwrap_or_else(|found| panic!("{found}"));
 }

@@ -19,7 +19,7 @@ const COLS: &[usize] = &[
 ];
 const POSITIONS: [&[i64]; 5] = [&[0], &[1, 2, 3], &[-5, 100, 7, 4096, 5], &[131_071], &[511, 512]];
 
-/// Returns options with every rounding, eps and weight offset in turn.
+/// Returns options that cycle through the roundings, values of eps and weight offsets.
 pub fn options(i: usize) -> RmsNorm<'static> {
     let rounding = [Rounding::Once, Rounding::Once, Rounding::BeforeWeight][i % 3];
     RmsNorm::default().eps([1e-6, 0.0][i / 3 % 2]).weight_offset([0.0, 0.0, 1.0][i / 2 % 3]).rounding(rounding)

@@ -153,8 +153,7 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// Returns the addition to the f64 bound, as the ops' pages state it, for the sum of the weights under label
-    /// smoothing.
+    /// Returns the term that the ops' pages add to the f64 bound under label smoothing, for the sum of the weights.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }

@@ -63,7 +63,7 @@ struct Row<E> {
     offset: f64,
     /// The only row of the matrix of `rms_norm_linear`.
     matrix: Vec<E>,
-    /// Number of groups for `group_norm`. Each is a contiguous part of the row, with its own weight.
+    /// Number of groups for `group_norm`. Each group is a contiguous part of the row, with its own weight.
     groups: usize,
 }
 

@@ -134,8 +134,8 @@ impl<E: Element> Row<E> {
         if is_fast {
             self.compare(kind, |row, kind| row.by_groups::<Twofold>(kind))
         } else if self.x.len() <= 4096 {
-            // `Precision::Fast` gets here with inputs that the fast arithmetic cannot represent. It uses the slow one
-            // for rows of up to 64 elements, and gives no verdict on longer rows.
+            // With `Precision::Fast`, this branch handles inputs that the fast arithmetic cannot represent. It judges
+            // rows of up to 64 elements by slower arithmetic, and longer rows not at all.
             if how == Precision::Fast && self.x.len() > 64 {
                 return None;
             }
@@ -159,8 +159,8 @@ impl<E: Element> Row<E> {
             }
         }
         let bound = bound::<E>(kind.name());
-        // Additional absolute error that the pages of log_softmax and logsumexp allow if the sum of exponentials is
-        // subnormal.
+        // Additional absolute error that the documentation of log_softmax and logsumexp allows if the sum of
+        // exponentials is subnormal.
         let n = self.x.len() as f64;
         let (least, smallest) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, 2f64.powi(-1074)),
@@ -308,7 +308,7 @@ impl<E: Element> Row<E> {
         if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) }
     }
 
-    /// Returns the magnitudes whose ULP is the unit of error, if larger than the result's own.
+    /// Returns a magnitude for each result. The unit of error is its ULP, or the result's ULP if that is larger.
     fn units(&self, kind: Kind) -> Vec<f64> {
         let live = |i: &usize| self.z[*i] != f64::NEG_INFINITY;
         if kind == Kind::LogSumExp {

@@ -58,7 +58,7 @@ struct Drawing {
     requests: CudaSlice<Request>,
     outcomes: CudaSlice<Outcome>,
     adjusted: Option<CudaSlice<f32>>,
-    /// Lists that the requests hold the addresses of.
+    /// Lists whose addresses are in the requests.
     _lists: CudaSlice<u32>,
 }
 

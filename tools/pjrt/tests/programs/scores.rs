@@ -76,7 +76,7 @@ impl<E: Bits> Case<'_, E> {
         let mut worst = Worst::new::<E>("softmax", device).times(self.factor);
         let log_y = run::log_softmax(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("log")));
         let mut log_worst = Worst::new::<E>("log_softmax", device).times(self.factor);
-        // An intermediate value is half of the result. If it is flushed, the result changes by twice its value.
+        // log_softmax first computes half of its result. Flushing this half to 0 changes the result by twice as much.
         log_worst.lost *= 2.0;
         let lse = run::logsumexp(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("lse")));
         let mut lse_worst = Worst::new::<E>("logsumexp", device).times(self.factor);
@@ -117,8 +117,7 @@ fn masked<E: Bits>(device: &Device) {
     let (x, mut rng) = (rows::<E>(65), rng());
     let (rows, cols) = (x.rows(), x.cols);
     let shape = [rows, cols];
-    // The row with index 1 is fully masked. In all rows with an odd index, the flags mask the values that are not
-    // finite.
+    // All flags of row 1 are unset, so it is fully masked. In other odd rows, the flags of non-finite values are unset.
     let flag = |i: usize, by_chance: bool| {
         i / cols != 1 && by_chance && ((i / cols).is_multiple_of(2) || x.data[i].widen().is_finite())
     };

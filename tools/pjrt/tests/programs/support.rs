@@ -17,8 +17,8 @@ pub enum Device {
     Interpreter,
     /// A plugin, which runs each program as HLO. In the default mode of `nan_modes`, the program also runs as
     /// StableHLO, and both results must have the same bits. In the mode that keeps NaN, the instrumented program also
-    /// runs, unless an input has a NaN, and no intermediate value may have a NaN. To run all of these in both modes
-    /// would take twice the time, most of it for compilation.
+    /// runs, unless an input has a NaN, and no intermediate value may have a NaN. Running all of these in both modes
+    /// would take twice the time, mostly for compilation.
     Plugin(&'static Plugin),
 }
 
@@ -177,7 +177,7 @@ impl Worst {
         }
     }
 
-    /// Multiplies the bound.
+    /// Multiplies the bound by a factor.
     pub fn times(mut self, factor: f64) -> Self {
         self.bound *= factor;
         self

@@ -1,4 +1,4 @@
-//! Comparison with a sampler that rejects its own probabilities: NxD Inference's, reimplemented step by step in f32.
+//! Comparison with a sampler that can fail or draw excluded tokens: NxD Inference's, reimplemented step by step in f32.
 //! Both samplers get the same logits, in bf16.
 
 use crate::support::{Device, on_each_device, rng};
@@ -61,8 +61,7 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         .collect()
 }
 
-/// Returns whether the result has NaN, gives excluded tokens more than 0.01 in total, or belongs to a row without a
-/// valid token.
+/// Returns whether a probability is NaN, excluded tokens have more than 0.01 in total, or the row has no valid token.
 fn fails(row: &[f32], found: &[(usize, f32)], config: &SamplerConfig) -> bool {
     if found.iter().any(|(_, p)| p.is_nan()) {
         return true;
@@ -72,7 +71,7 @@ fn fails(row: &[f32], found: &[(usize, f32)], config: &SamplerConfig) -> bool {
     found.iter().filter(|(token, _)| is_excluded(*token)).map(|(_, p)| p).sum::<f32>() > 0.01
 }
 
-/// A kind of rows.
+/// Kind of logits, with the parameters to sample them.
 struct Kind {
     name: &'static str,
     of: Parameters,

@@ -92,8 +92,8 @@ fn compare<E: DeviceElement, A: Copy>(
     Ok(())
 }
 
-/// Returns two rows whose sum is 1 or 0, depending on the order of addition. The terms of the first row are in one
-/// tile, those of the second row in several tiles.
+/// Returns two rows. The sum of each is 1 or 0, depending on the order of addition. The terms of the first row are in
+/// one tile, and those of the second row in several tiles.
 pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
     [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
         let mut x = vec![E::ZERO; other + 7];
@@ -112,7 +112,7 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
 /// Returns gradients for a long row, and options whose window masks its first columns. The gradients sum to 32 in the
 /// order of additions of the whole row, and to 0 in the order of a row that starts at the window.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
-    // Column at which the order of additions starts again, and number of adjacent columns in a tile.
+    // Column at which the order of additions repeats, and number of columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);
     let dims = [1, 50_000];
     let mut dy = vec![0.0; dims[1]];

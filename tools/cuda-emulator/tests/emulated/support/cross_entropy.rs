@@ -85,8 +85,8 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let at = placed.as_mut().map(|placed| placed.at());
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
-            // A module with planted faults may contain only the kernels for rows with a softcap. The call's other
-            // kernels are then those linked into this program.
+            // A module with planted faults may contain only the kernels for rows with a softcap. The other kernels of
+            // the call then come from this program.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
             // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.

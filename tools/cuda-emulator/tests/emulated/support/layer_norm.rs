@@ -34,8 +34,8 @@ pub fn case<E: DeviceElement>(
     to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(describe)
 }
 
-/// Returns weights for a row of a 16-bit type. In one column, 2 or later, f32 and f64 arithmetic give different results
-/// if eps is 0 and there is no bias.
+/// Returns weights for a row of a 16-bit type. With one of them, f32 and f64 arithmetic give different results if eps
+/// is 0 and there is no bias. Its column is 2 or later.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
     let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();
@@ -52,7 +52,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, weight and bias for each of its columns, and their offset from the alignment.
+/// Row, its weights and biases, and the offset of all three from the alignment.
 pub type Limit<E> = (Vec<E>, [Vec<f32>; 2], usize);
 
 /// Returns rows of a 16-bit type and operands at the limits within which f32 suffices. The results show whether a
@@ -79,7 +79,7 @@ pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E
     cases
 }
 
-/// Runs these cases, and returns how one differs from the CPU, if it does.
+/// Runs the cases. Returns the first difference from the CPU, if there is one.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator, cases: &[Limit<E>]) -> Result<(), String> {
     for (x, operands, shift) in cases {
         let how = How { shift: *shift, one_block: true, order: Order::Backward };

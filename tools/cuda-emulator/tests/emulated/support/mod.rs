@@ -79,7 +79,7 @@ pub enum Kind {
     Normal,
     /// Some numbers are more than 87 below the largest, so that the exponential for narrow rows does not suffice.
     Wide,
-    /// All numbers are above 256, so that the kernel subtracts the largest before it computes exponentials.
+    /// Some numbers are more than 87 below the largest, so the exponential for rows of small range does not suffice.
     Far,
     /// Some or all numbers are -inf.
     Masked,

@@ -70,7 +70,7 @@ pub enum RowKind {
     Normal,
     /// Far from zero, so that the variance needs two passes.
     Offset,
-    /// Numbers whose common magnitude differs between rows.
+    /// Numbers of one magnitude, which is random for each row.
     Scaled,
     /// Zeros, and numbers of many magnitudes.
     Sparse,
@@ -158,7 +158,7 @@ fn operand_of(rng: &mut StdRng, kind: OperandKind, dtype: DType, cols: usize) ->
     Operand::of(dtype, &numbers)
 }
 
-/// Returns no operand, or an operand of a random kind and type. Its most likely type is that of the rows.
+/// Returns no operand, or an operand of a random kind and type. The type of the rows is the most likely one.
 pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand> {
     let kind = *OPERANDS.get(rng.random_range(0..OPERANDS.len() + 1))?;
     let dtype = [of_rows, of_rows, DType::F32, DType::F16, DType::BF16][rng.random_range(0..5)];
@@ -181,7 +181,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
     panic!("rows of {cols}: expected a weight that gives different results in f32 and f64, found none");
 }
 
-/// Returns the f32 nearest to a positive number, between its two neighbors.
+/// Returns the f32 nearest to a positive number, with its neighbors before and after it.
 pub fn around(number: f64) -> [f32; 3] {
     let bits = (number as f32).to_bits();
     [bits - 1, bits, bits + 1].map(f32::from_bits)

@@ -55,8 +55,8 @@ fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
-/// Returns weights for a row. In one column, f32 and f64 arithmetic give different results. It is not one of the first
-/// two columns, nor the last.
+/// Returns weights for a row. One of them gives different results in f32 and in f64 arithmetic. Its column is not one
+/// of the first two, and not the last.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;
@@ -77,7 +77,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, weight for each of its columns, and their offset from the alignment.
+/// Row, its weights, and the offset of both from the alignment.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
 /// Returns rows and weights at the limits within which f32 suffices. The results show whether a kernel computed in f32
@@ -85,8 +85,7 @@ pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {
-        // The first two numbers are so small that the sum of squares does not depend on them. Some cases replace one or
-        // both of them.
+        // The first two numbers are too small to affect the sum of squares. Some cases replace one or both of them.
         let mut x: Vec<E> = (0..cols).map(|_| E::from_wide(rng.random_range(1.0..2.0))).collect();
         (x[0], x[1]) = (E::from_wide(2f64.powi(-80)), E::from_wide(2f64.powi(-80)));
         let weights = telling_weights(&x);
@@ -121,7 +120,7 @@ pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E
     cases
 }
 
-/// Runs these cases, and returns how one differs from the CPU, if it does.
+/// Runs the cases. Returns the first difference from the CPU, if there is one.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator, cases: &[Limit<E>]) -> Result<(), String> {
     for (x, weights, shift) in cases {
         let how = How { shift: *shift, one_block: true, order: Order::Backward };
