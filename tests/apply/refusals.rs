@@ -170,7 +170,7 @@ fn shapes() {
         refused(
             "rope",
             json!({"x": "wide", "positions": "positions"}),
-            "x has shape [2, 3]; a last axis of even length",
+            "x has shape [2, 3]; its last axis must have an even length",
         ),
         refused("rope", json!({"x": "x", "positions": "positions3"}), "positions has shape [3]; [2] is needed"),
         refused("rope", json!({"x": "x", "positions": "positions21"}), "positions has shape [2, 1]"),
