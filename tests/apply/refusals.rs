@@ -174,7 +174,7 @@ fn shapes() {
         ),
         refused("rope", json!({"x": "x", "positions": "positions3"}), "positions has shape [3]; [2] is needed"),
         refused("rope", json!({"x": "x", "positions": "positions21"}), "positions has shape [2, 1]"),
-        refused("sample", json!({"logits": "row"}), "logits has shape [4]; 2 axes"),
+        refused("sample", json!({"logits": "row"}), "logits has shape [4]; it must have 2 axes"),
         refused("sample", json!({"logits": "scalar"}), "logits has shape []"),
         refused("sample", json!({"logits": "x", "mask": "row3"}), "mask has shape [3]"),
     ]);

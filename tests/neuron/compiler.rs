@@ -84,7 +84,7 @@ fn it_reads_text_where_that_is_asked_for() {
     // The program's text is empty, and so is the output of the fake compiler.
     let (output, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
     assert!(
-        output.contains("it has 0 bytes"),
+        output.contains("the file has 0 bytes"),
         "neuronx-cc on an empty text: expected an error about a NEFF of 0 bytes, got: {output}"
     );
     assert!(calls(folder.path()).contains("/program.mlir "));
