@@ -1,7 +1,7 @@
 //! Benchmark of `attention_backward` against its composition from candle's ops, for a sequence of 1,024 tokens and for
 //! a short one.
 
-use crate::support::{Race, Timed, numbers, tensor};
+use crate::support::{Race, Timed, numbers, tensor, to_run};
 use candle_core::{D, DType, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::reference::attention_backward_of;
@@ -11,7 +11,7 @@ const HEADS: usize = 8;
 const FEATURES: usize = 64;
 
 fn bench<E: Timed>(c: &mut Criterion) {
-    for tokens in [1024, 128] {
+    for tokens in to_run(vec![128, 1024]) {
         let [q, k, v, dy] = [0, 1, 2, 3].map(|part| {
             let mut numbers = numbers::<E>(HEADS * tokens * FEATURES);
             numbers.rotate_left(part * FEATURES);

@@ -1,6 +1,6 @@
 //! Benchmark of `cross_entropy` against candle's.
 
-use crate::support::{Timed, numbers, shapes, tensor};
+use crate::support::{Timed, numbers, shapes, tensor, to_run};
 use candle_core::{DType, Device, Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::guarded;
@@ -10,7 +10,7 @@ use evenkeel::{CrossEntropy, Element, Rows, cross_entropy};
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = CrossEntropy::default();
     // The last shape is a batch of logits of a language model.
-    for (rows, cols) in shapes().into_iter().chain([(64, 128_256)]) {
+    for (rows, cols) in to_run([shapes(), vec![(64, 128_256)]].concat()) {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<i64> = (0..rows).map(|r| (r * 977 % cols) as i64).collect();
         let view = Rows::new(&x, rows, cols).unwrap();

@@ -1,6 +1,6 @@
 //! Benchmark of the cross-entropy and its gradient against candle's loss and autograd.
 
-use crate::support::{Timed, numbers, shapes, tensor};
+use crate::support::{Timed, numbers, shapes, tensor, to_run};
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::loss;
@@ -18,7 +18,7 @@ fn trained(xs: &Var, loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor>
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = CrossEntropy::default();
-    for (rows, cols) in shapes().into_iter().chain([(64, 128_256)]) {
+    for (rows, cols) in to_run([shapes(), vec![(64, 128_256)]].concat()) {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<i64> = (0..rows).map(|r| (r * 977 % cols) as i64).collect();
         let view = Rows::new(&x, rows, cols).unwrap();

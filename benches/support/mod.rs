@@ -13,11 +13,18 @@ use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Returns shapes as rows and columns: one that fits in the L2 cache, and one that does not. With `--test`, benchmarks
-/// run once and only on the first shape, because candle may then be compiled without optimisation.
+/// Returns shapes as rows and columns: one that fits in the L2 cache, and one that does not.
 pub fn shapes() -> Vec<(usize, usize)> {
-    let count = if std::env::args().any(|argument| argument == "--test") { 1 } else { 2 };
-    ACTIVATIONS[..count].iter().map(|rows| rows.shape()).collect()
+    to_run(ACTIVATIONS[..2].iter().map(|rows| rows.shape()).collect())
+}
+
+/// Returns the shapes to run. With `--test`, benchmarks run once and only on the first shape, because candle may then be
+/// compiled without optimisation.
+pub fn to_run<S>(mut shapes: Vec<S>) -> Vec<S> {
+    if std::env::args().any(|argument| argument == "--test") {
+        shapes.truncate(1);
+    }
+    shapes
 }
 
 /// Storage type that both Evenkeel and candle support.

@@ -236,6 +236,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn no_order_and_no_cut_shows() {
         let seed = 17;
         println!("seed {seed}");

@@ -172,6 +172,7 @@ mod tests {
 
     /// Compares with products computed by a plain f64 loop, in which each rounding adds at most 2^-53.
     #[test]
+    #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn bias_corrections_are_right_at_any_step() {
         for beta in [0.9f64, 0.999, 0.5, 0.9999, 1.0 - f64::EPSILON / 2.0, 1e-300] {
             let mut product = 1.0;

@@ -139,6 +139,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn powers_that_f64_holds_are_exact() {
         let power_of_two = |n: i64| f64::from_bits(((1023 + n) as u64) << 52);
         for (base, i, half, power) in [
@@ -154,6 +155,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn scalings_of_1_change_nothing() {
         let plain = frequencies(500_000.0, 64, None);
         let (factor, original_positions) = (1.0, 8192);

@@ -84,8 +84,11 @@ macro_rules! for_each_dtype {
         fn $test() {
             $crate::support::on_each_device(stringify!($test), |device| {
                 super::$test::<f32>(device);
-                super::$test::<half::f16>(device);
-                super::$test::<half::bf16>(device);
+                // Programs compute all types in f32, so one type shows the effect of the other mode.
+                if !$crate::nan_modes::is_other() {
+                    super::$test::<half::f16>(device);
+                    super::$test::<half::bf16>(device);
+                }
             });
         }
     )*};
