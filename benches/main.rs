@@ -118,7 +118,7 @@ const OPS: &[Op] = &[
 ];
 
 fn main() {
-    // Checks run before criterion applies its filter. So if an argument names an op, only this op is run.
+    // An argument that names an op skips the other ops. Criterion's own filter would still run their checks.
     let named = |argument: String| OPS.iter().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);
     let c = &mut support::criterion();

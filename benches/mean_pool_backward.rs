@@ -8,7 +8,7 @@ use evenkeel::{LanesMut, Mask, MeanPool, mean_pool_backward_into, reference};
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
     for (rows, cols) in shapes() {
-        // Reduces the width of tensors with fewer than 64 rows, so that their elements form one sequence.
+        // Limits the width, so that a tensor with fewer than 64 rows becomes one sequence of 64 tokens.
         let width = cols.min(rows * cols / TOKENS);
         let rows = rows * cols / width;
         let batch = rows / TOKENS;

@@ -1,5 +1,5 @@
-//! Guarded sampling for an engine that keeps its logits on a CUDA device: takes the address of the logits, returns
-//! tokens.
+//! Guarded sampling for an engine that keeps its logits on a CUDA device. The sampler takes the address of the logits
+//! and returns tokens.
 //!
 //! `engine` simulates such an engine, which exposes nothing but that address. Each step copies the requests to the
 //! device and the outcomes back, 16 bytes per row. The logits stay on the device.

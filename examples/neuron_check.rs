@@ -1,5 +1,5 @@
-//! Smoke test of a Neuron device. It compares softmax in every type, and sampling, with the CPU, on rows that break
-//! naive programs.
+//! Smoke test of a Neuron device: compares its results with the CPU's. The ops are softmax in every type and sampling.
+//! The rows break naive programs.
 //!
 //! `scripts/neuron-check` runs it and saves the output. Exit status: 0 if device and CPU agree, 1 if they differ, 2 if
 //! there is no device.
@@ -31,8 +31,7 @@ const ROWS: &[&[f32]] = &[
 /// Number of additional random rows, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Rows of logits. Some samplers give excluded tokens a logit of -3000, and draw such a token if all other logits are
-/// lower.
+/// Rows of logits, some below -3000. Samplers that give excluded tokens this logit draw such tokens there.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],

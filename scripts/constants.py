@@ -102,14 +102,14 @@ def softmax_exp():
 def monotone_poly(c):
     """Lowers the cubic coefficient until a larger argument of WeightExp never gives a smaller result.
 
-    A step is the range of arguments with the same table entry. Two neighbouring arguments on both sides of a step's end
-    are reduced to r near ln2/16 and -ln2/16. The errors of their powers, before the last rounding (which is monotonic),
-    add up to at most `errors`. So the polynomial has to leave a larger gap between the powers.
+    A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
+    near ln2/16, and the first one of the next step has r near -ln2/16. Before the last rounding, which is monotonic,
+    the errors of their two powers add up to at most `errors`. The polynomial has to leave a larger gap.
     """
-    # `half` is the largest |r|. Near it, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit` is half
-    # their ULP.
+    # `half` is the largest |r|. For |r| near `half`, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit`
+    # is half an ULP.
     half, unit = LN2 / 16, mpf(2) ** -29
-    # Error of r: its rounding to f32, the addition of the table's low part, and up to 739 times the error of ln2/8.
+    # Error of r: one rounding to f32, one in the addition of the table's low part, and up to 739 errors of ln2/8.
     argument = 2 * unit + mpf(2) ** -47
     # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
@@ -124,7 +124,7 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # Error before the last rounding. For |r| near ln2/16, the result's significand is e^(ln2/16) to 2 e^(-ln2/16).
+    # Error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2 e^(-ln2/16).
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -188,7 +188,7 @@ def log_f64():
 def log_pair():
     """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
     base = mpf("0.71875")
-    # Ends of the eight intervals from `base` to 2 `base`. The factor of the interval that contains 1 is 1.
+    # `ends` bounds eight intervals from `base` to 2 `base`. `c` has their factors, 1 for the interval around 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
@@ -309,8 +309,8 @@ def expm1_f64():
 def normal_f64():
     """Fits erf, and the part of gelu that uses erf.
 
-    Near zero, the odd function is divided by its argument, and fitted in powers of the argument's square. The tail at a
-    is multiplied by e^power(a) (a + pole), and fitted in powers of 1/(a + pole) - centre.
+    Near zero, the odd function is divided by its argument, and fitted in powers of the argument's square. For larger
+    arguments `a`, the tail times (a + pole) e^power(a) is fitted in powers of 1/(a + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),

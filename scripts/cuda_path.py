@@ -1,17 +1,18 @@
 """Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
 
-The count is the length of the shortest path through a kernel that reads and writes all 16-byte pieces of a thread, and
-looks up the tables for all their exponentials. A thread takes this path if its row has no masked elements and no logit
-more than 87 below the largest, and if all threads of its warp hold all of their pieces. Instructions that only the
-first lane of a warp executes count for every lane, because the warp waits for them.
+The count is the length of the shortest path on which a thread reads and writes all of its 16-byte pieces, and looks up
+the exponentials of all their elements in tables. A thread takes this path if its row has no masked elements and no
+logit more than 87 below the largest, and if no thread of its warp lacks a piece. Instructions that only the first lane
+of a warp executes count for every lane, because the warp waits for them.
 """
 
 import heapq
 import re
 
 ARCHITECTURE = "sm_90"
-# Number of 16-byte pieces that a thread holds, by kernel size. Number of elements in a piece, by type.
+# Number of 16-byte pieces that a thread holds, by kernel size.
 PIECES = {"1x4": 4, "8x4": 4, "16x8": 8}
+# Number of elements in a piece, by type.
 IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
 # Largest allowed number of instructions per two-byte element, in blocks of more than one warp.
 MOST = 28
@@ -52,7 +53,7 @@ def after(text, place, labels):
 
 
 def shortest(found, labels, wanted):
-    """Returns the length of the shortest path that has each of the `MARKS` as often as `wanted` says, or None."""
+    """Returns the length of the shortest path with the `wanted` number of matches of each of the `MARKS`, or None."""
     marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
     start = (0, (0,) * len(MARKS))
     best, queue = {start: 0}, [(0, start)]

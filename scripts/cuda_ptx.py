@@ -29,7 +29,7 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Converts each kernel's register numbers. `convert` gets a register's number and the preceding one."""
+    """Converts each kernel's register numbers. `convert` gets a number, and the previous one with its prefix."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         last = {}

@@ -18,10 +18,11 @@
 //!
 //! The bounds of the norms and their gradients are derived in `docs/accuracy/norms.md`. The f64 bounds hold for rows of
 //! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the increase for longer
-//! rows, and the largest errors measured on rows that were not constructed to maximise the error. The bounds of
-//! `layer_norm_backward` in f32, f16 and bf16 hold for rows of up to 65,536 columns. In these types, a weighted value
-//! in the bound of `layer_norm` counts as at least a minimum, which the op's page describes. The minimum grows in
-//! proportion to the number of columns from 2^18 columns on.
+//! rows, and the largest errors measured on rows that were not constructed to maximise the error.
+//!
+//! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. In the bounds of
+//! `layer_norm`, a weighted value below a minimum counts as the minimum, which the op's page gives. From 2^18 columns
+//! on, the minimum grows in proportion to the number of columns.
 
 #![forbid(unsafe_code)]
 
@@ -35,7 +36,7 @@ use crate::element::DType;
 pub enum Unit {
     /// The exact result.
     Result,
-    /// The largest magnitude among the result and its terms. For some ops, the op's page names other terms.
+    /// The largest magnitude among the result and its terms. The op's page may define the terms.
     LargestTerm,
 }
 

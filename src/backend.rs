@@ -67,8 +67,8 @@ impl BackendChoice {
     /// opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Any error of `make` for a backend requested by name and for the last backend. For other backends, any error of
-    /// `make` except [`Error::Backend`], which skips the backend.
+    /// Any error of `make`, with one exception. [`Error::Backend`] only skips the backend, unless the backend was
+    /// requested by name or is the last one.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),

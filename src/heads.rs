@@ -103,7 +103,6 @@ pub(crate) struct Positions<'a, E> {
 }
 
 impl<'a, E> Positions<'a, E> {
-    /// Returns the features of a position.
     #[inline(always)]
     pub fn row(&self, position: usize) -> &'a [E] {
         &self.data[position * self.stride..][..self.features]
@@ -115,8 +114,8 @@ const MOST_EMPTY: usize = 1 << 21;
 /// Maximum number of positions that share memory, over all batches and heads.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Rejects counts that are too large where memory does not limit them. The amount of work grows with the number of
-/// positions, even if they have no elements of their own.
+/// Rejects too many positions without features or with shared memory. They need little memory, but the amount of work
+/// grows with their number.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

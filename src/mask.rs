@@ -309,7 +309,7 @@ impl Resolved<'_> {
         !self.mask.bias.is_empty()
     }
 
-    /// Returns a range of the lane's positions. All positions outside the range are masked.
+    /// Returns a range that contains all unmasked positions of the lane.
     pub fn bounds(&self, lane: usize) -> (usize, usize) {
         let len = self.geometry.len();
         let (mut low, mut high) = (0, len);
@@ -390,7 +390,7 @@ impl Resolved<'_> {
     }
 
     /// Writes the bias of a lane, from `low` on, to `to` and returns it. Returns `None` unless the mask has exactly one
-    /// bias, and f32 represents its values exactly.
+    /// bias, with values that f32 represents exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {

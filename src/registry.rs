@@ -1,4 +1,4 @@
-//! The list of all ops, with the backends and storage types that support each.
+//! The list of all ops, each with its backends and storage types.
 //!
 //! Tests, benchmarks, fuzzing and the documentation cover every op in this list; `tests/coverage.rs` checks it.
 

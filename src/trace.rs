@@ -73,7 +73,7 @@ fn look(name: &dyn fmt::Display, x: Floats<'_>, cols: usize) -> Result<Point> {
 }
 
 impl Point {
-    /// Point whose inputs are not recorded, because it is finite or no scope is open.
+    /// Point whose inputs are not recorded, because all its values are finite or no scope is open.
     pub(crate) const OFF: Point = Point { is_first: false };
 
     /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.

@@ -84,8 +84,8 @@ thread_local! {
 
 /// Runs `f` and returns its result with the trace of its calls to [`point`](crate::trace::point()) on this thread.
 ///
-/// Scopes nest; an outer scope does not include the points of an inner one. While the thread waits in a thread pool, a
-/// scope behaves like [`report::scope`](crate::report::scope()).
+/// Scopes nest; an outer scope does not include the points of an inner one. Tasks that the thread runs while it waits
+/// in a thread pool are treated as by [`report::scope`](crate::report::scope()).
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
     /// Closes the scope if `f` unwinds.
     struct Close;
@@ -124,7 +124,7 @@ pub(crate) fn put(open: Vec<Trace>) {
     OPEN.set(open);
 }
 
-/// Returns whether a scope is open on this thread. If not, values that only a point would use need not be computed.
+/// Returns whether a scope is open on this thread. If not, values that only points use can be omitted.
 #[inline]
 pub fn is_on() -> bool {
     ON.get()

@@ -75,7 +75,7 @@ fn every_form<E: Element>() {
     let keep: Vec<bool> = (0..COLS).map(|i| i % 3 != 1).collect();
     let mask = Mask::keep(&keep, &[COLS]).and_bias(weight, &[COLS]).and_causal();
     let table = RopeTable::new(&[3], COLS, &Rope::default()).unwrap();
-    // Functions of one element share their loads and stores. Under Miri, most of them run in f32 only.
+    // Functions of one element share their loads and stores, so under Miri most of them run in f32 only.
     let elements_of = |op| {
         let is_short = cfg!(miri) && E::DTYPE != DType::F32 && !["exp", "exp_backward"].contains(&op);
         if is_short { &x[..0] } else { &x[..] }
@@ -446,7 +446,7 @@ type Gradient<E> = fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>
 type GradientInto<E> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>;
 type GradientInPlace<E> = fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>;
 
-/// Runs the gradient on rows, and along another axis, where lanes are gathered.
+/// Runs the gradient on rows, and on lanes along another axis.
 fn lane_gradients<E: Element>(
     x: &[E],
     options: &Softmax<'_>,

@@ -277,7 +277,7 @@ fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Res
                 job.op,
                 expected(list)
             ))),
-            // Adds all names before a duplicate is reported.
+            // Adds every name to `taken`, even if an earlier name is a duplicate.
             Some(names) => match names.into_iter().filter(|name| !taken.insert(name)).collect::<Vec<_>>()[..] {
                 [name, ..] => Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op))),
                 [] => Ok(()),

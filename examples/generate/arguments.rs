@@ -89,7 +89,7 @@ pub struct Sampling {
     /// Keeps tokens with at least this probability; the cutoff is lower if the entropy is high.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     eta_cutoff: Option<f64>,
-    /// XTC: probability with which all top choices but the least likely one are excluded.
+    /// XTC: probability of excluding all top choices except the least likely one.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     xtc_probability: f64,
     /// XTC: lowest probability that makes a token a top choice.

@@ -147,7 +147,7 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle's matrix products for these types are not vectorised. Products in f32 are several times faster.
+        // Candle does not vectorise products of these types, so f32 weights make them several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }

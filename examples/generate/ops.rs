@@ -25,7 +25,7 @@ pub trait Ops {
 pub struct Visible<'a> {
     /// Flags, `[batch, keys]`, that are 0 for excluded keys.
     pub keep: Option<&'a [u8]>,
-    /// Number of keys that a query attends to, ending at its own.
+    /// Number of keys that a query attends to: its own key, and the last ones before it.
     pub window: Option<usize>,
 }
 

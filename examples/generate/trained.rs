@@ -92,7 +92,7 @@ impl Weights for Trained {
 }
 
 impl Pretrained for Trained {
-    /// A model this small gives too much probability to unlikely tokens, so the default temperature is below 1.
+    /// Temperature below 1, because a model this small gives too much probability to unlikely tokens.
     const TEMPERATURE: f64 = 0.5;
 
     fn config(&self) -> Result<Config> {

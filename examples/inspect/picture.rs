@@ -16,8 +16,8 @@ const FEWEST_BINADES: i32 = 16;
 /// Function that returns the number of positive or of negative elements in a binade.
 type Count = fn(&Binade) -> u64;
 
-/// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. Lines
-/// mark the largest values of narrow types that are in range.
+/// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. A line
+/// marks the largest value of each narrow type, if it is in range.
 pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
     let (from, to) = range(stats);
     let most = stats.binades.iter().map(|b| b.negative.max(b.positive)).max().unwrap_or(0).max(1) as f64;

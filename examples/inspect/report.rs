@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct Report {
     files: Vec<PathBuf>,
     thresholds: Thresholds,
-    /// Probabilities of the quantiles that each tensor has.
+    /// Probabilities of the quantiles in each tensor's statistics.
     quantiles: [f64; 5],
     /// Tensors, the worst first.
     pub tensors: Vec<Entry>,

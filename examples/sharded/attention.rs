@@ -15,7 +15,7 @@ fn cases<E: Element>(attended: Result<(Vec<E>, Vec<f64>)>) -> Result<Vec<Bits>> 
     Ok(y.chunks(FEATURES).zip(&lse).map(|(y, lse)| [bits(y), bits(&[*lse])].concat()).collect())
 }
 
-/// Returns keys or values in which the first number of key `place` is `number`, in each head.
+/// Returns keys or values. In each head, the vector at index `place` begins with `number`.
 fn with<E: Element>(all: usize, place: usize, number: f64) -> Vec<E> {
     let mut of = numbers::<E>(OF_KEYS * all * FEATURES);
     of.chunks_mut(all * FEATURES)

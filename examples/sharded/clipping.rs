@@ -18,8 +18,8 @@ const WIDTH: usize = 256;
 const COLUMNS: usize = 1024;
 
 impl<E: Element> Gradients<E> {
-    /// Creates gradients from [`hostile::vectors`]: tensor number `place` is row `row`, the other tensors are the last
-    /// row.
+    /// Creates gradients from [`hostile::vectors`]. The tensor with number `place` is row `row`. Each other tensor is
+    /// the last row.
     fn new(ranks: usize, row: usize, place: usize) -> Self {
         let fill = |len: usize, which: usize| {
             let rows = hostile::vectors::<E>(len);
@@ -34,7 +34,7 @@ impl<E: Element> Gradients<E> {
         }
     }
 
-    /// Clips the unsharded gradients, and returns the norm and the gradients that each rank should hold.
+    /// Clips the unsharded gradients. For each rank, returns the norm and the rank's part of the gradients.
     fn whole(mut self, options: &ClipGradNorm, by_rows: &Cut, by_columns: &Cut) -> Result<Vec<Vec<Bits>>> {
         let mut grads = vec![(&mut self.replica).into(), (&mut self.by_rows).into(), (&mut self.by_columns).into()];
         grads.extend(self.experts.iter_mut().map(Into::into));

@@ -13,7 +13,7 @@ const ROWS: usize = 3;
 
 /// Exit status if this rank got the expected error.
 const FOUND: u8 = 2;
-/// Exit status if this rank got no error or another one.
+/// Exit status if this rank got no error, or an unexpected one.
 const MISSED: u8 = 1;
 
 /// Causes an error on the last rank, which still takes part in the call. Each rank prints its result.

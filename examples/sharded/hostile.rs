@@ -1,5 +1,5 @@
-//! Rows whose results change if a sum is computed in another order or a shard ignores the other shards, and ways to
-//! divide their columns among ranks.
+//! Rows that reveal errors of sharded ops, and divisions of their columns among ranks. The rows' results change if a
+//! sum is computed in another order, or if a shard ignores the others.
 
 use evenkeel::{DType, Element};
 use std::ops::Range;

@@ -4,7 +4,7 @@ use crate::hostile::{self, ROWS, cuts};
 use crate::table::{Bits, Table};
 use evenkeel::{Draw, Element, Mask, Request, Result, Rows, Sampled, SamplerConfig, Step, sample_rows};
 
-/// Returns a case per row: the token, the bits of its log-probability and the number of tokens left, or the error
+/// Returns a case per row: the token, the bits of its log-probability and the number of kept tokens, or the error
 /// message.
 fn cases(drawn: Vec<Result<Sampled>>) -> Vec<Bits> {
     let case = |drawn: Result<Sampled>| match drawn {

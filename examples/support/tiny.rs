@@ -22,7 +22,7 @@ pub struct Description {
     pub hidden: usize,
     pub heads: usize,
     pub feed_forward: usize,
-    /// Number of keys that a query attends to, including its own. The training texts have the same length.
+    /// Number of keys that a query attends to, including its own. It is also the length of the training texts.
     pub window: usize,
     pub eps: f64,
     pub theta: f64,

@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(if run::run(arguments, folder)? { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) });
     }
     let out = arguments.out.as_deref().context("--out is missing")?;
-    // Fails before the minutes of training if the file can't be written.
+    // Fails if the file can't be written, before training takes minutes.
     let place = Out::new(out)?;
     let weights = training::train(corpus::COMMITTED, arguments.seed, arguments.steps)?;
     place.write(&weights)?.rename()?;

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Sizes of a model small enough to train ten thousand steps of a few milliseconds each.
+/// Sizes of a small model, whose training steps take a few milliseconds each.
 const LAYERS: usize = 2;
 const HIDDEN: usize = 32;
 const HEADS: usize = 2;
@@ -30,7 +30,7 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Learning rate of runs without guards, in which nothing limits the size of a step.
+/// Learning rate of runs without guards, which do not limit the size of a step.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
@@ -41,7 +41,7 @@ const LINES_EVERY: u64 = 20;
 const LAST: usize = 200;
 
 /// Returns the learning rate: a linear warm-up, then decay with the inverse square root. It does not depend on the
-/// number of steps, so a run can be extended.
+/// length of the run, so a run can be extended.
 fn learning_rate(number: u64) -> f64 {
     let (number, up) = ((number + 1) as f64, WARM_UP as f64);
     LEARNING_RATE * (number / up).min((up / number).sqrt())
@@ -222,7 +222,6 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Returns the weights by name.
 pub fn named(decoder: &Decoder<'_>) -> HashMap<String, Var> {
     decoder.weights().clone().into_iter().collect()
 }

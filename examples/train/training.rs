@@ -1,4 +1,4 @@
-//! Training loop for the committed weights.
+//! Training loop for the weights that the repository contains.
 
 use crate::decoder::Decoder;
 use crate::generated::Generator;
@@ -31,7 +31,6 @@ const BATCH: usize = 32;
 /// Peak learning rate. The rate grows during the warm-up, then falls to zero.
 const LEARNING_RATE: f64 = 4e-3;
 const WARM_UP: u32 = 30;
-/// Limit of the gradient norm for clipping.
 const MAX_NORM: f64 = 1.0;
 /// Number of steps between printed lines about the loss.
 const REPORT: u32 = 50;

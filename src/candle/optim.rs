@@ -104,7 +104,7 @@ impl Settings for train::Sgd {
 pub struct Stepper<S> {
     settings: S,
     vars: Vec<Named>,
-    /// Seed of the stochastic rounding of 16-bit variables, which then have no master weights.
+    /// Seed, if 16-bit variables are rounded stochastically instead of having master weights.
     seed: Option<u64>,
 }
 
@@ -190,12 +190,12 @@ impl<S: Settings> Stepper<S> {
         self
     }
 
-    /// Returns the variables with their names, in the order of the row numbers in errors.
+    /// Returns the variables with their names. The row number in an error is an index into this list.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
         self.vars.iter().map(|named| (named.name.clone(), named.var.clone())).collect()
     }
 
-    /// Returns the variables, in the order of the row numbers in errors.
+    /// Returns the variables. The row number in an error is an index into this list.
     pub fn into_inner(self) -> Vec<Var> {
         self.vars.into_iter().map(|named| named.var).collect()
     }

@@ -58,7 +58,7 @@ struct Header<'a> {
     length: u64,
 }
 
-/// A tensor whose position in the file is not yet known, and its offset from the start of the file's data section.
+/// A tensor whose position in the file is not set yet. The number is its offset in the file's data section.
 type Listed = (Tensor, u64);
 
 impl Header<'_> {

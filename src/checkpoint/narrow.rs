@@ -1,7 +1,7 @@
 //! Narrow types that a checkpoint may be converted to, and the values that they cannot represent.
 
-/// A 16-bit or 8-bit float type, described by the range in which rounding to it neither overflows nor gives 0. Rounding
-/// is to nearest, with ties to even.
+/// A 16-bit or 8-bit float type, with the limits beyond which a number overflows or becomes 0 in this type. Rounding is
+/// to nearest, with ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Narrow {

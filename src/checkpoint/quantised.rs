@@ -141,8 +141,8 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
         for (group, &scale) in scales.iter().enumerate() {
             let d = d * f32::from(scale as i8);
-            // Half a block has 8 groups, in four rows of two groups. Two rows share the bytes of `low`, and all four
-            // rows share the bytes of `high`.
+            // Half a block has 8 groups, in four rows of two groups. Rows 0 and 2 share bytes of `low`, as do rows 1
+            // and 3. All four rows share the bytes of `high`.
             let (half, row, side) = (group / 8, group % 8 / 2, group % 2 * 16);
             let low = &low[half * 64 + row % 2 * 32 + side..][..16];
             let high = &high[half * 32 + side..][..16];

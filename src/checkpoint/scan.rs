@@ -99,7 +99,6 @@ fn spans(i: usize, tensor: &Tensor) -> impl Iterator<Item = Span> {
     (0..count).map(move |n| Span { tensor: i, start: n * step, bytes: step.min(bytes - n * step) })
 }
 
-/// State of a thread.
 struct Worker<'a> {
     files: &'a [PathBuf],
     open: Option<(usize, File)>,

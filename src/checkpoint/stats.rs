@@ -44,9 +44,9 @@ pub struct Stats {
     pub quantiles: [f64; 5],
     /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],
-    /// Relative width of the bins from which quantiles are computed. The width is 0 for types of up to 16 bits, whose
-    /// quantiles are exact, 2^-7 for f32 and quantised types, and 2^-4 for f64. It is larger for subnormal values, whose
-    /// bins all have the same absolute width.
+    /// Relative width of the bins from which quantiles are computed. It is 2^-7 for f32 and quantised types, and 2^-4
+    /// for f64. For types of up to 16 bits it is 0, because their quantiles are exact. It is larger for subnormal
+    /// values, whose bins all have the same absolute width.
     ///
     /// A quantile is the middle of a bin, clamped to the range from the smallest to the largest element. Its relative
     /// error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.

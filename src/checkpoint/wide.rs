@@ -24,7 +24,7 @@ pub(crate) trait Wide: Copy + PartialOrd {
     const INFINITY: Self;
     const MIN_NORMAL: Self;
     /// Smallest normal value of f32. Magnitudes at or above it are not subnormal and do not become 0 in bf16. Smaller
-    /// magnitudes are checked one by one, because a bin may contain magnitudes on both sides of one of these limits.
+    /// magnitudes are checked one by one, because a bin may hold both affected and unaffected magnitudes.
     const SMALL: Self;
     /// Whether squares may overflow or underflow in f64.
     const SCALED: bool;
@@ -140,7 +140,7 @@ impl Beside {
         self.max = self.max.max(max);
         self.min_abs = self.min_abs.min(smallest.widen());
         self.moments = self.moments.and(moments);
-        // Only blocks with magnitudes below [`Wide::SMALL`] need these counts, and such blocks are rare.
+        // Only magnitudes below [`Wide::SMALL`] can be subnormal or become 0 in bf16. Few blocks have any.
         if smallest < T::SMALL {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);

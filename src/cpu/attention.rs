@@ -1,12 +1,12 @@
 //! Attention. A tile of queries that share a key head is computed with one block of keys at a time, so the whole score
 //! matrix is never stored.
 //!
-//! A block holds 256 keys, counted from the first key. For each row of a block, f32 arithmetic computes the scores,
+//! A block holds 256 keys, counted from the first key. For each query and block, f32 arithmetic computes the scores,
 //! their maximum, the exponentials, their sum (the fixed-point sum of `math::sum`) and the weighted sum of the values.
-//! Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. A
-//! row's block is computed again in f64 (`wide`) if an unmasked result is NaN or beyond the range of f32. All blocks
-//! are computed in f64 if the scale is outside [`NARROW_SCALES`]. Blocks are merged in f64, in order (`merge`). Neither
-//! the grouping of rows nor the number of threads affects the bits.
+//! Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. If an
+//! unmasked score or a weighted sum is NaN or beyond the range of f32, the block is computed again in f64 (`wide`) for
+//! this query. If the scale is outside [`NARROW_SCALES`], all blocks are computed in f64. Blocks are merged in f64, in
+//! order (`merge`). Neither the grouping of queries nor the number of threads affects the bits.
 
 mod decode;
 pub mod merge;

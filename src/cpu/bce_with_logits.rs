@@ -107,8 +107,8 @@ impl Kernel for Modulation<'_> {
                 let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
                 let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
-                // The focal factor is q^gamma with q = (near + far t) / (1 + t). Neither term is negative, so nothing
-                // cancels.
+                // The focal factor is q^gamma with q = (near + far t) / (1 + t). `near` and `far` are not negative, so
+                // their sum has no cancellation.
                 let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
                 let positive = zero.lt(x);
                 let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));

@@ -150,7 +150,7 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor that elements are multiplied by. A factor that one f64 cannot represent is stored as a product of three.
+/// Factor that elements are multiplied by. A factor that one f64 cannot represent is a product of three f64.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

@@ -285,8 +285,8 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
-/// Sum of a row's exponentials as a high and a low part, one of its terms, and the sum of the other terms. The latter
-/// is accurate even where it is small.
+/// Sum of a row's exponentials as a high and a low part, one of the exponentials, and the sum of all others. The sum of
+/// all others is accurate even where it is small.
 pub struct Parts {
     pub sum: (f64, f64),
     pub one: f64,

@@ -53,16 +53,16 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer is
-    /// the key of the target's logit; it is 0 in a part without the target. [`units_for`] gives the number of integers
+    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer
+    /// encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the number of integers
     /// used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. The result
-    /// has no bins yet. A key of 0 means that no part has the target's logit.
+    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. A first
+    /// integer of 0 means that no part has the target's logit. The binned sums are added later.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
@@ -73,7 +73,7 @@ impl Sums {
         [self.exps.bins(), self.distances]
     }
 
-    /// Adds the bins of another part.
+    /// Adds the binned sums of another part.
     pub fn add_bins(&mut self, [exps, distances]: [Bins; 2]) {
         self.exps.add_bins(exps);
         self.distances.merge(distances);

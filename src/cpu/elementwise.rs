@@ -165,7 +165,6 @@ impl Function for ClampedExp {
         exp_pair::exp(isa, x)
     }
 
-    /// Accepts inputs that the bounds do not clamp.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
         // Rounds each bound to f32, inwards if f32 cannot represent it.
@@ -189,7 +188,6 @@ impl Function for ClampedLog {
         log_pair::log(isa, x)
     }
 
-    /// Accepts inputs that the floor does not clamp.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
         let floor = self.floor as f32;

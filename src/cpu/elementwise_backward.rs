@@ -130,7 +130,7 @@ fn from_zero_on<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(isa.f64(0.0).le(x), x.abs(), isa.f64(f64::NAN))
 }
 
-/// Kernel that computes the gradient of a slice. Its code is long, and kernels are compiled only once.
+/// Kernel that computes the gradient of a slice, compiled as a separate function because its code is long.
 struct Each<'a, P, E> {
     product: P,
     x: &'a [f64],

@@ -20,8 +20,8 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
     /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. Set if the sum of all terms is barely above 1 or, in a part,
-    /// below 1.
+    /// Sum of all terms but the largest, for a logarithm. It is computed only if the sum of all terms is barely above 1
+    /// or, in a part of a row, below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -34,8 +34,7 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. The power scales the exponential of the largest logit below the maximum to
-/// between 1/2 and 1.
+/// Exponent of the power of two that scales a row's largest exponential below 1 to between 1/2 and 1; at most 126.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -134,7 +133,7 @@ impl ExpSum {
         (units_to_f64(self.units, row_len), 0.0)
     }
 
-    /// Returns the f64 sum minus the number `ones`, as a high and a low part.
+    /// Returns the f64 sum minus `ones`, as a high and a low part.
     fn without_ones(&self, ones: f64) -> (f64, f64) {
         let [first, second, third] = self.grids;
         let (high, low) = (first - ones, second + third);
@@ -168,14 +167,15 @@ impl ExpSum {
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
-            // Any term but the largest, which is 1, is at most half of the sum.
+            // Any term but the largest, which is 1, is at most half of the sum, so subtracting it does not cancel.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
-        // Little is left, so `one` was the only term of 1. The row is therefore max-dominated, and its `rest` is known.
+        // The rest is too small to contain a term of 1, so `one` was the only such term. The row is therefore
+        // max-dominated.
         self.rest(row_len)
     }
 
@@ -203,9 +203,9 @@ impl ExpSum {
     /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
     /// [`units_for`] gives the number of integers used.
     ///
-    /// There are two fixed-point sums: `units`, and the `rest` without the largest term. A sum that may not fit in 64
-    /// bits is split into its fraction and its whole number. The fraction leaves 16 bits for adding up to 65,536 parts.
-    /// The whole numbers of both sums share a word, as each is at most 2^21.
+    /// The fixed-point sums are `units`, and `rest`, which leaves out the largest term. In long rows, each may exceed
+    /// 64 bits, so it is split into a fraction and a whole number. A fraction's word has 16 spare bits, for adding up
+    /// to 65,536 parts. The two whole numbers share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);
@@ -219,8 +219,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. The result
-    /// has no bins yet. `finer` is the exponent of the full row.
+    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. `finer`
+    /// belongs to the full row. The bins are added later.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
@@ -275,7 +275,7 @@ impl Terms for &[f64] {
     }
 }
 
-/// Sums the terms below 1, each multiplied by the power of two of `finer`.
+/// Sums the exponentials below 1, each multiplied by a power of two.
 struct RestOf<'a> {
     exps: &'a [f32],
     finer: RescaleExponent,

@@ -22,7 +22,7 @@ pub struct MeanPool<'m> {
 /// Unmasked tokens of a sequence.
 pub struct Tokens<'s> {
     range: Range<usize>,
-    /// Flags of the tokens in the range, 0 for masked ones. `None` if no token is masked.
+    /// A flag for each token in `range`, 0 if it is masked. `None` if no token in `range` is masked.
     keep: Option<&'s [u8]>,
     pub count: usize,
 }
@@ -74,7 +74,7 @@ const WIDTH: usize = 64;
 /// Number of blocks in a run of columns.
 const BLOCKS: usize = WIDTH / BLOCK;
 
-/// Runs of columns, sequence by sequence.
+/// Runs of [`WIDTH`] columns, ordered by sequence and column.
 struct Runs<'a, E> {
     x: Lanes<'a, E>,
     pool: MeanPool<'a>,
@@ -88,7 +88,7 @@ struct Runs<'a, E> {
 }
 
 impl<E> Runs<'_, E> {
-    /// Returns the number of columns, over all sequences, before a run.
+    /// Returns the number of columns before a run, counted over all sequences.
     fn start(&self, run: usize) -> usize {
         run / self.runs * self.x.geometry.inner() + run % self.runs * WIDTH
     }

@@ -193,8 +193,8 @@ impl Moments {
         self.scale
     }
 
-    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is scaled like the row if it is
-    /// multiplied by both powers and by [`Moments::scale`].
+    /// Returns two powers of two with the product `unit` * 2^exponent. A gradient in units of 2^exponent is scaled like
+    /// the row if it is multiplied by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);

@@ -1,10 +1,9 @@
 //! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
-//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. A
-//! lane of the tiled sum is the sum of rows that are 64 apart in a tile. The lanes are computed in order and added in
-//! pairs, so at most seven sums wait for their neighbours. A new lane is added to the waiting sums while it is in
-//! registers. Tiles are combined in the same way. Groups of columns are independent, so threads can split them for any
-//! number of rows.
+//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Each
+//! lane of the tiled sum adds rows that are 64 apart in a tile. The lanes are computed in order and added in pairs, so
+//! at most seven sums wait to be paired. A new lane is added to the waiting sums while it is in registers. Tiles are
+//! combined in the same way. Groups of columns are independent, so threads can split them for any number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -154,8 +153,8 @@ struct Run<'a, I: Isa, E> {
     first: usize,
     len: usize,
     is_scaled: bool,
-    /// Power of two for each column that keeps sums of f64 from overflowing or vanishing. `largest` holds each column's
-    /// largest |dy|.
+    /// Powers of two, one for each column, that keep sums of f64 from overflowing or vanishing. `largest` holds each
+    /// column's largest |dy|.
     units: [I::F64; BLOCKS],
     largest: [I::F64; BLOCKS],
 }

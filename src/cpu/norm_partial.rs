@@ -86,9 +86,8 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // Each value of the `stepped` flag has its own key. The key of the smallest magnitude is inverted, so that the
-        // maximum selects the smallest. The key of the opposite flag is 0. A NaN is ignored, as in
-        // [`ShardStats::merge`].
+        // The smallest magnitude has one key if it is stepped, another if not; the unused key is 0. These keys are
+        // inverted, so that the maximum selects the smallest. A NaN is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -106,8 +105,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the bits of the tile sums of each group of consecutive tiles, followed by the bits of its sums of
-    /// squares, if there are any.
+    /// Appends the tile sums as bits. In each group of consecutive tiles, sums of squares, if any, follow the other
+    /// sums.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));

@@ -160,8 +160,8 @@ fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P
     );
 }
 
-/// Adam with decoupled weight decay. The state is the mean gradient and the root of the mean square. The root is within
-/// the range of the gradients, unlike the mean square.
+/// Adam with decoupled weight decay. The state is the mean gradient and the root of the mean square. Unlike the mean
+/// square, the root is within the range of the gradients.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub beta1: f64,

@@ -77,7 +77,7 @@ pub fn sum(pieces: &[PartialTiles]) -> f64 {
     sum_of_tiles(&sums.tiles)
 }
 
-/// Sums of complete tiles in order, and the terms of the open tile.
+/// Sums of complete tiles in order, and the terms of the incomplete tile after them.
 #[derive(Default)]
 struct Sums {
     tiles: Vec<f64>,
@@ -94,7 +94,7 @@ impl Sums {
         }
     }
 
-    /// Sums the open terms once they fill a tile.
+    /// Sums the incomplete tile once it is full.
     fn close(&mut self) {
         if self.open.len() == TILE {
             self.tiles.push(tiled_sum(&self.open));

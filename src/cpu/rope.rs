@@ -15,11 +15,11 @@ use std::ops::Range;
 pub struct Layout {
     /// Number of neighbouring rows that share a position: the heads of `[B, T, H, D]`.
     pub repeat: usize,
-    /// Number of positions before they repeat.
+    /// Number of positions. After the last one, rows begin with the first again.
     pub period: usize,
     /// Number of rows of the tensor for each entry of the batch.
     pub batch_rows: usize,
-    /// Number of table rows between the entries of the batch; 0 if all entries share one table.
+    /// Number of table rows from one batch entry to the next; 0 if all entries share one table.
     pub batch_stride: usize,
 }
 
@@ -88,8 +88,8 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index, whose first half pairs with the second. `of` computes the values to rotate from
-    /// a block of the row and the corresponding blocks of `beside`, which has `N` slices for each half.
+    /// Rotates the row with this index, pairing elements of its first half with those of the second. `of` computes the
+    /// values to rotate from a block of the row and the same blocks of `beside`, which has `N` slices for each half.
     #[inline(always)]
     pub fn halves<I: Isa, E: Element, const N: usize>(
         &self,

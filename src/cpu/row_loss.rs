@@ -66,7 +66,7 @@ impl LossOp<'_> {
     }
 }
 
-/// Computes `each` losses for every row.
+/// Computes the losses of all rows; `each` is the number of losses of a row.
 pub fn losses<E: Element>(x: Rows<'_, E>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
     let (_, counts) = simd::run(Losses { logits: Logits::Read(x), rows, cols, first: 0, losses, each, op })?;
@@ -155,8 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // Without rows, memory does not limit the row length. Without elements and losses, it does not limit the number
-        // of rows.
+        // Without rows, memory does not limit the row length, so no buffers are allocated. Without elements and losses,
+        // it does not limit the number of rows, so the loop is skipped.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

@@ -250,7 +250,7 @@ struct Sums {
     sum: (f64, f64),
     /// Power of two that the upstream gradients are multiplied by first.
     up: f64,
-    /// Scale of the scores, or that scale divided by `up`.
+    /// Scale of the scores, possibly divided by `up`.
     scale: f64,
     /// Factor that cancels `up`; 1 if `scale` is already divided by `up`.
     down: f64,
@@ -320,8 +320,7 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // Divides one of two factors by `up`, chosen so that a product overflows or loses digits only if the result
-        // does.
+        // Cancels `up` in `scale` or in `down`, so that a product overflows or loses digits only if the result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }
@@ -339,7 +338,7 @@ impl Sums {
     }
 }
 
-/// Terms of a lane's sum, at the columns of the whole lane.
+/// Terms of a lane's sum, indexed by the columns of the whole lane.
 struct Terms<'a, E> {
     exps: &'a Exps<'a>,
     dy: &'a [E],

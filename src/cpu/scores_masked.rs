@@ -357,7 +357,7 @@ fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
 }
 
-/// Returns the rounded sum of a product, its bias and its flags.
+/// Returns the rounded sum of a product and its bias, or -inf where flags mask it.
 #[inline(always)]
 fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; BLOCK]; N]) -> I::F32 {
     let sum = product + isa.load_f32(beside[0]);

@@ -25,7 +25,7 @@ impl RandomBits {
         RandomBits { key: [a, b], tensor: halves(tensor) }
     }
 
-    /// Returns the random bits of the elements 4 `block` to 4 `block` + 3.
+    /// Returns the random bits of four elements, from `4 * block` on.
     fn of_four(self, block: u64) -> [u32; 4] {
         let [low, high] = halves(block);
         philox4x32([low, high, self.tensor[0], self.tensor[1]], self.key)

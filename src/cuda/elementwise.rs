@@ -96,8 +96,8 @@ macro_rules! define {
         }
 
         $(
-            #[doc = concat!("Computes [`", stringify!($one), "`](crate::", stringify!($one), ")")]
-            /// on the stream's device, bit-identical to the CPU.
+            #[doc = concat!("Computes [`", stringify!($one), "`](crate::", stringify!($one), ").")]
+            /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
@@ -110,8 +110,8 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("Computes [`", stringify!($two), "`](crate::", stringify!($two), ")")]
-            /// on the stream's device, bit-identical to the CPU.
+            #[doc = concat!("Computes [`", stringify!($two), "`](crate::", stringify!($two), ").")]
+            /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
@@ -125,8 +125,8 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("Computes [`", stringify!($one_by), "`](crate::", stringify!($one_by), ")")]
-            /// on the stream's device, bit-identical to the CPU.
+            #[doc = concat!("Computes [`", stringify!($one_by), "`](crate::", stringify!($one_by), ").")]
+            /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
@@ -141,8 +141,8 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("Computes [`", stringify!($two_by), "`](crate::", stringify!($two_by), ")")]
-            /// on the stream's device, bit-identical to the CPU.
+            #[doc = concat!("Computes [`", stringify!($two_by), "`](crate::", stringify!($two_by), ").")]
+            /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;

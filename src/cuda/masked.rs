@@ -53,12 +53,12 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Range of scales for which kernels may compute logits as float-float pairs. In it, the low part of the scale is a
-/// normal f32 number. So is the low part of a scaled score, unless this part is too small to change the result.
+/// Range of scales for which kernels may compute logits as float-float pairs. The low part of such a scale is a normal
+/// f32 number. The low part of a scaled score is normal too, unless it is too small to change the result.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 /// Maximum number of rows. Kernels add the number of blocks to a row index, and the sum must fit in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
-/// Limit for positions and windows. Values beyond it have the same effect as infinity.
+/// Limit to which positions and windows are clamped. Larger values would have the same effect.
 const FAR: i64 = 1 << 60;
 
 /// Returns a mask part with the strides that broadcast it to the rows' shape.

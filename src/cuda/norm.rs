@@ -6,7 +6,7 @@ use super::rows::{Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
 
-/// Maximum number of blocks. With more rows, a block processes several and loads the operands once.
+/// Maximum number of blocks. With more rows, each block processes several rows and loads the operands once.
 const MOST_BLOCKS: usize = 1 << 13;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;

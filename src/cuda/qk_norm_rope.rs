@@ -193,8 +193,8 @@ pub fn launch(
 
 const THREADS: u32 = 128;
 const WARP: usize = 32;
-/// Number of threads that fills a device. Beyond it, a thread processes several rows of a position, up to `MOST_ROWS`.
+/// Number of threads that fills a device. In larger calls, a thread processes up to `MOST_ROWS` rows of a position.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
-/// Maximum number of blocks. Beyond it, a thread processes several groups of rows and loads the weights once.
+/// Maximum number of blocks. In larger calls, a thread processes several groups of rows and loads the weights once.
 const MOST_BLOCKS: usize = 1 << 13;

@@ -92,9 +92,9 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
 /// Returns the kernel that normalises `rows` rows of `cols` elements, and its arguments; `None` if there are no
 /// elements.
 ///
-/// `x` and `y` are the addresses of the input and output rows. If `residual` is given, it holds the addresses of the
-/// residual and of the output for its sum with the rows, and this sum is normalised. Each output may be at the address
-/// of the input rows or of the residual.
+/// `x` and `y` are the addresses of the input and output rows. If given, `residual` holds the address of the residual
+/// and the address for the sum of rows and residual. The kernel then normalises this sum. Each output may be at the
+/// address of the input rows or of the residual.
 ///
 /// # Errors
 /// The errors of [`rms_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

@@ -162,8 +162,8 @@ pub fn launch(
 }
 
 const THREADS: u32 = 128;
-/// Number of threads that fills a device. Beyond it, a thread rotates several rows, up to `MOST_ROWS`.
+/// Number of threads that fills a device. In larger calls, a thread rotates up to `MOST_ROWS` rows.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
-/// Maximum number of blocks. Beyond it, a thread processes several groups of rows.
+/// Maximum number of blocks. In larger calls, a thread processes several groups of rows.
 const MOST_BLOCKS: usize = 1 << 20;

@@ -147,7 +147,7 @@ pub struct Outcome {
 
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Outcome {}
-// SAFETY: all zeros are token 0 with no tokens kept.
+// SAFETY: all zeros are a valid result: token 0, with no tokens kept.
 unsafe impl ValidAsZeroBits for Outcome {}
 
 impl Outcome {
@@ -313,7 +313,7 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
     Err(Error::UnsupportedDType { op: OP, dtype: dtype.to_string(), backend: "cuda" })
 }
 
-/// Maximum number of blocks. With more rows, a block processes several.
+/// Maximum number of blocks. With more rows, each block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
-/// Length above which a row uses the maximum of 1024 threads in a block.
+/// Row length above which a block has the maximum of 1024 threads.
 const LONG: usize = 8192;

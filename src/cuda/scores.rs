@@ -15,7 +15,7 @@ use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
-/// Maximum number of blocks. With more rows, a block processes several.
+/// Maximum number of blocks. With more rows, each block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.

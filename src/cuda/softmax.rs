@@ -33,8 +33,8 @@ const OP: Op = Op {
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
 /// options out of range, or a mask in them; [`Error::Backend`](crate::Error::Backend).
-/// [`Error::FullyMasked`](crate::Error::FullyMasked) under [`FullyMasked::Error`](crate::FullyMasked::Error), with
-/// which the host waits for the stream.
+/// [`Error::FullyMasked`](crate::Error::FullyMasked) under [`FullyMasked::Error`](crate::FullyMasked::Error). Under
+/// this policy, the host waits for the stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,

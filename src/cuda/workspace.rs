@@ -16,7 +16,7 @@ use std::thread::{self, ThreadId};
 #[derive(Debug)]
 pub(super) struct Workspace {
     stream: Arc<CudaStream>,
-    /// All allocations so far; only the last is in use.
+    /// All allocations so far. New launches use the last one; captured graphs may use the others.
     words: Vec<CudaSlice<u64>>,
     /// Host copy of the tensor list that is on the device.
     listed: Vec<Tensor>,

@@ -16,8 +16,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead, because a run has already been
-    /// repeated several times when its fault is returned.
+    /// Repeat the call later. Failed runs are repeated several times before a fault is returned. [`Fault::action`]
+    /// therefore returns [`Action::Surface`] instead.
     Retry,
 }
 

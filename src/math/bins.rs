@@ -6,11 +6,11 @@ use crate::simd::{BLOCK, Float, Isa, MaskBits};
 const BINS: usize = 4;
 /// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
-/// Value of `top` while all terms are zero.
+/// Number of the top bin while all terms are zero.
 const NONE: i32 = i32::MIN;
-/// Value of `top` after a NaN or a term too large for any bin. The result is then the sum of these terms alone.
+/// Number of the top bin if a term is NaN or too large for any bin. The result is then the sum of all such terms.
 const BEYOND: i32 = i32::MAX;
-/// Largest magnitude that a bin can hold.
+/// Largest magnitude of a term that fits in a bin.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
 
 /// State of a binned sum.

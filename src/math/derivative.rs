@@ -10,7 +10,7 @@ use crate::simd::{Float, Isa, Select};
 
 /// 2 / sqrt(pi).
 const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
-/// 1.5 * 2^52. Adding an integer puts it into the low bits of the sum.
+/// 1.5 * 2^52. The low bits of its sum with an integer are the integer.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// Returns a number x so large that a * b * e^-x is zero for any two finite numbers a and b of the type. Likewise, a *
@@ -88,7 +88,7 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
 }
 
 /// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). This is the derivative of x s if w is x times the derivative of z.
-/// w has the sign of z.
+/// w must have the sign of z.
 ///
 /// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The
 /// arguments are -|z| and w, each as a sum of two f64, and the mask of lanes where z < 0.
@@ -137,8 +137,8 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
-/// Computes the gradient `dy` times a derivative. The derivative's sum hi + lo is below 2^60 in magnitude, and above
-/// 2^-60 unless its terms cancel. The result is rounded to f64; for a narrower `E`, the store then rounds to `E`.
+/// Computes the gradient `dy` times a derivative (hi + lo) 2^exponent. |hi + lo| is below 2^60, and above 2^-60 unless
+/// the derivative's terms cancel. The result is rounded to f64; for a narrower `E`, the store then rounds to `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
     let n = match derivative.exponent {

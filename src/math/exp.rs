@@ -12,7 +12,7 @@ const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 to 42 bits, so that its product with n is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
 const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
-/// 1.5 * 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
+/// 1.5 * 2^52. The low bits of its sum with a number are the number rounded to an integer.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/2.
 pub const POLY: [f64; 11] = [

@@ -12,7 +12,7 @@ use crate::simd::{Float, Isa};
 
 /// ln 2, as a high and a low part.
 const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3c7a_bc9e_3b39_803f)];
-/// 1.5 * 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
+/// 1.5 * 2^52. The low bits of its sum with a number are the number rounded to an integer.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// Computes 2^x for x within a few thousand of zero.

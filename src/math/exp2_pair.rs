@@ -31,7 +31,7 @@ pub fn exp2_short<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     short_of_reduced(isa, f * isa.f32(LN2[0]), j)
 }
 
-/// Returns f, and a number with n in its low bits.
+/// Splits x into n/16 + f. Returns f, and a number with n in its low bits.
 #[inline(always)]
 fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));

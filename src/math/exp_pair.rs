@@ -10,8 +10,8 @@ use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
 use crate::simd::{Float, Int, Isa};
 
-/// f32(2^(j/16)), with `j << 19` subtracted from its bits. For n = 16 k + j, adding `n << 19` to these bits gives 2^k
-/// f32(2^(j/16)).
+/// Powers 2^(j/16) rounded to f32, each with `j << 19` subtracted from its bits. For n = 16 k + j, adding `n << 19` to
+/// the bits of entry j gives 2^k times the power.
 const TABLE: [f32; 16] = {
     let bits: [u32; 16] = [
         0x3f80_0000,
@@ -65,7 +65,7 @@ const TABLE_LOW: [f32; 16] = {
     }
     table
 };
-/// Number of steps per factor of two.
+/// Number of table entries per factor of two.
 pub const STEPS: f32 = 16.0;
 /// 16 / ln2.
 const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);

@@ -1,14 +1,13 @@
 //! Fixed-point sums of [`super::sum`]: f32 from 0 to 1 are rounded to multiples of a unit and added as integers.
 //!
-//! The masses of a sampler are computed here too. For rows of up to 262,144 weights they are fixed-point sums as
-//! defined in [`super::sum`]. For longer rows their unit is 2^-42, so that a sum of masses fits in 64 bits at any
-//! length.
+//! A sampler's masses, which are sums of weights, are computed here too. For rows of up to 262,144 weights they are
+//! fixed-point sums as defined in [`super::sum`]. Longer rows use the unit 2^-42, so that every mass fits in 64 bits.
 
 use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 
 /// Maximum length of a row whose fixed-point sum fits in 64 bits.
 const FINE_TERMS: usize = 1 << 18;
-/// Negated exponent of the unit of a fixed-point sum of a longer row: the unit is 2^-48.
+/// Number of fraction bits of the fixed-point sum of a longer row: its unit is 2^-48.
 pub(crate) const LONG_BITS: u32 = 48;
 
 /// Computes the fixed-point sum of the terms, directly from its definition: in units of 2^-45, or of 2^-48 for more
@@ -26,7 +25,7 @@ pub fn fixed_point_sum(terms: &[f32]) -> u128 {
     in_default(|| terms.iter().map(units).fold(0, u128::saturating_add))
 }
 
-/// Returns the negated exponent of the unit of a fixed-point sum for a row of this length.
+/// Returns the number of fraction bits of the fixed-point sum of a row of this length.
 #[inline(always)]
 pub(crate) fn sum_bits(row_len: usize) -> u32 {
     if is_long(row_len) { LONG_BITS } else { 45 }
@@ -44,13 +43,11 @@ pub(crate) fn sum_exps<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) 
     if is_long(row_len) { isa.outline(Long(terms)) } else { sum_q(isa, terms, row_len).into() }
 }
 
-/// Accumulator of the fixed-point sum of a row of `row_len` terms, or of part of the row. Terms are added in runs.
+/// Accumulator of the fixed-point sum of a row of `row_len` terms, or of part of the row.
 #[derive(Clone, Copy)]
 pub(crate) struct RowSum {
     row_len: usize,
-    /// Sum of a short row.
     short: u64,
-    /// Sum of a long row.
     long: u128,
 }
 
@@ -60,7 +57,6 @@ impl RowSum {
         RowSum { row_len, short: 0, long: 0 }
     }
 
-    /// Adds a run of terms.
     #[inline(always)]
     pub(crate) fn add<I: Isa, S: Storage>(&mut self, isa: I, terms: &[S]) {
         if is_long(self.row_len) {
@@ -70,7 +66,7 @@ impl RowSum {
         }
     }
 
-    /// Returns the sum of all runs, in units.
+    /// Returns the sum of all added terms, in units.
     #[inline(always)]
     pub(crate) fn units(self) -> u128 {
         self.long + u128::from(self.short)
@@ -78,7 +74,7 @@ impl RowSum {
 }
 
 /// Accumulator like [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
-/// because a call between the runs would make the code for shorter rows spill registers.
+/// because a call after each addition would make the code for shorter rows spill registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {
     row_len: usize,
@@ -91,7 +87,6 @@ impl KeptSum {
         KeptSum { row_len, short: 0 }
     }
 
-    /// Adds a run of terms.
     #[inline(always)]
     pub(crate) fn add<I: Isa, S: Storage>(&mut self, isa: I, terms: &[S]) {
         if !is_long(self.row_len) {
@@ -99,7 +94,7 @@ impl KeptSum {
         }
     }
 
-    /// Returns the sum of all runs, in units. `terms` are the terms of all runs together.
+    /// Returns the sum of all added terms, in units. `terms` must hold exactly these terms.
     #[inline(always)]
     pub(crate) fn units<I: Isa, S: Storage>(self, isa: I, terms: &[S]) -> u128 {
         if is_long(self.row_len) { isa.outline(Long(terms)) } else { self.short.into() }
@@ -154,8 +149,8 @@ fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
 
-/// Returns n, where 2^-n is the unit of a sampler's masses in a row of `terms` weights. In this unit, the sum of the
-/// masses fits in 64 bits.
+/// Returns n, where 2^-n is the unit of a sampler's masses for a row of `terms` weights. In this unit, the mass of the
+/// row fits in 64 bits.
 pub(crate) fn unit_bits(terms: usize) -> u32 {
     if is_long(terms) { 42 } else { 45 }
 }
@@ -163,7 +158,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// 2^52. Adding it rounds a number to an integer, in the low bits of the sum.
+    /// 2^52. The low bits of its sum with a number are the number rounded to an integer.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
@@ -171,12 +166,12 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 
 /// Returns the mass of part of a row of `row_len` weights. For rows of up to 262,144 weights it is the fixed-point sum.
 ///
-/// The loop uses f32 and wrapping 32-bit integers. Let u be e + 1 rounded to f32. The fraction of u is e rounded to 23
-/// bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u
-/// may be negative. Let v be the remainder plus `grid(row_len)`, an f32 whose last place is the unit. This addition
-/// rounds the remainder to units. The loop sums the bit patterns of all u, and those of all v, as integers. The first
-/// sum then contains the bit pattern of 1 for each term, the second that of `grid(row_len)`. [`units_of`] subtracts
-/// these patterns.
+/// The loop uses f32 and wrapping 32-bit integers. For a weight e, let u be e + 1 rounded to f32. The fraction of u is
+/// e rounded to 23 bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The
+/// remainder e + 1 - u may be negative. Let v be the remainder plus `grid(row_len)`, an f32 whose last place is the
+/// unit. This addition rounds the remainder to units. The loop sums the bit patterns of all u, and those of all v, as
+/// integers. For each weight, the sum for u contains the bit pattern of 1, and the sum for v that of `grid(row_len)`.
+/// [`units_of`] subtracts these patterns.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. The wrapped sums can be recovered

@@ -15,7 +15,7 @@ const BASE_BITS: i32 = 0x3f38_0000;
 const ONE_BITS: i32 = 0x3f80_0000;
 const FRACTION: i32 = 0x007f_ffff;
 const TWO_23: f32 = 8_388_608.0;
-/// c, about 1 / m, for each eighth of a binade from 0.71875 up.
+/// Values of c, about 1 / m, for each eighth of a binade from 0.71875 up.
 const RECIPROCAL: [f32; 8] = [
     f32::from_bits(0x3faa_8000),
     f32::from_bits(0x3f9d_8000),
@@ -47,7 +47,7 @@ const LOG_LO: [f32; 8] = [
     f32::from_bits(0xb507_21fe),
     f32::from_bits(0x365c_271c),
 ];
-/// -ln c, rounded to f32.
+/// -ln c of each c in [`RECIPROCAL`], rounded to f32.
 const LOG: [f32; 8] = [
     f32::from_bits(0xbe92_cb01),
     f32::from_bits(0xbe54_5f68),
@@ -84,7 +84,7 @@ pub struct Reduced<I: Isa> {
     pub square_low: I::F32,
 }
 
-/// Returns k, m, and an integer with the index of c in its low bits.
+/// Splits x = 2^k m. Returns k, m, and an integer with the index of c in its low bits.
 #[inline(always)]
 fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::I32) {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);
@@ -93,7 +93,7 @@ fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::I32) {
     (k, m, offset.shr::<20>())
 }
 
-/// Returns k ln2 - ln c as one f32, and m c - 1.
+/// Returns k ln2 - ln c as one f32, and m c - 1, for x = 2^k m and c from the table.
 #[inline(always)]
 pub fn reduce_short<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let (k, m, interval) = split(isa, x);
@@ -101,7 +101,6 @@ pub fn reduce_short<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (k.mul_add(isa.f32(std::f32::consts::LN_2), isa.lookup(isa.table(&LOG), interval)), r)
 }
 
-/// Splits x into the parts of [`Reduced`].
 #[inline(always)]
 pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
     let (k, m, interval) = split(isa, x);

@@ -45,7 +45,7 @@ pub struct Tail<const N: usize> {
 }
 
 impl<const N: usize> Tail<N> {
-    /// Returns the tail at a, and the argument of its exponential.
+    /// Returns the tail at `a`, and the argument of its exponential.
     #[inline(always)]
     pub fn eval<I: Isa>(&self, isa: I, a: I::F64) -> (Wide<I>, I::F64) {
         let (scaled, e, power) = self.factors(isa, a);
@@ -53,8 +53,8 @@ impl<const N: usize> Tail<N> {
         (Wide { hi, lo, exponent: e.exponent }, power)
     }
 
-    /// Returns the tail at a in parts: the factor that multiplies the exponential, the exponential, and the
-    /// exponential's argument.
+    /// Returns three numbers for the tail at `a`: the factor that multiplies the exponential, the exponential, and its
+    /// argument.
     #[inline(always)]
     pub fn factors<I: Isa>(&self, isa: I, a: I::F64) -> (Sum<I>, Wide<I>, I::F64) {
         let d = two_sum(a, isa.f64(self.pole));

@@ -79,21 +79,21 @@ const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad
 /// Coefficients of [`WeightExp`]. The second one is smaller than in [`POLY`], so that a larger logit never gets a
 /// smaller power.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23. If it is added to a number, the low bits of the sum are the number rounded to an integer.
+/// 1.5 * 2^23. The low bits of its sum with a number are the number rounded to an integer.
 pub const SHIFTER: f32 = 12_582_912.0;
 
 /// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps
 /// exponentials normal.
 pub const NARROW: f32 = 87.0;
-/// Distance from the maximum. Values that are further below it give 0.
+/// Distance below a row's maximum at which the exponential becomes 0.
 const DEEPEST: f32 = 104.0;
-/// Distance from the largest logit. Tokens that are further below it have no mass.
+/// Distance below the largest logit beyond which tokens have no mass.
 const WEIGHTLESS: f64 = 64.0;
 /// Limit of the magnitude of a row's maximum. Below it, the tables account for the maximum. Otherwise the maximum is
 /// subtracted from each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
-/// Exponential e^(x-m) for the values of one row.
+/// Exponential e^(x-m) for the values x of a row with maximum m.
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,

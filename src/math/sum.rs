@@ -397,7 +397,6 @@ fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S;
     )
 }
 
-/// Returns the `i`th block of each chunk.
 #[inline(always)]
 fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; BLOCK]; A] {
     parts.map(

@@ -83,7 +83,7 @@ fn reduce(x: f64) -> (u64, f64, f64) {
     let bits = x.abs().to_bits();
     let exponent = (bits >> 52) as i32 - 1075;
     let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
-    // Compute x * 2/pi modulo 4, in units of 2^-190. The bits of 2/pi above these 192 contribute only multiples of 4.
+    // Compute x * 2/pi modulo 4, in units of 2^-190, from 192 bits of 2/pi. Higher bits would add multiples of 4.
     let [w2, w1, w0] = window(exponent - 2);
     let low = mantissa * u128::from(w0);
     let mid = mantissa * u128::from(w1) + (low >> 64);

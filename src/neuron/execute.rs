@@ -79,7 +79,7 @@ pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeItera
     }
 }
 
-/// Calls `host` for each row that the device left to the host, and records the number of other rows.
+/// Calls `host` for each row that the device left to the host. Records the number of rows that the device computed.
 pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let (mut plain, mut failed) = (0, None);
     for (row, number) in integers(status).enumerate() {

@@ -166,7 +166,7 @@ impl Graph {
         value
     }
 
-    /// Adds a scalar constant.
+    /// Adds a node for a scalar constant.
     pub fn f32(&mut self, value: f32) -> Value {
         self.push(Operator::Constant(value), &[], F32, &[])
     }
@@ -216,7 +216,7 @@ impl Graph {
         self.convert(value, ElementType::F32)
     }
 
-    /// Adds the column index of each element as f32, which represents all possible indices exactly.
+    /// Adds a node for the column index of each element as f32, which is exact for all possible indices.
     pub fn columns(&mut self, rows: usize, cols: usize) -> Value {
         let columns = self.push(Operator::Iota(1), &[], Type::Of(ElementType::S32), &[rows, cols]);
         self.in_f32(columns)
@@ -248,12 +248,12 @@ impl Graph {
         self.unary(Unary::Exp, x)
     }
 
-    /// Adds a natural logarithm. Arguments must be from 2^-64 to 2^64.
+    /// Adds a node for the natural logarithm of `x`, which must be from 2^-64 to 2^64.
     pub fn log(&mut self, x: Value) -> Value {
         self.unary(Unary::Log, x)
     }
 
-    /// Adds a reciprocal square root. Arguments must be from 2^-87 to 2^97.
+    /// Adds a node for the reciprocal square root of `x`, which must be from 2^-87 to 2^97.
     pub fn rsqrt(&mut self, x: Value) -> Value {
         self.unary(Unary::Rsqrt, x)
     }
@@ -282,7 +282,7 @@ impl Graph {
         self.binary(Binary::Multiply, a, b)
     }
 
-    /// Adds a division. Magnitudes of the divisor must be from 2^-42 to 2^42.
+    /// Adds a node for the quotient `a / b`. The magnitude of `b` must be from 2^-42 to 2^42.
     pub fn divide(&mut self, a: Value, b: Value) -> Value {
         self.binary(Binary::Divide, a, b)
     }
@@ -291,13 +291,11 @@ impl Graph {
         self.binary(Binary::Maximum, a, b)
     }
 
-    /// Multiplies by a constant.
     pub fn times(&mut self, a: Value, factor: f32) -> Value {
         let factor = self.f32(factor);
         self.multiply(a, factor)
     }
 
-    /// Clamps to the range between two constants.
     pub fn clamp(&mut self, x: Value, low: f32, high: f32) -> Value {
         let (low, high) = (self.f32(low), self.f32(high));
         let raised = self.maximum(x, low);

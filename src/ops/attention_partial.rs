@@ -38,7 +38,7 @@ use crate::simd::{filled, new_vec};
 #[derive(Clone, Debug)]
 pub struct AttentionPartial {
     dtype: DType,
-    /// Numbers of batch entries, heads and queries of `q`, and of features of the values.
+    /// Shape of the result: batch entries, heads, queries, features of the values.
     shape: [usize; 4],
     /// Number of heads of the keys.
     heads: usize,
@@ -126,8 +126,7 @@ impl AttentionPartial {
         Ok(())
     }
 
-    /// Computes the attention result and each query's log-sum-exp, once all keys are merged. Returns them in this
-    /// order.
+    /// Computes the attention result and each query's log-sum-exp, in this order. All keys must have been merged.
     ///
     /// Both have the same bits as the results of [`attention_with_lse`](crate::attention_with_lse()), with one
     /// exception: for f64 operands, a weighted sum of values that exceeds the range of f64 is infinite here.
@@ -177,7 +176,7 @@ pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     }
 }
 
-/// Version of the format of [`AttentionPartial::to_words`], stored in the first word. It changes with the format.
+/// Version of the format of [`AttentionPartial::to_words`], stored in the first word. Must change with the format.
 #[cfg(feature = "sharded")]
 const FORM: u64 = 1;
 
@@ -186,9 +185,9 @@ impl AttentionPartial {
     /// Returns the partial as words, for [`AttentionPartial::merge_words`] on another machine (feature `sharded`).
     ///
     /// A header of eight words holds the version of the format, the type and the shapes. Then follow ranges of
-    /// consecutive blocks of 256 keys. A range begins with two words, its first block and its end. Each block then has
-    /// `features of values + 2` words for each query of each head, or one word if the query sees no key of the block or
-    /// a logit is NaN or +inf.
+    /// consecutive blocks of 256 keys. A range begins with two words: its first block, and the first block after it.
+    /// Each block then has `features of values + 2` words for each query of each head, or one word if the query sees no
+    /// key of the block or a logit is NaN or +inf.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};

@@ -46,7 +46,7 @@ pub struct ClipGradNorm {
 }
 
 impl ClipGradNorm {
-    /// Creates options with this limit and the defaults.
+    /// Creates options with the given limit, and defaults otherwise.
     pub fn new(max_norm: f64) -> Self {
         ClipGradNorm { max_norm, norm_type: NormType::Two, mode: ClipMode::Exact, error_if_nonfinite: true }
     }
@@ -192,7 +192,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all tensors by the scale. Starts with the last one, which computing the norm has left in the cache.
+/// Multiplies all tensors by the scale. Starts with the last, which is still cached after the norm was computed.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }

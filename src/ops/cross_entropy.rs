@@ -26,7 +26,7 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target of rows to ignore, whose logits are not read; -100 by default. A valid class number is allowed.
+    /// Target of rows to ignore, whose logits are not read; -100 by default. May be a valid class number.
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
@@ -138,7 +138,6 @@ impl<'a> CrossEntropy<'a> {
         Error::invalid_in_row(op, "target", row, target, expected)
     }
 
-    /// Returns the kernel for these options and targets.
     pub(crate) fn kernel<'k>(
         &self,
         resolved: &'k Resolved,
@@ -233,7 +232,7 @@ const OP: &str = "cross_entropy";
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```
 /// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
-/// bound. With a softcap, the bound holds for the exact loss of the logits rounded to f64.
+/// bound. The bound does not include the rounding of softcapped logits to f64.
 ///
 /// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the
 /// logarithm is added.

@@ -105,7 +105,7 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Returns whether the exponentials, and whether the terms of label smoothing, are added by binned sums.
+    /// Returns two flags: whether binned sums add the exponentials, and whether they add the terms of label smoothing.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]
@@ -387,7 +387,7 @@ impl CrossEntropySums {
     }
 
     /// Replaces the integer sums of this rank by `units`, the sums over all ranks. Removes the binned sums of this rank
-    /// and returns them as words, because [`CrossEntropySums::add_bins`] adds those of every rank.
+    /// and returns them as words, because [`CrossEntropySums::add_bins`] then adds the words of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;

@@ -177,7 +177,7 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
 /// gaps between batch entries.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
-    // If there are no channels, any number of groups is valid, so count one row for each batch entry.
+    // Zero channels may have any number of groups, even a huge one, so count one row for each batch entry.
     let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
     (x.outer() * rows_each, groups_a_row * channels * inner)
 }

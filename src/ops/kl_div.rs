@@ -132,9 +132,9 @@ const BACKWARD: &str = "kl_div_backward";
 /// # Accuracy
 /// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The unit is the ULP of
 /// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
-/// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the
-/// exact loss of the scaled logits rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the
-/// same class. With `log_probs`, an element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
+/// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. The bounds do not include the rounding of
+/// scaled logits to f64. They also hold for rows in which p and q are almost 1 for the same class. With `log_probs`, an
+/// element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
@@ -172,9 +172,9 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// dlogits_j = (dloss / D) scale (q_j sum(p) - p_j),   q = softmax(z)
 /// with log_probs: dx = -(dloss / D) p
 /// ```
-/// Names are as in [`kl_div`]. D is the number of rows under `Mean` (with `log_probs`, of elements), and 1 otherwise.
-/// At the largest logit, the gradient is computed from the probabilities of the other columns, so that a confident row
-/// keeps its gradient.
+/// Names are as in [`kl_div`]. D is 1 except under `Mean`, where it is the number of rows (with `log_probs`, of
+/// elements). At the largest logit, the gradient is computed from the probabilities of the other columns, so that a
+/// confident row keeps its gradient.
 ///
 /// # Special values
 /// A masked logit with a target above 0 has a finite gradient, although the loss is not finite. A fully masked row has
@@ -244,7 +244,7 @@ pub fn kl_div_backward_in_place<'t, E: Element>(
 }
 
 impl KlDiv {
-    /// Checks a call of the gradient. Returns the allocated losses, and the number of losses stored for each row.
+    /// Checks the gradient's arguments. Returns the allocated losses, and the number of losses stored for each row.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;

@@ -20,7 +20,7 @@ pub enum Reduction {
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// Returns the divisor for the sum of `losses` losses: their number for the mean, otherwise 1.
+    /// Returns the divisor for a sum of losses: for the mean, the number of losses, otherwise 1.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }

@@ -82,9 +82,9 @@ const OP: &str = "mean_pool";
 /// | sums that overflow f16, f32 or f64 | correct: sums are computed in f64, and scaled down if tokens are f64 |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest term, because terms may cancel. They are 0.501 in f32, 0.51 in f16 and bf16, and in
-/// f64 16 plus 1 for every 16,384 tokens. Each column is summed by a [tiled sum](crate::math::sum) over tokens, in
-/// which masked tokens add nothing. Padding after a sequence therefore changes no bit of the result.
+/// Bounds are in ULP of the largest term, because terms may cancel. They are 0.501 in f32, and 0.51 in f16 and bf16.
+/// The bound of f64 is 16, plus 1 for every 16,384 tokens. Each column is summed by a [tiled sum](crate::math::sum)
+/// over tokens, in which masked tokens add nothing. Padding after a sequence therefore changes no bit of the result.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with

@@ -1,4 +1,4 @@
-//! Driver shared by the gradients of the norms: first the gradients of weight and bias, then dx.
+//! Driver shared by the gradients of the norms. Computes the gradients of weight and bias first, then dx.
 
 use super::one_a_column;
 use super::softmax::finish_call;

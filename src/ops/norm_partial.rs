@@ -125,7 +125,7 @@ impl NormPartial {
         Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
     }
 
-    /// Computes the first round for any op that applies this kind of norm. The caller has checked the options.
+    /// Computes the first round of an op that applies the norm `kind`. The caller has checked the options.
     pub(crate) fn new<E: Element>(
         op: &'static str,
         x: Rows<'_, E>,

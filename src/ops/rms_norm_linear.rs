@@ -24,8 +24,8 @@ pub struct RmsNormLinear<'a> {
     pub norm: RmsNorm<'a>,
     /// Numbers added to the results, one for each row of the matrix, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Whether the normalised row is rounded to its type before the products. Results then equal
-    /// [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order. By default the
+    /// Whether the normalised row is rounded to the type of `x` before it is multiplied by the matrix. Results then
+    /// equal [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order. By default the
     /// normalised row stays in f64.
     pub rounded: bool,
 }
@@ -104,7 +104,7 @@ const OP: &str = "rms_norm_linear";
 ///
 /// # Speed
 /// The fixed summation order costs time compared with a product that adds f32 in the fastest order. The table has
-/// measured times as multiples of the times of candle's separate ops:
+/// measured times, divided by the times of candle's separate ops:
 ///
 /// | rows x columns | f32 | f16 | bf16 |
 /// |---|---|---|---|

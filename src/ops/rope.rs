@@ -174,7 +174,7 @@ pub(crate) struct GivenTable<'a> {
 
 #[cfg(feature = "candle")]
 impl GivenTable<'_> {
-    /// Applies [`rope`] with this table. The layout must map every row of `x` to a row of the table.
+    /// Applies [`rope`] with this table. `layout` must map every row of `x` to a row of the table.
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;

@@ -90,7 +90,7 @@ impl Sampler {
 
     /// Returns the distribution of the token that a row yields at a step.
     ///
-    /// Tokens can be drawn from it more than once. The bias of a mask is added before the division by the temperature.
+    /// Any number of tokens can be drawn from it. The bias of a mask is added before the division by the temperature.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`], and [`Error::ShapeMismatch`] for a [`Mask`] that does not fit the logits.

@@ -127,7 +127,7 @@ const OP: &str = "softmax";
 /// Exponentials are added by a [fixed-point sum](crate::math::sum), so the bits of a row depend neither on its batch
 /// nor on the machine.
 ///
-/// If a softcap, scale or bias makes logits inexact, the bound takes the logits rounded to f64 as exact. For types
+/// If a softcap, scale or bias makes logits inexact, the bound treats the logits, rounded to f64, as exact. For types
 /// narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and the biases
 /// of unmasked elements, are below 2^24.
 ///

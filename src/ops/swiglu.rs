@@ -35,7 +35,7 @@ const NAME: &str = "swiglu";
 ///
 /// # Accuracy
 /// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and elements of f16
-/// and bf16 in f32. Elements of f64 are computed in f64, and so are others whose intermediate values would overflow or
+/// and bf16 in f32. Elements of f64 are computed in f64, as are others if their intermediate values would overflow or
 /// underflow.
 ///
 /// # Errors

@@ -77,8 +77,8 @@ fn two_product(a: f64, b: f64) -> (f64, f64) {
 }
 
 impl DoubleDouble {
-    /// Returns `(hi + lo) * 2^exponent`, with an exponent that brings the high part into [1, 2) in magnitude. The
-    /// argument `hi` must be normal, zero, infinite or NaN. A normal `hi` must be much larger than `lo` in magnitude.
+    /// Returns `(hi + lo) * 2^exponent`, scaled so that the magnitude of the high part is in [1, 2). The argument `hi`
+    /// must be normal, zero, infinite or NaN. A normal `hi` must be much larger than `lo` in magnitude.
     fn new(hi: f64, lo: f64, exponent: i64) -> Self {
         if hi == 0.0 || !hi.is_finite() {
             return DoubleDouble { hi, lo: 0.0, exponent: 0 };
@@ -418,8 +418,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // The words of 2/pi before `first` are skipped, because they contribute multiples of 4 quarter turns. The words
-    // after the next `WORDS` ones are skipped, because they contribute less than 2^-200 quarter turns.
+    // Only `WORDS` words of 2/pi from `first` on are used. Earlier words contribute multiples of 4 quarter turns, and
+    // later words contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {

@@ -86,7 +86,7 @@ pub fn kl_div_backward<E: Element>(
     let gradient = |j: usize| {
         let terms = [exps[j] * p_sum / sum * real(scale), p[j] * real(scale)];
         let largest = terms.map(|term| term.abs().to_f64()).into_iter().fold(0.0, f64::max);
-        // Adds all values except the j-th, because subtracting that from the total could cancel.
+        // Adds all values except the j-th, because the total minus the j-th could cancel.
         let without = |of: &[E::Exact]| of[..j].iter().chain(&of[j + 1..]).fold(real(0.0), add);
         let difference = (exps[j] * without(&p) - p[j] * without(&exps)) / sum;
         (difference * real(scale), largest)

@@ -56,10 +56,10 @@ pub struct SamplerConfig {
     /// temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
-    /// are always kept. So are tokens with the same logit as the last of these. In \[0, 1).
+    /// are always kept, as are tokens that tie with the last of them. In \[0, 1).
     pub epsilon_cutoff: Option<f64>,
-    /// Parameter eta of the eta cutoff. It is an epsilon cutoff whose smallest probability to keep is the smaller of
-    /// eta and sqrt(eta) e^-entropy. In \[0, 1).
+    /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of eta and sqrt(eta)
+    /// e^-entropy. In \[0, 1).
     pub eta_cutoff: Option<f64>,
     /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
     /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of them except the last are top choices. In \[0,
@@ -211,7 +211,7 @@ impl SamplerConfig {
         Self { adaptive_target: Some(target), adaptive_decay: decay, ..self }
     }
 
-    /// Resets all parameters that mirostat turns off in profiles like llama.cpp's.
+    /// Keeps the profile, the temperature and mirostat's parameters, and resets all others.
     fn with_mirostat_only(self) -> Self {
         SamplerConfig { profile: self.profile, temperature: self.temperature, ..Self::default() }.mirostat(
             self.mirostat,

@@ -44,7 +44,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Returns the controller of a step, or `None` if the plan has none.
+    /// Returns the filter with its value for this step, or `None` if `feedback` is `None`.
     pub fn new(feedback: Option<Feedback>, row: usize, step: Step<'_>) -> Result<Option<Self>> {
         let Some(feedback) = feedback else { return Ok(None) };
         let value = step.feedback.unwrap_or_else(|| feedback.first());
@@ -54,8 +54,8 @@ impl Controller {
         Ok(Some(Controller { feedback, value }))
     }
 
-    /// Returns the feedback value for the next step, given the log-probability of the drawn token. Returns 0 without a
-    /// controller. `prob` is the token's probability before adaptive-p changed it.
+    /// Returns the feedback value for the next step, given the log-probability of the drawn token. Returns 0 if
+    /// `controller` is `None`. `prob` is the token's probability before adaptive-p changed it.
     pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
         let Some(Controller { feedback, value }) = controller else { return 0.0 };
         match feedback {

@@ -67,8 +67,8 @@ pub struct Plan {
     pub feedback: Option<Feedback>,
 }
 
-/// Smallest positive normal f64. It replaces a top-p of 0 or below if the profile's top-p then keeps as few tokens as
-/// possible.
+/// Smallest positive normal f64. It replaces a top-p of 0 or below in profiles where such a value keeps as few tokens
+/// as possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
 /// Largest decay of adaptive-p, as in llama.cpp.
 const MOST_DECAY: f64 = 0.99;

@@ -169,9 +169,9 @@ pub(crate) struct Rules {
     /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. Otherwise a min-p
     /// above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
-    /// Whether typical sampling keeps all tokens that are as far from the entropy as the last kept token. If so, it
-    /// ends where the mass reaches p. Otherwise it keeps only those with the lowest indices, and ends where the mass
-    /// exceeds p.
+    /// Whether typical sampling keeps all ties, which are tokens as far from the entropy as the last kept token. If
+    /// true, the filter ends where the mass reaches p. If false, it ends where the mass exceeds p, and keeps only the
+    /// ties with the lowest indices.
     pub typical_keeps_equals: bool,
     pub typical_zero: Beyond,
     pub has_min_keep: bool,

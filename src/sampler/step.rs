@@ -31,10 +31,10 @@ impl Draw {
         is_below(pair(self.words(), 2), probability)
     }
 
-    /// Returns 64 and 128 random bits for the verification of a draft token.
+    /// Returns random numbers of 64 and of 128 bits, for the verification of a draft token.
     ///
-    /// The same draw may have produced that token. These bits therefore use further words of the generator, independent
-    /// of [`Draw::bits`] and [`Draw::tosses`].
+    /// The draft token may have been drawn with an equal [`Draw`]. These numbers are therefore independent of
+    /// [`Draw::bits`] and [`Draw::tosses`].
     pub(crate) fn verification_bits(self) -> (u64, u128) {
         let words = philox4x32(self.words(), halves(self.seed));
         let more = philox4x32(words, halves(self.seed));

@@ -24,8 +24,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// | the check that all ranks make the same call | 24 |
     /// | the length of the list of partial results | 8 |
     /// | the header of the list | 80, or 64 if the rank has no keys |
-    /// | each query and block of 256 keys, if the query sees a key of the block | 8 (2 + features of values) |
-    /// | each other query and block | 8 |
+    /// | each query, per block of 256 keys of which it sees at least one | 8 (2 + features of values) |
+    /// | each query, per other block | 8 |
     ///
     /// If an f64 result is not finite, all but the first 24 bytes are sent once more.
     ///

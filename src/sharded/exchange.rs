@@ -40,7 +40,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if longest == 0 {
             return Ok(vec![Vec::new(); lens.len()]);
         }
-        // The lengths come from other ranks, so memory for all lists is reserved first, by a call that may fail.
+        // The lengths come from other ranks and may be huge, so this checks first that memory suffices.
         reserve::<u64>(op, "the exchanged words", longest.saturating_mul(lens.len()))?;
         let mut padded = words.to_vec();
         padded.resize(longest, 0);
@@ -57,7 +57,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
     /// Checks and converts the list lengths that ranks sent.
     pub(super) fn lens(&self, op: &'static str, lens: impl IntoIterator<Item = u64>) -> Result<Vec<usize>> {
-        // An allocation has at most `isize::MAX` bytes, and a word takes 8 bytes.
+        // An allocation has at most `isize::MAX` bytes, so at most an eighth as many words.
         const MOST: u64 = isize::MAX as u64 / 8;
         let len = |(rank, len): (usize, u64)| match usize::try_from(len) {
             Ok(count) if len <= MOST => Ok(count),

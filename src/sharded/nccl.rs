@@ -28,8 +28,8 @@ const NAP: Duration = Duration::from_micros(20);
 /// use evenkeel::cuda;
 /// use evenkeel::sharded::{Nccl, Sharded};
 /// use evenkeel::{Rows, Softmax};
-/// let (rank, size) = (0, 2); // as the launcher has it
-/// let id = Nccl::id()?; // of rank 0, which sends its bytes to the others
+/// let (rank, size) = (0, 2); // given by the launcher
+/// let id = Nccl::id()?; // on rank 0, which sends the bytes to the others
 /// let stream = cuda::device(rank)?.default_stream();
 /// let comm = Nccl::new(stream, rank, size, id)?;
 /// let logits = vec![0.5f32; 1000];

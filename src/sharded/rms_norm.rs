@@ -23,7 +23,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// |---|---|---|
     /// | the check that all ranks make the same call | 24 | 24 |
     /// | each row: maxima | 24 | 48 |
-    /// | each row and 256 columns of the shard | 8 | 8 |
+    /// | each row, per 256 columns of the shard | 8 | 8 |
     ///
     /// # Errors
     /// The errors of [`NormPartial::rms_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank returns

@@ -25,7 +25,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// |---|---|---|
     /// | the check that all ranks make the same call | 24 | 24 |
     /// | each row: maxima | 24 | 64 |
-    /// | each row and 256 columns of the shard | 16 | 16 |
+    /// | each row, per 256 columns of the shard | 16 | 16 |
     ///
     /// # Errors
     /// The errors of [`rms_norm_backward`](crate::rms_norm_backward());

@@ -287,12 +287,12 @@ fn such<'r, 'a, S: SampleFloat>(
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
-/// Concatenates the words of all rows, in order. A [`Task`] that `S::each` ran must have computed the words.
+/// Concatenates the words that the last [`Task`] computed for each row, in the order of rows.
 fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 
-/// Returns a digest of all parameters of the requests except the feedback, which only rejected filters use.
+/// Returns a digest of the requests without the feedback, because the filters that use it are rejected.
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {

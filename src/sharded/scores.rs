@@ -57,8 +57,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         }
     }
 
-    /// Exchanges the largest logit of each row. Except for f64, also exchanges the second-largest one, which logarithms
-    /// need.
+    /// Exchanges the largest logit of each row. Except for f64, also exchanges the second-largest logit, which
+    /// log-softmax and log-sum-exp need.
     pub(super) fn two_maxima<E: Element>(
         &self,
         op: &'static str,

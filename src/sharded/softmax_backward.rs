@@ -26,8 +26,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// | each row: largest upstream gradient | | 8 |
     /// | the length of the list of partial sums | 8 | 8 |
     /// | each row in the list | 32 | 64 |
-    /// | each row and whole tile of 256 columns in the list | 8 | 16 |
-    /// | each row and column of a partial tile in the list | 8 | 16 |
+    /// | each row, per whole tile of 256 columns in the list | 8 | 16 |
+    /// | each row, per column of a partial tile in the list | 8 | 16 |
     ///
     /// # Errors
     /// The errors of [`softmax_backward`](crate::softmax_backward()); [`Error::Collective`](crate::Error::Collective)

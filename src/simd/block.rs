@@ -44,7 +44,7 @@ pub trait Int: Select + Add<Output = Self> + Sub<Output = Self> + BitAnd<Output 
 
 /// Mask with one bit for each lane.
 pub trait MaskBits: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self> {
-    /// Returns lane `i` in bit `i`.
+    /// Returns the mask as an integer, with lane `i` in bit `i`.
     fn bits(self) -> u16;
 
     #[inline(always)]
@@ -53,7 +53,7 @@ pub trait MaskBits: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Ou
     }
 }
 
-/// Instruction set: the token that proves that the CPU has it, and the block types it makes.
+/// Token of an instruction set, with its block types. The token proves that the CPU has the instructions.
 ///
 /// # Safety
 /// An implementation may be constructed only after the CPU was found to have its instructions.
@@ -84,7 +84,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn f64(self, value: f64) -> Self::F64;
     fn i32(self, value: i32) -> Self::I32;
     fn i64(self, value: i64) -> Self::I64;
-    /// Returns a mask with lane `i` from bit `i`.
+    /// Returns a mask in which lane `i` is set if bit `i` is.
     fn mask_wide(self, bits: u16) -> Self::M64;
 
     fn table(self, values: &[f32; 8]) -> Self::Table;
@@ -94,8 +94,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Returns `table[index & 15]` for each lane.
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32;
 
-    /// Returns an estimate of 1 / x with a relative error of at most 1.5 * 2^-12, for x from 2^-100 to 2^100. Processors
-    /// give different estimates, so no result may depend on their bits.
+    /// Returns an estimate of 1 / x with a relative error of at most 1.5 * 2^-12, for x from 2^-100 to 2^100.
+    /// Processors give different estimates, so no result may depend on their bits.
     fn reciprocal_estimate(self, x: Self::F32) -> Self::F32;
 
     /// Converts f32 to f64, exactly.
@@ -118,8 +118,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         sums[0]
     }
 
-    /// Returns the largest lane. Lanes i and i + 8 are compared first, then i and i + 4, and so on. Of two lanes the first
-    /// is taken unless the second is larger.
+    /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Takes the lower of two
+    /// lanes unless the upper one is larger.
     #[inline(always)]
     fn max_f32(self, value: Self::F32) -> f32 {
         halve(self.array_f32(value), |a, b| if b > a { b } else { a })

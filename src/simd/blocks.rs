@@ -27,7 +27,7 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
         Beside { values, last, whole }
     }
 
-    /// Returns the block with this index of each slice; the last may be a padded one.
+    /// Returns block `index` of each slice; a partial last block is padded.
     #[inline(always)]
     pub(super) fn block(&self, index: usize) -> [&'b [T; BLOCK]; N] {
         let mut blocks = self.last.each_ref();
@@ -37,7 +37,7 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
         blocks
     }
 
-    /// Returns the full block with this index of each slice.
+    /// Returns block `index` of each slice, which must be full.
     #[inline(always)]
     pub(super) fn whole(&self, index: usize) -> [&'b [T; BLOCK]; N] {
         debug_assert!(index < self.whole);
@@ -133,7 +133,7 @@ pub fn load<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -
     )
 }
 
-/// Returns a mask of the flags in the block with this index. Flags after the last one are not set.
+/// Returns a mask of the flags in the block with this index. Lanes after the last flag are not set.
 #[inline(always)]
 pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
     with_block(

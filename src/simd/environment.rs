@@ -6,8 +6,8 @@
 //! not the default, [`in_default`] sets the default and restores the caller's environment at the end, even when
 //! unwinding.
 //!
-//! Where the environment is the default already, this costs a read and a comparison for each call, and for each part of
-//! a call that is spread over threads.
+//! If the environment is the default already, [`in_default`] only reads and compares it, once for each call of an op
+//! and once for each part of a call that is spread over threads.
 //!
 //! Sticky exception flags are not part of the results. In the default environment, operations add their flags to the
 //! caller's. Calls from any other environment restore the caller's flags unchanged.
@@ -72,8 +72,8 @@ impl Drop for Entered {
 /// Sets the default environment, runs `f`, and restores the caller's. Not generic, so that it is compiled once.
 ///
 /// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
-/// [`opaque`] prevents this. The compiler has to assume that its assembly writes everything that `f` reads, and reads
-/// everything that `f` writes.
+/// [`opaque`] prevents this: for all that the compiler knows, the assembly in [`opaque`] reads and writes the data that
+/// `f` uses.
 #[cold]
 #[inline(never)]
 fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {

@@ -69,8 +69,8 @@ impl<'a, T> Output<'a, T> {
     /// Returns the memory to write, and a handle that turns it into a plain slice once the elements are written.
     pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
         let (start, len) = (self.memory.as_mut_ptr(), self.memory.len());
-        // SAFETY: the borrow is passed on entirely. Both results derive from this one pointer, so using the second
-        // later is valid.
+        // SAFETY: the borrow is passed on entirely. Both results derive from `start`, so the second one can be used
+        // after the first.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         let lifetime = std::marker::PhantomData;
         (memory, Finish { start: start.cast(), len, initialised: self.initialised, lifetime })
@@ -86,10 +86,8 @@ pub struct Finish<'a, T> {
 }
 
 impl<'a, T> Finish<'a, T> {
-    /// Returns the memory as a slice of values.
-    ///
-    /// Memory that was uninitialised must have been written completely: `written` is the sum of the counts that
-    /// [`Span`](super::Span)s of disjoint parts reported.
+    /// Returns the memory as a slice of values. `written` is the number of elements that disjoint
+    /// [`Span`](super::Span)s have written. Panics if the memory was uninitialised and is not written completely.
     pub fn done(self, written: super::Written) -> &'a mut [T] {
         assert!(self.initialised || written.0 == self.len, "only {} of {} elements were written", written.0, self.len);
         // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
@@ -102,7 +100,7 @@ impl<'a, T> Finish<'a, T> {
 /// Allocates an empty vector with capacity for `len` elements.
 ///
 /// Every allocation whose size depends only on numeric arguments goes through this function, because a caller may
-/// request more memory than exists. Allocations no larger than the caller's own slices need not.
+/// request more memory than exists. Allocations no larger than the caller's slices are exempt.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].

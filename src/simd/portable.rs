@@ -210,7 +210,7 @@ fn fused_f32(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
     out
 }
 
-/// Computes `a * b + c` of f64, rounded once. Checks for the instruction once per block; std checks once per number.
+/// Computes `a * b + c` of f64, rounded once. Checks for the FMA instruction once per block; std checks per number.
 #[inline(always)]
 fn fused_f64(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
     #[inline(always)]
@@ -413,7 +413,7 @@ unsafe impl Isa for Portable {
     }
 }
 
-/// Converts f16 to f32, exactly. It shifts exponent and fraction into place, and a multiplication by 2^112 corrects the
+/// Converts f16 to f32, exactly. Shifts exponent and fraction into place, and multiplies by 2^112, which corrects the
 /// bias and normalises subnormal numbers.
 #[inline(always)]
 fn widen_f16(value: f16) -> f32 {

@@ -4,7 +4,7 @@
 use super::slice::BLOCK;
 
 /// Address of the next lane, which is prefetched while the current lane is computed. Lanes are assumed to be
-/// contiguous. Hardware prefetches within a pass over memory, but not for a later pass.
+/// contiguous. The CPU prefetches by itself, but only within a pass over memory.
 #[derive(Clone, Copy)]
 pub struct PrefetchRow<T>(*const T);
 

@@ -43,8 +43,7 @@ pub fn run_here<W: Work>(work: W) -> Result<W::Out> {
     Ok(Token::current()?.run((work,)))
 }
 
-/// Kernel that computes all rows. It is a tuple around the work, so that the compiler places its code next to the
-/// work's type.
+/// Kernel that computes all rows. The tuple makes the compiler place the kernel's code next to the work's type.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]

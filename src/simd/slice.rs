@@ -25,7 +25,7 @@ impl Add for Written {
 }
 
 impl<T> From<&mut [T]> for Written {
-    /// Counts the elements of a slice that a [`Span`] returned. All of them have been written.
+    /// Counts all elements as written. The slice must be one that a [`Span`] returned after writing it.
     fn from(slice: &mut [T]) -> Self {
         Written(slice.len())
     }
@@ -178,7 +178,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
-    /// Works as [`Span::reading`], but the result may outlive `values`. It must be consumed before `values` can change.
+    /// Works as [`Span::reading`], but the returned span may outlive `values`. Consume it before `values` change.
     #[inline(always)]
     fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
@@ -326,7 +326,7 @@ unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D
     unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
 }
 
-/// Returns the value unchanged, but the compiler cannot know it.
+/// Returns the value unchanged, but hides it from the compiler.
 #[inline(always)]
 fn opaque(value: usize) -> usize {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -15,14 +15,14 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const FILLER: Self;
-    /// Whether this is f64. Code behind this constant is not compiled for the other types, unlike code behind a
-    /// comparison of [`Element::DTYPE`](crate::Element::DTYPE).
+    /// Whether the type is f64. A branch on this constant is not compiled for other types, unlike a branch on
+    /// [`Element::DTYPE`](crate::Element::DTYPE).
     #[doc(hidden)]
     const IS_F64: bool = false;
-    /// Whether this is f32.
+    /// Whether the type is f32.
     #[doc(hidden)]
     const IS_F32: bool = false;
-    /// Returns the values as f32 if this is f32.
+    /// Returns the values as f32 if the type is f32.
     #[doc(hidden)]
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None

@@ -86,7 +86,7 @@ impl Kernel for FloatRules {
             let not_or = I::F32::select(!(va.lt(vb) | va.is_nan()), vb, vc);
             check(not_or, "f32 mask", &|a, b, c| if !(a < b || a.is_nan()) { b } else { c });
 
-            // Each iteration tests a sixteenth of all selections of lanes, or a few of them under Miri.
+            // Each of the 16 iterations tests a sixteenth of all masks, or a few of them under Miri.
             for bits in (by * 4096..(by + 1) * 4096).step_by(if cfg!(miri) { 409 } else { 1 }) {
                 let bits_of = EDGES.map(f32::to_bits);
                 let lanes: [f32; 16] = std::array::from_fn(|i| f32::from((bits >> i & 1) as u8));
@@ -403,8 +403,8 @@ fn sums_equal_their_definitions() {
                     fixed_point_sum(&terms),
                     "wrong fixed-point sum of {len} terms"
                 );
-                // Long rows use other units than short rows: 2^-48 for terms, and 2^-42 for masses. Terms of 1 give the
-                // largest sums.
+                // In rows of more than 2^18 terms, terms are rounded to multiples of 2^-48, and masses to multiples of
+                // 2^-42. Terms of 1 give the largest sums.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),

@@ -185,8 +185,8 @@ mod tests {
                 }
             }
         }
-        // For beta = 1 - e, beta^t is close to 1. Rounding it to f64 would lose almost all digits of 1 - beta^t, which
-        // is about t e.
+        // For beta = 1 - e, the exact 1 - beta^t is about t * e. A beta^t rounded to f64 would lose almost all digits
+        // of this difference.
         let e = f64::EPSILON / 2.0;
         assert_eq!(bias(1.0 - e, 1), e);
         assert!((bias(1.0 - e, 1 << 20) / (e * (1u64 << 20) as f64) - 1.0).abs() < 1e-9);

@@ -346,7 +346,7 @@ impl ParameterState {
     }
 }
 
-/// Borrows each state variable as a slice, by the method `of`.
+/// Borrows each state variable as the slice that `of` returns.
 fn each<'a, T, const N: usize>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; N] {
     let mut kept = kept.iter_mut();
     std::array::from_fn(|_| kept.next().map_or(Default::default(), of))

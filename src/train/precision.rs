@@ -3,7 +3,7 @@
 use super::loss_scale::LossScale;
 use crate::element::DType;
 
-/// Type in which a part is stored or computed.
+/// Type in which a part of a step is stored or computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
     /// The type of the model.

@@ -113,8 +113,8 @@ impl LossScaler {
         Ok(Unscaled::Ready { norm })
     }
 
-    /// Combines the partial norms of the tensors. Returns the norm of all gradients, and the factor to multiply them
-    /// by, or `None` if they stay unchanged.
+    /// Combines the partial norms of the tensors. Returns the norm of all gradients and the factor to multiply them by.
+    /// The factor is `None` if the gradients stay unchanged.
     pub(crate) fn finish(&self, clip: &ClipGradNorm, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         in_default(|| clip.finish_scaled(OP, parts, f64::from(self.inverse())))
     }

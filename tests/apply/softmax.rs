@@ -239,7 +239,7 @@ fn empty_tensors_keep_their_shape() {
     assert_eq!(outcome.tensor("2.y").1, [4, 0]);
 }
 
-/// Returns dx of softmax and log_softmax by definition, for logits with the given derivatives.
+/// Returns dx of softmax and log_softmax by definition. `derivatives` are those of the logits `z` with respect to x.
 fn gradients(z: &[f64], derivatives: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;

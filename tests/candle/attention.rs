@@ -1,4 +1,5 @@
-//! Tests of attention on tensors: the bits of the slice functions in every layout, gradients, and the composition.
+//! Tests of attention on tensors. Results and gradients must have the bits of the slice functions in every layout, and
+//! be close to those of the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};
@@ -62,7 +63,7 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
             for (var, gradient) in vars.iter().zip(&gradients) {
                 assert_same(&what, flowing.get(var).unwrap(), gradient);
             }
-            // Candle tracks only one argument here.
+            // Candle tracks gradients of the keys only.
             let y = guarded::attention(&q, &vars[1], &v, options)?;
             assert_same(&what, (y * &dy)?.backward()?.get(&vars[1]).unwrap(), &gradients[1]);
         }

@@ -1,4 +1,4 @@
-//! Tests of clipping gradients in candle's store: the bits of the slice functions, and rejected gradients.
+//! Tests of clipping the gradients in a `GradStore` of candle. Results must have the bits of the slice functions.
 
 use crate::support::{CPU, DTYPES, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var};

@@ -1,4 +1,4 @@
-//! Tests of the compositions on the CPU against the kernels, within the rounding errors of f32 or f64 arithmetic.
+//! Tests of the compositions of candle's ops. On the CPU, they may differ from the kernels only by rounding errors.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
 use candle_core::{DType, Result, Tensor, Var};
@@ -104,7 +104,7 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // The row that is rounded before the weight multiplies it may differ by one ULP.
+            // Before the weight multiplies them, the rounded rows of kernel and composition may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
             let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };

@@ -1,4 +1,4 @@
-//! Tests of the drop-in functions against candle's own ops in f64, within the bounds of the accuracy table.
+//! Compares the drop-in functions with candle's own ops in f64, within the bounds of the accuracy table.
 
 use crate::support::{DTYPES, allowed, assert_close, assert_same, flat, tensor};
 use candle_core::{D, DType, Module, Result, Tensor};
@@ -7,7 +7,7 @@ use evenkeel::candle as ours;
 /// Shapes with 1 to 5 axes and rows of many lengths.
 const SHAPES: [&[usize]; 7] = [&[1], &[17], &[3, 64], &[2, 3, 129], &[2, 1, 3, 32], &[1, 2, 2, 3, 5], &[2, 2000]];
 
-/// Returns the rounding error of candle's f64 results, for sums of `n` terms and exponents up to `magnitude`.
+/// Returns a bound for the error of candle's f64 results, for sums of `n` terms and exponents up to `magnitude`.
 fn reference_error(n: usize, magnitude: f64) -> f64 {
     (n as f64 + 2.0 * magnitude + 16.0) * f64::EPSILON
 }
@@ -114,7 +114,7 @@ fn rotary_embedding() -> Result<()> {
                 ] {
                     let what = format!("{name} with tables {table:?} in {dtype:?}");
                     assert_eq!(y.dims(), want.dims(), "wrong shape of {what}");
-                    // Each of the two products of a rotation is below 3.
+                    // A rotation adds two products below 3.
                     assert_close(&what, &flat(&y), &flat(&want), |_| allowed("rope", ours_dtype, 6.0));
                 }
             }

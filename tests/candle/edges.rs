@@ -1,4 +1,4 @@
-//! Tests of rejected arguments: candle's own error where candle has one, and typed errors that pass through candle.
+//! Tests of rejected arguments. Drop-in functions return candle's error, or a typed error where candle has none.
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};

@@ -1,4 +1,4 @@
-//! Tests of the logits processor: candle's semantics, and an error where candle has none.
+//! Tests of the logits processor. It follows candle's rules, but rejects all invalid logits.
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -62,7 +62,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
         Sampling::TopP { p: 1.0, temperature: 1.5 },
         Sampling::TopP { p: 7.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 5, p: 0.5, temperature: 1.5 },
-        // p is below the mass of the five tokens that top-k keeps, but a large share of it.
+        // p is above the mass of the five tokens that top-k keeps, so top-p has no effect.
         Sampling::TopKThenTopP { k: 5, p: 0.75, temperature: 1.5 },
         // p is above the mass of the three tokens that top-k keeps, so top-p has no effect.
         Sampling::TopKThenTopP { k: 3, p: 0.9, temperature: 3.0 },

@@ -21,7 +21,7 @@ fn policies_for_fully_masked_rows() -> Result<()> {
     let refusing = masked.fully_masked(FullyMasked::Error);
     let refused = Error::FullyMasked { op: "softmax", row: 2 };
     assert_eq!(guarded::softmax(&x, 2, &refusing).unwrap_err(), refused);
-    // The error is the same for a variable, although candle then records the op.
+    // For a variable, candle records the op, but the error stays the same.
     let variable = candle_core::Var::from_tensor(&x)?;
     assert_eq!(guarded::softmax(&variable, 2, &refusing).unwrap_err(), refused);
     let refused = Error::FullyMasked { op: "logsumexp", row: 2 };
@@ -116,11 +116,11 @@ fn sampling_from_tensors() -> Result<()> {
     let rows = evenkeel::Rows::shaped(&data, &[2, 3, 50])?;
     let want = sampler.sample_rows(rows, None, &draws)?;
     for (layout, logits) in layouts(&logits)? {
-        assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "wrong tokens, logits {layout}");
+        assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "wrong tokens, layout {layout}");
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "wrong distributions, logits {layout}"
+            "wrong distributions, layout {layout}"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

@@ -1,4 +1,4 @@
-//! Tests of in-place forms: the bits of the allocating forms, and tensors that cannot be overwritten.
+//! Tests of in-place forms. They must give the bits of the allocating forms, and reject tensors that must not change.
 
 use crate::support::{DTYPES, assert_same, tensor};
 use candle_core::{DType, Result, Tensor, Var};

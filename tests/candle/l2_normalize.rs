@@ -1,5 +1,5 @@
-//! Tests of l2_normalize and the clamped functions: the bits of the slice functions, and gradients where a formula
-//! fails.
+//! Tests of l2_normalize and the clamped functions. Results must have the bits of the slice functions. Gradients must
+//! be right where a naive formula fails.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};

@@ -69,8 +69,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Compares the gradients with matrix products in f64 of the gradient of the logits. That gradient has the same bits
-/// for chunks as for all logits at once.
+/// Computes the expected gradients by f64 matrix products from the gradient of all logits. The op computes the gradient
+/// of the logits in chunks, with the same bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {

@@ -1,4 +1,4 @@
-//! Tests of losses against the slice functions, candle's losses and the composition.
+//! Compares losses with the slice functions, candle's losses and the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, values};
 use candle_core::{DType, Result, Tensor, Var};
@@ -162,8 +162,7 @@ fn candles_meaning() -> Result<()> {
     Ok(())
 }
 
-/// Loss of logits with targets, in three forms: on tensors, as a composition of candle's ops, and on slices with its
-/// gradient.
+/// Name of a loss, and its three forms: on tensors, as a composition of candle's ops, and on slices with the gradient.
 type Beside<'a> = (
     &'a str,
     Box<dyn Fn(&Tensor, &Tensor) -> evenkeel::Result<Tensor> + 'a>,

@@ -1,4 +1,4 @@
-//! Tests of the mean over tokens: the bits of the slice functions, gradients, masks, and the composition.
+//! Tests of the mean over tokens, by kernel and by composition. The kernel must give the bits of the slice functions.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -117,7 +117,7 @@ fn what_is_refused() -> Result<()> {
     for form in FORMS {
         let refused = form(&x, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err();
         assert_eq!(refused, Error::FullyMasked { op: "mean_pool", row: 1 });
-        // The error is the same for a variable, although candle then records the op.
+        // For a variable, candle records the op, but the error stays the same.
         let variable = Var::from_tensor(&x)?;
         assert_eq!(form(&variable, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err(), refused);
         let name = |options: &MeanPool<'_>| form(&x, 1, options).unwrap_err().name();

@@ -1,4 +1,4 @@
-//! Tests of optimisers of candle's variables: candle's own results, the bits of the slice functions, names, and states.
+//! Tests of optimisers of candle's variables: their steps, errors and states.
 
 use crate::support::{CPU, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};

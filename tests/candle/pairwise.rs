@@ -1,5 +1,5 @@
-//! Tests of safe_div, swiglu and log_add_exp: the bits of the slice functions, gradients at the edges, and rejected
-//! arguments.
+//! Tests of safe_div, swiglu and log_add_exp. Results must have the bits of the slice functions, and gradients must be
+//! right for extreme operands.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -71,7 +71,7 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
             for (form, apply) in [("kernel", kernel), ("composition", composed)] {
                 let (x, d) = (Var::from_tensor(&x)?, Var::from_tensor(&d)?);
                 let y = apply(&x, &d)?;
-                // The gradient of y is the constant 3, so that a NaN of one pair cannot reach another through a sum.
+                // The gradient of y is 3 for every pair, so that a NaN of one pair cannot affect another.
                 let grads = (y * 3.0)?.backward()?;
                 let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("both arguments must have gradients")));
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
@@ -118,10 +118,10 @@ fn derivatives_at_the_edges() -> Result<()> {
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
         assert_eq!(of(div, 3.0, -2.0, 4.0)?, [-2.0, -3.0]);
-        // A divisor below eps is replaced by a constant with its sign.
+        // A divisor of 0 or -0 is replaced by eps or -eps. This is a constant, so the gradient is 0.
         assert_eq!(of(div, 1e-308, 0.0, 1e-300)?, [1e-300 / small, 0.0]);
         assert_eq!(of(div, 1e-308, -0.0, 1e-300)?, [-1e-300 / small, 0.0]);
-        // A quotient beyond the largest value is replaced by that value, a constant, so its gradients are 0.
+        // A quotient beyond the largest value is replaced by that value. This is a constant, so the gradients are 0.
         assert_eq!(of(div, 1e10, 1e-300, 1.0)?, [0.0, 0.0]);
         assert_eq!(of(div, INF, 2.0, 1.0)?, [0.0, 0.0]);
         // The squares of these divisors underflow or overflow f64.

@@ -70,7 +70,6 @@ fn exp_of_what_has_no_bound() {
         has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"),
         "exp in f16: expected a finding about large numbers, got {report}"
     );
-    // Evenkeel's clamped form passes this check.
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
     assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
 }

@@ -1,4 +1,4 @@
-//! Tests of small files with bytes changed or cut off: no panic, and no allocation sized by a number in the file.
+//! Tests of small files with changed or missing bytes. Reading must not panic, and the file's size limits its memory.
 
 use crate::write::{Gguf, Tensor, file, safetensors, text};
 use evenkeel::checkpoint::Checkpoint;

@@ -91,7 +91,7 @@ impl<E: Element> Batch<'_, E> {
     }
 }
 
-/// Shapes with row lengths around 16, 256 and 4,096, the sizes of the kernels' blocks, tiles and runs.
+/// Shapes with row lengths around 16, 256 and 4,096, where a kernel's loops begin another iteration.
 const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
 
 pub fn cases() -> Vec<Case> {
@@ -189,8 +189,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // `position` returns the position of a range's first query, so that a row alone has the same position as in the
-    // batch.
+    // `position` returns the position of a range's first query. A row computed alone keeps its position in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {

@@ -127,8 +127,8 @@ fn avx512_gives_the_committed_bits_of_16_bit_types() {
     assert_committed(Level::Avx512, true);
 }
 
-/// Checks that a host that flushes subnormals or changes the rounding mode gets the committed bits, on its own thread
-/// and in pools created in that environment.
+/// Checks the committed bits in environments that flush subnormals or change the rounding mode, on the calling thread
+/// and in pools created in such an environment.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn every_environment_gives_the_committed_bits() {
@@ -155,7 +155,7 @@ fn every_environment_gives_the_committed_bits() {
             "a pool created in {environment:?}: its threads must inherit this environment"
         );
         for (at, &level) in levels.iter().enumerate() {
-            // A case runs on one level in each environment, and moves to the next level in the next environment.
+            // Each case runs on one level per environment. The level changes with each environment.
             let is_next = |case: &Case| (fnv([&case.name]) / 16) as usize % levels.len() == (at + turn) % levels.len();
             for case in chosen.iter().filter(|case| every == 1 || is_next(case)) {
                 let words = environment.run(|| with_level(level, || case.whole()));

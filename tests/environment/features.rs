@@ -2,7 +2,7 @@
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
-/// Adds the inspection of a checkpoint, on the threads of a pool and on this thread, and the list of its findings.
+/// Adds a call that inspects a checkpoint on the threads of a pool, and lists the findings on this thread.
 pub fn checkpoint(add: &mut Add<'_>) {
     use evenkeel::checkpoint::{Checkpoint, Thresholds};
     let small = numbers::<f32>(ROWS * COLS, 1e-42);

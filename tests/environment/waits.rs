@@ -1,5 +1,5 @@
-//! Tests of a thread that runs a task of another request while it waits inside a large call. The call's scopes must not
-//! count this task. The task must run at its own SIMD level and in the floating-point environment of its thread.
+//! Tests of a thread that waits inside a large call, and runs a task of another request meanwhile. The call's scopes
+//! must not count this task. The task must run at the default SIMD level, in the thread's floating-point environment.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::simd::{Level, level, with_level};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Timeout that no passing test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Settings that the other request's task observes on the waiting thread that runs it.
+/// Settings that the other request's task observes while it runs.
 #[derive(Debug)]
 struct Foreign {
     thread: Option<usize>,
@@ -39,8 +39,7 @@ fn foreign(environment: Option<Environment>) -> Foreign {
     }
 }
 
-/// Outcome of a call on the two threads of a pool. The second thread delayed its part of the call until the waiting
-/// caller had run another request's task.
+/// Outcome of a call on a pool of two threads. The caller ran another request's task while it waited.
 struct Held {
     report: report::Report,
     trace: trace::Trace,

@@ -74,7 +74,7 @@ fn one_ulp_too_far_is_too_far() {
             let got = f32::at_place(value.place() - step);
             // Just below a power of two, adjacent values are half an ULP apart.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
-            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "wrong at {step} steps from {value}");
+            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{value}: wrong verdict at step {step}");
         }
     }
 }
@@ -151,7 +151,7 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
         assert!(error <= 0.5, "{exact:e} rounded to {rounded}: expected an error of at most 0.5 ULP, got {error}");
         for other in [-1, 1].map(|step| bf16::at_place(rounded.place() + step)) {
             if exact != 0.0 {
-                // Both neighbours of the rounded value are at least half an ULP of the exact number away.
+                // Both neighbours of the rounded value have an error of at least half an ULP.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
                     "expected {other} at least 0.5 ULP from {exact:e}, got {} ULP",

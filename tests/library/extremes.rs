@@ -278,7 +278,6 @@ fn masks_at_the_ends() {
     );
 }
 
-/// Checks the fixed-point sum of terms that are not exponentials in [0, 1].
 #[test]
 fn terms_outside_the_range_of_the_fixed_point_sum() {
     assert_eq!(math::sum::fixed_point_sum(&[f32::MAX; 2]), u128::MAX);

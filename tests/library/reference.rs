@@ -271,8 +271,8 @@ fn references_keep_to_their_pages() {
         "cross_entropy of NaN: expected a NaN entropy and a z-loss of 0, got {entropy} and {z}"
     );
 
-    // The derivative of a softcap is 1 - tanh^2. The terms' magnitudes also have this factor. A formula with e^(2 x)
-    // would give a NaN.
+    // A gradient and the magnitudes of its terms have the factor 1 - tanh^2, the derivative of the softcap. Computed
+    // with e^(2 x), this factor would be NaN.
     let capped = CrossEntropy::default().softcap(1.0);
     let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
     assert_eq!(dz[0], 0.0);

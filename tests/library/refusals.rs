@@ -1,5 +1,5 @@
-//! Tests of arguments that ops reject before writing anything: outputs whose shape is not the input's, and parameters
-//! out of range. The errors give the name, the value and the limit.
+//! Tests of arguments that ops reject before writing anything: outputs with another shape than the input, and
+//! parameters out of range. The errors give the name, the value and the limit.
 
 use evenkeel::*;
 use half::bf16;
@@ -11,7 +11,7 @@ fn rows(cols: usize) -> Rows<'static, f32> {
     Rows::new(&DATA, 6 / cols, cols).unwrap()
 }
 
-/// Fails unless an output of shape [3, 2] is rejected for an input of shape [2, 3], and nothing is written.
+/// Fails unless `run` rejects an output of shape [3, 2] for an input of shape [2, 3], and leaves the output unchanged.
 #[track_caller]
 fn assert_refuses<T: std::fmt::Debug>(op: &str, argument: &str, run: impl FnOnce(RowsMut<'_, f32>) -> Result<T>) {
     let mut out = [7.0; 6];
@@ -99,7 +99,7 @@ fn scales_and_caps_that_are_none() {
     }
 }
 
-/// Checks the maximum number of terms that the integers of a fixed-point sum can hold, and that one more is rejected.
+/// Checks a row with as many terms as a fixed-point sum can hold, and that one more term is rejected.
 #[test]
 fn rows_of_more_terms_than_a_sum_holds() {
     let x = vec![bf16::ZERO; (1 << 21) + 1];

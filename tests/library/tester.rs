@@ -96,7 +96,7 @@ fn approx_traits<E: Element>() {
     assert_eq!(format!("{one:?}"), format!("1e0 ({:#x})", one.0.bits()));
 }
 
-/// Checks that every strategy generates rows as documented, and every documented kind of row.
+/// Checks that every strategy generates all documented kinds of rows, and no others.
 fn strategies<E: Element>() {
     let mut runner = TestRunner::deterministic();
     let mut draw = |strategy: &dyn Fn(&mut TestRunner) -> Vec<E>| (0..300).map(|_| strategy(&mut runner)).collect();
@@ -160,7 +160,7 @@ fn one_step_at_one_input_is_found() {
     );
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
-    // The other forms are correct, and therefore differ from the defective form.
+    // Only `run` is wrong, so its result differs from the result in place.
     let x = [f32::from_wide(1.0625); 3];
     let mut right = x;
     evenkeel::exp_in_place(&mut right).unwrap();
@@ -172,9 +172,9 @@ fn one_step_at_one_input_is_found() {
     );
 }
 
-/// Softmax whose naive formula is the correct formula, so that no row can make it fail.
+/// Correct softmax. Its naive formula is also correct, so no row can make that formula fail.
 struct NoPower;
-/// Softmax that is itself computed with the naive formula.
+/// Softmax computed with the naive formula, so the checks must fail.
 struct AsWritten;
 
 macro_rules! function_of_rows {

@@ -19,14 +19,14 @@ const VOCABULARY: usize = 600;
 const CANDIDATES: usize = 24;
 const STEPS: usize = 20;
 
-/// Builds the device's part of sampling with a mask.
+/// Builds the program that a device runs to sample with a mask.
 fn sampling_program() -> Result<Program> {
     let keep = [1; VOCABULARY];
     let mask = Mask::none().and_keep(&keep, &[VOCABULARY]);
     neuron::sample(DType::BF16, 1, VOCABULARY, CANDIDATES, Some(&mask))
 }
 
-/// Place where tokens are drawn.
+/// Backend that draws the tokens.
 enum Place {
     Neuron(Session),
     Cpu,
@@ -48,7 +48,7 @@ fn set_up(backend: Backend) -> Result<Place> {
     })
 }
 
-/// Samples tokens, at the only call site.
+/// Samples tokens on either backend.
 fn tokens(place: &Place) -> Result<Vec<u32>> {
     let sampler = SamplerConfig::default().temperature(0.7).top_k(20).top_p(0.9).validate()?;
     (0..STEPS)
@@ -177,7 +177,7 @@ fn what_fails_later_is_an_error_and_no_switch() {
             "nrt_execute with status {status}: expected an error of the Neuron device, got {error}"
         );
         assert_eq!(error.name(), "Backend");
-        // A later step may succeed.
+        // Later steps must succeed.
         tokens(&chosen.value).unwrap();
     }
     drop(chosen);

@@ -49,7 +49,7 @@ fn faults_at_every_call_leave_nothing_behind() {
             let outcome = work();
             assert_eq!(standin.failures_left(), 0, "fault {status} at call {call} of the runtime must occur");
             match outcome {
-                // A failed call that frees an object is repeated. So is a run that failed with status 7.
+                // The crate repeats a failed call that frees an object, and a run that failed with status 7.
                 Ok(()) => assert!(
                     call >= calls - 2 || status == 7,
                     "fault {status} at call {call} of the runtime must be reported as an error"

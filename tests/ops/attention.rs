@@ -1,5 +1,5 @@
-//! Tests of attention: accuracy against the reference, overflow, masked and absent keys, and equal bits for queries
-//! computed alone or together.
+//! Tests that attention is accurate, handles overflow and masked or missing keys, and gives a query the same bits alone
+//! and in a batch.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, bell};
@@ -186,8 +186,8 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Returns how often a term is rounded at most. The `terms` terms are added in chains of 32, and then the chains' sums
-/// are added.
+/// Returns the largest number of roundings of any term in a sum of `terms` terms. Chains of 32 terms are added first,
+/// then the sums of the chains.
 fn roundings(terms: usize) -> f64 {
     (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
@@ -196,7 +196,7 @@ pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled product.
     pub derivatives: Vec<R>,
-    /// Maximum over the keys of |scale| sum(|q k|) + |bias|. The errors of the logits are relative to this maximum.
+    /// Maximum of |scale| sum(|q k|) + |bias| over the keys. The errors of the logits are relative to this maximum.
     pub largest: f64,
 }
 
@@ -291,7 +291,7 @@ fn masked_is_not_there<E: Bits>() {
     }
 }
 
-/// Compares results with a tolerance for a block that one of the runs computed in f64 instead of f32.
+/// Compares two runs. The tolerance covers blocks that only one of the runs computed in f64 instead of f32.
 #[track_caller]
 fn assert_near_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
     for (got, expected) in got.iter().zip(expected) {

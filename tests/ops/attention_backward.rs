@@ -1,5 +1,5 @@
-//! Tests of the gradients of attention: accuracy against the reference, finite differences, overflow, masked and absent
-//! keys, and equal bits on any number of threads.
+//! Tests that the gradients of attention agree with the reference and with finite differences, handle overflow and
+//! masked or missing keys, and have the same bits on any number of threads.
 
 use super::attention::{Case, Logits, Shape, each_mask};
 use crate::support::compare;
@@ -28,7 +28,7 @@ for_each_dtype!(
     strides,
 );
 
-/// Shapes of the cases; see [`Shape`] for the order. The kernels sum in chains of 64 queries and 256 keys.
+/// Shapes of the cases; [`Shape`] names the seven numbers. The kernels sum in chains of 64 queries and 256 keys.
 const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 1, 1, 1, 1]),
     Shape([1, 2, 1, 3, 5, 4, 2]),
@@ -65,7 +65,7 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// Returns the index of the first key of the head of a row.
+    /// Returns the index of the first key that belongs to a row's head.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;
@@ -322,7 +322,7 @@ fn nothing_to_attend_to<E: Bits>() {
                     expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
                 }
             }
-            // `rest` is the contribution of the other queries to dv, which was already rounded.
+            // `rest` is the rounded contribution of the other queries to dv.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
             assert!(
                 (got.widen() - expected).abs() <= allowed,
@@ -381,7 +381,12 @@ fn the_largest_numbers<E: Bits>() {
                 let got = graded.run(&options);
                 for (name, part) in [("dq", &got.dq), ("dk", &got.dk), ("dv", &got.dv)] {
                     let broken = part.iter().position(|x| x.widen().is_nan());
-                    assert_eq!(broken, None, "{} {name} is NaN: {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
+                    assert_eq!(
+                        broken,
+                        None,
+                        "{} {name} of {shape:?}: NaN with {keys} keys, q {q}, k {k}, v {v}, dy {dy}",
+                        E::DTYPE
+                    );
                 }
                 // The weight of a value is at most 1 for each query, so |dv| is at most |dy| times the number of
                 // queries.
@@ -427,7 +432,7 @@ fn products_beyond_the_range<E: Bits>() {
     let (q, dy) = (of(&[0.0; 4]), of(&[max, max, -max, -max]));
     let got = attention_backward(heads(&q, 4), heads(&k[..1], 1), heads(&ones[..1], 1), heads(&dy, 4), &options);
     assert_eq!(got.unwrap().dv, [E::ZERO]);
-    // The sum and its intermediate products are just beyond f64. Scaling the operands down must not lose the overflow.
+    // The exact dq is just beyond the range of f64. Scaling the operands down must not hide this overflow.
     if E::DTYPE == DType::F64 {
         let half = 2f64.powi(512);
         let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
@@ -529,13 +534,13 @@ fn one_key_and_keys_alike<E: Bits>() {
             got.dq.iter().chain(&got.dk).all(|x| x.bits() == 0),
             "attention_backward of {one:?} with a single key: expected dq and dk of 0"
         );
-        // Zero queries give equal weights, even with a scale beyond the range of f32.
+        // Queries of zeros give equal weights, even with a scale beyond the range of f32.
         let mut graded = Graded::<E>::new(&mut rng, shape, 1.0);
         graded.case.q.fill(E::ZERO);
         let got = graded.run(&Attention::default().scale(1e200));
         assert!(
             got.dk.iter().all(|x| x.bits() == 0),
-            "attention_backward of {shape:?} with zero queries: expected a dk of 0"
+            "attention_backward of {shape:?} with queries of zeros: expected a dk of 0"
         );
         for (i, got) in got.dv.iter().enumerate() {
             let of_head = |row: &usize| (graded.keys_of(*row)..graded.keys_of(*row) + keys).contains(&(i / of_values));
@@ -547,7 +552,7 @@ fn one_key_and_keys_alike<E: Bits>() {
             let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
             assert!(
                 (got.widen() - sum / keys as f64).abs() <= allowed,
-                "zero queries, {shape:?}: expected dv {sum} / {keys} at {i}, got {got:?}"
+                "queries of zeros, {shape:?}: expected dv {sum} / {keys} at {i}, got {got:?}"
             );
         }
     }

@@ -49,8 +49,8 @@ fn values_that_lose_all_terms_but_the_first<E: Bits>() {
     }
 }
 
-/// Checks products far below the smallest normal f32 that the scale brings back to about 1. Also checks large products
-/// with a scale that is itself below the smallest normal f32.
+/// Checks products below the smallest normal f32, with scales that make them about 1. Also checks large products with
+/// scales below the smallest normal f32.
 fn scales_that_show_subnormal_products<E: Bits>() {
     for scale in [3e38f64, 1e36, 1e32, 1e30, 1e-30, 1e-38, 1e-40, 1e-42] {
         let (x, features) = ((37.0 * scale).sqrt().recip(), 256);
@@ -98,7 +98,7 @@ fn climb<E: Bits>(rng: &mut SmallRng, [keys, features]: [usize; 2], options: &At
     best.check(options, |_, _| 0.0);
 }
 
-/// Returns the relative error of the single result, whose terms are positive.
+/// Returns the relative error of the single result.
 fn error<E: Bits>(case: &Case<E>, options: &Attention<'_>) -> f64 {
     let [q, k, v] = case.views();
     let got = attention(q, k, v, options).unwrap()[0];

@@ -1,5 +1,4 @@
-//! Compares attention with ONNX and PyTorch. The file tests/vectors/attention.tsv has the results of their own
-//! implementations in f64.
+//! Compares attention with the f64 results of ONNX and PyTorch, stored in tests/vectors/attention.tsv.
 
 use crate::support::generate::Bits;
 use evenkeel::testing::ulp;
@@ -57,10 +56,10 @@ fn as_others_define_it<E: Bits>() {
         )
         .unwrap();
         let expected = fields[15].split(' ').map(|bits| f64::from_bits(u64::from_str_radix(bits, 16).unwrap()));
-        // A feature adds at most 4 times 4 to the magnitude of a product. A value has a magnitude of at most 4.
+        // No number exceeds 4 in magnitude, so each feature adds at most 16 to a dot product.
         let terms = 4.0 * (1.0 + 16.0 * features as f64 * scale);
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-        // The expected results were computed in f64 themselves, with several roundings.
+        // The expected results have f64 rounding errors of their own.
         let theirs = 64.0 * 2f64.powi(-53) * terms;
         assert_eq!(y.len(), expected.clone().count(), "wrong number of results for {line}");
         for (i, (y, expected)) in y.iter().zip(expected).enumerate() {

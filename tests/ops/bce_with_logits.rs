@@ -1,5 +1,5 @@
-//! Tests of binary cross-entropy: accuracy of losses and gradients against the reference, PyTorch's results, finite
-//! differences, NaN and infinities, and equal bits in every form.
+//! Compares binary cross-entropy and its gradient with the reference, PyTorch and finite differences. Checks NaN and
+//! infinities, and that every form gives the same bits.
 
 use super::losses::{assert_loss, numbers, reduction, vectors};
 use crate::support::generate::{self, Bits, scattered};
@@ -261,8 +261,8 @@ fn as_pytorch() {
         let dloss = vec![1.0; if name == "none" { x.len() } else { 1 }];
         let (got, got_dx) =
             bce_with_logits_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // PyTorch adds terms of magnitude up to 320: logits of up to 40 times weights of up to 8. The error of this
-        // crate is smaller.
+        // The tolerance covers PyTorch's rounding errors. Its terms have magnitudes up to 320: logits up to 40 times
+        // weights up to 8.
         let (unit, expected) = (8.0 * 320.0 * f64::EPSILON, numbers(loss));
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());

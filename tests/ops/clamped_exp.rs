@@ -1,4 +1,4 @@
-//! Tests of the clamped exponential and its gradient: every input of the 16-bit types, and finite results by default.
+//! Tests of the clamped exponential and its gradient on all 16-bit inputs. By default, the exponential must be finite.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

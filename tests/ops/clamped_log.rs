@@ -1,4 +1,5 @@
-//! Tests of the clamped logarithm and its gradient: every input of the 16-bit types, and finite results by default.
+//! Tests of the clamped logarithm and its gradient on all 16-bit inputs. By default, finite inputs give finite
+//! logarithms.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

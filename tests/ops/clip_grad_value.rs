@@ -1,5 +1,5 @@
-//! Tests of clipping by value: elements of every kind, limits that the type cannot represent, and equal bits on any
-//! number of threads and instruction set.
+//! Tests of clipping by value, on elements of every kind and with limits that the type cannot represent. The bits must
+//! be the same on any number of threads and any instruction set.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

@@ -1,5 +1,5 @@
-//! Tests of cross-entropy: accuracy against the reference under every option, reductions, ignored and weightless rows,
-//! and equal bits in every form.
+//! Compares cross-entropy with the reference under every option. Checks reductions, rows that are ignored or have
+//! weight 0, and that every form gives the same bits.
 
 use crate::support::compare::usual;
 use crate::support::generate::{self, Bits, scattered};
@@ -118,8 +118,8 @@ fn long_rows<E: Bits>() {
     );
 }
 
-/// Returns a function that bounds the terms of a row's z-loss. A log-sum-exp is the maximum plus the logarithm of the
-/// sum, which may cancel. The bound is the z-loss of the larger of the two.
+/// Returns a function that bounds the terms of a row's z-loss. The two terms of a log-sum-exp, the maximum and the
+/// logarithm of the sum, may cancel. The bound is the z-loss of the larger term.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();

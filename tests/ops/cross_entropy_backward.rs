@@ -1,5 +1,5 @@
-//! Tests of the gradient of cross-entropy: accuracy against the reference under every option, ignored and weightless
-//! rows, and equal bits in every form.
+//! Compares the gradient of cross-entropy with the reference under every option. Checks rows that are ignored or have
+//! weight 0, and that every form gives the same bits.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::generate::{self, Bits, scattered};

@@ -1,4 +1,4 @@
-//! Tests of elementwise gradients: within the bounds of the accuracy table, for every input of the 16-bit types.
+//! Tests that elementwise gradients are within the bounds of the accuracy table. All 16-bit inputs are tested.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -44,8 +44,8 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. The derivative of x s(x) is s(x)
-/// plus another term, and the two may cancel. In f64, the magnitude is then that of the larger term.
+/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. For a function x s(x) in f64,
+/// this is the larger of the terms s(x) and x s'(x) of the derivative, because they may cancel.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;

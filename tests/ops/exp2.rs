@@ -1,5 +1,4 @@
-//! Tests of powers of two: correctly rounded in types narrower than f64, for every input of the 16-bit types; integral
-//! powers are exact.
+//! Tests that 2^x is correctly rounded in f32, f16 and bf16, and exact for integers. All 16-bit inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,5 +1,4 @@
-//! Tests of e^x - 1. Results in types narrower than f64 must be correctly rounded. The tests include every input of the
-//! 16-bit types.
+//! Tests that e^x - 1 is correctly rounded in f32, f16 and bf16. All 16-bit inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

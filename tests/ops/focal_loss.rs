@@ -1,5 +1,5 @@
-//! Tests of the focal loss, which is an option of `bce_with_logits`: accuracy against the reference, torchvision's
-//! formula, special values and ranges.
+//! Compares the focal loss, an option of `bce_with_logits`, with the reference and torchvision's formula. Checks
+//! special values and rejected options.
 
 use super::losses::assert_loss;
 use crate::support::generate::{self, Bits, scattered};

@@ -1,5 +1,5 @@
-//! Tests of the tanh form of the Gaussian error linear unit: correctly rounded in types narrower than f64, for every
-//! input of the 16-bit types.
+//! Tests that the tanh form of the Gaussian error linear unit is correctly rounded in f32, f16 and bf16. All 16-bit
+//! inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

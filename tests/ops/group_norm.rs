@@ -1,4 +1,4 @@
-//! Tests of GroupNorm: accuracy against the reference, every layout of channels, and equal bits in every form.
+//! Tests that GroupNorm is accurate for every layout of channels, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -163,7 +163,7 @@ impl<E: Element> RowOp<E> for Forms<'_> {
     }
 }
 
-/// Checks the forms on `[N, C]`, with and without gaps between entries.
+/// Checks all forms on `[N, C]`, with and without gaps between entries.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("group_norm, forms");
     for (rows, cols, groups) in [(1, 1, 1), (3, 2, 2), (5, 6, 3), (4, 16, 4), (3, 257, 1), (70, 1000, 8)] {

@@ -1,5 +1,5 @@
-//! Tests of `inspect` and `finite`: accuracy against the reference, NaN and infinities, and equal bits on any number of
-//! threads and instruction set.
+//! Tests that `inspect` and `finite` are accurate, handle NaN and infinities, and give the same bits on any number of
+//! threads and any instruction set.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};

@@ -1,5 +1,5 @@
-//! Tests of the Kullback-Leibler divergence: accuracy of losses and gradients against the reference, PyTorch's results,
-//! finite differences, NaN and infinities, and equal bits in every form.
+//! Compares the Kullback-Leibler divergence and its gradient with the reference, PyTorch and finite differences. Checks
+//! NaN and infinities, and that every form gives the same bits.
 
 use super::losses::{assert_loss, numbers, reduction, vectors};
 use crate::support::generate::{self, Bits, scattered};
@@ -127,7 +127,7 @@ fn options<E: Bits>() {
     assert_eq!((bits(&dx), bits(&dx)), (bits(&dx_of_sum), bits(&dx_of_mean)));
 }
 
-/// Checks the losses and gradients of elements that are logarithms of probabilities, and their special values.
+/// Checks the option `log_probs`, which reads elements as logarithms of probabilities. Includes special values.
 fn log_probabilities<E: Bits>() {
     let bound = |op| accuracy::bound(op, E::DTYPE).unwrap().ulps;
     let (of_loss, of_gradient) = (bound("kl_div"), bound("kl_div_backward"));

@@ -1,5 +1,4 @@
-//! Tests of division by the Euclidean norm: accuracy against the reference, and equal bits in every form and along any
-//! axis.
+//! Tests that division by the Euclidean norm is accurate, and has the same bits in every form and along any axis.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};

@@ -1,4 +1,4 @@
-//! Tests of LayerNorm: accuracy against the reference, and equal bits in every form.
+//! Tests that LayerNorm is accurate, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -149,8 +149,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. A low part
-/// holds the rounding error of the mean.
+/// Checks that mean and variance come from tiled sums ([`tiled_sum`]) on every instruction set, and that the mean's
+/// rounding error is kept as a low part.
 #[test]
 fn the_moments_are_tiled_sums() {
     use evenkeel::math::sum::tiled_sum;

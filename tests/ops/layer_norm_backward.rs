@@ -1,4 +1,5 @@
-//! Tests of the gradients of LayerNorm: accuracy against the reference, sums over rows, and equal bits in every form.
+//! Tests that the gradients of LayerNorm, including the sums over rows, are accurate and have the same bits in every
+//! form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};

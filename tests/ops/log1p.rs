@@ -1,4 +1,4 @@
-//! Tests of ln(1 + x): correctly rounded in types narrower than f64, for every input of the 16-bit types.
+//! Tests that ln(1 + x) is correctly rounded in f32, f16 and bf16. All 16-bit inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,5 +1,5 @@
-//! Tests of the binary logarithm. It is correctly rounded in f32, f16 and bf16, and exact for powers of two. The 16-bit
-//! types are tested with every input.
+//! Tests that the binary logarithm is correctly rounded in f32, f16 and bf16, and exact for powers of two. All 16-bit
+//! inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,5 +1,4 @@
-//! Tests of log-softmax: accuracy against the reference, rows with NaN, infinities or masks, and equal bits in every
-//! form.
+//! Tests that log-softmax is accurate, handles NaN, infinities and masks, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};

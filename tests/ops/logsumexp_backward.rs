@@ -1,5 +1,5 @@
-//! Tests of the gradient of log-sum-exp: accuracy against the reference, rows with NaN, infinities or masks, and equal
-//! bits in every form.
+//! Tests that the gradient of log-sum-exp is accurate, handles NaN, infinities and masks, and has the same bits in
+//! every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;

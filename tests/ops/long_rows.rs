@@ -16,7 +16,7 @@ for_each_dtype!(shown_rows, searched_rows, parts_agree);
 
 const LENGTHS: [usize; 5] = [262_145, 300_000, 1_000_000, (1 << 21) - 1, 1 << 21];
 
-/// Row with one 0 as its largest value. Each value has its number of occurrences.
+/// Row whose largest value is a single 0. Each value is stored with its number of occurrences.
 #[derive(Clone)]
 struct Row<E> {
     values: Vec<(E, usize)>,

@@ -1,4 +1,4 @@
-//! Support for tests of losses with targets: units, and PyTorch's results.
+//! Helpers for tests of losses: a check against a bound in ULP, and PyTorch's results.
 
 use crate::support::ulp;
 use evenkeel::{DType, Element, Reduction};

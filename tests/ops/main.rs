@@ -1,5 +1,6 @@
-//! Tests of every op, one file each: accuracy on the inputs of `support`, rows with NaN, infinities or masks, and equal
-//! bits in every form. All files form one program, since linking a program takes as long as compiling its tests.
+//! Tests of every op, one file each. An op must be accurate on the inputs of `support`, handle NaN, infinities and
+//! masks, and give the same bits in every form. All files form one program, since linking a program takes as long as
+//! compiling its tests.
 
 #![forbid(unsafe_code)]
 

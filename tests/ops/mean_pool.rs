@@ -1,5 +1,5 @@
-//! Tests of means over tokens: accuracy against the reference under every mask, NaN and infinities, and equal bits for
-//! a sequence alone and in a padded batch.
+//! Tests that means over tokens are accurate under every mask, handle NaN and infinities, and give a sequence the same
+//! bits alone and in a padded batch.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::generate::{self, Bits};

@@ -1,5 +1,5 @@
-//! Tests of norms over column ranges. Results have the same bits as for whole rows, wherever the columns are cut and in
-//! any order of merging. Also checks how often parts must be merged, and that incompatible parts are rejected.
+//! Tests of norms over column ranges. Results have the bits of whole rows, for any cuts and any order of merging. Also
+//! checks how often parts must be merged, and that incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};

@@ -102,7 +102,7 @@ impl<E: Bits> Case<E> {
             let weighted = *n * dd(weight);
             let mut largest = weighted.to_f64().abs().max(bias.abs()).max(of_mean * weight.abs());
             if E::DTYPE == DType::F64 && n.to_f64().abs() < f64::MIN_POSITIVE {
-                // The weight multiplies a subnormal element. Rounding made that element a multiple of 2^-1074.
+                // The weight multiplies the rounding error of a subnormal element.
                 largest = largest.max(f64::MIN_POSITIVE * weight.abs());
             }
             (weighted + dd(bias), largest)

@@ -37,7 +37,7 @@ impl<E: Bits> Case<E> {
             _ => vec![E::ZERO; len],
         };
         dy[rng.random_range(0..len)] = E::from_wide(magnitude);
-        // Distances between large elements overflow the type.
+        // Distances that overflow the type become zeros.
         dy.iter_mut().filter(|dy| !dy.widen().is_finite()).for_each(|dy| *dy = E::ZERO);
         let spread = if rng.random() { 0.3 } else { 0.0 };
         let weight = generate::bell::<f32>(rng, len, 1.0, spread);

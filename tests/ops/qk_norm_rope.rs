@@ -1,5 +1,5 @@
-//! Tests of the fused norm and rotary embedding of heads: the bits of the two separate ops, accuracy with the weights
-//! of real models, and equal bits in every form.
+//! Tests that the fused norm and rotary embedding of heads has the bits of the two separate ops, is accurate with
+//! weights like those of real models, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};

@@ -1,4 +1,4 @@
-//! Tests of the reciprocal: correctly rounded in every type, for every input of the 16-bit types.
+//! Tests that the reciprocal is correctly rounded in every type. All 16-bit inputs are tested.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

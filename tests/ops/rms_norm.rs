@@ -1,4 +1,5 @@
-//! Tests of RMSNorm: accuracy against the reference, both roundings, the fused residual, and equal bits in every form.
+//! Tests that RMSNorm is accurate with either rounding and with the fused residual, and has the same bits in every
+//! form.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::forms::{RowOp, assert_forms_agree};

@@ -1,5 +1,5 @@
-//! Tests of a norm fused with a linear layer: accuracy, equality with `rms_norm` followed by tiled sums, equal bits in
-//! any batch, and results whose products exceed the range of the type.
+//! Tests of a norm fused with a linear layer. Results must be accurate, equal `rms_norm` followed by tiled sums, have
+//! the same bits in any batch, and be finite even if their products exceed the range of the type.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -151,7 +151,7 @@ fn rounded_first<E: Bits>() {
             let slack = |terms: f64| terms * (E::LIMITS.epsilon * 0.51 + 1e-12);
             let (sums, terms) = products(wide(n));
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                assert!((y.widen() - sum).abs() <= slack(*terms), "rounded row: expected {sum}, got {y:?}");
+                assert!((y.widen() - sum).abs() <= slack(*terms), "row rounded first: expected {sum}, got {y:?}");
             }
             if rounding == Rounding::BeforeWeight {
                 let (sums, terms) = products(unweighted(x).iter().zip(&of_weight).map(|(n, w)| n * w).collect());

@@ -1,4 +1,4 @@
-//! Tests of rotary embedding: accuracy against the reference at every position, and equal bits in every form.
+//! Tests that rotary embedding is accurate at every position, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -231,8 +231,7 @@ fn scalings_out_of_range_are_refused() {
     }
 }
 
-/// Checks pairs with an element that overflows, underflows or cancels, at angles that arithmetic in the type cannot
-/// resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels, also at angles that the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope");
     let limits = E::LIMITS;

@@ -1,5 +1,5 @@
-//! Tests of the gradient of rotary embedding: accuracy against the reference at every position, equality with the
-//! opposite rotation, and equal bits in every form.
+//! Tests that the gradient of rotary embedding is accurate at every position, equals the opposite rotation, and has the
+//! same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -55,8 +55,7 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Checks pairs with an element that overflows, underflows or cancels, at angles that arithmetic in the type cannot
-/// resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels, also at angles that the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope_backward");
     let limits = E::LIMITS;

@@ -1,4 +1,4 @@
-//! Tests of the guarded quotient: correct rounding, and finite results.
+//! Tests that `safe_div` is correctly rounded and never infinite.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

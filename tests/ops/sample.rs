@@ -1,5 +1,5 @@
-//! Tests of the sampler: the candidate tokens against the sorted definition, rejected parameters, and the distribution
-//! of draws.
+//! Tests that the sampler keeps the tokens of the sorted definition, rejects invalid parameters, and draws tokens with
+//! the right probabilities.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -301,7 +301,7 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     }
 }
 
-/// Checks cuts between equal tokens. Each has an equal share of the total mass, so the cut is exact.
+/// Checks cuts between equal tokens. All tokens have the same share of the total mass, so the cut is exact.
 #[test]
 fn ties_are_cut_exactly() {
     for n in [2usize, 3, 4, 7, 10, 64, 100, 1000] {
@@ -317,7 +317,7 @@ fn ties_are_cut_exactly() {
                     let got = sampler(SamplerConfig::default().top_p(p))
                         .distribution(&logits, None, Draw::default())
                         .unwrap();
-                    assert_eq!(got.tokens(), tokens, "wrong tokens, p = {p:e} of {n}, {level}");
+                    assert_eq!(got.tokens(), tokens, "wrong tokens, top-p {p:e}, {n} ties, {level}");
                 });
             }
         }

@@ -6,7 +6,7 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{Draw, Element, SamplerConfig};
 use rand::RngExt;
 
-/// Returns the share of the total mass that the `count` tokens with the largest logits have, exact to 2^-53. It is the
+/// Returns the share of the total mass in the `count` tokens with the largest logits, exact to 2^-53. This share is the
 /// largest p with which top-p keeps at most `count` tokens.
 fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f64 {
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
@@ -62,15 +62,16 @@ fn distribution_of_draws<E: Element>() {
             high = (error, z);
         }
     };
-    // The polynomial of the exponential is too small at the upper end of a table step and too large at the lower end.
-    // The last rounding has the largest effect where an exponential is just above a power of two.
+    // Among arguments that use one table entry, the polynomial of the exponential is too large at the lower end and too
+    // small at the upper end. The last rounding has the largest effect where an exponential is just above a power of
+    // two.
     for _ in 0..6000 {
         let end = f64::from(rng.random_range(0..40) / 8 * 8) + [0.5, 1.5, -0.5][rng.random_range(0..3)];
         consider(-(end * std::f64::consts::LN_2 / 8.0 + rng.random_range(-3e-3..3e-3)).max(1e-3));
     }
     let mut z = [low.1, high.1];
     z.sort_by(|a, b| b.total_cmp(a));
-    // Both kinds of tokens get equal mass, and the token of logit 0 gets little.
+    // `counts` gives both logits in `z` equal total mass, and leaves little for the token of logit 0.
     let counts = z.map(|of| (100_000.0 * (z[1] - of).exp()).round() as usize);
     let got = total_variation::<E>(z, counts, 1.0);
     let errors = [low, high].map(|(error, z)| (error * 2f64.powi(24), z));
@@ -112,8 +113,8 @@ fn distribution_of_draws_of_f64() {
     distribution_of_draws::<f64>();
 }
 
-/// Checks the loss from rounding masses to integers. All tokens but the largest have masses just below half a unit, so
-/// their masses vanish. The derived bound is n 2^-46 for up to 262,144 tokens and n 2^-43 beyond.
+/// Checks the loss from rounding masses to integers. All masses but the largest are just below 1/2, so they round to 0.
+/// The derived bound is n 2^-46 for up to 262,144 tokens and n 2^-43 beyond.
 #[test]
 fn masses_that_are_rounded_away() {
     for (count, unit, bound) in [(262_144, 45, 2f64.powf(-24.6)), (1 << 21, 42, 2f64.powf(-21.8))] {

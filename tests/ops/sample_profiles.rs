@@ -435,7 +435,8 @@ fn dry_counts_repetitions() {
     near(off(config, step, 7), 0.5 * 2.0);
     near(off(config, step, 5), 0.0);
     near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
-    // A breaker shortens the repetition to two tokens. So does a window of six tokens; a window of four leaves none.
+    // The breaker 1, or a window of six tokens, shortens the repetition to 2 3. A window of four tokens has no
+    // repetition.
     near(off(config, step.breakers(&[1]), 7), 0.5);
     near(off(config.dry_window(4), step, 7), 0.0);
     near(off(config.dry_window(6), step, 7), 0.5);

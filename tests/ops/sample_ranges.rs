@@ -1,5 +1,4 @@
-//! Tests of the ranges of the sampler's parameters under each profile: accepted and rejected values, and values with a
-//! meaning of their own.
+//! Tests which values of the sampler's parameters each profile accepts, rejects, ignores or replaces.
 
 use evenkeel::{Draw, Error, Profile, SamplerConfig, Step};
 

@@ -1,4 +1,4 @@
-//! Tests of softmax: accuracy against the reference, rows with NaN, infinities or masks, and equal bits in every form.
+//! Tests that softmax is accurate, handles NaN, infinities and masks, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, usual};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
@@ -70,7 +70,7 @@ fn equal_scores<E: Bits>() {
     }
 }
 
-/// Searches for the worst row of one score of 0 and other scores that are all equal. Half of the searches start near
+/// Searches for the worst row with one score of 0 and all other scores equal. Half of the searches start near
 /// exponentials that are powers of two. Just above such a power, the relative errors of the exponential and of the sum
 /// are largest.
 fn searched_equal_scores<E: Bits>() {

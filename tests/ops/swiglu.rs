@@ -1,4 +1,4 @@
-//! Tests of the gated linear unit with silu: accuracy, special values, and equal bits in every form.
+//! Tests that the gated linear unit with silu is accurate, handles special values, and has the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::generate::{self, Bits};

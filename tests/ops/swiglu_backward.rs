@@ -1,4 +1,4 @@
-//! Tests of the gradients of swiglu: accuracy, zero and infinite gradients, and equal bits in every form.
+//! Tests that the gradients of swiglu are accurate, handle zeros and infinities, and have the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

@@ -1,4 +1,4 @@
-//! Random calls, with options that the op's documentation allows, or with any options.
+//! Random calls. Their options are either allowed by the op's documentation, or arbitrary.
 
 use crate::call::{Call, Operands, lanes};
 use crate::support::generate::{Bits, special};

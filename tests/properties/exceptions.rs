@@ -270,13 +270,13 @@ fn gathered(at: &At<'_>) -> f64 {
     if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
 }
 
-/// Returns a bound for `gradient` divided by the deviation of its row. If the deviation is 0, the op gives zeros, and
-/// the bound is `gradient`.
+/// Returns a bound for `gradient` / d, where d is the divisor in the row's norm. If d is 0, the op gives zeros, and the
+/// bound is `gradient`.
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
-    // The deviation of a centred norm is at least a fraction of the row's range. Otherwise it is at least a fraction of
-    // the largest magnitude.
+    // In a centred norm, d is at least a fraction of the row's range. In other norms, d is at least a fraction of the
+    // largest magnitude.
     let (range, part) = match at.call.name() {
         "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (n / 2.0).sqrt()),
         _ => (most(at.x), n.sqrt()),

@@ -45,8 +45,8 @@ fn on_rows() -> impl Iterator<Item = &'static Op> {
     OPS.iter().filter(|op| op.kind != Kind::Tensors)
 }
 
-/// Checks that finite operands and allowed options give finite results, apart from the exceptions, or the error that a
-/// policy selects.
+/// Checks that finite operands and allowed options give finite results, except where `exceptions.rs` lists a reason. A
+/// call may also return the error that a policy selects.
 fn finite_in_finite_out<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op))| {

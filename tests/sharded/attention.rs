@@ -319,7 +319,7 @@ fn other_shapes_and_cuts() {
     }
 }
 
-/// Checks that merging words of an invalid partial gives an error and leaves the partial unchanged.
+/// Checks that a partial rejects invalid words with an error, and does not change.
 #[test]
 fn words_that_are_not_a_partial() {
     let mut rng = generate::rng("words of attention");

@@ -115,8 +115,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Expected communication of a norm: number of calls after the first one, bytes per row that are merged by maxima, and
-/// total number of gathered sums per tile.
+/// Expected communication of a norm: number of calls after the first, bytes per row that are merged by maxima, and
+/// number of sums that are gathered per row and tile.
 struct Norm {
     calls: usize,
     merged: usize,

@@ -106,7 +106,7 @@ impl<E: Element> Tested<E> {
         if is_certain { near } else { ulp::error(got, (self.precise)(x)) }
     }
 
-    /// Checks every instruction set. The references are computed only once, because this is slow.
+    /// Checks every instruction set. The references are computed only once, because they are slow.
     fn check(&self, checker: &Checker, what: &str, x: &[E]) {
         let exact: Vec<E::Exact> = x.iter().map(|x| (self.exact)(*x)).collect();
         each_level(|level| {

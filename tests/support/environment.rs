@@ -24,7 +24,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Environments in which unprotected results would differ.
+    /// Environments that change the results of ordinary arithmetic.
     #[cfg(target_arch = "x86_64")]
     pub const ALL: [Environment; 6] = [
         Environment::FlushToZero,
@@ -35,7 +35,7 @@ impl Environment {
         Environment::TowardZero,
     ];
 
-    /// Environments in which unprotected results would differ. The bit FZ acts as FTZ and DAZ at once.
+    /// Environments that change the results of ordinary arithmetic. The bit FZ acts as FTZ and DAZ at once.
     #[cfg(target_arch = "aarch64")]
     pub const ALL: [Environment; 4] =
         [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];

@@ -15,9 +15,9 @@ pub struct FewValues<E>(pub Vec<(E, usize)>);
 pub const FAMILIES: usize = 5;
 
 impl<E: Bits> FewValues<E> {
-    /// Returns a random row of the family. Rows of families 0 to 3 are nearly constant. They have one outlier, two
-    /// clusters, a value at the mean of two others, or a tiny spread at a large offset. In family 4, most
-    /// values are at the mean, between a large value and a tiny one or zero.
+    /// Returns a random row of the family. Rows of families 0 to 3 are nearly constant. In this order, they have one
+    /// outlier, two clusters, a value at the mean of two others, or a tiny spread. `around_the_mean` makes rows of
+    /// family 4.
     pub fn of_family(rng: &mut SmallRng, len: usize, family: usize) -> Self {
         if family == 4 {
             return Self::around_the_mean(rng, len);
@@ -54,8 +54,8 @@ impl<E: Bits> FewValues<E> {
         Self::at_places(base, len, &others)
     }
 
-    /// Returns a row in which equally many elements are large and zero, except that one of the zeros is a tiny number.
-    /// The other elements are half of the large value, which is nearly the mean.
+    /// Returns a row with equally many copies of a large value and of 0. All other elements are half of the large
+    /// value, which is nearly the mean. A tiny number replaces one of the zeros.
     fn around_the_mean(rng: &mut SmallRng, len: usize) -> Self {
         let limits = E::LIMITS;
         let large = 2f64.powi(rng.random_range(0..=limits.max.log2() as i32 - 1));

@@ -79,8 +79,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns a lower limit for two magnitudes in error bounds: a normalised element, and its product with the mean of
-/// |h n|. Below this limit, f64 is subnormal and rounds to multiples of 2^-1074.
+/// Returns a lower limit for some magnitudes in error bounds: the smallest normal number for f64, otherwise 0. Below
+/// this limit, f64 rounds to multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
@@ -89,8 +89,8 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// Returns the term for the error of the mean in the bounds of layer_norm and group_norm, relative to the weight's
-/// magnitude.
+/// Returns the term of the mean's rounding error in the bounds of layer_norm and group_norm, as a multiple of the
+/// weight's magnitude.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {

@@ -1,5 +1,5 @@
-//! Tests shared by the gradients of softmax and log_softmax: accuracy on inputs of every kind and under every option,
-//! special values, and equal bits in every form.
+//! Tests shared by the gradients of softmax and log_softmax. Gradients must be accurate on every kind of input and
+//! under every option, handle special values, and have the same bits in every form.
 
 use super::compare::{Checker, assert_same_bits, within_terms};
 use super::expand::Parts;
@@ -76,8 +76,8 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal values have fewer digits, which affects exponentials and, in f64, derivatives and gradients of
-        // logits.
+        // Subnormal numbers have fewer digits. Exponentials therefore count as at least the smallest normal number. In
+        // f64, so do terms and unscaled derivatives.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),

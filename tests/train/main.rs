@@ -1,4 +1,4 @@
-//! Tests of training support: PyTorch's own results, plain loops as references, and distributions.
+//! Tests of training support against PyTorch's results, plain loops and exact distributions.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Tests of optimisers: PyTorch's results, plain loops as references, gradients of any magnitude, states, and rejected
-//! arguments.
+//! Compares optimisers with PyTorch's results and with plain loops. Checks gradients of any magnitude, saved states,
+//! and rejected arguments.
 
 use crate::vectors::{f64s, lines};
 use evenkeel::train::{AdamW, Numbers, Optimizer, ParameterState, Rule, Sgd};
@@ -61,7 +61,8 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 
 /// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
 /// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps;
-/// the error of a weight never decays. The ratio of mean to root has the errors of both, times at most 4.
+/// the error of a weight never decays. The ratio of the mean to the root mean square has the errors of both, times at
+/// most 4.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -107,7 +108,7 @@ fn sgd_is_torch_s() {
     }
 }
 
-/// Computes Adam in plain f64 loops. The state stores the mean square instead of its root, and is f64 throughout.
+/// Adam in plain f64 loops. It stores the mean square instead of the root mean square.
 struct Plain {
     rule: AdamW,
     weights: Vec<f64>,
@@ -172,7 +173,7 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
-/// Checks one step: the weights, the mean and the root are each rounded only once.
+/// Checks that a step rounds each weight, mean and root mean square only once.
 #[test]
 fn one_step_is_rounded_once() {
     let rule = AdamW::default().lr(0.01).weight_decay(0.1);

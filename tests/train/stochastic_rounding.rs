@@ -170,7 +170,7 @@ fn small_steps_accumulate_on_average() {
         (mean(brains.iter().map(|w| w.to_f64()).collect()), f64::from(bf16::EPSILON) / 2.0),
     ] {
         let deviation = spacing / 2.0 * (STEPS as f64 / COUNT as f64).sqrt();
-        // Each step also rounds to f32.
+        // The tolerance includes one rounding to f32 per step.
         let allowed = 6.0 * deviation + STEPS as f64 * f64::from(f32::EPSILON);
         assert!(
             (mean - expected).abs() <= allowed,

@@ -107,7 +107,7 @@ def ops(torch, triton, liger):
         return lambda: torch.nn.utils.clip_grad_norm_(gradients, next(limits), foreach=True)
 
     def draw(probabilities):
-        # Inference engines draw this way. `multinomial` would make the host wait.
+        # Divides by exponential numbers, as inference engines do. `multinomial` would make the host wait.
         return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1)
 
     def top_k_top_p(x):

@@ -1,6 +1,6 @@
 """One-pass kernels for rows that fit in a block, like those of Triton's tutorials.
 
-Their times show how fast kernels are that users write by hand.
+Their times show the speed of kernels that users write by hand.
 """
 
 import torch

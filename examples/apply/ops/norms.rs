@@ -155,7 +155,7 @@ fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
     }
 }
 
-/// Returns the elements of an input as x's type, which [`like_x`] has checked.
+/// Returns the elements of an input. [`like_x`] has checked that they have x's type.
 pub(super) fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
     input.values.of().ok_or_else(|| Failure::dtype("every input must have the element type of x"))
 }

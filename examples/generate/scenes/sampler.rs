@@ -150,7 +150,7 @@ fn draw(
     Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
 }
 
-/// Returns the tokens that the filters keep by definition. The list is empty for a rejected row.
+/// Returns the tokens that the reference sampler keeps. The list is empty for a rejected row.
 fn definition(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Vec<u32> {
     let allowed =
         logits.iter().zip(keep).map(|(logit, &keep)| if keep == 0 { f32::NEG_INFINITY } else { logit.to_f32() });

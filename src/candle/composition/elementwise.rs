@@ -40,7 +40,7 @@ pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
 pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     let (min, max) = options.ends("clamped_exp", &limits(xs, "clamped_exp")?)?;
     let x = wide(xs)?;
-    // Selecting a constant gives elements outside the range a gradient of zero.
+    // Elements outside the range become constants, so their gradient is zero.
     let x = x.lt(min)?.where_cond(&all(&x, min)?, &x)?;
     let x = x.gt(max)?.where_cond(&all(&x, max)?, &x)?;
     x.exp()?.to_dtype(xs.dtype())
@@ -69,8 +69,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
 }
 
-/// Returns max(x, -1000), and NaN for NaN. At -1000, silu and gelu are already -0 in every type, while candle's
-/// functions give NaN at -inf.
+/// Returns max(x, -1000), and NaN for NaN. In every type, silu and gelu are -0 from -1000 down to -inf. Candle's
+/// functions would give NaN at -inf.
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)

@@ -218,8 +218,8 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The derivative of the square root is infinite at 0. So where the sum of squares is 0, the root of 1 is computed,
-    // and then replaced by 0.
+    // The derivative of the square root is infinite at 0. A sum of squares of 0 is therefore replaced by 1, and its
+    // root by 0.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;

@@ -1,7 +1,7 @@
 //! Compositions of the elementwise ops on two tensors.
 //!
 //! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, which may
-//! overflow. Its rule for a maximum depends on which of the two elements is larger.
+//! overflow. Its rule for a maximum is not symmetric in the two elements, but log_add_exp is.
 
 #![forbid(unsafe_code)]
 

@@ -53,8 +53,8 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let finite = (&max + sum.log()?)?;
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
-    // A row with a logit of +inf gives +inf, or NaN if it also has a NaN. `finite` is not used for such a row, because
-    // it contains inf - inf. The result is inf + `nan`, where `nan` is NaN if the row has a NaN, and 0 otherwise.
+    // A row with a logit of +inf gives +inf, or NaN if it also has a NaN. `finite` would be NaN, from inf - inf. The
+    // result is therefore inf + `nan`, where `nan` is NaN if the row has a NaN, and 0 otherwise.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }

@@ -136,11 +136,11 @@ fn parts(
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
         Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),
-        None => unreachable!("the variable must have a gradient, which was read before"),
+        None => unreachable!("the gradient was read before, so it must exist"),
     }
 }
 
-/// Converts the gradients at `places` by `into`, multiplies them by `scale`, and stores them again.
+/// Replaces the gradient `grad` of each variable in `places` by `into(grad)`, multiplied by `scale`.
 fn multiply(
     op: &'static str,
     grads: &mut GradStore,

@@ -27,8 +27,8 @@ where
     readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op))
 }
 
-/// Applies an op to a view's elements in order. `op` reads a contiguous view, and `in_place` overwrites a copy of any
-/// other view.
+/// Applies an op to the elements of a view. `op` reads a contiguous view. Any other view is copied, and `in_place`
+/// overwrites the copy.
 pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],

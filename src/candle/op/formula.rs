@@ -7,7 +7,6 @@ use crate::candle::composition::limited;
 use crate::candle::support::limits;
 use candle_core::{DType, Result, Tensor};
 
-/// Converts the tensor to f64.
 pub fn wide(xs: &Tensor) -> Result<Tensor> {
     xs.to_dtype(DType::F64)
 }

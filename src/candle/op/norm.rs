@@ -35,7 +35,6 @@ pub fn operand(
     }
 }
 
-/// Returns the index of the last axis.
 pub fn last_axis(op: &'static str, xs: &Tensor) -> Result<usize> {
     D::Minus1.to_index(xs.shape(), op)
 }

@@ -1,6 +1,6 @@
 //! Attention of a few queries: products with a block's keys, and weighted sums of its values. Keys and values are read
-//! in place: packing does not pay for data read only once or twice. The chains of multiply-adds equal those of
-//! `product`.
+//! in place, because packing does not pay for data read once or twice. Sums are cut into the same chains of
+//! multiply-adds as in `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};

@@ -63,7 +63,7 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// Returns the elements of each row from `first` on, followed by zeros.
+/// Returns each row's elements from index `first` on, padded with zeros.
 #[cold]
 #[inline(never)]
 fn row_ends<E: Element>(rows: &[&[E]; BLOCK], first: usize) -> [[E; BLOCK]; BLOCK] {

@@ -20,7 +20,7 @@ pub struct Product<'a> {
     pub panels: &'a [[f32; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Result by rows, with one block for each panel.
+    /// Result by rows; a row has one block for each panel.
     pub out: &'a mut [[f32; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,
@@ -103,7 +103,7 @@ impl Product<'_> {
     }
 }
 
-/// Adds `terms` products of each row and column, in order.
+/// Returns a sum of `terms` products for each row and column, added in order.
 #[inline(always)]
 fn chain<I: Isa, const R: usize, const C: usize>(
     isa: I,
@@ -133,7 +133,7 @@ fn chain<I: Isa, const R: usize, const C: usize>(
     sums
 }
 
-/// Adds one term to each row and column.
+/// Adds one term to the sum of each row and column.
 #[inline(always)]
 fn step<'b, I: Isa, const R: usize, const C: usize>(
     isa: I,

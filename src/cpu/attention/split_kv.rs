@@ -32,7 +32,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns the number of slots of a tile: its maximum number of rows.
+    /// Returns the number of slots for each tile, which is the maximum number of rows in a tile.
     fn room(&self) -> usize {
         QUERIES.min(self.rows)
     }
@@ -122,7 +122,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // Rejects a claimed number of slots above the number of words before allocating them.
+        // A slot takes at least one word. Ranges with too many slots are rejected before allocating them.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }

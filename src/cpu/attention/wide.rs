@@ -43,7 +43,7 @@ pub fn again<I: Isa, E: Element>(
     }
 }
 
-/// Computes the block of keys that begins at `first`. Its sums are multiplied by the call's factor.
+/// Computes a row for the block of keys that begins at `first`. All sums are multiplied by `call.factor`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub row: usize,
@@ -111,7 +111,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
     }
 }
 
-/// Computes the scores of these keys; -inf for masked keys, which are not read.
+/// Computes the scores of `keys`. Masked keys are not read; their score is -inf.
 #[inline(always)]
 pub fn scores<E: Element>(
     call: &Attention<'_, E>,
@@ -172,8 +172,8 @@ fn product<E: Element>(query: &[f64], key: &[E], scale: f64) -> f64 {
     sum
 }
 
-/// Returns the mean of a feature over all keys, masked or not. It is the tiled sum of each value times the reciprocal
-/// of the number of keys.
+/// Returns the mean of a feature over all keys, masked or not. Each value is multiplied by the reciprocal of the number
+/// of keys, and the tiled sum adds the products.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);

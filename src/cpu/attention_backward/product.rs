@@ -10,7 +10,7 @@ pub struct Product<'a> {
     pub a: &'a [f64],
     pub a_stride: usize,
     pub terms: usize,
-    /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
+    /// Right matrix, in panels of sixteen columns. Panel `c` begins at index `c * panel_len`.
     pub panels: &'a [[f64; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,

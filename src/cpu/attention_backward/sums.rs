@@ -43,8 +43,8 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. A non-finite sum
-    /// becomes NaN, and is then computed again, except in the last attempt. A finite sum that overflows when scaled
+    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. Except in the last
+    /// attempt, non-finite sums become NaN, and every NaN is computed again. A finite sum that overflows when scaled
     /// stays infinite: smaller operands would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;

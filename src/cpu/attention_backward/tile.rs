@@ -33,13 +33,13 @@ pub struct Made {
     queries_along: Vec<[f64; BLOCK]>,
     grads: Vec<f64>,
     grads_along: Vec<[f64; BLOCK]>,
-    /// Scores: a row of [`KEYS`] for each query.
+    /// Scores: [`KEYS`] numbers for each query.
     scores: Vec<[f64; BLOCK]>,
     /// Products of dy and v, later replaced by the gradients of the scores; laid out like `scores`.
     derivatives: Vec<[f64; BLOCK]>,
     /// Weights of the values; laid out like `scores`.
     weights: Vec<[f64; BLOCK]>,
-    /// Transpose of `derivatives` or `weights`: a row of [`ROWS`] for each key.
+    /// Transpose of `derivatives` or `weights`: [`ROWS`] numbers for each key.
     turned: Vec<f64>,
 }
 
@@ -382,7 +382,6 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
     }
 }
 
-/// Returns the logits of the columns `live.columns`.
 #[inline(always)]
 fn logits<'s>(live: &Live<'s>, scores: &'s [f64]) -> &'s [f64] {
     match live.logits {

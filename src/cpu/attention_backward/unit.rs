@@ -149,8 +149,8 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// Calls `f` for each block of visible keys with each tile of queries: block by block, and tile by tile within a
-    /// block. The tile's scores and products of dy and v are computed before the call.
+    /// Calls `f` for each block of visible keys and, within a block, for each tile of queries that it is visible to.
+    /// The tile's scores and products of dy and v are computed before the call.
     #[inline(always)]
     fn each_tile<I: Isa>(
         &self,

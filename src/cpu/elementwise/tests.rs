@@ -1,4 +1,5 @@
-//! Tests of the functions computed in f32, in pairs or singly, against the same functions computed in f64.
+//! Tests of the f32 computations of functions. Float-float pairs must give the bits of f64 computations, and single
+//! f32s must stay within their error bound.
 
 use super::flat::Flat;
 use super::{
@@ -28,7 +29,7 @@ fn apply<E: Element>(x: &[E], out: &mut [E], function: impl Function) -> Result<
     Ok(())
 }
 
-/// Compares both computations on every `step`-th f32. An odd step visits both signs and every exponent.
+/// Compares the pair and f64 computations on every `step`-th f32. An odd step visits both signs and every exponent.
 fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
     const CHUNK: usize = 1 << 20;
     for &level in levels.iter().filter(|level| level.is_available()) {
@@ -117,7 +118,7 @@ fn check_short<E: Element, F: Function>(name: &str, function: F) {
     for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
         let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
         with_level(level, || {
-            // Computes single elements, because a chunk with many uncertain ones would be computed again as a whole.
+            // Computes one element at a time: with many uncertain elements, a whole chunk would become NaN.
             for (x, short) in x.chunks(1).zip(short.chunks_mut(1)) {
                 apply(x, short, Short(function))?;
             }

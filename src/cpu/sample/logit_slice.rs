@@ -127,7 +127,7 @@ impl<S: Element> LogitSlice<'_, S> {
         self.first
     }
 
-    /// Appends the ordered tokens up to the candidate `last`, with their weights. `highest_first` selects
+    /// Appends the tokens that are not ordered after `last`, with their weights. `highest_first` selects the order
     /// [`Candidate::order_highest`] instead of [`Candidate::order`].
     #[inline(always)]
     pub fn up_to<I: Isa>(

@@ -85,8 +85,8 @@ impl Scale {
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // This shortcut gives the same result as the general sum, which takes longer than a search for the largest
-            // of a thousand logits.
+            // For one candidate, the general sum would also give 0 and 1, but take longer than finding the largest of
+            // a thousand logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
         }

@@ -28,8 +28,8 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, HELD> held;
-    // Readers of the row that hold nothing in registers, for rare paths. `again` is for rows whose logits have a wide
-    // range. `rolled` is for the sum of label smoothing; its loops are not unrolled.
+    // Views of the row that read memory at each access, for rare paths. `again` serves logits with a wide range.
+    // `rolled`, whose loops are not unrolled, serves label smoothing.
     Held<S, By, WARPS, 0> again;
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
@@ -53,7 +53,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Replaces the tables, if they only serve rows with a small range of logits, by tables for every row.
+    // Switches from tables for rows with a small range of logits to tables for every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;
@@ -110,7 +110,7 @@ struct CrossEntropyRow {
     }
 
     DEVICE void write(const Gradient& gradient, Bits* to) {
-        // A float-float pair represents factors from 1e-24 to 1e24 to 48 bits.
+        // For factors from 1e-24 to 1e24, a float-float pair holds 48 bits.
         const double magnitude = fabs(gradient.high);
         const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
         const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);

@@ -63,8 +63,8 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// Let s be the label smoothing, V the number of classes, and w a class weight. The distance s/V w (max - z) is scaled
-// down by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
+// Let s be the label smoothing, V the number of classes, and w a class weight. The distance s/V w (max - z) is
+// multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;

@@ -100,8 +100,8 @@ template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // The rounding is not certain from `OFF` below a tie to `OFF` above it. `above` is the distance of the magnitude
-    // from the nearest start of such an interval at or below it.
+    // The rounding is uncertain in intervals from `OFF` below each tie to `OFF` above it. `above` is how far the
+    // magnitude is above the start of the last such interval.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));

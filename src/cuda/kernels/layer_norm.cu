@@ -2,8 +2,8 @@
 //
 // Each block processes one row, which stays in its registers, so it is read once and written once. Four kinds of rows
 // are read again: longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean,
-// and rows of 16-bit types that need f64. The choice between f32 and f64 is the same as in `src/cpu/layer_norm.rs`,
-// because they do not always give the same bits.
+// and rows of 16-bit types that need f64. Because f32 and f64 may give different bits, they are chosen as in
+// `src/cpu/layer_norm.rs`.
 #include "norm.cuh"
 
 struct LayerNormArguments {

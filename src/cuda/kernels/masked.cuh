@@ -184,7 +184,7 @@ struct WideLogits {
     }
 };
 
-// Maximum of a row's logits in f64, and two flags.
+// Maximum of a row's logits in f64.
 struct WideExtremes {
     double max;
     u32 nan, inexact; // Whether a logit is NaN, and whether one is not an f32 value.
@@ -359,10 +359,9 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // Flags for properties of an element: its logit is NaN, its bias is not an f32 value, its bias is neither 0 nor
-    // infinite, its score plus its bias is NaN. The row needs f64 if an element has `NOT_A_NUMBER` or `NOT_OF_F32`. If
-    // no element has `NOT_A_MASK` and the mask has no keep flags, the bias only masks. The row then also needs f64 if
-    // an element has `NOT_A_MASKED_NUMBER`.
+    // Flags of an element: its logit is NaN, its bias is not an f32 value, its bias is neither 0 nor infinite, its
+    // score plus its bias is NaN. `NOT_A_NUMBER` and `NOT_OF_F32` require f64. If no element has `NOT_A_MASK` and the
+    // mask has no keep flags, the bias only masks. `NOT_A_MASKED_NUMBER` then also requires f64.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {

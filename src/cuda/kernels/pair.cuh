@@ -19,8 +19,8 @@ struct PairTables {
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 16) {
-            // `exp_pair` adds its step number, shifted left by 19, to these bits. The low four bits of that number are
-            // j, so j is subtracted here.
+            // `exp_pair` adds n << 19 to these bits, where n is its step number. The low four bits of n are j, so
+            // j << 19 is subtracted here.
             power[j] = float_of(POWERS[j] - (j << 19));
             low[j] = float_of(POWERS_LOW[j]);
         }

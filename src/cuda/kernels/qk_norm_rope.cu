@@ -123,7 +123,7 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);
     const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / WARP;
     const u64 items = (a.copies + a.each - 1) / a.each * a.positions;
-    // All threads of a warp run the same number of iterations, with or without a row.
+    // All threads of a warp run the same number of iterations, even those without a row.
     for (u64 first = warp * in_warp; first < items; first += (u64)gridDim.x * WARPS * in_warp) {
         const u64 item = first + threadIdx.x % WARP / a.lanes, position = item % a.positions;
         ROLLED

@@ -76,8 +76,8 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Handles rows not held in registers, rows without a finite maximum, and rows with a wide range of values. Short rows
-// are rarely among them, so all are read from memory again, which saves registers.
+// Handles rows that are not in registers, have no finite maximum, or have a wide range of values. Rows that fit in
+// registers are rarely among them. All rows are therefore read from memory again, which saves registers.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
                           const Extremes& found, SoftmaxShared<WARPS>& shared) {

@@ -29,8 +29,8 @@ DEVICE double fold_lanes(Term of) {
 }
 
 // Computes `N` tiled sums over a row, in all threads. `add` receives the first column of a piece, the piece, and a
-// function. For an index i, the function returns the sums of the lane of the piece's i-th element. `add` adds the
-// element's terms to them.
+// function that maps an index in the piece to the sums of that element's lane. `add` adds the element's terms to
+// these sums.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
@@ -69,7 +69,6 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         for (u32 n = 0; n < N; n++) {
             double tile;
             if (At::COUNT == 1) {
-                // Folds lanes 0 to 31 and lanes 32 to 63 separately, and then adds the two results.
                 tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             } else {
                 for (u32 width = LANES / 2; width > 0; width /= 2) {
@@ -85,7 +84,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         }
         __syncthreads();
         if (!IS_ONE) {
-            // The same thread always adds a lane's tiles.
+            // The same thread adds all tiles of a lane, so their order is fixed.
             for (u32 i = threadIdx.x; i < tiles && threadIdx.x < WARP; i += WARP) {
                 for (u32 n = 0; n < N; n++) {
                     shared.lanes[n][(step * At::TILES + i) % 64] += shared.tiles[n][i];
@@ -144,7 +143,6 @@ DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], 
             }
         }
         for (u32 n = 0; n < N; n++) {
-            // Folds lanes 0 to 31 and lanes 32 to 63 separately, and then adds the two results.
             const double tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
             if (lane == 0) {
                 shared.tiles[n][warp] = tile;

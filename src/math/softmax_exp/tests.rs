@@ -1,5 +1,5 @@
-//! Tests that a larger logit never gets a smaller power. They compare all f32, and the logits where the table entry
-//! changes, also for many row maxima. The last test checks that the errors stay within their bounds.
+//! Tests that a larger logit never gets a smaller power. One test compares all f32. Others compare the logits around
+//! each change of the table entry, two of them for many row maxima. The last test checks the error bounds.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
@@ -8,7 +8,6 @@ fn run<K: Kernel>(kernel: K) -> K::Out {
     Token::current().unwrap().run(kernel)
 }
 
-/// Kernel that applies [`WeightExp`] to every number of the slice.
 struct Weights<'a>(&'a [f64]);
 
 impl Kernel for Weights<'_> {
@@ -40,7 +39,7 @@ fn assert_in_order(z: &[f64]) {
     }
 }
 
-/// Returns a number below 0 and `count` neighbours in f64 on either side, in increasing order.
+/// Returns `z`, which must be below 0, and `count` neighbouring f64 on either side, in increasing order.
 fn neighbours(z: f64, count: u64) -> Vec<f64> {
     let bits = z.to_bits();
     (bits - count..=bits + count).rev().map(f64::from_bits).collect()
@@ -197,7 +196,7 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect for the last f32 with this n and the first f32 with n + 1.
+                // Bisect for the neighbouring f32 that round to n and n + 1 multiples of ln2/8.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {

@@ -3,15 +3,14 @@
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel};
 
-/// Number of chains: blocks of accumulators that hold the 64 lanes of a tile.
+/// Number of chains. Each is a block of accumulators; together they hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
-/// Number of terms in a quad: one block of terms for each chain.
+/// Number of terms in a quad, which has one block of terms for each chain.
 pub(super) const QUAD: usize = SUM_LANES;
-/// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
 /// Computes the `N` sums of a tile of `quads` times [`QUAD`] terms, each as a block of 16 partial sums. `add` gets the
-/// indices of a quad and of a block in it, and the block's accumulators. It returns the accumulators plus the block.
+/// indices of a quad and of a block in it, and the block's accumulators. `add` returns the accumulators plus the block.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,

@@ -148,8 +148,8 @@ pub fn run<E: Element>(
     Ok(options.reduce(&losses, &resolved))
 }
 
-/// Computes a row's entropy and z-loss on the host. The entropy is the loss without the z-loss; the z-loss is the loss
-/// with all weights 0.
+/// Computes a row's entropy and z-loss on the host. The entropy is the loss without the z-loss. The z-loss is the part
+/// of the loss that remains if all weights are 0.
 fn host<E: Element>(row: Rows<'_, E>, target: i64, options: &CrossEntropy<'_>) -> Result<RowLoss> {
     let nothing = vec![0.0f32; row.cols()];
     let value = |options: CrossEntropy<'_>| {

@@ -7,9 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Exponents (from, factor). A row is scaled by 2^factor of the first pair for which its largest magnitude is at least
-/// 2^from. Without such a pair, it is scaled by 2^`LOWEST`. Afterwards, the largest magnitude of a nonzero row is from
-/// 2^-22 to 2^42.
+/// Pairs of exponents (from, factor). The first pair with 2^from not above a row's largest magnitude determines the
+/// row's scale factor, 2^factor. Without such a pair, the scale factor is 2^`LOWEST`. The largest magnitude of a scaled
+/// nonzero row is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 

@@ -22,8 +22,8 @@ pub const MAX_CANDIDATES: usize = 256;
 
 /// Returns the program that finds the top candidates of each row of logits, ordered by logit and then by index.
 ///
-/// The program does not apply a temperature. A temperature does not reorder logits, it only makes some of them equal,
-/// and the host has the original logits of the candidates. Candidates are found by repeated maximum and exclusion, so
+/// The program does not apply a temperature, because a temperature does not reorder logits. It may make some of them
+/// equal, but the host has the candidates' original logits. Candidates are found by repeated maximum and exclusion, so
 /// that the device does not need to sort.
 ///
 /// | inputs, in order | | outputs, in order | |
@@ -112,8 +112,8 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { logits: &logits[..count], tokens: &tokens[..count], ties, are_all, vocabulary })
     }
 
-    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice: if the
-    /// request keeps more tokens, depends on the mass of other tokens, or changes logits.
+    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. They do
+    /// not if the request keeps more tokens, depends on the mass of other tokens, or changes logits.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).

@@ -16,7 +16,6 @@ const ATTEMPTS: u32 = 8;
 
 /// Name and tensors of a program.
 pub struct Interface<'a> {
-    /// Name of the program, for messages.
     pub name: &'a str,
     pub inputs: &'a [TensorSpec],
     pub outputs: &'a [TensorSpec],

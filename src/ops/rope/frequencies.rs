@@ -1,7 +1,7 @@
 //! Frequencies of rotary embedding.
 //!
 //! Far positions amplify an error in the last place of a frequency. All implementations should therefore use the same
-//! frequency: the exact number, rounded once. Computed in pairs of f64, about one frequency in 2^40 is rounded to the
+//! frequency: the exact number, rounded once. The computation in pairs of f64 rounds about one frequency in 2^40 to the
 //! wrong neighbour.
 
 use super::{LongRope, RopeScaling, Yarn};
@@ -125,7 +125,7 @@ fn within(ramp: Pair) -> Pair {
     } else if ramp.0 < 1.0 {
         ramp
     } else {
-        // A ramp that overflowed may be NaN, which also counts as 1.
+        // NaN, which an overflow may have produced, also becomes 1.
         ONE
     }
 }

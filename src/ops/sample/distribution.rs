@@ -99,8 +99,8 @@ impl Distribution {
 
     /// Returns the `n` most probable tokens with their log-probabilities, most probable first.
     ///
-    /// The list is shorter if fewer tokens were kept. With a [`SamplerConfig`](crate::SamplerConfig) without filters
-    /// and with temperature 1, these are the log-probabilities of the unchanged logits.
+    /// The list is shorter if fewer tokens were kept. If the [`SamplerConfig`](crate::SamplerConfig) has no filters and
+    /// temperature 1, these are the log-probabilities of the unchanged logits.
     pub fn top_logprobs(&self, n: usize) -> Vec<(u32, f64)> {
         let mut order: Vec<usize> = (0..self.tokens.len()).collect();
         let by_logit = |&a: &usize, &b: &usize| self.distances[b].total_cmp(&self.distances[a]).then(a.cmp(&b));

@@ -193,15 +193,14 @@ mod tests {
         })
     }
 
-    /// An interval of random numbers selects each replacement token. It begins at the exact cumulative probability of
-    /// the earlier tokens, to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
+    /// Each replacement token has an interval of random numbers that select it. The interval begins at the cumulative
+    /// probability of the earlier tokens, exact to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Target and draft have very different masses, or similar masses, or the target has tiny masses except for one
-        // token.
+        // Bits of the target's masses, bits of the draft's masses, and a number added to the middle mass of both.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();

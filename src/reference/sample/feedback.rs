@@ -58,7 +58,7 @@ pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before
     }
     let Some(target) = config.adaptive_target.filter(|target| *target >= 0.0) else { return vec![0.0; probs.len()] };
     let (mean, decay) = (feedback.unwrap_or(target), config.adaptive_decay.clamp(0.0, 0.99));
-    // llama.cpp divides a decayed sum by the sum of its weights. That sum is always 1 / (1 - decay), so only the
-    // quotient is kept here.
+    // llama.cpp divides a decayed sum by the sum of its weights. The weights always add up to 1 / (1 - decay), so only
+    // the quotient is kept here.
     before.iter().map(|p| (1.0 - decay) * p + decay * mean).collect()
 }

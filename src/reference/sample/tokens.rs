@@ -1,4 +1,4 @@
-//! Lists of tokens, and the steps that several engines share.
+//! Lists of tokens, and operations on them that several engines share.
 
 use crate::ops::sample::SamplerConfig;
 use crate::real::{DoubleDouble, Real};

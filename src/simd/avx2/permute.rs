@@ -3,8 +3,8 @@
 use super::{I32, M32};
 use std::arch::x86_64::*;
 
-/// Selected lanes for each of the 256 selections of eight lanes. They are listed in ascending order, one byte per lane,
-/// from the lowest byte up.
+/// Lanes that a mask of eight bits selects. Entry m lists the positions of the set bits of m in ascending order, one
+/// per byte, from the lowest byte up.
 const SIDE_BY_SIDE: [i64; 256] = {
     let mut all = [0; 256];
     let mut kept = 0;
@@ -31,8 +31,8 @@ const SIDE_BY_SIDE: [i64; 256] = {
 pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     let mut count = 0;
     for i in 0..2 {
-        // SAFETY: eight integers are written, after at most eight others, and sixteen fit. The CPU has the
-        // instructions, as `each!` explains.
+        // SAFETY: each iteration writes eight integers, the second one after at most eight others, and sixteen fit. The
+        // CPU has the instructions, as `each!` explains.
         unsafe {
             let kept = _mm256_movemask_ps(keep.0[i]) as usize;
             let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));

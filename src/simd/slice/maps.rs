@@ -19,7 +19,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::numbers`], but `f` maps f64 lanes to f32 lanes.
+    /// Works like [`Span::numbers`], but `f` maps f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
         self.blocks::<I, _>(
@@ -30,7 +30,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::numbers`]; `f` also gets the blocks of other slices of the span's length.
+    /// Works like [`Span::numbers`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
     pub fn numbers_with<I: Isa, T: Storage, const N: usize>(
         self,
@@ -48,7 +48,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map_wide`]; `f` also gets the blocks of other slices of the span's length.
+    /// Works like [`Span::map_wide`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
     pub fn map_wide_with<I: Isa, T: Storage, const N: usize>(
         self,
@@ -65,7 +65,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map_wide_with`], with other slices of two types.
+    /// Works like [`Span::map_wide_with`], but the other slices may have two element types.
     #[inline(always)]
     pub fn map_wide_with_both<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
         self,
@@ -84,7 +84,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map`], for results that are never NaN.
+    /// Works like [`Span::map`], for results that are never NaN.
     #[inline(always)]
     pub fn numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
         self.blocks::<I, _>(
@@ -95,7 +95,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map`], but with f64 lanes.
+    /// Works like [`Span::map`], but with f64 lanes.
     #[inline(always)]
     pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
         self.blocks_once(
@@ -106,7 +106,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map`]; `f` also gets the blocks of other slices of the span's length.
+    /// Works like [`Span::map`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
     pub fn map_beside<I: Isa, T: Storage, const N: usize>(
         self,
@@ -123,7 +123,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Works as [`Span::map_beside`], but with f64 lanes.
+    /// Works like [`Span::map_beside`], but with f64 lanes.
     #[inline(always)]
     pub fn map_wide_beside<I: Isa, T: Storage, const N: usize>(
         self,
@@ -152,7 +152,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map(isa, f)
     }
 
-    /// Works as [`Span::map_from`], but with f64 lanes, for long kernels.
+    /// Works like [`Span::map_from`], but with f64 lanes.
     #[inline(always)]
     pub fn map_from_wide<I: Isa, T: Storage>(
         self,
@@ -163,7 +163,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map_wide(isa, f)
     }
 
-    /// Works as [`Span::map_from`], but `f` maps f64 lanes to f32 lanes and gets no index.
+    /// Works like [`Span::map_from`], but `f` maps f64 lanes to f32 lanes and gets no index.
     #[inline(always)]
     pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
         self.over(values).blocks_once(
@@ -191,8 +191,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Maps two spans together, with source blocks in the storage type. `f` also gets blocks of other slices of the
-    /// same length: the slices in `beside` belong to both spans, and each list in `each` belongs to one span.
+    /// Maps two spans of equal length together, with source blocks in the storage type. `f` also gets blocks of other
+    /// slices of this length: the common slices `beside`, and the slices `each[i]` of span `i`.
     #[inline(always)]
     pub fn map_both_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
         spans: [Self; 2],

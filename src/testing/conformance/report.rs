@@ -33,7 +33,7 @@ pub enum Defect {
     SquaresVanish,
     /// A target that is not a class is accepted.
     TargetOutOfRange,
-    /// After top-k, top-p compares p with probabilities that are still relative to all tokens.
+    /// Top-p after top-k uses probabilities that are not renormalised over the kept tokens.
     UnrenormalisedCut,
     /// A filter keeps tokens that it must remove, or removes tokens that it must keep.
     WrongSupport,

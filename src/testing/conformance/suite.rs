@@ -33,8 +33,8 @@ impl<T, X: Display> Outcome<T> for Result<T, X> {
     }
 }
 
-/// Returns the largest error in ULP that a suite accepts. It covers the errors of f32 arithmetic for 16-bit types, and
-/// of straightforward arithmetic in the type itself for f32 and f64.
+/// Returns the largest error in ULP that a suite accepts. It covers straightforward arithmetic, in f32 for 16-bit
+/// types and otherwise in the type itself.
 pub fn allowed<E: Element>() -> f64 {
     if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
 }
@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // The bound is wider for other defects, so that a few rounded steps are reported only as `NarrowSteps` or
-            // `Inaccurate`.
+            // Other defects have a wider bound, so that the rounding of a few steps is reported only as `NarrowSteps`
+            // or `Inaccurate`.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {
@@ -131,8 +131,8 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks a row in a batch between two ordinary rows. Its result must satisfy `is_right`. The results of the
-    /// ordinary rows must have the same bits as for such a row alone.
+    /// Checks a batch of the row `middle` between two ordinary rows. The result of `middle` must satisfy `is_right`.
+    /// The ordinary rows must give the same bits as alone.
     pub fn between(
         &mut self,
         defect: Defect,

@@ -205,7 +205,7 @@ impl Stream {
         Stream { seed, tensor }
     }
 
-    /// Returns the source of the random bits with which a step rounds this tensor.
+    /// Returns the random bits for the stochastic rounding of this tensor in a step.
     pub(crate) fn random_bits(self, step: u64) -> RandomBits {
         RandomBits::new([self.seed, self.tensor], step)
     }

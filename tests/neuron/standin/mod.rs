@@ -61,8 +61,8 @@ pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
 }
 
 /// Reruns the calling test in a new process, with these variables added to the environment of [`machine`]. A process
-/// initialises the library only once, and its environment must be set before. Returns false in this process and true in
-/// the new one.
+/// initialises the library only once, so the variables must be set when it starts. Returns false in this process and
+/// true in the new one.
 pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
         return true;

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 /// Instruction sets that callgrind supports.
 const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
-/// Limit for the ratio to the committed count. Different compilers stay below it; a function call per block exceeds it.
+/// Largest allowed ratio of a count to the committed count. Compilers differ by less; a function call per block exceeds
+/// it.
 const LIMIT: f64 = 1.5;
 
 #[derive(PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! Comparison of Evenkeel and its competitors on the same inputs: time, next to the time of a copy of the same number
-//! of bytes, and error.
+//! Compares the times and errors of Evenkeel and its competitors on the same inputs. A copy of as many bytes is timed
+//! too.
 //!
 //! `./run` builds and runs everything; see its usage text.
 

@@ -23,8 +23,7 @@ impl Pace {
     const LEAST: usize = 3;
     /// Minimum total duration of the calls of a turn, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Duration of a call in nanoseconds. Turns of shorter calls begin with an untimed call, which restores the
-    /// contents of the caches.
+    /// Duration of a call, in nanoseconds, below which a turn begins with an untimed call that fills the caches.
     const WARMED: f64 = 2e7;
 }
 

@@ -47,7 +47,7 @@ void yield(State state) {
     }
 }
 
-// Runs one thread index of each block, one block after another.
+// Body of a fiber: runs the kernel as one thread of each block, one block after another.
 void body() {
     for (;;) {
         entry->call(entry->kernel, given);

@@ -85,8 +85,8 @@ pub fn worst_besides<E: Element, R: Real>(
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // The unit is the ULP that `at` would have if the type's exponent had no upper limit. Results beyond the
-            // type's range count as its largest value.
+            // `at` exceeds the type's range, so the unit is computed as if the exponent had no upper limit. Results
+            // beyond the range count as the type's largest value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
             (within(got.widen()) - within(exact.to_f64())).abs() / unit
@@ -99,7 +99,8 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// Returns the weight's factor in the unit of error of a centred norm. This term accounts for the error of the mean.
+/// Returns the smallest magnitude that counts for a normalized element in the unit of error of a centred norm. It
+/// accounts for the error of the mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,
@@ -122,9 +123,8 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
     magnitudes.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
-/// Judges a loss, which is an f64. Unless the operands are f64, its unit is the ULP of f32, and half a unit is reserved
-/// for rounding the loss to f32. `besides` holds an addition to the bound, and an absolute error that the op's page
-/// allows.
+/// Judges a loss. Unless the operands are f64, the unit of error is the ULP of f32, and rounding to f32 adds 0.5 ULP.
+/// `besides` holds an addition to the bound, and the absolute error that the op's page allows.
 pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {
@@ -143,8 +143,8 @@ pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besid
     Some(Verdict { ratio: error / bound, error, bound, index: 0, got, exact: exact.to_f64() })
 }
 
-/// Returns whether all numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Types
-/// other than f64 always are.
+/// Returns whether all numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Numbers
+/// of types other than f64 always are.
 pub fn is_moderate(dtype: DType, values: impl IntoIterator<Item = f64>) -> bool {
     dtype != DType::F64 || values.into_iter().all(|v| v == 0.0 || (1e-60..1e60).contains(&v.abs()))
 }

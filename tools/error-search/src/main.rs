@@ -45,7 +45,7 @@ struct Arguments {
     /// Seed; random by default. Searches with the same seed may differ, because they also depend on timing.
     #[arg(long)]
     seed: Option<u64>,
-    /// Log of an earlier search, whose candidates are the first of this search.
+    /// Log of an earlier search. This search starts with the candidates in the log.
     #[arg(long)]
     resume: Vec<PathBuf>,
     /// Judges a candidate, or the last one in a file, with both references, and does not search.

@@ -28,7 +28,7 @@ impl Bracket {
 
     /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
     ///
-    /// `value` must have at most 25 bits, like a midpoint of two f32. The next f64 is therefore no midpoint, and rounds
+    /// `value` must have at most 25 significant bits, like a midpoint of two f32. The next f64 is therefore no midpoint, and rounds
     /// to the same f32 as the number.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();

@@ -26,7 +26,7 @@ pub struct Tally {
     pub misrounded: u64,
     /// Number of inputs whose expected result MPFR had to decide.
     pub by_mpfr: u64,
-    /// Largest error of a misrounded result in ULP; 0.5, the bound of the other results, if there is none.
+    /// Largest error in ULP; 0.5, the bound of correctly rounded results, if none is misrounded.
     pub largest_error: f64,
     /// First misrounded inputs, in the order of their bits.
     pub examples: Vec<Example>,
@@ -48,7 +48,7 @@ impl Tally {
         }
     }
 
-    /// Appends the counts of the inputs that follow.
+    /// Merges the counts of `next`, whose inputs follow those of `self`.
     #[must_use]
     pub fn followed_by(mut self, next: Tally) -> Tally {
         self.examples.extend(next.examples);

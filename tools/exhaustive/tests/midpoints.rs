@@ -48,7 +48,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
     }
 }
 
-/// Returns a number that is 2^-900 from [`MIDDLE`], on the side of the input's sign.
+/// Returns [`MIDDLE`] plus 2^-900 for a positive input, and minus 2^-900 for a negative one.
 fn beside_the_middle(x: &Float, bits: u32) -> Value {
     let step = Float::with_val(24, x.signum_ref()) >> 900;
     let is_exact = bits > 1000;
@@ -69,7 +69,7 @@ fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
 #[test]
 fn ties_go_to_the_even_one() {
     let bits = |exact, x| exact::rounded(exact, x).map(f32::to_bits);
-    // These results are half of the smallest subnormal number, slightly more than that, and three halves of the number.
+    // In units of the smallest subnormal number, these results are 1/2, slightly more than 1/2, 3/2 and -3/2.
     assert_eq!(bits(exact::exp2, -150.0), Ok(0));
     assert_eq!(bits(exact::exp2, (-150.0f32).next_up()), Ok(1));
     let three_halves = |x: &Float, bits: u32| Value { number: Float::with_val(bits, x * 3u32) >> 150, is_exact: true };

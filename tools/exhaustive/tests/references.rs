@@ -49,7 +49,7 @@ fn mpfr_gives_the_vectors_of_the_library() {
         let error = (got - &expected).abs();
         assert!(
             error <= expected.abs() >> 104,
-            "{line}: MPFR must be within 2^-104 of the vector, relatively, but its absolute error is {error:e}"
+            "{line}: the relative error of MPFR must be at most 2^-104, but the absolute error is {error:e}"
         );
         count += 1;
     }
@@ -83,7 +83,7 @@ fn formulas_keep_to_half_of_their_brackets() {
         for x in inputs().filter(|x| x.is_finite()) {
             let bracket = formula(x);
             let number = (function.exact)(&Float::with_val(24, x), 256).number;
-            // Numbers below 2^-1000, and brackets that hold one number, only decide the sign of zero.
+            // Brackets of one number have no inner half. Numbers below 2^-1000 only decide the sign of zero.
             if bracket.low == bracket.high || number.clone().abs() < 2f64.powi(-1000) {
                 continue;
             }

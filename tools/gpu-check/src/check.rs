@@ -19,7 +19,7 @@ pub struct Plan<'a> {
     pub stream: Option<&'a Stream>,
     /// Names of the ops to check; all if empty.
     pub ops: &'a [String],
-    /// Number of blocks of rows in one call, to exceed 2^32 elements; 0 skips these calls.
+    /// Number of blocks of rows in calls with more than 2^32 elements; 0 skips these calls.
     pub blocks: usize,
     /// File that the results are written to after each op.
     pub out: &'a Path,
@@ -252,8 +252,8 @@ mod tests {
         Plan { stream: None, ops: &[], blocks: 0, out }
     }
 
-    /// Runs the checks without a device. The CPU must accept the arguments of every op, and give the same digests
-    /// again.
+    /// Runs the checks twice without a device. The CPU must accept the arguments of every op, and both runs must give
+    /// the same digests.
     #[test]
     fn the_cpu_takes_every_case_and_gives_the_same_digests_again() {
         let folder = tempfile::tempdir().unwrap();

@@ -30,7 +30,7 @@ pub enum Error {
     /// A folder without results.
     #[error("{0}: there is no {1}, which `gpu-check {2}` writes on a device")]
     NothingThere(PathBuf, &'static str, &'static str),
-    /// Number of failed checks.
+    /// Failed checks. Holds their number.
     #[error("{0} checks found bits that differ from the CPU's, or did not finish")]
     OtherBits(usize),
 }

@@ -107,8 +107,8 @@ fn device() -> Result<(Arc<CudaContext>, Device)> {
     Ok((context, device))
 }
 
-/// Returns the device's default stream. Freed device memory stays allocated to the process, which can then allocate it
-/// again at once.
+/// Returns the device's default stream. The driver keeps freed memory for the process, so that allocating it again is
+/// fast.
 fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     let mut keep = u64::MAX;
     // SAFETY: the device belongs to the context, and the attribute has 64 bits.
@@ -175,7 +175,7 @@ fn run(what: What) -> Result<()> {
 fn main() -> ExitCode {
     let Err(error) = run(Arguments::parse().what) else { return ExitCode::SUCCESS };
     eprintln!("gpu-check: {error}");
-    // If the device is still available, a new process can use it.
+    // If only this process can't use the device, the exit status requests a new process.
     let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
     if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
 }

@@ -13,7 +13,7 @@ const HEADS: u32 = 4;
 const KV_HEADS: u32 = 2;
 const FEED_FORWARD: usize = 96;
 
-/// Metadata and weights by name, which tests change before they are written.
+/// Metadata and weights by name. Tests change them before writing the file.
 pub struct Checkpoint {
     pub metadata: BTreeMap<String, Value>,
     pub tensors: BTreeMap<String, QTensor>,
@@ -135,7 +135,7 @@ pub fn run(file: &[u8], arguments: &[&str]) -> Output {
         .expect("the program generate must start")
 }
 
-/// Returns two special tokens, every byte in GPT-2's letters, and the results of the merges.
+/// Returns the vocabulary: two special tokens, all bytes in GPT-2's letters, and the results of the merges.
 fn tokens() -> Vec<String> {
     let mut letters = (0x100..).filter_map(char::from_u32);
     let bytes = (0..=255u8).map(|byte| match byte {

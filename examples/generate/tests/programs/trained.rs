@@ -1,4 +1,4 @@
-//! Files of tiny models: files written by `train` can be read, and invalid files give readable errors.
+//! Tests of files with tiny models, both files written by `train` and invalid files.
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 const BUILT_IN: &[u8] = include_bytes!("../../tiny.safetensors");
 
-/// Weights and description of a file, which tests change before writing it.
+/// Weights and description of a model. Tests change them before writing the file.
 struct Tiny {
     description: Value,
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
@@ -277,8 +277,7 @@ fn a_broken_weight_is_traced() {
         .expect("the program generate must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "generate --trace: expected exit status 0, stderr: {stderr}");
-    // The trace has 10 points for the prompt and 10 for one token: the embeddings, two in each of four layers, and the
-    // logits.
+    // The prompt and one token have 10 points each: the embeddings, two per layer in four layers, and the logits.
     assert!(
         stderr.contains("trace: 20 points, all finite"),
         "expected 20 points in the trace, all finite, got: {stderr}"

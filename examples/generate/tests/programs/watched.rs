@@ -1,4 +1,4 @@
-//! Monitored training runs: the files that they write, their reproducibility, and how they diverge without guards.
+//! Tests of monitored training runs: their files, their reproducibility, and their divergence without guards.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -63,8 +63,8 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests many rows, then rows at limits. With many rows, each thread processes several rows, and some threads fewer
-/// than others. The results of rows at limits show whether they were computed in f32 or f64.
+/// Tests many rows, then rows at the limits within which f32 suffices. With many rows, each thread processes several
+/// rows, and some threads fewer than others. Results at the limits show whether they were computed in f32 or f64.
 #[test]
 fn many_rows_and_rows_at_limits() {
     let mut rng = StdRng::seed_from_u64(42);
@@ -80,7 +80,7 @@ fn many_rows_and_rows_at_limits() {
     at_limits::<bf16>(&Emulator::linked()).unwrap();
 }
 
-/// Checks rows at the limits within which f32 suffices, against the CPU. Their position is 0, so they are not rotated.
+/// Checks rows at the limits within which f32 suffices. All positions are 0, so the rows are not rotated.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator) -> Result<(), String> {
     use crate::support::norm::Operand;
     for (x, weights, shift) in limits::<E>(&mut StdRng::seed_from_u64(43), &[128, 100]) {

@@ -87,7 +87,7 @@ fn compare<E: Element, R: Real>(
             }
         }
     }
-    // The derivative of a softcap changes with the ratio of logit to cap.
+    // Under a softcap, the bound multiplies the largest magnitude by 1 + 1 / cap.
     let largest = largest * (1.0 + head.cap.map_or(0.0, |cap| 1.0 / cap));
     if largest > LARGEST {
         return None;

@@ -88,7 +88,7 @@ impl<E: Element> Row<E> {
         match how {
             Precision::Fast if moderate => self.compare::<Twofold>(backward, false),
             Precision::Fast => None,
-            // The reference evaluates each element separately, which is too slow for long rows.
+            // The reference is too slow for long rows, because it evaluates each element separately.
             Precision::Slow if self.x.len() > 4096 => self.compare::<DoubleDouble>(backward, false),
             Precision::Slow => self.compare::<DoubleDouble>(backward, true),
         }
@@ -153,7 +153,7 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// Returns the term that the ops' pages add to the f64 bound under label smoothing, for the sum of the weights.
+    /// Returns the number of ULP that the ops' pages add to the f64 bound for label smoothing with class weights.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }

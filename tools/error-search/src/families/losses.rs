@@ -130,7 +130,7 @@ fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdic
     }
 }
 
-/// Judges each element's loss, or its gradient, which is the sum of two terms.
+/// Judges the loss of each element, or its gradient. A gradient is the sum of two terms.
 fn compare<E: Element, R: Real>(
     x: &[E],
     (loss, dx): (&[f64], &[E]),

@@ -308,7 +308,7 @@ impl<E: Element> Row<E> {
         if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) }
     }
 
-    /// Returns a magnitude for each result. The unit of error is its ULP, or the result's ULP if that is larger.
+    /// Returns a magnitude for each result. The unit of error is the larger ULP of the two numbers.
     fn units(&self, kind: Kind) -> Vec<f64> {
         let live = |i: &usize| self.z[*i] != f64::NEG_INFINITY;
         if kind == Kind::LogSumExp {

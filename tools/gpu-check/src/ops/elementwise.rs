@@ -1,11 +1,11 @@
-//! Functions of one or two elements.
+//! Elementwise functions of one or two inputs.
 
 use super::{Extent, Number, Op, Ready, Results, Shape};
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
 use evenkeel::cuda;
 
-/// Defines ops from lines `Op name into [slices]`, with the options if the op has some.
+/// Defines an op per line: its type, function, `_into` form, indices of inputs, and options.
 macro_rules! functions {
     ($($Op:ident $name:ident $into:ident [$($at:literal),*] $($options:expr)?;)*) => {
         $(pub struct $Op;

@@ -166,7 +166,7 @@ pub trait Op {
     const AGAIN: usize = 0;
     /// Whether the results of a row depend on that row and the weights only.
     const IS_OF_ROWS: bool = true;
-    /// Names of the ways to call the op: its options, with or without weights.
+    /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
 
     /// Returns the nearest shape that the op accepts.

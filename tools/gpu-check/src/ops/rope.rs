@@ -1,4 +1,4 @@
-//! Rotary position embedding, its gradient, and RMSNorm with it.
+//! Rotary position embedding, its gradient, and its fusion with RMSNorm.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;

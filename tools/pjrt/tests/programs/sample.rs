@@ -63,7 +63,7 @@ fn candidates<E: Bits>(device: &Device) {
     }
 }
 
-/// Configurations whose first filters keep at most 20 tokens, and some that need more.
+/// Configurations for which 20 candidates suffice, and some for which they may not.
 fn configs() -> Vec<SamplerConfig> {
     let all = SamplerConfig::default();
     let hugging_face = all.profile(Profile::HuggingFace);

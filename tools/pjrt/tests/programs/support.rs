@@ -17,8 +17,8 @@ pub enum Device {
     Interpreter,
     /// A plugin, which runs each program as HLO. In the default mode of `nan_modes`, the program also runs as
     /// StableHLO, and both results must have the same bits. In the mode that keeps NaN, the instrumented program also
-    /// runs, unless an input has a NaN, and no intermediate value may have a NaN. Running all of these in both modes
-    /// would take twice the time, mostly for compilation.
+    /// runs if no input has a NaN. Its intermediate values must then have no NaN either. Running all of these in both
+    /// modes would take twice the time, mostly for compilation.
     Plugin(&'static Plugin),
 }
 
@@ -84,7 +84,7 @@ macro_rules! for_each_dtype {
         fn $test() {
             $crate::support::on_each_device(stringify!($test), |device| {
                 super::$test::<f32>(device);
-                // Programs compute all types in f32, so one type shows the effect of the other mode.
+                // In the mode that keeps NaN, f32 alone suffices, because programs compute all types in f32.
                 if !$crate::nan_modes::is_other() {
                     super::$test::<half::f16>(device);
                     super::$test::<half::bf16>(device);

@@ -86,8 +86,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             masked_case(emulator, op, [&x, &dy], &beside, how)?;
         }
     }
-    // All gradients are 1 and all weights are equal, so the terms of the result cancel, apart from the rounding of a
-    // product.
+    // dy is 1 everywhere and all probabilities are 1/3. The exact gradients are 0, so a result that is not 0 is the
+    // rounding error of a product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let bare = Beside::nothing(&[1, 3]);
     masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)?;

@@ -115,8 +115,12 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             }
         }
     }
-    // The partial sums of this row overflow if the kernel collects them too late.
-    let long = vec![E::from_wide(1.0); 300_000];
-    let how = How { shift: 1, one_block: true, order: Order::Backward };
-    case(emulator, &long, (1, long.len()), &Softmax::default(), how)
+    // The longest row of the first fixed-point sum, in which each thread collects its sum twice, and a row of the other
+    // sum.
+    for cols in [1 << 18, 300_000] {
+        let long = vec![E::from_wide(1.0); cols];
+        let how = How { shift: 1, one_block: true, order: Order::Backward };
+        case(emulator, &long, (1, cols), &Softmax::default(), how)?;
+    }
+    Ok(())
 }

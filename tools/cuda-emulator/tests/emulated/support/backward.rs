@@ -6,8 +6,8 @@ use evenkeel::cuda::{DeviceElement, Launch, backward};
 use evenkeel::{Error, FullyMasked, Result as Planned, Rows, Softmax, report};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case, and returns how it differs from the CPU, if it does. For logsumexp, the gradients of the rows are the
-/// first elements of `dy`.
+/// Runs one case. Fails if its results differ from the CPU's. For logsumexp, the gradients of the rows are the first
+/// elements of `dy`.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     op: Op,
@@ -112,7 +112,7 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
 /// Returns gradients for a long row, and options whose window masks its first columns. The gradients sum to 32 in the
 /// order of additions of the whole row, and to 0 in the order of a row that starts at the window.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
-    // Column at which the order of additions repeats, and number of columns in a tile.
+    // First column of a tile whose sum is added to lane 0, and number of columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);
     let dims = [1, 50_000];
     let mut dy = vec![0.0; dims[1]];

@@ -23,7 +23,7 @@ enum OnDevice {
 }
 
 fn compare<E: DeviceElement>(got: &Guarded<E>, x: &[E], expected: &[E], is_kept: bool) -> Result<(), String> {
-    // Gradients that are not scaled keep their bits, including a NaN's.
+    // Gradients that are not scaled keep their bits, even the bits of a NaN.
     got.compare(if is_kept { x } else { expected })
 }
 
@@ -31,7 +31,7 @@ fn sum_of_squares<E: DeviceElement>(x: &[E]) -> f64 {
     tiled_sum(&x.iter().map(|v| v.widen() * v.widen()).collect::<Vec<_>>())
 }
 
-/// Runs one case, and returns how it differs from the CPU, if it does.
+/// Runs one case. Fails if its results differ from the CPU's.
 pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how: How) -> Result<(), String> {
     let describe = |found: String| format!("{} gradients, {options:?}, {how:?}: {found}", grads.len());
     let mut on_device = Vec::new();

@@ -27,7 +27,7 @@ enum Form {
 }
 
 /// Runs one case in three forms: the loss only, the loss and the gradient, and both with the gradient written over the
-/// logits. Returns how it differs from the CPU, if it does.
+/// logits. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
@@ -85,8 +85,8 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let at = placed.as_mut().map(|placed| placed.at());
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
-            // A module with planted faults may contain only the kernels for rows with a softcap. The other kernels of
-            // the call then come from this program.
+            // With a softcap, the call also needs kernels of `cross_entropy`. A module with planted faults may lack
+            // them, so they come from this program.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
             // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
@@ -140,8 +140,8 @@ fn run(
     unsafe { how.run(emulator, (launch, arguments)) }
 }
 
-/// Compares the kernels' sums over many rows with tiled sums. The terms are the weights of targets and classes, and the
-/// losses.
+/// Compares the kernels' sums over many rows with tiled sums. The summed terms are the targets' weights, the class
+/// weights and the losses.
 pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]) -> Result<(), String> {
     let options = CrossEntropy::default().reduction(Reduction::Sum);
     let call = Call { logits: &[], targets, weight: None, dloss: &[], cols: weights.len(), options };

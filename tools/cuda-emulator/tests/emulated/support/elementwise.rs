@@ -79,7 +79,7 @@ pub struct Inputs<'a, E> {
     pub shifts: [usize; 2],
 }
 
-/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     function: &Function,

@@ -9,7 +9,7 @@ use evenkeel_cuda_emulator::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Runs one case, and returns how it differs from the CPU, if it does.
+/// Runs one case. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -34,8 +34,8 @@ pub fn case<E: DeviceElement>(
     to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(describe)
 }
 
-/// Returns weights for a row of a 16-bit type. With one of them, f32 and f64 arithmetic give different results if eps
-/// is 0 and there is no bias. Its column is 2 or later.
+/// Returns weights for a row of a 16-bit type. One of them, in column 2 or later, gives different results in f32 and in
+/// f64 arithmetic if eps is 0 and there is no bias.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
     let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();

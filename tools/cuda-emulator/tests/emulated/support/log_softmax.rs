@@ -5,7 +5,7 @@ use evenkeel::cuda::{DeviceElement, log_softmax, logsumexp};
 use evenkeel::{Rows, Softmax, report};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case of log_softmax, and returns how it differs from the CPU, if it does.
+/// Runs one case of log_softmax. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -28,7 +28,7 @@ pub fn case<E: DeviceElement>(
     same_guards(guards, report.op("log_softmax"), first_masked(x, cols)).map_err(describe)
 }
 
-/// Runs one case of logsumexp, and returns how it differs from the CPU, if it does.
+/// Runs one case of logsumexp. Fails if its results differ from the CPU's.
 pub fn case_of_sums<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],

@@ -235,7 +235,7 @@ pub fn scores<E: Element>(rng: &mut StdRng, dims: &[usize]) -> Vec<E> {
     (0..rows).flat_map(|_| of(rng)).collect()
 }
 
-/// Runs one case, and returns how it differs from the CPU, if it does.
+/// Runs one case. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Beside, how: How) -> Result<(), String> {
     let describe = |found: String| format!("{op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.describe());
     let (mask, parts) = (beside.mask(), beside.parts());
@@ -301,7 +301,7 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Each bias is combined with each list of flags, and with no flags, at one or two of the scales.
+            // Over all scales, each bias occurs once or twice with each list of flags, and without flags.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

@@ -30,8 +30,8 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder modulo the sizes of
-/// vectors, warps and tiles, and for both sides of each size at which the kernel or its code path changes.
+/// Smallest number of shapes that each op's test has to cover. This many shapes can include every remainder modulo the
+/// sizes of vectors, warps and tiles, and both sides of each size at which the kernel or its code path changes.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
@@ -77,9 +77,9 @@ pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some numbers are more than 87 below the largest, so that the exponential for narrow rows does not suffice.
-    Wide,
     /// Some numbers are more than 87 below the largest, so the exponential for rows of small range does not suffice.
+    Wide,
+    /// Numbers near 3000.
     Far,
     /// Some or all numbers are -inf.
     Masked,

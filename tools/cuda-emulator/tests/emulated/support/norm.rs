@@ -68,7 +68,7 @@ impl Placed {
 #[derive(Clone, Copy, Debug)]
 pub enum RowKind {
     Normal,
-    /// Far from zero, so that the variance needs two passes.
+    /// Numbers far from zero, so that the variance needs two passes.
     Offset,
     /// Numbers of one magnitude, which is random for each row.
     Scaled,
@@ -76,10 +76,9 @@ pub enum RowKind {
     Sparse,
     /// Numbers that are all equal.
     Same,
-    /// Numbers that sum to 0, apart from the rounding of each addition. The mean and the results at zeros depend on the
-    /// order of additions.
+    /// Numbers whose exact sum is 0. The computed mean, and the results for zeros, depend on the order of additions.
     Cancelling,
-    /// Random bits.
+    /// Numbers as in [`Kind::Any`].
     Any,
 }
 

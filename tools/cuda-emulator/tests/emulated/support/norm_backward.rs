@@ -14,8 +14,8 @@ pub enum Norm {
     Layer(LayerNorm<'static>),
 }
 
-/// Runs one case, and returns how it differs from the CPU, if it does. `of_operands` is the type of the gradients of
-/// weight and bias. With `None`, these gradients are not computed.
+/// Runs one case. Fails if its results differ from the CPU's. `of_operands` is the type of the gradients of weight
+/// and bias. With `None`, these gradients are not computed.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     rows: [&[E]; 2],

@@ -8,7 +8,7 @@ use evenkeel::cuda::qk_norm_rope::launch;
 use evenkeel::{RmsNorm, Rows};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],

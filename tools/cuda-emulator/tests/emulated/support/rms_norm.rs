@@ -9,7 +9,7 @@ use evenkeel_cuda_emulator::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Runs one case, with or without a residual. Returns how it differs from the CPU, if it does.
+/// Runs one case, with or without a residual. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     (x, residual): (&[E], Option<&[E]>),
@@ -55,8 +55,8 @@ fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
-/// Returns weights for a row. One of them gives different results in f32 and in f64 arithmetic. Its column is not one
-/// of the first two, and not the last.
+/// Returns weights for a row. One of them gives different results in f32 and in f64 arithmetic. It is neither in the
+/// first two columns nor in the last.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;

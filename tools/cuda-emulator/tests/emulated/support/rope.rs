@@ -35,7 +35,7 @@ impl Table {
     }
 }
 
-/// Runs one case twice, with a separate output and in place. Returns how it differs from the CPU, if it does.
+/// Runs one case twice, with a separate output and in place. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: How) -> Result<(), String> {
     let Table { table, turn, cols, cos, sin } = table;
     let rows = x.len() / cols;

@@ -92,7 +92,7 @@ pub struct Asked {
     pub output: Vec<u32>,
 }
 
-/// Runs one case, and returns how it differs from the CPU, if it does.
+/// Runs one case. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],

@@ -5,7 +5,7 @@ use evenkeel::cuda::{DeviceElement, softmax};
 use evenkeel::{Rows, Softmax};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case, and returns how it differs from the CPU, if it does.
+/// Runs one case. Fails if its results differ from the CPU's.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
