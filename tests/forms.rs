@@ -472,7 +472,7 @@ fn lane_gradients<E: Element>(
     assert_eq!(data, expected, "a gradient along another axis in place must equal the result in new memory");
 }
 
-/// Runs the gradient of an elementwise function. `x` is also the gradient of the result.
+/// Runs the gradient of an elementwise function, with `x` as its input and as the gradient of its result.
 fn gradients<E: Element>(
     x: &[E],
     new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

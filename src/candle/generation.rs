@@ -142,8 +142,8 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // The sampler divides the weights by their sum. Dividing p by this sum too has the same effect as comparing p
-        // with the unnormalised weights.
+        // candle compares p with weights that do not sum to 1. The sampler divides the weights by their sum, so p is
+        // divided by it too.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }

@@ -1,7 +1,7 @@
 //! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
 //!
-//! Derivatives are quotients and products of positive parts. Only the derivatives of silu, gelu and gelu_tanh have two
-//! terms that cancel, near the derivative's zeros. There both terms have low parts.
+//! Most derivatives are quotients and products of positive numbers, without cancellation. Only the derivatives of silu,
+//! gelu and gelu_tanh have two terms that cancel, near the derivative's zeros. There both terms have low parts.
 
 use super::exp::{exp_below_one, exp_parts};
 use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};

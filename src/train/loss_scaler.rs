@@ -152,8 +152,8 @@ impl LossScaler {
         Ok(self.finite)
     }
 
-    /// Ends the step, and computes the scale of the next one. The stage becomes READY. As in PyTorch, the stage may
-    /// also be UNSCALED: the step then counts as neither taken nor skipped.
+    /// Ends the step, and computes the scale of the next one. The stage becomes READY. As in PyTorch, this
+    /// may be called in the stage UNSCALED too. The step then counts as neither taken nor skipped.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the stage is READY, or if the gradients are not finite although the scale is

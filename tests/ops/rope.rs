@@ -257,7 +257,7 @@ fn hostile_pairs<E: Bits>() {
             let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }
-        // The naive formula need not fail in f64, or where the results are subnormal.
+        // These rows must make the naive formula fail, except in f64 and where the results are subnormal.
         let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
         assert!(
             has_power,

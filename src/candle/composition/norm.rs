@@ -150,7 +150,7 @@ pub(crate) struct Range {
     small: f64,
     /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
-    /// Upper limit of eps for scaling up a small lane.
+    /// Largest eps with which small lanes are scaled up.
     small_eps: f64,
 }
 

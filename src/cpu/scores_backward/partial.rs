@@ -211,8 +211,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores. `dy` holds the gradients of the results. For log-sum-exp, the values of `dy` do
-/// not affect the gradients.
+/// Writes the gradients of the scores, from `dy`, the gradients of the results. Log-sum-exp does not read `dy`: its
+/// gradients of results are in `sums`.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,

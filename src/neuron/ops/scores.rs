@@ -39,7 +39,7 @@ impl Logits {
     }
 }
 
-/// Values of a program that describe the logits of its rows.
+/// Logits of a program's rows, and their statistics.
 pub struct MaskedLogits {
     /// Logits. A masked logit is the lowest finite number.
     pub logits: Value,

@@ -164,7 +164,7 @@ impl<E: Float> Runner<'_, '_, E> {
     }
 }
 
-/// Measures `calls` calls in parts of at most `most` calls.
+/// Measures this number of calls, in parts of at most `most` calls.
 fn in_parts(calls: usize, most: usize, mut part: impl FnMut(usize) -> Time) -> Time {
     let mut all = Time::default();
     for start in (0..calls).step_by(most) {
