@@ -278,7 +278,7 @@ fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     // In a centred norm, d is at least a fraction of the row's range. In other norms, d is at least a fraction of the
     // largest magnitude.
     let (range, part) = match at.call.name() {
-        "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (n / 2.0).sqrt()),
+        "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (2.0 * n).sqrt()),
         _ => (most(at.x), n.sqrt()),
     };
     if range == 0.0 && at.call.eps == 0.0 {
