@@ -105,7 +105,7 @@ impl Default for Beside {
 }
 
 impl Beside {
-    /// Merges the statistics of two parts, the first of which is `self`.
+    /// Merges the statistics of two parts. `self` is the first part.
     pub fn and(mut self, other: &Beside) -> Self {
         self.nan += other.nan;
         self.infinite += other.infinite;

@@ -322,7 +322,7 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// Sets the maximum to that of the complete row. If `exact` is false, f32 cannot represent all logits of that
+    /// Sets the maximum of the complete row. If `exact` is false, f32 cannot represent all logits of that
     /// row exactly, so f32 logits are widened to f64.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>

@@ -55,7 +55,7 @@ pub struct RmsNormGradients<E> {
 /// by 2.5 for each further 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the
 /// error.
 ///
-/// dweight has the same bounds, but in ULP of the sum of |dy_i n_i|. The ULP is that of dweight's type.
+/// dweight has the same bounds, but in ULP of the sum of |dy_i n_i|. The ULP is in dweight's type.
 ///
 /// In f64, values of n_i and of n_i mean(h n) below 2^-1022 are rounded to multiples of 2^-1074. If a term exceeds the
 /// range of the type, its ULP counts as if the exponent range were unlimited. Where such terms cancel, dx may be

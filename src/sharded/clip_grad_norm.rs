@@ -92,7 +92,7 @@ struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
     /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude is that of the whole tensor.
+    /// largest magnitude is the largest of the whole tensor.
     tiles: Tiles,
 }
 

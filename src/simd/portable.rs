@@ -442,7 +442,7 @@ fn round_f16(value: f32) -> u16 {
         let even = magnitude >> 13 & 1;
         (magnitude - (112 << 23) + 0x0fff + even) >> 13
     } else {
-        // The last bit of 0.5 + x is worth 2^-24, like that of a subnormal f16. So the addition rounds x as required.
+        // The last bit of 0.5 + x is worth 2^-24, like the last bit of a subnormal f16. So the addition rounds x.
         (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()
     };
     sign | rounded as u16

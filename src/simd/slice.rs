@@ -291,7 +291,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.written()
     }
 
-    /// Returns the destination, all of which the calling method has written.
+    /// Returns the destination. The calling method must have written all of it.
     #[inline(always)]
     fn written(self) -> &'a mut [D] {
         // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.

@@ -15,7 +15,7 @@ fn check<E: Element>(a: &[E], b: &[E]) {
         checker.check_terms(&format!("{level}"), a, &y, &exact, &|i| {
             let larger = a[i].widen().abs().max(b[i].widen().abs());
             // The terms are the larger input and a logarithm of at most ln 2. The smaller input is no term: its
-            // magnitude may be much larger than that of the result.
+            // magnitude may be much larger than the result's.
             larger.min(a[i].widen().max(b[i].widen()).abs().max(std::f64::consts::LN_2))
         });
     });

@@ -142,7 +142,7 @@ DEVICE double tanh_of(double x) {
 DEVICE double exp_of(double x) {
     const double least = -746.1332191019411;
     const Wide power = exp_parts(x > least ? x : least, 0.0);
-    // Multiplies by 2^n in two steps, of which only the second rounds.
+    // Multiplies by 2^n in two steps. Only the second step rounds.
     const long long n = (long long)power.exponent, half = n >> 1;
     return (power.hi + power.lo) * power_of_two(half) * power_of_two(n - half);
 }
