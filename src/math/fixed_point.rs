@@ -170,8 +170,8 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 /// e rounded to 23 bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The
 /// remainder e + 1 - u may be negative. Let v be the remainder plus `grid(row_len)`, an f32 whose last place is the
 /// unit. This addition rounds the remainder to units. The loop sums the bit patterns of all u, and those of all v, as
-/// integers. For each weight, the sum for u contains the bit pattern of 1, and the sum for v contains the bit pattern of
-/// `grid(row_len)`. [`units_of`] subtracts these patterns.
+/// integers. For each weight, the sum for u contains the bit pattern of 1, and the sum for v contains the bit pattern
+/// of `grid(row_len)`. [`units_of`] subtracts these patterns.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. The wrapped sums can be recovered
