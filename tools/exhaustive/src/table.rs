@@ -130,8 +130,8 @@ const HEAD: &str = "\
 # Results at every f32 input
 
 This table compares each function with the correctly rounded result, bit by bit, at all 2^32 inputs of f32. The inputs
-include infinities, signed zeros, subnormal numbers and NaN. For a NaN result, the canonical NaN is expected. The
-program `exhaustive` wrote this page, and its documentation describes the method. To repeat the comparison, run
+include infinities, signed zeros, subnormal numbers and NaN. A NaN result must be the canonical NaN. The program
+`exhaustive` wrote this page; its crate documentation describes the method. To repeat the comparison, run
 `cargo run --release --manifest-path tools/exhaustive/Cargo.toml`. `exhaustive.tsv` has the same data for programs,
 with the versions of the compared libraries.
 
