@@ -93,10 +93,10 @@ const OP: &str = "layer_norm";
 /// 16,384. At most 4 ULP were measured on rows that were not constructed to maximise the error.
 ///
 /// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. That is the case if
-/// all elements are multiples of some q and their magnitudes add up to at most 2^53 q, as in near-constant rows. In the
-/// bounds of other rows, a weighted value counts as at least a minimum: 2^-8 times the weight in f32, and 2^-24 times
-/// the weight in f16 and bf16. This matters only for elements close to the mean. From 2^18 columns on, the minimum
-/// grows in proportion to the number of columns. `docs/accuracy/norms.md` derives the bounds.
+/// all elements are multiples of some power of two q and their magnitudes add up to at most 2^53 q, as in near-constant
+/// rows. In the bounds of other rows, a weighted value counts as at least a minimum: 2^-8 times the weight in f32, and
+/// 2^-24 times the weight in f16 and bf16. This matters only for elements close to the mean. From 2^18 columns on, the
+/// minimum grows in proportion to the number of columns. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, or on the threads and
 /// instruction set. The mean is stored as a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x)
