@@ -260,7 +260,7 @@ impl<'b> Kernel for Wide<'_, 'b> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'b [f64] {
         each_type!(self.floats, values => {
-            Span::in_place(self.to).map_from_wide(isa, &values[self.range], #[inline(always)] |_, v| v)
+            Span::in_place(self.to).reading(&values[self.range]).map(isa, #[inline(always)] |_, v: I::F64| v)
         })
     }
 }
@@ -277,7 +277,7 @@ impl<'b> Kernel for Narrow<'_, 'b> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'b [f32] {
         each_type!(self.floats, values => {
-            Span::in_place(self.to).map_from(isa, &values[self.range], #[inline(always)] |_, v| v)
+            Span::in_place(self.to).reading(&values[self.range]).map(isa, #[inline(always)] |_, v: I::F32| v)
         })
     }
 }

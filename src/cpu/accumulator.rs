@@ -45,11 +45,11 @@ impl Work for Add<'_> {
         for (i, sums) in self.sums.chunks_mut(CHUNK).enumerate() {
             let first = self.start + i * CHUNK;
             let numbers = self.numbers.wide(isa, first..first + sums.len(), &mut wide[..sums.len()]);
-            Span::in_place(sums).map_wide_with(
+            Span::in_place(sums).map_unrolled_with(
                 isa,
                 [numbers],
                 #[inline(always)]
-                |_, sum, [number]| sum + isa.load_f64(number),
+                |_, sum: I::F64, [number]| sum + isa.load_f64(number),
             );
         }
     }

@@ -438,10 +438,10 @@ fn finish<I: Isa, E: Element>(
         return to.fill(E::NAN).into();
     }
     let (sum, most) = (isa.f64(state.sum), isa.f64(f64::MAX));
-    to.map_wide(
+    to.map(
         isa,
         #[inline(always)]
-        |_, out| {
+        |_, out: I::F64| {
             use crate::simd::{Float, Select};
             // The mean of finite numbers is finite, but rounding may overflow: clamp it.
             let mean = out / sum;

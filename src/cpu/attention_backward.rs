@@ -134,10 +134,10 @@ fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; BLOCK]], features: usize, to:
     let blocks = features.div_ceil(BLOCK);
     for (row, to) in sums.chunks_exact(blocks).zip(to.chunks_exact_mut(features)) {
         let row = &row.as_flattened()[..features];
-        let stored = Span::new(row, to).map_wide(
+        let stored = Span::new(row, to).map(
             isa,
             #[inline(always)]
-            |_, sum| sum,
+            |_, sum: I::F64| sum,
         );
         written = written + stored.into();
     }

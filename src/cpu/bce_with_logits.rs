@@ -49,11 +49,12 @@ impl Kernel for OneRow<'_, '_> {
         if focal.is_some() {
             beside.copy_from_slice(x);
         }
-        Span::map_wide_both(
+        Span::map_pair(
             [Span::in_place(&mut *x), Span::in_place(&mut *dx)],
             isa,
+            (),
             #[inline(always)]
-            |i, x, _| {
+            |i, [x, _]: [I::F64; 2], ()| {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { factor };
@@ -67,7 +68,7 @@ impl Kernel for OneRow<'_, '_> {
                 let loss = times(isa, I::F64::select(positive, miss, hit), far) + (miss + hit) * log;
                 let (p, rest) = (I::F64::select(positive, large, small), I::F64::select(positive, small, large));
                 let derivative = miss * p - hit * rest;
-                (times(isa, weight, loss), times(isa, weight, derivative) * factor)
+                [times(isa, weight, loss), times(isa, weight, derivative) * factor]
             },
         );
         if let Some(focal) = focal {
@@ -99,11 +100,12 @@ impl Kernel for Modulation<'_> {
         let each = upstream.dloss.len() > 1;
         let dloss = isa.f64(if each { 1.0 } else { upstream.factor(0) });
         let (zero, one) = (isa.f64(0.0), isa.f64(1.0));
-        Span::map_wide_both(
+        Span::map_pair(
             [Span::in_place(self.losses), Span::in_place(self.dx)],
             isa,
+            (),
             #[inline(always)]
-            |i, loss, dx| {
+            |i, [loss, dx]: [I::F64; 2], ()| {
                 let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
                 let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
@@ -136,7 +138,7 @@ impl Kernel for Modulation<'_> {
                 let share = I::F64::select(is_power, one, t / sum) / (one + t);
                 let slope = isa.f64(gamma) * share * (one - (y + y));
                 let change = I::F64::select(loss.eq(zero), zero, times(isa, slope * dloss, loss));
-                (loss * half, (dx + change) * half)
+                [loss * half, (dx + change) * half]
             },
         );
     }

@@ -177,15 +177,15 @@ impl<E: Element> Overwriting<E> for Scale {
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) {
         let factor = isa.f64(self.factor);
         match self.powers {
-            None => Span::in_place(x).map_wide(
+            None => Span::in_place(x).map(
                 isa,
                 #[inline(always)]
-                |_, v| v * factor,
+                |_, v: I::F64| v * factor,
             ),
-            Some([a, b]) => Span::in_place(x).map_wide(
+            Some([a, b]) => Span::in_place(x).map(
                 isa,
                 #[inline(always)]
-                |_, v| v * factor * isa.f64(a) * isa.f64(b),
+                |_, v: I::F64| v * factor * isa.f64(a) * isa.f64(b),
             ),
         };
     }

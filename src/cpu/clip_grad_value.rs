@@ -4,7 +4,6 @@ use super::tensor_reduce::{Overwrite, Overwriting};
 use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, Float, Isa, MaskBits, Span};
-use std::cell::Cell;
 
 /// Whether any element is NaN, and whether any is infinite.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,17 +43,16 @@ impl<E: Element> Overwriting<E> for Within {
         if E::IS_F64 {
             let (low, high, infinity) = (isa.f64(-self.limit), isa.f64(self.limit), isa.f64(f64::INFINITY));
             let none = infinity.lt(infinity);
-            let guards = Cell::new((none, none));
-            Span::in_place(x).map_wide(
+            let (mut nan, mut infinite) = (none, none);
+            Span::in_place(x).map(
                 isa,
                 #[inline(always)]
-                |_, v| {
-                    let (nan, infinite) = guards.get();
-                    guards.set((nan | v.is_nan(), infinite | v.abs().eq(infinity)));
+                |_, v: I::F64| {
+                    nan = nan | v.is_nan();
+                    infinite = infinite | v.abs().eq(infinity);
                     high.min(low.max(v))
                 },
             );
-            let (nan, infinite) = guards.get();
             return NonFinite { nan: nan.any(), infinite: infinite.any() };
         }
         let limit = self.limit as f32;
@@ -64,7 +62,7 @@ impl<E: Element> Overwriting<E> for Within {
         Span::in_place(x).map(
             isa,
             #[inline(always)]
-            |_, v| {
+            |_, v: I::F32| {
                 nan = nan | v.is_nan();
                 infinite = infinite | v.abs().eq(infinity);
                 high.min(low.max(v))

@@ -109,7 +109,7 @@ struct OneRow<'a, 's, E> {
     op: &'a Gradient<'a>,
     index: usize,
     target: usize,
-    span: Span<'s, E, E>,
+    span: Span<'s, 's, E, E>,
     loss: &'a mut RowLoss,
     scratch: &'a mut Scratch,
     guards: &'a mut GuardCounts,
@@ -171,7 +171,7 @@ impl Gradient<'_> {
         &self,
         isa: I,
         (first, target): (usize, usize),
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         exps: Exps<'_>,
         &Factors { of_target, of_all, of_both, of_weight }: &Factors,
         &Parts { sum, one, others }: &Parts,
@@ -193,11 +193,10 @@ impl Gradient<'_> {
                 let low = (factor.0 - f64::from(high)) as f32;
                 let (high, low) = (isa.f32(high), isa.f32(low));
                 let ahead = span.ahead(1);
-                span.map_from(
+                span.reading(values).map(
                     isa,
-                    values,
                     #[inline(always)]
-                    |i, e| {
+                    |i, e: I::F32| {
                         ahead.block(i);
                         e.mul_add(high, e * low)
                     },
@@ -219,7 +218,7 @@ const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 /// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies it by the
 /// softcap's derivative.
 struct General<'a, 's, E, S> {
-    span: Span<'s, E, E>,
+    span: Span<'s, 's, E, E>,
     exps: &'a [S],
     factor: (f64, f64),
     of_weight: f64,
@@ -235,16 +234,15 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
         let General { span, exps, factor, of_weight, weight, softcap } = self;
         let factors = [isa.f64(factor.0), isa.f64(factor.1), isa.f64(of_weight)];
         match softcap {
-            None => span.map_from_wide(
+            None => span.reading(exps).map(
                 isa,
-                exps,
                 #[inline(always)]
-                |i, e| combine(isa, e, factors, weight, i),
+                |i, e: I::F64| combine(isa, e, factors, weight, i),
             ),
-            Some(cap) => span.map_wide(
+            Some(cap) => span.map(
                 isa,
                 #[inline(always)]
-                |i, x| {
+                |i, x: I::F64| {
                     let e = load_wide(isa, exps, i, exps[0]);
                     combine(isa, e, factors, weight, i) * derivative(isa, x, cap)
                 },

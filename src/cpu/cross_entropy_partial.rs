@@ -266,7 +266,7 @@ impl Gradients<'_> {
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {

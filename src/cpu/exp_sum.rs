@@ -9,7 +9,7 @@ use crate::math::bins::{Bins, grids};
 use crate::math::fixed_point::{LONG_BITS, is_long};
 use crate::math::fixed_point::{RowSum, sum_bits, units_to_f64};
 use crate::math::log::log1p_scalar;
-use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
+use crate::simd::{Float, Isa, Kernel, NotNan, Select, Span, load_wide};
 
 /// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer sums and the
 /// binned sum do not depend on the order.
@@ -294,10 +294,10 @@ impl Kernel for RestOf<'_> {
         let mut buffer = [0.0f32; RUN];
         let mut sum = RowSum::new(row_len);
         for run in exps.chunks(RUN) {
-            let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).numbers(
+            let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).map_unrolled(
                 isa,
                 #[inline(always)]
-                |_, e| I::F32::select(e.eq(one), zero, e * factor),
+                |_, e: I::F32| NotNan(I::F32::select(e.eq(one), zero, e * factor)),
             );
             sum.add(isa, &*scaled);
         }

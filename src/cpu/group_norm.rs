@@ -7,7 +7,7 @@ use super::norm_rows::Norm;
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Isa, Span, Written};
+use crate::simd::{Isa, NotNan, Span, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ impl GroupNorm<'_> {
         isa: I,
         is_narrow: bool,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         guards: &mut GuardCounts,
     ) -> Written {
         let Layout { groups, groups_a_row, channels, inner } = self.layout;
@@ -84,7 +84,7 @@ impl GroupNorm<'_> {
         isa: I,
         is_narrow: bool,
         channel: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         guards: &mut GuardCounts,
     ) -> Written {
         let norm = self.norm();
@@ -104,22 +104,22 @@ impl GroupNorm<'_> {
             let run = match factors {
                 Some([a, b, c]) => {
                     let factors = [isa.f32(a), isa.f32(b), isa.f32(c)];
-                    run.numbers_with(
+                    run.map_unrolled_with(
                         isa,
                         beside,
                         #[inline(always)]
-                        |i, v, [weight, bias]| {
+                        |i, v: I::F32, [weight, bias]| {
                             next.block(i);
                             let (weight, bias) = (isa.narrow(isa.load_f64(weight)), isa.narrow(isa.load_f64(bias)));
-                            norm.narrow_value::<I, E>(isa, factors, v, weight, bias)
+                            NotNan(norm.narrow_value::<I, E>(isa, factors, v, weight, bias))
                         },
                     )
                 }
-                None => run.map_wide_with(
+                None => run.map_unrolled_with(
                     isa,
                     beside,
                     #[inline(always)]
-                    |i, v, [weight, bias]| {
+                    |i, v: I::F64, [weight, bias]| {
                         next.block(i);
                         norm.value::<I, E>(isa, &moments, v, isa.load_f64(weight), isa.load_f64(bias))
                     },

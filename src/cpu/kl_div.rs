@@ -71,10 +71,10 @@ impl Kernel for OneRow<'_, '_> {
         let factor = op.upstream.factor(index) * op.scale;
         let at_largest = ((p_others - p_one * others) / sum) * factor;
         let (share, factor) = (isa.f64(p_sum / sum), isa.f64(factor));
-        Span::in_place(&mut *dx).map_wide(
+        Span::in_place(&mut *dx).map(
             isa,
             #[inline(always)]
-            |i, e| (e * share - load_wide(isa, p, i, 0.0)) * factor,
+            |i, e: I::F64| (e * share - load_wide(isa, p, i, 0.0)) * factor,
         );
         dx[at] = at_largest;
     }
@@ -85,10 +85,10 @@ impl KlDiv<'_> {
     #[inline(always)]
     fn probabilities<I: Isa>(&self, isa: I, index: usize, p: &mut [f64]) {
         let range = elements(index, p.len());
-        Span::in_place(p).map_wide(
+        Span::in_place(p).map(
             isa,
             #[inline(always)]
-            |i, _| {
+            |i, _: I::F64| {
                 let target = self.targets.block(isa, range.clone(), i);
                 if self.log_target { exp::<I, f64>(isa, target).round::<f64>(isa) } else { target }
             },
@@ -102,10 +102,10 @@ impl KlDiv<'_> {
             return;
         }
         let (scale, most, infinity) = (isa.f64(self.scale), isa.f64(f64::MAX), isa.f64(f64::INFINITY));
-        Span::in_place(x).map_wide(
+        Span::in_place(x).map(
             isa,
             #[inline(always)]
-            |_, x| {
+            |_, x: I::F64| {
                 let z = x * scale;
                 let within = most.min((isa.f64(0.0) - most).max(z));
                 // Keeps infinities, so that a scale of 0 does not unmask a logit of -inf.
@@ -127,17 +127,18 @@ impl KlDiv<'_> {
         let each = self.upstream.dloss.len() > 1;
         let factor = isa.f64(if each { 1.0 } else { self.upstream.factor(0) });
         let zero = isa.f64(0.0);
-        Span::map_wide_both(
+        Span::map_pair(
             [Span::in_place(x), Span::in_place(dx)],
             isa,
+            (),
             #[inline(always)]
-            |i, x, _| {
+            |i, [x, _]: [I::F64; 2], ()| {
                 let p = load_wide(isa, p, i, 0.0);
                 let dloss = if each { load_wide(isa, &self.upstream.dloss[range.clone()], i, 0.0) } else { factor };
                 let term = I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) - x));
                 // A NaN stays NaN, even if its target is 0.
                 let number = x.eq(x);
-                (I::F64::select(number, term, x), I::F64::select(number, (zero - p) * dloss, x))
+                [I::F64::select(number, term, x), I::F64::select(number, (zero - p) * dloss, x)]
             },
         );
     }
@@ -147,10 +148,10 @@ impl KlDiv<'_> {
     fn terms<I: Isa>(&self, isa: I, range: Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
         let (max, log_sum, zero) = (isa.f64(max), isa.f64(log_sum), isa.f64(0.0));
         let p = &*p;
-        Span::in_place(x).map_wide(
+        Span::in_place(x).map(
             isa,
             #[inline(always)]
-            |i, x| {
+            |i, x: I::F64| {
                 let p = load_wide(isa, p, i, 0.0);
                 let minus_ln_q = (max - x) + log_sum;
                 I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) + minus_ln_q))
@@ -178,11 +179,10 @@ fn largest(x: &[f64]) -> (usize, f64) {
 #[inline(always)]
 fn exponentials<I: Isa>(isa: I, x: &[f64], max: f64, to: &mut [f64]) {
     let (minus_max, lowest, zero) = (isa.f64(-max), isa.f64(LOWEST), isa.f64(0.0));
-    Span::in_place(to).map_from_wide(
+    Span::in_place(to).reading(x).map(
         isa,
-        x,
         #[inline(always)]
-        |_, x| {
+        |_, x: I::F64| {
             let (distance, rest) = two_sum(x, minus_max);
             let near = lowest.lt(distance);
             let rest = I::F64::select(near, rest, zero);

@@ -35,14 +35,14 @@ impl<E: Element> LaneKernel<E> for L2Normalize {
 
 impl L2Normalize {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, E, E>, guards: &mut GuardCounts) -> Written {
+    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, '_, E, E>, guards: &mut GuardCounts) -> Written {
         let moments = Moments::l2(isa, span.source(), self.eps);
         moments.count(&mut guards.counts);
         let (next, next_to) = (PrefetchRow::of(span.source(), 1), span.ahead(1));
-        span.map_wide(
+        span.map(
             isa,
             #[inline(always)]
-            |i, v| {
+            |i, v: I::F64| {
                 next.block(i);
                 next_to.block(i);
                 moments.normalise::<I, E, false>(isa, v)

@@ -42,7 +42,7 @@ pub fn each_lane<E: Element>(
     which: Range<usize>,
     io: &mut RowIo<'_, E>,
     len: usize,
-    mut f: impl FnMut(usize, Span<'_, E, E>) -> Written,
+    mut f: impl FnMut(usize, Span<'_, '_, E, E>) -> Written,
 ) -> Written {
     let mut written = Written::default();
     for (i, index) in which.enumerate() {
@@ -132,7 +132,7 @@ impl<'a, E: Element> RowIo<'a, E> {
     /// Returns the first `len` elements of a row, and the part of the next row to prefetch. `rows` is the number of
     /// rows. For the last row, the part to prefetch is arbitrary.
     #[inline(always)]
-    pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
+    pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, '_, E, E>, &[E]) {
         match self {
             RowIo::Apart { from, from_stride, to, to_stride } => {
                 let next = &from[(row + 1).min(rows - 1) * *from_stride..][..len];
@@ -150,7 +150,7 @@ impl<'a, E: Element> RowIo<'a, E> {
 
     /// Returns the first `len` elements of a row.
     #[inline(always)]
-    pub fn span(&mut self, row: usize, len: usize) -> Span<'_, E, E> {
+    pub fn span(&mut self, row: usize, len: usize) -> Span<'_, '_, E, E> {
         match self {
             RowIo::Apart { from, from_stride, to, to_stride } => {
                 let all = from.len();

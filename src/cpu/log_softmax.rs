@@ -5,7 +5,7 @@ use super::scores::{Live, LogitTransform, Logits, Row};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
-use crate::simd::{Isa, Span, Storage, Written};
+use crate::simd::{Isa, NotNan, Span, Storage, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ impl LogSoftmax<'_> {
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
@@ -55,17 +55,16 @@ impl LogSoftmax<'_> {
 
 /// Writes a row or a part of one, with -inf in the masked columns at both ends.
 #[inline(always)]
-pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, span: Span<'_, E, E>) -> Written {
+pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, span: Span<'_, '_, E, E>) -> Written {
     let (span, behind) = span.split_at(live.columns.end);
     let (before, span) = span.split_at(live.columns.start);
     let written: Written = match live.logits {
         Logits::F64(z) => {
             let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
-            span.map_from_wide(
+            span.reading(z).map(
                 isa,
-                z,
                 #[inline(always)]
-                |_, z| (z - max) - log_sum,
+                |_, z: I::F64| (z - max) - log_sum,
             )
         }
         Logits::Direct => write(isa, live.max, log_sum, span),
@@ -78,26 +77,26 @@ pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, spa
 /// Writes (z - max) - log_sum. Neither difference cancels, as z is at most the maximum and the logarithm at least 0.
 /// The two f32 roundings are therefore negligible in 16-bit types.
 #[inline(always)]
-fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'a, S, E>) -> &'a mut [E] {
+fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
     if !E::IS_F64 && !E::IS_F32 {
         let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
-        return span.numbers(
+        return span.map_unrolled(
             isa,
             #[inline(always)]
-            |_, z| (z - max) - log_sum,
+            |_, z: I::F32| NotNan((z - max) - log_sum),
         );
     }
     let (max, log_sum) = (isa.f64(max), isa.f64(log_sum));
     if E::IS_F64 {
-        return span.map_wide(
+        return span.map(
             isa,
             #[inline(always)]
-            |_, z| (z - max) - log_sum,
+            |_, z: I::F64| (z - max) - log_sum,
         );
     }
-    span.narrow_numbers(
+    span.map_unrolled(
         isa,
         #[inline(always)]
-        |_, z| isa.narrow((z - max) - log_sum),
+        |_, z: I::F64| NotNan(isa.narrow((z - max) - log_sum)),
     )
 }

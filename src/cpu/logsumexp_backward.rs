@@ -43,7 +43,7 @@ impl<E: Element> LogSumExpBackward<'_, E> {
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
@@ -65,10 +65,10 @@ impl<E: Element> LogSumExpBackward<'_, E> {
                 let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
                 let scale = isa.f64(self.scores.scale);
                 let ahead = span.ahead(1);
-                span.map_wide(
+                span.map(
                     isa,
                     #[inline(always)]
-                    |i, _| {
+                    |i, _: I::F64| {
                         ahead.block(i);
                         let e = weights::<I, E>(isa, &exps, 0, i);
                         let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };

@@ -143,10 +143,10 @@ impl<E: Element> Work for Runs<'_, E> {
             }
             let to = Span::<f64, E>::new(&means[..width], part);
             written = written
-                + to.map_wide(
+                + to.map(
                     isa,
                     #[inline(always)]
-                    |_, mean| mean,
+                    |_, mean: I::F64| mean,
                 )
                 .into();
             guards.counts.rows += width as u64;

@@ -71,10 +71,10 @@ impl<E: Element> Work for Sequences<'_, E> {
             }
             let count = isa.f64(tokens.count as f64);
             share.copy_from_slice(&self.dy[sequence * self.inner..][..self.inner]);
-            Span::in_place(&mut share).map_wide(
+            Span::in_place(&mut share).map(
                 isa,
                 #[inline(always)]
-                |_, dy| dy / count,
+                |_, dy: I::F64| dy / count,
             );
             for token in 0..self.len {
                 let to = &mut self.to[i * self.stride + token * self.inner..][..self.inner];

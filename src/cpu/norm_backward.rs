@@ -107,7 +107,7 @@ impl<E: Element> NormBackward<'_, E> {
         isa: I,
         weights: &[f64],
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         guards: &mut GuardCounts,
     ) -> Written {
         let (norm, x) = (self.norm, self.x.row(index));
@@ -148,7 +148,7 @@ fn narrow<I: Isa, E: Element>(
     (moments, sums): (Moments, Option<Sums>),
     x: &[E],
     weights: &[f64],
-    span: Span<'_, E, E>,
+    span: Span<'_, '_, E, E>,
     guards: &mut GuardCounts,
 ) -> Written {
     let offset = isa.f64(norm.weight_offset);
@@ -160,12 +160,11 @@ fn narrow<I: Isa, E: Element>(
     let [along, mean] = means(norm, &moments, sums, guards);
     let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
     let (next, next_x) = (span.next(1), PrefetchRow::of(x, 1));
-    span.map_wide_with_both(
+    span.map_unrolled_with(
         isa,
-        [x],
-        [weights],
+        ([x], [weights]),
         #[inline(always)]
-        |i, dy, [x], [weight]| {
+        |i, dy: I::F64, ([x], [weight])| {
             next.block(i);
             next_x.block(i);
             of.n::<E>(x).mul_add(along, of.h(dy, weight) - mean) * scale
@@ -227,7 +226,7 @@ struct Wide<'a, 's, E> {
     x: &'a [E],
     moments: Moments,
     sums: Option<Sums>,
-    span: Span<'s, E, E>,
+    span: Span<'s, 's, E, E>,
     guards: &'a mut GuardCounts,
 }
 
@@ -258,10 +257,10 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
             |power| isa.f64(power),
         );
         let next = span.next(1);
-        span.map_wide(
+        span.map(
             isa,
             #[inline(always)]
-            |i, dy| {
+            |i, dy: I::F64| {
                 next.block(i);
                 let dx = row.n(i).mul_add(along, row.h(i, dy) - mean) * scale;
                 if E::IS_F64 { dx * powers[0] * powers[1] } else { dx }

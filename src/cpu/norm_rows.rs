@@ -7,7 +7,7 @@ use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, PrefetchSpan, Span, Written, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, NotNan, PrefetchSpan, Span, Written, fold};
 use std::ops::Range;
 
 /// A normalisation of rows.
@@ -106,7 +106,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     norm: impl Norm,
     is_narrow: bool,
     row: usize,
-    span: Span<'a, E, E>,
+    span: Span<'_, 'a, E, E>,
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> &'a mut [E] {
@@ -130,7 +130,7 @@ pub struct OneRow<'s, 'a, N, E> {
     pub norm: N,
     pub is_narrow: bool,
     pub row: usize,
-    pub span: Span<'a, E, E>,
+    pub span: Span<'a, 'a, E, E>,
     pub scratch: &'s mut Scratch,
     pub guards: &'s mut GuardCounts,
 }
@@ -172,7 +172,7 @@ impl<'a, N: Norm> ShortRows<'a, N> {
 
     /// Writes a row and returns the written slice.
     #[inline(always)]
-    pub fn write<'s, I: Isa, E: Element>(&self, isa: I, plan: &Plan, span: Span<'s, E, E>) -> &'s mut [E] {
+    pub fn write<'s, I: Isa, E: Element>(&self, isa: I, plan: &Plan, span: Span<'_, 's, E, E>) -> &'s mut [E] {
         let next = span.next(TOGETHER);
         self.operands.write(isa, *self.norm, plan, next, span)
     }
@@ -200,10 +200,10 @@ pub struct NarrowRow<'a, I: Isa, N> {
 impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
     /// Computes a block from its elements, weights and biases, rounded to the row's type.
     #[inline(always)]
-    pub fn block<E: Element>(&self, x: &[E; BLOCK], [weight, bias]: [&[f32; BLOCK]; 2]) -> I::F64 {
+    pub fn block<E: Element>(&self, x: I::F32, [weight, bias]: [&[f32; BLOCK]; 2]) -> I::F64 {
         let NarrowRow { isa, norm, factors } = *self;
         let (weight, bias) = (isa.load_f32(weight), isa.load_f32(bias));
-        isa.widen(E::round_number(isa, norm.narrow_value::<I, E>(isa, factors, E::load(isa, x), weight, bias)))
+        isa.widen(E::round_number(isa, norm.narrow_value::<I, E>(isa, factors, x, weight, bias)))
     }
 }
 
@@ -279,27 +279,27 @@ impl<'a> Operands<'a> {
         norm: impl Norm,
         plan: &Plan,
         next: PrefetchSpan<E, E>,
-        run: Span<'s, E, E>,
+        run: Span<'_, 's, E, E>,
     ) -> &'s mut [E] {
         let Some(factors) = plan.factors else {
-            return run.map_wide_with(
+            return run.map_unrolled_with(
                 isa,
                 self.wide,
                 #[inline(always)]
-                |i, v, [weight, bias]| {
+                |i, v: I::F64, [weight, bias]| {
                     next.block(i);
                     norm.value::<I, E>(isa, &plan.moments, v, isa.load_f64(weight), isa.load_f64(bias))
                 },
             );
         };
         let factors = [isa.f32(factors[0]), isa.f32(factors[1]), isa.f32(factors[2])];
-        run.numbers_with(
+        run.map_unrolled_with(
             isa,
             self.narrow,
             #[inline(always)]
-            |i, v, [weight, bias]| {
+            |i, v: I::F32, [weight, bias]| {
                 next.block(i);
-                norm.narrow_value::<I, E>(isa, factors, v, isa.load_f32(weight), isa.load_f32(bias))
+                NotNan(norm.narrow_value::<I, E>(isa, factors, v, isa.load_f32(weight), isa.load_f32(bias)))
             },
         )
     }

@@ -117,11 +117,10 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
             let weights = weights.get_mut(at..end).unwrap_or(&mut unkept[..end - at]);
             if let Some(rounded) = &rounded {
                 if random.is_some() {
-                    Span::in_place(&mut *weights).map_from_wide(
+                    Span::in_place(&mut *weights).reading(rounded).map(
                         isa,
-                        rounded,
                         #[inline(always)]
-                        |_, p| p,
+                        |_, p: I::F64| p,
                     );
                 } else {
                     adopt(isa, weights, rounded);
@@ -134,11 +133,10 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
                     stochastic_rounding::round(weights, rounded, start + at, random);
                 }
                 (Some(rounded), None) => {
-                    Span::in_place(rounded).map_from_wide(
+                    Span::in_place(rounded).reading(weights).map(
                         isa,
-                        weights,
                         #[inline(always)]
-                        |_, w| w,
+                        |_, w: I::F64| w,
                     );
                 }
             }
@@ -149,11 +147,11 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
 /// Replaces a master weight that does not round to the stored weight.
 #[inline(always)]
 fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P]) {
-    Span::in_place(weights).map_wide_with(
+    Span::in_place(weights).map_unrolled_with(
         isa,
         [rounded],
         #[inline(always)]
-        |_, w, [p]| {
+        |_, w: I::F64, [p]| {
             let p = P::load_wide(isa, p);
             I::F64::select(P::round_wide(isa, w).eq(p), w, p)
         },
@@ -180,26 +178,26 @@ impl Formula<2> for AdamW {
         let [beta1, beta2, keep, rate, eps] =
             [self.beta1, self.beta2, self.keep, self.rate, self.eps].map(|number| isa.f64(number));
         let [rest1, rest2] = [1.0 - self.beta1, 1.0 - self.beta2].map(|number| isa.f64(number));
-        Span::in_place(mean).map_wide_with(
+        Span::in_place(mean).map_unrolled_with(
             isa,
             [gradient],
             #[inline(always)]
-            |_, m, [g]| m * beta1 + isa.load_f64(g) * rest1,
+            |_, m: I::F64, [g]| m * beta1 + isa.load_f64(g) * rest1,
         );
-        Span::in_place(root).map_wide_with(
+        Span::in_place(root).map_unrolled_with(
             isa,
             [gradient],
             #[inline(always)]
-            |_, u, [g]| {
+            |_, u: I::F64, [g]| {
                 let (u, g, back) = in_units::<I, S>(isa, u, isa.load_f64(g));
                 (u * u * beta2 + g * g * rest2).sqrt() * back
             },
         );
-        Span::in_place(weights).map_wide_with(
+        Span::in_place(weights).map_unrolled_with(
             isa,
             [&*mean, &*root],
             #[inline(always)]
-            |_, w, [m, u]| w * keep - S::load_wide(isa, m) / (S::load_wide(isa, u) + eps) * rate,
+            |_, w: I::F64, [m, u]| w * keep - S::load_wide(isa, m) / (S::load_wide(isa, u) + eps) * rate,
         );
     }
 }
@@ -234,11 +232,11 @@ impl Formula<0> for Descent {
     #[inline(always)]
     fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], _: [&mut [S]; 0], gradient: &[f64]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(|number| isa.f64(number));
-        Span::in_place(weights).map_wide_with(
+        Span::in_place(weights).map_unrolled_with(
             isa,
             [gradient],
             #[inline(always)]
-            |_, w, [g]| w - (isa.load_f64(g) + w * decay) * lr,
+            |_, w: I::F64, [g]| w - (isa.load_f64(g) + w * decay) * lr,
         );
     }
 }
@@ -258,19 +256,17 @@ impl Formula<1> for Momentum {
     fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], [kept]: [&mut [S]; 1], gradient: &[f64]) {
         let Descent { lr, weight_decay } = self.descent;
         let [lr, decay, momentum, fresh] = [lr, weight_decay, self.momentum, self.fresh].map(|number| isa.f64(number));
-        Span::in_place(kept).map_wide_with_both(
+        Span::in_place(kept).map_unrolled_with(
             isa,
-            [gradient],
-            [&*weights],
+            ([gradient], [&*weights]),
             #[inline(always)]
-            |_, b, [g], [w]| b * momentum + (isa.load_f64(g) + S::load_wide(isa, w) * decay) * fresh,
+            |_, b: I::F64, ([g], [w])| b * momentum + (isa.load_f64(g) + S::load_wide(isa, w) * decay) * fresh,
         );
-        Span::in_place(weights).map_wide_with_both(
+        Span::in_place(weights).map_unrolled_with(
             isa,
-            [gradient],
-            [&*kept],
+            ([gradient], [&*kept]),
             #[inline(always)]
-            |_, w, [g], [b]| {
+            |_, w: I::F64, ([g], [b])| {
                 let b = S::load_wide(isa, b);
                 let towards = if self.nesterov { isa.load_f64(g) + w * decay + b * momentum } else { b };
                 w - towards * lr

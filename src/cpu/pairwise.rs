@@ -168,32 +168,30 @@ impl<E: Element, F: Pairwise> Work for Flat<'_, E, F> {
 
 #[inline(always)]
 fn widen<I: Isa, E: Element>(isa: I, from: &[E], to: &mut [f64]) {
-    Span::in_place(to).map_from_wide(
+    Span::in_place(to).reading(from).map(
         isa,
-        from,
         #[inline(always)]
-        |_, v| v,
+        |_, v: I::F64| v,
     );
 }
 
 #[inline(always)]
-fn store<'a, I: Isa, E: Element>(isa: I, from: &[f64], to: Span<'a, E, E>) -> &'a mut [E] {
-    to.map_from_wide(
+fn store<'a, I: Isa, E: Element>(isa: I, from: &[f64], to: Span<'_, 'a, E, E>) -> &'a mut [E] {
+    to.reading(from).map(
         isa,
-        from,
         #[inline(always)]
-        |_, v| v,
+        |_, v: I::F64| v,
     )
 }
 
 /// Overwrites each value with `f(other, value)`.
 #[inline(always)]
 pub fn map<I: Isa>(isa: I, other: &[f64], values: &mut [f64], f: impl Fn(I::F64, I::F64) -> I::F64) {
-    Span::in_place(values).map_wide_beside(
+    Span::in_place(values).map_with(
         isa,
         [other],
         #[inline(always)]
-        |_, value, [other]| f(isa.load_f64(other), value),
+        |_, value: I::F64, [other]| f(isa.load_f64(other), value),
     );
     const { assert!(CHUNK.is_multiple_of(BLOCK)) };
 }

@@ -52,7 +52,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                                     logits,
                                     halves,
                                     #[inline(always)]
-                                    |x, operands| row.block::<E>(x, operands),
+                                    |x: I::F32, operands| row.block::<E>(x, operands),
                                 )
                             }
                             _ => {

@@ -178,18 +178,18 @@ impl<E: Element> Work for WithResidual<'_, E> {
                     // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
                     // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
                     let sum = if E::IS_F64 {
-                        sum.map_wide_beside(
+                        sum.map_with(
                             isa,
                             [source],
                             #[inline(always)]
-                            |_, r, [x]| E::load_wide(isa, x) + r,
+                            |_, r: I::F64, [x]| E::load_wide(isa, x) + r,
                         )
                     } else {
-                        sum.map_beside(
+                        sum.map_with(
                             isa,
                             [source],
                             #[inline(always)]
-                            |_, r, [x]| E::load(isa, x) + r,
+                            |_, r: I::F32, [x]| E::load(isa, x) + r,
                         )
                     };
                     let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut guards);

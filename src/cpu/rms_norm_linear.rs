@@ -161,11 +161,10 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
 #[inline(always)]
 fn widened<I: Isa, E: Element>(isa: I, row: &[E], to: &mut [f64]) -> i32 {
     let unit = if E::IS_F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };
-    Span::in_place(to).map_from_wide(
+    Span::in_place(to).reading(row).map(
         isa,
-        row,
         #[inline(always)]
-        |_, n| n * isa.f64(unit),
+        |_, n: I::F64| n * isa.f64(unit),
     );
     exponent_of(unit)
 }
@@ -182,11 +181,11 @@ fn unrounded<I: Isa, E: Element>(
     let moments = isa.outline(OfRow { x: row, eps: norm.eps, centred: false });
     moments.count(&mut guards.counts);
     let before = norm.rounding == Rounding::BeforeWeight;
-    Span::in_place(to).reading(row).map_wide_with(
+    Span::in_place(to).reading(row).map_unrolled_with(
         isa,
         [&weight.values[..]],
         #[inline(always)]
-        |_, v, [weight]| {
+        |_, v: I::F64, [weight]| {
             let n = moments.normalise::<I, E, false>(isa, v);
             let n = if before { E::round_wide(isa, n) } else { n };
             n * isa.load_f64(weight)

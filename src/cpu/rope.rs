@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
-use crate::simd::{BLOCK, Float, Isa, Kernel, Span, Written, reserve};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Load, Span, Written, reserve};
 use std::ops::Range;
 
 /// Mapping from rows of the tensor to rows of the table.
@@ -69,7 +69,7 @@ impl Rope<'_> {
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         buffers: &mut Buffers,
     ) -> Written {
         if self.interleaved {
@@ -84,32 +84,31 @@ impl Rope<'_> {
             buffers,
             [[], []],
             #[inline(always)]
-            |block, []| E::load_wide(isa, block),
+            |v: I::F64, []| v,
         )
     }
 
     /// Rotates the row with this index, pairing elements of its first half with those of the second. `of` computes the
-    /// values to rotate from a block of the row and the same blocks of `beside`, which has `N` slices for each half.
+    /// values to rotate from a block of the row and the same blocks of the `N` further slices of its half.
     #[inline(always)]
-    pub fn halves<I: Isa, E: Element, const N: usize>(
+    pub fn halves<I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         buffers: &mut Buffers,
-        beside: [[&[f32]; N]; 2],
-        of: impl Fn(&[E; BLOCK], [&[f32; BLOCK]; N]) -> I::F64,
+        [others_a, others_b]: [[&[f32]; N]; 2],
+        of: impl Fn(V, [&[f32; BLOCK]; N]) -> I::F64,
     ) -> Written {
         let half = span.len() / 2;
         let rotate = self.rotate(isa, index, scratch_slice(&mut buffers.f64s, 2 * half));
         let (first, second) = span.split_at(half);
-        let [first, second] = Span::map_both_with(
+        let [first, second] = Span::map_pair(
             [first, second],
             isa,
-            [rotate.cos, rotate.sin],
-            beside,
+            ([rotate.cos, rotate.sin], (others_a, others_b)),
             #[inline(always)]
-            |_, [(a, of_a), (b, of_b)], angles| rotate.block([of(a, of_a), of(b, of_b)], angles),
+            |_, [a, b]: [V; 2], (angles, (of_a, of_b))| rotate.block([of(a, of_a), of(b, of_b)], angles),
         );
         Written::from(first) + second.into()
     }
@@ -133,7 +132,7 @@ impl Rope<'_> {
 pub struct OneRow<'r, 's, 'a, E> {
     pub rope: Rope<'r>,
     pub index: usize,
-    pub span: Span<'a, E, E>,
+    pub span: Span<'a, 'a, E, E>,
     pub buffers: &'s mut Buffers,
 }
 
@@ -155,47 +154,44 @@ struct Rotate<'a, I> {
 }
 
 impl<I: Isa> Rotate<'_, I> {
-    /// Returns (a cos - b sin, a sin + b cos).
+    /// Returns `[a cos - b sin, a sin + b cos]`.
     #[inline(always)]
-    fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; BLOCK]; 2]) -> (I::F64, I::F64) {
+    fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; BLOCK]; 2]) -> [I::F64; 2] {
         let cos = self.isa.load_f64(cos);
         let sin = self.isa.load_f64(sin) * self.isa.f64(self.direction);
-        (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))
+        [a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos)]
     }
 
     /// Rotates pairs of neighbours: separates them, rotates them, and interleaves the results.
     #[inline(always)]
-    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, buffer: &mut [f64]) -> Written {
+    fn neighbours<E: Element>(&self, span: Span<'_, '_, E, E>, buffer: &mut [f64]) -> Written {
         let half = span.len() / 2;
         let (row, pairs) = buffer.split_at_mut(2 * half);
-        Span::in_place(&mut *row).map_from_wide(
+        Span::in_place(&mut *row).reading(span.source()).map(
             self.isa,
-            span.source(),
             #[inline(always)]
-            |_, v| v,
+            |_, v: I::F64| v,
         );
         let (a, b) = pairs.split_at_mut(half);
         for i in 0..half {
             (a[i], b[i]) = (row[2 * i], row[2 * i + 1]);
         }
-        Span::map_both_with::<I, f64, f64, 2, 0>(
+        Span::map_pair(
             [Span::in_place(&mut *a), Span::in_place(&mut *b)],
             self.isa,
             [self.cos, self.sin],
-            [[], []],
             #[inline(always)]
-            |_, [(a, []), (b, [])], angles| self.block([self.isa.load_f64(a), self.isa.load_f64(b)], angles),
+            |_, pair: [I::F64; 2], angles| self.block(pair, angles),
         );
         for i in 0..half {
             (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
         }
-        span.map_from_wide(
+        let written = span.reading(row).map(
             self.isa,
-            row,
             #[inline(always)]
-            |_, v| v,
-        )
-        .into()
+            |_, v: I::F64| v,
+        );
+        written.into()
     }
 }
 

@@ -181,7 +181,12 @@ impl<E: Element> Work for Losses<'_, E> {
                     };
                     op.row(isa, first + i, Row { x: &mut *x, dx: &mut *dx, beside: &mut *beside, losses });
                     if let Some(span) = span {
-                        written = written + span.map_from_wide(isa, dx, |_, v| v).into();
+                        let stored = span.reading(dx).map(
+                            isa,
+                            #[inline(always)]
+                            |_, v: I::F64| v,
+                        );
+                        written = written + stored.into();
                     }
                 }
             },
@@ -192,11 +197,10 @@ impl<E: Element> Work for Losses<'_, E> {
 
 #[inline(always)]
 fn widen<I: Isa, E: Element>(isa: I, from: &[E], to: &mut [f64]) {
-    Span::in_place(to).map_from_wide(
+    Span::in_place(to).reading(from).map(
         isa,
-        from,
         #[inline(always)]
-        |_, v| v,
+        |_, v: I::F64| v,
     );
 }
 

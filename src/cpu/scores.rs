@@ -169,11 +169,10 @@ impl LogitTransform<'_> {
         let found = extrema(isa, &*logits);
         if !E::IS_F64 && is_exact_f32(isa, logits) {
             let narrow = scratch_slice(f32s, x.len());
-            Span::in_place(&mut *narrow).map_from_wide(
+            Span::in_place(&mut *narrow).reading(&*logits).map(
                 isa,
-                &*logits,
                 #[inline(always)]
-                |_, z| z,
+                |_, z: I::F64| z,
             );
             return classify(columns, Logits::F32(narrow), found);
         }
@@ -210,7 +209,7 @@ impl LogitTransform<'_> {
         Span::in_place(logits).reading(x).map(
             isa,
             #[inline(always)]
-            |i, v| {
+            |i, v: I::F32| {
                 let mut z = v * scale;
                 let mut exact = (z * back).eq(v);
                 if let Some((bias, range)) = &bias {
@@ -245,17 +244,15 @@ impl LogitTransform<'_> {
         let scale = isa.f64(self.scale);
         let to = Span::in_place(&mut *logits);
         match self.softcap {
-            None => to.map_from_wide(
+            None => to.reading(x).map(
                 isa,
-                x,
                 #[inline(always)]
-                |_, x| I::F64::select(x.eq(masked), masked, saturate(isa, x * scale, x.abs())),
+                |_, x: I::F64| I::F64::select(x.eq(masked), masked, saturate(isa, x * scale, x.abs())),
             ),
-            Some(cap) => to.map_from_wide(
+            Some(cap) => to.reading(x).map(
                 isa,
-                x,
                 #[inline(always)]
-                |_, x| {
+                |_, x: I::F64| {
                     let z = saturate(isa, x * scale, x.abs());
                     let z = isa.f64(cap) * tanh(isa, z / isa.f64(cap));
                     I::F64::select(x.eq(masked), masked, z)
@@ -332,11 +329,10 @@ impl<'s> Live<'s> {
         let logits = match self.logits {
             Logits::F32(z) if !exact => {
                 let wide = scratch_slice(&mut buffers.f64s, z.len());
-                Logits::F64(Span::in_place(wide).map_from_wide(
+                Logits::F64(Span::in_place(wide).reading(z).map(
                     isa,
-                    z,
                     #[inline(always)]
-                    |_, z| z,
+                    |_, z: I::F64| z,
                 ))
             }
             logits => logits,

@@ -70,7 +70,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
@@ -116,7 +116,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
     exps: &Exps<'_>,
     values: &[f32],
     scale: f64,
-    span: Span<'_, E, E>,
+    span: Span<'_, '_, E, E>,
     guards: &mut GuardCounts,
 ) -> Written {
     let reciprocal = exps.reciprocal_wide(isa);
@@ -134,11 +134,11 @@ fn plain<F: Formula, I: Isa, E: Element>(
     }
     let next = span.next(1);
     let scale = isa.f64(scale);
-    span.map_wide_with(
+    span.map_unrolled_with(
         isa,
         [values],
         #[inline(always)]
-        |i, dy, [e]| {
+        |i, dy: I::F64, [e]| {
             next.block(i);
             sums.gradient::<F, I, E>(isa, isa.widen(isa.load_f32(e)), dy, scale)
         },
@@ -213,7 +213,7 @@ fn select_flagged<I: Isa>(isa: I, flags: &[u8; BLOCK], value: I::F64) -> I::F64 
 }
 
 /// Writes NaN to unmasked positions, and 0 to masked ones.
-pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
+pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, '_, E, E>) -> Written {
     let to = span.fill(E::NAN);
     for (value, _) in to.iter_mut().zip(flags.unwrap_or(&[])).filter(|(_, flag)| **flag == 0) {
         *value = E::ZERO;
@@ -432,11 +432,10 @@ impl<E: Element> Kernel for Derivatives<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (cap, score, scale) = (isa.f64(self.cap), isa.f64(self.scores.scale), isa.f64(self.scale));
-        Span::in_place(self.derivatives).map_from_wide(
+        Span::in_place(self.derivatives).reading(self.x).map(
             isa,
-            self.x,
             #[inline(always)]
-            |_, x| {
+            |_, x: I::F64| {
                 let v = saturate(isa, x * score, x.abs()) / cap;
                 let e = clamped::<I, f64>(isa, v.abs() * isa.f64(-2.0));
                 let e = exp_parts(isa, e, isa.f64(0.0)).round::<f64>(isa);
@@ -455,24 +454,24 @@ fn write<F: Formula, I: Isa, E: Element>(
     sums: &Sums,
     derivatives: Option<&[f64]>,
     flags: Option<&[u8]>,
-    span: Span<'_, E, E>,
+    span: Span<'_, '_, E, E>,
 ) -> Written {
     let ahead = span.ahead(1);
     let scale = isa.f64(sums.scale);
     match derivatives {
-        None => span.map_wide(
+        None => span.map(
             isa,
             #[inline(always)]
-            |i, dy| {
+            |i, dy: I::F64| {
                 ahead.block(i);
                 let e = weights::<I, E>(isa, exps, 0, i);
                 kept(isa, flags, i, sums.gradient::<F, I, E>(isa, e, dy, scale))
             },
         ),
-        Some(derivatives) => span.map_wide(
+        Some(derivatives) => span.map(
             isa,
             #[inline(always)]
-            |i, dy| {
+            |i, dy: I::F64| {
                 let e = weights::<I, E>(isa, exps, 0, i);
                 let derivative = load_wide(isa, derivatives, i, 0.0);
                 kept(isa, flags, i, sums.gradient::<F, I, E>(isa, e, dy, derivative))

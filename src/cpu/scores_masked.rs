@@ -11,7 +11,7 @@ use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::wide::{fast_two_sum, two_sum};
-use crate::simd::{BLOCK, Float, Isa, MaskBits, PrefetchRow, PrefetchSpan, Select, Span, Storage, fold_with};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, NotNan, PrefetchRow, PrefetchSpan, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
 mod found;
@@ -394,7 +394,7 @@ impl Masked<'_> {
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,
         isa: I,
-        span: Span<'d, S, D>,
+        span: Span<'_, 'd, S, D>,
         row_len: usize,
     ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::of_pairs(isa, self.max);
@@ -432,16 +432,16 @@ impl Masked<'_> {
         &self,
         isa: I,
         exp: &SoftmaxExp<I>,
-        run: Span<'d, S, D>,
+        run: Span<'_, 'd, S, D>,
         next: PrefetchSpan<S, D>,
         beside: [&[f32]; N],
     ) -> &'d mut [D] {
         let far = run.is_far();
-        run.numbers_with(
+        run.map_unrolled_with(
             isa,
             beside,
             #[inline(always)]
-            |i, x, beside| {
+            |i, x: I::F32, beside| {
                 next.source(i);
                 if far {
                     for values in beside {
@@ -449,7 +449,7 @@ impl Masked<'_> {
                     }
                 }
                 let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
-                exp.pair(high, low)
+                NotNan(exp.pair(high, low))
             },
         )
     }

@@ -9,7 +9,7 @@ use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
-use crate::simd::{Float, Isa, Kernel, PrefetchSpan, Span, Storage, Written};
+use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Span, Storage, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ impl Softmax<'_> {
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {
@@ -87,7 +87,7 @@ impl Softmax<'_> {
         &self,
         row: &Row<'_>,
         index: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         guards: &mut GuardCounts,
     ) -> Written {
         let uniform = E::from_wide(1.0 / span.len() as f64);
@@ -109,7 +109,7 @@ fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
 /// Kernel that writes the softmax of a row with options, or of a shard of a row.
 pub struct Write<'l, 'a, E, R> {
     pub row: &'l R,
-    pub span: Span<'a, E, E>,
+    pub span: Span<'a, 'a, E, E>,
     pub row_len: usize,
     /// The scores widened to f32, if the type has 16 bits.
     pub widened: &'l [f32],
@@ -165,15 +165,12 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
                     None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
                 };
                 let (high, low) = (isa.f64(high), isa.f64(low));
-                written
-                    + span
-                        .map_from_wide(
-                            isa,
-                            values,
-                            #[inline(always)]
-                            |_, e| e.mul_add(high, e * low),
-                        )
-                        .into()
+                let divided = span.reading(values).map(
+                    isa,
+                    #[inline(always)]
+                    |_, e: I::F64| e.mul_add(high, e * low),
+                );
+                written + divided.into()
             }
         }
     }
@@ -181,7 +178,7 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
 
 /// Writes zeros before and after the columns that have logits, and returns the span of these columns.
 #[inline(always)]
-fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, E, E>) -> (Span<'a, E, E>, Written) {
+fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, 'a, E, E>) -> (Span<'a, 'a, E, E>, Written) {
     let (span, behind) = span.split_at(columns.end);
     let (before, span) = span.split_at(columns.start);
     (span, Written::from(before.fill(E::ZERO)) + behind.fill(E::ZERO).into())
@@ -192,7 +189,7 @@ fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, E, E>) -> 
 fn write_plain<I: Isa, E: Element>(
     isa: I,
     live: &Live<'_>,
-    span: Span<'_, E, E>,
+    span: Span<'_, '_, E, E>,
     made: &mut Buffers,
     plain: &mut Option<Plain>,
     next: &[E],
@@ -212,7 +209,7 @@ fn write_plain<I: Isa, E: Element>(
 #[inline(always)]
 fn divide<I: Isa, S: Storage, E: Element>(
     isa: I,
-    span: Span<'_, S, E>,
+    span: Span<'_, '_, S, E>,
     (high, low): (f32, f32),
     ahead: PrefetchSpan<E, E>,
     plain: &mut Option<Plain>,
@@ -230,12 +227,12 @@ fn divide<I: Isa, S: Storage, E: Element>(
                 e.mul_add(high, e * low)
             },
         ),
-        None => span.numbers(
+        None => span.map_unrolled(
             isa,
             #[inline(always)]
-            |i, e| {
+            |i, e: I::F32| {
                 ahead.to(i);
-                e.mul_add(high, e * low)
+                NotNan(e.mul_add(high, e * low))
             },
         ),
     }

@@ -284,7 +284,7 @@ impl Store<'_> {
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {

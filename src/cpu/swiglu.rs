@@ -7,7 +7,7 @@ use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
-use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work, Written};
+use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, Select, Span, Work, Written};
 
 /// Number of elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
 const CHUNK: usize = 512;
@@ -64,11 +64,11 @@ impl<E: Element> Work for Flat<'_, E> {
                 &copy[..up.len()]
             });
             let to = if E::IS_F64 {
-                chunk.reading(gate).map_wide_with(
+                chunk.reading(gate).map_unrolled_with(
                     isa,
                     [up],
                     #[inline(always)]
-                    |_, gate, [up]| swiglu::<I, f64>(isa, gate, E::load_wide(isa, up)),
+                    |_, gate: I::F64, [up]| swiglu::<I, f64>(isa, gate, E::load_wide(isa, up)),
                 )
             } else {
                 by_narrow(isa, &narrow, gate, up, chunk)
@@ -86,17 +86,17 @@ fn by_narrow<'a, I: Isa, E: Element>(
     narrow: &Narrow<I>,
     gate: &'a [E],
     up: &[E],
-    chunk: Span<'a, E, E>,
+    chunk: Span<'_, 'a, E, E>,
 ) -> &'a mut [E] {
     let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-    let to = chunk.reading(gate).numbers_with(
+    let to = chunk.reading(gate).map_unrolled_with(
         isa,
         [up],
         #[inline(always)]
-        |_, gate, [up]| {
+        |_, gate: I::F32, [up]| {
             let (y, serves) = narrow.product::<E>(gate, E::load(isa, up));
             all = all & serves;
-            y
+            NotNan(y)
         },
     );
     if all.bits() != u16::MAX {
@@ -119,11 +119,11 @@ impl<E: Element> Kernel for Again<'_, E> {
     fn run<I: Isa>(self, isa: I) {
         let narrow = Narrow::new(isa);
         let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-        Span::in_place(self.to).reading(self.gate).map_wide_with(
+        Span::in_place(self.to).reading(self.gate).map_unrolled_with(
             isa,
             [self.up],
             #[inline(always)]
-            |_, gate, [up]| {
+            |_, gate: I::F64, [up]| {
                 let (y, serves) = narrow.product::<E>(isa.narrow(gate), E::load(isa, up));
                 let serves = isa.widen(I::F32::select(serves, one, zero)).eq(isa.f64(1.0));
                 I::F64::select(serves, isa.widen(y), swiglu::<I, f32>(isa, gate, E::load_wide(isa, up)))

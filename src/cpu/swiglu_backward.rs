@@ -78,12 +78,11 @@ impl<E: Element> Work for Flat<'_, E> {
 
 /// Converts the numbers to the type of the destination.
 #[inline(always)]
-fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], to: Span<'a, T, D>) -> &'a mut [D] {
-    to.map_from_wide(
+fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], to: Span<'_, 'a, T, D>) -> &'a mut [D] {
+    to.reading(from).map(
         isa,
-        from,
         #[inline(always)]
-        |_, v| v,
+        |_, v: I::F64| v,
     )
 }
 
@@ -101,13 +100,14 @@ impl<E: Element> Kernel for Each<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let dy = self.dy;
-        Span::map_wide_both(
+        Span::map_pair(
             [Span::in_place(self.gate), Span::in_place(self.up)],
             isa,
+            (),
             #[inline(always)]
-            |i, gate, up| {
+            |i, [gate, up]: [I::F64; 2], ()| {
                 let dy = load_wide(isa, dy, i, 0.0);
-                (by_gate::<I, E>(isa, gate, up, dy), by_up::<I, E>(isa, gate, dy))
+                [by_gate::<I, E>(isa, gate, up, dy), by_up::<I, E>(isa, gate, dy)]
             },
         );
     }

@@ -28,10 +28,10 @@ impl Kernel for AddTo<'_> {
     fn run<I: Isa>(self, isa: I) {
         each_type!(self.floats, values => {
             let values = &values[self.range];
-            Span::in_place(self.to).map_wide(
+            Span::in_place(self.to).map(
                 isa,
                 #[inline(always)]
-                |i, z| {
+                |i, z: I::F64| {
                     let b = load_wide(isa, values, i, Element::ZERO);
                     saturate(isa, z + b, z.abs().max(b.abs()))
                 },

@@ -1,6 +1,7 @@
 //! Traits that kernels are written against: blocks of sixteen lanes, and the token that makes them.
 
 use super::level::{Kernel, Token};
+use super::storage::{Load, Store};
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
@@ -58,8 +59,8 @@ pub trait MaskBits: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Ou
 /// # Safety
 /// An implementation may be constructed only after the CPU was found to have its instructions.
 pub unsafe trait Isa: Copy + Send + Sync + 'static {
-    type F32: Float<Bits = Self::I32, Mask = Self::M32>;
-    type F64: Float<Bits = Self::I64, Mask = Self::M64>;
+    type F32: Float<Bits = Self::I32, Mask = Self::M32> + Load<Self> + Store<Self>;
+    type F64: Float<Bits = Self::I64, Mask = Self::M64> + Load<Self> + Store<Self>;
     type I32: Int<Mask = Self::M32>;
     type I64: Int<Mask = Self::M64>;
     type M32: MaskBits;

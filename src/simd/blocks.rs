@@ -5,49 +5,116 @@ use super::slice::BLOCK;
 use super::storage::Storage;
 use std::mem::MaybeUninit;
 
-/// Slices that are read along with a span, and their padded last blocks.
-pub(super) struct Beside<'b, T, const N: usize> {
-    pub(super) values: [&'b [T]; N],
-    pub(super) last: &'b [[T; BLOCK]; N],
-    pub(super) whole: usize,
+/// Slices that a map of a [`Span`](super::Span) reads along with the span, whose length they have: an array of slices,
+/// or a pair of such arrays with different element types.
+pub trait Slices {
+    /// Padded last block of each slice.
+    type Last;
+    /// The slices with their padded last blocks.
+    type Padded<'l>;
+    /// Blocks of the slices at one index.
+    type Blocks<'b>;
+    /// Blocks to pass to [`Slices::pad`].
+    const FILLERS: Self::Last;
+
+    /// Copies the partial block at the end of each slice to `last`, and pads it. Panics unless every slice has `len`
+    /// elements.
+    fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l>;
+
+    /// Returns block `index` of each slice; a partial last block is padded.
+    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
+
+    /// Returns block `index` of each slice.
+    ///
+    /// # Safety
+    /// The block must be full.
+    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
 }
 
-impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
-    /// Prepares slices of `len` elements. Copies the partial block at the end of each slice to `last`, and pads it.
+impl Slices for () {
+    type Last = ();
+    type Padded<'l> = ();
+    type Blocks<'b> = ();
+    const FILLERS: () = ();
+
     #[inline(always)]
-    pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; BLOCK]; N], len: usize) -> Self {
+    fn pad(self, (): &mut (), _: usize) {}
+    #[inline(always)]
+    fn block((): &(), _: usize) {}
+    #[inline(always)]
+    unsafe fn full_block((): &(), _: usize) {}
+}
+
+impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
+    type Last = [[T; BLOCK]; N];
+    type Padded<'l> = PaddedSlices<'v, 'l, T, N>;
+    type Blocks<'b> = [&'b [T; BLOCK]; N];
+    const FILLERS: Self::Last = [[T::FILLER; BLOCK]; N];
+
+    #[inline(always)]
+    fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l> {
         let whole = len / BLOCK;
         for n in 0..N {
-            assert_eq!(values[n].len(), len);
-            let rest = &values[n][BLOCK * whole..];
+            assert_eq!(self[n].len(), len);
+            let rest = &self[n][BLOCK * whole..];
             if let Some(filler) = rest.first() {
                 last[n] = padded(rest, *filler);
             }
         }
-        Beside { values, last, whole }
+        PaddedSlices { values: self, last, whole }
     }
 
-    /// Returns block `index` of each slice; a partial last block is padded.
     #[inline(always)]
-    pub(super) fn block(&self, index: usize) -> [&'b [T; BLOCK]; N] {
-        let mut blocks = self.last.each_ref();
-        if index < self.whole {
-            blocks = self.whole(index);
+    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
+        let mut blocks = padded.last.each_ref();
+        if index < padded.whole {
+            // SAFETY: the block is full.
+            blocks = unsafe { Self::full_block(padded, index) };
         }
         blocks
     }
 
-    /// Returns block `index` of each slice, which must be full.
     #[inline(always)]
-    pub(super) fn whole(&self, index: usize) -> [&'b [T; BLOCK]; N] {
-        debug_assert!(index < self.whole);
-        let mut blocks = self.last.each_ref();
-        for (block, values) in blocks.iter_mut().zip(self.values) {
-            // SAFETY: the sixteen elements from 16 * index on are inside every slice.
+    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
+        debug_assert!(index < padded.whole);
+        let mut blocks = padded.last.each_ref();
+        for (block, values) in blocks.iter_mut().zip(padded.values) {
+            // SAFETY: the caller guarantees that the sixteen elements from 16 * index on are inside every slice.
             *block = unsafe { &*values.as_ptr().add(BLOCK * index).cast() };
         }
         blocks
     }
+}
+
+impl<A: Slices, B: Slices> Slices for (A, B) {
+    type Last = (A::Last, B::Last);
+    type Padded<'l> = (A::Padded<'l>, B::Padded<'l>);
+    type Blocks<'b> = (A::Blocks<'b>, B::Blocks<'b>);
+    const FILLERS: Self::Last = (A::FILLERS, B::FILLERS);
+
+    #[inline(always)]
+    fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l> {
+        (self.0.pad(&mut last.0, len), self.1.pad(&mut last.1, len))
+    }
+
+    #[inline(always)]
+    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
+        (A::block(&padded.0, index), B::block(&padded.1, index))
+    }
+
+    #[inline(always)]
+    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
+        // SAFETY: the caller guarantees that the block is full.
+        unsafe { (A::full_block(&padded.0, index), B::full_block(&padded.1, index)) }
+    }
+}
+
+/// Slices of equal length with their padded last blocks.
+pub struct PaddedSlices<'v, 'l, T, const N: usize> {
+    values: [&'v [T]; N],
+    last: &'l [[T; BLOCK]; N],
+    /// Number of full blocks of a slice.
+    whole: usize,
 }
 
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
@@ -75,12 +142,13 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     init: A,
     f: impl Fn(A, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
 ) -> A {
-    let mut last = [[T::FILLER; BLOCK]; N];
-    let beside = Beside::new(beside, &mut last, source.len());
+    let mut last = <[&[T]; N]>::FILLERS;
+    let beside = beside.pad(&mut last, source.len());
     let (blocks, rest) = source.as_chunks::<BLOCK>();
     let mut acc = init;
     for (i, block) in blocks.iter().enumerate() {
-        acc = f(acc, block, beside.whole(i));
+        // SAFETY: the slices have the length of `source`, whose block `i` is full.
+        acc = f(acc, block, unsafe { <[&[T]; N]>::full_block(&beside, i) });
     }
     if rest.is_empty() {
         return acc;

@@ -55,3 +55,4 @@ pub(crate) use rows::{Work, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
 pub(crate) use slice::{BLOCK, Span, Written};
+pub(crate) use storage::{Load, NotNan};

@@ -1,7 +1,5 @@
 //! Loops over slices in blocks of sixteen, including the partial block at the end.
 
-use super::block::Isa;
-use super::blocks::{Beside, pad};
 use super::prefetch::{PrefetchRow, PrefetchSpan};
 use super::storage::Storage;
 use std::marker::PhantomData;
@@ -33,24 +31,24 @@ impl<T> From<&mut [T]> for Written {
 
 /// Source and destination of equal length, which are the same memory or do not overlap. A kernel written over a span
 /// works in place and out of place.
-pub struct Span<'a, S, D> {
+pub struct Span<'s, 'd, S, D> {
     source: *const S,
     to: *mut MaybeUninit<D>,
     len: usize,
     /// Whether the span belongs to data too large for the nearer caches.
     far: bool,
-    lifetime: PhantomData<(&'a [S], &'a mut [D])>,
+    lifetime: PhantomData<(&'s [S], &'d mut [D])>,
 }
 
-impl<'a, T: Storage> Span<'a, T, T> {
+impl<'a, T: Storage> Span<'a, 'a, T, T> {
     pub fn in_place(data: &'a mut [T]) -> Self {
         let to = data.as_mut_ptr();
         Span { source: to.cast_const(), to: to.cast(), len: data.len(), far: false, lifetime: PhantomData }
     }
 }
 
-impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
-    pub fn new(source: &'a [S], to: &'a mut [MaybeUninit<D>]) -> Self {
+impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
+    pub fn new(source: &'s [S], to: &'d mut [MaybeUninit<D>]) -> Self {
         assert_eq!(source.len(), to.len(), "source and destination of a span must have the same length");
         Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }
     }
@@ -63,17 +61,17 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Returns the source. If the span is in place, writing results overwrites the source.
     #[inline(always)]
     pub fn source(&self) -> &[S] {
-        // SAFETY: the span was built from a borrow of `len` values that lives for 'a. Writing consumes the span, so
+        // SAFETY: the span was built from a borrow of `len` values that lives for 's. Writing consumes the span, so
         // nothing is written while the returned borrow lives.
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
     /// Returns the source if it is not the destination's memory, so that writing leaves it unchanged.
     #[inline(always)]
-    pub fn separate_source(&self) -> Option<&'a [S]> {
+    pub fn separate_source(&self) -> Option<&'s [S]> {
         let apart = !std::ptr::addr_eq(self.source, self.to);
         // SAFETY: source and destination are the same memory or do not overlap. If they differ, the source is borrowed
-        // for 'a.
+        // for 's.
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
@@ -125,7 +123,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Writes `value` to every element.
     #[inline(always)]
-    pub fn fill(self, value: D) -> &'a mut [D] {
+    pub fn fill(self, value: D) -> &'d mut [D] {
         for i in 0..self.len {
             // SAFETY: the index is inside the destination.
             unsafe { (*self.to.add(i)).write(value) };
@@ -135,7 +133,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Writes `values`, which must have the span's length.
     #[inline(always)]
-    pub fn copy_from(self, values: &[D]) -> &'a mut [D] {
+    pub fn copy_from(self, values: &[D]) -> &'d mut [D] {
         assert_eq!(values.len(), self.len);
         for (i, value) in values.iter().enumerate() {
             // SAFETY: the index is inside the destination.
@@ -147,7 +145,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// Splits the span into shorter spans of `run` elements, a multiple of sixteen. Calls `write` for each in order,
     /// with the index of its first block. `write` returns the memory that it wrote.
     #[inline(always)]
-    pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'a mut [D]) -> &'a mut [D] {
+    pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'d mut [D]) -> &'d mut [D] {
         let all = Span { ..self };
         let (mut rest, mut first) = (self, 0);
         while rest.len > 0 {
@@ -164,178 +162,22 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Returns the span with `values`, of the same length, as its source. The original source is not read.
     #[inline(always)]
-    pub fn reading<'b, T: Storage>(self, values: &'b [T]) -> Span<'b, T, D>
-    where
-        'a: 'b,
-    {
-        self.over(values)
-    }
-
-    /// Returns the span with its source typed as f32. Panics if the source has another type.
-    #[inline(always)]
-    pub fn reading_f32s(self) -> Span<'a, f32, D> {
-        assert!(S::IS_F32, "the source must be f32");
-        Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
-    }
-
-    /// Works as [`Span::reading`], but the returned span may outlive `values`. Consume it before `values` change.
-    #[inline(always)]
-    fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
+    pub fn reading<'v, T: Storage>(self, values: &'v [T]) -> Span<'v, 'd, T, D> {
         assert_eq!(values.len(), self.len);
         Span { source: values.as_ptr(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
-    /// Loads, computes and stores block by block.
+    /// Returns the span with its source typed as f32. Panics if the source has another type.
     #[inline(always)]
-    fn blocks<I: Isa, V>(
-        self,
-        mut compute: impl FnMut(usize, &[S; BLOCK]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
-    ) -> &'a mut [D] {
-        self.blocks_with::<I, f32, f32, 0, 0, V>(
-            [],
-            [],
-            #[inline(always)]
-            |i, from, [], []| compute(i, from),
-            store,
-        )
-    }
-
-    /// Loads, computes and stores block by block, together with the blocks of other slices of the span's length. Two
-    /// blocks per iteration keep the loop overhead low for short kernels.
-    #[inline(always)]
-    fn blocks_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize, V>(
-        self,
-        beside: [&[T]; N],
-        also: [&[U]; M],
-        mut compute: impl FnMut(usize, &[S; BLOCK], [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
-    ) -> &'a mut [D] {
-        let (mut last, mut also_last) = ([[T::FILLER; BLOCK]; N], [[U::FILLER; BLOCK]; M]);
-        let beside = Beside::new(beside, &mut last, self.len);
-        let also = Beside::new(also, &mut also_last, self.len);
-        let all = Span { ..self };
-        let pairs = if I::UNROLLS { self.len / (2 * BLOCK) } else { 0 };
-        for pair in 0..pairs {
-            // SAFETY: the 32 elements from 32 * pair on are inside source and destination.
-            let (from, to) = unsafe { (self.source.add(2 * BLOCK * pair), self.to.add(2 * BLOCK * pair)) };
-            // SAFETY: 32 values are readable.
-            let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
-            let a = compute(2 * pair, &from[0], beside.whole(2 * pair), also.whole(2 * pair));
-            let b = compute(2 * pair + 1, &from[1], beside.whole(2 * pair + 1), also.whole(2 * pair + 1));
-            // SAFETY: 32 values fit, and the reference to the source is no longer used.
-            let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
-            store(a, &mut to[0]);
-            store(b, &mut to[1]);
-        }
-        let rest = self.split_at(2 * BLOCK * pairs).1;
-        // Hides the length from the compiler, which would unroll a loop that it knows to have at most two iterations.
-        let rest = Span { len: opaque(rest.len), ..rest };
-        rest.blocks_once(
-            #[inline(always)]
-            |i, from| compute(2 * pairs + i, from, beside.block(2 * pairs + i), also.block(2 * pairs + i)),
-            store,
-        );
-        all.written()
-    }
-
-    /// Works as [`Span::blocks_with`], with one block per iteration. The body is compiled once, for long kernels.
-    #[inline(always)]
-    fn blocks_once_with<T: Storage, const N: usize, V>(
-        self,
-        beside: [&[T]; N],
-        mut compute: impl FnMut(usize, &[S; BLOCK], [&[T; BLOCK]; N]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
-    ) -> &'a mut [D] {
-        let mut last = [[T::FILLER; BLOCK]; N];
-        let beside = Beside::new(beside, &mut last, self.len);
-        self.blocks_once(
-            #[inline(always)]
-            |i, from| compute(i, from, beside.block(i)),
-            store,
-        )
-    }
-
-    /// Works as [`Span::blocks`], with one block per iteration. The last, partial block goes through buffers that are
-    /// filled up with one of the block's values. The body is compiled once, for long kernels.
-    #[inline(always)]
-    fn blocks_once<V>(
-        self,
-        mut compute: impl FnMut(usize, &[S; BLOCK]) -> V,
-        store: impl Fn(V, &mut [MaybeUninit<D>; BLOCK]),
-    ) -> &'a mut [D] {
-        let whole = self.len / BLOCK;
-        let rest = self.len % BLOCK;
-        let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
-        let mut to_buffer = [MaybeUninit::<D>::uninit(); BLOCK];
-        if rest > 0 {
-            // SAFETY: the `rest` elements from 16 * whole on are inside the source.
-            unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
-        }
-        for i in 0..whole + usize::from(rest > 0) {
-            let (from, to) = if i < whole {
-                // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
-                unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) }
-            } else {
-                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
-            };
-            // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
-            let value = compute(i, unsafe { &*from.cast() });
-            // SAFETY: sixteen values fit, and the reference to the source is no longer used.
-            store(value, unsafe { &mut *to.cast() });
-        }
-        if rest > 0 {
-            // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
-            unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
-        }
-        self.written()
+    pub fn reading_f32s(self) -> Span<'s, 'd, f32, D> {
+        assert!(S::IS_F32, "the source must be f32");
+        Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
     /// Returns the destination. The calling method must have written all of it.
     #[inline(always)]
-    fn written(self) -> &'a mut [D] {
-        // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.
+    fn written(self) -> &'d mut [D] {
+        // SAFETY: the destination is borrowed for 'd by this span alone, and every element has been written.
         unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
     }
-}
-
-/// Copies the last `rest` elements of a slice to the buffer. Copies of the first of these elements fill the rest of the
-/// buffer.
-///
-/// This function and [`write_tail`] are cold, so that the code for rows without a partial block keeps values in
-/// registers.
-///
-/// # Safety
-/// `from` must point to `rest` values, at least one and at most sixteen.
-#[cold]
-#[inline(never)]
-unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
-    // SAFETY: the caller guarantees valid memory.
-    let values = unsafe { std::slice::from_raw_parts(from, rest) };
-    pad(values, values[0], buffer);
-}
-
-/// Copies the first `rest` values of the buffer.
-///
-/// # Safety
-/// `to` must point to memory for `rest` values, outside the buffer.
-#[cold]
-#[inline(never)]
-unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
-    // SAFETY: the caller guarantees valid memory.
-    unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
-}
-
-/// Returns the value unchanged, but hides it from the compiler.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        let mut value = value;
-        // SAFETY: the assembly contains no instruction.
-        unsafe { std::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
-        value
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    value
 }

@@ -55,6 +55,59 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
 }
 
+/// Block of f32 or f64 lanes that is loaded from values of any storage type. A kernel selects the lanes by the type of
+/// its closure's argument.
+pub trait Load<I: Isa>: Copy {
+    /// Loads sixteen values and converts them, exactly except from `f64` to `f32` lanes.
+    fn load<S: Storage>(isa: I, from: &[S; 16]) -> Self;
+}
+
+/// Block that is stored as values of any storage type.
+pub trait Store<I: Isa> {
+    /// Stores sixteen values, rounded once.
+    fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]);
+}
+
+/// Block of f32 lanes that are not NaN. Storing it skips the conversion of NaN: f32 and f64 keep the bits of a NaN, and
+/// 16-bit types require the canonical one.
+pub struct NotNan<V>(pub V);
+
+impl<I: Isa> Store<I> for NotNan<I::F32> {
+    #[inline(always)]
+    fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]) {
+        D::store_number(isa, self.0, to);
+    }
+}
+
+/// Implements [`Load`] and [`Store`] for the blocks of an instruction set.
+macro_rules! load_and_store {
+    ($isa:ty, $block:ident, $load:ident, $store:ident) => {
+        impl Load<$isa> for <$isa as Isa>::$block {
+            #[inline(always)]
+            fn load<S: Storage>(isa: $isa, from: &[S; 16]) -> Self {
+                S::$load(isa, from)
+            }
+        }
+
+        impl Store<$isa> for <$isa as Isa>::$block {
+            #[inline(always)]
+            fn store<D: Storage>(self, isa: $isa, to: &mut [MaybeUninit<D>; 16]) {
+                D::$store(isa, self, to);
+            }
+        }
+    };
+    ($isa:ty) => {
+        load_and_store!($isa, F32, load, store);
+        load_and_store!($isa, F64, load_wide, store_wide);
+    };
+}
+#[cfg(target_arch = "x86_64")]
+load_and_store!(super::avx2::Avx2);
+#[cfg(target_arch = "x86_64")]
+load_and_store!(super::avx512::Avx512);
+#[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
+load_and_store!(super::portable::Portable);
+
 impl Storage for f64 {
     const FILLER: Self = 0.0;
     const IS_F64: bool = true;

@@ -339,7 +339,7 @@ impl Kernel for Tails {
             let written = Span::new(&source, &mut memory[1..=len]).map(
                 isa,
                 #[inline(always)]
-                |_, v| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
+                |_, v: I::F32| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
             );
             assert_eq!(written, expected, "length {len}");
             for guard in [0, len + 1] {
@@ -347,10 +347,10 @@ impl Kernel for Tails {
                 assert!(unsafe { memory[guard].assume_init() }.is_nan(), "length {len}: wrote beyond the end");
             }
             let mut data = source.clone();
-            Span::in_place(&mut data).map_wide(
+            Span::in_place(&mut data).map(
                 isa,
                 #[inline(always)]
-                |_, v| v.mul_add(isa.f64(2.0), isa.f64(1.0)),
+                |_, v: I::F64| v.mul_add(isa.f64(2.0), isa.f64(1.0)),
             );
             assert_eq!(data, expected, "length {len}: wrong result in place");
             let sum = fold(

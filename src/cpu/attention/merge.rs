@@ -103,19 +103,19 @@ impl<S: Storage> Kernel for Merge<'_, S> {
         if is_larger {
             state.sum = state.sum.mul_add(factor, end.sum);
             state.max = end.max;
-            Span::in_place(out).map_wide_with(
+            Span::in_place(out).map_unrolled_with(
                 isa,
                 [values],
                 #[inline(always)]
-                |_, out, [value]| out.mul_add(wide, S::load_wide(isa, value)),
+                |_, out: I::F64, [value]| out.mul_add(wide, S::load_wide(isa, value)),
             );
         } else {
             state.sum = end.sum.mul_add(factor, state.sum);
-            Span::in_place(out).map_wide_with(
+            Span::in_place(out).map_unrolled_with(
                 isa,
                 [values],
                 #[inline(always)]
-                |_, out, [value]| S::load_wide(isa, value).mul_add(wide, out),
+                |_, out: I::F64, [value]| S::load_wide(isa, value).mul_add(wide, out),
             );
         }
     }

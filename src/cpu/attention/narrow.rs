@@ -47,11 +47,10 @@ impl Buffers {
         let features = call.q.shape()[3];
         let queries = scratch_slice(&mut self.queries, rows.len() * features);
         for (row, to) in rows.zip(queries.chunks_exact_mut(features.max(1))) {
-            Span::in_place(to).map_from(
+            Span::in_place(to).reading(call.query(row)).map(
                 isa,
-                call.query(row),
                 #[inline(always)]
-                |_, x| x,
+                |_, x: I::F32| x,
             );
         }
     }
@@ -226,7 +225,7 @@ fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
     Span::in_place(row).map(
         isa,
         #[inline(always)]
-        |_, x| {
+        |_, x: I::F32| {
             let z = x * factor;
             finite = finite & x.abs().lt(infinity) & z.abs().lt(infinity);
             z

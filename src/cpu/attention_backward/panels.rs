@@ -14,11 +14,10 @@ pub fn widen<'a, I: Isa, E: Element>(
 ) {
     let factor = isa.f64(factor);
     for (i, to) in to.chunks_exact_mut(features.max(1)).enumerate() {
-        Span::in_place(to).map_from_wide(
+        Span::in_place(to).reading(of(i)).map(
             isa,
-            of(i),
             #[inline(always)]
-            |_, x| x * factor,
+            |_, x: I::F64| x * factor,
         );
     }
 }

@@ -235,21 +235,21 @@ impl<E: Element> Unit<'_, E> {
         exp_f64(isa, logits, max, weights);
         let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
         let (share, mean) = (isa.f64(share), isa.f64(mean));
-        Span::in_place(&mut *grads).map_wide_with(
+        Span::in_place(&mut *grads).map_unrolled_with(
             isa,
             [&*weights, logits],
             #[inline(always)]
-            |_, grad, [weight, logit]| {
+            |_, grad: I::F64, [weight, logit]| {
                 let derivative = isa.load_f64(weight) * share * (grad - mean);
                 I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
             },
         );
         if let Some(derivatives) = derivatives(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
-            Span::in_place(grads).map_wide_with(
+            Span::in_place(grads).map_unrolled_with(
                 isa,
                 [derivatives, logits],
                 #[inline(always)]
-                |_, grad, [derivative, logit]| {
+                |_, grad: I::F64, [derivative, logit]| {
                     // Masked entries are set to 0 again: with a score of -inf and a scale of 0, the derivative is NaN.
                     let derivative = grad * isa.load_f64(derivative);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
@@ -257,11 +257,11 @@ impl<E: Element> Unit<'_, E> {
             );
         }
         let share = if whole { share } else { isa.f64(f64::NAN) };
-        Span::in_place(weights).map_wide_with(
+        Span::in_place(weights).map_unrolled_with(
             isa,
             [logits],
             #[inline(always)]
-            |_, weight, [logit]| I::F64::select(isa.load_f64(logit).eq(masked), zero, weight * share),
+            |_, weight: I::F64, [logit]| I::F64::select(isa.load_f64(logit).eq(masked), zero, weight * share),
         );
     }
 }

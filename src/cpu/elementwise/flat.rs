@@ -42,7 +42,7 @@ impl<'a, E: Element> SliceIo<'a, E> {
     }
 
     #[inline(always)]
-    pub fn span(self) -> Span<'a, E, E> {
+    pub fn span(self) -> Span<'a, 'a, E, E> {
         match self {
             SliceIo::Apart { from, to } => Span::new(from, to),
             SliceIo::InPlace(data) => Span::in_place(data),
@@ -176,18 +176,16 @@ impl<E: Element> Kernel for Again<'_, E> {
         let Again { function, x, to } = self;
         let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
         let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
-        Span::in_place(&mut *numbers).map_from(
+        Span::in_place(&mut *numbers).reading(x).map(
             isa,
-            x,
             #[inline(always)]
-            |_, x| x,
+            |_, x: I::F32| x,
         );
         function.to_odd(isa.token(), numbers, values);
-        Span::in_place(to).map_from_wide(
+        Span::in_place(to).reading(values).map(
             isa,
-            values,
             #[inline(always)]
-            |_, value| value,
+            |_, value: I::F64| value,
         );
     }
 }

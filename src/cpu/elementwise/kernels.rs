@@ -2,7 +2,7 @@
 
 use super::Function;
 use crate::element::Element;
-use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, Span, Token, load};
+use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, NotNan, Span, Token, load};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
@@ -12,13 +12,13 @@ const WORD: usize = 4;
 /// Kernels of a [`Function`] as a trait object, so that their callers are compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
     /// Computes the function for at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
-    fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, E, E>, certain: &mut Certain) -> &'a mut [E];
+    fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E];
     /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
 }
 
 impl<E: Element, F: Function> Forms<E> for F {
-    fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
+    fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
         token.run(Values { function: *self, x, to, certain })
     }
 
@@ -52,7 +52,7 @@ impl Certain {
 struct Values<'a, 'c, E, F> {
     function: F,
     x: &'a [E],
-    to: Span<'a, E, E>,
+    to: Span<'a, 'a, E, E>,
     certain: &'c mut Certain,
 }
 
@@ -64,24 +64,24 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;
         if E::IS_F64 || !F::HAS_PAIR {
-            return to.reading(x).map_wide(
+            return to.reading(x).map(
                 isa,
                 #[inline(always)]
-                |_, x| function.eval::<I, E>(isa, x).round::<E>(isa),
+                |_, x: I::F64| function.eval::<I, E>(isa, x).round::<E>(isa),
             );
         }
         let is_short = F::SHORT_ULPS > 0 && !E::IS_F32;
         let certain = certain.0.as_flattened_mut();
         let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-        let to = to.reading(x).numbers(
+        let to = to.reading(x).map_unrolled(
             isa,
             #[inline(always)]
-            |i, x| {
+            |i, x: I::F32| {
                 all = all & serves(isa, function, is_short, x);
                 if is_short {
                     let value = function.short(isa, x);
                     certain[i] = is_certain::<I, E>(isa, value, F::SHORT_ULPS).bits();
-                    return value;
+                    return NotNan(value);
                 }
                 let [above, below] = function.pair(isa, x);
                 let is_certain = if E::IS_F32 {
@@ -91,7 +91,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                     is_certain::<I, E>(isa, above, 2)
                 };
                 certain[i] = is_certain.bits();
-                above
+                NotNan(above)
             },
         );
         let blocks = x.len().div_ceil(BLOCK);
@@ -137,11 +137,10 @@ impl<F: Function> Kernel for ToOdd<'_, '_, F> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        Span::in_place(self.to).map_from_wide(
+        Span::in_place(self.to).reading(self.x).map(
             isa,
-            self.x,
             #[inline(always)]
-            |_, x| self.function.eval::<I, f32>(isa, x).round::<f32>(isa),
+            |_, x: I::F64| self.function.eval::<I, f32>(isa, x).round::<f32>(isa),
         );
     }
 }

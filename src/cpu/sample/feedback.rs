@@ -132,16 +132,16 @@ impl Kernel for AdaptiveP<'_> {
         let logits = wide.logits_mut();
         probs.clear();
         probs.extend_from_slice(logits);
-        Span::in_place(&mut probs[..]).map_wide(
+        Span::in_place(&mut probs[..]).map(
             isa,
             #[inline(always)]
-            |_, z| term(isa, scale.distances(isa, z) - isa.f64(log_sum)),
+            |_, z: I::F64| term(isa, scale.distances(isa, z) - isa.f64(log_sum)),
         );
         logits.copy_from_slice(probs);
-        Span::in_place(logits).map_wide(
+        Span::in_place(logits).map(
             isa,
             #[inline(always)]
-            |_, p| {
+            |_, p: I::F64| {
                 let d = (p - isa.f64(target)).abs() / isa.f64(WIDTH);
                 isa.f64(LARGEST) - isa.f64(SHARPNESS) * (d * d) / (isa.f64(1.0) + d)
             },

@@ -9,7 +9,7 @@ use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::WeightExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
-use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
+use crate::simd::{Float, Isa, Kernel, NotNan, Select, Span, load_wide};
 
 /// Conversion of a row's logits to weights. The largest logit has weight 1.
 #[derive(Clone, Copy)]
@@ -145,10 +145,10 @@ impl<S: Element> Kernel for Weigh<'_, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let exp = WeightExp::new(isa);
-        Span::in_place(self.weights).reading(self.logits).narrow_numbers(
+        Span::in_place(self.weights).reading(self.logits).map_unrolled(
             isa,
             #[inline(always)]
-            |_, z| exp.exp(self.scale.distances(isa, z)),
+            |_, z: I::F64| NotNan(exp.exp(self.scale.distances(isa, z))),
         );
     }
 }

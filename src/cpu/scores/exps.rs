@@ -8,7 +8,7 @@ use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
 use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchSpan, Select, Span, Storage, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
 
 /// Exponentials e^(z - max) of a row. The f32 variant includes their sum.
 pub enum Exps<'s> {
@@ -73,9 +73,9 @@ impl Live<'_> {
     /// their fixed-point sum.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, E: Element>(
-        &'d self,
+        &self,
         isa: I,
-        span: Span<'d, E, E>,
+        span: Span<'_, 'd, E, E>,
         row_len: usize,
     ) -> (&'d mut [E], u128) {
         let span = match self.logits {
@@ -101,7 +101,7 @@ impl Live<'_> {
     pub fn exp_f32<'d, I: Isa, S: Storage, D: Storage>(
         &self,
         isa: I,
-        span: Span<'d, S, D>,
+        span: Span<'_, 'd, S, D>,
         row_len: usize,
     ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
@@ -141,16 +141,15 @@ impl Live<'_> {
         &self,
         isa: I,
         z: &[f64],
-        to: Span<'d, S, D>,
+        to: Span<'_, 'd, S, D>,
         row_len: usize,
     ) -> (&'d mut [D], u128) {
         let exp = PairExp::new(isa);
         let max = isa.f64(self.max);
-        let values = to.narrow_from(
+        let values = to.reading(z).map(
             isa,
-            z,
             #[inline(always)]
-            |z| exp.exp(z - max),
+            |_, z: I::F64| exp.exp(z - max),
         );
         let sum = sum_exps(isa, values, row_len);
         (values, sum)
@@ -265,22 +264,22 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     isa: I,
     exp: &SoftmaxExp<I>,
     next: PrefetchSpan<S, D>,
-    run: Span<'d, S, D>,
+    run: Span<'_, 'd, S, D>,
 ) -> &'d mut [D] {
     if exp.is_narrow() {
-        run.numbers(
+        run.map_unrolled(
             isa,
             #[inline(always)]
-            |i, x| {
+            |i, x: I::F32| {
                 next.source(i);
-                exp.exp_fast(x)
+                NotNan(exp.exp_fast(x))
             },
         )
     } else {
-        run.numbers(
+        run.map_unrolled(
             isa,
             #[inline(always)]
-            |_, x| exp.any(x),
+            |_, x: I::F32| NotNan(exp.any(x)),
         )
     }
 }
@@ -308,11 +307,10 @@ impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
 pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]) {
     let max = isa.f64(max);
     let zero = isa.f64(0.0);
-    Span::in_place(values).map_from_wide(
+    Span::in_place(values).reading(z).map(
         isa,
-        z,
         #[inline(always)]
-        |_, z| {
+        |_, z: I::F64| {
             let difference = z - max;
             let part = difference - z;
             let error = (z - (difference - part)) - (max + part);

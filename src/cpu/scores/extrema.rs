@@ -2,7 +2,7 @@
 
 use super::{Logits, Row, classify};
 use crate::element::Element;
-use crate::simd::{BLOCK, Float, Isa, MaskBits, Span, Storage, fold, padded};
+use crate::simd::{BLOCK, Float, Isa, MaskBits, NotNan, Span, Storage, fold, padded};
 
 /// Maximum and minimum of a row, and whether it contains a NaN.
 #[derive(Clone, Copy)]
@@ -108,24 +108,24 @@ impl Plain {
         classify(0..len, Logits::Direct, self.0)
     }
 
-    /// Writes the results of `f` for the numbers of a span, and finds the extremes of `next`, which has the same
+    /// Writes the results of `f` for a span, which are not NaN, and finds the extremes of `next`, which has the same
     /// length.
     #[inline(always)]
     pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
         &mut self,
         isa: I,
-        span: Span<'a, S, D>,
+        span: Span<'_, 'a, S, D>,
         next: &[E],
         f: impl Fn(usize, I::F32) -> I::F32,
     ) -> &'a mut [D] {
         let mut extremes = Extremes::new(isa);
-        let written = span.numbers_with(
+        let written = span.map_unrolled_with(
             isa,
             [next],
             #[inline(always)]
-            |i, v, [next]| {
+            |i, v: I::F32, [next]| {
                 extremes.update(i % 2, E::load(isa, next));
-                f(i, v)
+                NotNan(f(i, v))
             },
         );
         self.0 = extremes.found(isa);

@@ -4,7 +4,7 @@ use super::extrema::{Extrema, Extremes};
 use super::{LogitTransform, Logits, Row, classify};
 use crate::cpu::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
-use crate::simd::{Isa, Kernel, PrefetchRow, Span};
+use crate::simd::{Isa, Kernel, NotNan, PrefetchRow, Span};
 
 /// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer, and their extremes are returned too. If
 /// `far` is set, the next row is prefetched.
@@ -62,13 +62,14 @@ impl<E: Element> Kernel for Widen<'_, E> {
         let Widen { x, far, to } = self;
         let next = PrefetchRow::of(x, usize::from(far));
         let mut extremes = Extremes::new(isa);
-        Span::in_place(to).reading(x).numbers(
+        Span::in_place(to).reading(x).map_unrolled(
             isa,
             #[inline(always)]
-            |i, x| {
+            |i, x: I::F32| {
                 next.block(i);
                 extremes.update(i % 2, x);
-                x
+                // A NaN keeps its bits, which no result depends on.
+                NotNan(x)
             },
         );
         extremes.found(isa)

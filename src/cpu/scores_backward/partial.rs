@@ -258,7 +258,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, E, E>,
+        span: Span<'_, '_, E, E>,
         Scratch { logits, widened: buffer, made, beside }: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written {

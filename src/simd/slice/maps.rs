@@ -1,211 +1,99 @@
-//! Maps over spans: functions that compute each block of the destination from a block of the source.
+//! Maps over spans: loops that compute each block of the destination from a block of the source.
+//!
+//! The closure's second argument is the block. Its type, `I::F32` or `I::F64`, selects the lanes to load. The first
+//! argument is the block's index.
 
-use super::Span;
+use super::{BLOCK, Span};
 use crate::simd::block::Isa;
-use crate::simd::blocks::Beside;
-use crate::simd::slice::{BLOCK, read_tail, write_tail};
-use crate::simd::storage::Storage;
+use crate::simd::blocks::{Slices, pad};
+use crate::simd::storage::{Load, Storage, Store};
 use std::mem::MaybeUninit;
 
-impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
-    /// Applies `f` to every block as f32 lanes. `f` also gets the block's index.
+impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
+    /// Applies `f` to every block. `f` is compiled once, which suits long kernels.
     #[inline(always)]
-    pub fn map<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
-        self.blocks_once(
-            #[inline(always)]
-            |i, from| f(i, S::load(isa, from)),
-            #[inline(always)]
-            |value, to| D::store(isa, value, to),
-        )
-    }
-
-    /// Works like [`Span::numbers`], but `f` maps f64 lanes to f32 lanes.
-    #[inline(always)]
-    pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
-        self.blocks::<I, _>(
-            #[inline(always)]
-            |i, from| f(i, S::load_wide(isa, from)),
-            #[inline(always)]
-            |value, to| D::store_number(isa, value, to),
-        )
-    }
-
-    /// Works like [`Span::numbers`]; `f` also gets the blocks of other slices of the span's length.
-    #[inline(always)]
-    pub fn numbers_with<I: Isa, T: Storage, const N: usize>(
-        self,
-        isa: I,
-        beside: [&[T]; N],
-        mut f: impl FnMut(usize, I::F32, [&[T; BLOCK]; N]) -> I::F32,
-    ) -> &'a mut [D] {
-        self.blocks_with::<I, T, f32, N, 0, I::F32>(
-            beside,
-            [],
-            #[inline(always)]
-            |i, from, beside, []| f(i, S::load(isa, from), beside),
-            #[inline(always)]
-            |value, to| D::store_number(isa, value, to),
-        )
-    }
-
-    /// Works like [`Span::map_wide`]; `f` also gets the blocks of other slices of the span's length.
-    #[inline(always)]
-    pub fn map_wide_with<I: Isa, T: Storage, const N: usize>(
-        self,
-        isa: I,
-        beside: [&[T]; N],
-        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N]) -> I::F64,
-    ) -> &'a mut [D] {
-        self.map_wide_with_both::<I, T, f32, N, 0>(
+    pub fn map<I: Isa, V: Load<I>, R: Store<I>>(self, isa: I, mut f: impl FnMut(usize, V) -> R) -> &'d mut [D] {
+        self.map_with(
             isa,
-            beside,
-            [],
+            (),
             #[inline(always)]
-            |i, v, beside, []| f(i, v, beside),
-        )
-    }
-
-    /// Works like [`Span::map_wide_with`], but the other slices may have two element types.
-    #[inline(always)]
-    pub fn map_wide_with_both<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
-        self,
-        isa: I,
-        beside: [&[T]; N],
-        also: [&[U]; M],
-        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N], [&[U; BLOCK]; M]) -> I::F64,
-    ) -> &'a mut [D] {
-        self.blocks_with::<I, T, U, N, M, I::F64>(
-            beside,
-            also,
-            #[inline(always)]
-            |i, from, beside, also| f(i, S::load_wide(isa, from), beside, also),
-            #[inline(always)]
-            |value, to| D::store_wide(isa, value, to),
-        )
-    }
-
-    /// Works like [`Span::map`], for results that are never NaN.
-    #[inline(always)]
-    pub fn numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
-        self.blocks::<I, _>(
-            #[inline(always)]
-            |i, from| f(i, S::load(isa, from)),
-            #[inline(always)]
-            |value, to| D::store_number(isa, value, to),
-        )
-    }
-
-    /// Works like [`Span::map`], but with f64 lanes.
-    #[inline(always)]
-    pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
-        self.blocks_once(
-            #[inline(always)]
-            |i, from| f(i, S::load_wide(isa, from)),
-            #[inline(always)]
-            |value, to| D::store_wide(isa, value, to),
+            |i, v, ()| f(i, v),
         )
     }
 
     /// Works like [`Span::map`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
-    pub fn map_beside<I: Isa, T: Storage, const N: usize>(
+    pub fn map_with<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
         isa: I,
-        beside: [&[T]; N],
-        mut f: impl FnMut(usize, I::F32, [&[T; BLOCK]; N]) -> I::F32,
-    ) -> &'a mut [D] {
-        self.blocks_once_with(
-            beside,
-            #[inline(always)]
-            |i, from, beside| f(i, S::load(isa, from), beside),
-            #[inline(always)]
-            |value, to| D::store(isa, value, to),
-        )
+        others: O,
+        f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+    ) -> &'d mut [D] {
+        let mut last = O::FILLERS;
+        let others = others.pad(&mut last, self.len);
+        self.each_block::<I, O, V, R>(isa, 0, &others, f)
     }
 
-    /// Works like [`Span::map_beside`], but with f64 lanes.
+    /// Works like [`Span::map`] with two blocks per iteration, which keeps the loop overhead low for short kernels.
     #[inline(always)]
-    pub fn map_wide_beside<I: Isa, T: Storage, const N: usize>(
+    pub fn map_unrolled<I: Isa, V: Load<I>, R: Store<I>>(
         self,
         isa: I,
-        beside: [&[T]; N],
-        f: impl Fn(usize, I::F64, [&[T; BLOCK]; N]) -> I::F64,
-    ) -> &'a mut [D] {
-        self.blocks_once_with(
-            beside,
-            #[inline(always)]
-            |i, from, beside| f(i, S::load_wide(isa, from), beside),
-            #[inline(always)]
-            |value, to| D::store_wide(isa, value, to),
-        )
-    }
-
-    /// Writes the result of `f` for each block of `values`, which must have the span's length. The span's source is not
-    /// read.
-    #[inline(always)]
-    pub fn map_from<I: Isa, T: Storage>(
-        self,
-        isa: I,
-        values: &[T],
-        f: impl FnMut(usize, I::F32) -> I::F32,
-    ) -> &'a mut [D] {
-        self.over(values).map(isa, f)
-    }
-
-    /// Works like [`Span::map_from`], but with f64 lanes.
-    #[inline(always)]
-    pub fn map_from_wide<I: Isa, T: Storage>(
-        self,
-        isa: I,
-        values: &[T],
-        f: impl Fn(usize, I::F64) -> I::F64,
-    ) -> &'a mut [D] {
-        self.over(values).map_wide(isa, f)
-    }
-
-    /// Works like [`Span::map_from`], but `f` maps f64 lanes to f32 lanes and gets no index.
-    #[inline(always)]
-    pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
-        self.over(values).blocks_once(
-            #[inline(always)]
-            |_, from| f(isa.load_f64(from)),
-            #[inline(always)]
-            |value, to| D::store(isa, value, to),
-        )
-    }
-
-    /// Maps two spans of equal length together, block by block in f64: `f` computes both results from both sources.
-    #[inline(always)]
-    pub fn map_wide_both<I: Isa>(
-        spans: [Self; 2],
-        isa: I,
-        f: impl Fn(usize, I::F64, I::F64) -> (I::F64, I::F64),
-    ) -> [&'a mut [D]; 2] {
-        Self::map_both_with::<I, f32, f32, 0, 0>(
-            spans,
+        mut f: impl FnMut(usize, V) -> R,
+    ) -> &'d mut [D] {
+        self.map_unrolled_with(
             isa,
-            [],
-            [[], []],
+            (),
             #[inline(always)]
-            |i, [(a, []), (b, [])], []| f(i, S::load_wide(isa, a), S::load_wide(isa, b)),
+            |i, v, ()| f(i, v),
         )
     }
 
-    /// Maps two spans of equal length together, with source blocks in the storage type. `f` also gets blocks of other
-    /// slices of this length: the common slices `beside`, and the slices `each[i]` of span `i`.
+    /// Works like [`Span::map_unrolled`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
-    pub fn map_both_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
+    pub fn map_unrolled_with<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
+        self,
+        isa: I,
+        others: O,
+        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+    ) -> &'d mut [D] {
+        let mut last = O::FILLERS;
+        let others = others.pad(&mut last, self.len);
+        let all = Span { ..self };
+        let pairs = if I::UNROLLS { self.len / (2 * BLOCK) } else { 0 };
+        for pair in 0..pairs {
+            let i = 2 * pair;
+            // SAFETY: the 32 elements from 16 * i on are inside source and destination.
+            let (from, to) = unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) };
+            // SAFETY: 32 values are readable.
+            let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
+            // SAFETY: both blocks are full.
+            let (of_a, of_b) = unsafe { (O::full_block(&others, i), O::full_block(&others, i + 1)) };
+            let a = f(i, V::load(isa, &from[0]), of_a);
+            let b = f(i + 1, V::load(isa, &from[1]), of_b);
+            // SAFETY: 32 values fit, and the reference to the source is no longer used.
+            let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
+            a.store(isa, &mut to[0]);
+            b.store(isa, &mut to[1]);
+        }
+        let rest = self.split_at(2 * BLOCK * pairs).1;
+        // Hides the length from the compiler, which would unroll a loop that it knows to have at most two iterations.
+        let rest = Span { len: opaque(rest.len), ..rest };
+        rest.each_block::<I, O, V, R>(isa, 2 * pairs, &others, f);
+        all.written()
+    }
+
+    /// Maps two spans of equal length together. `f` computes both results from the blocks of both sources and of other
+    /// slices of this length.
+    #[inline(always)]
+    pub fn map_pair<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         spans: [Self; 2],
         isa: I,
-        beside: [&[T]; N],
-        each: [[&[U]; M]; 2],
-        f: impl Fn(usize, [(&[S; BLOCK], [&[U; BLOCK]; M]); 2], [&[T; BLOCK]; N]) -> (I::F64, I::F64),
-    ) -> [&'a mut [D]; 2] {
-        let (mut last, mut first_last, mut second_last) =
-            ([[T::FILLER; BLOCK]; N], [[U::FILLER; BLOCK]; M], [[U::FILLER; BLOCK]; M]);
-        let beside = Beside::new(beside, &mut last, spans[0].len);
-        let first = Beside::new(each[0], &mut first_last, spans[0].len);
-        let second = Beside::new(each[1], &mut second_last, spans[0].len);
+        others: O,
+        mut f: impl FnMut(usize, [V; 2], O::Blocks<'_>) -> [R; 2],
+    ) -> [&'d mut [D]; 2] {
+        let mut last = O::FILLERS;
+        let others = others.pad(&mut last, spans[0].len);
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
@@ -226,13 +114,14 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
                 let [to_a, to_b] = to_buffers.each_mut().map(|buffer| buffer.as_mut_ptr());
                 [(from_a, to_a), (from_b, to_b)]
             };
+            let of_others = O::block(&others, i);
             // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
             let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
-            let (x, y) = f(i, [(x, first.block(i)), (y, second.block(i))], beside.block(i));
+            let [x, y] = f(i, [V::load::<S>(isa, x), V::load::<S>(isa, y)], of_others);
             // SAFETY: sixteen values fit, and no reference to the sources is left.
-            D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
+            x.store::<D>(isa, unsafe { &mut *at[0].1.cast() });
             // SAFETY: sixteen values fit, and the spans do not overlap.
-            D::store_wide(isa, y, unsafe { &mut *at[1].1.cast() });
+            y.store::<D>(isa, unsafe { &mut *at[1].1.cast() });
         }
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
@@ -242,4 +131,83 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
         spans.map(Span::written)
     }
+
+    /// Loads, computes and stores block by block. `first` is the index of the span's first block for `f` and `others`.
+    /// The last, partial block goes through buffers that are filled up with one of the block's values.
+    #[inline(always)]
+    fn each_block<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
+        self,
+        isa: I,
+        first: usize,
+        others: &O::Padded<'_>,
+        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+    ) -> &'d mut [D] {
+        let whole = self.len / BLOCK;
+        let rest = self.len % BLOCK;
+        let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
+        let mut to_buffer = [MaybeUninit::<D>::uninit(); BLOCK];
+        if rest > 0 {
+            // SAFETY: the `rest` elements from 16 * whole on are inside the source.
+            unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
+        }
+        for i in 0..whole + usize::from(rest > 0) {
+            let (from, to) = if i < whole {
+                // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
+                unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) }
+            } else {
+                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
+            };
+            let of_others = O::block(others, first + i);
+            // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
+            let value = f(first + i, V::load::<S>(isa, unsafe { &*from.cast() }), of_others);
+            // SAFETY: sixteen values fit, and the reference to the source is no longer used.
+            value.store::<D>(isa, unsafe { &mut *to.cast() });
+        }
+        if rest > 0 {
+            // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
+            unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
+        }
+        self.written()
+    }
+}
+
+/// Copies the last `rest` elements of a slice to the buffer. Copies of the first of these elements fill the rest of the
+/// buffer.
+///
+/// This function and [`write_tail`] are cold, so that the code for rows without a partial block keeps values in
+/// registers.
+///
+/// # Safety
+/// `from` must point to `rest` values, at least one and at most sixteen.
+#[cold]
+#[inline(never)]
+unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
+    // SAFETY: the caller guarantees valid memory.
+    let values = unsafe { std::slice::from_raw_parts(from, rest) };
+    pad(values, values[0], buffer);
+}
+
+/// Copies the first `rest` values of the buffer.
+///
+/// # Safety
+/// `to` must point to memory for `rest` values, outside the buffer.
+#[cold]
+#[inline(never)]
+unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
+    // SAFETY: the caller guarantees valid memory.
+    unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
+}
+
+/// Returns the value unchanged, but hides it from the compiler.
+#[inline(always)]
+fn opaque(value: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut value = value;
+        // SAFETY: the assembly contains no instruction.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    value
 }
