@@ -3,6 +3,7 @@
 use super::block::Isa;
 use super::slice::BLOCK;
 use super::storage::Storage;
+use super::tail::{self, NoPadding};
 use std::mem::MaybeUninit;
 
 /// Slices that a map of a [`Span`](super::Span) reads along with the span, whose length they have: an array of slices,
@@ -119,7 +120,7 @@ pub struct PaddedSlices<'v, 'l, T, const N: usize> {
 
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
 #[inline(always)]
-pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
+pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
     let (blocks, rest) = source.as_chunks::<BLOCK>();
     let mut buffer = [pad; BLOCK];
     if !rest.is_empty() {
@@ -135,7 +136,7 @@ pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S;
 /// Folds as [`fold`] does, together with the blocks of other slices of the same length. Each slice's last block is
 /// padded with an element of that slice.
 #[inline(always)]
-pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
+pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     source: &[S],
     pad: S,
     beside: [&[T]; N],
@@ -158,7 +159,7 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
 
 /// Calls `f` with the block with this index. Positions after the last element hold `filler`.
 #[inline(always)]
-pub fn with_block<S: Copy, R>(values: &[S], index: usize, filler: S, f: impl FnOnce(&[S; BLOCK]) -> R) -> R {
+pub fn with_block<S: NoPadding, R>(values: &[S], index: usize, filler: S, f: impl FnOnce(&[S; BLOCK]) -> R) -> R {
     let mut buffer = MaybeUninit::uninit();
     f(match values.as_chunks::<BLOCK>().0.get(index) {
         Some(block) => block,
@@ -168,13 +169,13 @@ pub fn with_block<S: Copy, R>(values: &[S], index: usize, filler: S, f: impl FnO
 
 #[cold]
 #[inline(never)]
-fn pad_block<'a, S: Copy>(
+fn pad_block<'a, S: NoPadding>(
     values: &[S],
     index: usize,
     filler: S,
     to: &'a mut MaybeUninit<[S; BLOCK]>,
 ) -> &'a mut [S; BLOCK] {
-    pad(values.get(index * BLOCK..).unwrap_or(&[]), filler, to)
+    tail::pad(values.get(index * BLOCK..).unwrap_or(&[]), filler, to)
 }
 
 /// Loads the block with this index as f64 lanes. Positions after the last element hold `filler`.
@@ -215,7 +216,7 @@ pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
 
 /// Returns block `index` of a row that has `values` from position `first` on, and `pad` elsewhere.
 #[inline(always)]
-pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
+pub fn block_within<S: NoPadding>(values: &[S], first: usize, index: usize, pad: S) -> [S; BLOCK] {
     match (index * BLOCK).checked_sub(first) {
         Some(at) => match values.get(at..).and_then(<[S]>::first_chunk::<BLOCK>) {
             Some(block) => *block,
@@ -234,19 +235,9 @@ pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -
 
 /// Returns the values, at most sixteen, followed by `filler`.
 #[inline(always)]
-pub fn padded<S: Copy>(values: &[S], filler: S) -> [S; BLOCK] {
+pub fn padded<S: NoPadding>(values: &[S], filler: S) -> [S; BLOCK] {
     let mut block = MaybeUninit::uninit();
-    *pad(values, filler, &mut block)
-}
-
-/// Writes the values, at most sixteen, followed by `filler`. It is not inlined, because most kernels call it only at
-/// the end of a row.
-#[cold]
-#[inline(never)]
-pub(super) fn pad<'a, S: Copy>(values: &[S], filler: S, to: &'a mut MaybeUninit<[S; BLOCK]>) -> &'a mut [S; BLOCK] {
-    let to = to.write([filler; BLOCK]);
-    to[..values.len()].copy_from_slice(values);
-    to
+    *tail::pad(values, filler, &mut block)
 }
 
 /// Copies the values to the start of `to`. It is not inlined, like [`pad`].

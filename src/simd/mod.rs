@@ -26,6 +26,7 @@ mod rows;
 mod scopes;
 mod slice;
 mod storage;
+mod tail;
 #[cfg(test)]
 mod tests;
 

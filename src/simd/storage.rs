@@ -1,6 +1,7 @@
 //! Conversions between storage types and lanes of f32 or f64.
 
 use super::block::{Float, Isa, Select};
+use super::tail::NoPadding;
 use crate::dtype::Limits;
 use half::{bf16, f16};
 use std::fmt::Debug;
@@ -11,7 +12,7 @@ use std::mem::MaybeUninit;
 ///
 /// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
 /// turn every NaN into [`Element::NAN`](crate::Element::NAN).
-pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
+pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const FILLER: Self;

@@ -226,7 +226,11 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
             (None, Logits::Direct) if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
             (None, _) => None,
         };
-        match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
+        let log = match sum {
+            Some(sum) => log_of_units(isa, sum, x.len()),
+            None => None,
+        };
+        match log {
             Some(log) => log,
             None => {
                 let exps = live.exps(isa, columns, x.len(), false, buffers);

@@ -5,8 +5,9 @@
 
 use super::{BLOCK, Span};
 use crate::simd::block::Isa;
-use crate::simd::blocks::{Slices, pad};
+use crate::simd::blocks::Slices;
 use crate::simd::storage::{Load, Storage, Store};
+use crate::simd::tail::{copy_part, pad};
 use std::mem::MaybeUninit;
 
 impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
@@ -67,10 +68,10 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             let (from, to) = unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) };
             // SAFETY: 32 values are readable.
             let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
-            // SAFETY: both blocks are full.
-            let (of_a, of_b) = unsafe { (O::full_block(&others, i), O::full_block(&others, i + 1)) };
-            let a = f(i, V::load(isa, &from[0]), of_a);
-            let b = f(i + 1, V::load(isa, &from[1]), of_b);
+            // SAFETY: the block is full.
+            let a = f(i, V::load(isa, &from[0]), unsafe { O::full_block(&others, i) });
+            // SAFETY: the block is full.
+            let b = f(i + 1, V::load(isa, &from[1]), unsafe { O::full_block(&others, i + 1) });
             // SAFETY: 32 values fit, and the reference to the source is no longer used.
             let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
             a.store(isa, &mut to[0]);
@@ -125,7 +126,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         }
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
-                // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
+                // SAFETY: the buffer was stored, and the `rest` elements from 16 * whole on are inside the destination.
                 unsafe { write_tail(buffer, span.to.add(BLOCK * whole), rest) };
             }
         }
@@ -164,7 +165,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             value.store::<D>(isa, unsafe { &mut *to.cast() });
         }
         if rest > 0 {
-            // SAFETY: the `rest` elements from 16 * whole on are inside the destination.
+            // SAFETY: the buffer was stored, and the `rest` elements from 16 * whole on are inside the destination.
             unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
         }
         self.written()
@@ -174,14 +175,11 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
 /// Copies the last `rest` elements of a slice to the buffer. Copies of the first of these elements fill the rest of the
 /// buffer.
 ///
-/// This function and [`write_tail`] are cold, so that the code for rows without a partial block keeps values in
-/// registers.
-///
 /// # Safety
 /// `from` must point to `rest` values, at least one and at most sixteen.
 #[cold]
 #[inline(never)]
-unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
+unsafe fn read_tail<S: Storage>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
     // SAFETY: the caller guarantees valid memory.
     let values = unsafe { std::slice::from_raw_parts(from, rest) };
     pad(values, values[0], buffer);
@@ -190,12 +188,12 @@ unsafe fn read_tail<S: Copy>(from: *const S, rest: usize, buffer: &mut MaybeUnin
 /// Copies the first `rest` values of the buffer.
 ///
 /// # Safety
-/// `to` must point to memory for `rest` values, outside the buffer.
+/// The buffer must be initialised. `to` must point to memory for `rest` values, outside the buffer.
 #[cold]
 #[inline(never)]
-unsafe fn write_tail<D>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
-    // SAFETY: the caller guarantees valid memory.
-    unsafe { to.copy_from_nonoverlapping(buffer[..rest].as_ptr(), rest) };
+unsafe fn write_tail<D: Storage>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
+    // SAFETY: the caller guarantees initialised values and valid memory.
+    unsafe { copy_part(&*buffer.as_ptr().cast::<[D; BLOCK]>(), to.cast(), rest) };
 }
 
 /// Returns the value unchanged, but hides it from the compiler.
