@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
+use super::features::{enabled, with_avx2, with_avx512};
+#[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
 /// Environment variable that forces an instruction set.
@@ -161,23 +163,24 @@ pub trait Kernel: Sized {
         self.run(isa)
     }
 
-    /// # Safety
-    /// The CPU must have the instructions, as the token proves.
     #[cfg(target_arch = "x86_64")]
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-    unsafe fn run_avx2(self, isa: Avx2) -> Self::Out {
-        self.run(isa)
+    with_avx2! { enabled
+        /// # Safety
+        /// The CPU must have the instructions, as the token proves.
+        #[inline(never)]
+        unsafe fn run_avx2(self, isa: Avx2) -> Self::Out {
+            self.run(isa)
+        }
     }
 
-    /// # Safety
-    /// The CPU must have the instructions. The token proves the vector features, and every CPU with AVX-512 has the
-    /// bit-manipulation ones.
     #[cfg(target_arch = "x86_64")]
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-    unsafe fn run_avx512(self, isa: Avx512) -> Self::Out {
-        self.run(isa)
+    with_avx512! { enabled
+        /// # Safety
+        /// The CPU must have the instructions, as the token proves.
+        #[inline(never)]
+        unsafe fn run_avx512(self, isa: Avx512) -> Self::Out {
+            self.run(isa)
+        }
     }
 }
 
