@@ -99,6 +99,11 @@
 //! (x86-64 before 2013, WebAssembly) emulate it exactly and give the same bits, but are about 30 to 60 times slower
 //! than with the instruction.
 
+// Results have the same bits everywhere, and those of std's `exp`, `ln`, `powi` and so on do not: `clippy.toml` lists
+// them. Modules whose results have no promised bits allow them below.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+// Public enums and structs may get more members later, unless they say why they do not.
+#![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(
     not(all(feature = "inference", feature = "sample", feature = "train")),
@@ -129,8 +134,10 @@ mod real;
 #[cfg(any(feature = "reference", doc))]
 pub mod reference;
 pub mod registry;
+#[allow(clippy::disallowed_methods, reason = "the numbers serve references only, which have no promised bits")]
 pub mod report;
 mod rows;
+#[allow(clippy::disallowed_methods, reason = "references have error bounds, and no promised bits")]
 #[cfg(feature = "sample")]
 mod sampler;
 #[cfg(feature = "sharded")]
@@ -142,6 +149,7 @@ pub mod testing;
 #[cfg(feature = "train")]
 pub mod trace;
 #[cfg(feature = "train")]
+#[allow(clippy::disallowed_methods, reason = "test suites compare with tolerances")]
 mod trace_scope;
 #[cfg(feature = "train")]
 pub mod train;

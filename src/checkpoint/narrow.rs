@@ -1,5 +1,7 @@
 //! Narrow types that a checkpoint may be converted to, and the values that they cannot represent.
 
+use crate::math::bins::power_of_two;
+
 /// A 16-bit or 8-bit float type, with the limits beyond which a number overflows or becomes 0 in this type. Rounding is
 /// to nearest, with ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,11 +17,6 @@ pub struct Narrow {
     pub(crate) edge_fits: bool,
     /// Largest magnitude that becomes 0: half the smallest subnormal.
     pub(crate) vanishes: f64,
-}
-
-/// Returns `2^e`, which must be a normal number.
-const fn power_of_two(e: i32) -> f64 {
-    f64::from_bits(((e + 1023) as u64) << 52)
 }
 
 impl Narrow {

@@ -5,6 +5,7 @@
 use super::wide;
 use crate::candle::op::norm::operand;
 use crate::error::Error;
+use crate::math::bins::power_of_two;
 use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
@@ -156,7 +157,7 @@ pub(crate) struct Range {
 
 impl Range {
     pub fn of(xs: &Tensor) -> Self {
-        let two = |power| 2f64.powi(power);
+        let two = power_of_two;
         match xs.dtype() {
             DType::F64 => Range { large: two(500), small: two(-450), shift: two(800), small_eps: two(-600) },
             _ => Range { large: two(40), small: two(-50), shift: two(100), small_eps: two(-100) },

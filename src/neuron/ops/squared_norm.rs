@@ -69,6 +69,9 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredN
         }
     }
     let rows = execute::elements::<f32>(&largest).into_iter().zip(execute::elements::<f32>(&sums));
-    let squares = rows.map(|(largest, sum)| f64::from(sum) / f64::from(range_scaling::factor(largest)).powi(2));
+    let squares = rows.map(|(largest, sum)| {
+        let factor = f64::from(range_scaling::factor(largest));
+        f64::from(sum) / (factor * factor)
+    });
     Ok(SquaredNorm::Finite(squares.sum()))
 }
