@@ -69,7 +69,7 @@
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
 //! | `candle-cuda` | no | The CUDA kernels for candle tensors. Like candle's own feature `cuda`, it needs nvcc to build and the driver to run. |
-//! | `cuda` | no | Kernels for CUDA devices, under `evenkeel::cuda`. Neither building nor starting a program needs CUDA. |
+//! | `cuda` | no | Kernels for CUDA devices, under `evenkeel::cuda`. Neither building nor starting a program needs CUDA. The application chooses the CUDA version of cudarc's bindings by a feature of cudarc such as `cuda-12080`. |
 //! | `neuron` | no | Programs for Trainium and Inferentia, under `evenkeel::neuron`. Neither building nor starting a program needs Neuron. |
 //! | `jsonl` | no | Training records as JSON lines, under [`train`](mod@train). |
 //! | `tensorboard` | no | Training records as TensorBoard event files, under [`train`](mod@train). |
