@@ -1,8 +1,9 @@
 //! In-place ops for contiguous tensors on the CPU.
 //!
 //! Views and clones that share the tensor's memory see the result. If candle tracks the tensor for gradients, the ops
-//! return an error, because the backward pass would read the overwritten values. Use `detach` to get a tensor that can
-//! be overwritten.
+//! return an error, because the backward pass would read the overwritten values. `copy()?.detach()` returns a tensor that
+//! can be overwritten. `detach` alone does not copy: overwriting its result also overwrites the tracked tensor, and the
+//! gradients are then wrong.
 
 #![forbid(unsafe_code)]
 
@@ -36,7 +37,12 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     }
     if xs.track_op() {
         let value = "a tensor that candle tracks for gradients";
-        return Err(Error::invalid(op, "x", value, "detached, because the op overwrites it"));
+        return Err(Error::invalid(
+            op,
+            "x",
+            value,
+            "a copy that is not tracked, such as x.copy()?.detach(), because the op overwrites it",
+        ));
     }
     Ok(())
 }
