@@ -64,7 +64,7 @@
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
-//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Backend`] on such CPUs. Other architectures always include it. |
+//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Unavailable`] on such CPUs. Other architectures always include it. |
 //! | `reference` | no | Each op in plain loops and higher precision, to compare results with, under [`mod@reference`]. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
@@ -118,6 +118,10 @@ pub mod candle;
 pub mod checkpoint;
 mod cpu;
 #[cfg(feature = "cuda")]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "callers build arguments of kernels, whose layout is fixed by the kernels"
+)]
 pub mod cuda;
 mod dtype;
 mod element;
@@ -130,14 +134,14 @@ pub mod math;
 pub mod neuron;
 mod ops;
 mod options;
+#[allow(clippy::disallowed_methods, reason = "the numbers serve references only, which have no promised bits")]
 mod real;
 #[cfg(any(feature = "reference", doc))]
+#[allow(clippy::disallowed_methods, reason = "references have error bounds, and no promised bits")]
 pub mod reference;
 pub mod registry;
-#[allow(clippy::disallowed_methods, reason = "the numbers serve references only, which have no promised bits")]
 pub mod report;
 mod rows;
-#[allow(clippy::disallowed_methods, reason = "references have error bounds, and no promised bits")]
 #[cfg(feature = "sample")]
 mod sampler;
 #[cfg(feature = "sharded")]
@@ -145,19 +149,21 @@ pub mod sharded;
 pub mod simd;
 mod stats;
 #[cfg(feature = "testing")]
+#[allow(clippy::disallowed_methods, reason = "test suites compare with tolerances")]
 pub mod testing;
 #[cfg(feature = "train")]
 pub mod trace;
 #[cfg(feature = "train")]
-#[allow(clippy::disallowed_methods, reason = "test suites compare with tolerances")]
 mod trace_scope;
 #[cfg(feature = "train")]
 pub mod train;
 
 pub use dtype::{DType, Limits};
 pub use element::Element;
-pub use error::{Error, Result};
+pub use error::{Error, Result, Source};
 pub use floats::{Floats, FloatsMut};
+/// The crate of the types `f16` and `bf16`, in the version that [`Element`] is implemented for.
+pub use half;
 pub use heads::Heads;
 pub use mask::{Flags, FullyMasked, Mask};
 #[cfg(feature = "inference")]

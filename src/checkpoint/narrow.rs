@@ -20,8 +20,8 @@ pub struct Narrow {
 }
 
 impl Narrow {
-    /// All four types, in the order of [`Stats::fits`](super::Stats::fits).
-    pub const ALL: [Narrow; 4] = [
+    /// All types, in the order of [`Stats::fits`](super::Stats::fits).
+    pub const ALL: &[Narrow] = &[
         Narrow { name: "f16", max: 65504.0, edge: 65520.0, edge_fits: false, vanishes: power_of_two(-25) },
         Narrow {
             name: "bf16",

@@ -19,6 +19,7 @@ const VARIABLE: &str = "EVENKEEL_SIMD";
 
 /// Instruction set. All give the same bits, at different speeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// Plain Rust, which runs on every machine. On x86-64 it needs the feature `portable`.
     Portable,
@@ -30,7 +31,7 @@ pub enum Level {
 
 impl Level {
     /// All levels, the slowest first.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: &[Level] = &[Level::Portable, Level::Avx2, Level::Avx512];
 
     /// Returns whether this machine can run the level and this build has code for it.
     pub fn is_available(self) -> bool {
@@ -51,7 +52,7 @@ impl Level {
     }
 
     fn require(self) -> Result<Token> {
-        Token::new(self).ok_or_else(|| Error::Backend {
+        Token::new(self).ok_or_else(|| Error::Unavailable {
             backend: self.name().into(),
             reason: match self {
                 Level::Portable => {
@@ -79,9 +80,8 @@ impl FromStr for Level {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Self::best()),
-            _ => Self::ALL.into_iter().find(|l| l.name() == name).ok_or_else(|| Error::Backend {
-                backend: name.into(),
-                reason: "unknown instruction set; there are auto, portable, avx2 and avx512".into(),
+            _ => Self::ALL.iter().copied().find(|l| l.name() == name).ok_or_else(|| {
+                Error::unavailable(name, "unknown instruction set; there are auto, portable, avx2 and avx512")
             }),
         }
     }
@@ -95,8 +95,8 @@ thread_local! {
 /// sets, otherwise the one in `EVENKEEL_SIMD`, otherwise the best that the machine has.
 ///
 /// # Errors
-/// [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns this
-/// error.
+/// [`Error::Unavailable`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns
+/// this error.
 ///
 /// ```
 /// println!("running on {}", evenkeel::simd::level()?);
@@ -111,7 +111,7 @@ pub fn level() -> Result<Level> {
 /// [`report::scope`](crate::report::scope()).
 ///
 /// # Errors
-/// [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.
+/// [`Error::Unavailable`] if [`Level::is_available`] is false; `f` is then not called.
 ///
 /// ```
 /// use evenkeel::simd::{Level, with_level};
@@ -243,9 +243,7 @@ impl Token {
             })
             .clone()
             .map_err(|e| match e {
-                Error::Backend { backend, reason } => {
-                    Error::Backend { backend: format!("{VARIABLE}={backend}"), reason }
-                }
+                Error::Unavailable { backend, reason } => Error::unavailable(format!("{VARIABLE}={backend}"), reason),
                 other => other,
             })
     }

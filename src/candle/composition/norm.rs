@@ -234,11 +234,24 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
 
 /// Normalisation that a norm applies before its weight: x / rms, or (x - mean) / deviation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct NormKind {
     /// Whether the mean is subtracted.
     pub centred: bool,
     /// Number that is added to the mean square or the variance.
     pub eps: f64,
+}
+
+impl NormKind {
+    /// Normalisation of rms_norm: x / rms.
+    pub fn rms(eps: f64) -> Self {
+        NormKind { centred: false, eps }
+    }
+
+    /// Normalisation of layer_norm: (x - mean) / deviation.
+    pub fn layer(eps: f64) -> Self {
+        NormKind { centred: true, eps }
+    }
 }
 
 /// Computes the gradients of `normalised(x) * weight + bias` with respect to x, weight and bias, for each of these that

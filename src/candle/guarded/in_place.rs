@@ -29,7 +29,7 @@ use std::borrow::Cow;
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     if !on_cpu(xs, op)? {
         let backend = format!("{:?}", xs.device().location());
-        return Err(Error::Backend { backend, reason: format!("in-place {op} runs on the CPU only; use {op}") });
+        return Err(Error::unavailable(backend, format!("in-place {op} runs on the CPU only; use {op}")));
     }
     if !xs.is_contiguous() {
         let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());
@@ -59,7 +59,7 @@ fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax). [`Error::InvalidArgument`] for a tensor that is not contiguous or that
-/// candle tracks for gradients; [`Error::Backend`] for a tensor that is not on the CPU.
+/// candle tracks for gradients; [`Error::Unavailable`] for a tensor that is not on the CPU.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

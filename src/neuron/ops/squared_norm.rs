@@ -14,6 +14,7 @@ const OP: &str = "squared_norm";
 
 /// Result of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_enums, reason = "a tensor is finite or not")]
 pub enum SquaredNorm {
     /// Sum of all squares as f64, which cannot overflow for finite f32 numbers.
     Finite(f64),
