@@ -69,8 +69,8 @@ impl CustomOp1 for Gradient {
 
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         let reason = format!(
-            "{}: second derivatives are not supported, because a kernel computed the gradient; use the function of the \
-             same name in evenkeel::candle::composition",
+            "{}: second derivatives are not supported, because a kernel computed the gradient; express the op with \
+             candle's own ops to differentiate it twice",
             self.op
         );
         Err(Error::BackwardNotSupported { op: self.op }.context(reason))
