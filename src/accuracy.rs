@@ -33,6 +33,7 @@ use crate::element::DType;
 
 /// Quantity whose ULP is the unit of a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Unit {
     /// The exact result.
     Result,

@@ -32,6 +32,7 @@ pub struct BackendChoice {
 
 /// The backend that [`BackendChoice::set_up`] selected, and the value created for it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Chosen<T> {
     /// The selected backend.
     pub backend: Backend,
@@ -53,7 +54,7 @@ impl BackendChoice {
     /// Reads `EVENKEEL_BACKEND`: auto, neuron, cuda or cpu. Returns [`BackendChoice::AUTO`] if it is not set.
     ///
     /// # Errors
-    /// [`Error::Backend`] for any other name.
+    /// [`Error::Unavailable`] for any other name.
     pub fn from_env() -> Result<Self> {
         match std::env::var_os(VARIABLE) {
             Some(name) if !name.is_empty() => name.to_string_lossy().parse(),
@@ -63,12 +64,13 @@ impl BackendChoice {
 
     /// Calls `make` for one backend after another, and returns the first value that it creates.
     ///
-    /// `make` returns [`Error::Backend`] if a backend is not available. It can be [`available`], or a function that
+    /// `make` returns [`Error::Unavailable`] if a backend is not available. It can be [`available`], or a function that
     /// opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Any error of `make`, with one exception. [`Error::Backend`] only skips the backend, unless the backend was
-    /// requested by name or is the last one.
+    /// Any error of `make`, with one exception. [`Error::Unavailable`] only skips the backend, unless the backend was
+    /// requested by name or is the last one. No other error skips a backend: a device that is out of memory is an
+    /// error.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),
@@ -78,7 +80,7 @@ impl BackendChoice {
         for &backend in before {
             match make(backend) {
                 Ok(value) => return Ok(Chosen::new(backend, passed_over, value)),
-                Err(Error::Backend { reason, .. }) => {
+                Err(Error::Unavailable { reason, .. }) => {
                     #[cfg(feature = "tracing")]
                     tracing::info!(backend = backend.name(), reason, "backend skipped");
                     passed_over.push((backend, reason));
@@ -105,10 +107,12 @@ impl FromStr for BackendChoice {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Self::AUTO),
-            _ => Backend::ALL.into_iter().find(|backend| backend.name() == name).map(Self::of).ok_or_else(|| {
-                let reason = "unknown backend; use auto, neuron, cuda or cpu".into();
-                Error::Backend { backend: name.into(), reason }
-            }),
+            _ => Backend::ALL
+                .iter()
+                .copied()
+                .find(|backend| backend.name() == name)
+                .map(Self::of)
+                .ok_or_else(|| Error::unavailable(name, "unknown backend; use auto, neuron, cuda or cpu")),
         }
     }
 }
@@ -127,8 +131,8 @@ impl<T> fmt::Display for Chosen<T> {
 /// Checks that a backend is available in this build and on this machine: its first device, its runtime, its compiler.
 ///
 /// # Errors
-/// [`Error::Backend`] with the reason if it is not available. The call initialises Neuron, and returns `Error::Neuron`
-/// if it is present but broken.
+/// [`Error::Unavailable`] with the reason if it is not available. The call initialises Neuron, and returns
+/// `Error::Neuron` if it is present but broken.
 pub fn available(backend: Backend) -> Result<()> {
     match backend {
         Backend::Cpu => Ok(()),
@@ -139,10 +143,7 @@ pub fn available(backend: Backend) -> Result<()> {
         #[allow(unreachable_patterns)]
         missing => {
             let name = missing.name();
-            Err(Error::Backend {
-                backend: name.into(),
-                reason: format!("not in this build; enable the feature {name}"),
-            })
+            Err(Error::unavailable(name, format!("not in this build; enable the feature {name}")))
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 /// Storage type as a value at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DType {
     /// IEEE 754 binary64.
     F64,
@@ -19,7 +20,7 @@ pub enum DType {
 
 impl DType {
     /// All storage types, the widest first.
-    pub const ALL: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
+    pub const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
 
     /// Returns the limits of this type.
     pub const fn limits(self) -> Limits {

@@ -2,13 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod equality;
 #[cfg(feature = "neuron")]
 pub(crate) mod fault;
+mod new;
 #[cfg(feature = "neuron")]
 mod nrt_status;
+mod source;
 
 #[cfg(feature = "neuron")]
 pub use nrt_status::NrtStatus;
+pub use source::Source;
 
 /// Any error of this crate, with the values that a caller needs to handle it.
 ///
@@ -16,17 +20,35 @@ pub use nrt_status::NrtStatus;
 /// [`Error::FullyMasked`] and [`Error::NonFiniteInput`]. After these the output holds finite but unspecified values; in
 /// clipping, it is unchanged. Every function that allocates may return [`Error::OutOfMemory`].
 ///
+/// Variants may get more fields, so patterns end with `..`. Other crates create errors with the functions below, such
+/// as [`Error::fully_masked`]. An error equals itself, even if it holds a NaN.
+///
+/// ```
+/// use evenkeel::Error;
+/// let e = Error::fully_masked("softmax", 3);
+/// assert!(matches!(e, Error::FullyMasked { op: "softmax", row: 3, .. }));
+/// ```
+/// ```compile_fail
+/// // Without the function: the variant may have more fields in a later version.
+/// let e = evenkeel::Error::FullyMasked { op: "softmax", row: 3 };
+/// ```
+///
+/// A program may use the CPU instead of another backend after [`Error::Unavailable`], and after no other error:
+/// [`Error::Failed`] and [`Error::Framework`] say that a backend is there and something went wrong on it, for example
+/// that the device is out of memory.
+///
 /// ```
 /// use evenkeel::SamplerConfig;
 /// let e = SamplerConfig::default().top_p(1.2).validate().unwrap_err();
 /// assert_eq!(e.to_string(), "sample: top_p is 1.2; it must be in (0, 1]");
 /// assert_eq!(e.name(), "InvalidArgument");
 /// ```
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A parameter has an invalid value.
     #[error("{op}: {argument} is {value}; it must be {expected}")]
+    #[non_exhaustive]
     InvalidArgument {
         /// Name of the op that was called.
         op: &'static str,
@@ -41,6 +63,7 @@ pub enum Error {
     },
     /// The length or shape of an operand does not fit the other operands.
     #[error("{op}: {argument} has {got}; expected {expected}")]
+    #[non_exhaustive]
     ShapeMismatch {
         /// Name of the op that was called.
         op: &'static str,
@@ -53,6 +76,7 @@ pub enum Error {
     },
     /// The op does not support a storage type on this backend.
     #[error("{op}: {dtype} is not supported on {backend}")]
+    #[non_exhaustive]
     UnsupportedDType {
         /// Name of the op that was called.
         op: &'static str,
@@ -63,6 +87,7 @@ pub enum Error {
     },
     /// The input holds a NaN, which the op rejects. Clipping rejects infinities too.
     #[error("{op}: row {row} of the input has {value} at {index}; check the op that produced this input")]
+    #[non_exhaustive]
     NonFiniteInput {
         /// Name of the op that was called.
         op: &'static str,
@@ -75,6 +100,7 @@ pub enum Error {
     },
     /// A row is fully masked and the policy is [`FullyMasked::Error`](crate::FullyMasked::Error).
     #[error("{op}: row {row} is fully masked, which the policy FullyMasked::Error rejects")]
+    #[non_exhaustive]
     FullyMasked {
         /// Name of the op that was called.
         op: &'static str,
@@ -83,12 +109,14 @@ pub enum Error {
     },
     /// The input has no elements, but the op needs at least one.
     #[error("{op}: the input is empty; at least one element is required")]
+    #[non_exhaustive]
     EmptyInput {
         /// Name of the op that was called.
         op: &'static str,
     },
     /// Masks or filters leave the sampler no token to draw.
     #[error("{op}: row {row} has no token left to draw from; all {vocabulary} are masked")]
+    #[non_exhaustive]
     EmptySupport {
         /// Name of the op that was called.
         op: &'static str,
@@ -99,6 +127,7 @@ pub enum Error {
     },
     /// An allocation failed. The arguments are valid.
     #[error("{op}: could not allocate {bytes} bytes for {what}")]
+    #[non_exhaustive]
     OutOfMemory {
         /// Name of the op that was called.
         op: &'static str,
@@ -109,6 +138,7 @@ pub enum Error {
     },
     /// The loss or the gradient norm of a training step is not finite.
     #[error("train: the {what} of step {step} is {value}; resume from an earlier checkpoint")]
+    #[non_exhaustive]
     Diverged {
         /// Number of the step.
         step: u64,
@@ -119,6 +149,7 @@ pub enum Error {
     },
     /// A sink for training records failed to write a record.
     #[error("{sink}: {reason}; the record of step {step} was not written")]
+    #[non_exhaustive]
     Sink {
         /// Name of the sink.
         sink: String,
@@ -126,26 +157,55 @@ pub enum Error {
         step: u64,
         /// Reason for the failure.
         reason: String,
+        /// Error of the sink.
+        source: Source,
     },
     /// A file was not saved. An existing file at its path is unchanged.
     #[error("{path} was not saved: {reason}")]
+    #[non_exhaustive]
     Unsaved {
         /// Path of the file.
         path: String,
         /// Reason for the failure.
         reason: String,
+        /// Error of the operating system or the framework, if one caused the failure.
+        source: Option<Source>,
     },
-    /// A backend or instruction set is unknown or not available.
+    /// A backend or instruction set is unknown or not available, or does not have the op. Nothing was computed, so
+    /// another backend may be used instead.
     #[error("{backend}: {reason}")]
-    Backend {
+    #[non_exhaustive]
+    Unavailable {
         /// Name of the requested backend or instruction set.
         backend: String,
         /// Reason that the backend cannot be used.
         reason: String,
     },
+    /// A call to a device, its driver or its library failed. The backend is available, so no other one may replace it
+    /// in silence.
+    #[error("{backend}: {reason}")]
+    #[non_exhaustive]
+    Failed {
+        /// Name of the backend.
+        backend: String,
+        /// Description of the failure.
+        reason: String,
+        /// Error of the driver or the library, if there is one.
+        source: Option<Source>,
+    },
+    /// A framework such as candle returned an error of its own.
+    #[error("{framework}: {source}")]
+    #[non_exhaustive]
+    Framework {
+        /// Name of the framework.
+        framework: &'static str,
+        /// Error of the framework.
+        source: Source,
+    },
     /// Ranks disagree about the call, or one timed out.
     #[cfg(feature = "sharded")]
     #[error("{op}: {reason}")]
+    #[non_exhaustive]
     Collective {
         /// Name of the op that was called, or of the data that was exchanged.
         op: &'static str,
@@ -157,6 +217,7 @@ pub enum Error {
     /// A rank's shard of a tensor holds a NaN or an infinity.
     #[cfg(feature = "sharded")]
     #[error("{op}: rank {rank} has {value} at {index} of tensor {row}; check the op that produced this tensor")]
+    #[non_exhaustive]
     NonFiniteShard {
         /// Name of the op that was called.
         op: &'static str,
@@ -181,8 +242,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Returns the variant's name, for logs and protocols.
     ///
-    /// Two variants return the name of another variant: `Error::Neuron` returns `Backend`, and `Error::NonFiniteShard`
-    /// returns `NonFiniteInput`.
+    /// Some variants share a name: `Unavailable`, `Failed`, `Framework` and `Neuron` return `Backend`, and
+    /// `NonFiniteShard` returns `NonFiniteInput`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "InvalidArgument",
@@ -196,7 +257,7 @@ impl Error {
             Error::Diverged { .. } => "Diverged",
             Error::Sink { .. } => "Sink",
             Error::Unsaved { .. } => "Unsaved",
-            Error::Backend { .. } => "Backend",
+            Error::Unavailable { .. } | Error::Failed { .. } | Error::Framework { .. } => "Backend",
             #[cfg(feature = "sharded")]
             Error::Collective { .. } => "Collective",
             #[cfg(feature = "sharded")]
@@ -247,35 +308,5 @@ impl Error {
             *op = of;
         }
         self
-    }
-
-    pub(crate) fn invalid(
-        op: &'static str,
-        argument: &'static str,
-        value: impl ToString,
-        expected: impl Into<String>,
-    ) -> Self {
-        Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into(), row: None }
-    }
-
-    /// Creates an [`Error::InvalidArgument`] for a value that belongs to one row.
-    pub(crate) fn invalid_in_row(
-        op: &'static str,
-        argument: &'static str,
-        row: usize,
-        value: impl ToString,
-        expected: impl Into<String>,
-    ) -> Self {
-        let value = format!("{} in row {row}", value.to_string());
-        Error::InvalidArgument { op, argument, value, expected: expected.into(), row: Some(row) }
-    }
-
-    pub(crate) fn shape(
-        op: &'static str,
-        argument: &'static str,
-        got: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
-        Error::ShapeMismatch { op, argument, got: got.into(), expected: expected.into() }
     }
 }

@@ -64,12 +64,12 @@
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
-//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Backend`] on such CPUs. Other architectures always include it. |
+//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Unavailable`] on such CPUs. Other architectures always include it. |
 //! | `reference` | no | Each op in plain loops and higher precision, to compare results with, under [`mod@reference`]. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
 //! | `candle-cuda` | no | The CUDA kernels for candle tensors. Like candle's own feature `cuda`, it needs nvcc to build and the driver to run. |
-//! | `cuda` | no | Kernels for CUDA devices, under `evenkeel::cuda`. Neither building nor starting a program needs CUDA. |
+//! | `cuda` | no | Kernels for CUDA devices, under `evenkeel::cuda`. Neither building nor starting a program needs CUDA. The application chooses the CUDA version of cudarc's bindings by a feature of cudarc such as `cuda-12080`. |
 //! | `neuron` | no | Programs for Trainium and Inferentia, under `evenkeel::neuron`. Neither building nor starting a program needs Neuron. |
 //! | `jsonl` | no | Training records as JSON lines, under [`train`](mod@train). |
 //! | `tensorboard` | no | Training records as TensorBoard event files, under [`train`](mod@train). |
@@ -99,6 +99,11 @@
 //! (x86-64 before 2013, WebAssembly) emulate it exactly and give the same bits, but are about 30 to 60 times slower
 //! than with the instruction.
 
+// Results have the same bits everywhere, and those of std's `exp`, `ln`, `powi` and so on do not: `clippy.toml` lists
+// them. Modules whose results have no promised bits allow them below.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+// Public enums and structs may get more members later, unless they say why they do not.
+#![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(
     not(all(feature = "inference", feature = "sample", feature = "train")),
@@ -113,6 +118,10 @@ pub mod candle;
 pub mod checkpoint;
 mod cpu;
 #[cfg(feature = "cuda")]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "callers build arguments of kernels, whose layout is fixed by the kernels"
+)]
 pub mod cuda;
 mod dtype;
 mod element;
@@ -125,8 +134,10 @@ pub mod math;
 pub mod neuron;
 mod ops;
 mod options;
+#[allow(clippy::disallowed_methods, reason = "the numbers serve references only, which have no promised bits")]
 mod real;
 #[cfg(any(feature = "reference", doc))]
+#[allow(clippy::disallowed_methods, reason = "references have error bounds, and no promised bits")]
 pub mod reference;
 pub mod registry;
 pub mod report;
@@ -138,6 +149,7 @@ pub mod sharded;
 pub mod simd;
 mod stats;
 #[cfg(feature = "testing")]
+#[allow(clippy::disallowed_methods, reason = "test suites compare with tolerances")]
 pub mod testing;
 #[cfg(feature = "train")]
 pub mod trace;
@@ -148,8 +160,10 @@ pub mod train;
 
 pub use dtype::{DType, Limits};
 pub use element::Element;
-pub use error::{Error, Result};
+pub use error::{Error, Result, Source};
 pub use floats::{Floats, FloatsMut};
+/// The crate of the types `f16` and `bf16`, in the version that [`Element`] is implemented for.
+pub use half;
 pub use heads::Heads;
 pub use mask::{Flags, FullyMasked, Mask};
 #[cfg(feature = "inference")]

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 /// Result of a fully masked row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FullyMasked {
     /// Zeros from softmax and -inf from log_softmax, so that the row contributes nothing to later ops.
     #[default]

@@ -4,6 +4,7 @@
 
 /// Norm that [`clip_grad_norm`](crate::clip_grad_norm()) computes over all elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum NormType {
     /// Square root of the sum of squares.
     #[default]
@@ -16,6 +17,7 @@ pub enum NormType {
 
 /// Points at which [`rms_norm`](crate::rms_norm()) rounds to the storage type of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Rounding {
     /// Only when results are stored, as torch, Gemma and gpt-oss do.
     #[default]

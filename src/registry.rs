@@ -20,7 +20,7 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend, in the order in which they are tried.
-    pub const ALL: [Backend; 3] = [Backend::Neuron, Backend::Cuda, Backend::Cpu];
+    pub const ALL: &[Backend] = &[Backend::Neuron, Backend::Cuda, Backend::Cpu];
 
     /// Returns the name of the backend, as used in `EVENKEEL_BACKEND`.
     pub fn name(self) -> &'static str {
@@ -34,6 +34,7 @@ impl Backend {
 
 /// Operands and results of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// A function of one element.
     Elementwise,
@@ -71,13 +72,13 @@ pub struct Op {
     pub support: &'static [(Backend, &'static [DType])],
 }
 
-const CPU: &[(Backend, &[DType])] = &[(Backend::Cpu, &DType::ALL)];
+const CPU: &[(Backend, &[DType])] = &[(Backend::Cpu, DType::ALL)];
 
 const CPU_AND_CUDA: &[(Backend, &[DType])] =
-    &[(Backend::Cpu, &DType::ALL), (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16])];
+    &[(Backend::Cpu, DType::ALL), (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16])];
 
 const EVERYWHERE: &[(Backend, &[DType])] = &[
-    (Backend::Cpu, &DType::ALL),
+    (Backend::Cpu, DType::ALL),
     (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16]),
     (Backend::Neuron, &[DType::F32, DType::F16, DType::BF16]),
 ];

@@ -42,7 +42,7 @@ pub struct Point {
 /// The name is formatted only if a value is not finite, so `format_args!("layer {i}, attention")` is free otherwise.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`. [`Error::Backend`] if the requested
+/// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`. [`Error::Unavailable`] if the requested
 /// instruction set is unavailable. Outside a scope, no error is returned.
 pub fn point<'a>(name: impl fmt::Display, x: impl Into<Floats<'a>>, cols: usize) -> Result<Point> {
     if !is_on() {
@@ -84,7 +84,7 @@ impl Point {
     /// Adds an input of the point. Its statistics are computed only if the point is the first that is not finite.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the requested instruction set is unavailable.
+    /// [`Error::Unavailable`] if the requested instruction set is unavailable.
     pub fn from<'a>(self, name: impl fmt::Display, x: impl Into<Floats<'a>>) -> Result<Self> {
         if self.is_first {
             let stats = x.into().inspect()?;

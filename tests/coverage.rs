@@ -209,7 +209,7 @@ fn index_of_bounds() -> String {
     for name in names {
         index += &format!("| `{name}` |");
         let mut link = String::new();
-        for dtype in DType::ALL {
+        for &dtype in DType::ALL {
             let bound = accuracy::bound(name, dtype).unwrap();
             let evidence = accuracy::evidence(name, dtype)
                 .unwrap_or_else(|| panic!("the error bound of {name} in {dtype} must have evidence"));

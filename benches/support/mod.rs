@@ -133,8 +133,8 @@ impl<'c, E: Element> Race<'c, E> {
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
         let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.unit {
-            Unit::Result => ulp::error(got, exact),
             Unit::LargestTerm => ulp::error_at(got, exact, largest),
+            _ => ulp::error(got, exact),
         };
         got.iter().zip(&self.exact).map(error).fold(0.0, f64::max)
     }

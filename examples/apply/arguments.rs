@@ -30,9 +30,10 @@ pub struct Arguments {
 }
 
 fn backend(name: &str) -> Result<Backend, String> {
-    let names = || Backend::ALL.map(Backend::name).join(", ");
+    let names = || Backend::ALL.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
     Backend::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|backend| backend.name() == name)
         .ok_or_else(|| format!("the backend must be one of {}", names()))
 }

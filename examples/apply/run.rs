@@ -43,9 +43,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Returns the reason why a device can't answer the jobs: it is absent, or this program computes on the CPU only.
 fn not_here(backend: Backend) -> evenkeel::Error {
-    let reason = || format!("it is available, but apply computes on {} only", Backend::Cpu.name());
-    let unused = || evenkeel::Error::Backend { backend: backend.name().into(), reason: reason() };
-    available(backend).err().unwrap_or_else(unused)
+    available(backend).err().unwrap_or_else(|| {
+        let reason = format!("it is available, but apply computes on {} only", Backend::Cpu.name());
+        evenkeel::Error::unavailable(backend.name(), reason)
+    })
 }
 
 /// Calls `work` on a pool of `threads` threads, or on the default pool.

@@ -103,7 +103,7 @@ pub fn evenkeel() -> Vec<Named> {
     evenkeel_functions::<f32>(&mut reports);
     evenkeel_functions::<f16>(&mut reports);
     evenkeel_functions::<bf16>(&mut reports);
-    let report = conformance::sampler(&Filter::ALL, |logits: &[f32], settings: &SamplerConfig, seed| {
+    let report = conformance::sampler(Filter::ALL, |logits: &[f32], settings: &SamplerConfig, seed| {
         let draw = Draw { seed, row: 0, draw: 0 };
         settings.validate()?.sample(logits, draw).map(|sampled| sampled.token)
     });

@@ -129,7 +129,7 @@ pub struct Sampling {
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
-    let names = || Profile::ALL.map(Profile::name).join(", ");
+    let names = || Profile::ALL.iter().map(|profile| profile.name()).collect::<Vec<_>>().join(", ");
     Profile::from_name(name).ok_or_else(|| format!("the engine must be one of {}", names()))
 }
 

@@ -63,7 +63,7 @@ impl Place {
         } else {
             Err(format!("not compiled in; build with --features candle-cuda to use device {ordinal}"))
         };
-        device.map(Place::of).map_err(|reason| Error::Backend { backend: "cuda".into(), reason })
+        device.map(Place::of).map_err(|reason| Error::unavailable("cuda", reason))
     }
 
     /// Returns the device on which the model runs.
@@ -75,8 +75,7 @@ impl Place {
 #[cfg(not(feature = "neuron"))]
 impl Place {
     fn neuron(_: &Sampler, _: usize) -> evenkeel::Result<Self> {
-        let reason = "not compiled in; build with --features neuron".into();
-        Err(Error::Backend { backend: "neuron".into(), reason })
+        Err(Error::unavailable("neuron", "not compiled in; build with --features neuron"))
     }
 
     /// Draws the next token and appends it to the sequence.
@@ -111,7 +110,7 @@ impl Place {
         let requests = [evenkeel::Request { sampler, step: sequence.step(None) }];
         let row = evenkeel::Rows::new(logits, 1, logits.len())?;
         let drawn = evenkeel::neuron::run::sample_rows(session, row, None, *candidates, &requests)?;
-        let sampled = drawn.into_iter().next().ok_or(Error::EmptyInput { op: "sample" })??;
+        let sampled = drawn.into_iter().next().ok_or(Error::empty_input("sample"))??;
         sequence.accept_sampled(&sampled);
         Ok(sampled)
     }

@@ -57,7 +57,7 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
                 .label(label)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
         }
-        for narrow in Narrow::ALL {
+        for &narrow in Narrow::ALL {
             let x = narrow.max.log2();
             if x < f64::from(to) {
                 let line = PathElement::new(vec![(x, FLOOR), (x, most)], LIMIT);

@@ -70,7 +70,7 @@ impl<'r> Table<'r> {
     ) -> anyhow::Result<()> {
         let mut line = Line { table: self, tally: Tally::default() };
         cases(&mut line)?;
-        let Tally { cases, differ, exchanged: Exchanged { calls, given, got } } = line.tally;
+        let Tally { cases, differ, exchanged: Exchanged { calls, given, got, .. } } = line.tally;
         self.all.cases += cases;
         self.all.differ += differ;
         if self.rank.rank == 0 {
@@ -116,9 +116,10 @@ impl Line<'_, '_> {
         let comm = &self.table.rank.comm;
         comm.take();
         let ours = op();
-        let Exchanged { calls, given, got } = comm.take();
-        let sum = &mut self.tally.exchanged;
-        *sum = Exchanged { calls: sum.calls + calls, given: sum.given + given, got: sum.got + got };
+        let (exchanged, sum) = (comm.take(), &mut self.tally.exchanged);
+        sum.calls += exchanged.calls;
+        sum.given += exchanged.given;
+        sum.got += exchanged.got;
         let mut differ: Vec<u64> = match (&ours, &whole) {
             (Ok(ours), Ok(whole)) => (0..whole.len()).map(|i| (ours.get(i) != whole.get(i)).into()).collect(),
             // If both ops return the same error, they agree. If only the sharded op fails, all elements differ.

@@ -207,7 +207,7 @@ impl<'a> Task<'a> {
             let (texts, next) = self.batch(number)?;
             let loss = (ops::CARELESS.loss)(&decoder.forward(&texts)?, &next)?;
             let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
-            match monitor.record(Step { learning_rate: Some(CARELESS_RATE), ..Step::new(number, value) }, Vec::new()) {
+            match monitor.record(Step::new(number, value).learning_rate(CARELESS_RATE), Vec::new()) {
                 Ok(_) => optimizer.backward_step(&loss)?,
                 Err(error @ Error::Diverged { .. }) => {
                     println!("{error}");

@@ -2,6 +2,7 @@
 
 /// How a bound was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// The bound is derived step by step from the arithmetic. [`Evidence::section`] has the derivation.
     Derived,

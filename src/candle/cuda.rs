@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::view::View;
+use super::view::{View, with_storages};
 use crate::cuda::{DeviceElement, Operand, OperandMut, Rows, RowsMut};
 use crate::rows::MAX_RANK;
 use candle_core::backend::BackendStorage;
@@ -124,10 +124,11 @@ pub fn with_views<R>(
     f: impl FnOnce(&[View<'_, CudaStorage>]) -> Result<R>,
 ) -> Result<R> {
     let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
-    let locked: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
-    let views = locked.iter().map(|(storage, layout)| match &**storage {
-        Storage::Cuda(storage) => Ok(View { storage, layout }),
-        _ => Err(Error::Msg(format!("{op}: an operand is not on a CUDA device")).bt()),
-    });
-    f(&views.collect::<Result<Vec<_>>>()?)
+    with_storages(&tensors.iter().collect::<Vec<_>>(), |storages| {
+        let views = storages.iter().map(|(storage, layout)| match storage {
+            Storage::Cuda(storage) => Ok(View { storage, layout }),
+            _ => Err(Error::Msg(format!("{op}: an operand is not on a CUDA device")).bt()),
+        });
+        f(&views.collect::<Result<Vec<_>>>()?)
+    })
 }

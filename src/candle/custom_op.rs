@@ -3,8 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::gradient::once;
 use super::support::on_cpu;
-use super::view::View;
+use super::view::{View, address};
 use crate::simd::in_default;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout,
@@ -38,10 +39,11 @@ pub trait Op {
     }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// An untracked argument may have `None`, or be missing at the end. The default implementation returns no
-    /// gradients. It is for ops that are only applied to untracked tensors, such as an op that computes a gradient.
+    /// An untracked argument may have `None`, or be missing at the end. Each gradient has memory of its own, which the
+    /// adapter takes. The default implementation is for ops that are only applied to untracked tensors, such as an op
+    /// that computes a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(Vec::new())
+        Err(Error::BackwardNotSupported { op: self.name() }.bt())
     }
 }
 
@@ -91,10 +93,16 @@ pub(crate) use each_memory;
 pub struct Custom<O>(pub O);
 
 impl<O: Op> Custom<O> {
-    /// Returns one gradient for each argument that candle tracks, and `None` for the others.
+    /// Returns one gradient for each argument that candle tracks, and `None` for the others. The gradients cannot be
+    /// differentiated again.
     fn gradients<const N: usize>(&self, args: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
-        let mut grads = self.0.bwd(&args, grad)?.into_iter();
-        Ok(args.map(|arg| grads.next().flatten().filter(|_| arg.track_op())))
+        let mut gradients = [const { None }; N];
+        for ((arg, to), gradient) in args.iter().zip(&mut gradients).zip(self.0.bwd(&args, grad)?) {
+            if let (true, Some(gradient)) = (arg.track_op(), gradient) {
+                *to = Some(once(self.0.name(), &gradient, arg)?);
+            }
+        }
+        Ok(gradients)
     }
 }
 
@@ -180,6 +188,5 @@ pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: impl InPlace) -> Result<(
 
 /// Returns whether two tensors have the same storage.
 pub fn share_memory(a: &Tensor, b: &Tensor) -> bool {
-    let memory = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
-    memory(a) == memory(b)
+    address(a) == address(b)
 }

@@ -3,14 +3,14 @@
 
 #![forbid(unsafe_code)]
 
-use crate::error::Error;
+use crate::error::{Error, Source};
 use candle_core::Error as Candle;
 
 /// Wraps the typed error in candle's error. `evenkeel::Error::from` unwraps it.
 ///
 /// ```
 /// use evenkeel::Error;
-/// let typed = Error::FullyMasked { op: "softmax", row: 3 };
+/// let typed = Error::fully_masked("softmax", 3);
 /// let through = candle_core::Error::from(typed.clone());
 /// assert_eq!(Error::from(through), typed);
 /// ```
@@ -20,30 +20,37 @@ impl From<Error> for Candle {
     }
 }
 
-/// Unwraps the typed error that candle's error carries, or translates candle's own error.
+/// Unwraps the typed error that candle's error carries, at any depth of contexts, or translates candle's own error.
 ///
 /// An unsupported type becomes [`Error::UnsupportedDType`], a dimension out of range [`Error::InvalidArgument`], and a
-/// mismatch of two shapes [`Error::ShapeMismatch`]. Any other error becomes [`Error::Backend`] with candle's message.
+/// mismatch of two shapes [`Error::ShapeMismatch`]. Any other error becomes [`Error::Framework`] with candle's error.
 impl From<Candle> for Error {
     fn from(error: Candle) -> Self {
-        let message = error.to_string();
-        typed(error).unwrap_or(Error::Backend { backend: "candle".into(), reason: message })
+        typed(&error).unwrap_or_else(|| Error::framework("candle", Source::new(error)))
     }
 }
 
-fn typed(error: Candle) -> Option<Error> {
+/// Returns the typed error that candle's error carries or corresponds to.
+fn typed(error: &Candle) -> Option<Error> {
     match error {
-        Candle::WrappedContext { wrapped, .. } => wrapped.downcast().ok().map(|error| *error),
+        Candle::WrappedContext { wrapped, .. } => carried(wrapped.as_ref()),
         Candle::Context { inner, .. } | Candle::WithPath { inner, .. } | Candle::WithBacktrace { inner, .. } => {
-            typed(*inner)
+            typed(inner)
         }
-        Candle::UnsupportedDTypeForOp(dtype, op) => {
-            Some(Error::UnsupportedDType { op, dtype: format!("{dtype:?}"), backend: "candle" })
-        }
+        Candle::UnsupportedDTypeForOp(dtype, op) => Some(Error::unsupported_dtype(op, format!("{dtype:?}"), "candle")),
         Candle::DimOutOfRange { shape, dim, op } => Some(Error::invalid(op, "dim", dim, format!("a dim of {shape:?}"))),
         Candle::ShapeMismatchBinaryOp { lhs, rhs, op } => {
             Some(Error::shape(op, "the second operand", format!("shape {rhs:?}"), format!("one that fits {lhs:?}")))
         }
         _ => None,
     }
+}
+
+/// Returns the first typed error among an error and its sources. An error of candle's in this chain may carry one too:
+/// `context` wraps candle's error in another one.
+fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+        let of_candle = || error.downcast_ref::<Candle>().and_then(typed);
+        error.downcast_ref::<Error>().cloned().or_else(of_candle)
+    })
 }

@@ -24,6 +24,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 /// Strategy for choosing a token.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "it replaces candle's enum, with the same variants")]
 pub enum Sampling {
     /// Greedy: the largest logit, and the lowest index among equal ones.
     ArgMax,

@@ -15,7 +15,7 @@ pub use candle_nn::init::*;
 ///
 /// # Errors
 /// The errors of [`crate::train::init::fill`]; [`Error::UnsupportedDType`] for a type that Evenkeel does not support;
-/// [`Error::Backend`].
+/// [`Error::Framework`].
 ///
 /// ```
 /// use candle_core::{DType, Device};

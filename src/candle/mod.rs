@@ -32,7 +32,8 @@
 //!
 //! Kernels run on the CPU. With feature `candle-cuda` they also run on CUDA devices, in f32, f16 and bf16 and along the
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
-//! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
+//! in-place ones have gradients. A second derivative through the gradient of a kernel is an error. The `?` operator
+//! converts Evenkeel's errors to candle's and back without loss.
 //!
 //! # How a call runs
 //!
@@ -52,6 +53,7 @@
 mod cuda;
 mod custom_op;
 mod error;
+mod gradient;
 mod op;
 mod support;
 mod view;

@@ -206,7 +206,7 @@ impl<S: Settings> Stepper<S> {
     /// rounded stochastically; a name from [`Rule::kept`]. Without names, a variable's index replaces its name.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Framework`].
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let (cpu, rule) = (&Device::Cpu, self.settings.rule());
         let mut tensors = HashMap::new();

@@ -152,12 +152,30 @@ pub fn readable_heads(xs: &Tensor) -> Result<Tensor> {
 
 /// Calls `f` with views of tensors on the CPU.
 pub fn with_views<R>(op: &'static str, tensors: &[&Tensor], f: impl FnOnce(&[View<'_>]) -> Result<R>) -> Result<R> {
-    let locked: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
-    let views = locked.iter().map(|(storage, layout)| match &**storage {
-        Storage::Cpu(storage) => Ok(View { storage, layout }),
-        _ => Err(Error::Msg(format!("{op}: an operand is not on the CPU")).bt()),
-    });
-    f(&views.collect::<Result<Vec<_>>>()?)
+    with_storages(tensors, |storages| {
+        let views = storages.iter().map(|(storage, layout)| match storage {
+            Storage::Cpu(storage) => Ok(View { storage, layout }),
+            _ => Err(Error::Msg(format!("{op}: an operand is not on the CPU")).bt()),
+        });
+        f(&views.collect::<Result<Vec<_>>>()?)
+    })
+}
+
+/// Calls `f` with the storages and layouts of tensors. A storage that several tensors share is locked once. A second
+/// lock would wait forever if another thread waits to write in between.
+pub fn with_storages<R>(tensors: &[&Tensor], f: impl FnOnce(&[(&Storage, &Layout)]) -> R) -> R {
+    let addresses: Vec<*const Storage> = tensors.iter().map(|tensor| address(tensor)).collect();
+    let first = |i: usize| addresses[..i].iter().position(|address| *address == addresses[i]).unwrap_or(i);
+    let locked: Vec<_> =
+        tensors.iter().enumerate().map(|(i, tensor)| (first(i) == i).then(|| tensor.storage_and_layout().0)).collect();
+    let storages = tensors.iter().enumerate();
+    let storages = storages.filter_map(|(i, tensor)| Some((&**locked[first(i)].as_ref()?, tensor.layout())));
+    f(&storages.collect::<Vec<_>>())
+}
+
+/// Returns the address of a tensor's storage, which tensors that share memory have in common.
+pub fn address(tensor: &Tensor) -> *const Storage {
+    &raw const *tensor.storage_and_layout().0
 }
 
 /// Wraps storage in a tensor that candle does not track.
@@ -197,8 +215,11 @@ fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{readable, readable_heads};
+    use super::{readable, readable_heads, with_views};
     use candle_core::{DType, Device, Result, Tensor};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
 
     /// Returns whether [`readable`] returns the tensor itself, without a copy.
     fn as_it_lies(xs: &Tensor, axis: usize) -> bool {
@@ -230,5 +251,36 @@ mod tests {
         assert!(!as_it_lies(&x.narrow(2, 0, 1)?.broadcast_as((2, 3, 4, 5))?, 3));
         assert!(as_it_lies(&x.narrow(0, 2, 0)?.transpose(1, 3)?, 3));
         Ok(())
+    }
+
+    /// Reads a tensor under two names while another thread writes to it. A storage that is locked twice would block
+    /// this thread as soon as the other one waits between the locks.
+    #[test]
+    fn a_storage_of_several_tensors_is_locked_once() -> Result<()> {
+        let x = Tensor::zeros((4, 8), DType::F32, &Device::Cpu)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (writer, until) = (x.clone(), is_over.clone());
+        let writes = std::thread::spawn(move || {
+            let row = Tensor::ones((1, 8), DType::F32, &Device::Cpu)?;
+            while !until.load(Relaxed) {
+                writer.slice_set(&row, 0, 1)?;
+            }
+            Ok::<(), candle_core::Error>(())
+        });
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || {
+            let part = x.narrow(0, 0, 2)?;
+            for _ in 0..20_000 {
+                with_views("test", &[&x, &part, &x], |views| {
+                    assert!(std::ptr::eq(views[0].storage, views[2].storage) && views.len() == 3);
+                    Ok(())
+                })?;
+            }
+            let _ = ended.send(());
+            Ok::<(), candle_core::Error>(())
+        });
+        assert!(end.recv_timeout(Duration::from_secs(60)).is_ok(), "a lock of the shared storage waits forever");
+        is_over.store(true, Relaxed);
+        writes.join().expect("the writing thread must not panic")
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// The operating system reported an error, or the file ended while it was read.
     #[error("{path}: {doing}: {source}")]
+    #[non_exhaustive]
     Read {
         /// Path of the file or folder.
         path: PathBuf,
@@ -20,6 +21,7 @@ pub enum Error {
     },
     /// The path is not a checkpoint, or its format is unknown.
     #[error("{path}: {reason}")]
+    #[non_exhaustive]
     Format {
         /// Path of the file or folder.
         path: PathBuf,
@@ -28,6 +30,7 @@ pub enum Error {
     },
     /// A value in the file's header, or in an index, is invalid.
     #[error("{path}: {field} is {value}; it must be {limit}")]
+    #[non_exhaustive]
     Header {
         /// Path of the file.
         path: PathBuf,
@@ -40,6 +43,7 @@ pub enum Error {
     },
     /// A value of one tensor is invalid.
     #[error("{path}: tensor {tensor}: {field} is {value}; it must be {limit}")]
+    #[non_exhaustive]
     Tensor {
         /// Path of the file.
         path: PathBuf,

@@ -11,6 +11,7 @@ use serde::Serialize;
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Level {
     /// Useful information.
     Note,
@@ -191,6 +192,7 @@ fn percent(share: f64) -> String {
 /// Formats a number of any magnitude with about three digits.
 fn short(x: f64) -> String {
     if x == 0.0 || (1e-3..1e4).contains(&x.abs()) {
+        #[allow(clippy::disallowed_methods, reason = "the logarithm only selects the number of printed digits")]
         let places = (2.0 - x.abs().max(1e-3).log10().floor()).clamp(0.0, 5.0) as usize;
         let text = format!("{x:.places$}");
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }

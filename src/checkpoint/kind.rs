@@ -1,6 +1,7 @@
 //! Element types of the file formats: their names, their sizes, and the decoding of floats.
 
 use super::quantised;
+use crate::math::bins::power_of_two;
 use half::{bf16, f16};
 
 /// An element type of a file format.
@@ -56,8 +57,8 @@ fn e4m3(bits: u8) -> f64 {
     let (exponent, fraction) = (i32::from(bits >> 3 & 15), f64::from(bits & 7));
     let magnitude = match (exponent, bits & 7) {
         (15, 7) => f64::NAN,
-        (0, _) => fraction * 2f64.powi(-9),
-        _ => (8.0 + fraction) * 2f64.powi(exponent - 10),
+        (0, _) => fraction * power_of_two(-9),
+        _ => (8.0 + fraction) * power_of_two(exponent - 10),
     };
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }

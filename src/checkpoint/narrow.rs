@@ -1,5 +1,7 @@
 //! Narrow types that a checkpoint may be converted to, and the values that they cannot represent.
 
+use crate::math::bins::power_of_two;
+
 /// A 16-bit or 8-bit float type, with the limits beyond which a number overflows or becomes 0 in this type. Rounding is
 /// to nearest, with ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,14 +19,9 @@ pub struct Narrow {
     pub(crate) vanishes: f64,
 }
 
-/// Returns `2^e`, which must be a normal number.
-const fn power_of_two(e: i32) -> f64 {
-    f64::from_bits(((e + 1023) as u64) << 52)
-}
-
 impl Narrow {
-    /// All four types, in the order of [`Stats::fits`](super::Stats::fits).
-    pub const ALL: [Narrow; 4] = [
+    /// All types, in the order of [`Stats::fits`](super::Stats::fits).
+    pub const ALL: &[Narrow] = &[
         Narrow { name: "f16", max: 65504.0, edge: 65520.0, edge_fits: false, vanishes: power_of_two(-25) },
         Narrow {
             name: "bf16",

@@ -52,7 +52,7 @@ pub struct Stats {
     /// error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.
     pub bin_width: f64,
     /// Losses from rounding to each type of [`Narrow::ALL`].
-    pub fits: [Fit; 4],
+    pub fits: Vec<Fit>,
     /// Numbers of elements with a magnitude in `2^exponent .. 2^(exponent+1)`, by increasing exponent, without empty
     /// ranges.
     pub binades: Vec<Binade>,
@@ -146,7 +146,7 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
         quantiles: quantiles(&finite, moments.count),
         abs_quantiles: abs_quantiles(&finite, moments.count),
         bin_width: 0.0,
-        fits: Narrow::ALL.each_ref().map(lost),
+        fits: Narrow::ALL.iter().map(lost).collect(),
         binades: binades(&finite),
     }
 }
@@ -162,12 +162,12 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     let count = moments.count;
     let some = |value: f64| if count == 0 { f64::NAN } else { value + 0.0 };
     let max_abs = some(max.max(-min));
-    let fit = |i: usize| {
-        let Narrow { name, vanishes, .. } = Narrow::ALL[i];
+    let fit = |(narrow, over): (&Narrow, u64)| {
+        let Narrow { name, vanishes, .. } = *narrow;
         let below = |one: &&Bin| bin::<T>(one.magnitude)[1] <= vanishes;
         let counts = bins.iter().filter(below).map(|bin| bin.negative + bin.positive);
         let underflow = if name == "bf16" { under_bf16 } else { counts.sum::<u64>() - zero };
-        Fit { dtype: name, overflow: over[i], underflow }
+        Fit { dtype: name, overflow: over, underflow }
     };
     // A quantile is the middle of a bin, which may lie outside the range of the elements in the bin.
     let within = |low: f64, high: f64| move |x: f64| if count == 0 { x } else { x.clamp(low, high) };
@@ -186,7 +186,7 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         quantiles: quantiles(&finite, count).map(within(min, max)),
         abs_quantiles: abs_quantiles(&finite, count).map(within(min_abs, max_abs)),
         bin_width: bin::<T>(1 << 14)[1] / bin::<T>(1 << 14)[0] - 1.0,
-        fits: std::array::from_fn(fit),
+        fits: Narrow::ALL.iter().zip(over).map(fit).collect(),
         binades: binades(&finite),
     }
 }

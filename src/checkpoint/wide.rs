@@ -4,6 +4,7 @@
 use super::bins::Tables;
 use super::moments::Moments;
 use super::narrow::Narrow;
+use crate::math::bins::power_of_two;
 use crate::simd::{Isa, Kernel, Token};
 
 /// Number of elements that are processed together. They fit in the L1 cache.
@@ -146,7 +147,7 @@ impl Beside {
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
             self.under_bf16 += count(x, |x| x.widen() <= bf16 && x > T::ZERO);
         }
-        for (over, narrow) in self.over.iter_mut().zip(&Narrow::ALL) {
+        for (over, narrow) in self.over.iter_mut().zip(Narrow::ALL) {
             let fits = T::fits(narrow);
             if largest > fits {
                 *over += count(x, |x| x > fits);
@@ -220,8 +221,8 @@ fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool)
 fn moments<T: Wide>(x: &[T], largest: T) -> Moments {
     // The scale keeps squares and their sums within the range of f64.
     let scale = match largest.widen() {
-        largest if T::SCALED && largest > 2f64.powi(480) => 2f64.powi(-560),
-        largest if T::SCALED && largest < 2f64.powi(-400) => 2f64.powi(600),
+        largest if T::SCALED && largest > power_of_two(480) => power_of_two(-560),
+        largest if T::SCALED && largest < power_of_two(-400) => power_of_two(600),
         _ => 1.0,
     };
     let pivot = x[0].widen() * scale;

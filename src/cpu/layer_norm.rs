@@ -7,6 +7,7 @@ use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::floats::Floats;
+use crate::math::bins::power_of_two;
 use crate::simd::{Float, Isa, Written};
 use std::ops::Range;
 
@@ -41,7 +42,7 @@ impl Norm for LayerNorm<'_> {
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
         !E::IS_F64
             && !E::IS_F32
-            && are_within(isa, self.weight, 2f64.powi(-60), 2f32.powi(60))
+            && are_within(isa, self.weight, power_of_two(-60), power_of_two(60) as f32)
             && are_within(isa, self.bias, 0.0, f32::MAX)
     }
 

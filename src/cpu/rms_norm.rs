@@ -11,6 +11,7 @@ use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
+use crate::math::bins::power_of_two;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Work, Written};
@@ -53,7 +54,7 @@ impl Norm for RmsNorm<'_> {
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
         // f32 rows are computed in pairs of f32. The limits keep the low part of a nonzero product from vanishing.
-        let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
+        let (least, most) = if E::IS_F32 { (power_of_two(-25), power_of_two(60) as f32) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0
             && self.rounding == Rounding::Once
@@ -63,7 +64,7 @@ impl Norm for RmsNorm<'_> {
     #[inline(always)]
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
         let [high, low] = pair(moments.scale());
-        let keeps_low = !E::IS_F32 || moments.smallest() * moments.scale() >= 2f64.powi(-90);
+        let keeps_low = !E::IS_F32 || moments.smallest() * moments.scale() >= power_of_two(-90);
         (moments.has_room() && keeps_low).then_some([high, low, 0.0])
     }
 

@@ -44,6 +44,7 @@ unsafe impl DeviceRepr for Arguments {}
 
 /// All elements of one gradient.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Gradient<'a> {
     /// A gradient of f32.
     F32(CudaViewMut<'a, f32>),
@@ -72,7 +73,7 @@ from_view!(bf16, BF16);
 /// The list of gradients is copied to the device if it differs from the stream's previous list.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`]; [`Error::Backend`].
+/// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`]; [`Error::Failed`].
 /// With [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite), the host waits for the stream and returns
 /// [`Error::NonFiniteInput`] as on the CPU. Without it, the host does not wait.
 pub fn clip_grad_norm(

@@ -66,7 +66,7 @@ impl<'a> Targets<'a> {
     /// returns NaN for such a row.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Backend`].
+    /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Failed`].
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
         let rows = self.classes.len();
         let settled = workspace::with(stream, |workspace| {
@@ -96,7 +96,7 @@ impl<'a> Targets<'a> {
 /// ignored. [`Targets::check`] rejects such targets.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, or a weight in them; [`Error::Backend`].
+/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, or a weight in them; [`Error::Failed`].
 pub fn cross_entropy_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,

@@ -1,6 +1,6 @@
 //! Devices, the modules loaded on them, and the only function that launches kernels.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Source};
 #[cfg(feature = "candle-cuda")]
 use cudarc::driver::CudaSlice;
 use cudarc::driver::{
@@ -9,6 +9,9 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Name of this backend in errors.
+const BACKEND: &str = "cuda";
 
 /// A kernel and its one-dimensional launch configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,17 @@ pub struct Launch {
 /// Returns the context of the device with this ordinal.
 ///
 /// # Errors
-/// [`Error::Backend`] if there is no driver, no such device, or its compute capability is below 8.0.
+/// [`Error::Unavailable`] if there is no driver, no such device, or its compute capability is below 8.0.
+/// [`Error::Failed`] if the driver fails to open the device.
 pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
-        return Err(refused("there is no CUDA driver on this machine (libcuda was not found)"));
+        return Err(Error::unavailable(BACKEND, "there is no CUDA driver on this machine (libcuda was not found)"));
     }
-    let context = CudaContext::new(ordinal).map_err(|e| refused(format!("device {ordinal}: {}", describe(e))))?;
-    let (major, minor) = context.compute_capability().map_err(|e| refused(describe(e)))?;
+    let context = CudaContext::new(ordinal).map_err(|error| not_opened(ordinal, error))?;
+    let (major, minor) = check(context.compute_capability())?;
     if major < 8 {
         let reason = format!("device {ordinal} has compute capability {major}.{minor}; the kernels need 8.0 or above");
-        return Err(refused(reason));
+        return Err(Error::unavailable(BACKEND, reason));
     }
     Ok(context)
 }
@@ -49,8 +53,33 @@ fn has_driver() -> bool {
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
-pub(super) fn refused(reason: impl Into<String>) -> Error {
-    Error::Backend { backend: "cuda".to_string(), reason: reason.into() }
+/// Creates the error for a device that could not be opened.
+fn not_opened(ordinal: usize, error: DriverError) -> Error {
+    let reason = format!("device {ordinal}: {}", describe(error));
+    match is_absent(error.0 as u32) {
+        true => Error::unavailable(BACKEND, reason),
+        false => Error::failed_with(BACKEND, reason, Source::new(error)),
+    }
+}
+
+/// Returns whether the driver's status means that the device is not there, or that the driver cannot use it in this
+/// process. Any other status, such as 2 for too little memory, is a failure of the device. The statuses are numbers,
+/// because the older versions of CUDA do not name all of them.
+fn is_absent(status: u32) -> bool {
+    matches!(
+        status,
+        3 // not initialised
+        | 34 // only the stub of the driver's library is installed
+        | 46 // the device is used by another process alone
+        | 100 // no device
+        | 101 // no such device
+        | 802 | 803 // the system is not ready; driver and library differ
+        | 804 // the device does not support the compatibility library
+    )
+}
+
+pub(super) fn failed(reason: impl Into<String>) -> Error {
+    Error::failed(BACKEND, reason)
 }
 
 fn describe(error: DriverError) -> String {
@@ -61,7 +90,7 @@ fn describe(error: DriverError) -> String {
 }
 
 pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T> {
-    result.map_err(|error| refused(describe(error)))
+    result.map_err(|error| Error::failed_with(BACKEND, describe(error), Source::new(error)))
 }
 
 /// Allocates memory for `len` elements, which must be at least one. A kernel must write them before they are read.
@@ -113,4 +142,18 @@ pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launc
     // SAFETY: the caller guarantees that the arguments are valid.
     check(unsafe { stream.launch_builder(&function).arg(arguments).launch(config) })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_absent;
+
+    #[test]
+    fn only_a_missing_device_may_be_replaced_by_the_cpu() {
+        // Out of memory, an illegal address, a failed launch and an unknown error are failures.
+        for status in [2, 700, 719, 999] {
+            assert!(!is_absent(status), "status {status}");
+        }
+        assert!(is_absent(100) && is_absent(101) && is_absent(803));
+    }
 }

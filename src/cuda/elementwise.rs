@@ -100,7 +100,7 @@ macro_rules! define {
             /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
             pub fn $one_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -114,7 +114,7 @@ macro_rules! define {
             /// The results, computed on the stream's device, are bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
             pub fn $two_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 a: CudaView<'_, E>,
@@ -130,7 +130,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Backend`].
+            /// [`Error::Failed`].
             pub fn $one_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -146,7 +146,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Backend`].
+            /// [`Error::Failed`].
             pub fn $two_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,

@@ -137,7 +137,7 @@ impl Mask<'static> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Failed`].
     pub fn copy(stream: &Arc<CudaStream>, mask: &crate::Mask<'_>) -> Result<Self> {
         let keep = mask.keep.iter().map(|(flags, shape)| Ok((MaskData::copy(stream, flags)?, shape.clone())));
         let bias = mask.bias.iter().map(|(bias, shape)| Ok((Bias::copy(stream, bias.floats())?, shape.clone())));

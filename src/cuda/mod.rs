@@ -5,6 +5,10 @@
 //! function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains the
 //! kernel.
 //!
+//! An application chooses the CUDA version of `cudarc`'s bindings by a feature of `cudarc` such as `cuda-12080`, or by the
+//! environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). By default it is the version of nvcc, or the
+//! latest one if there is no nvcc.
+//!
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
 //! host does not wait for the device.
 //!

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::device::{Launch, refused};
+use super::device::{Launch, failed};
 use crate::error::Result;
 use ruzstd::decoding::StreamingDecoder;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ impl Launch {
     /// Returns the PTX of the module that contains the kernel, for compute capability 8.0 and above.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if `source` does not contain the kernel.
+    /// [`Error::Failed`](crate::Error::Failed) if `source` does not contain the kernel.
     ///
     /// ```
     /// use evenkeel::cuda::Launch;
@@ -39,7 +39,7 @@ impl Launch {
     /// ```
     pub fn ptx(&self) -> Result<String> {
         module(&unpacked(self.source)?, self.kernel)
-            .ok_or_else(|| refused(format!("there is no kernel {} in source {}", self.kernel, self.source)))
+            .ok_or_else(|| failed(format!("there is no kernel {} in source {}", self.kernel, self.source)))
     }
 }
 
@@ -49,11 +49,11 @@ fn storage(kernel: &str) -> &str {
 
 /// Returns the decompressed text of a source.
 fn unpacked(source: &str) -> Result<String> {
-    let frame = frame(source).ok_or_else(|| refused(format!("there is no PTX for source {source}")))?;
+    let frame = frame(source).ok_or_else(|| failed(format!("there is no PTX for source {source}")))?;
     let mut text = String::new();
-    let failed = |e: String| refused(format!("the PTX of source {source} cannot be decompressed: {e}"));
-    let mut decoder = StreamingDecoder::new(frame).map_err(|e| failed(e.to_string()))?;
-    decoder.read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
+    let damaged = |e: String| failed(format!("the PTX of source {source} cannot be decompressed: {e}"));
+    let mut decoder = StreamingDecoder::new(frame).map_err(|e| damaged(e.to_string()))?;
+    decoder.read_to_string(&mut text).map_err(|e| damaged(e.to_string()))?;
     Ok(text)
 }
 

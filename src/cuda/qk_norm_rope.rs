@@ -52,7 +52,7 @@ pub const MOST_COLS: usize = 2 * TILE;
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, a weight in them, or too many columns;
-/// [`Error::Backend`].
+/// [`Error::Failed`].
 pub fn qk_norm_rope_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,

@@ -38,7 +38,7 @@ unsafe impl DeviceRepr for Arguments {}
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// invalid options, or a weight in them; [`Error::Backend`](crate::Error::Backend).
+/// invalid options, or a weight in them; [`Error::Failed`](crate::Error::Failed).
 pub fn rms_norm_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,

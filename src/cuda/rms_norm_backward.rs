@@ -27,7 +27,7 @@ fn norm(options: &RmsNorm<'_>) -> Result<Norm> {
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// invalid options, or a weight in them; [`Error::Backend`](crate::Error::Backend).
+/// invalid options, or a weight in them; [`Error::Failed`](crate::Error::Failed).
 pub fn rms_norm_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     [x, dy]: [Rows<'_, E>; 2],

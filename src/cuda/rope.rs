@@ -42,7 +42,7 @@ impl RopeTable {
     /// Copies the table to the stream's device.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Failed`].
     pub fn new(stream: &Arc<CudaStream>, table: &rope::RopeTable) -> Result<Self> {
         let (cos, sin) = table.cos_sin();
         Ok(RopeTable {
@@ -69,7 +69,7 @@ pub struct Turn {
 /// Computes [`rope`](crate::rope()) of rows on the stream's device, bit-identical to the CPU.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::Backend`].
+/// [`Error::ShapeMismatch`], [`Error::Failed`].
 pub fn rope_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,

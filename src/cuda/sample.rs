@@ -210,7 +210,7 @@ unsafe impl DeviceRepr for AdjustArguments {}
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`]; [`Error::EmptyInput`]; [`Error::InvalidArgument`] for more than 2^21 tokens;
-/// [`Error::Backend`]. Errors of a single row are reported in its [`Outcome`].
+/// [`Error::Failed`]. Errors of a single row are reported in its [`Outcome`].
 pub fn sample_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,

@@ -32,7 +32,7 @@ const OP: Op = Op {
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// options out of range, or a mask in them; [`Error::Backend`](crate::Error::Backend).
+/// options out of range, or a mask in them; [`Error::Failed`](crate::Error::Failed).
 /// [`Error::FullyMasked`](crate::Error::FullyMasked) under [`FullyMasked::Error`](crate::FullyMasked::Error). Under
 /// this policy, the host waits for the stream.
 pub fn softmax_into<E: DeviceElement>(

@@ -7,6 +7,7 @@ pub type Result<T> = std::result::Result<T, Fault>;
 
 /// How to handle a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Action {
     /// Use another backend, if no work is done yet. The device, or something that it needs, is not available.
     FallBack,
@@ -23,6 +24,7 @@ pub enum Action {
 
 /// Location of the NaN that made the device end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NanAt {
     /// First NaN in the outputs.
     Output {
@@ -38,19 +40,21 @@ pub enum NanAt {
 
 /// Any error of a Neuron device. [`Fault::action`] tells how to handle it.
 ///
-/// Converted to an [`Error`], a fault becomes [`Error::Backend`] if another backend can be used, and [`Error::Neuron`]
-/// otherwise.
+/// Converted to an [`Error`], a fault becomes [`Error::Unavailable`] if another backend can be used, and
+/// [`Error::Neuron`] otherwise.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The device, or something needed to use it, is missing.
     #[error("{reason}")]
+    #[non_exhaustive]
     Unavailable {
         /// Description of what is missing.
         reason: String,
     },
     /// An environment variable has an invalid value.
     #[error("{variable} is {value}; it must be {expected}")]
+    #[non_exhaustive]
     Setting {
         /// Name of the variable.
         variable: &'static str,
@@ -61,6 +65,7 @@ pub enum Fault {
     },
     /// The compiler did not produce a program.
     #[error("neuronx-cc on {program}: {reason}{}", tail(log))]
+    #[non_exhaustive]
     Compile {
         /// Name of the program.
         program: String,
@@ -71,6 +76,7 @@ pub enum Fault {
     },
     /// A call to the runtime failed.
     #[error("{call}: {status}")]
+    #[non_exhaustive]
     Status {
         /// Name of the runtime's function.
         call: &'static str,
@@ -81,6 +87,7 @@ pub enum Fault {
     },
     /// The device ended a run because of a NaN.
     #[error("{program}: {}", describe(*nan))]
+    #[non_exhaustive]
     Numerical {
         /// Name of the program.
         program: String,
@@ -89,6 +96,7 @@ pub enum Fault {
     },
     /// Tensors do not match the program's tensors.
     #[error("{program}: {tensor} is {got}; expected {expected}")]
+    #[non_exhaustive]
     Mismatch {
         /// Name of the program.
         program: String,
@@ -101,12 +109,14 @@ pub enum Fault {
     },
     /// The device broke earlier in this process, which cannot use it any more.
     #[error("this process no longer uses the device, because a call failed with {status}")]
+    #[non_exhaustive]
     Broken {
         /// Status of the call that broke the device.
         status: NrtStatus,
     },
     /// Code on the runtime's thread panicked; the thread continues.
     #[error("a call on the runtime's thread panicked: {message}")]
+    #[non_exhaustive]
     Panicked {
         /// Message of the panic.
         message: String,
@@ -162,7 +172,7 @@ impl Fault {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault.action() {
-            Action::FallBack => Error::Backend { backend: "neuron".into(), reason: fault.to_string() },
+            Action::FallBack => Error::unavailable("neuron", fault.to_string()),
             _ => Error::Neuron(fault),
         }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 /// Status code that a call to the Neuron runtime returned. It is a plain number, because newer runtimes define more
 /// codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "a status is one number")]
 pub struct NrtStatus(pub i32);
 
 /// Entry of the table of status codes: number, name, meaning, action, and whether the device is broken for this

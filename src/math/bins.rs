@@ -193,7 +193,8 @@ fn shifters(top: i32) -> [f64; BINS] {
 }
 
 /// Returns 2^exponent, which must be a normal number.
-pub fn power_of_two(exponent: i32) -> f64 {
+#[inline(always)]
+pub const fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
@@ -248,7 +249,7 @@ mod tests {
             let spread = [0, 3, 40, 120, 400][case % 5].min(exponent + 1074);
             let mut terms = terms(&mut rng, count, exponent, spread);
             let expected = binned_sum(&terms);
-            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
                 terms.shuffle(&mut rng);
                 let (all, _) = on(level, &terms).value();
                 let what = format!("{count} terms, {level}, 2^{exponent}, spread {spread}");
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_has_no_bin() {
-        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+        for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
             assert_eq!(on(level, &[]).value(), (0.0, 0.0));
             assert_eq!(on(level, &[0.0, -0.0]).value(), (0.0, 0.0));
             let infinite = on(level, &[1.0, f64::INFINITY, 3.0]);

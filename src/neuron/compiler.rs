@@ -22,6 +22,7 @@ const NUMERICS: [&str; 5] = ["--auto-cast", "none", "--enable-mixed-precision-ac
 
 /// Form in which a program is passed to the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Form {
     /// A serialised `HloModuleProto`, the documented input of the compiler.
     Hlo,
@@ -56,6 +57,7 @@ impl Form {
 
 /// Hardware that programs are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Target {
     /// First-generation Trainium.
     Trn1,

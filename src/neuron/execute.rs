@@ -14,7 +14,7 @@ pub trait Execute {
     /// Runs a program once. Inputs and outputs are in the program's order, row-major and little-endian.
     ///
     /// # Errors
-    /// [`Error::Backend`]; [`Error::ShapeMismatch`] for inputs of wrong sizes.
+    /// [`Error::Failed`] and `Error::Neuron`; [`Error::ShapeMismatch`] for inputs of wrong sizes.
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
 }
 
@@ -38,7 +38,7 @@ impl Status {
     /// Converts the number in a status output.
     ///
     /// # Errors
-    /// [`Error::Backend`] for any other number, which means that the executor did not run the program correctly.
+    /// [`Error::Failed`] for any other number, which means that the executor did not run the program correctly.
     pub fn of(number: i32) -> Result<Self> {
         match number {
             0 => Ok(Status::Plain),
@@ -51,7 +51,7 @@ impl Status {
 }
 
 fn broken(reason: String) -> Error {
-    Error::Backend { backend: "neuron".into(), reason }
+    Error::failed("neuron", reason)
 }
 
 /// Runs a program with `N` outputs, and checks the sizes of its inputs and outputs.

@@ -23,6 +23,7 @@ use half::{bf16, f16};
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is created by its name")]
 pub struct Interpreter;
 
 impl Execute for Interpreter {
@@ -37,8 +38,7 @@ impl Execute for Interpreter {
             };
             let made = if node.dtype == F32 { made.into_iter().map(flush).collect() } else { made };
             guard(node, &made, &values).map_err(|fault| {
-                let reason = format!("value {place} of {}: {fault}", program.name());
-                Error::Backend { backend: "neuron interpreter".into(), reason }
+                Error::failed("neuron interpreter", format!("value {place} of {}: {fault}", program.name()))
             })?;
             values.push(made);
         }

@@ -50,6 +50,7 @@ impl ElementType {
 
 /// Type and row-major shape of a program's input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TensorSpec {
     /// Type of the elements.
     pub dtype: ElementType,

@@ -181,8 +181,8 @@ pub(crate) const OP: &str = "attention";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if shapes do not fit each other; [`Error::InvalidArgument`] if an option is out of range;
-/// [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Backend`] if the requested instruction set
-/// is unavailable.
+/// [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Unavailable`] if the requested instruction
+/// set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -151,7 +151,7 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`], with row and
 /// column, if a target is outside of 0 ..= 1 or a weight is negative or not finite; [`Error::InvalidArgument`] for
-/// `focal_gamma` or `alpha` outside its range; [`Error::Backend`] if the requested instruction set is unavailable.
+/// `focal_gamma` or `alpha` outside its range; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

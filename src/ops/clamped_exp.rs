@@ -65,8 +65,8 @@ impl ClampedExp {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `min` or `max` is NaN, or if `min` is above `max` (an
-/// option that is not set counts as the type's default); [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD`
-/// names an unknown or unavailable instruction set. `_into` also returns
+/// option that is not set counts as the type's default); [`Error::Unavailable`](crate::Error::Unavailable) if
+/// `EVENKEEL_SIMD` names an unknown or unavailable instruction set. `_into` also returns
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
 ///
 /// # Panics

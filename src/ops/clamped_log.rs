@@ -55,7 +55,7 @@ impl ClampedLog {
 /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] unless `floor` is finite and above 0; [`Error::Backend`] if `EVENKEEL_SIMD` names an
+/// [`Error::InvalidArgument`] unless `floor` is finite and above 0; [`Error::Unavailable`] if `EVENKEEL_SIMD` names an
 /// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`] if `out` has another length
 /// than `x`.
 ///

@@ -13,6 +13,7 @@ pub(crate) const OP: &str = "clip_grad_norm";
 
 /// Factor that [`clip_grad_norm`] multiplies gradients by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ClipMode {
     /// `max_norm / norm` if the norm exceeds the limit and all elements are finite. Otherwise gradients stay unchanged,
     /// bit by bit.
@@ -155,8 +156,8 @@ pub(crate) fn broken(parts: &[TensorNorm]) -> Option<usize> {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if max_norm is negative or NaN; [`Error::NonFiniteInput`] for a NaN or an infinity, where
-/// `row` is the first tensor that has one and `index` the first such element in it; [`Error::Backend`] if the requested
-/// instruction set is unavailable. After an error the gradients are unchanged.
+/// `row` is the first tensor that has one and `index` the first such element in it; [`Error::Unavailable`] if the
+/// requested instruction set is unavailable. After an error the gradients are unchanged.
 ///
 /// # Panics
 /// Never.

@@ -46,8 +46,8 @@ pub(crate) fn finish_call(found: &[NonFinite]) {
 /// an ULP above clip_value. If clip_value exceeds the range of the type, the limit is +inf, and nothing is clamped.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if clip_value is negative or NaN; [`Error::Backend`] if the requested instruction set is
-/// unavailable. After an error the gradients are unchanged.
+/// [`Error::InvalidArgument`] if clip_value is negative or NaN; [`Error::Unavailable`] if the requested instruction set
+/// is unavailable. After an error the gradients are unchanged.
 ///
 /// # Panics
 /// Never.

@@ -248,8 +248,8 @@ const OP: &str = "cross_entropy";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is
-/// out of range, or if a target is neither a class nor `ignore_index` (the error has its row); [`Error::Backend`] if
-/// the requested instruction set is unavailable.
+/// out of range, or if a target is neither a class nor `ignore_index` (the error has its row); [`Error::Unavailable`]
+/// if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

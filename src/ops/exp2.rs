@@ -24,8 +24,9 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 0.53 ULP in f64, and 0.77 for its subnormal results.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
-    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
+    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than
+    /// `x`.
     ///
     /// # Panics
     /// Never.
@@ -67,7 +68,7 @@ elementwise_backward_op! {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) in the same cases as [`exp2`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable) in the same cases as [`exp2`].
     ///
     /// # Panics
     /// Never.

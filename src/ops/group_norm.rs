@@ -120,8 +120,8 @@ const OP: &str = "group_norm";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if `groups` does not divide the number of channels, or for a weight or bias of another
-/// length; [`Error::InvalidArgument`] if `groups` is 0, or if eps is negative or not finite; [`Error::Backend`] if the
-/// requested instruction set is unavailable.
+/// length; [`Error::InvalidArgument`] if `groups` is 0, or if eps is negative or not finite; [`Error::Unavailable`] if
+/// the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

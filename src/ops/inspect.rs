@@ -21,7 +21,7 @@ const OP: &str = "inspect";
 /// ```
 ///
 /// # Errors
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     E::finite(x)
 }
@@ -51,7 +51,7 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// were 1 ULP on random elements, and 5 ULP on a million elements with nine different values.
 ///
 /// # Errors
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

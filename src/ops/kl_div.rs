@@ -139,7 +139,7 @@ const BACKWARD: &str = "kl_div_backward";
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
 /// not finite, or not 1 with `log_probs`; [`Error::InvalidArgument`], with row and column, if a target is outside of
-/// 0 ..= 1 (with `log_target`, above 0); [`Error::Backend`] if the requested instruction set is unavailable.
+/// 0 ..= 1 (with `log_target`, above 0); [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -79,7 +79,7 @@ const OP: &str = "l2_normalize";
 /// # Errors
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if an output has another shape;
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -107,7 +107,7 @@ const OP: &str = "layer_norm";
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length;
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

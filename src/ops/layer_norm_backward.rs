@@ -73,7 +73,7 @@ pub struct LayerNormGradients<E> {
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, weight, bias, dweight or dbias has the wrong shape;
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -6,6 +6,7 @@ use crate::simd::in_default;
 
 /// Reduction of the losses of all rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Reduction {
     /// No reduction: one number for each row, or for each element if the documentation of the op says so.
     None,
@@ -50,6 +51,7 @@ impl Reduction {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Loss {
     /// Mean or sum of the losses.
     Value(f64),

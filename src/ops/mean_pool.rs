@@ -89,7 +89,7 @@ const OP: &str = "mean_pool";
 /// # Errors
 /// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with
 /// biases, causality or a window, and for the policy Uniform; [`Error::FullyMasked`] under the policy Error, with the
-/// sequence's index as its row; [`Error::Backend`] if the requested instruction set is unavailable.
+/// sequence's index as its row; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

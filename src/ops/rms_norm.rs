@@ -114,7 +114,7 @@ const OP: &str = "rms_norm";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not
-/// finite, or `weight_offset` not finite; [`Error::Backend`] if the requested instruction set is unavailable.
+/// finite, or `weight_offset` not finite; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

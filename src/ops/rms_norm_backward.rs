@@ -67,7 +67,7 @@ pub struct RmsNormGradients<E> {
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, the weight or dweight has the wrong shape;
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite, or `weight_offset` not
-/// finite; [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// finite; [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

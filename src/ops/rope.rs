@@ -207,7 +207,7 @@ impl GivenTable<'_> {
 /// not cancel, its error is about half an ULP of the result.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Backend`] if the requested
+/// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Unavailable`] if the requested
 /// instruction set is unavailable.
 ///
 /// # Panics

@@ -35,7 +35,7 @@ const OP: &str = "rope_backward";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the table's columns or positions do not fit `dy`;
-/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

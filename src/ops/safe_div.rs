@@ -67,7 +67,8 @@ impl SafeDiv {
 /// # Errors
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an `eps` that is negative or not finite;
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-/// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+/// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
+/// set.
 ///
 /// # Panics
 /// Never.

@@ -61,7 +61,7 @@ impl Sampler {
     /// # Errors
     /// The errors of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
     /// [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if [`Step::allowed`] has too few words for the
-    /// vocabulary; [`Error::Backend`] if the requested instruction set is unavailable.
+    /// vocabulary; [`Error::Unavailable`] if the requested instruction set is unavailable.
     ///
     /// # Panics
     /// Never.

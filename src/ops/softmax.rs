@@ -138,7 +138,7 @@ const OP: &str = "softmax";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the mask or `out` does not fit `x`; [`Error::InvalidArgument`] if an option is out of
-/// range; [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Backend`] if the requested
+/// range; [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Unavailable`] if the requested
 /// instruction set is unavailable.
 ///
 /// # Panics

@@ -22,8 +22,9 @@ elementwise_op! {
     /// Correctly rounded in every type.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
-    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
+    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than
+    /// `x`.
     ///
     /// # Panics
     /// Never.
@@ -66,7 +67,7 @@ elementwise_backward_op! {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
-    /// [`Error::Backend`](crate::Error::Backend) in the same cases as [`sqrt`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable) in the same cases as [`sqrt`].
     ///
     /// # Panics
     /// Never.

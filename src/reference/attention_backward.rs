@@ -6,6 +6,7 @@ use super::softmax_backward::softmax_backward_of;
 
 /// Contribution of one query to the gradients of attention.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AttentionGradient<R> {
     /// Softmax weight of each value. The gradient of a value is its weight times dy.
     pub weights: Vec<R>,

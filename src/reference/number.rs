@@ -18,6 +18,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// assert_eq!(probs[0].to_f64(), 0.5);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "it wraps one number")]
 pub struct Number<T>(pub T);
 
 impl<T: From<f64>> From<f64> for Number<T> {

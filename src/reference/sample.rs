@@ -16,6 +16,7 @@ use tokens::{Tokens, greedy, heat, softmax};
 
 /// The tokens that the filters keep, and their probabilities.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Support {
     /// Tokens in increasing order.
     pub tokens: Vec<u32>,

@@ -60,8 +60,8 @@ pub enum Profile {
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 5] =
-        [Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle];
+    pub const ALL: &[Profile] =
+        &[Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle];
 
     /// Returns the name of the profile in arguments and protocols.
     ///
@@ -74,7 +74,7 @@ impl Profile {
 
     /// Returns the profile with this name, or `None` if there is none.
     pub fn from_name(name: &str) -> Option<Profile> {
-        Self::ALL.into_iter().find(|profile| profile.name() == name)
+        Self::ALL.iter().copied().find(|profile| profile.name() == name)
     }
 
     pub(crate) fn rules(self) -> &'static Rules {

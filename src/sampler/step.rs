@@ -6,6 +6,7 @@ use crate::math::philox::philox4x32;
 ///
 /// The same three numbers give the same token from the same row, alone or in a batch, on any machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "a draw depends on these three numbers by definition")]
 pub struct Draw {
     /// Seed of the request.
     pub seed: u64,

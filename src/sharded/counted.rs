@@ -16,6 +16,7 @@ pub struct Counted<C> {
 
 /// Amount of data exchanged by one rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exchanged {
     /// Number of calls, each of which takes at least the latency of one exchange between all ranks.
     pub calls: u64,

@@ -20,6 +20,9 @@ const NAP: Duration = Duration::from_micros(200);
 /// `Universe`.
 /// Building requires an MPI library and libclang: on Debian, the packages `libopenmpi-dev` and `libclang-dev`.
 ///
+/// [`Mpi::new`] gives the communicator the error handler `MPI_ERRORS_RETURN`, so that errors of MPI are returned. MPI's
+/// default handler ends all processes.
+///
 /// After an error an exchange may still be pending, and `MPI_Finalize` would wait for it. End the process without
 /// `MPI_Finalize`, or with `abort`.
 ///
@@ -46,6 +49,9 @@ pub struct Mpi<C> {
 impl<C: Communicator> Mpi<C> {
     /// Wraps a communicator, with a deadline of 30 seconds.
     pub fn new(comm: C) -> Self {
+        // SAFETY: the communicator is valid, and the handler is a constant of the library. If the call fails, the
+        // former handler has handled its error.
+        unsafe { ffi::MPI_Comm_set_errhandler(comm.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
         Mpi { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) }
     }
 
@@ -93,7 +99,7 @@ impl<C: Communicator> Mpi<C> {
         let (rank, size) = (self.rank(), self.size());
         Err(failed(match code {
             0 => format!("rank {rank} of {size} timed out after {:?} waiting for another rank", self.timeout),
-            code => format!("MPI returned code {code} to rank {rank} of {size}"),
+            code => format!("MPI returned code {code} to rank {rank} of {size}: {}", text(code)),
         }))
     }
 
@@ -106,6 +112,17 @@ impl<C: Communicator> Mpi<C> {
         words.copy_from_slice(&got);
         Ok(())
     }
+}
+
+/// Returns MPI's description of a code.
+fn text(code: i32) -> String {
+    /// More bytes than `MPI_MAX_ERROR_STRING` of any implementation.
+    const ROOM: usize = 4096;
+    let (mut text, mut len) = (vec![0u8; ROOM], 0);
+    // SAFETY: the buffer has room for the longest text, and `len` for its length.
+    let status = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &mut len) };
+    text.truncate(if status == 0 { usize::try_from(len).unwrap_or(0) } else { 0 });
+    if text.is_empty() { "MPI does not describe this code".into() } else { String::from_utf8_lossy(&text).into_owned() }
 }
 
 impl<C: Communicator> Collective for Mpi<C> {

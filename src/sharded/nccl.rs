@@ -13,6 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Name of this backend in errors.
+const BACKEND: &str = "nccl";
+
 /// Duration of the sleep between two checks of the device.
 const NAP: Duration = Duration::from_micros(20);
 
@@ -61,17 +64,17 @@ impl Nccl {
     /// Creates the id that connects the ranks. One rank creates it and sends it to all others.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the library is missing or returns an error.
+    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if it returns an error.
     pub fn id() -> Result<Id> {
         check_library()?;
-        Id::new().map_err(|error| refused(describe(error)))
+        Id::new().map_err(|error| Error::failed(BACKEND, describe(error)))
     }
 
     /// Creates this rank, of `size` ranks that share `id`, with a deadline of 30 seconds.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the library is missing or returns an error; [`Error::InvalidArgument`] if the rank is not
-    /// below `size`, or `size` not below 2^31.
+    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if it returns an error;
+    /// [`Error::InvalidArgument`] if the rank is not below `size`, or `size` not below 2^31.
     pub fn new(stream: Arc<CudaStream>, rank: usize, size: usize, id: Id) -> Result<Self> {
         check_library()?;
         // NCCL stores ranks as i32.
@@ -81,7 +84,7 @@ impl Nccl {
         if rank >= size {
             return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, the number of ranks")));
         }
-        let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(describe(error)))?;
+        let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| Error::failed(BACKEND, describe(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })
     }
 
@@ -167,12 +170,11 @@ fn check_library() -> Result<()> {
     // SAFETY: loading runs the library's initialisers, as any use of the library does.
     match names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok()) {
         true => Ok(()),
-        false => Err(refused(format!("there is no NCCL on this machine ({} was not found)", names[0]))),
+        false => {
+            let reason = format!("there is no NCCL on this machine ({} was not found)", names[0]);
+            Err(Error::unavailable(BACKEND, reason))
+        }
     }
-}
-
-fn refused(reason: String) -> Error {
-    Error::Backend { backend: "nccl".into(), reason }
 }
 
 fn describe(error: NcclError) -> String {

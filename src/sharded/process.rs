@@ -5,6 +5,7 @@ use crate::error::Result;
 
 /// A single process that holds all columns.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is created by its name")]
 pub struct Process;
 
 impl Collective for Process {

@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
 
 use super::block::{Float, Isa, MaskBits, Select};
+use super::features::{detected, with_avx2};
 use super::level::{Kernel, Token, not_inlined};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -19,14 +20,7 @@ pub struct Avx2(());
 impl Avx2 {
     /// Returns the token if this CPU and operating system support the instructions.
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        found.then_some(Avx2(()))
+        with_avx2!(detected).then_some(Avx2(()))
     }
 }
 

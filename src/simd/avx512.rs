@@ -2,6 +2,7 @@
 
 use super::avx2::reduce;
 use super::block::{Float, Isa, MaskBits, Select};
+use super::features::{detected, with_avx512};
 use super::level::{Kernel, Token, not_inlined};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -15,14 +16,7 @@ pub struct Avx512(());
 impl Avx512 {
     /// Returns the token if this CPU and operating system support the instructions.
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        found.then_some(Avx512(()))
+        with_avx512!(detected).then_some(Avx512(()))
     }
 }
 

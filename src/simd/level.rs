@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
+use super::features::{enabled, with_avx2, with_avx512};
+#[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
 /// Environment variable that forces an instruction set.
@@ -17,6 +19,7 @@ const VARIABLE: &str = "EVENKEEL_SIMD";
 
 /// Instruction set. All give the same bits, at different speeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// Plain Rust, which runs on every machine. On x86-64 it needs the feature `portable`.
     Portable,
@@ -28,7 +31,7 @@ pub enum Level {
 
 impl Level {
     /// All levels, the slowest first.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: &[Level] = &[Level::Portable, Level::Avx2, Level::Avx512];
 
     /// Returns whether this machine can run the level and this build has code for it.
     pub fn is_available(self) -> bool {
@@ -49,7 +52,7 @@ impl Level {
     }
 
     fn require(self) -> Result<Token> {
-        Token::new(self).ok_or_else(|| Error::Backend {
+        Token::new(self).ok_or_else(|| Error::Unavailable {
             backend: self.name().into(),
             reason: match self {
                 Level::Portable => {
@@ -77,9 +80,8 @@ impl FromStr for Level {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Self::best()),
-            _ => Self::ALL.into_iter().find(|l| l.name() == name).ok_or_else(|| Error::Backend {
-                backend: name.into(),
-                reason: "unknown instruction set; there are auto, portable, avx2 and avx512".into(),
+            _ => Self::ALL.iter().copied().find(|l| l.name() == name).ok_or_else(|| {
+                Error::unavailable(name, "unknown instruction set; there are auto, portable, avx2 and avx512")
             }),
         }
     }
@@ -93,8 +95,8 @@ thread_local! {
 /// sets, otherwise the one in `EVENKEEL_SIMD`, otherwise the best that the machine has.
 ///
 /// # Errors
-/// [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns this
-/// error.
+/// [`Error::Unavailable`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns
+/// this error.
 ///
 /// ```
 /// println!("running on {}", evenkeel::simd::level()?);
@@ -109,7 +111,7 @@ pub fn level() -> Result<Level> {
 /// [`report::scope`](crate::report::scope()).
 ///
 /// # Errors
-/// [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.
+/// [`Error::Unavailable`] if [`Level::is_available`] is false; `f` is then not called.
 ///
 /// ```
 /// use evenkeel::simd::{Level, with_level};
@@ -161,23 +163,24 @@ pub trait Kernel: Sized {
         self.run(isa)
     }
 
-    /// # Safety
-    /// The CPU must have the instructions, as the token proves.
     #[cfg(target_arch = "x86_64")]
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-    unsafe fn run_avx2(self, isa: Avx2) -> Self::Out {
-        self.run(isa)
+    with_avx2! { enabled
+        /// # Safety
+        /// The CPU must have the instructions, as the token proves.
+        #[inline(never)]
+        unsafe fn run_avx2(self, isa: Avx2) -> Self::Out {
+            self.run(isa)
+        }
     }
 
-    /// # Safety
-    /// The CPU must have the instructions. The token proves the vector features, and every CPU with AVX-512 has the
-    /// bit-manipulation ones.
     #[cfg(target_arch = "x86_64")]
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-    unsafe fn run_avx512(self, isa: Avx512) -> Self::Out {
-        self.run(isa)
+    with_avx512! { enabled
+        /// # Safety
+        /// The CPU must have the instructions, as the token proves.
+        #[inline(never)]
+        unsafe fn run_avx512(self, isa: Avx512) -> Self::Out {
+            self.run(isa)
+        }
     }
 }
 
@@ -240,9 +243,7 @@ impl Token {
             })
             .clone()
             .map_err(|e| match e {
-                Error::Backend { backend, reason } => {
-                    Error::Backend { backend: format!("{VARIABLE}={backend}"), reason }
-                }
+                Error::Unavailable { backend, reason } => Error::unavailable(format!("{VARIABLE}={backend}"), reason),
                 other => other,
             })
     }

@@ -34,6 +34,8 @@ mod tests;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod features;
 
 pub use level::{Level, level, with_level};
 pub use memory::Output;

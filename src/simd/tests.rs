@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 
 /// Runs the kernel on every instruction set that this machine has.
 fn on_each_level<K: Kernel<Out = ()> + Clone>(kernel: K) {
-    for level in Level::ALL {
+    for &level in Level::ALL {
         if !level.is_available() {
             println!("skipped {level}, which this machine does not support");
             continue;
@@ -432,7 +432,7 @@ fn sums_equal_their_definitions() {
 fn a_level_that_is_not_there_is_refused() {
     let error = "sse9".parse::<Level>().unwrap_err();
     assert_eq!(error.to_string(), "sse9: unknown instruction set; there are auto, portable, avx2 and avx512");
-    for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
+    for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         assert!(with_level(level, || ()).is_err());
     }
 }

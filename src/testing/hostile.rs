@@ -114,6 +114,7 @@ pub fn scattered(i: usize) -> f64 {
 
 /// A row that breaks a naive formula.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "it is a row and its name")]
 pub struct Hostile<E> {
     /// Description of the row.
     pub name: &'static str,

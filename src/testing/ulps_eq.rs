@@ -26,6 +26,7 @@ use std::fmt;
 /// assert_ulps_eq!(Ulps::all(&[1.0f32, 2.0])[..], Ulps::all(&[1.0, 2.0])[..], max_ulps = 0);
 /// ```
 #[derive(Clone, Copy, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "it wraps one value")]
 pub struct Ulps<E>(pub E);
 
 impl<E: Element> Ulps<E> {

@@ -17,6 +17,7 @@ use crate::element::Element;
 
 /// Rows of numbers, which are the same in every run and on every machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Workload {
     /// Name of the workload.
     pub name: &'static str,

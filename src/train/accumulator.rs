@@ -51,7 +51,7 @@ impl Accumulator {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the number or lengths of the tensors differ from those passed to
-    /// [`Accumulator::new`]; the sums are then unchanged. [`Error::Backend`].
+    /// [`Accumulator::new`]; the sums are then unchanged. [`Error::Unavailable`].
     pub fn add(&mut self, grads: &[Option<Floats<'_>>]) -> Result<()> {
         if grads.len() != self.sums.len() {
             return Err(Error::shape(OP, "grads", grads.len().to_string(), self.sums.len().to_string()));

@@ -48,8 +48,8 @@ const OP: &str = "adaptive_clip";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct AdaptiveClip {
-    /// Maximum ratio of the gradient norm to the weight norm. Finite, not negative; 0.01 by default. Larger batches need
-    /// a smaller value.
+    /// Maximum ratio of the gradient norm to the weight norm. Finite, not negative; 0.01 by default. Larger batches
+    /// need a smaller value.
     pub clipping: f64,
     /// Lower bound for the norm of weights, so that weights of 0 can change. Finite, not negative; 1e-3 by default.
     pub eps: f64,
@@ -77,7 +77,7 @@ impl AdaptiveClip {
     /// # Errors
     /// [`Error::InvalidArgument`] for settings that are negative or not finite. [`Error::ShapeMismatch`] if the number
     /// of gradients or weights does not match the shape. [`Error::NonFiniteInput`] for a NaN or an infinity in a unit's
-    /// gradient or weights, with the first such unit as `row`. [`Error::Backend`]. After an error the gradient is
+    /// gradient or weights, with the first such unit as `row`. [`Error::Unavailable`]. After an error the gradient is
     /// unchanged.
     pub fn clip<'a, 'b>(
         &self,

@@ -25,7 +25,7 @@ use crate::simd::in_default;
 ///   with such a gradient, and its `index` is that of the first such element in the gradient.
 /// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient that exceeds f32 if the state is
 ///   f32.
-/// - [`Error::Backend`].
+/// - [`Error::Unavailable`].
 ///
 /// # Panics
 /// Never.
@@ -59,6 +59,7 @@ pub struct Optimizer<R> {
 /// A state variable of an optimiser, with one number for each weight of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[allow(clippy::exhaustive_enums, reason = "states are kept in the two wide types only")]
 pub enum Numbers {
     /// State for weights of f64.
     F64(Vec<f64>),

@@ -5,6 +5,7 @@ use crate::element::DType;
 
 /// Type in which a part of a step is stored or computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Width {
     /// The type of the model.
     Model,

@@ -24,7 +24,7 @@ const OP: &str = "stochastic_round";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the two lengths differ. [`Error::InvalidArgument`] if the results are f32 or f64.
-/// [`Error::Backend`] if the requested instruction set is unavailable. After an error nothing has been written.
+/// [`Error::Unavailable`] if the requested instruction set is unavailable. After an error nothing has been written.
 ///
 /// # Panics
 /// Never.

@@ -13,13 +13,16 @@ pub(crate) const OP: &str = "unscale";
 
 /// Result of unscaling the gradients of a step.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Unscaled {
     /// All gradients are finite. They are now unscaled and clipped.
+    #[non_exhaustive]
     Ready {
         /// Norm of the unscaled gradients before clipping.
         norm: f64,
     },
     /// A gradient is not finite, and nothing was changed. The optimiser must not step.
+    #[non_exhaustive]
     Skip {
         /// An [`Error::NonFiniteInput`]. Its `row` is the index of the first tensor with a NaN or an infinity. Its
         /// `index` is the position of the first NaN or infinity in this tensor.
@@ -61,7 +64,7 @@ impl LossScaler {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless the stage is READY, for a `max_norm` that is negative or NaN, and for f16
-    /// gradients unless the scale is 1; [`Error::Backend`]. After an error nothing has changed.
+    /// gradients unless the scale is 1; [`Error::Unavailable`]. After an error nothing has changed.
     ///
     /// # Panics
     /// Never.

@@ -64,7 +64,7 @@ fn threads_and_instruction_sets_do_not_show() {
     for (dtype, _) in FLOATS {
         let alone = apply(dtype, &values).argument("--simd").argument("portable").argument("--threads").argument("1");
         let alone = alone.run(&jobs()).all_ok().out;
-        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+        for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
             for threads in ["1", "2", "7"] {
                 let apply = apply(dtype, &values).argument("--simd").argument(level.name());
                 let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;

@@ -197,7 +197,7 @@ fn a_closed_stdout_is_no_panic() {
 #[test]
 fn what_is_known_but_not_there() {
     let mut missing: Vec<Vec<&str>> = vec![vec!["--backend", "cuda"], vec!["--backend", "neuron"]];
-    let levels = Level::ALL.into_iter().filter(|level| !level.is_available());
+    let levels = Level::ALL.iter().copied().filter(|level| !level.is_available());
     missing.extend(levels.map(|level| vec!["--simd", level.name()]));
     for arguments in missing {
         let apply = arguments.iter().fold(fixture(), |apply, argument| apply.argument(argument));
@@ -218,7 +218,7 @@ fn what_is_known_but_not_there() {
 #[test]
 fn the_flag_beats_the_environment() {
     let best = fixture().run_text(JOBS).all_ok().out;
-    for level in Level::ALL {
+    for &level in Level::ALL {
         let outcome = fixture().environment("EVENKEEL_SIMD", level.name()).run_text(JOBS);
         outcome.answered();
         assert_eq!(outcome.answers[0]["ok"], level.is_available());

@@ -171,7 +171,7 @@ fn what_is_refused() -> Result<()> {
         assert_eq!(refused(&q, &k, &none.mask(&short)), "ShapeMismatch");
         let strict = none.mask(&lengths).fully_masked(FullyMasked::Error);
         let error = form(&q, &k, &v, &strict).unwrap_err();
-        assert_eq!(error, Error::FullyMasked { op: "attention", row: 12 });
+        assert_eq!(error, Error::fully_masked("attention", 12));
     }
     let refused = |q: &Tensor, k: &Tensor| guarded::attention(q, k, &v, &none).unwrap_err();
     assert_eq!(refused(&q.get(0)?, &k).to_string(), "attention: q has shape [4, 3, 6]; expected 4 axes");

@@ -166,7 +166,7 @@ fn gradients_of_norms() -> Result<()> {
         let layer = guarded::layer_norm(&x, Some(&weight), Some(&bias), &LayerNorm::default().eps(eps))?;
         for (y, args) in [(rms, vec![&x, &weight]), (layer, vec![&x, &weight, &bias])] {
             let store = (y * &grad)?.sum_all()?.backward()?;
-            let kind = NormKind { centred: args.len() == 3, eps };
+            let kind = if args.len() == 3 { NormKind::layer(eps) } else { NormKind::rms(eps) };
             let tensors: Vec<&Tensor> = args.iter().map(|arg| arg.as_tensor()).collect();
             let composed = composition::norm_gradients(kind, &tensors, Some(&weight), &grad)?;
             assert_eq!(composed.len(), args.len());

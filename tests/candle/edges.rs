@@ -2,8 +2,10 @@
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};
+use evenkeel::backend::BackendChoice;
 use evenkeel::candle as ours;
-use evenkeel::{Error, RmsNorm, Softmax};
+use evenkeel::registry::Backend;
+use evenkeel::{Error, RmsNorm, Softmax, Source};
 
 #[test]
 fn integer_types_are_candles_error() -> Result<()> {
@@ -30,7 +32,7 @@ fn integer_types_are_candles_error() -> Result<()> {
             );
         }
         let error = ours::guarded::softmax(&x, 1, &Softmax::default()).unwrap_err();
-        assert_eq!(error, Error::UnsupportedDType { op: "softmax", dtype: format!("{dtype:?}"), backend: "candle" });
+        assert_eq!(error, Error::unsupported_dtype("softmax", format!("{dtype:?}"), "candle"));
         let error = ours::ops::rms_norm(&weight, &Tensor::ones(4, dtype, CPU)?, 1e-5).unwrap_err();
         assert_eq!(Error::from(error).name(), "UnsupportedDType");
     }
@@ -106,14 +108,28 @@ fn typed_errors_come_through_candle() -> Result<()> {
     );
     assert_eq!(Error::from(error).name(), "InvalidArgument");
 
-    let typed = Error::FullyMasked { op: "softmax", row: 7 };
+    let typed = Error::fully_masked("softmax", 7);
     let wrapped = candle_core::Error::from(typed.clone()).context("in a layer").with_path("model").bt();
     assert_eq!(Error::from(wrapped), typed);
+    // `context` on a result wraps any error in another one of candle's, also candle's own and those of other libraries.
+    let failed = Err::<(), _>(candle_core::Error::from(typed.clone()));
+    let inner = candle_core::Context::context(failed, "in a layer");
+    let outer = candle_core::Context::context(inner, "in a model").unwrap_err();
+    assert_eq!(Error::from(outer), typed);
+    let by_another = Err::<(), _>(std::io::Error::other(typed.clone()));
+    assert_eq!(Error::from(candle_core::Context::context(by_another, "loading").unwrap_err()), typed);
 
-    let plain = candle_core::Error::Msg("no such thing".into());
-    assert_eq!(Error::from(plain), Error::Backend { backend: "candle".into(), reason: "no such thing".into() });
+    let framework = |error| Error::framework("candle", Source::new(candle_core::Error::Msg(error)));
+    let plain = Error::from(candle_core::Error::Msg("no such thing".into()));
+    assert_eq!(plain, framework("no such thing".to_string()));
+    assert_eq!(plain.to_string(), "candle: no such thing");
+    assert!(std::error::Error::source(&plain).is_some_and(|source| source.is::<candle_core::Error>()));
     let foreign = candle_core::Context::context(Err::<(), _>(std::fmt::Error), "writing").unwrap_err();
-    assert_eq!(Error::from(foreign).name(), "Backend");
+    assert!(matches!(Error::from(foreign), Error::Framework { .. }));
+    // A device that is out of memory is no missing backend, so the choice of a backend does not skip it.
+    let full = || Error::from(candle_core::Error::Cuda("CUDA_ERROR_OUT_OF_MEMORY".into()));
+    let chosen = BackendChoice::AUTO.set_up(|backend| if backend == Backend::Cpu { Ok(()) } else { Err(full()) });
+    assert_eq!(chosen, Err(full()));
 
     // `?` converts errors in both directions.
     fn layer(x: &Tensor) -> Result<Tensor> {

@@ -9,13 +9,13 @@ use evenkeel::{
     RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, SafeDiv, Softmax, Yarn,
 };
 
-type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+pub type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
 /// Op with the shapes of its arguments, and the composition that it is compared with.
-struct Case {
-    name: &'static str,
-    dims: Vec<Vec<usize>>,
-    op: Op,
+pub struct Case {
+    pub name: &'static str,
+    pub dims: Vec<Vec<usize>>,
+    pub op: Op,
     composed: Option<Op>,
 }
 
@@ -52,7 +52,7 @@ fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let table = || RopeTable::new(&[1, 2], 6, &Rope::default()).unwrap();
     let neighbours = || RopeTable::new(&[1, 2], 6, &Rope::default().interleaved(true)).unwrap();
     let stretched = || {
@@ -460,13 +460,13 @@ fn cases() -> Vec<Case> {
 }
 
 /// Computes a scalar that depends on each element of the result differently. Masked elements (-inf) do not count.
-fn objective(y: &Tensor) -> Result<Tensor> {
+pub fn objective(y: &Tensor) -> Result<Tensor> {
     let weights = tensor(y.dims(), y.dtype(), 1.0, 77)?;
     let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
     (live * weights)?.sum_all()
 }
 
-fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
+pub fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
     let of = |(i, dims): (usize, &Vec<usize>)| Var::from_tensor(&tensor(dims, dtype, 1.5, 10 + i as u64)?);
     case.dims.iter().enumerate().map(of).collect()
 }

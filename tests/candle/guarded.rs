@@ -19,12 +19,12 @@ fn policies_for_fully_masked_rows() -> Result<()> {
     assert_eq!(flat(&guarded::softmax(&x, 2, &uniform)?.get(1)?), [0.25; 8]);
 
     let refusing = masked.fully_masked(FullyMasked::Error);
-    let refused = Error::FullyMasked { op: "softmax", row: 2 };
+    let refused = Error::fully_masked("softmax", 2);
     assert_eq!(guarded::softmax(&x, 2, &refusing).unwrap_err(), refused);
     // For a variable, candle records the op, but the error stays the same.
     let variable = candle_core::Var::from_tensor(&x)?;
     assert_eq!(guarded::softmax(&variable, 2, &refusing).unwrap_err(), refused);
-    let refused = Error::FullyMasked { op: "logsumexp", row: 2 };
+    let refused = Error::fully_masked("logsumexp", 2);
     assert_eq!(guarded::logsumexp(&x, 2, true, &refusing).unwrap_err(), refused);
     Ok(())
 }

@@ -135,7 +135,11 @@ fn what_can_not_be_overwritten() -> Result<()> {
             "InvalidArgument",
             "{op} must reject a derived tensor"
         );
-        in_place(&variable.detach())?;
+        // The error advises a copy, because a detached tensor alone shares the variable's memory.
+        let error = in_place(&variable).unwrap_err().to_string();
+        assert!(error.contains("x.copy()?.detach()"), "{op}: {error}");
+        in_place(&variable.copy()?.detach())?;
+        assert_same(op, &variable, &before);
         let ints = Tensor::ones((2, 3, 8), DType::U32, x.device())?;
         assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "{op} must reject integers");
         assert_same(op, &x, &before);

@@ -21,6 +21,7 @@ mod loss;
 mod mean_pool;
 mod optim;
 mod pairwise;
+mod second_derivatives;
 mod stability;
 mod support;
 mod train;

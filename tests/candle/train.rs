@@ -215,18 +215,20 @@ fn no_nan_goes_to_disk() {
     save(&tensors(&[1.0, 2.0]), &path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let error = save(&tensors(&[f32::INFINITY, f32::NAN]), &path).unwrap_err();
-    let reason = "b has 1 NaN and 1 infinite values in 2 elements; the first is at index 0".to_string();
-    assert_eq!(error, Error::Unsaved { path: path.display().to_string(), reason });
+    let reason = "b has 1 NaN and 1 infinite values in 2 elements; the first is at index 0";
+    assert_eq!(error.to_string(), format!("{} was not saved: {reason}", path.display()));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
+    assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
+    assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),

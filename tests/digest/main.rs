@@ -141,7 +141,7 @@ fn every_environment_gives_the_committed_bits() {
     let large = cases.iter().filter(|case| threads && case.is_large() && fnv([&case.name]) % every < 4);
     let large: Vec<&Case> = large.collect();
     let mut wrong: BTreeMap<Environment, Vec<String>> = BTreeMap::new();
-    let levels: Vec<Level> = Level::ALL.into_iter().filter(|level| level.is_available()).collect();
+    let levels: Vec<Level> = Level::ALL.iter().copied().filter(|level| level.is_available()).collect();
     for (turn, environment) in Environment::ALL.into_iter().enumerate() {
         let wrong = wrong.entry(environment).or_default();
         let mut compare = |case: &Case, how: &str, words: &[u64]| {

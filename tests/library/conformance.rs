@@ -18,7 +18,7 @@ fn nothing_is_found_in_evenkeel<E: Element>() {
         layer_norm(Rows::new(x, rows, cols)?, &LayerNorm::default().eps(eps))
     })
     .assert_clean();
-    conformance::sampler(&Filter::ALL, sample::<E>).assert_clean();
+    conformance::sampler(Filter::ALL, sample::<E>).assert_clean();
 }
 
 for_each_dtype!(nothing_is_found_in_evenkeel);
@@ -276,7 +276,7 @@ fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
 
 #[test]
 fn samplers_with_one_defect_each() {
-    let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(&Filter::ALL, run);
+    let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(Filter::ALL, run);
     assert_finds(&suite(draw), &[]);
     // Applies top-p to all tokens instead of the tokens that top-k kept.
     let unrenormalised = suite(|logits, settings, seed| {
@@ -332,7 +332,7 @@ fn samplers_with_one_defect_each() {
     assert_finds(&unwrapping, &[Defect::Panics]);
 
     let mut calls = 0;
-    let unseeded = conformance::sampler(&Filter::ALL, |logits: &[f32], settings, _| {
+    let unseeded = conformance::sampler(Filter::ALL, |logits: &[f32], settings, _| {
         calls += 1;
         draw(logits, settings, calls)
     });

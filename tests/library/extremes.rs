@@ -21,7 +21,7 @@ fn refused<T: Debug>(result: Result<T>, message: &str) {
 #[test]
 fn memory_that_is_not_there_is_an_error() {
     let error = logsumexp(Rows::<f32>::new(&[], MAX, 0).unwrap(), &Softmax::default()).unwrap_err();
-    let expected = Error::OutOfMemory { op: "logsumexp", what: "the result", bytes: 4 * MAX as u128 };
+    let expected = Error::out_of_memory("logsumexp", "the result", 4 * MAX as u128);
     assert_eq!((&error, error.name(), error.row()), (&expected, "OutOfMemory", None));
     let message = "logsumexp: could not allocate 73786976294838206460 bytes for the result";
     assert_eq!(error.to_string(), message);
@@ -63,7 +63,7 @@ fn rows_of_no_columns() {
     );
     let sampler = SamplerConfig::default().validate().unwrap();
     let request = |_: usize| Request { sampler: &sampler, step: Draw::default().into() };
-    let mut drawn = vec![Err(Error::EmptyInput { op: "before" })];
+    let mut drawn = vec![Err(Error::empty_input("before"))];
     refused(
         sample_rows_into(x, None, request, &mut drawn),
         "sample: the input is empty; at least one element is required",

@@ -85,7 +85,7 @@ fn combinations<E: Bits>() {
         // The error names the lowest fully masked row.
         let first = exact.iter().position(|z| reference::softmax_of(z).is_none());
         let refused = softmax(Rows::shaped(&x, dims).unwrap(), &options.fully_masked(FullyMasked::Error)).err();
-        assert_eq!(refused, first.map(|row| Error::FullyMasked { op: "softmax", row }));
+        assert_eq!(refused, first.map(|row| Error::fully_masked("softmax", row)));
     }
 }
 

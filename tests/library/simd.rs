@@ -134,20 +134,22 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
 
 #[test]
 fn levels_have_names() {
-    for level in Level::ALL {
+    for &level in Level::ALL {
         assert_eq!(level.name().parse(), Ok(level));
         assert_eq!(level.to_string(), level.name());
     }
     assert!(Level::Portable.is_available());
-    let best = Level::ALL.into_iter().rfind(|l| l.is_available()).unwrap();
+    let best = Level::ALL.iter().copied().rfind(|l| l.is_available()).unwrap();
     assert_eq!("auto".parse(), Ok(best));
 }
 
 #[test]
 fn a_level_that_is_not_there_is_not_replaced_by_another() {
-    for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
+    for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
-        let Err(Error::Backend { backend, reason }) = refused else { panic!("expected Backend, got {refused:?}") };
+        let Err(Error::Unavailable { backend, reason, .. }) = refused else {
+            panic!("expected Unavailable, got {refused:?}")
+        };
         assert_eq!(backend, level.name());
         assert!(
             reason.starts_with("this machine does not support it; the best available is "),
@@ -178,7 +180,7 @@ fn the_environment_decides() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
+    for level in Level::ALL.iter().copied().filter(|l| l.is_available()) {
         let said = run(level.name());
         assert!(
             said.contains(&format!("level: {level}\nop: Ok([1.0])")),

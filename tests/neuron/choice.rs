@@ -42,8 +42,7 @@ fn set_up(backend: Backend) -> Result<Place> {
         }
         Backend::Cpu => Place::Cpu,
         other => {
-            let reason = "disabled on this machine".into();
-            return Err(Error::Backend { backend: other.name().into(), reason });
+            return Err(Error::unavailable(other.name(), "disabled on this machine"));
         }
     })
 }

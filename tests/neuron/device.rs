@@ -126,7 +126,7 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
     for (name, at) in [("nan", NanAt::Output { output: 1, index: 7 }), ("inside", NanAt::InsideOnly)] {
         let mut loaded = device().load(&program(name, &[], &outputs)).unwrap();
         let fault = loaded.run(&[]).unwrap_err();
-        assert_eq!(fault, Fault::Numerical { program: name.into(), nan: at });
+        assert!(matches!(&fault, Fault::Numerical { program, nan, .. } if program == name && *nan == at), "{fault}");
         assert_eq!(fault.action(), Action::Numerical);
         let error = evenkeel::Error::from(fault);
         assert!(
@@ -172,7 +172,7 @@ fn a_core_that_is_taken_is_a_reason_to_fall_back_at_the_start_only() {
     assert_eq!(loaded.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
     standin.fail("nrt_execute", 0, 1, 5);
     let timeout = loaded.run(&[&[0; 4]]).unwrap_err();
-    assert_eq!(timeout, Fault::Status { call: "nrt_execute", status: NrtStatus(5), at_work: true });
+    assert!(matches!(timeout, Fault::Status { call: "nrt_execute", status: NrtStatus(5), at_work: true, .. }));
     assert_eq!(timeout.action(), Action::Surface);
     assert!(loaded.run(&[&[0; 4]]).is_ok());
     assert_eq!(Device::open_core(2).unwrap_err().to_string(), "there is no core 2; this process sees 2 cores");
@@ -194,8 +194,8 @@ fn a_broken_device_is_not_used_again_and_what_is_there_is_freed() {
     standin.fail("nrt_execute", 0, 1, 1202);
     assert_eq!(one.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
     let calls = standin.calls();
-    let broken = Fault::Broken { status: NrtStatus(1202) };
-    assert_eq!(one.run(&[&[0; 4]]), Err(broken.clone()));
+    let broken = one.run(&[&[0; 4]]).unwrap_err();
+    assert!(matches!(broken, Fault::Broken { status: NrtStatus(1202), .. }), "{broken}");
     assert_eq!(two.run(&[&[0; 4]]), Err(broken.clone()));
     assert_eq!(device.load(&double).err(), Some(broken.clone()));
     assert_eq!(Device::open().err(), Some(broken.clone()));

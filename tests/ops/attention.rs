@@ -555,11 +555,7 @@ fn nothing_to_attend_to<E: Bits>() {
             );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
-        assert_eq!(
-            refused,
-            Err(Error::FullyMasked { op: "attention", row: 0 }),
-            "attention of {shape:?} must return FullyMasked"
-        );
+        assert_eq!(refused, Err(Error::fully_masked("attention", 0)), "attention of {shape:?} must return FullyMasked");
     }
     // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];

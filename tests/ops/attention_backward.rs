@@ -333,7 +333,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
         assert_eq!(
             refused,
-            Err(Error::FullyMasked { op: "attention_backward", row: 0 }),
+            Err(Error::fully_masked("attention_backward", 0)),
             "attention_backward of {shape:?} must return FullyMasked"
         );
         // NaN in a fully masked query or in its gradient has no effect.

@@ -166,7 +166,7 @@ fn reductions<E: Bits>() {
                 let factors = match reduction {
                     Reduction::Mean => [0.7 / of_targets, 0.7 / 6.0],
                     Reduction::Sum => [0.7; 2],
-                    Reduction::None => [dlosses[r]; 2],
+                    _ => [dlosses[r]; 2],
                 };
                 let (exact, terms) = reference::cross_entropy_backward(row, targets[r] as usize, &options, factors);
                 checker.check_errors(&format!("{reduction:?}, {weighted}"), row, got, &exact, &|i| {

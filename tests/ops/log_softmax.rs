@@ -112,7 +112,7 @@ fn outcomes<E: Bits>() {
             FullyMasked::Uniform,
             [minus_ln_3; 3],
         );
-        let refused = Err(Error::FullyMasked { op: "log_softmax", row: 1 });
+        let refused = Err(Error::fully_masked("log_softmax", 1));
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,

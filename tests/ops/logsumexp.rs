@@ -75,7 +75,7 @@ fn outcomes<E: Bits>() {
         }
         expect("logsumexp of -inf only, FullyMasked::Zeros, must be -inf", [masked; 3], FullyMasked::Zeros, masked);
         expect("logsumexp of -inf only, FullyMasked::Uniform, must be -inf", [masked; 3], FullyMasked::Uniform, masked);
-        let refused = Err(Error::FullyMasked { op: "logsumexp", row: 1 });
+        let refused = Err(Error::fully_masked("logsumexp", 1));
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,

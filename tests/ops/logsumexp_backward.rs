@@ -140,7 +140,7 @@ fn outcomes<E: Bits>() {
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {
             assert_same_bits("all -inf", &run([masked; 2], nan, policy).unwrap()[2..4], &[zero; 2]);
         }
-        let refused = Err(Error::FullyMasked { op: "logsumexp_backward", row: 1 });
+        let refused = Err(Error::fully_masked("logsumexp_backward", 1));
         assert_eq!(run([masked; 2], one, FullyMasked::Error), refused);
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             let policy = Softmax::default().fully_masked(FullyMasked::Error);

@@ -116,7 +116,7 @@ fn outcomes<E: Bits>() {
         let mask = Mask::lengths(&lengths);
         let strict = MeanPool::default().mask(&mask).fully_masked(FullyMasked::Error);
         let refused = mean_pool(Lanes::shaped(&x, &[2, 2, 2], 1).unwrap(), &strict);
-        assert_eq!(refused, Err(Error::FullyMasked { op: "mean_pool", row: 1 }));
+        assert_eq!(refused, Err(Error::fully_masked("mean_pool", 1)));
     });
     let mask = Mask::lengths(&[1, 0]);
     let (_, report) = report::scope(|| pool(&[one, nan, one, one], [2, 1, 2], &MeanPool::default().mask(&mask)));

@@ -47,7 +47,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(mean_pool_backward(&[] as &[E], [0, 4, 2], &MeanPool::default()), Ok(vec![]));
         let strict = options.fully_masked(FullyMasked::Error);
         let refused = mean_pool_backward(&[one; 4], [2, 3, 2], &strict);
-        assert_eq!(refused, Err(Error::FullyMasked { op: "mean_pool_backward", row: 1 }));
+        assert_eq!(refused, Err(Error::fully_masked("mean_pool_backward", 1)));
     });
 }
 

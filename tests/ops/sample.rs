@@ -150,11 +150,11 @@ fn outcomes<E: Bits>() {
         };
         let got = sampler(default).distributions(Rows::new(&rows, 5, 3).unwrap(), None, &[Draw::default(); 5]).unwrap();
         assert_eq!(got[0].as_ref().unwrap().tokens(), [0, 1, 2]);
-        let Err(Error::NonFiniteInput { op: "sample", row: 1, index: 1, value }) = got[1] else {
+        let Err(Error::NonFiniteInput { op: "sample", row: 1, index: 1, value, .. }) = got[1] else {
             panic!("sample: expected a NonFiniteInput error for the NaN in row 1, got {:?} ({level})", got[1]);
         };
         assert!(value.is_nan());
-        assert_eq!(got[2], Err(Error::EmptySupport { op: "sample", row: 2, vocabulary: 3 }));
+        assert_eq!(got[2], Err(Error::empty_support("sample", 2, 3)));
         assert_eq!(got[4].as_ref().unwrap().tokens(), [1]);
 
         // Tokens with a logit of +inf have equal probabilities, whatever the filters.
@@ -164,11 +164,11 @@ fn outcomes<E: Bits>() {
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
         assert_same_bits("infinities", &halves, &[0.5, 0.0, 0.5]);
 
-        assert_eq!(tokens(&[], default), Err(Error::EmptyInput { op: "sample" }));
+        assert_eq!(tokens(&[], default), Err(Error::empty_input("sample")));
         let none = Rows::<E>::new(&[], 0, 7).unwrap();
         assert_eq!(sampler(default).sample_rows(none, None, &[] as &[Draw]).unwrap(), vec![]);
         let empty = sampler(default).distributions(Rows::<E>::new(&[], 2, 0).unwrap(), None, &[Draw::default(); 2]);
-        assert_eq!(empty, Err(Error::EmptyInput { op: "sample" }));
+        assert_eq!(empty, Err(Error::empty_input("sample")));
 
         // Greedy: the lowest index among equal logits is the only candidate.
         let ties = [zero, one, masked, one, one];
@@ -424,7 +424,7 @@ fn masks<E: Bits>() {
         }
         let none = vec![false; cols];
         let refused = sampler(config).distribution(&logits[..cols], Some(&Mask::keep(&none, &[cols])), Draw::default());
-        assert_eq!(refused, Err(Error::EmptySupport { op: "sample", row: 0, vocabulary: cols }));
+        assert_eq!(refused, Err(Error::empty_support("sample", 0, cols)));
 
         let shifts: Vec<f64> = (0..cols).map(|i| f64::from(i as u8) / 8.0).collect();
         let shifted: Vec<f64> = logits[..cols].iter().zip(&shifts).map(|(x, s)| x.widen() + s).collect();

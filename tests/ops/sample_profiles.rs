@@ -151,7 +151,7 @@ fn support_is_that_of_the_engine<E: Bits>() {
 /// Checks vocabularies as large as in models, on every instruction set.
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("sample, long rows");
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         for (len, spread) in [(4099, 3.0), (131_072, 1.0), (131_072, 4.0)] {
             let logits = generate::bell::<E>(&mut rng, len, 0.0, spread);
             let parameters = Parameters {
@@ -307,7 +307,7 @@ fn refusals_name_what_a_profile_has_not() {
     ] {
         assert_eq!(refused(config), format!("sample: {expected}"));
     }
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         assert_eq!(Profile::from_name(profile.name()), Some(profile));
         assert!(SamplerConfig::default().profile(profile).validate().is_ok(), "{profile:?} must have valid defaults");
     }
@@ -342,7 +342,7 @@ fn penalties() {
         near(logit_of_first(-2.0, all.profile(profile), twice), -4.0 - 1.25);
     }
     let repetition = SamplerConfig::default().repetition_penalty(2.0);
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         let config = repetition.profile(profile);
         near(logit_of_first(2.0, config, twice), 1.0);
         near(logit_of_first(2.0, config, Step::default().prompt(&[0])), 1.0);
@@ -372,7 +372,7 @@ fn what_a_step_allows() {
     let few = config.validate().unwrap().sample(&logits, Step::default().allowed(&words[..2])).unwrap_err();
     assert_eq!(few.to_string(), "sample: allowed has 2 words; expected 3 words for 70 tokens");
     let none = config.validate().unwrap().sample(&logits, Step::default().allowed(&[0; 3])).unwrap_err();
-    assert_eq!(none, Error::EmptySupport { op: "sample", row: 0, vocabulary: 70 });
+    assert_eq!(none, Error::empty_support("sample", 0, 70));
 
     let bias = [(1, 0.75), (2, f32::NEG_INFINITY)];
     assert_eq!(order_of(&[1.0, 0.5, 3.0], config, Step::default().bias(&bias)), [1, 0]);
@@ -491,7 +491,7 @@ fn parameters_are_read_and_written() {
         unknown.to_string().contains("unknown field `topp`"),
         "the error must contain `unknown field`, got {unknown}"
     );
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
     }
 }

@@ -190,7 +190,7 @@ fn distribution(config: SamplerConfig) -> Result<(Vec<u32>, Vec<f64>), Error> {
 
 #[test]
 fn every_profile_has_the_ranges_of_its_engine() {
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         let unset = SamplerConfig::default().profile(profile);
         let off = distribution(unset).unwrap();
         assert_eq!(off.0, [0, 1, 2, 3, 4], "wrong tokens of {profile:?} without parameters");
@@ -223,7 +223,7 @@ fn every_profile_has_the_ranges_of_its_engine() {
 /// Checks windows of 0 tokens. They disable a penalty in the profile of llama.cpp, and all other profiles reject them.
 #[test]
 fn windows_of_no_tokens() {
-    for profile in Profile::ALL {
+    for &profile in Profile::ALL {
         let unset = SamplerConfig::default().profile(profile);
         let penalised = unset.repetition_penalty(2.0).penalty_window(0);
         let dry = unset.dry(1.0, 1.75, 1).dry_window(0);

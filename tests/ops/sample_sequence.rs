@@ -30,7 +30,7 @@ fn a_draw_is_of_the_distribution<E: Bits>() {
         }
         let heat = c.temperature(0.7);
         for config in [c, heat, heat.top_k(3), heat.top_p(0.6), c.top_p(0.999), c.min_p(0.1), c.temperature(0.0)] {
-            for profile in Profile::ALL {
+            for &profile in Profile::ALL {
                 let Ok(sampler) = config.profile(profile).validate() else { continue };
                 let draw = Draw { seed: rng.random(), row: rng.random(), draw: rng.random() };
                 each_level(|level| {
@@ -63,7 +63,7 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
         if rng.random_bool(0.4) {
             config = config.min_p(rng.random_range(0.0..=1.0));
         }
-        for profile in Profile::ALL {
+        for &profile in Profile::ALL {
             let Ok(sampler) = config.profile(profile).validate() else { continue };
             let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
             match sampler.sample(&logits, Draw { seed: rng.random(), row: 0, draw: 0 }) {
@@ -129,7 +129,7 @@ fn rows_with_parameters_of_their_own() {
     let samplers: Vec<Sampler> =
         [c, c.temperature(0.0), c.top_k(40).top_p(0.9), c.repetition_penalty(1.2), c.min_p(0.05)]
             .into_iter()
-            .chain(Profile::ALL.map(|profile| c.profile(profile).temperature(0.8).top_p(0.9)))
+            .chain(Profile::ALL.iter().map(|&profile| c.profile(profile).temperature(0.8).top_p(0.9)))
             .map(sampler)
             .collect();
     let outputs: Vec<Vec<u32>> = (0..rows).map(|row| (0..row as u32).collect()).collect();

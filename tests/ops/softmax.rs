@@ -165,7 +165,7 @@ fn outcomes<E: Bits>() {
         );
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
-            Err(Error::FullyMasked { op: "softmax", row: 1 }),
+            Err(Error::fully_masked("softmax", 1)),
             "softmax of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
         );
 
@@ -182,12 +182,12 @@ fn outcomes<E: Bits>() {
                 &masked_by(FullyMasked::Uniform).unwrap(),
                 &[third; 9],
             );
-            assert_eq!(masked_by(FullyMasked::Error), Err(Error::FullyMasked { op: "softmax", row: 1 }));
+            assert_eq!(masked_by(FullyMasked::Error), Err(Error::fully_masked("softmax", 1)));
         }
         // The error names the lowest fully masked row, even if several threads find such a row.
         let many = vec![masked; 3 * 50_000];
         let policy = Softmax::default().fully_masked(FullyMasked::Error);
-        assert_eq!(run(&many, &policy), Err(Error::FullyMasked { op: "softmax", row: 0 }));
+        assert_eq!(run(&many, &policy), Err(Error::fully_masked("softmax", 0)));
 
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             assert_eq!(softmax(Rows::<E>::new(&[], rows, cols).unwrap(), &policy), Ok(vec![]));

@@ -258,9 +258,9 @@ fn what_cannot_be_put_together() {
     let rows = Rows::new(&nothing, 2, 4).unwrap();
     let all = SoftmaxPartial::new(rows, (0, 4), &refuse).unwrap();
     let error = all.sums(rows, 0, &refuse).unwrap().softmax(rows, 0, &refuse).unwrap_err();
-    assert_eq!(error, Error::FullyMasked { op: "softmax", row: 0 });
+    assert_eq!(error, Error::fully_masked("softmax", 0));
     let log_sums = all.log_sums(rows, 0, &refuse).unwrap();
-    assert_eq!(log_sums.logsumexp::<f32>(&refuse).unwrap_err(), Error::FullyMasked { op: "logsumexp", row: 0 });
+    assert_eq!(log_sums.logsumexp::<f32>(&refuse).unwrap_err(), Error::fully_masked("logsumexp", 0));
     assert_eq!(log_sums.logsumexp::<f32>(&options).unwrap(), [f32::NEG_INFINITY; 2]);
 }
 

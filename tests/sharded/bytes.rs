@@ -1,9 +1,9 @@
 //! Tests that ops exchange the number of bytes per row that `docs/sharding.md` states, for any ranks and columns.
 
 use crate::attention::{Case, Shape};
-use crate::sharded_rows::{LONG, RANKS, cuts, dealt, on_ranks};
+use crate::sharded_rows::{LONG, RANKS, counts, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
-use evenkeel::sharded::{Exchanged, GradShard, Sharded, clip_grad_norm};
+use evenkeel::sharded::{GradShard, Sharded, clip_grad_norm};
 use evenkeel::{Attention, ClipGradNorm, CrossEntropy, Element, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ fn assert_exchanged<E: Bits>(
     let [calls, given, got] = expected.map(|count| count as u64);
     for (y, exchanged) in dealt((x, &[rows, x.len() / rows]), cuts, |_, shard, x| op(shard, x)) {
         y.unwrap();
-        assert_eq!(exchanged, Exchanged { calls, given, got }, "wrong calls or bytes of {what} with columns {cuts:?}");
+        assert_eq!(counts(exchanged), [calls, given, got], "wrong calls or bytes of {what} with columns {cuts:?}");
     }
 }
 
@@ -219,7 +219,7 @@ fn cross_entropy_takes_48_bytes_a_row() {
 /// tensor, one rank that holds it sends two numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
-    fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
+    fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {
         on_ranks(ranks, LONG, |rank, comm| {
             let own = 8 / ranks * rank..8 / ranks * (rank + 1);
             let (mut replica, mut expert) = (vec![E::ZERO; 300], vec![E::ZERO; 700]);
@@ -230,7 +230,7 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
                 GradShard::whole(2 + rank, &mut expert),
             ];
             clip_grad_norm(&comm, &mut grads, &ClipGradNorm::new(1.0)).unwrap();
-            comm.take()
+            counts(comm.take())
         })
     }
     // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
@@ -242,25 +242,25 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
         for exchanged in of_type::<f32>(ranks) {
-            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "wrong calls or bytes on {ranks} ranks");
+            assert_eq!(exchanged, [3, given, got], "wrong calls or bytes on {ranks} ranks");
         }
         for exchanged in of_type::<f64>(ranks) {
-            assert_eq!(exchanged, Exchanged { calls: 4, given: given + 8, got: got + 8 }, "{ranks} ranks, f64");
+            assert_eq!(exchanged, [4, given + 8, got + 8], "{ranks} ranks, f64");
         }
     }
     let given = 16 + 8 * (places + 6) as u64;
-    assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
+    assert_eq!(of_type::<f64>(1), [[3, given, given]]);
 }
 
 /// Checks attention. For each block of 256 keys and each query that attends to it, a rank sends one number per feature
 /// of the values, plus two.
 #[test]
 fn attention_takes_what_256_keys_come_to() {
-    fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<Exchanged> {
+    fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<[u64; 3]> {
         let case = Case::<E>::new(&mut generate::rng("bytes of attention"), Shape([2, 4, 2, queries, 2048, 3, 5]));
         let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| 2048 / ranks * rank..2048 / ranks * (rank + 1)).collect();
         let dealt = case.dealt(&cuts, &Attention::default().mask(mask));
-        dealt.into_iter().map(|(both, exchanged)| both.map(|_| exchanged).unwrap()).collect()
+        dealt.into_iter().map(|(both, exchanged)| both.map(|_| counts(exchanged)).unwrap()).collect()
     }
     let (none, window, keys) = (Mask::none(), Mask::causal().and_window(100), 2048);
     for ranks in [1, 2, 4, 8] {
@@ -268,7 +268,7 @@ fn attention_takes_what_256_keys_come_to() {
             let (rows, blocks) = (8 * queries, keys / 256 / ranks);
             let expected = |words: usize| {
                 let given = 24 + 8 + 80 + 8 * words as u64;
-                vec![Exchanged { calls: 3, given, got: given * ranks as u64 }; ranks]
+                vec![[3, given, given * ranks as u64]; ranks]
             };
             let all = expected(rows * blocks * (2 + 5));
             assert_eq!(

@@ -231,7 +231,7 @@ fn what_is_not_finite_is_named_on_every_rank() {
         let (row, index) = [(0, 1324), (3, 300), (1, 300)][which];
         for error in errors {
             let value = f64::NEG_INFINITY;
-            assert_eq!(error, Error::NonFiniteShard { op: "clip_grad_norm", row, index, value, rank: 2 });
+            assert_eq!(error, Error::non_finite_shard("clip_grad_norm", 2, row, index, value));
             assert_eq!((error.name(), error.row(), error.index()), ("NonFiniteInput", Some(row), Some(index)));
         }
     }

@@ -86,3 +86,8 @@ pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
     }
     assert_same_bits(what, ours, theirs);
 }
+
+/// Returns the numbers of calls, of sent and of received bytes.
+pub fn counts(exchanged: Exchanged) -> [u64; 3] {
+    [exchanged.calls, exchanged.given, exchanged.got]
+}

@@ -32,7 +32,7 @@ pub fn each_level(mut body: impl FnMut(Level)) {
 
 /// Part of [`each_level`] that does not depend on the type of `body`, so that it is compiled only once.
 fn each(body: &mut dyn FnMut(Level)) {
-    for level in Level::ALL {
+    for &level in Level::ALL {
         if let Err(reason) = with_level(level, || body(level)) {
             println!("skipped: {reason}");
         }

@@ -97,7 +97,7 @@ pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
         DType::F64 => 1.0,
         _ if sum_is_exact => 0.0,
         DType::F32 => long * 2f64.powi(-8),
-        DType::F16 | DType::BF16 => long * 2f64.powi(-24),
+        _ => long * 2f64.powi(-24),
     }
 }
 
@@ -140,7 +140,7 @@ pub fn tiled_sums_down(terms: &[f64], cols: usize) -> Vec<f64> {
 /// Fails unless `run` gives the same bits on every instruction set and number of threads.
 pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + Sync) {
     let expected = with_level(Level::Portable, &run).unwrap();
-    for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+    for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
         for threads in [1, 2, 3] {
             let got = on_threads(threads, level, &run);
             assert_same_bits(&format!("{what}, {threads} threads, {level}"), &got, &expected);

@@ -355,7 +355,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
             assert_same_bits("all -inf", &got, &[&alone[..], &[zero; 3], &alone].concat());
             assert_eq!((report.op(G::NAME).fully_masked, report.op(G::NAME).rows), (1, 3));
         }
-        let refused = Err(Error::FullyMasked { op: G::NAME, row: 1 });
+        let refused = Err(Error::fully_masked(G::NAME, 1));
         assert_eq!(run([masked; 3], [one; 3], FullyMasked::Error), refused);
 
         for value in [one, E::from_wide(-E::LIMITS.max), E::from_wide(E::LIMITS.min_subnormal)] {

@@ -171,7 +171,7 @@ fn elements_hang_on_seed_name_and_index_alone() {
         assert_ne!(of(1, "b", &[37])[..], all[..37]);
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(|| of(1, "a", &[3, 40_000])), all);
-        for level in evenkeel::simd::Level::ALL.into_iter().filter(|level| level.is_available()) {
+        for level in evenkeel::simd::Level::ALL.iter().copied().filter(|level| level.is_available()) {
             assert_eq!(evenkeel::simd::with_level(level, || of(1, "a", &[1000])).unwrap()[..], all[..1000]);
         }
         let stream = Stream::named(1, "a");

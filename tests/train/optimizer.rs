@@ -377,7 +377,7 @@ fn the_same_bits_everywhere() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let one = pool(1).install(|| run(rule));
     assert!(one == pool(5).install(|| run(rule)));
-    for level in evenkeel::simd::Level::ALL.into_iter().filter(|level| level.is_available()) {
+    for level in evenkeel::simd::Level::ALL.iter().copied().filter(|level| level.is_available()) {
         assert!(one == evenkeel::simd::with_level(level, || run(rule)).unwrap(), "wrong bits on {level}");
     }
 }

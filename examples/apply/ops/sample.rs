@@ -87,8 +87,8 @@ fn histories(
 
 fn sampler(call: &Call<'_>) -> Result<Sampler> {
     let mut config = SamplerConfig::default();
-    config.profile =
-        call.choice("profile", &Profile::ALL.map(|profile| (profile.name(), profile)))?.unwrap_or_default();
+    let profiles: Vec<_> = Profile::ALL.iter().map(|profile| (profile.name(), *profile)).collect();
+    config.profile = call.choice("profile", &profiles)?.unwrap_or_default();
     config.temperature = call.number("temperature")?.unwrap_or(config.temperature);
     let least = match config.profile {
         Profile::LlamaCpp => i64::MIN.into(),

@@ -147,7 +147,7 @@ fn draw(
     let mask = Mask::keep(keep, &[VOCABULARY]);
     let row = Rows::new(logits, 1, VOCABULARY)?;
     let sampled = config.validate()?.sample_rows(row, Some(&mask), &[Draw { seed: 1, row: 0, draw }])?;
-    Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
+    Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::empty_input("sample"))))
 }
 
 /// Returns the tokens that the reference sampler keeps. The list is empty for a rejected row.

@@ -5,6 +5,7 @@
 use super::wide;
 use crate::candle::op::norm::operand;
 use crate::error::Error;
+use crate::math::bins::power_of_two;
 use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
@@ -156,7 +157,7 @@ pub(crate) struct Range {
 
 impl Range {
     pub fn of(xs: &Tensor) -> Self {
-        let two = |power| 2f64.powi(power);
+        let two = power_of_two;
         match xs.dtype() {
             DType::F64 => Range { large: two(500), small: two(-450), shift: two(800), small_eps: two(-600) },
             _ => Range { large: two(40), small: two(-50), shift: two(100), small_eps: two(-100) },
@@ -233,11 +234,24 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
 
 /// Normalisation that a norm applies before its weight: x / rms, or (x - mean) / deviation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct NormKind {
     /// Whether the mean is subtracted.
     pub centred: bool,
     /// Number that is added to the mean square or the variance.
     pub eps: f64,
+}
+
+impl NormKind {
+    /// Normalisation of rms_norm: x / rms.
+    pub fn rms(eps: f64) -> Self {
+        NormKind { centred: false, eps }
+    }
+
+    /// Normalisation of layer_norm: (x - mean) / deviation.
+    pub fn layer(eps: f64) -> Self {
+        NormKind { centred: true, eps }
+    }
 }
 
 /// Computes the gradients of `normalised(x) * weight + bias` with respect to x, weight and bias, for each of these that

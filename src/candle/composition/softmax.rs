@@ -12,7 +12,8 @@ use candle_core::{Result, Tensor};
 /// Computes softmax along an axis, as [`crate::softmax`] does.
 ///
 /// # Errors
-/// [`Error::Backend`], wrapped in candle's error, for a mask, or for a policy other than zeros for fully masked rows.
+/// [`Error::Unavailable`], wrapped in candle's error, for a mask, or for a policy other than zeros for fully masked
+/// rows.
 pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "softmax")?;
     let logits = logits("softmax", xs, options)?;
@@ -62,9 +63,9 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
 /// Applies scale and softcap to the scores, and returns the logits in the type for computation.
 pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
-    let refuse = |what: &str| Error::Backend {
-        backend: "composition".into(),
-        reason: format!("{op} supports {what} only in Evenkeel's kernels; move the tensor to the CPU"),
+    let refuse = |what: &str| {
+        let reason = format!("{op} supports {what} only in Evenkeel's kernels; move the tensor to the CPU");
+        Error::unavailable("composition", reason)
     };
     if options.mask.is_some_and(|mask| !mask.is_none()) {
         return Err(refuse("masks").into());

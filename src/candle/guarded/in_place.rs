@@ -1,8 +1,9 @@
 //! In-place ops for contiguous tensors on the CPU.
 //!
 //! Views and clones that share the tensor's memory see the result. If candle tracks the tensor for gradients, the ops
-//! return an error, because the backward pass would read the overwritten values. Use `detach` to get a tensor that can
-//! be overwritten.
+//! return an error, because the backward pass would read the overwritten values. `copy()?.detach()` returns a tensor that
+//! can be overwritten. `detach` alone does not copy: overwriting its result also overwrites the tracked tensor, and the
+//! gradients are then wrong.
 
 #![forbid(unsafe_code)]
 
@@ -28,7 +29,7 @@ use std::borrow::Cow;
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     if !on_cpu(xs, op)? {
         let backend = format!("{:?}", xs.device().location());
-        return Err(Error::Backend { backend, reason: format!("in-place {op} runs on the CPU only; use {op}") });
+        return Err(Error::unavailable(backend, format!("in-place {op} runs on the CPU only; use {op}")));
     }
     if !xs.is_contiguous() {
         let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());
@@ -36,7 +37,12 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     }
     if xs.track_op() {
         let value = "a tensor that candle tracks for gradients";
-        return Err(Error::invalid(op, "x", value, "detached, because the op overwrites it"));
+        return Err(Error::invalid(
+            op,
+            "x",
+            value,
+            "a copy that is not tracked, such as x.copy()?.detach(), because the op overwrites it",
+        ));
     }
     Ok(())
 }
@@ -53,7 +59,7 @@ fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax). [`Error::InvalidArgument`] for a tensor that is not contiguous or that
-/// candle tracks for gradients; [`Error::Backend`] for a tensor that is not on the CPU.
+/// candle tracks for gradients; [`Error::Unavailable`] for a tensor that is not on the CPU.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

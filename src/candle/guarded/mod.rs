@@ -3,15 +3,16 @@
 //!
 //! The functions take the same options as the slice functions, with tensors instead of slices.
 //!
-//! - Errors are [`crate::Error`]. Candle's own errors become [`Error::Backend`](crate::Error::Backend) with candle's
-//!   message. A type that Evenkeel does not support is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
+//! - Errors are [`crate::Error`]. Candle's own errors become [`Error::Framework`](crate::Error::Framework) with
+//!   candle's message. A type that Evenkeel does not support is
+//!   [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts guard events, as it does for slices.
 //! - The same arguments have gradients as in the drop-ins. Gradients take scale and softcap into account. Masked
 //!   elements have a gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
 //!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns
-//!   [`Error::Backend`](crate::Error::Backend) for masks, and for policies other than zeros for fully masked rows. The
-//!   in-place ops return this error for any tensor that is not on the CPU.
+//!   [`Error::Unavailable`](crate::Error::Unavailable) for masks, and for policies other than zeros for fully masked
+//!   rows. The in-place ops return this error for any tensor that is not on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

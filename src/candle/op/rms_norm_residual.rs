@@ -106,7 +106,7 @@ impl Op for Sum {
     }
 
     fn bwd(&self, _: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(grad.clone()), Some(grad.clone())])
+        Ok(vec![Some(grad.force_contiguous()?), Some(grad.force_contiguous()?)])
     }
 }
 

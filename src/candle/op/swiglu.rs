@@ -5,9 +5,9 @@
 use super::elementwise::map_both;
 use super::pairwise;
 use crate::candle::composition;
-use crate::candle::custom_op::{Custom, Op};
-use crate::candle::view::{View, map_storage};
-use candle_core::{CpuStorage, Result, Shape, Tensor};
+use crate::candle::custom_op::Op;
+use crate::candle::view::{View, map_storage, tensor, with_views};
+use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor};
 
 /// Computes silu(gate) * up.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -28,34 +28,20 @@ impl Op for Swiglu {
     }
 
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let both = args[0].contiguous()?.apply_op3_no_bwd(
-            &args[1].contiguous()?,
-            &grad.contiguous()?,
-            &Custom(SwigluBackward),
-        )?;
-        Ok(vec![Some(both.get(0)?), Some(both.get(1)?)])
-    }
-}
-
-/// Op that computes both gradients into one tensor: the gradient of gate, followed by that of up.
-struct SwigluBackward;
-
-impl Op for SwigluBackward {
-    fn name(&self) -> &'static str {
-        "swiglu_backward"
-    }
-
-    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
-        let (name, gate, up, dy) = (self.name(), args[0], args[1], args[2]);
-        let both = map_storage!(name, gate, data => {
-            let up = up.elements(name, up.like(name, data)?)?;
-            let dy = dy.elements(name, dy.like(name, data)?)?;
-            let gate = gate.elements(name, data)?;
-            let mut both = vec![Default::default(); 2 * gate.len()];
-            let (dgate, dup) = both.split_at_mut(gate.len());
-            crate::swiglu_backward_into(gate, up, dy, dgate, dup)?;
-            both
-        });
-        Ok((both, [&[2], gate.shape().dims()].concat().into()))
+        const NAME: &str = "swiglu_backward";
+        let [gate, up, dy] = [args[0].contiguous()?, args[1].contiguous()?, grad.contiguous()?];
+        with_views(NAME, &[&gate, &up, &dy], |views| {
+            let [gate, up, dy] = [views[0], views[1], views[2]];
+            let of_up;
+            let dgate = map_storage!(NAME, gate, data => {
+                let (up, dy) = (up.elements(NAME, up.like(NAME, data)?)?, dy.elements(NAME, dy.like(NAME, data)?)?);
+                let gate = gate.elements(NAME, data)?;
+                let [mut dgate, mut dup] = [(); 2].map(|()| vec![Default::default(); gate.len()]);
+                crate::swiglu_backward_into(gate, up, dy, &mut dgate, &mut dup)?;
+                of_up = Tensor::from_vec(dup, args[1].shape(), &Device::Cpu)?;
+                dgate
+            });
+            Ok(vec![Some(tensor(Storage::Cpu(dgate), gate.shape())), Some(of_up)])
+        })
     }
 }

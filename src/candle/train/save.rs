@@ -1,7 +1,7 @@
 //! Atomic saving of tensors to a file, after a check that all values are finite.
 
 use crate::candle::guarded;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Source};
 use candle_core::Tensor;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// ```
 pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let unsaved = |reason: String| Error::Unsaved { path: path.display().to_string(), reason };
+    let unsaved = |reason, source| Error::Unsaved { path: path.display().to_string(), reason, source };
     let mut names: Vec<&String> = tensors.keys().collect();
     names.sort();
     for name in names {
@@ -50,14 +50,14 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
             let what = format!(
                 "{name} has {nan} NaN and {infinite} infinite values in {count} elements; the first is at index {first}"
             );
-            return Err(unsaved(what));
+            return Err(unsaved(what, None));
         }
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
         // Errors are ignored, because the temporary file may not exist.
         let _ = fs::remove_file(&beside);
-        unsaved(error.to_string())
+        unsaved(error.to_string(), Some(Source::new(error)))
     })
 }
 

@@ -55,6 +55,7 @@ pub struct StableStep<S> {
 #[non_exhaustive]
 pub enum Stepped {
     /// The optimiser took the step.
+    #[non_exhaustive]
     Taken {
         /// Loss before the step.
         loss: f64,
@@ -64,6 +65,7 @@ pub enum Stepped {
         warnings: Vec<Warning>,
     },
     /// The step was skipped, and the parameters are unchanged.
+    #[non_exhaustive]
     Skipped {
         /// Loss of the step.
         loss: f64,

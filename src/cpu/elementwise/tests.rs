@@ -76,7 +76,7 @@ fn compare_all(levels: &[Level], step: usize) {
 #[test]
 #[cfg_attr(miri, ignore = "minutes of interpretation")]
 fn pairs_have_the_bits_of_the_f64_form() {
-    compare_all(&Level::ALL, 40_009);
+    compare_all(Level::ALL, 40_009);
 }
 
 /// The portable level is skipped: it has the same operations, and the sampled test covers it.
@@ -115,7 +115,7 @@ impl<F: Function> Function for Short<F> {
 fn check_short<E: Element, F: Function>(name: &str, function: F) {
     let exact: Vec<f64> = (0..=u16::MAX).map(|bits| E::from_bits(bits.into()).widen()).collect();
     let x: Vec<f32> = exact.iter().map(|x| *x as f32).collect();
-    for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+    for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
         let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
         with_level(level, || {
             // Computes one element at a time: with many uncertain elements, a whole chunk would become NaN.

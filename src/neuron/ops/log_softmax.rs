@@ -7,6 +7,7 @@ use super::scores::{self, Logits, MaskedLogits};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::mask::FullyMasked;
+use crate::math::power::log;
 use crate::neuron::execute::Execute;
 use crate::neuron::graph::Graph;
 use crate::neuron::program::{Matrix, Program};
@@ -30,7 +31,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     let half = g.subtract(half_distance, half_log_sum);
     let mut half = g.select_or(scores.is_live, half, f32::MIN);
     if options.fully_masked == FullyMasked::Uniform {
-        half = g.select_or(scores.has_live, half, (-0.5 * (cols as f64).ln()) as f32);
+        half = g.select_or(scores.has_live, half, (-0.5 * log(cols.max(1) as f64).0) as f32);
     }
     let y = g.times(half, 2.0);
     let y = g.convert(y, of.dtype);

@@ -99,14 +99,14 @@ impl<'a> Candidates<'a> {
     /// tokens.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the values are not a valid row of these outputs.
+    /// [`Error::Failed`] if the values are not a valid row of these outputs.
     pub fn new(logits: &'a [f32], tokens: &'a [i32], ties: i32, vocabulary: usize) -> Result<Self> {
         let is_token = |token: &i32| usize::try_from(*token).is_ok_and(|token| token < vocabulary);
         let count = tokens.iter().take_while(|token| is_token(token)).count();
         let is_row = logits.len() == tokens.len() && ties >= 0;
         if !is_row || tokens[count..].iter().any(|token| usize::try_from(*token) != Ok(vocabulary)) {
             let reason = format!("the output is not {} valid candidates of {vocabulary} tokens", tokens.len());
-            return Err(Error::Backend { backend: "neuron".into(), reason });
+            return Err(Error::failed("neuron", reason));
         }
         let are_all = count < tokens.len();
         Ok(Candidates { logits: &logits[..count], tokens: &tokens[..count], ties, are_all, vocabulary })

@@ -14,6 +14,7 @@ const OP: &str = "squared_norm";
 
 /// Result of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_enums, reason = "a tensor is finite or not")]
 pub enum SquaredNorm {
     /// Sum of all squares as f64, which cannot overflow for finite f32 numbers.
     Finite(f64),
@@ -69,6 +70,9 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredN
         }
     }
     let rows = execute::elements::<f32>(&largest).into_iter().zip(execute::elements::<f32>(&sums));
-    let squares = rows.map(|(largest, sum)| f64::from(sum) / f64::from(range_scaling::factor(largest)).powi(2));
+    let squares = rows.map(|(largest, sum)| {
+        let factor = f64::from(range_scaling::factor(largest));
+        f64::from(sum) / (factor * factor)
+    });
     Ok(SquaredNorm::Finite(squares.sum()))
 }

@@ -63,7 +63,7 @@ impl Distribution {
     /// Returns the probability of every token of the vocabulary, which is 0 for removed tokens.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.
     pub fn probs(&self) -> Result<Vec<f64>> {
         let mut kept: Vec<f64> = self.logprobs().collect();
         elementwise::apply_in_place(&mut kept, &elementwise::Exp)?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 /// A filter of a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Filter {
     /// [`SamplerConfig::top_k`].
     TopK,
@@ -20,7 +21,7 @@ pub enum Filter {
 
 impl Filter {
     /// All filters.
-    pub const ALL: [Filter; 3] = [Filter::TopK, Filter::TopP, Filter::MinP];
+    pub const ALL: &[Filter] = &[Filter::TopK, Filter::TopP, Filter::MinP];
 }
 
 /// Number of draws for each checked distribution. A token's count may deviate by six standard deviations, plus 1.
@@ -38,7 +39,7 @@ const DRAWS: u64 = 3000;
 /// let ours = |logits: &[f32], settings: &SamplerConfig, seed| {
 ///     settings.validate()?.sample(logits, Draw { seed, row: 0, draw: 0 }).map(|sampled| sampled.token)
 /// };
-/// conformance::sampler(&Filter::ALL, ours).assert_clean();
+/// conformance::sampler(Filter::ALL, ours).assert_clean();
 /// ```
 pub fn sampler<E: Element, R: Outcome<u32>>(
     filters: &[Filter],

@@ -5,6 +5,7 @@ use crate::train::init::{Init, Stream};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 /// Kind of input that a module takes.
+#[non_exhaustive]
 pub enum Inputs {
     Numbers(Shape),
     /// Tokens of a vocabulary of this size.

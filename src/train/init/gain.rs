@@ -63,6 +63,7 @@ impl Gain {
 /// Number of connections of a layer. The standard deviation of its weights is divided by the square root of this
 /// number. Shapes are as in PyTorch: outputs, inputs, and the axes of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fan {
     /// Number of inputs that an output depends on. Scaling by it preserves the variance in the forward pass.
     #[default]

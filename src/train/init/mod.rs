@@ -21,6 +21,7 @@ const OP: &str = "init";
 
 /// Distribution of the weights of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Spread {
     /// Uniform distribution.
     #[default]

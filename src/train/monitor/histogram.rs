@@ -6,6 +6,7 @@ use crate::simd::in_default;
 /// A bin of a histogram: the number of elements from `low` to `high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Bin {
     /// Lower end of the bin.
     pub low: f64,

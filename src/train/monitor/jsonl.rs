@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("run.jsonl");
 /// let mut monitor = Monitor::default().sink(Jsonl::append(&path)?);
-/// monitor.record(Step { norm: Some(1.5), ..Step::new(7, 0.25) }, Vec::new())?;
+/// monitor.record(Step::new(7, 0.25).norm(1.5), Vec::new())?;
 /// let line = std::fs::read_to_string(&path)?;
 /// assert_eq!(line, "{\"step\":7,\"loss\":0.25,\"norm\":1.5,\"skipped\":false}\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

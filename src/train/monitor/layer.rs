@@ -48,7 +48,7 @@ impl Layer {
     /// Adds the statistics of the gradient.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Unavailable`].
     pub fn gradient<'a>(self, gradient: impl Into<Floats<'a>>) -> Result<Self> {
         let gradient = gradient.into();
         Ok(Self { gradient: Some(gradient.inspect()?), histogram: Some(Histogram::of(gradient)), ..self })
@@ -57,7 +57,7 @@ impl Layer {
     /// Adds the statistics of the parameter after the step, and the update ratio relative to the values before it.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `before` and `after` have different lengths; [`Error::Backend`].
+    /// [`Error::ShapeMismatch`] if `before` and `after` have different lengths; [`Error::Unavailable`].
     pub fn update<'a>(self, before: impl Into<Floats<'a>>, after: impl Into<Floats<'a>>) -> Result<Self> {
         in_default(|| {
             let (before, after) = (before.into(), after.into());

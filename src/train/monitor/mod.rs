@@ -31,7 +31,7 @@ pub use tensorboard::TensorBoard;
 #[cfg(feature = "tracing")]
 pub use tracing::Tracing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Source};
 use crate::simd::in_default;
 
 /// Checks the record of each step, adds warnings, and writes it to the sinks.
@@ -39,12 +39,10 @@ use crate::simd::in_default;
 /// ```
 /// use evenkeel::train::{Monitor, Step, Warning};
 /// let mut monitor = Monitor::default();
-/// monitor.record(Step { norm: Some(2.0), ..Step::new(0, 0.5) }, Vec::new())?;
-/// let record = monitor.record(Step { norm: Some(300.0), ..Step::new(1, 20.0) }, Vec::new())?;
-/// assert_eq!(record.warnings, [
-///     Warning::Norm { norm: 300.0, limit: 100.0 },
-///     Warning::LossJump { loss: 20.0, before: 0.5, limit: 10.0 },
-/// ]);
+/// monitor.record(Step::new(0, 0.5).norm(2.0), Vec::new())?;
+/// let record = monitor.record(Step::new(1, 20.0).norm(300.0), Vec::new())?;
+/// assert!(matches!(record.warnings[0], Warning::Norm { norm: 300.0, limit: 100.0, .. }));
+/// assert!(matches!(record.warnings[1], Warning::LossJump { loss: 20.0, before: 0.5, limit: 10.0, .. }));
 /// let error = monitor.record(Step::new(2, f64::NAN), Vec::new()).unwrap_err();
 /// assert_eq!(error.to_string(), "train: the loss of step 2 is NaN; resume from an earlier checkpoint");
 /// # Ok::<(), evenkeel::Error>(())
@@ -114,7 +112,9 @@ impl Monitor {
         let mut failed = None;
         for sink in &mut self.sinks {
             if let Err(source) = sink.record(&record) {
-                failed.get_or_insert(Error::Sink { sink: sink.name(), step: step.step, reason: source.to_string() });
+                let (sink, reason) = (sink.name(), source.to_string());
+                let source = Source::new(source);
+                failed.get_or_insert(Error::Sink { sink, step: step.step, reason, source });
             }
         }
         if self.raise_on_nan

@@ -4,8 +4,15 @@ use super::layer::Layer;
 use super::warning::Warning;
 
 /// Numbers of a training step.
+///
+/// ```
+/// use evenkeel::train::Step;
+/// let step = Step::new(7, 0.25).norm(1.5).learning_rate(1e-3);
+/// assert_eq!((step.loss, step.norm, step.scale), (0.25, Some(1.5), None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Step {
     /// Number of the step.
     pub step: u64,
@@ -32,6 +39,31 @@ impl Step {
     /// Creates a step with its number and its loss, and without the other values.
     pub fn new(step: u64, loss: f64) -> Self {
         Step { step, loss, norm: None, clipped_norm: None, scale: None, learning_rate: None, skipped: false }
+    }
+
+    /// Sets the norm of the unscaled gradients before clipping.
+    pub fn norm(self, norm: f64) -> Self {
+        Step { norm: Some(norm), ..self }
+    }
+
+    /// Sets the norm of the gradients after clipping.
+    pub fn clipped_norm(self, clipped_norm: f64) -> Self {
+        Step { clipped_norm: Some(clipped_norm), ..self }
+    }
+
+    /// Sets the scale of the loss.
+    pub fn scale(self, scale: f32) -> Self {
+        Step { scale: Some(scale), ..self }
+    }
+
+    /// Sets the learning rate.
+    pub fn learning_rate(self, learning_rate: f64) -> Self {
+        Step { learning_rate: Some(learning_rate), ..self }
+    }
+
+    /// Sets whether the step was skipped because gradients were not finite.
+    pub fn skipped(self, skipped: bool) -> Self {
+        Step { skipped, ..self }
     }
 
     /// Returns the first quantity that is not finite: the loss, or the gradient norm if the step was not skipped.

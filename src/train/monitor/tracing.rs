@@ -6,6 +6,7 @@ use std::io;
 
 /// Emits an event of level DEBUG for each record, and one of level WARN for each warning.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is created by its name")]
 pub struct Tracing;
 
 impl Sink for Tracing {

@@ -7,16 +7,19 @@ use std::fmt;
 #[non_exhaustive]
 pub enum Warning {
     /// The loss is NaN or infinite.
+    #[non_exhaustive]
     LossNotFinite {
         /// The loss.
         loss: f64,
     },
     /// The norm of the gradients is NaN or infinite.
+    #[non_exhaustive]
     NormNotFinite {
         /// The norm.
         norm: f64,
     },
     /// The norm of the gradients is above its limit.
+    #[non_exhaustive]
     Norm {
         /// Norm before clipping.
         norm: f64,
@@ -24,6 +27,7 @@ pub enum Warning {
         limit: f64,
     },
     /// The loss is much larger than the previous one.
+    #[non_exhaustive]
     LossJump {
         /// The loss.
         loss: f64,
@@ -33,6 +37,7 @@ pub enum Warning {
         limit: f64,
     },
     /// A layer's gradient or parameter has elements that are NaN or infinite.
+    #[non_exhaustive]
     LayerNotFinite {
         /// Name of the layer.
         layer: String,
@@ -40,6 +45,7 @@ pub enum Warning {
         count: usize,
     },
     /// A step changed a parameter by more than the limit.
+    #[non_exhaustive]
     Update {
         /// Name of the layer.
         layer: String,

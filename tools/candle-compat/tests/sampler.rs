@@ -32,7 +32,7 @@ fn candles_cut_is_not_renormalised_and_its_argmax_takes_nan() {
 
 #[test]
 fn nothing_is_found_in_evenkeels() {
-    conformance::sampler(&Filter::ALL, |logits: &[f32], settings, seed| {
+    conformance::sampler(Filter::ALL, |logits: &[f32], settings, seed| {
         let draw = Draw { seed, row: 0, draw: 0 };
         settings.validate()?.sample(logits, draw).map(|sampled| sampled.token)
     })

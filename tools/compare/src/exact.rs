@@ -59,8 +59,8 @@ impl Exact {
         let unit = accuracy::bound(self.of, <E as Element>::DTYPE).map_or(Unit::Result, |bound| bound.unit);
         let largest = exact.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
         let error = |(&got, &exact): (&E, &f64)| match unit {
-            Unit::Result => ulp::error(got, exact),
             Unit::LargestTerm => ulp::error_at(got, exact, largest),
+            _ => ulp::error(got, exact),
         };
         got.iter().zip(exact).map(error).collect()
     }

@@ -24,6 +24,7 @@ macro_rules! with_type {
                 type $E = half::bf16;
                 $e
             }
+            other => unimplemented!("storage type {other}"),
         }
     };
 }
@@ -122,7 +123,7 @@ impl Case {
         let mut parts = text.trim().split(':');
         let op = parts.next()?.to_string();
         let name = parts.next()?;
-        let dtype = DType::ALL.into_iter().find(|dtype| dtype.to_string() == name)?;
+        let dtype = DType::ALL.iter().copied().find(|dtype| dtype.to_string() == name)?;
         let sizes = parts.next()?;
         let sizes: Option<Vec<usize>> =
             if sizes.is_empty() { Some(Vec::new()) } else { sizes.split(',').map(|size| size.parse().ok()).collect() };
@@ -163,6 +164,7 @@ pub fn flip(dtype: DType, value: f64, bit: u32) -> f64 {
         DType::F32 => f64::from(f32::from_bits((value as f32).to_bits() ^ 1 << (bit % 32))),
         DType::F16 => f16::from_bits(f16::from_f64(value).to_bits() ^ 1 << (bit % 16)).to_f64(),
         DType::BF16 => bf16::from_bits(bf16::from_f64(value).to_bits() ^ 1 << (bit % 16)).to_f64(),
+        other => unimplemented!("storage type {other}"),
     };
     if flipped.is_finite() { flipped } else { value }
 }

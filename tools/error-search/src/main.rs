@@ -57,7 +57,7 @@ struct Arguments {
 }
 
 fn dtype(name: &str) -> Result<DType, String> {
-    let found = DType::ALL.into_iter().find(|dtype| dtype.to_string().eq_ignore_ascii_case(name));
+    let found = DType::ALL.iter().copied().find(|dtype| dtype.to_string().eq_ignore_ascii_case(name));
     found.ok_or_else(|| format!("unknown storage type {name}; it must be F64, F32, F16 or BF16"))
 }
 

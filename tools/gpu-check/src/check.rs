@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7, 9])), "row 1 is Some(9) instead of 8");
         assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7])), "row 1 is None instead of 8");
         assert_eq!(found(Err(Error::WroteBeside(3))), format!("an error: {}", Error::WroteBeside(3)));
-        let refused = || Err(Error::Evenkeel(evenkeel::Error::FullyMasked { op: "softmax", row: 1 }));
+        let refused = || Err(Error::Evenkeel(evenkeel::Error::fully_masked("softmax", 1)));
         assert_eq!(compare::<f32>(&refused(), &refused()), Ok(()));
         assert!(compare(&refused(), &expected).unwrap_err().starts_with("expected the CPU's error, got none: softmax"));
     }

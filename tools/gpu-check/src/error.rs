@@ -38,7 +38,8 @@ pub enum Error {
 impl Error {
     /// Returns whether this process can't use the device any more.
     pub fn is_of_device(&self) -> bool {
-        matches!(self, Error::Driver(_) | Error::Evenkeel(evenkeel::Error::Backend { .. }))
+        use evenkeel::Error::{Failed, Unavailable};
+        matches!(self, Error::Driver(_) | Error::Evenkeel(Failed { .. } | Unavailable { .. }))
     }
 }
 

@@ -56,7 +56,7 @@ fn address<T>(of: &[T]) -> u64 {
 }
 
 fn failed(reason: impl ToString) -> Error {
-    Error::Backend { backend: "pjrt".into(), reason: reason.to_string() }
+    Error::failed("pjrt", reason.to_string())
 }
 
 /// Form in which the plugin receives a program.
@@ -96,7 +96,7 @@ impl Plugin {
     /// Loads the plugin at a path. Call this once per process: plugins are never unloaded.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the file is not a plugin, or the plugin has no device.
+    /// [`Error::Failed`] if the file is not a plugin, or the plugin has no device.
     pub fn load(path: &Path) -> Result<Self> {
         // SAFETY: loading runs only the plugin's own initialisation.
         let library = unsafe { Library::new(path) }.map_err(failed)?;
@@ -166,8 +166,8 @@ impl Plugin {
 
     fn compile(&self, program: &Program, form: Form) -> Result<u64> {
         let (code, format) = match form {
-            Form::Hlo => (program.hlo(), "hlo"),
             Form::StableHlo => (program.stablehlo().as_bytes(), "mlir"),
+            _ => (program.hlo(), "hlo"),
         };
         let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(executable) = executables.get(&(form, code.to_vec())) {
@@ -220,7 +220,7 @@ impl Plugin {
     /// Runs a program that is passed in the given form.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the inputs do not match the program, or the plugin fails.
+    /// [`Error::Failed`] if the inputs do not match the program, or the plugin fails.
     pub fn run(&self, program: &Program, form: Form, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let executable = self.compile(program, form)?;
         if inputs.len() != program.inputs().len() {

@@ -11,7 +11,7 @@ use evenkeel::{Attention, DType, Element, Heads, Mask};
 pub fn ops() -> Vec<Op> {
     let judge: fn(&Case, Precision) -> Option<Verdict> =
         |case, how| with_type!(case.dtype, E => Head::<E>::new(case)?.judge(how));
-    vec![Op { name: "attention", family: "attention", dtypes: &DType::ALL, spec: |dtype| spec(dtype, |_| 0), judge }]
+    vec![Op { name: "attention", family: "attention", dtypes: DType::ALL, spec: |dtype| spec(dtype, |_| 0), judge }]
 }
 
 const SCALE: usize = 0;

@@ -11,7 +11,7 @@ use evenkeel::{DType, Element, Heads};
 pub fn ops() -> Vec<Op> {
     let judge: fn(&Case, Precision) -> Option<Verdict> = |case, how| with_type!(case.dtype, E => judge::<E>(case, how));
     let spec = |dtype| spec(dtype, |sizes| sizes[0] * sizes[3]);
-    vec![Op { name: "attention_backward", family: "attention", dtypes: &DType::ALL, spec, judge }]
+    vec![Op { name: "attention_backward", family: "attention", dtypes: DType::ALL, spec, judge }]
 }
 
 fn judge<E: Element>(case: &Case, how: Precision) -> Option<Verdict> {

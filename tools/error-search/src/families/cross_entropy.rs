@@ -10,7 +10,7 @@ use evenkeel::{CrossEntropy, DType, Element, Reduction, Rows};
 use std::collections::HashMap;
 
 pub fn ops() -> Vec<Op> {
-    let op = |name, judge| Op { name, family: "cross_entropy", dtypes: &DType::ALL, spec, judge };
+    let op = |name, judge| Op { name, family: "cross_entropy", dtypes: DType::ALL, spec, judge };
     vec![
         op("cross_entropy", |case, how| with_type!(case.dtype, E => Row::<E>::new(case).judge(how, false))),
         op("cross_entropy_backward", |case, how| with_type!(case.dtype, E => Row::<E>::new(case).judge(how, true))),

@@ -46,7 +46,7 @@ macro_rules! functions {
                 ops.push(Op {
                     name: stringify!($backward),
                     family: "elementwise",
-                    dtypes: &DType::ALL,
+                    dtypes: DType::ALL,
                     spec,
                     judge: |case, _: Precision| with_type!(case.dtype, E => {
                         let (x, dy): (Vec<E>, Vec<E>) = (case.array(0), case.array(1));
@@ -96,7 +96,7 @@ fn backward<E: Element>(
 }
 
 fn pairs() -> Vec<Op> {
-    let op = |name, judge| Op { name, family: "elementwise", dtypes: &DType::ALL, spec, judge };
+    let op = |name, judge| Op { name, family: "elementwise", dtypes: DType::ALL, spec, judge };
     vec![
         op("log_add_exp", |case, _| with_type!(case.dtype, E => log_add_exp::<E>(case))),
         op("safe_div", |case, _| with_type!(case.dtype, E => safe_div::<E>(case))),

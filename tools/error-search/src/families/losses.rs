@@ -9,7 +9,7 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{BceWithLogits, DType, Element, KlDiv, Reduction, Rows};
 
 pub fn ops() -> Vec<Op> {
-    let op = |name, spec, judge| Op { name, family: "losses", dtypes: &DType::ALL, spec, judge };
+    let op = |name, spec, judge| Op { name, family: "losses", dtypes: DType::ALL, spec, judge };
     vec![
         op("kl_div", of_kl_div, |case, how| with_type!(case.dtype, E => kl_div::<E>(case, how, false))),
         op("kl_div_backward", of_kl_div, |case, how| with_type!(case.dtype, E => kl_div::<E>(case, how, true))),

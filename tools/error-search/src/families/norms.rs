@@ -16,7 +16,7 @@ pub const EDGES: &[usize] =
 pub const EPS: Choice = Choice::One(&[0.0, 0.0, 1e-12, 1e-6, 1e-5, 1e-5, 1e-3, 1.0, 1e-30]);
 
 pub fn ops() -> Vec<Op> {
-    let op = |name, spec, judge| Op { name, family: "norms", dtypes: &DType::ALL, spec, judge };
+    let op = |name, spec, judge| Op { name, family: "norms", dtypes: DType::ALL, spec, judge };
     vec![
         op("rms_norm", spec, |case, how| with_type!(case.dtype, E => judge::<E>(case, how, Kind::Rms))),
         op("layer_norm", spec, |case, how| with_type!(case.dtype, E => judge::<E>(case, how, Kind::Layer))),

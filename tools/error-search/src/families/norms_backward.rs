@@ -10,7 +10,7 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{DType, Element, LayerNorm, RmsNorm, Rows};
 
 pub fn ops() -> Vec<Op> {
-    let op = |name, judge| Op { name, family: "norms", dtypes: &DType::ALL, spec, judge };
+    let op = |name, judge| Op { name, family: "norms", dtypes: DType::ALL, spec, judge };
     vec![
         op("rms_norm_backward", |case, how| with_type!(case.dtype, E => judge::<E>(case, how, false))),
         op("layer_norm_backward", |case, how| with_type!(case.dtype, E => judge::<E>(case, how, true))),

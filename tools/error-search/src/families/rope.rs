@@ -10,7 +10,7 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{DType, Element, RmsNorm, Rope, RopeTable, Rows};
 
 pub fn ops() -> Vec<Op> {
-    let op = |name, judge| Op { name, family: "rope", dtypes: &DType::ALL, spec, judge };
+    let op = |name, judge| Op { name, family: "rope", dtypes: DType::ALL, spec, judge };
     vec![
         op("rope", |case, how| with_type!(case.dtype, E => judge::<E>(case, how, Kind::Forward))),
         op("rope_backward", |case, how| with_type!(case.dtype, E => judge::<E>(case, how, Kind::Backward))),

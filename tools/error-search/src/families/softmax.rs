@@ -40,7 +40,7 @@ const EDGES: &[usize] = &[
 pub fn ops() -> Vec<Op> {
     const FORWARD: fn(DType) -> Spec = |dtype| spec(dtype, |_| 0);
     const BACKWARD: fn(DType) -> Spec = |dtype| spec(dtype, |sizes| sizes[0]);
-    let op = |name, spec, judge| Op { name, family: "softmax", dtypes: &DType::ALL, spec, judge };
+    let op = |name, spec, judge| Op { name, family: "softmax", dtypes: DType::ALL, spec, judge };
     vec![
         op("softmax", FORWARD, |case, how| judge(case, how, Kind::Softmax)),
         op("log_softmax", FORWARD, |case, how| judge(case, how, Kind::LogSoftmax)),

@@ -161,7 +161,7 @@ fn refused<E: Bits>(device: &Device) {
     let row = x.names.iter().position(|name| name == "all -inf").unwrap();
     let options = Softmax::default().fully_masked(FullyMasked::Error);
     let error = run::softmax(device, x.view(), &options).unwrap_err();
-    assert_eq!(error, Error::FullyMasked { op: "softmax", row });
+    assert_eq!(error, Error::fully_masked("softmax", row));
     let error = run::softmax(device, x.view(), &Softmax::default().scale(1e300)).unwrap_err();
     assert_eq!(error.name(), "InvalidArgument");
 }

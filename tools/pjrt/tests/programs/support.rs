@@ -38,7 +38,7 @@ pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
 impl Execute for Device {
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let Device::Plugin(plugin) = self else { return Interpreter.execute(program, inputs) };
-        let failed = |reason: String| Err(Error::Backend { backend: program.name().into(), reason });
+        let failed = |reason: String| Err(Error::failed(program.name(), reason));
         let outputs = plugin.run(program, Form::Hlo, inputs)?;
         if !crate::nan_modes::is_other() {
             let same = plugin.run(program, Form::StableHlo, inputs)? == outputs;

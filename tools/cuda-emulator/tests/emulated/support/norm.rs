@@ -32,7 +32,7 @@ impl Operand {
             DType::F32 => Operand::F32(rounded(numbers)),
             DType::F16 => Operand::F16(rounded(numbers)),
             DType::BF16 => Operand::BF16(rounded(numbers)),
-            DType::F64 => panic!("an operand on a device must be F32, F16 or BF16, got F64"),
+            other => panic!("an operand on a device must be F32, F16 or BF16, got {other}"),
         }
     }
 

@@ -1,0 +1,78 @@
+//! Gradients that cannot be differentiated again.
+//!
+//! Kernels compute gradients, and these kernels have no gradients of their own. As an untracked tensor, a gradient would
+//! count as a constant in a second backward pass, and second derivatives would silently lack terms. The gradient is
+//! therefore the result of an op on the argument, and the backward pass of this op is an error.
+
+#![forbid(unsafe_code)]
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
+use std::sync::{Mutex, PoisonError};
+
+/// Returns the gradient of the argument `arg` of an op as a result of `arg` that has no gradient. On the CPU the memory
+/// of `gradient` is moved, so no other tensor may share it.
+pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
+    let is_whole = gradient.is_contiguous() && gradient.layout().start_offset() == 0;
+    let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };
+    let taken = Mutex::new(None);
+    if gradient.device().is_cpu() {
+        gradient.inplace_op1(&Take(&taken))?;
+    }
+    arg.apply_op1(Gradient { op, gradient, taken })
+}
+
+type Slot = Mutex<Option<CpuStorage>>;
+
+/// Op that moves a tensor's elements to a slot.
+struct Take<'a>(&'a Slot);
+
+impl InplaceOp1 for Take<'_> {
+    fn name(&self) -> &'static str {
+        "gradient"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+        let taken = std::mem::replace(storage, CpuStorage::U8(Vec::new()));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+        Ok(())
+    }
+}
+
+/// Op that returns a gradient, which is computed already, and depends on the argument.
+struct Gradient {
+    /// Name of the op whose gradient this is.
+    op: &'static str,
+    /// The gradient. On the CPU its elements are in `taken`.
+    gradient: Tensor,
+    taken: Slot,
+}
+
+impl CustomOp1 for Gradient {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The slot is full here: candle runs this op once.
+        let taken = taken.ok_or_else(|| Error::Msg(format!("{}: candle ran the gradient twice", self.op)).bt())?;
+        Ok((taken, self.gradient.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        match &*self.gradient.storage_and_layout().0 {
+            Storage::Cuda(storage) => Ok((storage.try_clone(self.gradient.layout())?, self.gradient.shape().clone())),
+            _ => Err(Error::Msg(format!("{}: the gradient is not on a CUDA device", self.op)).bt()),
+        }
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        let reason = format!(
+            "{}: second derivatives are not supported, because a kernel computed the gradient; express the op with \
+             candle's own ops to differentiate it twice",
+            self.op
+        );
+        Err(Error::BackwardNotSupported { op: self.op }.context(reason))
+    }
+}
