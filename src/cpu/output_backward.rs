@@ -99,23 +99,31 @@ fn lane<I: Isa, E: Element, F: Formula>(
     if E::IS_F32 || E::IS_F64 {
         return isa.outline(Wide { formula: PhantomData::<F>, y, span, scale, guards });
     }
-    let [mut sum] = sums_o_beside(
-        isa,
-        ([y, span.source()], E::ZERO),
-        ([], E::ZERO),
-        #[inline(always)]
-        |_, [y, dy], [], [sum]| [F::add_short(isa, y, dy, sum)],
-    );
-    // Terms of f16 are never subnormal in f32.
-    if F::PRODUCTS && !is_f16::<E>() && sum.abs() < power(-100) {
-        sum = isa.outline(Sum { formula: PhantomData::<F>, y, dy: span.source() });
-    }
-    match Short::new::<E>(sum, scale) {
-        Some(short) => {
-            count_masked(y, sum, F::MASKED, guards);
-            short.write::<I, E, F>(isa, y, span)
+    let mut cleaned = Vec::new();
+    loop {
+        let is_clean = !cleaned.is_empty();
+        let dy = if is_clean { &cleaned[..] } else { span.source() };
+        let [mut sum] = sums_o_beside(
+            isa,
+            ([y, dy], E::ZERO),
+            ([], E::ZERO),
+            #[inline(always)]
+            |_, [y, dy], [], [sum]| [F::add_short(isa, y, dy, sum)],
+        );
+        // Terms of f16 are never subnormal in f32.
+        if F::PRODUCTS && !is_f16::<E>() && sum.abs() < power(-100) {
+            sum = isa.outline(Sum { formula: PhantomData::<F>, y, dy });
         }
-        None => isa.outline(Widened { formula: PhantomData::<F>, y, span, scale, scratch, guards }),
+        if let Some(short) = Short::new::<E>(sum, scale) {
+            count_masked(y, sum, F::MASKED, guards);
+            let next = Next::new(y, &span);
+            let span = if is_clean { span.reading(&cleaned) } else { span };
+            return short.write::<I, E, F>(isa, y, span, next);
+        }
+        if is_clean || sum.is_finite() {
+            return isa.outline(Widened { formula: PhantomData::<F>, y, span, scale, scratch, guards });
+        }
+        clean(y, span.source(), F::MASKED, &mut cleaned);
     }
 }
 
@@ -156,8 +164,8 @@ struct Short {
 impl Short {
     /// Smallest magnitude of a scale.
     const LEAST: f64 = power(-60);
-    /// Limit of the sum times the scale. A smaller number cannot make a difference from a bf16 overflow: the largest
-    /// bf16 is 2^120 below the largest f32.
+    /// Limit of the sum times the scale. The difference of a bf16 and a number below this limit does not overflow f32,
+    /// because the largest bf16 is 2^120 below the largest f32.
     const LARGEST: f64 = power(119);
 
     /// Returns `None` if the second pass could overflow or lose digits in f32.
@@ -173,8 +181,7 @@ impl Short {
     }
 
     #[inline(always)]
-    fn write<I: Isa, E: Element, F: Formula>(self, isa: I, y: &[E], span: Span<'_, E, E>) -> Written {
-        let next = Next::new(y, &span);
+    fn write<I: Isa, E: Element, F: Formula>(self, isa: I, y: &[E], span: Span<'_, E, E>, next: Next<E>) -> Written {
         let exp = F::exp(isa);
         let scale = isa.f32(self.scale);
         let sum = (isa.f32(self.sum.0), isa.f32(self.sum.1));

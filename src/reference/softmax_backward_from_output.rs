@@ -4,8 +4,8 @@ use super::Real;
 use super::softmax::exact;
 use crate::element::Element;
 
-/// Returns the unrounded result of [`softmax_backward_from_output`](crate::softmax_backward_from_output()) for a row, with
-/// a scale of 1.
+/// Returns the unrounded result of [`softmax_backward_from_output`](crate::softmax_backward_from_output()) for a row,
+/// with a scale of 1.
 ///
 /// ```
 /// use evenkeel::reference::softmax_backward_from_output;

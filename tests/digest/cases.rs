@@ -244,10 +244,11 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("log_softmax_backward", move |part| {
         log_softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &Softmax::default())
     });
+    let of = grads.clone();
     batch.add("log_softmax_backward/window", move |part| {
         let mask = Mask::window(7).offset(position(part));
         let options = Softmax::default().mask(&mask).scale(0.125);
-        log_softmax_backward(part.rows(), Rows::new(&grads(part), part.range.len(), cols)?, &options)
+        log_softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &options)
     });
     let of = grads.clone();
     batch.add("softmax_backward_from_output", move |part| {
@@ -270,9 +271,8 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
         let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
         log_softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
     });
-    let of = grads.clone();
     batch.add("log_softmax_backward_from_output/scaled", move |part| {
-        let dy = of(part);
+        let dy = grads(part);
         let options = SoftmaxFromOutput::default().scale(-1.37);
         log_softmax_backward_from_output(part.rows(), Rows::new(&dy, part.range.len(), cols)?, &options)
     });

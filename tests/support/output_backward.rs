@@ -238,7 +238,7 @@ pub fn scales<G: FromOutput, E: Bits>() {
 pub fn masked_positions<G: FromOutput, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let checker = Checker::new::<E>(G::NAME);
-    for len in [1, 5, 16, 40, 300, 1025] {
+    for len in [1, 5, 16, 40, 300, 1025, 40_000] {
         let mut x = generate::bell::<E>(&mut rng, len, 0.0, 3.0);
         let masked = |i: usize| i % 3 == 1 || i % 64 > 50;
         for i in (0..len).filter(|i| masked(*i)) {
