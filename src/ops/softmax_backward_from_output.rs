@@ -87,7 +87,7 @@ const OP: &str = "softmax_backward_from_output";
 /// larger of dx_i and scale y_i max |dy|. In this unit, y_i is raised to at least the smallest normal number of the
 /// type, or of f32 for f16 and bf16.
 ///
-/// The bounds are 0.52 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives them for every
+/// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives them for every
 /// row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
 ///
 /// The rounding of y in the forward call is not part of these bounds. It moves dx_i by at most 3 u scale y_i max |dy|,

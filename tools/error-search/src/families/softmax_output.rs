@@ -44,9 +44,12 @@ struct Row<E> {
 impl<E: Element> Row<E> {
     fn new(case: &Case, of_log: bool) -> Self {
         let y: Vec<E> = case.array(0);
-        // Shares become their logarithms.
-        let log = |y: &E| E::from_wide(y.widen().min(1.0).ln());
-        let y = if of_log { y.iter().map(log).collect() } else { y };
+        // Magnitudes up to 1 are probabilities, or become the logarithms of probabilities.
+        let result = |y: &E| {
+            let y = y.widen().abs().min(1.0);
+            E::from_wide(if of_log { y.ln() } else { y })
+        };
+        let y = y.iter().map(result).collect();
         Row { y, dy: case.array(1), scale: case.options[0], of_log }
     }
 
