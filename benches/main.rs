@@ -33,6 +33,7 @@ mod log_add_exp;
 mod log_sigmoid;
 mod log_softmax;
 mod log_softmax_backward;
+mod log_softmax_backward_from_output;
 mod logsumexp;
 mod logsumexp_backward;
 mod mean_pool;
@@ -51,6 +52,7 @@ mod sigmoid;
 mod silu;
 mod softmax;
 mod softmax_backward;
+mod softmax_backward_from_output;
 mod softplus;
 mod sqrt;
 mod swiglu;
@@ -92,6 +94,7 @@ const OPS: &[Op] = &[
     ("log_sigmoid", log_sigmoid::run),
     ("log_softmax", log_softmax::run),
     ("log_softmax_backward", log_softmax_backward::run),
+    ("log_softmax_backward_from_output", log_softmax_backward_from_output::run),
     ("logsumexp", logsumexp::run),
     ("logsumexp_backward", logsumexp_backward::run),
     ("mean_pool", mean_pool::run),
@@ -110,6 +113,7 @@ const OPS: &[Op] = &[
     ("silu", silu::run),
     ("softmax", softmax::run),
     ("softmax_backward", softmax_backward::run),
+    ("softmax_backward_from_output", softmax_backward_from_output::run),
     ("softplus", softplus::run),
     ("sqrt", sqrt::run),
     ("swiglu", swiglu::run),

@@ -202,6 +202,10 @@ table! {
         "logsumexp_backward" LargestTerm: F64 5.0, F32 3.7, F16 0.51, BF16 0.51;
         "softmax_backward" LargestTerm: F64 8.0, F32 5.3, F16 0.51, BF16 0.51;
     }
+    "softmax.md" "Gradients from results" Derived Derived Derived Derived {
+        "log_softmax_backward_from_output" LargestTerm: F64 4.0, F32 2.4, F16 0.51, BF16 0.51;
+        "softmax_backward_from_output" LargestTerm: F64 3.7, F32 0.54, F16 0.51, BF16 0.51;
+    }
 }
 
 /// Returns the bound of an op in a storage type, or `None` for an unknown op.

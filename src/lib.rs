@@ -219,6 +219,10 @@ pub use ops::log_add_exp::{log_add_exp, log_add_exp_in_place, log_add_exp_into};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
 #[cfg(feature = "train")]
 pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
+#[cfg(feature = "train")]
+pub use ops::log_softmax_backward_from_output::{
+    log_softmax_backward_from_output, log_softmax_backward_from_output_in_place, log_softmax_backward_from_output_into,
+};
 #[cfg(feature = "inference")]
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 #[cfg(feature = "train")]
@@ -259,6 +263,11 @@ pub use ops::sample::{
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
 #[cfg(feature = "train")]
 pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
+#[cfg(feature = "train")]
+pub use ops::softmax_backward_from_output::{
+    SoftmaxFromOutput, softmax_backward_from_output, softmax_backward_from_output_in_place,
+    softmax_backward_from_output_into,
+};
 #[cfg(feature = "partial")]
 pub use ops::softmax_partial::{SoftmaxLogSums, SoftmaxPartial, SoftmaxSums};
 #[cfg(feature = "inference")]

@@ -7,6 +7,7 @@ use evenkeel::registry::OPS;
 use evenkeel::{
     Attention, BceWithLogits, CrossEntropy, Draw, Element, Heads, KlDiv, Lanes, LanesMut, LayerNorm, Mask, MeanPool,
     Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
+    SoftmaxFromOutput,
 };
 use half::{bf16, f16};
 use std::cell::RefCell;
@@ -167,6 +168,20 @@ fn every_form<E: Element>() {
                 |x, dy, options| evenkeel::log_softmax_backward(x, dy, options),
                 |x, dy, dx, options| evenkeel::log_softmax_backward_into(x, dy, dx, options),
                 |x, dy, options| evenkeel::log_softmax_backward_in_place(x, dy, options),
+            ),
+            "softmax_backward_from_output" => lane_gradients(
+                &x.iter().map(|x| E::from_wide(x.widen() / 16.0)).collect::<Vec<E>>(),
+                &SoftmaxFromOutput::default().scale(0.3),
+                |y, dy, options| evenkeel::softmax_backward_from_output(y, dy, options),
+                |y, dy, dx, options| evenkeel::softmax_backward_from_output_into(y, dy, dx, options),
+                |y, dy, options| evenkeel::softmax_backward_from_output_in_place(y, dy, options),
+            ),
+            "log_softmax_backward_from_output" => lane_gradients(
+                &x.iter().map(|x| E::from_wide(-x.widen())).collect::<Vec<E>>(),
+                &SoftmaxFromOutput::default().scale(0.3),
+                |y, dy, options| evenkeel::log_softmax_backward_from_output(y, dy, options),
+                |y, dy, dx, options| evenkeel::log_softmax_backward_from_output_into(y, dy, dx, options),
+                |y, dy, options| evenkeel::log_softmax_backward_from_output_in_place(y, dy, options),
             ),
             "logsumexp_backward" => {
                 let options = Softmax::default().mask(&mask);
@@ -438,18 +453,19 @@ fn elements<E: Element>(
     assert_eq!(data, expected);
 }
 
-/// Allocating form of a gradient, as a function of the scores, the gradients of the results and the options.
-type Gradient<E> = fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>;
-type GradientInto<E> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>;
-type GradientInPlace<E> = fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>;
+/// Allocating form of a gradient, as a function of the scores or of their softmax, the gradients of the results and the
+/// options.
+type Gradient<E, O> = fn(Lanes<'_, E>, Lanes<'_, E>, &O) -> Result<Vec<E>>;
+type GradientInto<E, O> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &O) -> Result<&'a mut [E]>;
+type GradientInPlace<E, O> = fn(Lanes<'_, E>, LanesMut<'_, E>, &O) -> Result<()>;
 
 /// Runs the gradient on rows, and on lanes along another axis.
-fn lane_gradients<E: Element>(
+fn lane_gradients<E: Element, O: Default>(
     x: &[E],
-    options: &Softmax<'_>,
-    new: Gradient<E>,
-    into: GradientInto<E>,
-    in_place: GradientInPlace<E>,
+    options: &O,
+    new: Gradient<E, O>,
+    into: GradientInto<E, O>,
+    in_place: GradientInPlace<E, O>,
 ) {
     let dy: Vec<E> = x.iter().rev().copied().collect();
     let [rows, grads] = [x, &dy].map(|data| Rows::strided(data, ROWS, COLS, STRIDE).unwrap());
@@ -463,9 +479,9 @@ fn lane_gradients<E: Element>(
         assert_eq!(&data[..COLS], expected, "a gradient in place must equal the result in new memory");
     }
     let [lanes, grads] = [x, &dy].map(|data| Lanes::new(data, 2, 2, 11).unwrap());
-    let expected = new(lanes, grads, &Softmax::default()).unwrap();
+    let expected = new(lanes, grads, &O::default()).unwrap();
     let mut data = dy.clone();
-    in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &Softmax::default()).unwrap();
+    in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &O::default()).unwrap();
     assert_eq!(data, expected, "a gradient along another axis in place must equal the result in new memory");
 }
 

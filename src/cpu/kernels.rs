@@ -114,6 +114,7 @@ macro_rules! each_kernel {
                     log_softmax_backward log_softmax_backward_in_place log_softmax_backward::LogSoftmaxBackward<'_, Self>;
                     logsumexp_backward logsumexp_backward_in_place logsumexp_backward::LogSumExpBackward<'_, Self>;
                     norm_backward norm_backward_in_place norm_backward::NormBackward<'_, Self>;
+                    output_backward output_backward_in_place output_backward::OutputBackward<'_, Self>;
                     softmax_backward softmax_backward_in_place softmax_backward::SoftmaxBackward<'_, Self>;
                 }
                 fn attention_backward<'a>(

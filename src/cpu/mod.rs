@@ -48,6 +48,8 @@ pub(crate) mod layer_norm_backward;
 pub(crate) mod log_softmax;
 #[cfg(feature = "train")]
 pub(crate) mod log_softmax_backward;
+#[cfg(feature = "train")]
+pub(crate) mod log_softmax_backward_from_output;
 #[cfg(feature = "inference")]
 pub(crate) mod logsumexp;
 #[cfg(feature = "train")]
@@ -67,6 +69,8 @@ pub(crate) mod norm_partial;
 mod norm_rows;
 #[cfg(feature = "train")]
 pub(crate) mod optimizer;
+#[cfg(feature = "train")]
+pub(crate) mod output_backward;
 #[cfg(feature = "inference")]
 pub(crate) mod pairwise;
 #[cfg(feature = "sharded")]
@@ -99,6 +103,8 @@ mod smallest;
 pub(crate) mod softmax;
 #[cfg(feature = "train")]
 pub(crate) mod softmax_backward;
+#[cfg(feature = "train")]
+pub(crate) mod softmax_backward_from_output;
 #[cfg(feature = "partial")]
 pub(crate) mod softmax_partial;
 #[cfg(feature = "train")]

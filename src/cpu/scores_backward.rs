@@ -147,7 +147,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
 }
 
 /// Returns the lane with this index, gathered into a buffer if it is strided.
-fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec<E>) -> &'s [E] {
+pub fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec<E>) -> &'s [E] {
     let (len, inner) = (x.geometry.len(), x.geometry.inner());
     let group = &x.data[index / inner * x.geometry.stride..][..len * inner];
     if inner == 1 {
@@ -381,7 +381,7 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
 /// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
 /// products with exponentials neither overflow nor vanish. The second is above the largest of these products.
 #[inline(always)]
-fn normaliser(largest: f64) -> (f64, f64) {
+pub fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);
     let up = if largest > HUGE {
         1.0 / HUGE
@@ -397,7 +397,7 @@ fn normaliser(largest: f64) -> (f64, f64) {
 /// Returns a number that rounds a term to a multiple of 2^-31 times `range`, when it is added and then subtracted. Sums
 /// of such multiples are exact, and the remainders are small.
 #[inline(always)]
-fn grid(range: f64) -> f64 {
+pub fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 

@@ -71,6 +71,8 @@ pub mod log_sigmoid;
 pub mod log_softmax;
 #[cfg(feature = "train")]
 pub mod log_softmax_backward;
+#[cfg(feature = "train")]
+pub mod log_softmax_backward_from_output;
 #[cfg(feature = "inference")]
 pub mod logsumexp;
 #[cfg(feature = "train")]
@@ -113,6 +115,8 @@ pub mod silu;
 pub mod softmax;
 #[cfg(feature = "train")]
 pub mod softmax_backward;
+#[cfg(feature = "train")]
+pub mod softmax_backward_from_output;
 #[cfg(feature = "partial")]
 pub mod softmax_partial;
 #[cfg(feature = "inference")]

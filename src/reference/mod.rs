@@ -65,6 +65,8 @@ mod log_add_exp;
 mod log_softmax;
 #[cfg(feature = "train")]
 mod log_softmax_backward;
+#[cfg(feature = "train")]
+mod log_softmax_backward_from_output;
 mod logits;
 #[cfg(feature = "inference")]
 mod logsumexp;
@@ -96,6 +98,8 @@ mod sample;
 mod softmax;
 #[cfg(feature = "train")]
 mod softmax_backward;
+#[cfg(feature = "train")]
+mod softmax_backward_from_output;
 #[cfg(feature = "inference")]
 mod swiglu;
 #[cfg(feature = "train")]
@@ -135,6 +139,8 @@ pub use log_add_exp::log_add_exp;
 pub use log_softmax::{log_softmax, log_softmax_of};
 #[cfg(feature = "train")]
 pub use log_softmax_backward::{log_softmax_backward, log_softmax_backward_of};
+#[cfg(feature = "train")]
+pub use log_softmax_backward_from_output::{log_softmax_backward_from_output, log_softmax_backward_from_output_of};
 pub use logits::{logit_derivatives, logits};
 #[cfg(feature = "inference")]
 pub use logsumexp::{logsumexp, logsumexp_of};
@@ -166,6 +172,8 @@ pub use sample::{Support, sample, sample_with_feedback};
 pub use softmax::{softmax, softmax_of};
 #[cfg(feature = "train")]
 pub use softmax_backward::{softmax_backward, softmax_backward_of};
+#[cfg(feature = "train")]
+pub use softmax_backward_from_output::{softmax_backward_from_output, softmax_backward_from_output_of};
 #[cfg(feature = "inference")]
 pub use swiglu::swiglu;
 #[cfg(feature = "train")]

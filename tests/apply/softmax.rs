@@ -47,6 +47,36 @@ fn the_family_in_every_type() {
 }
 
 #[test]
+fn gradients_from_results() {
+    let dy = [1.0, -2.0, 0.25, 0.5, 4.0, -1.0];
+    let y = rows(&X, 3);
+    let row = |y: &[f64], dy: &[f64]| -> Vec<f64> {
+        let mean: f64 = y.iter().zip(dy).map(|(y, dy)| y * dy).sum();
+        y.iter().zip(dy).map(|(y, dy)| 0.5 * y * (dy - mean)).collect()
+    };
+    let log_row = |y: &[f64], dy: &[f64]| -> Vec<f64> {
+        let sum: f64 = dy.iter().sum();
+        y.iter().zip(dy).map(|(y, dy)| 0.5 * (dy - y * sum)).collect()
+    };
+    let expected: Vec<f64> = y.chunks(3).zip(dy.chunks(3)).flat_map(|(y, dy)| row(y, dy)).collect();
+    let of_log: Vec<f64> = y.chunks(3).zip(dy.chunks(3)).flat_map(|(y, dy)| log_row(y, dy)).collect();
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("y", dtype, &[2, 3], &y)
+            .floats("logs", dtype, &[2, 3], &y.iter().map(|y| y.ln()).collect::<Vec<_>>())
+            .floats("dy", dtype, &[2, 3], &dy)
+            .run(&[
+                json!(["softmax_backward_from_output", {"y": "y", "dy": "dy"}, {"scale": 0.5}, ["dx"]]),
+                json!(["log_softmax_backward_from_output", {"y": "logs", "dy": "dy"}, {"scale": 0.5}, ["dx"]]),
+            ])
+            .all_ok();
+        assert_eq!(outcome.tensor("0.dx").0, dtype);
+        assert_close(&outcome.values("0.dx"), &expected, 4.0 * tolerance);
+        assert_close(&outcome.values("1.dx"), &of_log, 8.0 * tolerance);
+    }
+}
+
+#[test]
 fn every_axis() {
     let x: Vec<f64> = (0..24).map(|i| f64::from(i * i % 7) - 3.0).collect();
     let shape = [2, 3, 4];

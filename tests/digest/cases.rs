@@ -6,11 +6,12 @@ use evenkeel::{
     Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
     FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, LongRope, Loss, Mask, MeanPool, NormType,
     Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled,
-    SamplerConfig, Softmax, Stats, Yarn, attention_backward, attention_with_lse, bce_with_logits_backward,
-    clip_grad_norm, clip_grad_value, cross_entropy_backward, group_norm, inspect, kl_div_backward, l2_normalize,
-    layer_norm, layer_norm_backward, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
-    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, softmax,
-    softmax_backward,
+    SamplerConfig, Softmax, SoftmaxFromOutput, Stats, Yarn, attention_backward, attention_with_lse,
+    bce_with_logits_backward, clip_grad_norm, clip_grad_value, cross_entropy_backward, group_norm, inspect,
+    kl_div_backward, l2_normalize, layer_norm, layer_norm_backward, log_softmax, log_softmax_backward,
+    log_softmax_backward_from_output, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
+    rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, softmax, softmax_backward,
+    softmax_backward_from_output,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -243,10 +244,37 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("log_softmax_backward", move |part| {
         log_softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &Softmax::default())
     });
+    let of = grads.clone();
     batch.add("log_softmax_backward/window", move |part| {
         let mask = Mask::window(7).offset(position(part));
         let options = Softmax::default().mask(&mask).scale(0.125);
-        log_softmax_backward(part.rows(), Rows::new(&grads(part), part.range.len(), cols)?, &options)
+        log_softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &options)
+    });
+    let of = grads.clone();
+    batch.add("softmax_backward_from_output", move |part| {
+        let (rows, dy) = (part.range.len(), of(part));
+        let y = softmax(part.rows(), &Softmax::default())?;
+        let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
+        softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
+    });
+    // The rows hold any numbers instead of probabilities, so that some lanes of 16-bit types are computed in f64.
+    let of = grads.clone();
+    batch.add("softmax_backward_from_output/scaled", move |part| {
+        let dy = of(part);
+        let options = SoftmaxFromOutput::default().scale(-1.37);
+        softmax_backward_from_output(part.rows(), Rows::new(&dy, part.range.len(), cols)?, &options)
+    });
+    let of = grads.clone();
+    batch.add("log_softmax_backward_from_output", move |part| {
+        let (rows, dy) = (part.range.len(), of(part));
+        let y = log_softmax(part.rows(), &Softmax::default())?;
+        let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
+        log_softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
+    });
+    batch.add("log_softmax_backward_from_output/scaled", move |part| {
+        let dy = grads(part);
+        let options = SoftmaxFromOutput::default().scale(-1.37);
+        log_softmax_backward_from_output(part.rows(), Rows::new(&dy, part.range.len(), cols)?, &options)
     });
     let given = dy.clone();
     batch.add("logsumexp_backward", move |part| {
@@ -526,6 +554,8 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
     add("logsumexp", |x| logsumexp(x, &Softmax::default()));
     add("softmax_backward", |x| softmax_backward(x, x, &Softmax::default()));
     add("log_softmax_backward", |x| log_softmax_backward(x, x, &Softmax::default()));
+    add("softmax_backward_from_output", |x| softmax_backward_from_output(x, x, &SoftmaxFromOutput::default()));
+    add("log_softmax_backward_from_output", |x| log_softmax_backward_from_output(x, x, &SoftmaxFromOutput::default()));
 }
 
 /// Returns the bits of all statistics of `inspect`.

@@ -142,6 +142,9 @@ impl<E: Bits> Calls<'_, E> {
         self.call(|| what("logsumexp"), || logsumexp(x, &options));
         self.call(|| what("softmax_backward"), || softmax_backward(x, x, &options));
         self.call(|| what("log_softmax_backward"), || log_softmax_backward(x, x, &options));
+        let from = SoftmaxFromOutput::default().scale(options.scale);
+        self.call(|| what("softmax_backward_from_output"), || softmax_backward_from_output(x, x, &from));
+        self.call(|| what("log_softmax_backward_from_output"), || log_softmax_backward_from_output(x, x, &from));
         self.call(|| what("logsumexp_backward"), || logsumexp_backward(x, &values, &options));
         self.call(|| what("rms_norm"), || rms_norm(x, &rms));
         self.call(|| what("rms_norm, weighted"), || rms_norm(x, &weighted));

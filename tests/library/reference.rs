@@ -244,6 +244,7 @@ fn references_keep_to_their_pages() {
     assert!(reference::logsumexp(&[f32::INFINITY, f32::NAN]).is_nan());
     assert_eq!(reference::logsumexp_backward(&[3.0f32, 3.0], 3.0), Some(vec![1.5, 1.5]));
     assert_eq!(reference::softmax_backward(&[0.0f32, 0.0], &[1.0, 3.0]), Some(vec![-0.5, 0.5]));
+    assert_eq!(reference::softmax_backward_from_output(&[0.5f32, 0.5, 0.0], &[1.0, 3.0, f32::NAN]), [-0.5, 0.5, 0.0]);
     assert_eq!(reference::logit_derivatives(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
     let derivative = reference::logit_derivatives(&[-3.0f32], 0.5, Some(2.0))[0];
     assert!(
@@ -259,6 +260,9 @@ fn references_keep_to_their_pages() {
     let tiny = 2f64.powi(-1060);
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 2], &[tiny, 0.0]), Some(vec![tiny / 2.0, -tiny / 2.0]));
 
+    // A y above 0 counts as 0, a y of -inf is masked, and the sum of the other gradients overflows f64.
+    let [dy, y] = [[f64::MAX, f64::MAX, f64::NAN], [7.0, -800.0, f64::NEG_INFINITY]];
+    assert_eq!(reference::log_softmax_backward_from_output_of(&y, &dy), [-f64::MAX, f64::MAX, 0.0]);
     let [inf, zero] = [f32::INFINITY, 0.0];
     let support = reference::sample(&[inf, zero, inf], &SamplerConfig::default()).unwrap();
     assert_eq!((support.tokens, support.probs), (vec![0, 2], vec![0.5, 0.5]));

@@ -34,11 +34,17 @@ fn memory_of_another_shape() {
 #[test]
 fn gradients_of_another_shape() {
     let (softmax, rms, layer) = (Softmax::default(), RmsNorm::default(), LayerNorm::default());
-    let mut rooms = [[0.0; 6]; 4];
-    let [a, b, c, d] = rooms.each_mut().map(|room| RowsMut::new(room, 2, 3).unwrap());
+    let output = SoftmaxFromOutput::default();
+    let mut rooms = [[0.0; 6]; 6];
+    let [a, b, c, d, e, f] = rooms.each_mut().map(|room| RowsMut::new(room, 2, 3).unwrap());
     let refused = [
         ("softmax_backward", softmax_backward_into(rows(3), rows(2), a, &softmax).map(|_| ())),
         ("log_softmax_backward", log_softmax_backward_into(rows(3), rows(2), b, &softmax).map(|_| ())),
+        ("softmax_backward_from_output", softmax_backward_from_output_into(rows(3), rows(2), e, &output).map(|_| ())),
+        (
+            "log_softmax_backward_from_output",
+            log_softmax_backward_from_output_into(rows(3), rows(2), f, &output).map(|_| ()),
+        ),
         ("rms_norm_backward", rms_norm_backward_into(rows(3), rows(2), c, None, &rms).map(|_| ())),
         ("layer_norm_backward", layer_norm_backward_into(rows(3), rows(2), d, None, None, &layer).map(|_| ())),
     ];
@@ -51,6 +57,16 @@ fn gradients_of_another_shape() {
     assert_refuses("softmax_backward", "dy", |dy| softmax_backward_in_place(x, dy, &softmax));
     assert_refuses("log_softmax_backward", "dx", |dx| log_softmax_backward_into(x, x, dx, &softmax).map(|_| ()));
     assert_refuses("log_softmax_backward", "dy", |dy| log_softmax_backward_in_place(x, dy, &softmax));
+    assert_refuses("softmax_backward_from_output", "dx", |dx| {
+        softmax_backward_from_output_into(x, x, dx, &output).map(|_| ())
+    });
+    assert_refuses("softmax_backward_from_output", "dy", |dy| softmax_backward_from_output_in_place(x, dy, &output));
+    assert_refuses("log_softmax_backward_from_output", "dx", |dx| {
+        log_softmax_backward_from_output_into(x, x, dx, &output).map(|_| ())
+    });
+    assert_refuses("log_softmax_backward_from_output", "dy", |dy| {
+        log_softmax_backward_from_output_in_place(x, dy, &output)
+    });
     assert_refuses("rms_norm_backward", "dx", |dx| rms_norm_backward_into(x, x, dx, None, &rms).map(|_| ()));
     assert_refuses("rms_norm_backward", "dy", |dy| rms_norm_backward_in_place(x, dy, None, &rms));
     assert_refuses("layer_norm_backward", "dx", |dx| {
@@ -92,6 +108,12 @@ fn scales_and_caps_that_are_none() {
     for (value, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
         let expected = format!("softmax: scale is {shown}; it must be finite");
         assert_eq!(softmax_of(Softmax::default().scale(value)), expected);
+        let options = SoftmaxFromOutput::default().scale(value);
+        let error = softmax_backward_from_output(rows(3), rows(3), &options).unwrap_err();
+        let expected = format!("softmax_backward_from_output: scale is {shown}; it must be finite");
+        assert_eq!(error.to_string(), expected);
+        let error = log_softmax_backward_from_output(rows(3), rows(3), &options).unwrap_err();
+        assert_eq!(error.to_string(), format!("log_{expected}"));
     }
     for (value, shown) in [(0.0, "0"), (-1.0, "-1"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
         let expected = format!("softmax: softcap is {shown}; it must be finite and above 0");
@@ -110,6 +132,8 @@ fn rows_of_more_terms_than_a_sum_holds() {
     assert_eq!(log_softmax(all, &options).unwrap_err().to_string(), refused("log_softmax"));
     assert_eq!(logsumexp(all, &options).unwrap_err().to_string(), refused("logsumexp"));
     assert_eq!(softmax_backward(all, all, &options).unwrap_err().to_string(), refused("softmax_backward"));
+    let error = softmax_backward_from_output(all, all, &SoftmaxFromOutput::default()).unwrap_err();
+    assert_eq!(error.to_string(), refused("softmax_backward_from_output"));
     assert_eq!(softmax(fits, &options).unwrap()[0].to_f32(), 2.0f32.powi(-21));
     let loss = CrossEntropy::default();
     assert!((cross_entropy(fits, &[5], &loss).unwrap().value() - 21.0 * std::f64::consts::LN_2).abs() < 1e-12);

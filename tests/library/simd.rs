@@ -76,6 +76,11 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("log_add_exp", bits(evenkeel::log_add_exp(x, &dy).unwrap())),
         ("log_softmax", bits(log_softmax(view, &options).unwrap())),
         ("log_softmax_backward", bits(evenkeel::log_softmax_backward(view, grads, &options).unwrap())),
+        ("log_softmax_backward_from_output", {
+            let y = log_softmax(view, &options).unwrap();
+            let y = Rows::new(&y, rows, cols).unwrap();
+            bits(evenkeel::log_softmax_backward_from_output(y, grads, &Default::default()).unwrap())
+        }),
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
         ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
         ("mean_pool", bits(evenkeel::mean_pool(Lanes::shaped(x, &[1, rows, cols], 1).unwrap(), &pool).unwrap())),
@@ -90,6 +95,11 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("sample", sampled.collect()),
         ("softmax", bits(softmax(view, &options).unwrap())),
         ("softmax_backward", bits(evenkeel::softmax_backward(view, grads, &options).unwrap())),
+        ("softmax_backward_from_output", {
+            let y = softmax(view, &options).unwrap();
+            let y = Rows::new(&y, rows, cols).unwrap();
+            bits(evenkeel::softmax_backward_from_output(y, grads, &Default::default()).unwrap())
+        }),
         ("swiglu", bits(evenkeel::swiglu(x, &dy).unwrap())),
         ("swiglu_backward", [bits(gated.0), bits(gated.1)].concat()),
     ]);

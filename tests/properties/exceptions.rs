@@ -146,6 +146,13 @@ const EXCEPTIONS: &[Exception] = &[
         applies: |at| at.beyond(at.call.scale.abs() * most(at.dy) * gathered(at)),
     },
     Exception {
+        ops: &["softmax_backward_from_output", "log_softmax_backward_from_output"],
+        reason: "the gradients of the scores, times the scale, exceed the type; the given probabilities may sum to more \
+                 than 1",
+        gives_nan: false,
+        applies: |at| at.beyond(at.call.scale.abs() * most(at.dy) * (1.0 + at.cols as f64)),
+    },
+    Exception {
         ops: &["attention_backward"],
         reason: "products of gradients, values, keys and the scale exceed the type",
         gives_nan: false,
@@ -322,6 +329,8 @@ pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) 
         | "log_softmax_backward"
         | "logsumexp"
         | "logsumexp_backward" => !masks(column),
+        "softmax_backward_from_output" if of_dy => x != 0.0,
+        "log_softmax_backward_from_output" if of_dy => x != f64::NEG_INFINITY,
         "attention" | "attention_backward" => {
             let (len, is_query) = (cols / width, column < width);
             let any = (0..len).any(|key| call.keeps(key));

@@ -6,7 +6,7 @@ use evenkeel::registry::OPS;
 use evenkeel::{
     Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
     FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm,
-    RmsNormLinear, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
+    RmsNormLinear, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax, SoftmaxFromOutput,
 };
 
 /// Arguments of a call: op, shape and options. An option's value may lie outside its allowed range.
@@ -206,6 +206,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
     }
     let mut softmax = Softmax::default().scale(call.scale).mask(&mask).fully_masked(call.policy());
     softmax.softcap = call.softcap;
+    let from_output = SoftmaxFromOutput::default().scale(call.scale);
     let weight: Vec<f64> = (0..cols).map(|i| call.scale * (i as f64 - 1.5)).collect();
     let weighted = call.keep.is_some();
     let clamped_exp = ClampedExp::default().min(call.scale).max(call.offset);
@@ -226,8 +227,13 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         "safe_div" => evenkeel::safe_div(x, dy, &SafeDiv::default().eps(call.eps)),
         "softmax" => evenkeel::softmax(view, &softmax),
         "softmax_backward" => evenkeel::softmax_backward(view, gradients, &softmax),
+        "softmax_backward_from_output" => {
+            let y = probabilities(x);
+            evenkeel::softmax_backward_from_output(Rows::new(&y, rows, cols)?, gradients, &from_output)
+        }
         "log_softmax" => evenkeel::log_softmax(view, &softmax),
         "log_softmax_backward" => evenkeel::log_softmax_backward(view, gradients, &softmax),
+        "log_softmax_backward_from_output" => evenkeel::log_softmax_backward_from_output(view, gradients, &from_output),
         "logsumexp" => evenkeel::logsumexp(view, &softmax),
         "logsumexp_backward" => evenkeel::logsumexp_backward(view, &operands.dy_of_rows(), &softmax),
         "rms_norm" => {
@@ -316,6 +322,12 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         }
     }
     Ok(Outcome::of_rows(&y, rows))
+}
+
+/// Returns the magnitudes, limited to 1. NaN and infinities are unchanged.
+fn probabilities<E: Element>(x: &[E]) -> Vec<E> {
+    let probability = |x: f64| if x.is_finite() { x.abs().min(1.0) } else { x };
+    x.iter().map(|x| E::from_wide(probability(x.widen()))).collect()
 }
 
 /// Returns a matrix of up to three rows, with multiples of 1/2 from -2 to 2. Each row of `x` is multiplied with it.

@@ -17,6 +17,8 @@ pub mod naive;
 pub mod norms;
 pub mod one_way;
 #[macro_use]
+pub mod output_backward;
+#[macro_use]
 pub mod rows;
 #[macro_use]
 pub mod scores_backward;

@@ -55,6 +55,17 @@ const SOFTMAX: Op = Op {
     run: softmax::softmax,
 };
 
+const OUTPUT_BACKWARD: Op = Op {
+    name: "softmax_backward_from_output",
+    inputs: &["y", "dy"],
+    required: &["y", "dy"],
+    attrs: &["axis", "scale"],
+    outputs: &["dx"],
+    needs: &[],
+    run: softmax::softmax_backward_from_output,
+    ..SOFTMAX
+};
+
 const CLIP: Op = Op {
     name: "clip_grad_value",
     inputs: &["grads"],
@@ -107,6 +118,8 @@ const OPS: &[Op] = &[
     },
     SOFTMAX,
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
+    OUTPUT_BACKWARD,
+    Op { name: "log_softmax_backward_from_output", run: softmax::log_softmax_backward_from_output, ..OUTPUT_BACKWARD },
     Op {
         name: "logsumexp",
         inputs: &["x", "mask"],

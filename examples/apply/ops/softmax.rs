@@ -3,7 +3,7 @@
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, MaskInput, Output, Values, each_type};
-use evenkeel::{FullyMasked, Lanes, Mask, Softmax};
+use evenkeel::{FullyMasked, Lanes, Mask, Softmax, SoftmaxFromOutput};
 
 pub const POLICIES: &[(&str, FullyMasked)] =
     &[("zeros", FullyMasked::Zeros), ("uniform", FullyMasked::Uniform), ("error", FullyMasked::Error)];
@@ -40,13 +40,32 @@ macro_rules! each_element {
                     let [values, grads] = [values, grads].map(|data| Lanes::shaped(data, &x.shape, axis));
                     Output::new(&x.shape, &evenkeel::$backward(values?, grads?, &options)?)
                 });
-                results.push(("dx", dx.ok_or_else(|| other_dtype(call, &dy, &x))?));
+                results.push(("dx", dx.ok_or_else(|| other_dtype(call, &dy, "x", &x))?));
             }
             Ok(results)
         }
     )*};
 }
 each_element!(softmax softmax_backward; log_softmax log_softmax_backward;);
+
+macro_rules! from_output {
+    ($($op:ident)*) => {$(
+        pub fn $op(call: &Call<'_>) -> Result<Results> {
+            let (y, dy) = (call.float("y")?, call.float("dy")?);
+            call.at_least_rank(1, "y", &y.shape)?;
+            call.has_shape("dy", &dy.shape, &y.shape)?;
+            let axis = axis(call)?;
+            let mut options = SoftmaxFromOutput::default();
+            options.scale = call.number("scale")?.unwrap_or(options.scale);
+            let dx = both!(y, dy, [F64 F32 F16 BF16], (values, grads) => {
+                let [values, grads] = [values, grads].map(|data| Lanes::shaped(data, &y.shape, axis));
+                Output::new(&y.shape, &evenkeel::$op(values?, grads?, &options)?)
+            });
+            Ok(vec![("dx", dx.ok_or_else(|| other_dtype(call, &dy, "y", &y))?)])
+        }
+    )*};
+}
+from_output!(softmax_backward_from_output log_softmax_backward_from_output);
 
 pub fn logsumexp(call: &Call<'_>) -> Result<Results> {
     let (x, mask, _) = operands(call)?;
@@ -64,7 +83,7 @@ pub fn logsumexp(call: &Call<'_>) -> Result<Results> {
 fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>, Option<Input>)> {
     let (x, mask, dy) = (call.float("x")?, call.mask()?, call.optional_float("dy")?);
     if let Some(dy) = dy.as_ref().filter(|dy| dy.values.floats().dtype() != x.values.floats().dtype()) {
-        return Err(other_dtype(call, dy, &x));
+        return Err(other_dtype(call, dy, "x", &x));
     }
     call.at_least_rank(1, "x", &x.shape)?;
     call.broadcasts(mask.as_ref(), &x.shape)?;
@@ -74,9 +93,9 @@ fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>, Option
     Ok((x, mask, dy))
 }
 
-fn other_dtype(call: &Call<'_>, dy: &Input, x: &Input) -> Failure {
+fn other_dtype(call: &Call<'_>, dy: &Input, name: &str, x: &Input) -> Failure {
     let (dy, x) = (dy.values.floats().dtype(), x.values.floats().dtype());
-    Failure::dtype(format!("{}: dy is {dy}; it must be {x}, x's type", call.name()))
+    Failure::dtype(format!("{}: dy is {dy}; it must be {x}, {name}'s type", call.name()))
 }
 
 pub fn axis(call: &Call<'_>) -> Result<isize> {

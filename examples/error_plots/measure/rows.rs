@@ -6,7 +6,7 @@ use evenkeel::reference::{self, Real};
 use evenkeel::testing::workloads;
 use evenkeel::{
     Attention, BceWithLogits, CrossEntropy, Draw, Element, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm,
-    MeanPool, Reduction, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, SamplerConfig, Softmax,
+    MeanPool, Reduction, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, SamplerConfig, Softmax, SoftmaxFromOutput,
 };
 
 const EPS: f64 = 1e-5;
@@ -50,6 +50,22 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let y = reference::softmax(x).unwrap_or_default();
             let term = |i: usize| dy[i].widen().abs().max(y[i].to_f64() * sum);
             Case::new(exact, ours, naive::log_softmax_backward(x, &dy)).beside(term)
+        }),
+        "softmax_backward_from_output" => lengths(|x: &[E]| {
+            let (y, dy) = (evenkeel::softmax(row(x), &scores).unwrap_or_default(), reversed(x));
+            let exact = reference::softmax_backward_from_output(&y, &dy);
+            let ours = evenkeel::softmax_backward_from_output(row(&y), row(&dy), &SoftmaxFromOutput::default());
+            let largest = dy.iter().fold(0.0f64, |largest, dy| largest.max(dy.widen().abs()));
+            let naive = naive::softmax_backward_from_output(&y, &dy);
+            Case::new(exact, ours, naive).beside(|i| y[i].widen() * largest)
+        }),
+        "log_softmax_backward_from_output" => lengths(|x: &[E]| {
+            let (y, dy) = (evenkeel::log_softmax(row(x), &scores).unwrap_or_default(), reversed(x));
+            let exact = reference::log_softmax_backward_from_output(&y, &dy);
+            let ours = evenkeel::log_softmax_backward_from_output(row(&y), row(&dy), &SoftmaxFromOutput::default());
+            let sum: f64 = dy.iter().map(|dy| dy.widen().abs()).sum();
+            let term = |i: usize| dy[i].widen().abs().max(y[i].widen().exp() * sum);
+            Case::new(exact, ours, naive::log_softmax_backward_from_output(&y, &dy)).beside(term)
         }),
         "logsumexp_backward" => lengths(|x: &[E]| {
             let dy = E::from_wide(0.7);

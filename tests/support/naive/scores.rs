@@ -66,7 +66,11 @@ pub fn kl_div<E: Element>(x: &[E], p: &[f64]) -> E {
 
 /// Computes y (dy - sum(y dy)), where y is the softmax.
 pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
-    let y = softmax(x);
+    softmax_backward_from_output(&softmax(x), dy)
+}
+
+/// Computes y (dy - sum(y dy)).
+pub fn softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E> {
     let mean = sum::<E>(y.iter().zip(dy).map(|(y, dy)| y.widen() * dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(y.widen() * round::<E>(dy.widen() - mean));
     y.iter().zip(dy).map(gradient).collect()
@@ -77,6 +81,16 @@ pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
     softmax(x).iter().zip(dy).map(gradient).collect()
+}
+
+/// Computes dy - e^y sum(dy).
+pub fn log_softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E> {
+    let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
+    let gradient = |(y, dy): (&E, &E)| {
+        let power = round::<E>(y.widen().exp());
+        E::from_wide(dy.widen() - round::<E>(power * sum))
+    };
+    y.iter().zip(dy).map(gradient).collect()
 }
 
 /// Computes y dy, where y is the softmax.

@@ -1,5 +1,6 @@
 //! Gradients of softmax and of its logarithm. They are timed alone, as functions of the softmax's input, and together
-//! with the forward pass, as in an autograd.
+//! with the forward pass, as in an autograd. The form "from y" starts from the result of the forward pass, like torch's
+//! function of this name. In 16-bit types it has the rounding error of that result.
 
 use super::{Op, shapes};
 use crate::contender::Contender;
@@ -14,7 +15,10 @@ use evenkeel::{Rows, RowsMut};
 
 /// Defines an op by its name, its functions in evenkeel, and the hand-written loop for a row.
 macro_rules! backward {
-    ($Op:ident $name:ident $into:ident $in_place:ident $forward:ident $forward_into:ident $naive:ident) => {
+    (
+        $Op:ident $name:ident $into:ident $in_place:ident $forward:ident $forward_into:ident
+        $from_output:ident $naive:ident
+    ) => {
         pub struct $Op;
 
         impl Op for $Op {
@@ -33,6 +37,8 @@ macro_rules! backward {
                 let input = Rows::new(x, rows, cols)?;
                 let given = Rows::new(dy, rows, cols)?;
                 let mut y = x.to_vec();
+                let result = evenkeel::$forward(input, &options)?;
+                let from_output = evenkeel::SoftmaxFromOutput::default();
                 let xs = Var::from_tensor(&problem.tensor(x)?)?;
                 let dys = problem.tensor(dy)?;
                 let (same, dys_2) = (xs.clone(), dys.clone());
@@ -40,6 +46,11 @@ macro_rules! backward {
                     Contender::try_into("evenkeel", move |dx| {
                         evenkeel::$into(input, given, RowsMut::new(dx, rows, cols)?, &options).map(drop)
                     }),
+                    Contender::try_into("evenkeel", move |dx| {
+                        let result = Rows::new(&result, rows, cols)?;
+                        evenkeel::$from_output(result, given, RowsMut::new(dx, rows, cols)?, &from_output).map(drop)
+                    })
+                    .form("from y"),
                     Contender::in_place(dy, move |dy| {
                         evenkeel::$in_place(input, RowsMut::new(dy, rows, cols)?, &options)
                     }),
@@ -65,9 +76,10 @@ macro_rules! backward {
     };
 }
 
-backward!(SoftmaxBackward softmax_backward softmax_backward_into softmax_backward_in_place softmax softmax_into naive);
+backward!(SoftmaxBackward softmax_backward softmax_backward_into softmax_backward_in_place softmax softmax_into
+    softmax_backward_from_output_into naive);
 backward!(LogSoftmaxBackward log_softmax_backward log_softmax_backward_into log_softmax_backward_in_place
-    log_softmax log_softmax_into naive_log);
+    log_softmax log_softmax_into log_softmax_backward_from_output_into naive_log);
 
 /// Returns the maximum of a row, and the sum of the exponentials of the differences from it.
 fn max_and_sum<E: Float>(x: &[E]) -> (f32, f32) {

@@ -9,12 +9,14 @@ mod norms;
 mod norms_backward;
 mod rope;
 mod softmax;
+mod softmax_output;
 
 use crate::judge::Op;
 
 pub fn ops() -> Vec<Op> {
     let families = [
         softmax::ops(),
+        softmax_output::ops(),
         cross_entropy::ops(),
         norms::ops(),
         norms_backward::ops(),
