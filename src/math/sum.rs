@@ -76,7 +76,7 @@ use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_tiles, sums_of_t
 use super::bins::power_of_two;
 pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
-use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default};
+use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default, opaque};
 
 /// Number of lanes (partial sums) of a tile in a tiled sum.
 pub(crate) const SUM_LANES: usize = 64;
@@ -169,9 +169,11 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
         #[inline(always)]
         |t| {
             let start = t * BLOCKS;
+            // Hides the count from the compiler, which would unroll the long body of a loop of at most four iterations.
+            let quads = opaque((blocks - start).min(BLOCKS).div_ceil(CHAINS));
             sums_of_tile(
                 isa,
-                (blocks - start).min(BLOCKS).div_ceil(CHAINS),
+                quads,
                 #[inline(always)]
                 |quad, j, [sum]| [sum + block(start + CHAINS * quad + j)],
             )

@@ -57,5 +57,5 @@ pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
-pub(crate) use slice::{BLOCK, Span, Written};
+pub(crate) use slice::{BLOCK, Span, Written, opaque};
 pub(crate) use storage::{Load, NotNan};

@@ -181,3 +181,17 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
     }
 }
+
+/// Returns the value unchanged, but hides it from the compiler.
+#[inline(always)]
+pub fn opaque(value: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut value = value;
+        // SAFETY: the assembly contains no instruction.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    value
+}

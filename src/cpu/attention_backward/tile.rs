@@ -4,7 +4,7 @@
 use super::panels::{across, along, widen};
 use super::product::Product;
 use super::sums::{Powers, Sums, power_of_two};
-use super::unit::{Rows, Unit};
+use super::unit::{Rows, Unit, Untyped};
 use crate::cpu::attention::merge::End;
 use crate::cpu::attention::{KEYS, wide};
 use crate::cpu::exp_sum::ExpSum;
@@ -198,7 +198,7 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
     }
 }
 
-impl<E: Element> Unit<'_, E> {
+impl Untyped<'_> {
     /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
     /// state, mean or dy is not finite, the unmasked entries that depend on it are NaN.
     #[inline(always)]
@@ -208,8 +208,8 @@ impl<E: Element> Unit<'_, E> {
         let weights = &mut made.weights.as_flattened_mut()[i * KEYS..][..tile.reach];
         let at = tile.rows.start + i;
         let Scratch { logits: buffers, beside, .. } = scratch;
-        let of = &self.forward().scores;
-        let live = match of.read_part(isa, self.rows.start + at, tile.first, scores, buffers) {
+        let of = self.scores;
+        let live = match of.read_part(isa, self.start + at, tile.first, scores, buffers) {
             Row::Masked => {
                 grads.fill(0.0);
                 weights.fill(0.0);
@@ -231,7 +231,8 @@ impl<E: Element> Unit<'_, E> {
         let mean = rows.mean(at);
         // A mean that is not finite turns every gradient of the row into NaN.
         let mean = if mean.is_finite() { mean } else { f64::NAN };
-        let whole = self.grad(self.rows.start + at).iter().all(|dy| dy.widen().is_finite());
+        let of_values = self.features.1;
+        let whole = made.grads[i * of_values..][..of_values].iter().all(|dy| dy.is_finite());
         exp_f64(isa, logits, max, weights);
         let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
         let (share, mean) = (isa.f64(share), isa.f64(mean));
@@ -267,26 +268,26 @@ impl<E: Element> Unit<'_, E> {
 }
 
 /// Merges a block of keys into the states of a tile's rows.
-pub struct Find<'s, 'a, E> {
-    pub unit: &'s Unit<'a, E>,
+pub struct Find<'s> {
+    pub untyped: Untyped<'s>,
     pub tile: &'s Tile,
     pub rows: &'s mut Rows,
     pub made: &'s mut Made,
     pub scratch: &'s mut Scratch,
 }
 
-impl<E: Element> Kernel for Find<'_, '_, E> {
+impl Kernel for Find<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Find { unit, tile, rows, made, scratch } = self;
+        let Find { untyped, tile, rows, made, scratch } = self;
         let (scores, grads) = (made.scores.as_flattened(), made.derivatives.as_flattened());
         for (i, at) in tile.rows.clone().enumerate() {
             let state = &mut rows.states[at];
-            let row = unit.rows.start + at;
+            let row = untyped.start + at;
             let (scores, grads) = (&scores[i * KEYS..][..tile.reach], &grads[i * KEYS..][..tile.reach]);
-            let live = match unit.forward().scores.read_part(isa, row, tile.first, scores, &mut scratch.logits) {
+            let live = match untyped.scores.read_part(isa, row, tile.first, scores, &mut scratch.logits) {
                 Row::Nan(_) => {
                     state.spoil(f64::NAN);
                     continue;
@@ -321,8 +322,8 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
 }
 
 /// Adds a tile's contribution to the sums.
-pub struct Multiply<'s, 'a, E> {
-    pub unit: &'s Unit<'a, E>,
+pub struct Multiply<'s> {
+    pub untyped: Untyped<'s>,
     pub tile: &'s Tile,
     pub rows: &'s Rows,
     pub sums: &'s mut Sums,
@@ -330,17 +331,17 @@ pub struct Multiply<'s, 'a, E> {
     pub scratch: &'s mut Scratch,
 }
 
-impl<E: Element> Kernel for Multiply<'_, '_, E> {
+impl Kernel for Multiply<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Multiply { unit, tile, rows, sums, made, scratch } = self;
-        let (features, of_values) = unit.features();
+        let Multiply { untyped, tile, rows, sums, made, scratch } = self;
+        let (features, of_values) = untyped.features;
         let (count, reach) = (tile.rows.len(), tile.reach);
         scratch_slice(&mut made.weights, count * BLOCKS);
         for i in 0..count {
-            unit.weigh(isa, tile, i, rows, made, scratch);
+            untyped.weigh(isa, tile, i, rows, made, scratch);
         }
         let Made { keys_along, queries_along, grads_along, derivatives, weights, turned, .. } = made;
         let (weights, derivatives) = (weights.as_flattened(), derivatives.as_flattened());

@@ -6,6 +6,7 @@ use super::tile::{Find, Made, Multiply, ROWS, Score, TakeKeys, TakeQueries, Tile
 use crate::cpu::attention::merge::{State, weight};
 use crate::cpu::attention::{Attention, KEYS};
 use crate::cpu::lanes::GuardCounts;
+use crate::cpu::scores::LogitTransform;
 use crate::cpu::scratch::{Lendable, Scratch};
 use crate::element::Element;
 use crate::mask::FullyMasked;
@@ -62,6 +63,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
         let AddUp { unit, powers, is_last, sums, rows, made, scratch } = self;
         let forward = unit.forward();
         let (features, of_values) = unit.features();
+        let untyped = Untyped { scores: &forward.scores, start: unit.rows.start, features: (features, of_values) };
         let keys = forward.keys().end;
         sums.start([(unit.rows.len(), features), (keys, features), (keys, of_values)], forward.group());
         rows.states.clear();
@@ -74,7 +76,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
             made,
             scratch,
             #[inline(always)]
-            |tile, made, scratch| isa.outline(Find { unit, tile, rows, made, scratch }),
+            |tile, made, scratch| isa.outline(Find { untyped, tile, rows, made, scratch }),
         );
         unit.sinks(isa, rows, sums);
         unit.means_of_all(powers, rows, sums);
@@ -84,7 +86,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
             made,
             scratch,
             #[inline(always)]
-            |tile, made, scratch| isa.outline(Multiply { unit, tile, rows, sums, made, scratch }),
+            |tile, made, scratch| isa.outline(Multiply { untyped, tile, rows, sums, made, scratch }),
         );
         sums.scale(forward.scores.scale, powers, is_last);
     }
@@ -118,6 +120,16 @@ pub fn gradients<I: Isa, E: Element>(
         }
     }
     unit.count(rows, guards);
+}
+
+/// Part of a [`Unit`] that does not depend on the storage type. Kernels that need no more are compiled once.
+#[derive(Clone, Copy)]
+pub struct Untyped<'a> {
+    pub scores: &'a LogitTransform<'a>,
+    /// First row.
+    pub start: usize,
+    /// Number of features of keys and of values.
+    pub features: (usize, usize),
 }
 
 /// A key head, with the rows that share it.

@@ -3,7 +3,7 @@
 //! The closure's second argument is the block. Its type, `I::F32` or `I::F64`, selects the lanes to load. The first
 //! argument is the block's index.
 
-use super::{BLOCK, Span};
+use super::{BLOCK, Span, opaque};
 use crate::simd::block::Isa;
 use crate::simd::blocks::Slices;
 use crate::simd::storage::{Load, Storage, Store};
@@ -109,11 +109,13 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         for i in 0..whole + usize::from(rest > 0) {
             let at = if i < whole {
                 // SAFETY: the sixteen elements from 16 * i on are inside source and destination of both spans.
-                [a, b].map(|span| unsafe { (span.source.add(BLOCK * i), span.to.add(BLOCK * i)) })
+                unsafe {
+                    [(a.source.add(BLOCK * i), a.to.add(BLOCK * i)), (b.source.add(BLOCK * i), b.to.add(BLOCK * i))]
+                }
             } else {
-                let [from_a, from_b] = from_buffers.each_ref().map(|buffer| buffer.as_ptr().cast::<S>());
-                let [to_a, to_b] = to_buffers.each_mut().map(|buffer| buffer.as_mut_ptr());
-                [(from_a, to_a), (from_b, to_b)]
+                let [from_a, from_b] = &from_buffers;
+                let [to_a, to_b] = &mut to_buffers;
+                [(from_a.as_ptr().cast(), to_a.as_mut_ptr()), (from_b.as_ptr().cast(), to_b.as_mut_ptr())]
             };
             let of_others = O::block(&others, i);
             // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
@@ -194,18 +196,4 @@ unsafe fn read_tail<S: Storage>(from: *const S, rest: usize, buffer: &mut MaybeU
 unsafe fn write_tail<D: Storage>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
     // SAFETY: the caller guarantees initialised values and valid memory.
     unsafe { copy_part(&*buffer.as_ptr().cast::<[D; BLOCK]>(), to.cast(), rest) };
-}
-
-/// Returns the value unchanged, but hides it from the compiler.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        let mut value = value;
-        // SAFETY: the assembly contains no instruction.
-        unsafe { std::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
-        value
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    value
 }
