@@ -69,18 +69,6 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }
 
-/// Lets the last rank send more words than the others receive. MPI must report this as an error to at least one rank,
-/// instead of ending the processes.
-pub fn words(rank: &Rank) -> u8 {
-    let start = Instant::now();
-    let count = if rank.rank + 1 == rank.size { 4096 } else { 1 };
-    let outcome = rank.comm.gather(&vec![1; count]).map(drop);
-    say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates the others when the first process exits.
-    std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
-    FOUND
-}
-
 fn say(rank: &Rank, start: Instant, outcome: &Result<()>) {
     let after = start.elapsed().as_secs_f64();
     let what = outcome.as_ref().map_or_else(Error::to_string, |()| "no error".into());

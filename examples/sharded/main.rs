@@ -65,8 +65,6 @@ pub enum Failure {
     Parameters,
     /// The last rank does not take part.
     Gone,
-    /// The last rank sends more words than the others receive, which MPI itself reports.
-    Words,
 }
 
 type Comm = Counted<Mpi<SimpleCommunicator>>;
@@ -101,11 +99,8 @@ fn main() -> anyhow::Result<ExitCode> {
             Some(steps) => training::run(&rank, steps, &arguments),
             None => cases::run(&rank, &arguments),
         },
-        Some(failure @ (Failure::Gone | Failure::Words)) => {
-            let status = match failure {
-                Failure::Words => failures::words(&rank),
-                _ => failures::gone(&rank, &arguments)?,
-            };
+        Some(Failure::Gone) => {
+            let status = failures::gone(&rank, &arguments)?;
             // Returning would finalize MPI, which waits for the missing rank and for pending requests.
             std::process::exit(status.into());
         }

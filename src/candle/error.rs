@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Source};
 use candle_core::Error as Candle;
+use std::io;
 
 /// Wraps the typed error in candle's error. `evenkeel::Error::from` unwraps it.
 ///
@@ -51,6 +52,8 @@ fn typed(error: &Candle) -> Option<Error> {
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);
-        error.downcast_ref::<Error>().cloned().or_else(of_candle)
+        // The source of an error of the operating system is not the error that it wraps, but the source of that error.
+        let of_system = || Some(carried(error.downcast_ref::<io::Error>()?.get_ref()?)?);
+        error.downcast_ref::<Error>().cloned().or_else(of_candle).or_else(of_system)
     })
 }

@@ -13,10 +13,11 @@ use std::sync::{Mutex, PoisonError};
 /// Returns the gradient of the argument `arg` of an op as a result of `arg` that has no gradient. On the CPU the memory
 /// of `gradient` is moved, so no other tensor may share it.
 pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
-    let is_whole = gradient.is_contiguous() && gradient.layout().start_offset() == 0;
+    let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };
     let taken = Mutex::new(None);
-    if gradient.device().is_cpu() {
+    // Candle does not overwrite tensors with strides of 0, which empty tensors have.
+    if gradient.device().is_cpu() && gradient.elem_count() > 0 {
         gradient.inplace_op1(&Take(&taken))?;
     }
     arg.apply_op1(Gradient { op, gradient, taken })
@@ -54,10 +55,15 @@ impl CustomOp1 for Gradient {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The slot is full here: candle runs this op once.
-        let taken = taken.ok_or_else(|| Error::Msg(format!("{}: candle ran the gradient twice", self.op)).bt())?;
-        Ok((taken, self.gradient.shape().clone()))
+        let shape = self.gradient.shape().clone();
+        if let Some(taken) = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok((taken, shape));
+        }
+        // The slot is empty only for an empty tensor, because candle runs this op once.
+        match &*self.gradient.storage_and_layout().0 {
+            Storage::Cpu(storage) if shape.elem_count() == 0 => Ok((storage.clone(), shape)),
+            _ => Err(Error::Msg(format!("{}: candle ran the gradient twice", self.op)).bt()),
+        }
     }
 
     fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
