@@ -99,7 +99,7 @@ const OP: &str = "softmax_backward_from_output";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] unless the shapes are equal; [`Error::InvalidArgument`] if the scale is not finite or a
-/// lane has more than 2^21 elements; [`Error::Backend`] if the requested instruction set is unavailable.
+/// lane has more than 2^21 elements; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
