@@ -2,20 +2,25 @@
 
 use crate::gradients::{cases, objective, variables};
 use candle_core::{DType, Result, Tensor};
+use std::collections::BTreeSet;
 
-/// Cases that apply ops of candle to the argument first. Candle then drops the dependence on the argument itself.
-const AFTER_CANDLE: &[&str] = &["log", "log2", "reciprocal", "log1p", "sqrt", "rsqrt"];
+/// Cases in which ops of candle are applied to an argument first. Candle itself then drops the gradient's dependence on
+/// the argument, unless the environment variable `CANDLE_GRAD_DO_NOT_DETACH` is 1.
+const AFTER_CANDLE: &[&str] = &["log", "log1p", "log2", "reciprocal", "rsqrt", "sqrt", "swiglu"];
 
 #[test]
 fn a_gradient_of_a_kernel_can_not_be_differentiated() -> Result<()> {
-    for case in cases().into_iter().filter(|case| !AFTER_CANDLE.contains(&case.name)) {
+    let mut silent = BTreeSet::new();
+    for case in cases() {
         let variables = variables(&case, DType::F64)?;
         let args: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
         let gradients = objective(&(case.op)(&args)?)?.backward()?;
-        for (at, variable) in variables.iter().enumerate() {
+        for variable in &variables {
             let gradient = gradients.get(variable).expect("each variable must have a gradient");
             match gradient.sqr()?.sum_all()?.backward() {
-                Ok(_) => panic!("{}: the second derivative of argument {at} must be an error", case.name),
+                Ok(_) => {
+                    silent.insert(case.name);
+                }
                 Err(error) => {
                     let text = error.to_string();
                     assert!(text.contains("second derivatives are not supported"), "{}: {text}", case.name);
@@ -23,5 +28,6 @@ fn a_gradient_of_a_kernel_can_not_be_differentiated() -> Result<()> {
             }
         }
     }
+    assert_eq!(silent.into_iter().collect::<Vec<_>>(), AFTER_CANDLE);
     Ok(())
 }
