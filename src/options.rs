@@ -19,10 +19,10 @@ pub enum NormType {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rounding {
-    /// Only when results are stored, as torch, Gemma and gpt-oss do.
+    /// Rounded once, when results are stored, as by torch, Gemma and gpt-oss.
     #[default]
     Once,
-    /// Before the multiplication by the weight, and again when results are stored, as the Llama, Qwen and Mistral
-    /// modules of Hugging Face transformers and vLLM do. Types narrower than f64 are then rounded twice.
+    /// Rounded twice: before the multiplication by the weight, and when results are stored. The Llama, Qwen and Mistral
+    /// modules of Hugging Face transformers and vLLM do this. f64 is rounded only when results are stored.
     BeforeWeight,
 }

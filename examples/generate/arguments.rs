@@ -25,8 +25,8 @@ The text goes to stdout, the speed and the guards' report to stderr. Exit status
 #[derive(Parser)]
 #[command(name = "generate", max_term_width = 120, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Llama-family checkpoint that includes its tokenizer, or a tiny model, FILE.safetensors, written by the example
-    /// train.
+    /// Llama-family checkpoint that includes its tokenizer. A FILE.safetensors is read as a tiny model of the example
+    /// `train`.
     #[arg(long, value_name = "FILE.gguf", requires = "prompt")]
     pub model: Option<PathBuf>,
     /// Beginning of the text, or the question with --chat.

@@ -52,7 +52,7 @@ fn typed(error: &Candle) -> Option<Error> {
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);
-        // The source of an error of the operating system is not the error that it wraps, but the source of that error.
+        // `io::Error::source` skips the error that the `io::Error` wraps, and `get_ref` returns it.
         let of_system = || Some(carried(error.downcast_ref::<io::Error>()?.get_ref()?)?);
         error.downcast_ref::<Error>().cloned().or_else(of_candle).or_else(of_system)
     })

@@ -253,8 +253,8 @@ mod tests {
         Ok(())
     }
 
-    /// Reads a tensor under two names while another thread writes to it. A storage that is locked twice would block
-    /// this thread as soon as the other one waits between the locks.
+    /// Passes a tensor to an op twice while another thread writes to it. If the op locked the storage twice, it could
+    /// wait forever: a second read lock waits for a writer, and the writer waits for the first read lock.
     #[test]
     fn a_storage_of_several_tensors_is_locked_once() -> Result<()> {
         let x = Tensor::zeros((4, 8), DType::F32, &Device::Cpu)?;

@@ -14,9 +14,9 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// Numbers that the whole call adds.
+    /// All numbers of the call, not only the ones that this part adds.
     numbers: Floats<'a>,
-    /// Index in `numbers` of the first number that this part adds.
+    /// Index of the first number that this part adds.
     start: usize,
 }
 

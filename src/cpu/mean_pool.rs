@@ -37,8 +37,8 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Counts a sequence whose tokens are all masked: one fully masked row for each column. A sequence without tokens
-    /// is not counted.
+    /// Adds one fully masked row for each column to the counts, for a sequence whose tokens are all masked. A sequence
+    /// without tokens is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
             guards.counts.fully_masked += columns as u64;

@@ -71,7 +71,7 @@ fn distribution_of_draws<E: Element>() {
     }
     let mut z = [low.1, high.1];
     z.sort_by(|a, b| b.total_cmp(a));
-    // `counts` gives both logits in `z` equal total mass, and leaves little for the token of logit 0.
+    // With these numbers of tokens, both logits in `z` have the same total mass. The token of logit 0 has little mass.
     let counts = z.map(|of| (100_000.0 * (z[1] - of).exp()).round() as usize);
     let got = total_variation::<E>(z, counts, 1.0);
     let errors = [low, high].map(|(error, z)| (error * 2f64.powi(24), z));

@@ -256,8 +256,8 @@ fn an_uneven_scale_is_taken_in_f64() {
     }
 }
 
-/// Checks a power of two as scale, with logits that f32 represents exactly. Scores that the caller scaled give the same
-/// bits.
+/// A scale that is a power of two must give the bits of scores that the caller multiplied by it, if f32 represents the
+/// products exactly.
 #[test]
 fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     let mut rng = generate::rng("softmax, power of two");

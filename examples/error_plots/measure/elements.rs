@@ -78,8 +78,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // Lower limit of the magnitude whose ULP is the unit of error: the larger of ln 2 and |max(a, b)|, but
-                // at most the larger of |a| and |b|. A very negative input does not enlarge the unit.
+                // Errors are in ULP of at least this magnitude, which a very negative input does not enlarge.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })

@@ -50,7 +50,7 @@ impl Scale {
         mass as f64 / self.one() as f64
     }
 
-    /// Returns (logit - max) / temperature for each logit, which is at most 0.
+    /// Returns (logit - max) / temperature, a number of at most 0, for each logit.
     #[inline(always)]
     pub fn distances<I: Isa>(self, isa: I, logits: I::F64) -> I::F64 {
         (logits - isa.f64(self.max)) * isa.f64(self.inverse)

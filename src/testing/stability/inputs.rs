@@ -29,7 +29,7 @@ impl Inputs {
         }
     }
 
-    /// Returns extreme inputs with their names. Numbers have at most this magnitude.
+    /// Returns extreme inputs with their names. Their numbers are at most `magnitude` in magnitude.
     pub fn hostile(&self, magnitude: f64, dtype: DType) -> Result<Vec<(&'static str, Tensor)>> {
         let (shape, kinds): (&Shape, [Kind<'_>; 5]) = match self {
             Inputs::Numbers(shape) => (

@@ -98,7 +98,7 @@ impl<E: Float> Problem<E> {
         Tensor::from_slice(numbers, self.shape.0, &Device::Cpu)
     }
 
-    /// Returns one number for each column as candle's tensor.
+    /// Returns numbers, one for each column, as a tensor of candle.
     pub fn line(&self, numbers: &[E]) -> Result<Tensor> {
         Tensor::from_slice(numbers, self.cols(), &Device::Cpu)
     }
