@@ -20,8 +20,8 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
     /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. It is computed only if `units` is barely above 1. In a part of
-    /// a row, `units` may also be below 1.
+    /// Sum of all terms but the largest, for a logarithm. It is computed only if `units` is barely above 1. In a part
+    /// of a row, `units` may also be below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
