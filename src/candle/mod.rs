@@ -32,8 +32,10 @@
 //!
 //! Kernels run on the CPU. With feature `candle-cuda` they also run on CUDA devices, in f32, f16 and bf16 and along the
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
-//! in-place ones have gradients. A second derivative through the gradient of a kernel is an error. The `?` operator
-//! converts Evenkeel's errors to candle's and back without loss.
+//! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
+//!
+//! Differentiating the gradient of a kernel again is an error. If an op of candle is applied before the kernel, candle
+//! detaches the gradient and hides this error, unless the environment variable `CANDLE_GRAD_DO_NOT_DETACH` is 1.
 //!
 //! # How a call runs
 //!
