@@ -35,7 +35,7 @@
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
 //! Differentiating the gradient of a kernel again is an error. If an op of candle is applied before the kernel, candle
-//! detaches the gradient and hides this error, unless the environment variable `CANDLE_GRAD_DO_NOT_DETACH` is 1.
+//! may detach the gradient, which hides this error.
 //!
 //! # How a call runs
 //!

@@ -160,6 +160,7 @@ impl<C: Communicator> Collective for Mpi<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mpi::raw::AsRaw;
 
     /// Raises an error of MPI on the communicator. MPI's default handler would end this process.
     #[test]
