@@ -1,8 +1,9 @@
 //! Traits that kernels are written against: blocks of sixteen lanes, and the token that makes them.
 
 use super::level::{Kernel, Token};
-use super::storage::{Load, Store};
+use super::tail::NoPadding;
 use half::{bf16, f16};
+use std::fmt::Debug;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
@@ -194,4 +195,77 @@ fn halve<T: Copy>(mut values: [T; 16], choose: impl Fn(T, T) -> T) -> T {
         }
     }
     values[0]
+}
+
+/// Loads and stores of one storage type. This is the part of [`Element`](crate::Element) that kernels use, and it is
+/// sealed.
+///
+/// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
+/// turn every NaN into [`Element::NAN`](crate::Element::NAN).
+pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
+    /// Filler for the lanes of a block that have no element.
+    #[doc(hidden)]
+    const FILLER: Self;
+    /// Whether the type is f64. A branch on this constant is not compiled for other types, unlike a branch on
+    /// [`Element::DTYPE`](crate::Element::DTYPE).
+    #[doc(hidden)]
+    const IS_F64: bool = false;
+    /// Whether the type is f32.
+    #[doc(hidden)]
+    const IS_F32: bool = false;
+    /// Returns the values as f32 if the type is f32.
+    #[doc(hidden)]
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    #[doc(hidden)]
+    fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
+    #[doc(hidden)]
+    fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
+    /// Stores the lanes, rounded. A NaN among them must be the canonical one.
+    #[doc(hidden)]
+    fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
+    #[doc(hidden)]
+    #[inline(always)]
+    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        Self::store_number(isa, I::F32::select(value.is_nan(), isa.f32(f32::NAN), value), to);
+    }
+    #[doc(hidden)]
+    fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
+    /// Rounds the lanes to this type and widens them again. A NaN among them must be the canonical one.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {
+        let mut to = [MaybeUninit::<Self>::uninit(); 16];
+        Self::store_number(isa, value, &mut to);
+        // SAFETY: all sixteen were stored.
+        Self::load(isa, unsafe { &*to.as_ptr().cast() })
+    }
+    /// Rounds f64 lanes to this type and widens them again.
+    #[doc(hidden)]
+    fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
+}
+
+/// Block of f32 or f64 lanes that is loaded from values of any storage type. A kernel selects the lanes by the type of
+/// its closure's argument.
+pub trait Load<I: Isa>: Copy {
+    /// Loads sixteen values and converts them, exactly except from `f64` to `f32` lanes.
+    fn load<S: Storage>(isa: I, from: &[S; 16]) -> Self;
+}
+
+/// Block that is stored as values of any storage type.
+pub trait Store<I: Isa> {
+    /// Stores sixteen values, rounded once.
+    fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]);
+}
+
+/// Block of f32 lanes that are not NaN. Storing it skips the conversion of NaN: f32 and f64 keep the bits of a NaN, and
+/// 16-bit types require the canonical one.
+pub struct NotNan<V>(pub V);
+
+impl<I: Isa> Store<I> for NotNan<I::F32> {
+    #[inline(always)]
+    fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]) {
+        D::store_number(isa, self.0, to);
+    }
 }

@@ -1,9 +1,7 @@
 //! Slices read in blocks of sixteen, the last one padded.
 
-use super::block::Isa;
-use super::slice::BLOCK;
-use super::storage::Storage;
-use super::tail::{self, NoPadding};
+use super::block::{Isa, Storage};
+use super::tail::{self, BLOCK, NoPadding};
 use std::mem::MaybeUninit;
 
 /// Slices that a map of a [`Span`](super::Span) reads along with the span, whose length they have: an array of slices,

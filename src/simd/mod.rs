@@ -37,12 +37,13 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod features;
 
+pub use block::Storage;
 pub use level::{Level, level, with_level};
 pub use memory::Output;
-pub use storage::Storage;
 
 pub(crate) use array_vec::ArrayVec;
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
+pub(crate) use block::{Load, NotNan};
 pub(crate) use blocks::{
     block_within, copy_to_start, fold, fold_with, load, load_flags, load_wide, padded, with_block,
 };
@@ -57,5 +58,5 @@ pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
-pub(crate) use slice::{BLOCK, Span, Written, opaque};
-pub(crate) use storage::{Load, NotNan};
+pub(crate) use slice::{Span, Written, opaque};
+pub(crate) use tail::BLOCK;

@@ -1,7 +1,7 @@
 //! Prefetching the next lane while the current one is computed. A lane here is a run of elements, such as a row.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-use super::slice::BLOCK;
+use super::tail::BLOCK;
 
 /// Address of the next lane, which is prefetched while the current lane is computed. Lanes are assumed to be
 /// contiguous. The CPU prefetches by itself, but only within a pass over memory.

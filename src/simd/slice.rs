@@ -1,15 +1,13 @@
 //! Loops over slices in blocks of sixteen, including the partial block at the end.
 
+use super::block::Storage;
 use super::prefetch::{PrefetchRow, PrefetchSpan};
-use super::storage::Storage;
+use super::tail::BLOCK;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Add;
 
 mod maps;
-
-/// Number of lanes in a block.
-pub const BLOCK: usize = 16;
 
 /// Number of elements of an output that were written; see [`Finish::done`](super::memory::Finish::done).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

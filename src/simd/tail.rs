@@ -4,9 +4,11 @@
 //! therefore copied by masked loads and stores. The functions are cold, so that code for rows without a partial block
 //! keeps values in registers.
 
-use super::slice::BLOCK;
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
+
+/// Number of lanes in a block.
+pub const BLOCK: usize = 16;
 
 /// Number without padding bytes, so that it can be copied as bits.
 ///

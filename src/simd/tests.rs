@@ -1,10 +1,10 @@
 //! Tests that compare every instruction set with plain Rust, lane by lane.
 
+use super::block::Storage;
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::blocks::{fold, load, with_block};
 use super::level::{Kernel, Level, Token, with_level};
 use super::slice::Span;
-use super::storage::Storage;
 use crate::element::Element;
 use half::{bf16, f16};
 use std::fmt::Display;

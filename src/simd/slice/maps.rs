@@ -3,11 +3,11 @@
 //! The closure's second argument is the block. Its type, `I::F32` or `I::F64`, selects the lanes to load. The first
 //! argument is the block's index.
 
-use super::{BLOCK, Span, opaque};
+use super::{Span, opaque};
 use crate::simd::block::Isa;
+use crate::simd::block::{Load, Storage, Store};
 use crate::simd::blocks::Slices;
-use crate::simd::storage::{Load, Storage, Store};
-use crate::simd::tail::{copy_part, pad};
+use crate::simd::tail::{BLOCK, copy_part, pad};
 use std::mem::MaybeUninit;
 
 impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
