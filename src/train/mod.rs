@@ -40,8 +40,8 @@
 //!     let mut grads = Accumulator::new(&[8])?;
 //!     grads.add(&[Some((&grad).into())])?;
 //!     match scaler.unscale(&mut grads.grads_mut(), &clip)? {
-//!         Unscaled::Ready { norm } => assert!(norm < 1.0),
-//!         Unscaled::Skip { why } => assert_eq!((step, why.row()), (7, Some(0))),
+//!         Unscaled::Ready { norm, .. } => assert!(norm < 1.0),
+//!         Unscaled::Skip { why, .. } => assert_eq!((step, why.row()), (7, Some(0))),
 //!     }
 //!     if scaler.step()? {
 //!         optimizer.step(&mut [(&mut weight).into()], &[Some((&grads.grads()[0]).into())])?;

@@ -18,7 +18,7 @@ use candle_core::shape::Dim;
 /// use evenkeel::{Error, FullyMasked, Softmax, candle::guarded};
 /// let scores = Tensor::new(&[[0f32, 1.], [f32::NEG_INFINITY, f32::NEG_INFINITY]], &Device::Cpu)?;
 /// let refused = guarded::softmax(&scores, 1, &Softmax::default().fully_masked(FullyMasked::Error));
-/// assert_eq!(refused.unwrap_err(), Error::FullyMasked { op: "softmax", row: 1 });
+/// assert_eq!(refused.unwrap_err(), Error::fully_masked("softmax", 1));
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Tensor> {
