@@ -119,7 +119,7 @@ fn text(code: i32) -> String {
     /// More bytes than `MPI_MAX_ERROR_STRING` of any implementation.
     const ROOM: usize = 4096;
     let (mut text, mut len) = (vec![0u8; ROOM], 0);
-    // SAFETY: the buffer has room for the longest text, and `len` for its length.
+    // SAFETY: the buffer is longer than the longest text, and `len` is valid for writing.
     let status = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &mut len) };
     text.truncate(if status == 0 { usize::try_from(len).unwrap_or(0) } else { 0 });
     if text.is_empty() { "MPI does not describe this code".into() } else { String::from_utf8_lossy(&text).into_owned() }
