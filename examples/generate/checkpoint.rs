@@ -201,5 +201,5 @@ fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> 
     std::panic::set_hook(Box::new(|_| ()));
     let read = std::panic::catch_unwind(AssertUnwindSafe(read));
     std::panic::set_hook(hook);
-    Ok(read.map_err(|_| anyhow!("the metadata is inconsistent"))??)
+    Ok(read.map_err(|_| anyhow!("candle's GGUF reader cannot parse the metadata"))??)
 }

@@ -113,8 +113,8 @@ impl<'a> View<'a> {
         floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
-    /// Returns the elements that the view spans, a shape, the axis of the lanes in this shape, and the stride of
-    /// blocks. A view of more than [`MAX_RANK`] axes gets a shape with fewer axes.
+    /// Returns four things: the view's elements, their shape, the axis of the lanes in this shape, and the stride of
+    /// blocks. If the view has more than [`MAX_RANK`] axes, the shape has fewer axes than the view.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;

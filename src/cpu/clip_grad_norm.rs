@@ -103,8 +103,8 @@ impl Norm {
     /// Returns the norm after all elements are multiplied by `factor`, which is positive and finite.
     pub fn times(self, factor: f64) -> Self {
         let (fraction, exponent) = fraction(factor);
-        // A fraction of 1 changes only the exponent. Any other fraction is halved to below 1, so that the product
-        // cannot overflow.
+        // A factor that is a power of two changes only the exponent. The significand of any other factor, between 1 and
+        // 2, is halved, so that the product cannot overflow.
         let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }

@@ -203,7 +203,7 @@ impl ExpSum {
     /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
     /// [`units_for`] gives the number of integers used.
     ///
-    /// The fixed-point sums are `units`, and `rest`, which leaves out the largest term. In long rows, each may exceed
+    /// There are two fixed-point sums: `units` has all terms, `rest` all but the largest. In long rows, each may exceed
     /// 64 bits, so it is split into a fraction and a whole number. A fraction's word has 16 spare bits, for adding up
     /// to 65,536 parts. The two whole numbers share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {

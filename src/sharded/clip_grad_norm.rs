@@ -78,7 +78,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     })
 }
 
-/// State of one call, after the check that all ranks make it.
+/// State of one call. It is created after the check that all ranks take part in the call.
 struct Shared<'a, C: ?Sized> {
     ranks: Sharded<'a, C>,
     norm_type: NormType,

@@ -45,7 +45,7 @@ struct Rendezvous {
 struct State {
     /// Words of each rank for an exchange that is not complete yet.
     brought: Vec<Option<Brought>>,
-    /// Words of all ranks for a complete exchange, until every rank has taken them.
+    /// Words of all ranks. They are set once the exchange is complete, and cleared once every rank has taken them.
     full: Option<Arc<Vec<Brought>>>,
     /// Number of ranks that have not taken the words of the complete exchange yet.
     to_take: usize,

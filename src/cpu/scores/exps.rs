@@ -161,8 +161,8 @@ impl Live<'_> {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
 
-    /// Returns the exponent of the power of two that scales the exponentials below the largest before they are summed.
-    /// `x` holds the columns that have logits.
+    /// Returns the power of two by which all exponentials but the largest are multiplied before they are summed. `x`
+    /// holds the columns that have logits.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second(isa, x, self.max))

@@ -214,7 +214,8 @@ impl Standin {
 pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u8> {
     let mut text = format!("{first}\n");
     for (usage, name, specs) in [("in", "input", inputs), ("out", "output", outputs)] {
-        // The tensors are listed in descending order, because a library may list them in any order.
+        // A library may list the tensors in any order. They are listed in descending order here, so that code which
+        // expects ascending order fails.
         for (number, spec) in specs.iter().enumerate().rev() {
             let dtype = match spec.dtype {
                 ElementType::F32 => "f32",
