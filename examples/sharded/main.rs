@@ -63,6 +63,8 @@ pub enum Failure {
     Shape,
     /// The last rank uses another scale than the others.
     Parameters,
+    /// The last rank exchanges more words than the others.
+    Words,
     /// The last rank does not take part.
     Gone,
 }

@@ -71,7 +71,7 @@ pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, spa
         Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
     }
     .into();
-    written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
+    Written::from(before.fill(E::NEG_INFINITY)) + written + behind.fill(E::NEG_INFINITY).into()
 }
 
 /// Writes (z - max) - log_sum. Neither difference cancels, as z is at most the maximum and the logarithm at least 0.

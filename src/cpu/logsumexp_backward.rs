@@ -85,6 +85,6 @@ impl<E: Element> LogSumExpBackward<'_, E> {
             }
             None => spoil(flags, span),
         };
-        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
     }
 }

@@ -78,6 +78,7 @@ pub fn write_rows<I: Isa, E: Element>(
             let row = which.start + first + i;
             *plan = Plan::of(isa, norm, row, io.span(first + i, len).source(), is_narrow, guards);
         }
+        let mut parts = [Written::default(); TOGETHER];
         let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
         for start in (0..len).step_by(run) {
             let columns = start..len.min(start + run);
@@ -88,12 +89,15 @@ pub fn write_rows<I: Isa, E: Element>(
             let is_converted = converted == (columns.clone(), [narrow, wide]);
             let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
             converted = (columns.clone(), [narrow, wide]);
-            for (i, plan) in group.iter().enumerate() {
+            for (i, (plan, part)) in group.iter().zip(&mut parts).enumerate() {
                 let span = io.span(first + i, len);
                 let next = span.next(together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
-                written = written + operands.write(isa, norm, plan, next.from(start), run).into();
+                *part = *part + operands.write(isa, norm, plan, next.from(start), run).into();
             }
+        }
+        for part in &parts[..group.len()] {
+            written = written + *part;
         }
     }
     written

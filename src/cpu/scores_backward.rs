@@ -91,7 +91,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
                 && !E::IS_F64
             {
                 let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, guards);
-                return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
+                return Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into();
             }
             let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
             if sums.sum.0.is_finite() {
@@ -104,7 +104,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
         } else {
             spoil(flags, span)
         };
-        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
     }
 }
 

@@ -123,17 +123,17 @@ impl<E: Element> Kernel for Write<'_, '_, E, Masked<'_>> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
         let Write { row, span, row_len, widened, made, inverse } = self;
-        let (span, written) = fill_masked(&row.columns, span);
+        let ([before, behind], span) = fill_masked(&row.columns, span);
         let ahead = span.next(1);
         let factor = |sum| inverse_f32(inverse, sum, row_len);
         if E::IS_F32 {
             let (values, sum) = row.exps_to(isa, span.reading_f32s(), row_len);
-            return written + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+            return before + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]) + behind;
         }
         let values = scratch_slice(&mut made.f32s, span.len());
         let to = Span::in_place(&mut *values).reading(&widened[row.columns.clone()]);
         let sum = row.exps_to(isa, to, row_len).1;
-        written + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
+        before + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[]) + behind
     }
 }
 
@@ -143,12 +143,12 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
         let Write { row, span, row_len, widened, made, inverse } = self;
-        let (span, written) = fill_masked(&row.columns, span);
+        let ([before, behind], span) = fill_masked(&row.columns, span);
         let ahead = span.next(1);
         let factor = |sum| inverse_f32(inverse, sum, row_len);
         if E::IS_F32 {
             let (values, sum) = row.exps_to(isa, span, row_len);
-            return written + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+            return before + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]) + behind;
         }
         let exps = if E::IS_F64 {
             row.exps(isa, span.source(), row_len, span.is_far(), made)
@@ -157,7 +157,7 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
         };
         match exps {
             Exps::F32 { values, sum, .. } => {
-                written + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
+                before + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[]) + behind
             }
             Exps::F64 { values } => {
                 let (high, low) = match inverse {
@@ -170,18 +170,18 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
                     #[inline(always)]
                     |_, e: I::F64| e.mul_add(high, e * low),
                 );
-                written + divided.into()
+                before + divided.into() + behind
             }
         }
     }
 }
 
-/// Writes zeros before and after the columns that have logits, and returns the span of these columns.
+/// Writes zeros before and after the columns that have logits. Returns where, and the span of these columns.
 #[inline(always)]
-fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, 'a, E, E>) -> (Span<'a, 'a, E, E>, Written) {
+fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, 'a, E, E>) -> ([Written; 2], Span<'a, 'a, E, E>) {
     let (span, behind) = span.split_at(columns.end);
     let (before, span) = span.split_at(columns.start);
-    (span, Written::from(before.fill(E::ZERO)) + behind.fill(E::ZERO).into())
+    ([before.fill(E::ZERO).into(), behind.fill(E::ZERO).into()], span)
 }
 
 /// Writes a row without options. `plain` receives the extremes of the row `next`.

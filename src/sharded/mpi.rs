@@ -146,6 +146,16 @@ impl<C: Communicator> Collective for Mpi<C> {
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
+        // If ranks passed different numbers of words, MPI would write beyond the buffers. The maximum of !x is the
+        // complement of the minimum of x.
+        let own = words.len() as u64;
+        let mut most = [own, !own];
+        self.max(&mut most)?;
+        if most != [own, !own] {
+            let (rank, least) = (self.rank(), !most[1]);
+            let reason = format!("rank {rank} passes {own} words, the ranks pass {least} to {} words", most[0]);
+            return Err(Error::Collective { op: "gather", rank: None, reason });
+        }
         self.exchange("gather", words, words.len().saturating_mul(self.size()), |given, got, count, request| {
             // SAFETY: `given` has `count` words, and `got` has `count` words for each rank. Both live until the
             // exchange is done or are leaked.

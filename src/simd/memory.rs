@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::mem::MaybeUninit;
+use std::ops::{Add, Range};
 
 /// Destination of an op: a slice, or uninitialised memory.
 ///
@@ -77,6 +78,39 @@ impl<'a, T> Output<'a, T> {
     }
 }
 
+/// Addresses of memory that is known to be initialised, as a slice of values covers it. An op must not keep them for a
+/// later call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    start: usize,
+    /// [`GAP`] if the joined parts are not adjacent.
+    end: usize,
+}
+
+/// End of memory with a gap. No slice begins at this address.
+const GAP: usize = usize::MAX;
+
+impl<T> From<&mut [T]> for Written {
+    #[inline(always)]
+    fn from(values: &mut [T]) -> Self {
+        let Range { start, end } = values.as_ptr_range();
+        Written { start: start.addr(), end: end.addr() }
+    }
+}
+
+impl Add for Written {
+    type Output = Self;
+
+    /// Joins the addresses of two parts, in the order of memory.
+    #[inline(always)]
+    fn add(self, rest: Self) -> Self {
+        if self.start == 0 {
+            return rest;
+        }
+        Written { start: self.start, end: if self.end == rest.start { rest.end } else { GAP } }
+    }
+}
+
 /// Handle that returns the written memory; see [`Output::start`].
 pub struct Finish<'a, T> {
     start: *mut T,
@@ -86,10 +120,11 @@ pub struct Finish<'a, T> {
 }
 
 impl<'a, T> Finish<'a, T> {
-    /// Returns the memory as a slice of values. `written` is the number of elements that disjoint
-    /// [`Span`](super::Span)s have written. Panics if the memory was uninitialised and is not written completely.
-    pub fn done(self, written: super::Written) -> &'a mut [T] {
-        assert!(self.initialised || written.0 == self.len, "only {} of {} elements were written", written.0, self.len);
+    /// Returns the memory as a slice of values. Panics if the memory was uninitialised and `written` does not cover it.
+    pub fn done(self, written: Written) -> &'a mut [T] {
+        let start = self.start.addr();
+        let is_covered = self.len == 0 || (written.start, written.end) == (start, start + self.len * size_of::<T>());
+        assert!(self.initialised || is_covered, "a part of the output was not written");
         // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
         // to the memory is no longer used. Every element was initialised before or has been written, as the assertion
         // checks.

@@ -49,7 +49,7 @@ pub(crate) use blocks::{
 };
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
-pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
+pub(crate) use memory::{Written, filled, flags_from_bools, new_vec, new_vecs, reserve};
 pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
 #[cfg(test)]
 pub(crate) use rows::run_here;
@@ -58,5 +58,5 @@ pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
-pub(crate) use slice::{Span, Written, opaque};
+pub(crate) use slice::{Span, opaque};
 pub(crate) use tail::BLOCK;

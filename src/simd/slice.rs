@@ -5,27 +5,8 @@ use super::prefetch::{PrefetchRow, PrefetchSpan};
 use super::tail::BLOCK;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::Add;
 
 mod maps;
-
-/// Number of elements of an output that were written; see [`Finish::done`](super::memory::Finish::done).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Written(pub(super) usize);
-
-impl Add for Written {
-    type Output = Self;
-    fn add(self, other: Self) -> Self {
-        Written(self.0 + other.0)
-    }
-}
-
-impl<T> From<&mut [T]> for Written {
-    /// Counts all elements as written. The slice must be one that a [`Span`] returned after writing it.
-    fn from(slice: &mut [T]) -> Self {
-        Written(slice.len())
-    }
-}
 
 /// Source and destination of equal length, which are the same memory or do not overlap. A kernel written over a span
 /// works in place and out of place.

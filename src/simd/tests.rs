@@ -4,11 +4,14 @@ use super::block::Storage;
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::blocks::{fold, load, with_block};
 use super::level::{Kernel, Level, Token, with_level};
+use super::memory::{Output, Written};
 use super::slice::Span;
 use crate::element::Element;
 use half::{bf16, f16};
 use std::fmt::Display;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 
 /// Runs the kernel on every instruction set that this machine has.
 fn on_each_level<K: Kernel<Out = ()> + Clone>(kernel: K) {
@@ -322,6 +325,33 @@ fn one_rounding_from_f64() {
         }
     }
     on_each_level(Check);
+}
+
+#[test]
+fn an_output_is_complete_only_if_adjacent_parts_cover_it() {
+    let mut memory = [const { MaybeUninit::<f32>::uninit() }; 6];
+    let mut others = [0.0f32; 6];
+    // Writes the parts, and returns whether they cover the output.
+    let mut covers = |parts: &[Range<usize>], elsewhere: bool| {
+        let (to, finish) = Output::from(&mut memory[..]).start();
+        let mut written = Written::default();
+        for part in parts {
+            let source = vec![1.0f32; part.len()];
+            let to = Span::new(&source, &mut to[part.clone()]).copy_from(&source);
+            written = written + if elsewhere { (&mut others[part.clone()]).into() } else { to.into() };
+        }
+        std::panic::catch_unwind(AssertUnwindSafe(|| finish.done(written).len())).is_ok()
+    };
+    let whole = 0..6;
+    assert!(covers(&[whole.clone()], false));
+    assert!(covers(&[0..1, 1..1, 1..4, 4..6], false));
+    assert!(!covers(&[], false), "nothing was written");
+    assert!(!covers(&[0..3, 3..5], false), "the last element is missing");
+    assert!(!covers(&[1..3, 3..6], false), "the first element is missing");
+    assert!(!covers(&[0..2, 3..6], false), "an element in the middle is missing");
+    assert!(!covers(&[0..3, 0..3], false), "one half was written twice");
+    assert!(!covers(&[3..6, 0..3], false), "the order is wrong");
+    assert!(!covers(&[whole], true), "other memory was written");
 }
 
 #[derive(Clone)]

@@ -296,6 +296,6 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
             }
             spoil(flags, span)
         };
-        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
     }
 }
