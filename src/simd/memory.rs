@@ -1,6 +1,7 @@
 //! Memory that may be uninitialised, and the proof that it was written.
 
 use crate::error::{Error, Result};
+use std::hint::select_unpredictable;
 use std::mem::MaybeUninit;
 use std::ops::{Add, Range};
 
@@ -104,10 +105,10 @@ impl Add for Written {
     /// Joins the addresses of two parts, in the order of memory.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
-        if self.start == 0 {
-            return rest;
-        }
-        Written { start: self.start, end: if self.end == rest.start { rest.end } else { GAP } }
+        let (is_first, follows) = (self.start == 0, self.end == rest.start);
+        // Without branches, which would make the kernels longer.
+        let start = select_unpredictable(is_first, rest.start, self.start);
+        Written { start, end: select_unpredictable(is_first | follows, rest.end, GAP) }
     }
 }
 

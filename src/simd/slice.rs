@@ -103,9 +103,9 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
     /// Writes `value` to every element.
     #[inline(always)]
     pub fn fill(self, value: D) -> &'d mut [D] {
-        for i in 0..self.len {
-            // SAFETY: the index is inside the destination.
-            unsafe { (*self.to.add(i)).write(value) };
+        if self.len > 0 {
+            // SAFETY: the destination is borrowed for 'd by this span alone.
+            fill(unsafe { std::slice::from_raw_parts_mut(self.to, self.len) }, value);
         }
         self.written()
     }
@@ -159,6 +159,12 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         // SAFETY: the destination is borrowed for 'd by this span alone, and every element has been written.
         unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
     }
+}
+
+/// Writes `value` to every element. This is a separate function, because kernels rarely fill memory.
+#[inline(never)]
+fn fill<D: Copy>(to: &mut [MaybeUninit<D>], value: D) {
+    to.fill(MaybeUninit::new(value));
 }
 
 /// Returns the value unchanged, but hides it from the compiler.

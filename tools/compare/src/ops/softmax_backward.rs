@@ -43,14 +43,15 @@ macro_rules! backward {
                 let dys = problem.tensor(dy)?;
                 let (same, dys_2) = (xs.clone(), dys.clone());
                 Ok(vec![
-                    Contender::try_into("evenkeel", move |dx| {
-                        evenkeel::$into(input, given, RowsMut::new(dx, rows, cols)?, &options).map(drop)
-                    }),
+                    // The first one is compared with torch's gradient, which also starts from the result.
                     Contender::try_into("evenkeel", move |dx| {
                         let result = Rows::new(&result, rows, cols)?;
                         evenkeel::$from_output(result, given, RowsMut::new(dx, rows, cols)?, &from_output).map(drop)
                     })
                     .form("from y"),
+                    Contender::try_into("evenkeel", move |dx| {
+                        evenkeel::$into(input, given, RowsMut::new(dx, rows, cols)?, &options).map(drop)
+                    }),
                     Contender::in_place(dy, move |dy| {
                         evenkeel::$in_place(input, RowsMut::new(dy, rows, cols)?, &options)
                     }),

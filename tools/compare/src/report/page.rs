@@ -26,7 +26,8 @@ faster. The columns of further instruction sets have only the factor.
 - Evenkeel is represented by its first function, mostly the one that writes to existing memory. Others are represented
   by their fastest function.
 - candle's gradients include the forward pass, and so do all forms of cross_entropy_backward. torch's may start from
-  values that the forward pass kept. Evenkeel computes these values again.
+  values that the forward pass kept. Evenkeel computes these values again. The gradients of softmax and log_softmax
+  start from the result of the forward pass in both libraries.
 - ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
 /// Prefix of the names of ops that return tokens. Each of them has a single type, so they share one table. The table
