@@ -42,9 +42,7 @@ impl View {
             View::Narrow { axis: along, start, len } => {
                 x.narrow(axis(along), usize::from(*start % 8), usize::from(*len % 8))
             }
-            View::Broadcast(count) => {
-                x.broadcast_as([&[usize::from(*count % 4)], x.dims()].concat())
-            }
+            View::Broadcast(count) => x.broadcast_as([&[usize::from(*count % 4)], x.dims()].concat()),
             View::Unsqueeze(at) => x.unsqueeze(usize::from(*at) % (x.rank() + 1)),
             View::Reshape(rows) => {
                 let rows = usize::from(*rows % 8).max(1);
