@@ -114,13 +114,14 @@ impl<E: Element> Pass<E> for Check {
 #[derive(Clone, Copy)]
 struct Survey;
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Surveyed {
     counts: NonFiniteCounts,
     extremes: Extremes,
 }
 
 /// Smallest and largest finite element of each lane.
+#[derive(Clone, Copy)]
 struct Extremes {
     min: [f64; BLOCK],
     max: [f64; BLOCK],

@@ -173,11 +173,14 @@ impl<E: Element> Columns<'_, E> {
         /// Factor that f64 elements are multiplied by before they are summed again, if a plain sum overflows.
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
-        let mut means = self.sums(isa, 1.0).map(|sum| sum / count);
+        let mut means = self.sums(isa, 1.0);
+        for mean in &mut means {
+            *mean /= count;
+        }
         if E::IS_F64 && means.iter().any(|mean| !mean.is_finite()) {
-            let parts = self.sums(isa, PART).map(|sum| sum / count / PART);
-            for (mean, part) in means.iter_mut().zip(parts).filter(|(mean, _)| !mean.is_finite()) {
-                *mean = part;
+            let parts = self.sums(isa, PART);
+            for (mean, part) in means.iter_mut().zip(&parts).filter(|(mean, _)| !mean.is_finite()) {
+                *mean = part / count / PART;
             }
         }
         means

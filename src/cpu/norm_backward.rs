@@ -245,17 +245,16 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
         let sums = match sums {
             Some(sums) => sums,
             None => {
-                let [[along], [sum]] = row.sums::<FullRow>(dy).map(|sums| sums.unwrap_or_default());
+                let [along, sum] = row.sums::<FullRow>(dy);
+                let ([along], [sum]) = (along.unwrap_or_default(), sum.unwrap_or_default());
                 Sums { factors, sums: [along, sum], cols: dy.len() }
             }
         };
         let [along, mean] = means(&norm, &moments, sums, guards);
         let (along, mean) = (isa.f64(along), isa.f64(mean));
         let scale = isa.f64(moments.scale());
-        let powers = moments.out_of_units(row.factors.exponent).map(
-            #[inline(always)]
-            |power| isa.f64(power),
-        );
+        let [power, other_power] = moments.out_of_units(row.factors.exponent);
+        let (power, other_power) = (isa.f64(power), isa.f64(other_power));
         let next = span.next(1);
         span.map(
             isa,
@@ -263,7 +262,7 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
             |i, dy: I::F64| {
                 next.block(i);
                 let dx = row.n(i).mul_add(along, row.h(i, dy) - mean) * scale;
-                if E::IS_F64 { dx * powers[0] * powers[1] } else { dx }
+                if E::IS_F64 { dx * power * other_power } else { dx }
             },
         )
         .into()

@@ -4,75 +4,79 @@ use super::stochastic_rounding::{self, RandomBits};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
-use crate::simd::{self, Float, Isa, Select, Span, Work};
+use crate::simd::{self, Float, Isa, Kernel, Select, Span, Work};
 
 /// Number of elements processed together. They fit in the nearest cache.
 const CHUNK: usize = 512;
 
-/// Update rule applied to each chunk. `S` is the type of the weights and of the `N` state values stored for each
-/// weight.
-pub trait Formula<const N: usize>: Copy + Send + Sync {
-    /// Updates the weights and their state in place. Must be `#[inline(always)]`, like everything it calls.
-    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; N], gradient: &[f64]);
+/// Update rule. Each rule has at most two state values for each weight.
+#[derive(Clone, Copy, Debug)]
+pub enum Formula {
+    AdamW(AdamW),
+    Descent(Descent),
+    Momentum(Momentum),
 }
 
+/// State values of the weights. Those that the rule does not have are empty.
+type Kept<'a, S> = [&'a mut [S]; 2];
+
 /// Runs one step on the model's own weights, without a copy of higher precision.
-pub fn step<S: Element, const N: usize>(
-    weights: &mut [S],
-    kept: [&mut [S]; N],
-    gradient: Floats<'_>,
-    formula: impl Formula<N>,
-) -> Result<()> {
+pub fn step<S: Element>(weights: &mut [S], kept: Kept<'_, S>, gradient: Floats<'_>, formula: Formula) -> Result<()> {
     let rounded: &mut [S] = &mut [];
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
 /// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
 /// weight was changed elsewhere, it replaces its master weight before the step.
-pub fn step_rounded<P: Element, const N: usize>(
+pub fn step_rounded<P: Element>(
     weights: &mut [f32],
     rounded: &mut [P],
-    kept: [&mut [f32]; N],
+    kept: Kept<'_, f32>,
     gradient: Floats<'_>,
-    formula: impl Formula<N>,
+    formula: Formula,
 ) -> Result<()> {
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
 /// Runs one step on 16-bit weights without master weights. The new weights are rounded to f32, and then stochastically.
-pub fn step_stochastic<P: Element, const N: usize>(
+pub fn step_stochastic<P: Element>(
     rounded: &mut [P],
-    kept: [&mut [f32]; N],
+    kept: Kept<'_, f32>,
     gradient: Floats<'_>,
     random: RandomBits,
-    formula: impl Formula<N>,
+    formula: Formula,
 ) -> Result<()> {
     let weights: &mut [f32] = &mut [];
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: Some(random), formula })
 }
 
-struct Step<'a, S, P, F, const N: usize> {
+struct Step<'a, S, P> {
     /// The model's own weights, or master weights. Empty for 16-bit weights without master weights.
     weights: &'a mut [S],
     /// Rounded weights that the model computes with. Empty if `weights` has the model's own weights.
     rounded: &'a mut [P],
-    kept: [&'a mut [S]; N],
+    kept: Kept<'a, S>,
     /// Gradient of all weights.
     gradient: Floats<'a>,
     /// Index of this part's first weight among all weights.
     start: usize,
     /// Source of random bits, if the weights are rounded stochastically.
     random: Option<RandomBits>,
-    formula: F,
+    formula: Formula,
 }
 
-impl<S, P, F, const N: usize> Step<'_, S, P, F, N> {
+impl<S, P> Step<'_, S, P> {
     fn count(&self) -> usize {
         self.weights.len().max(self.rounded.len())
     }
 }
 
-impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S, P, F, N> {
+/// Splits a slice after `at` elements, or after its last.
+fn split<S>(slice: &mut [S], at: usize) -> (&mut [S], &mut [S]) {
+    slice.split_at_mut(at.min(slice.len()))
+}
+
+impl<S: Element, P: Element> Work for Step<'_, S, P> {
     type Out = ();
 
     fn rows(&self) -> usize {
@@ -85,22 +89,15 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let at = at * CHUNK;
-        let (weights, more_weights) = self.weights.split_at_mut(at.min(self.weights.len()));
-        let (rounded, more_rounded) = self.rounded.split_at_mut(at.min(self.rounded.len()));
-        let mut more_kept = [const { None }; N];
-        let mut rests = more_kept.iter_mut();
-        let kept = self.kept.map(|kept| {
-            let (kept, more) = kept.split_at_mut(at);
-            if let Some(rest) = rests.next() {
-                *rest = Some(more);
-            }
-            kept
-        });
-        let more_kept = more_kept.map(Option::unwrap_or_default);
-        let rest =
-            Step { weights: more_weights, rounded: more_rounded, kept: more_kept, start: self.start + at, ..self };
-        let Step { gradient, random, formula, .. } = rest;
-        (Step { weights, rounded, kept, gradient, start: self.start, random, formula }, rest)
+        let [one, other] = self.kept;
+        let (weights, more_weights) = split(self.weights, at);
+        let (rounded, more_rounded) = split(self.rounded, at);
+        let ((one, more_of_one), (other, more_of_other)) = (split(one, at), split(other, at));
+        let kept = [more_of_one, more_of_other];
+        (
+            Step { weights, rounded, kept: [one, other], ..self },
+            Step { weights: more_weights, rounded: more_rounded, kept, start: self.start + at, ..self },
+        )
     }
 
     fn join((): (), (): ()) {}
@@ -108,7 +105,7 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let count = self.count();
-        let Step { weights, rounded, mut kept, gradient, start, random, formula } = self;
+        let Step { weights, rounded, kept: [one, other], gradient, start, random, formula } = self;
         let (mut wide, mut unkept) = ([0.0; CHUNK], [S::ZERO; CHUNK]);
         for at in (0..count).step_by(CHUNK) {
             let end = count.min(at + CHUNK);
@@ -126,7 +123,8 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
                     adopt(isa, weights, rounded);
                 }
             }
-            formula.step(isa, weights, kept.each_mut().map(|kept| &mut kept[at..end]), gradient);
+            let kept = [one.get_mut(at..end).unwrap_or_default(), other.get_mut(at..end).unwrap_or_default()];
+            formula.step(isa, &mut *weights, kept, gradient);
             match (rounded, random) {
                 (None, _) => (),
                 (Some(rounded), Some(random)) => {
@@ -158,6 +156,27 @@ fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P
     );
 }
 
+impl Formula {
+    /// Updates the weights and their state in place. Each rule is a kernel of its own, so that it is compiled once for
+    /// all types of rounded weights.
+    #[inline(always)]
+    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: Kept<'_, S>, gradient: &[f64]) {
+        match self {
+            Formula::AdamW(rule) => isa.outline(Update { rule, weights, kept, gradient }),
+            Formula::Descent(rule) => isa.outline(Update { rule, weights, kept, gradient }),
+            Formula::Momentum(rule) => isa.outline(Update { rule, weights, kept, gradient }),
+        }
+    }
+}
+
+/// Kernel that updates a chunk of weights and their state in place.
+struct Update<'a, R, S> {
+    rule: R,
+    weights: &'a mut [S],
+    kept: Kept<'a, S>,
+    gradient: &'a [f64],
+}
+
 /// Adam with decoupled weight decay. The state is the mean gradient and the root of the mean square. Unlike the mean
 /// square, the root is within the range of the gradients.
 #[derive(Clone, Copy, Debug)]
@@ -171,20 +190,22 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-impl Formula<2> for AdamW {
+impl<S: Element> Kernel for Update<'_, AdamW, S> {
+    type Out = ();
+
     #[inline(always)]
-    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; 2], gradient: &[f64]) {
-        let [mean, root] = kept;
-        let [beta1, beta2, keep, rate, eps] =
-            [self.beta1, self.beta2, self.keep, self.rate, self.eps].map(|number| isa.f64(number));
-        let [rest1, rest2] = [1.0 - self.beta1, 1.0 - self.beta2].map(|number| isa.f64(number));
-        Span::in_place(mean).map_unrolled_with(
+    fn run<I: Isa>(self, isa: I) {
+        let Update { rule, weights, kept: [mean, root], gradient } = self;
+        let (beta1, rest1) = (isa.f64(rule.beta1), isa.f64(1.0 - rule.beta1));
+        let (beta2, rest2) = (isa.f64(rule.beta2), isa.f64(1.0 - rule.beta2));
+        let (keep, rate, eps) = (isa.f64(rule.keep), isa.f64(rule.rate), isa.f64(rule.eps));
+        Span::in_place(&mut *mean).map_unrolled_with(
             isa,
             [gradient],
             #[inline(always)]
             |_, m: I::F64, [g]| m * beta1 + isa.load_f64(g) * rest1,
         );
-        Span::in_place(root).map_unrolled_with(
+        Span::in_place(&mut *root).map_unrolled_with(
             isa,
             [gradient],
             #[inline(always)]
@@ -228,10 +249,13 @@ pub struct Descent {
     pub weight_decay: f64,
 }
 
-impl Formula<0> for Descent {
+impl<S: Element> Kernel for Update<'_, Descent, S> {
+    type Out = ();
+
     #[inline(always)]
-    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], _: [&mut [S]; 0], gradient: &[f64]) {
-        let [lr, decay] = [self.lr, self.weight_decay].map(|number| isa.f64(number));
+    fn run<I: Isa>(self, isa: I) {
+        let Update { rule, weights, gradient, .. } = self;
+        let (lr, decay) = (isa.f64(rule.lr), isa.f64(rule.weight_decay));
         Span::in_place(weights).map_unrolled_with(
             isa,
             [gradient],
@@ -251,12 +275,15 @@ pub struct Momentum {
     pub nesterov: bool,
 }
 
-impl Formula<1> for Momentum {
+impl<S: Element> Kernel for Update<'_, Momentum, S> {
+    type Out = ();
+
     #[inline(always)]
-    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], [kept]: [&mut [S]; 1], gradient: &[f64]) {
-        let Descent { lr, weight_decay } = self.descent;
-        let [lr, decay, momentum, fresh] = [lr, weight_decay, self.momentum, self.fresh].map(|number| isa.f64(number));
-        Span::in_place(kept).map_unrolled_with(
+    fn run<I: Isa>(self, isa: I) {
+        let Update { rule, weights, kept: [kept, _], gradient } = self;
+        let (lr, decay) = (isa.f64(rule.descent.lr), isa.f64(rule.descent.weight_decay));
+        let (momentum, fresh) = (isa.f64(rule.momentum), isa.f64(rule.fresh));
+        Span::in_place(&mut *kept).map_unrolled_with(
             isa,
             ([gradient], [&*weights]),
             #[inline(always)]
@@ -268,7 +295,7 @@ impl Formula<1> for Momentum {
             #[inline(always)]
             |_, w: I::F64, ([g], [b])| {
                 let b = S::load_wide(isa, b);
-                let towards = if self.nesterov { isa.load_f64(g) + w * decay + b * momentum } else { b };
+                let towards = if rule.nesterov { isa.load_f64(g) + w * decay + b * momentum } else { b };
                 w - towards * lr
             },
         );

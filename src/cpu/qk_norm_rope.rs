@@ -43,8 +43,9 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                         + match rows.narrow(isa, plan) {
                             // Rotates the row without writing the normalised row first.
                             Some(row) if !self.rope.interleaved => {
-                                let operands = rows.narrow_operands();
-                                let halves = [operands.map(|all| &all[..len / 2]), operands.map(|all| &all[len / 2..])];
+                                let [scales, shifts] = rows.narrow_operands();
+                                let (scales, shifts) = (scales.split_at(len / 2), shifts.split_at(len / 2));
+                                let halves = [[scales.0, shifts.0], [scales.1, shifts.1]];
                                 self.rope.halves(
                                     isa,
                                     index,

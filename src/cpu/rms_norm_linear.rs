@@ -252,7 +252,7 @@ impl<E: Element> Products<'_, '_, E> {
     #[inline(always)]
     fn some<I: Isa, const R: usize, const C: usize, const N: usize>(&mut self, isa: I, of: usize) {
         let (matrix, bias) = (self.call.matrix, self.call.bias);
-        let mut scaled: [Vec<E>; C] = std::array::from_fn(|_| Vec::new());
+        let mut scaled = [const { Vec::new() }; C];
         let mut exponents = [0; C];
         if E::IS_F64 {
             for c in 0..C {

@@ -13,14 +13,14 @@ const CHUNK: usize = 512;
 /// Writes the gradients of `gate` and `up` to two slices of the same length.
 pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
     let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
-    let io = [(gate, to_gate), (up, to_up)].map(|(from, to)| SliceIo::Apart { from, to });
+    let io = [SliceIo::Apart { from: gate, to: to_gate }, SliceIo::Apart { from: up, to: to_up }];
     let [written_gate, written_up] = simd::run(Flat { io, dy })?;
     Ok([gate_finish.done(written_gate), up_finish.done(written_up)])
 }
 
 /// Overwrites `gate` and `up` with their gradients.
 pub fn apply_in_place<E: Element>([gate, up]: [&mut [E]; 2], dy: &[E]) -> Result<()> {
-    simd::run(Flat { io: [gate, up].map(SliceIo::InPlace), dy })?;
+    simd::run(Flat { io: [SliceIo::InPlace(gate), SliceIo::InPlace(up)], dy })?;
     Ok(())
 }
 
@@ -43,7 +43,8 @@ impl<E: Element> Work for Flat<'_, E> {
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let (dy_a, dy_b) = self.dy.split_at(at * ROW);
-        let [(gate_a, gate_b), (up_a, up_b)] = self.io.map(|io| io.split_at(at * ROW));
+        let [gate, up] = self.io;
+        let ((gate_a, gate_b), (up_a, up_b)) = (gate.split_at(at * ROW), up.split_at(at * ROW));
         (Flat { io: [gate_a, up_a], dy: dy_a }, Flat { io: [gate_b, up_b], dy: dy_b })
     }
 
@@ -55,12 +56,15 @@ impl<E: Element> Work for Flat<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let mut buffers = [[0.0; CHUNK]; 3];
         let mut written = [Written::default(); 2];
-        let [mut gates, mut ups] = self.io.map(SliceIo::span);
+        let [gates, ups] = self.io;
+        let (mut gates, mut ups) = (gates.span(), ups.span());
         for dy in self.dy.chunks(CHUNK) {
             let (gate, up);
             (gate, gates) = gates.split_at(dy.len());
             (up, ups) = ups.split_at(dy.len());
-            let [wide_gate, wide_up, wide_dy] = buffers.each_mut().map(|buffer| &mut buffer[..dy.len()]);
+            let [wide_gate, wide_up, wide_dy] = &mut buffers;
+            let len = dy.len();
+            let (wide_gate, wide_up, wide_dy) = (&mut wide_gate[..len], &mut wide_up[..len], &mut wide_dy[..len]);
             for (from, to) in [(gate.source(), &mut *wide_gate), (up.source(), &mut *wide_up), (dy, &mut *wide_dy)] {
                 convert(isa, from, Span::in_place(to));
             }

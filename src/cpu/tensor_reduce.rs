@@ -13,7 +13,7 @@ pub const RUN: usize = GROUP * TILE;
 /// Computation on each run.
 pub trait Pass<E: Element>: Copy + Send + Sync {
     /// Statistics other than the sum. The default describes an empty tensor.
-    type Seen: Default + Send;
+    type Seen: Copy + Default + Send;
     /// Whether the pass computes a sum.
     const SUMS: bool = true;
     /// Merges the statistics of two neighbouring parts.
@@ -90,7 +90,7 @@ pub struct Overwrite<'a, E, K> {
 /// Kernel that overwrites a part of a tensor.
 pub trait Overwriting<E: Element>: Copy + Send + Sync {
     /// Statistics of the pass. The default describes an empty tensor.
-    type Seen: Default + Send;
+    type Seen: Copy + Default + Send;
     /// Merges the statistics of two parts.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
     /// Overwrites all of `x`. Must be `#[inline(always)]`, like everything it calls.

@@ -42,8 +42,8 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let minus = isa.f64(-0.0) - x;
     let power = x * minus;
     let e = exp::<I, E>(isa, power, x.mul_add(minus, isa.f64(-0.0) - power));
-    let [factor, factor_low] = TWO_OVER_ROOT_PI.map(|c| isa.f64(c));
-    let (hi, lo) = product(isa, (e.hi, e.lo), (factor, factor_low));
+    let [factor, factor_low] = TWO_OVER_ROOT_PI;
+    let (hi, lo) = product(isa, (e.hi, e.lo), (isa.f64(factor), isa.f64(factor_low)));
     Wide { hi, lo, ..e }
 }
 
@@ -152,8 +152,9 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     let abs = dy.abs();
     let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
     let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
-    let [up, down] = [1023 + 600, 1023 - 600].map(|exponent| f64::from_bits(exponent << 52));
-    let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
+    const UP: f64 = f64::from_bits((1023 + 600) << 52);
+    const DOWN: f64 = f64::from_bits((1023 - 600) << 52);
+    let dy = dy * I::F64::select(tiny, isa.f64(UP), I::F64::select(huge, isa.f64(DOWN), isa.f64(1.0)));
     let hi = dy * derivative.hi;
     let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
     // For an infinite product, the computed error is infinity - infinity, which is NaN, so it is set to 0.

@@ -76,7 +76,7 @@ use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_tiles, sums_of_t
 use super::bins::power_of_two;
 pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
-use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default, opaque};
+use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default, map_array, opaque};
 
 /// Number of lanes (partial sums) of a tile in a tiled sum.
 pub(crate) const SUM_LANES: usize = 64;
@@ -393,7 +393,8 @@ impl<'a, S: Copy, T: Copy, const A: usize, const B: usize> Quads<'a, S, T, A, B>
 /// Returns the `i`th chunk of `LEN` elements of each slice.
 #[inline(always)]
 fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S; LEN]; A] {
-    x.map(
+    map_array(
+        x,
         #[inline(always)]
         |x| &x.as_chunks().0[i],
     )
@@ -401,7 +402,8 @@ fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S;
 
 #[inline(always)]
 fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; BLOCK]; A] {
-    parts.map(
+    map_array(
+        parts,
         #[inline(always)]
         |part| &part.as_chunks().0[i],
     )

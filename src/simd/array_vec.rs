@@ -1,4 +1,4 @@
-//! Vector of fixed capacity, on the stack.
+//! Vector of fixed capacity, on the stack, and a map of arrays.
 
 use std::mem::MaybeUninit;
 
@@ -46,4 +46,16 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
         // SAFETY: `push` and `fill` have written the first `len` values. Indexing in both keeps `len` at most N.
         unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
     }
+}
+
+/// Applies `f` to each value. Unlike [`array::map`], which consists of several functions that the compiler need not
+/// inline, this keeps the instruction set of the caller.
+#[inline(always)]
+pub fn map_array<T: Copy, R: Copy, const N: usize>(values: [T; N], mut f: impl FnMut(T) -> R) -> [R; N] {
+    let mut results = [const { MaybeUninit::<R>::uninit() }; N];
+    for i in 0..N {
+        results[i].write(f(values[i]));
+    }
+    // SAFETY: the loop has written all `N` results.
+    unsafe { results.as_ptr().cast::<[R; N]>().read() }
 }

@@ -254,13 +254,14 @@ pub trait Load<I: Isa>: Copy {
 }
 
 /// Block that is stored as values of any storage type.
-pub trait Store<I: Isa> {
+pub trait Store<I: Isa>: Copy {
     /// Stores sixteen values, rounded once.
     fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]);
 }
 
 /// Block of f32 lanes that are not NaN. Storing it skips the conversion of NaN: f32 and f64 keep the bits of a NaN, and
 /// 16-bit types require the canonical one.
+#[derive(Clone, Copy)]
 pub struct NotNan<V>(pub V);
 
 impl<I: Isa> Store<I> for NotNan<I::F32> {

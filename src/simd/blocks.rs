@@ -1,5 +1,6 @@
 //! Slices read in blocks of sixteen, the last one padded.
 
+use super::array_vec::map_array;
 use super::block::{Isa, Storage};
 use super::tail::{self, BLOCK, NoPadding};
 use std::mem::MaybeUninit;
@@ -12,7 +13,7 @@ pub trait Slices {
     /// The slices with their padded last blocks.
     type Padded<'l>;
     /// Blocks of the slices at one index.
-    type Blocks<'b>;
+    type Blocks<'b>: Copy;
     /// Blocks to pass to [`Slices::pad`].
     const FILLERS: Self::Last;
 
@@ -65,23 +66,25 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
 
     #[inline(always)]
     fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        let mut blocks = padded.last.each_ref();
         if index < padded.whole {
             // SAFETY: the block is full.
-            blocks = unsafe { Self::full_block(padded, index) };
+            unsafe { Self::full_block(padded, index) }
+        } else {
+            padded.last.each_ref()
         }
-        blocks
     }
 
     #[inline(always)]
     unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
         debug_assert!(index < padded.whole);
-        let mut blocks = padded.last.each_ref();
-        for (block, values) in blocks.iter_mut().zip(padded.values) {
-            // SAFETY: the caller guarantees that the sixteen elements from 16 * index on are inside every slice.
-            *block = unsafe { &*values.as_ptr().add(BLOCK * index).cast() };
-        }
-        blocks
+        map_array(
+            padded.values,
+            #[inline(always)]
+            |values| {
+                // SAFETY: the caller guarantees that the sixteen elements from 16 * index on are inside every slice.
+                unsafe { &*values.as_ptr().add(BLOCK * index).cast() }
+            },
+        )
     }
 }
 

@@ -23,16 +23,15 @@ thread_local! {
 /// Runs `f` in the default environment and restores the caller's.
 #[inline]
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
-    let callers = register::read();
-    if callers & !FLAGS == DEFAULT {
-        return f();
-    }
-    let (mut call, mut result) = (Some(f), None);
-    in_changed(callers, &mut || result = call.take().map(|f| f()));
-    match result {
-        Some(result) => result,
-        None => unreachable!("`in_changed` must call the closure"),
-    }
+    let _entered = enter();
+    // Float operations have no side effects, so the compiler could move one across the assembly that changes the
+    // register. `opaque` prevents this: for all that the compiler knows, its assembly reads and writes the data that
+    // `f` uses.
+    let mut f = f;
+    opaque(&mut f);
+    let mut result = f();
+    opaque(&mut result);
+    result
 }
 
 /// Sets the default environment until the guard is dropped. Until then, float operations must be in functions that the
@@ -67,21 +66,6 @@ impl Drop for Entered {
         CALLERS.set(self.outer);
         register::set(self.callers);
     }
-}
-
-/// Sets the default environment, runs `f`, and restores the caller's. Not generic, so that it is compiled once.
-///
-/// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
-/// [`opaque`] prevents this: for all that the compiler knows, the assembly in [`opaque`] reads and writes the data that
-/// `f` uses.
-#[cold]
-#[inline(never)]
-fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
-    let entered = Entered::new(callers);
-    opaque(&mut f);
-    f();
-    opaque(&mut f);
-    drop(entered);
 }
 
 /// Keeps the compiler from assuming anything about the value, or about the data it points to.

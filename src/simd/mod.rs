@@ -41,7 +41,7 @@ pub use block::Storage;
 pub use level::{Level, level, with_level};
 pub use memory::Output;
 
-pub(crate) use array_vec::ArrayVec;
+pub(crate) use array_vec::{ArrayVec, map_array};
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
 pub(crate) use block::{Load, NotNan};
 pub(crate) use blocks::{

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Computation on independent rows.
 pub trait Work: Sized + Send {
     /// Value returned in addition to the data written.
-    type Out: Send;
+    type Out: Copy + Send;
     /// Returns the number of rows.
     fn rows(&self) -> usize;
     /// Returns the number of elements in a row, as a measure of its cost.
@@ -27,14 +27,12 @@ pub trait Work: Sized + Send {
 ///
 /// The split never changes the results, because rows are independent.
 pub fn run<W: Work>(work: W) -> Result<W::Out> {
-    let token = Token::current()?;
     if cfg!(test) {
         unreachable!("unit tests must call `run_here`, so that not every kernel is compiled again for them");
     }
     let (rows, cols) = (work.rows(), work.cols());
     let mut part = Part { work: Some(work), out: None };
-    run_part(&mut part, token, rows, rows_a_part(rows, cols));
-    Ok(part.out())
+    run_part(&mut part, rows, cols).map(|()| part.out())
 }
 
 /// Does the same as [`run`] on the calling thread only, for unit tests.
@@ -72,7 +70,7 @@ struct Part<W: Work> {
 }
 
 impl<W: Work> Part<W> {
-    fn out(self) -> W::Out {
+    fn out(&self) -> W::Out {
         self.out.expect("`run_part` must run every part")
     }
 }
@@ -93,17 +91,20 @@ impl<W: Work> AnyPart for Part<W> {
     fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart)) {
         let Some(work) = self.work.take() else { return };
         let (first, rest) = work.split_at(at);
-        let (mut first, mut rest) = (Part { work: Some(first), out: None }, Part { work: Some(rest), out: None });
-        both(&mut first, &mut rest);
-        self.out = Some(W::join(first.out(), rest.out()));
+        self.work = Some(first);
+        let mut rest = Part { work: Some(rest), out: None };
+        both(self, &mut rest);
+        self.out = Some(W::join(self.out(), rest.out()));
     }
 }
 
-/// Runs `rows` rows of work in parts of at most `most` rows.
+/// Runs all rows of the work, split over threads. Not generic, so that it is compiled once.
 #[inline(never)]
-fn run_part(part: &mut dyn AnyPart, token: Token, rows: usize, most: usize) {
+fn run_part(part: &mut dyn AnyPart, rows: usize, cols: usize) -> Result<()> {
+    let token = Token::current()?;
     let _entered = enter();
-    split_part(part, token, rows, most);
+    split_part(part, token, rows, rows_a_part(rows, cols));
+    Ok(())
 }
 
 fn split_part(part: &mut dyn AnyPart, token: Token, rows: usize, most: usize) {

@@ -130,13 +130,13 @@ impl Advance for AdamW {
         let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
         // Numerator and denominator are multiplied by sqrt(bias2), because u / sqrt(bias2) may exceed f64.
         let root = bias2.sqrt();
-        let formula = kernels::AdamW {
+        let formula = kernels::Formula::AdamW(kernels::AdamW {
             beta1: self.beta1,
             beta2: self.beta2,
             keep: 1.0 - self.lr * self.weight_decay,
             rate: self.lr / bias1 * root,
             eps: self.eps * root,
-        };
+        });
         state.advance(param, gradient, stream, formula)?;
         state.steps = steps;
         Ok(())

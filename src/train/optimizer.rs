@@ -318,12 +318,12 @@ impl ParameterState {
     }
 
     /// Updates one parameter and its state by a formula. All arguments have been checked.
-    pub(super) fn advance<const N: usize>(
+    pub(super) fn advance(
         &mut self,
         param: FloatsMut<'_>,
         gradient: Floats<'_>,
         stream: Option<Stream>,
-        formula: impl Formula<N>,
+        formula: Formula,
     ) -> Result<()> {
         let random = stream.map(|stream| stream.random_bits(self.steps));
         let ParameterState { master, kept, .. } = self;
@@ -347,10 +347,10 @@ impl ParameterState {
     }
 }
 
-/// Borrows each state variable as the slice that `of` returns.
-fn each<'a, T, const N: usize>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; N] {
-    let mut kept = kept.iter_mut();
-    std::array::from_fn(|_| kept.next().map_or(Default::default(), of))
+/// Borrows each state variable as the slice that `of` returns. Missing variables are empty.
+fn each<'a, T>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; 2] {
+    let mut kept = kept.iter_mut().map(of);
+    [kept.next().unwrap_or_default(), kept.next().unwrap_or_default()]
 }
 
 /// Checks that a gradient has as many elements as its parameter.

@@ -4,7 +4,7 @@ use super::adamw::check_rates;
 use super::init::Stream;
 use super::optimizer::sealed::Advance;
 use super::optimizer::{ParameterState, Rule};
-use crate::cpu::optimizer::{Descent, Momentum};
+use crate::cpu::optimizer::{Descent, Formula, Momentum};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::simd::in_default;
@@ -124,11 +124,11 @@ impl Advance for Sgd {
     ) -> Result<()> {
         let descent = Descent { lr: self.lr, weight_decay: self.weight_decay };
         if self.momentum == 0.0 {
-            state.advance(param, gradient, stream, descent)?;
+            state.advance(param, gradient, stream, Formula::Descent(descent))?;
         } else {
             let fresh = if state.steps == 0 { 1.0 } else { 1.0 - self.dampening };
             let formula = Momentum { descent, momentum: self.momentum, fresh, nesterov: self.nesterov };
-            state.advance(param, gradient, stream, formula)?;
+            state.advance(param, gradient, stream, Formula::Momentum(formula))?;
         }
         state.steps = state.steps.saturating_add(1);
         Ok(())

@@ -67,7 +67,11 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
 #[cold]
 #[inline(never)]
 fn row_ends<E: Element>(rows: &[&[E]; BLOCK], first: usize) -> [[E; BLOCK]; BLOCK] {
-    rows.map(|row| padded(&row[first..], E::ZERO))
+    let mut ends = [[E::ZERO; BLOCK]; BLOCK];
+    for (end, row) in ends.iter_mut().zip(rows) {
+        *end = padded(&row[first..], E::ZERO);
+    }
+    ends
 }
 
 /// Packs values into consecutive panels of sixteen features, `[features / 16][count][16]`, with zeros past the last

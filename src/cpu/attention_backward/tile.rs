@@ -12,6 +12,7 @@ use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64};
 use crate::cpu::scores_backward::derivatives;
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
+use crate::heads::Heads;
 use crate::math::sum::sum_o;
 use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
@@ -64,13 +65,14 @@ pub struct TakeKeys<'s, 'a, E> {
     pub made: &'s mut Made,
 }
 
-impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
+impl<'a, E: Element> Kernel for TakeKeys<'_, 'a, E> {
     type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let TakeKeys { unit, first, count, powers, made } = self;
-        let [k, v] = [unit.forward().k, unit.forward().v].map(|rows| rows.positions(unit.batch, unit.head, first));
+        let at = |rows: Heads<'a, E>| rows.positions(unit.batch, unit.head, first);
+        let (k, v) = (at(unit.forward().k), at(unit.forward().v));
         let (features, of_values) = unit.features();
         let keys = scratch_slice(&mut made.widened, count * features);
         widen(

@@ -1,7 +1,7 @@
 //! Sums of the tiles of a tiled sum. Lanes are added pairwise for up to sixteen tiles at once.
 
 use super::{GROUP, SUM_LANES, TILE};
-use crate::simd::{ArrayVec, BLOCK, Isa, Kernel};
+use crate::simd::{ArrayVec, BLOCK, Isa, Kernel, map_array};
 
 /// Number of chains. Each is a block of accumulators; together they hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
@@ -18,10 +18,15 @@ pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
     let mut chains = [[isa.f64(0.0); N]; CHAINS];
-    for quad in 0..quads {
-        for (j, sums) in chains.iter_mut().enumerate() {
-            *sums = add(quad, j, *sums);
+    // `while` loops, because each kernel has this code and iterators are five times as much of it before optimisation.
+    let mut quad = 0;
+    while quad < quads {
+        let mut j = 0;
+        while j < CHAINS {
+            chains[j] = add(quad, j, chains[j]);
+            j += 1;
         }
+        quad += 1;
     }
     fold_chains(isa, chains)
 }
@@ -101,47 +106,54 @@ pub(super) fn of_tiles<I: Isa, const N: usize>(
 ) -> [f64; N] {
     let tiles = len.div_ceil(TILE);
     let mut group = Group::new();
-    let mut lanes = None;
-    for t in 0..tiles {
+    let mut lanes = Lanes(None);
+    let mut t = 0;
+    while t < tiles {
         let sums = tile(t);
         if tiles == 1 {
-            let mut result = [0.0; N];
-            for n in 0..N {
-                result[n] = isa.fold_all(sums[n]) + 0.0;
-            }
-            return result;
+            return map_array(
+                sums,
+                #[inline(always)]
+                |sum| isa.fold_all(sum) + 0.0,
+            );
         }
         group.push(isa, sums);
-        if group.0.is_full() || t + 1 == tiles {
-            add_sums(lanes.get_or_insert([[0.0; SUM_LANES]; N]).as_flattened_mut(), t, &group.sums(isa));
+        t += 1;
+        if group.0.is_full() || t == tiles {
+            lanes.add(t - 1, &group.sums(isa));
             group.0.clear();
         }
     }
-    match &mut lanes {
-        Some(lanes) => fold_all_lanes(lanes, tiles),
-        None => [0.0; N],
-    }
+    lanes.folded(tiles)
 }
 
-/// Adds the sums of a group of tiles to the lanes. `last` is the index of the group's last tile.
-#[inline(never)]
-fn add_sums(lanes: &mut [f64], last: usize, sums: &[[f64; GROUP]]) {
-    let first = last / GROUP * GROUP;
-    for (lanes, sums) in lanes.chunks_exact_mut(SUM_LANES).zip(sums) {
-        let lanes = &mut lanes[first % SUM_LANES..][..GROUP];
-        for (lane, sum) in lanes.iter_mut().zip(&sums[..=last - first]) {
-            *lane += sum;
+/// The 64 lanes of `N` sums of tiles, once there are any.
+struct Lanes<const N: usize>(Option<[[f64; SUM_LANES]; N]>);
+
+impl<const N: usize> Lanes<N> {
+    /// Adds the sums of a group of tiles. `last` is the index of the group's last tile.
+    #[inline(never)]
+    fn add(&mut self, last: usize, sums: &[[f64; GROUP]; N]) {
+        let first = last / GROUP * GROUP;
+        for (lanes, sums) in self.0.get_or_insert([[0.0; SUM_LANES]; N]).iter_mut().zip(sums) {
+            let lanes = &mut lanes[first % SUM_LANES..][..GROUP];
+            for (lane, sum) in lanes.iter_mut().zip(&sums[..=last - first]) {
+                *lane += sum;
+            }
         }
     }
-}
 
-#[inline(never)]
-fn fold_all_lanes<const N: usize>(lanes: &mut [[f64; SUM_LANES]; N], tiles: usize) -> [f64; N] {
-    let mut sums = [0.0; N];
-    for n in 0..N {
-        sums[n] = fold_lanes(&mut lanes[n], tiles);
+    /// Returns the sums of all lanes.
+    #[inline(never)]
+    fn folded(&mut self, tiles: usize) -> [f64; N] {
+        let mut sums = [0.0; N];
+        if let Some(lanes) = &mut self.0 {
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum = fold_lanes(lanes, tiles);
+            }
+        }
+        sums
     }
-    sums
 }
 
 /// Computes the last step of a tiled sum: the reduction of all tile sums, in order.

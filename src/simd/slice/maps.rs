@@ -28,11 +28,11 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         self,
         isa: I,
         others: O,
-        f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
         let mut last = O::FILLERS;
         let others = others.pad(&mut last, self.len);
-        self.each_block::<I, O, V, R>(isa, 0, &others, f)
+        self.each_block::<I, O, V, R>(isa, 0, &others, &mut f)
     }
 
     /// Works like [`Span::map`] with two blocks per iteration, which keeps the loop overhead low for short kernels.
@@ -61,9 +61,9 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         let mut last = O::FILLERS;
         let others = others.pad(&mut last, self.len);
         let all = Span { ..self };
-        let pairs = if I::UNROLLS { self.len / (2 * BLOCK) } else { 0 };
-        for pair in 0..pairs {
-            let i = 2 * pair;
+        let in_pairs = if I::UNROLLS { self.len / (2 * BLOCK) * 2 } else { 0 };
+        let mut i = 0;
+        while i < in_pairs {
             // SAFETY: the 32 elements from 16 * i on are inside source and destination.
             let (from, to) = unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) };
             // SAFETY: 32 values are readable.
@@ -76,11 +76,12 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
             a.store(isa, &mut to[0]);
             b.store(isa, &mut to[1]);
+            i += 2;
         }
-        let rest = self.split_at(2 * BLOCK * pairs).1;
+        let rest = self.split_at(BLOCK * in_pairs).1;
         // Hides the length from the compiler, which would unroll a loop that it knows to have at most two iterations.
         let rest = Span { len: opaque(rest.len), ..rest };
-        rest.each_block::<I, O, V, R>(isa, 2 * pairs, &others, f);
+        rest.each_block::<I, O, V, R>(isa, in_pairs, &others, &mut f);
         all.written()
     }
 
@@ -99,7 +100,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
         let mut from_buffers = [MaybeUninit::<[S; BLOCK]>::uninit(); 2];
-        let mut to_buffers = [[MaybeUninit::<D>::uninit(); BLOCK]; 2];
+        let mut to_buffers = [MaybeUninit::<[D; BLOCK]>::uninit(); 2];
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
                 // SAFETY: the `rest` elements from 16 * whole on are inside the source.
@@ -115,7 +116,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             } else {
                 let [from_a, from_b] = &from_buffers;
                 let [to_a, to_b] = &mut to_buffers;
-                [(from_a.as_ptr().cast(), to_a.as_mut_ptr()), (from_b.as_ptr().cast(), to_b.as_mut_ptr())]
+                [(from_a.as_ptr().cast(), to_a.as_mut_ptr().cast()), (from_b.as_ptr().cast(), to_b.as_mut_ptr().cast())]
             };
             let of_others = O::block(&others, i);
             // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
@@ -143,28 +144,32 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         isa: I,
         first: usize,
         others: &O::Padded<'_>,
-        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+        f: &mut impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
         let whole = self.len / BLOCK;
         let rest = self.len % BLOCK;
         let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
-        let mut to_buffer = [MaybeUninit::<D>::uninit(); BLOCK];
+        let mut to_buffer = MaybeUninit::<[D; BLOCK]>::uninit();
         if rest > 0 {
             // SAFETY: the `rest` elements from 16 * whole on are inside the source.
             unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
-        for i in 0..whole + usize::from(rest > 0) {
+        let blocks = whole + usize::from(rest > 0);
+        // A `for` loop and a call through `&mut F` would be five times as much code before optimisation.
+        let mut i = 0;
+        while i < blocks {
             let (from, to) = if i < whole {
                 // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
                 unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) }
             } else {
-                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
+                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr().cast())
             };
             let of_others = O::block(others, first + i);
             // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
-            let value = f(first + i, V::load::<S>(isa, unsafe { &*from.cast() }), of_others);
+            let value = (*f)(first + i, V::load::<S>(isa, unsafe { &*from.cast() }), of_others);
             // SAFETY: sixteen values fit, and the reference to the source is no longer used.
             value.store::<D>(isa, unsafe { &mut *to.cast() });
+            i += 1;
         }
         if rest > 0 {
             // SAFETY: the buffer was stored, and the `rest` elements from 16 * whole on are inside the destination.
@@ -193,7 +198,7 @@ unsafe fn read_tail<S: Storage>(from: *const S, rest: usize, buffer: &mut MaybeU
 /// The buffer must be initialised. `to` must point to memory for `rest` values, outside the buffer.
 #[cold]
 #[inline(never)]
-unsafe fn write_tail<D: Storage>(buffer: &[MaybeUninit<D>; BLOCK], to: *mut MaybeUninit<D>, rest: usize) {
+unsafe fn write_tail<D: Storage>(buffer: &MaybeUninit<[D; BLOCK]>, to: *mut MaybeUninit<D>, rest: usize) {
     // SAFETY: the caller guarantees initialised values and valid memory.
-    unsafe { copy_part(&*buffer.as_ptr().cast::<[D; BLOCK]>(), to.cast(), rest) };
+    unsafe { copy_part(buffer.assume_init_ref(), to.cast(), rest) };
 }
