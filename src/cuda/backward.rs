@@ -1,6 +1,6 @@
 //! Gradients of softmax, log_softmax and logsumexp of rows on a device.
 
-use super::device::Launch;
+use super::device::{self, Launch};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, one_a_row, same_shape};
@@ -9,7 +9,7 @@ use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
 use crate::rows::Shape;
-use cudarc::driver::{CudaStream, CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaView, DeviceRepr};
 use std::sync::Arc;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.
@@ -195,9 +195,9 @@ fn into<E: DeviceElement>(
     same_shape(op.name, &dx, &x)?;
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
-    let (x, _read) = x.data.device_ptr(stream);
-    let (dy, _read_too) = dy.device_ptr(stream);
-    let (dx, _written) = dx.data.device_ptr_mut(stream);
+    let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
+    let (dy, _read_too) = device::read((op.name, "dy"), &dy, stream)?;
+    let (dx, _written) = device::write((op.name, "dx"), &mut dx.data, stream)?;
     scores::refusing(op.name, stream, options.fully_masked, |guards| {
         let addresses = [x, dy, dx, guards];
         if scores::is_plain(&parts, options) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::math::sum::TILE;
 use crate::ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, OP, refusal};
-use cudarc::driver::{CudaStream, CudaViewMut, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaViewMut, DeviceRepr};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -89,15 +89,15 @@ pub fn clip_grad_norm(
         let (mut list, mut uses) = (Vec::new(), Vec::new());
         for grad in grads.iter_mut() {
             let (len, dtype, (address, used)) = match grad {
-                Gradient::F32(view) => (view.len(), DType::F32, view.device_ptr_mut(stream)),
-                Gradient::F16(view) => (view.len(), DType::F16, view.device_ptr_mut(stream)),
-                Gradient::BF16(view) => (view.len(), DType::BF16, view.device_ptr_mut(stream)),
+                Gradient::F32(view) => (view.len(), DType::F32, device::write((OP, "gradients"), view, stream)?),
+                Gradient::F16(view) => (view.len(), DType::F16, device::write((OP, "gradients"), view, stream)?),
+                Gradient::BF16(view) => (view.len(), DType::BF16, device::write((OP, "gradients"), view, stream)?),
             };
             list.push((address, len, dtype));
             uses.push(used);
         }
         let plan = Plan::new(&list, options)?;
-        let (norm, _written) = norm.device_ptr_mut(stream);
+        let (norm, _written) = device::write((OP, "norm"), &mut norm, stream)?;
         workspace::with(stream, |workspace| {
             // The workspace begins with the sums of squares, so that the host can read them.
             let count = plan.tensors.len();

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "cross_entropy";
@@ -70,7 +70,7 @@ impl<'a> Targets<'a> {
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
         let rows = self.classes.len();
         let settled = workspace::with(stream, |workspace| {
-            let (targets, _read) = self.classes.device_ptr(stream);
+            let (targets, _read) = device::read((OP, "target"), &self.classes, stream)?;
             let settled = workspace.words(OP, SETTLED)?;
             let memory = Memory { targets, settled, ..Memory::default() };
             let (launches, arguments) = launches(DType::F32, &memory, None, (rows, classes), options)?;
@@ -105,7 +105,7 @@ pub fn cross_entropy_into<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (OP, E::DTYPE));
-    let (logits, _read) = logits.data.device_ptr(stream);
+    let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     run(op, stream, [logits, 0], shape, targets, (None, loss), options)
 }
 
@@ -126,8 +126,8 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(BACKWARD, "dlogits", dlogits.shape(), &logits)?;
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
-    let (logits, _read) = logits.data.device_ptr(stream);
-    let (dlogits, _written) = dlogits.data.device_ptr_mut(stream);
+    let (logits, _read) = device::read((BACKWARD, "logits"), &logits.data, stream)?;
+    let (dlogits, _written) = device::write((BACKWARD, "dlogits"), &mut dlogits.data, stream)?;
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
 }
 
@@ -145,7 +145,7 @@ pub fn cross_entropy_backward_in_place<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
-    let (logits, _written) = logits.data.device_ptr_mut(stream);
+    let (logits, _written) = device::write((BACKWARD, "logits"), &mut logits.data, stream)?;
     run(op, stream, [logits; 2], shape, targets, (Some(dloss), loss), options)
 }
 
@@ -169,10 +169,10 @@ fn run(
     }
     one_a_column(op, "weight", weight.as_ref().map(|weight| weight.len()), cols)?;
     let parts = if options.reduction == Reduction::None { 0 } else { 2 * rows };
-    let (targets, _targets) = classes.device_ptr(stream);
-    let (losses, _losses) = loss.device_ptr_mut(stream);
-    let dloss = dloss.as_ref().map(|dloss| dloss.device_ptr(stream));
-    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let (targets, _targets) = device::read((op, "target"), classes, stream)?;
+    let (losses, _losses) = device::write((op, "loss"), &mut loss, stream)?;
+    let dloss = dloss.as_ref().map(|dloss| device::read((op, "dloss"), dloss, stream)).transpose()?;
+    let weight = weight.as_ref().map(|weight| weight.at((op, "weight"), stream)).transpose()?;
     let dloss = dloss.as_ref().map_or(0, |(dloss, _)| *dloss);
     let weight = weight.as_ref().map(|(at, _)| *at);
     workspace::with(stream, |workspace| {

@@ -4,7 +4,8 @@ use crate::error::{Error, Result, Source};
 #[cfg(feature = "candle-cuda")]
 use cudarc::driver::CudaSlice;
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, LaunchConfig,
+    PushKernelArg, SyncOnDrop,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
@@ -91,6 +92,40 @@ fn describe(error: DriverError) -> String {
 
 pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T> {
     result.map_err(|error| Error::failed_with(BACKEND, describe(error), Source::new(error)))
+}
+
+/// Returns the address of values that a kernel on this stream reads, and a guard that marks the end of the read when
+/// dropped. The values are named in errors as `argument`.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if the values are in the memory of another device.
+pub(super) fn read<'v, T>(
+    (op, argument): (&'static str, &'static str),
+    values: &'v impl DevicePtr<T>,
+    stream: &'v CudaStream,
+) -> Result<(u64, SyncOnDrop<'v>)> {
+    check_device(op, argument, values.stream(), stream)?;
+    Ok(values.device_ptr(stream))
+}
+
+/// Returns the address and the guard as [`read`] does, for values that a kernel writes.
+pub(super) fn write<'v, T>(
+    (op, argument): (&'static str, &'static str),
+    values: &'v mut impl DevicePtrMut<T>,
+    stream: &'v CudaStream,
+) -> Result<(u64, SyncOnDrop<'v>)> {
+    check_device(op, argument, values.stream(), stream)?;
+    Ok(values.device_ptr_mut(stream))
+}
+
+/// Checks that memory allocated on one stream may be used on another: both must belong to the same context.
+fn check_device(op: &'static str, argument: &'static str, of: &CudaStream, stream: &CudaStream) -> Result<()> {
+    let (of, runs_on) = (of.context(), stream.context());
+    if of.cu_ctx() == runs_on.cu_ctx() {
+        return Ok(());
+    }
+    let expected = format!("in the memory of device {}, where the stream runs", runs_on.ordinal());
+    Err(Error::invalid(op, argument, format!("in the memory of device {}", of.ordinal()), expected))
 }
 
 /// Allocates memory for `len` elements, which must be at least one. A kernel must write them before they are read.

@@ -8,7 +8,7 @@ use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use crate::ops::elementwise::as_long;
 use crate::ops::safe_div::SafeDiv;
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
 /// Parameter of the kernels.
@@ -182,9 +182,10 @@ pub(crate) fn apply<E: DeviceElement>(
         as_long(name, argument, other.len(), len)?;
     }
     as_long(name, "out", out.len(), len)?;
-    let (x, _read) = x.device_ptr(stream);
-    let other = other.as_ref().map(|(_, other)| other.device_ptr(stream));
-    let (y, _written) = out.device_ptr_mut(stream);
+    let first = if matches!(other, Some(("b", _))) { "a" } else { "x" };
+    let (x, _read) = device::read((name, first), &x, stream)?;
+    let other = other.as_ref().map(|(argument, other)| device::read((name, argument), other, stream)).transpose()?;
+    let (y, _written) = device::write((name, "out"), &mut out, stream)?;
     let addresses = [x, other.as_ref().map_or(0, |(at, _)| *at), y];
     match launch(E::DTYPE, function, addresses, len)? {
         // SAFETY: the views have equal lengths, and are used on this stream.

@@ -7,7 +7,7 @@ use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::layer_norm::LayerNorm;
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "layer_norm";
@@ -48,9 +48,10 @@ pub fn layer_norm_into<E: DeviceElement>(
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     one_a_column(OP, "bias", bias.as_ref().map(|bias| bias.len()), x.cols)?;
     let shape = x.shape();
-    let (x, _read) = x.data.device_ptr(stream);
-    let (y, _written) = out.data.device_ptr_mut(stream);
-    let [weight, bias] = [&weight, &bias].map(|operand| operand.as_ref().map(|operand| operand.at(stream)));
+    let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
+    let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
+    let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
+    let bias = bias.as_ref().map(|bias| bias.at((OP, "bias"), stream)).transpose()?;
     let operands = [&weight, &bias].map(|operand| operand.as_ref().map(|(at, _)| *at));
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], operands, shape, options)? {
         // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.

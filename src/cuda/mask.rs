@@ -4,7 +4,7 @@ use super::device;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
-use cudarc::driver::{CudaSlice, CudaStream, CudaView, DevicePtr, DeviceRepr, SyncOnDrop};
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, DeviceRepr, SyncOnDrop};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -64,10 +64,10 @@ impl<T> MaskData<'_, T> {
     }
 
     /// Returns the address, which `stream` may use until the guard is dropped.
-    fn address<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
+    fn address<'s>(&'s self, op: &'static str, stream: &'s CudaStream) -> Result<(u64, SyncOnDrop<'s>)> {
         match self {
-            MaskData::View(view) => view.device_ptr(stream),
-            MaskData::Owned(slice) => slice.device_ptr(stream),
+            MaskData::View(view) => device::read((op, "mask"), view, stream),
+            MaskData::Owned(slice) => device::read((op, "mask"), slice, stream),
         }
     }
 }
@@ -111,11 +111,15 @@ macro_rules! biases {
         impl Bias<'_> {
             /// Returns the address, a guard, the type and the length. `stream` may use the address until the guard is
             /// dropped.
-            fn address<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>, DType, usize) {
+            fn address<'s>(
+                &'s self,
+                op: &'static str,
+                stream: &'s CudaStream,
+            ) -> Result<(u64, SyncOnDrop<'s>, DType, usize)> {
                 match self {
                     $(Bias::$variant(data) => {
-                        let (address, guard) = data.address(stream);
-                        (address, guard, DType::$variant, data.len())
+                        let (address, guard) = data.address(op, stream)?;
+                        Ok((address, guard, DType::$variant, data.len()))
                     })*
                 }
             }
@@ -237,18 +241,18 @@ impl<'a> Mask<'a> {
         };
         for (flags, shape) in &self.keep {
             fits(flags.len(), shape)?;
-            let (address, guard) = flags.address(stream);
+            let (address, guard) = flags.address(op, stream)?;
             parts.keep.push((address, shape.clone()));
             guards.push(guard);
         }
         for (bias, shape) in &self.bias {
-            let (address, guard, dtype, len) = bias.address(stream);
+            let (address, guard, dtype, len) = bias.address(op, stream)?;
             fits(len, shape)?;
             parts.bias.push((address, dtype, shape.clone()));
             guards.push(guard);
         }
         for lengths in &self.lengths {
-            let (address, guard) = lengths.address(stream);
+            let (address, guard) = lengths.address(op, stream)?;
             parts.lengths.push((address, lengths.len()));
             guards.push(guard);
         }

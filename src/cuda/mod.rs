@@ -9,6 +9,9 @@
 //! environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). By default it is the version of nvcc, or the
 //! latest one if there is no nvcc.
 //!
+//! All arguments of an op must be in the memory of the stream's device. Those of another device are refused with
+//! [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+//!
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
 //! host does not wait for the device.
 //!

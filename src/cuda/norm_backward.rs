@@ -7,7 +7,7 @@ use super::rows::{DeviceElement, Rows, RowsMut};
 use super::workspace;
 use crate::element::DType;
 use crate::error::Result;
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const MODULE: &str = "norm_backward";
@@ -137,10 +137,12 @@ pub(super) fn into<E: DeviceElement>(
     one_a_column(norm.op, "dweight", dweight.as_ref().map(|to| to.len()), x.cols)?;
     one_a_column(norm.op, "dbias", dbias.as_ref().map(|to| to.len()), x.cols)?;
     let has_columns = dweight.is_some() || dbias.is_some();
-    let ((x, _x_read), (dy, _dy_read)) = (x.data.device_ptr(stream), dy.data.device_ptr(stream));
-    let (dx, _dx_written) = dx.data.device_ptr_mut(stream);
-    let weight = weight.as_ref().map(|weight| weight.at(stream));
-    let [dweight, dbias] = [&mut dweight, &mut dbias].map(|to| to.as_mut().map(|to| to.at(stream)));
+    let (x, _x_read) = device::read((norm.op, "x"), &x.data, stream)?;
+    let (dy, _dy_read) = device::read((norm.op, "dy"), &dy.data, stream)?;
+    let (dx, _dx_written) = device::write((norm.op, "dx"), &mut dx.data, stream)?;
+    let weight = weight.as_ref().map(|weight| weight.at((norm.op, "weight"), stream)).transpose()?;
+    let dweight = dweight.as_mut().map(|to| to.at((norm.op, "dweight"), stream)).transpose()?;
+    let dbias = dbias.as_mut().map(|to| to.at((norm.op, "dbias"), stream)).transpose()?;
     let at = |written: &Option<(TypedDevicePtr, _)>| written.as_ref().map(|(at, _)| *at);
     let weight = weight.as_ref().map(|(at, _)| *at);
     workspace::with(stream, |workspace| {

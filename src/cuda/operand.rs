@@ -1,8 +1,9 @@
 //! Weights and biases in a device's memory.
 
+use super::device;
 use crate::element::DType;
 use crate::error::{Error, Result};
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, SyncOnDrop};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, SyncOnDrop};
 use half::{bf16, f16};
 
 /// One number for each column, of any type that kernels support. The type may differ from the rows' type.
@@ -45,14 +46,18 @@ impl Operand<'_> {
     }
 
     /// Returns the address and type for a kernel on this stream, and a guard that marks the end of the read when
-    /// dropped.
-    pub(super) fn at<'s>(&'s self, stream: &'s CudaStream) -> (TypedDevicePtr, SyncOnDrop<'s>) {
+    /// dropped. Fails as [`device::read`] does.
+    pub(super) fn at<'s>(
+        &'s self,
+        of: (&'static str, &'static str),
+        stream: &'s CudaStream,
+    ) -> Result<(TypedDevicePtr, SyncOnDrop<'s>)> {
         let (dtype, (address, read)) = match self {
-            Operand::F32(values) => (DType::F32, values.device_ptr(stream)),
-            Operand::F16(values) => (DType::F16, values.device_ptr(stream)),
-            Operand::BF16(values) => (DType::BF16, values.device_ptr(stream)),
+            Operand::F32(values) => (DType::F32, device::read(of, values, stream)?),
+            Operand::F16(values) => (DType::F16, device::read(of, values, stream)?),
+            Operand::BF16(values) => (DType::BF16, device::read(of, values, stream)?),
         };
-        (TypedDevicePtr { address, dtype }, read)
+        Ok((TypedDevicePtr { address, dtype }, read))
     }
 }
 
@@ -96,13 +101,17 @@ impl OperandMut<'_> {
     }
 
     /// Returns the address, type and guard as [`Operand::at`] does, for writing.
-    pub(super) fn at<'s>(&'s mut self, stream: &'s CudaStream) -> (TypedDevicePtr, SyncOnDrop<'s>) {
+    pub(super) fn at<'s>(
+        &'s mut self,
+        of: (&'static str, &'static str),
+        stream: &'s CudaStream,
+    ) -> Result<(TypedDevicePtr, SyncOnDrop<'s>)> {
         let (dtype, (address, written)) = match self {
-            OperandMut::F32(values) => (DType::F32, values.device_ptr_mut(stream)),
-            OperandMut::F16(values) => (DType::F16, values.device_ptr_mut(stream)),
-            OperandMut::BF16(values) => (DType::BF16, values.device_ptr_mut(stream)),
+            OperandMut::F32(values) => (DType::F32, device::write(of, values, stream)?),
+            OperandMut::F16(values) => (DType::F16, device::write(of, values, stream)?),
+            OperandMut::BF16(values) => (DType::BF16, device::write(of, values, stream)?),
         };
-        (TypedDevicePtr { address, dtype }, written)
+        Ok((TypedDevicePtr { address, dtype }, written))
     }
 }
 

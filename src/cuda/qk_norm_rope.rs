@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::math::sum::TILE;
 use crate::ops::rms_norm::{RmsNorm, Rounding};
 use crate::ops::rope::check_shape;
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "qk_norm_rope";
@@ -63,8 +63,8 @@ pub fn qk_norm_rope_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(OP, "out", out.shape(), &x)?;
     let shape = x.shape();
-    let (x, _read) = x.data.device_ptr(stream);
-    let (y, _written) = out.data.device_ptr_mut(stream);
+    let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
+    let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     run((stream, E::DTYPE), [x, y], shape, weight, table, options)
 }
 
@@ -80,7 +80,7 @@ pub fn qk_norm_rope_in_place<E: DeviceElement>(
     options: &RmsNorm<'_>,
 ) -> Result<()> {
     let shape = x.shape();
-    let (x, _written) = x.data.device_ptr_mut(stream);
+    let (x, _written) = device::write((OP, "x"), &mut x.data, stream)?;
     run((stream, E::DTYPE), [x; 2], shape, weight, table, options)
 }
 
@@ -94,9 +94,9 @@ fn run(
 ) -> Result<()> {
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), cols)?;
     check_shape(OP, (rows, cols), (table.positions, table.cols))?;
-    let weight = weight.as_ref().map(|weight| weight.at(stream));
-    let (cos, _cos) = table.cos.device_ptr(stream);
-    let (sin, _sin) = table.sin.device_ptr(stream);
+    let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
+    let (cos, _cos) = device::read((OP, "table"), &table.cos, stream)?;
+    let (sin, _sin) = device::read((OP, "table"), &table.sin, stream)?;
     let positions = (table.positions, table.interleaved);
     let weight = weight.as_ref().map(|(at, _)| *at);
     match launch(dtype, [x, y, cos, sin], weight, (rows, cols), positions, options)? {

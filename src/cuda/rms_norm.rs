@@ -7,7 +7,7 @@ use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::rms_norm::{RmsNorm, Rounding};
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "rms_norm";
@@ -49,9 +49,9 @@ pub fn rms_norm_into<E: DeviceElement>(
     same_shape(OP, "out", out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
-    let (x, _read) = x.data.device_ptr(stream);
-    let (y, _written) = out.data.device_ptr_mut(stream);
-    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
+    let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
+    let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
     let weight = weight.as_ref().map(|(at, _)| *at);
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], None, weight, shape, options)? {
         // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
@@ -77,10 +77,11 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
     same_shape(OP, "residual_out", residual_out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
-    let ((x, _x_read), (residual, _residual_read)) = (x.data.device_ptr(stream), residual.data.device_ptr(stream));
-    let (y, _y_written) = out.data.device_ptr_mut(stream);
-    let (sum, _sum_written) = residual_out.data.device_ptr_mut(stream);
-    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let (x, _x_read) = device::read((OP, "x"), &x.data, stream)?;
+    let (residual, _residual_read) = device::read((OP, "residual"), &residual.data, stream)?;
+    let (y, _y_written) = device::write((OP, "out"), &mut out.data, stream)?;
+    let (sum, _sum_written) = device::write((OP, "residual_out"), &mut residual_out.data, stream)?;
+    let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
     let weight = weight.as_ref().map(|(at, _)| *at);
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], Some([residual, sum]), weight, shape, options)? {
         // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.

@@ -5,7 +5,7 @@ use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::ops::rope::{self, check_shape};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "rope";
@@ -106,10 +106,10 @@ fn turn<E: DeviceElement>(
     }
     check_shape(op, (rows, cols), (table.positions, table.cols))?;
     let turn = Turn { positions: table.positions, interleaved: table.interleaved, back: op != OP };
-    let (x, _read) = x.data.device_ptr(stream);
-    let (y, _written) = out.data.device_ptr_mut(stream);
-    let (cos, _cos) = table.cos.device_ptr(stream);
-    let (sin, _sin) = table.sin.device_ptr(stream);
+    let (x, _read) = device::read((op, "x"), &x.data, stream)?;
+    let (y, _written) = device::write((op, to), &mut out.data, stream)?;
+    let (cos, _cos) = device::read((op, "table"), &table.cos, stream)?;
+    let (sin, _sin) = device::read((op, "table"), &table.sin, stream)?;
     match launch(E::DTYPE, [x, y, cos, sin], (rows, cols), turn)? {
         // SAFETY: the views hold `rows * cols` elements each, the table `cols / 2` for each position; all are used on
         // this stream.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
 use crate::sampler::{Draw, Feedback, Filter, Penalties, Sampler};
 use crate::simd::in_default;
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DeviceRepr, ValidAsZeroBits};
 use std::sync::Arc;
 
 const OP: &str = "sample";
@@ -229,12 +229,12 @@ pub fn sample_into<E: DeviceElement>(
         let expected = format!("{rows} rows of {cols}");
         return Err(Error::shape(OP, "adjusted", format!("{} elements", adjusted.len()), expected));
     }
-    let (logits, _read) = logits.data.device_ptr(stream);
-    let (requests, _asked) = requests.device_ptr(stream);
-    let (out, _written) = out.device_ptr_mut(stream);
+    let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
+    let (requests, _asked) = device::read((OP, "requests"), &requests, stream)?;
+    let (out, _written) = device::write((OP, "out"), &mut out, stream)?;
     let (mut dtype, mut from) = (E::DTYPE, logits);
     let mut adjusted = adjusted;
-    let adjusted = adjusted.as_mut().map(|adjusted| adjusted.device_ptr_mut(stream));
+    let adjusted = adjusted.as_mut().map(|adjusted| device::write((OP, "adjusted"), adjusted, stream)).transpose()?;
     if let Some((adjusted, _)) = &adjusted {
         if let Some((launch, arguments)) = adjust([logits, requests, *adjusted], E::DTYPE, (rows, cols))? {
             // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.

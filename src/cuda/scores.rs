@@ -12,7 +12,7 @@ use crate::math::sum::MAX_TERMS;
 use crate::ops::softmax::Softmax;
 use crate::rows::Shape;
 use crate::simd::in_default;
-use cudarc::driver::{CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
 /// Maximum number of blocks. With more rows, each block processes several rows.
@@ -66,8 +66,8 @@ pub fn into<E: DeviceElement>(
 ) -> Result<()> {
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
-    let (x, _read) = x.data.device_ptr(stream);
-    let (y, _written) = out.device_ptr_mut(stream);
+    let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
+    let (y, _written) = device::write((op.name, "out"), &mut out, stream)?;
     refusing(op.name, stream, options.fully_masked, |guards| {
         let addresses = [x, y, guards];
         if is_plain(&parts, options) {

@@ -51,8 +51,6 @@ pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
 pub(crate) use memory::{Written, filled, flags_from_bools, new_vec, new_vecs, reserve};
 pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
-#[cfg(test)]
-pub(crate) use rows::run_here;
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};

@@ -2,6 +2,7 @@
 //! prints that it was skipped.
 
 mod rows;
+mod standin;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -9,7 +9,7 @@ use super::{
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::wide::Wide;
-use crate::simd::{Isa, Level, Output, run_here, with_level};
+use crate::simd::{self, Isa, Level, Output, with_level};
 
 /// Wraps a function so that it is always computed in f64.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ impl<F: Function> Function for InF64<F> {
 
 fn apply<E: Element>(x: &[E], out: &mut [E], function: impl Function) -> Result<()> {
     let (to, finish) = Output::from(out).start();
-    let written = run_here(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?;
+    let written = simd::run(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?;
     finish.done(written);
     Ok(())
 }

@@ -1,0 +1,109 @@
+// Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel. It has only
+// the functions that the tests in standin.rs need. Every function returns 0, which means success.
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long long Address;
+
+static _Thread_local void *current;
+static char contexts[2];
+
+int cuInit(unsigned flags) { return flags != 0; }
+
+int cuDeviceGet(int *device, int ordinal) {
+    *device = ordinal;
+    // 101 is the error for a device that does not exist.
+    return ordinal < 2 ? 0 : 101;
+}
+
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    (void)device;
+    // 75 is the major number of the compute capability. Everything else is absent, such as pools of memory.
+    *value = attribute == 75 ? 9 : 0;
+    return 0;
+}
+
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    *context = &contexts[device];
+    return 0;
+}
+
+int cuDevicePrimaryCtxRelease_v2(int device) { return device < 0; }
+
+int cuCtxGetCurrent(void **context) {
+    *context = current;
+    return 0;
+}
+
+int cuCtxSetCurrent(void *context) {
+    current = context;
+    return 0;
+}
+
+int cuMemAlloc_v2(Address *address, size_t bytes) {
+    *address = (Address)(size_t)malloc(bytes);
+    return 0;
+}
+
+int cuMemFree_v2(Address address) {
+    free((void *)(size_t)address);
+    return 0;
+}
+
+int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void *stream) {
+    (void)stream;
+    memset((void *)(size_t)to, value, bytes);
+    return 0;
+}
+
+int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
+    (void)stream;
+    memcpy((void *)(size_t)to, from, bytes);
+    return 0;
+}
+
+int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
+    (void)stream;
+    memcpy(to, (void *)(size_t)from, bytes);
+    return 0;
+}
+
+int cuStreamSynchronize(void *stream) { return stream != NULL; }
+
+int cuStreamIsCapturing(void *stream, int *status) {
+    *status = 0;
+    return stream != NULL;
+}
+
+int cuEventCreate(void **event, unsigned flags) {
+    *event = contexts;
+    return flags == ~0u;
+}
+
+int cuEventDestroy_v2(void *event) { return event == NULL; }
+
+int cuEventRecord(void *event, void *stream) { return event == NULL || stream != NULL; }
+
+int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
+    return stream != NULL || event == NULL || flags == ~0u;
+}
+
+int cuModuleLoadData(void **module, const void *image) {
+    *module = contexts;
+    return image == NULL;
+}
+
+int cuModuleUnload(void *module) { return module == NULL; }
+
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+    *function = contexts;
+    return module == NULL || name == NULL;
+}
+
+int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                   unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments, void **extra) {
+    (void)shared, (void)stream, (void)extra;
+    return function == NULL || arguments == NULL || !(grid_x && grid_y && grid_z && block_x && block_y && block_z);
+}

@@ -1,0 +1,151 @@
+//! Tests that need several devices, but no kernel. They run in a process that loads a stand-in for the driver, which is
+//! compiled here.
+
+use evenkeel::cuda::cross_entropy::Targets;
+use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
+use evenkeel::cuda::{self, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
+use evenkeel::{CrossEntropy, Error, FullyMasked, LayerNorm, RmsNorm, Rope, Softmax};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Compiles the stand-in, and runs the calling test again in a process that loads it. Returns true in that process.
+fn has_standin(test: &str) -> bool {
+    if std::env::var_os("EVENKEEL_STANDIN").is_some() {
+        return true;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder must be created");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda/standin.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"]);
+    compiler.arg(folder.path().join("libcuda.so")).arg(source);
+    assert!(compiler.status().expect("cc must run").success(), "cc must compile the stand-in");
+    let output = Command::new(std::env::current_exe().expect("the path of the test program must be known"))
+        .args(["--exact", test, "--nocapture"])
+        .envs([("EVENKEEL_STANDIN", Path::new("1")), ("LD_LIBRARY_PATH", folder.path())])
+        .output()
+        .expect("the test program must start");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{test} must pass with the stand-in:\n{text}");
+    false
+}
+
+/// Rows, columns and streams of a call. The argument with the number `away` is in the memory of the second device, and
+/// all others in the memory of the first, where the op runs.
+struct Call {
+    streams: [Arc<CudaStream>; 2],
+    away: usize,
+}
+
+impl Call {
+    fn slice<T: Default + Clone>(&self, argument: usize, len: usize) -> CudaSlice<T>
+    where
+        T: cuda::cudarc::driver::DeviceRepr,
+    {
+        let stream = &self.streams[usize::from(argument == self.away)];
+        stream.clone_htod(&vec![T::default(); len]).expect("memory must be allocated")
+    }
+}
+
+type Refused = evenkeel::Result<()>;
+
+fn softmax(call: &Call) -> Refused {
+    let (x, mut out, keep) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6), call.slice::<u8>(2, 6));
+    let (x, out) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(out.as_view_mut(), 2, 3)?);
+    let options = Softmax::default().fully_masked(FullyMasked::Zeros);
+    cuda::softmax_masked_into(&call.streams[0], x, out, &Mask::keep(keep.as_view(), &[2, 3]), &options)
+}
+
+fn softmax_backward(call: &Call) -> Refused {
+    let (x, dy, mut dx) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6), call.slice::<f32>(2, 6));
+    let (x, dy) = (Rows::new(x.as_view(), 2, 3)?, Rows::new(dy.as_view(), 2, 3)?);
+    cuda::softmax_backward_into(&call.streams[0], x, dy, RowsMut::new(dx.as_view_mut(), 2, 3)?, &Softmax::default())
+}
+
+fn layer_norm(call: &Call) -> Refused {
+    let (x, mut out) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6));
+    let (weight, bias) = (call.slice::<f32>(2, 3), call.slice::<f32>(3, 3));
+    let operands = [Some(Operand::from(weight.as_view())), Some(bias.as_view().into())];
+    let (x, out) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(out.as_view_mut(), 2, 3)?);
+    cuda::layer_norm_into(&call.streams[0], x, operands, out, &LayerNorm::default())
+}
+
+fn rms_norm_residual(call: &Call) -> Refused {
+    let (x, residual) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6));
+    let (mut out, mut sum) = (call.slice::<f32>(2, 6), call.slice::<f32>(3, 6));
+    let x = [Rows::new(x.as_view(), 2, 3)?, Rows::new(residual.as_view(), 2, 3)?];
+    let out = [RowsMut::new(out.as_view_mut(), 2, 3)?, RowsMut::new(sum.as_view_mut(), 2, 3)?];
+    cuda::rms_norm_residual_into(&call.streams[0], x, None, out, &RmsNorm::default())
+}
+
+fn rms_norm_backward(call: &Call) -> Refused {
+    let (x, dy, weight) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6), call.slice::<f32>(2, 3));
+    let (mut dx, mut dweight) = (call.slice::<f32>(3, 6), call.slice::<f32>(4, 3));
+    let x = [Rows::new(x.as_view(), 2, 3)?, Rows::new(dy.as_view(), 2, 3)?];
+    let (dx, dweight) = (RowsMut::new(dx.as_view_mut(), 2, 3)?, OperandMut::from(dweight.as_view_mut()));
+    let weight = Some(weight.as_view().into());
+    cuda::rms_norm_backward::rms_norm_backward_into(&call.streams[0], x, weight, dx, Some(dweight), &RmsNorm::default())
+}
+
+fn rope(call: &Call) -> Refused {
+    let (x, mut out) = (call.slice::<f32>(0, 8), call.slice::<f32>(1, 8));
+    let table = evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default())?;
+    let table = RopeTable::new(&call.streams[usize::from(call.away == 2)], &table)?;
+    let (x, out) = (Rows::new(x.as_view(), 2, 4)?, RowsMut::new(out.as_view_mut(), 2, 4)?);
+    cuda::rope_into(&call.streams[0], x, out, &table)
+}
+
+fn log_add_exp(call: &Call) -> Refused {
+    let (a, b, mut out) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6), call.slice::<f32>(2, 6));
+    cuda::log_add_exp_into(&call.streams[0], a.as_view(), b.as_view(), out.as_view_mut())
+}
+
+fn cross_entropy(call: &Call) -> Refused {
+    let (logits, targets) = (call.slice::<f32>(0, 6), call.slice::<i64>(1, 2));
+    let (weight, mut loss) = (call.slice::<f32>(2, 3), call.slice::<f64>(3, 1));
+    let targets = Targets::new(targets.as_view()).weight(weight.as_view());
+    let (logits, loss) = (Rows::new(logits.as_view(), 2, 3)?, loss.as_view_mut());
+    cuda::cross_entropy_into(&call.streams[0], logits, &targets, loss, &CrossEntropy::default())
+}
+
+fn clip_grad_norm(call: &Call) -> Refused {
+    let (mut gradient, mut norm) = (call.slice::<f32>(0, 6), call.slice::<f64>(1, 1));
+    let mut gradients = [gradient.as_view_mut().into()];
+    cuda::clip_grad_norm(&call.streams[0], &mut gradients, norm.as_view_mut(), &evenkeel::ClipGradNorm::new(1.0))
+}
+
+/// An op with the names of its arguments, in the order of their numbers.
+type Op = (fn(&Call) -> Refused, &'static str, &'static [&'static str]);
+
+const OPS: [Op; 9] = [
+    (softmax, "softmax", &["x", "out", "mask"]),
+    (softmax_backward, "softmax_backward", &["x", "dy", "dx"]),
+    (layer_norm, "layer_norm", &["x", "out", "weight", "bias"]),
+    (rms_norm_residual, "rms_norm", &["x", "residual", "out", "residual_out"]),
+    (rms_norm_backward, "rms_norm_backward", &["x", "dy", "weight", "dx", "dweight"]),
+    (rope, "rope", &["x", "out", "table"]),
+    (log_add_exp, "log_add_exp", &["a", "b", "out"]),
+    (cross_entropy, "cross_entropy", &["logits", "target", "weight", "loss"]),
+    (clip_grad_norm, "clip_grad_norm", &["gradients", "norm"]),
+];
+
+#[test]
+fn memory_of_another_device_is_refused() {
+    if !has_standin("standin::memory_of_another_device_is_refused") {
+        return;
+    }
+    let streams = [0, 1].map(|ordinal| cuda::device(ordinal).expect("the stand-in has two devices").default_stream());
+    for (run, op, arguments) in OPS {
+        for (away, argument) in arguments.iter().enumerate() {
+            let refused = run(&Call { streams: streams.clone(), away });
+            let text = format!(
+                "{op}: {argument} is in the memory of device 1; it must be in the memory of device 0, where the \
+                 stream runs"
+            );
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{op}, {argument}: got {refused:?}");
+            assert_eq!(refused.map_err(|error| error.to_string()), Err(text));
+        }
+        let away = arguments.len();
+        assert_eq!(run(&Call { streams: streams.clone(), away }), Ok(()), "{op} with all arguments on one device");
+    }
+}
