@@ -43,6 +43,8 @@ pub struct Masked<'a> {
     bias: Bias<'a>,
     /// Largest logit, as the sum of a high and a low part.
     max: (f32, f32),
+    /// Whether the row belongs to data too large for the nearer caches, so that the next row's bias is prefetched.
+    far: bool,
 }
 
 /// Values added to the scores of a row. Keep flags are stored as 0 if set, and as -inf otherwise. A flag of -inf
@@ -92,7 +94,7 @@ impl LogitTransform<'_> {
             Bias::Any(bias) => Sums::max(max_of_sums(isa, x, scale, [bias])),
             Bias::Both(bias, flags) => Sums::max(max_of_sums(isa, x, scale, [bias, flags])),
         }?;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max, far })
     }
 
     /// Returns the statistics of a row's shard, which begins at column `first`.
@@ -155,7 +157,7 @@ impl LogitTransform<'_> {
             Bias::Any(_) | Bias::Both(..) => Sums::max(found.sums),
         }?;
         let columns = columns.start - first..columns.end - first;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max, far: false })
     }
 
     /// Returns whether rows of this type may avoid the general path.
@@ -436,17 +438,16 @@ impl Masked<'_> {
         next: PrefetchSpan<S, D>,
         beside: [&[f32]; N],
     ) -> &'d mut [D] {
-        let far = run.is_far();
+        // Without data to prefetch, the block itself is prefetched. A branch would compile the loop twice.
+        let ahead = if self.far { self.columns.len() } else { 0 };
         run.map_unrolled_with(
             isa,
             beside,
             #[inline(always)]
             |i, x: I::F32, beside| {
                 next.source(i);
-                if far {
-                    for values in beside {
-                        PrefetchRow::of(values, 0).from(self.columns.len()).block(0);
-                    }
+                for values in beside {
+                    PrefetchRow::of(values, 0).from(ahead).block(0);
                 }
                 let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
                 NotNan(exp.pair(high, low))
