@@ -22,56 +22,55 @@ use candle_nn::VarBuilder;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct LayerNorm(candle_nn::LayerNorm);
+pub struct LayerNorm {
+    norm: candle_nn::LayerNorm,
+    // `candle_nn::LayerNorm` returns `eps` and `remove_mean` only since candle 0.11.
+    eps: f64,
+    remove_mean: bool,
+}
 
 impl LayerNorm {
     /// Creates a layer normalisation with weight and bias.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
-        LayerNorm(candle_nn::LayerNorm::new(weight, bias, eps))
+        LayerNorm { norm: candle_nn::LayerNorm::new(weight, bias, eps), eps, remove_mean: true }
     }
 
     /// Creates a layer normalisation without bias.
     pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
-        LayerNorm(candle_nn::LayerNorm::new_no_bias(weight, eps))
+        LayerNorm { norm: candle_nn::LayerNorm::new_no_bias(weight, eps), eps, remove_mean: true }
     }
 
     /// Creates a root-mean-square normalisation.
     pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
-        LayerNorm(candle_nn::LayerNorm::rms_norm(weight, eps))
+        LayerNorm { norm: candle_nn::LayerNorm::rms_norm(weight, eps), eps, remove_mean: false }
     }
 
     /// Returns the weight, which multiplies the normalised values.
     pub fn weight(&self) -> &Tensor {
-        self.0.weight()
+        self.norm.weight()
     }
 
     /// Returns the bias, which is added after the multiplication.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.0.bias()
+        self.norm.bias()
     }
 
     /// Returns the number that is added to the variance.
     pub fn eps(&self) -> f64 {
-        self.0.eps()
+        self.eps
     }
 
     /// Returns whether the mean is subtracted. Layer normalisation subtracts it, root-mean-square normalisation does
     /// not.
     pub fn remove_mean(&self) -> bool {
-        self.0.remove_mean()
-    }
-}
-
-impl From<candle_nn::LayerNorm> for LayerNorm {
-    fn from(norm: candle_nn::LayerNorm) -> Self {
-        LayerNorm(norm)
+        self.remove_mean
     }
 }
 
 impl Module for LayerNorm {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if is_foreign(xs) {
-            return self.0.forward(xs);
+            return self.norm.forward(xs);
         }
         // The kernel takes only a weight or bias with one value for each column. Others are broadcast after the kernel.
         let cols = xs.dim(D::Minus1)?;
@@ -149,7 +148,9 @@ impl Module for RmsNorm {
 /// # Errors
 /// Candle's error if the weights are missing.
 pub fn layer_norm<C: Into<LayerNormConfig>>(size: usize, config: C, vb: VarBuilder) -> Result<LayerNorm> {
-    candle_nn::layer_norm(size, config, vb).map(LayerNorm::from)
+    let config = config.into();
+    let norm = candle_nn::layer_norm(size, config, vb)?;
+    Ok(LayerNorm { norm, eps: config.eps, remove_mean: config.remove_mean })
 }
 
 /// Creates a [`LayerNorm`] without bias, with its weight from a [`VarBuilder`].
@@ -157,7 +158,7 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(size: usize, config: C, vb: VarBuild
 /// # Errors
 /// The errors of [`layer_norm`].
 pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
-    candle_nn::layer_norm_no_bias(size, eps, vb).map(LayerNorm::from)
+    Ok(LayerNorm { norm: candle_nn::layer_norm_no_bias(size, eps, vb)?, eps, remove_mean: true })
 }
 
 /// Creates an [`RmsNorm`] with its weight from a [`VarBuilder`].
@@ -165,5 +166,6 @@ pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<Layer
 /// # Errors
 /// The errors of [`layer_norm`].
 pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder) -> Result<RmsNorm> {
-    candle_nn::rms_norm(size, eps, vb).map(|norm| RmsNorm(norm.into_inner().into()))
+    let norm = candle_nn::rms_norm(size, eps, vb)?.into_inner();
+    Ok(RmsNorm(LayerNorm { norm, eps, remove_mean: false }))
 }

@@ -37,6 +37,27 @@
 //! Differentiating the gradient of a kernel again is an error. If an op of candle is applied before the kernel, candle
 //! may detach the gradient, which hides this error.
 //!
+//! # Versions of candle
+//!
+//! This module fits candle 0.9.2 to 0.11. Cargo selects the latest version, even if the application depends on an older
+//! one. The application then has two types `Tensor`, and the compiler reports that they differ. These commands select
+//! one version for both, here 0.9.2; the numbers after `@` are those of the version in `Cargo.lock`:
+//!
+//! ```sh
+//! cargo update -p candle-nn@0.11.1 --precise 0.9.2
+//! cargo update -p candle-core@0.11.1 --precise 0.9.2
+//! ```
+//!
+//! For a revision from git, the application's `Cargo.toml` replaces candle for all packages:
+//!
+//! ```toml
+//! [patch.crates-io]
+//! candle-core = { git = "https://github.com/huggingface/candle", rev = "35d7ae7" }
+//! candle-nn = { git = "https://github.com/huggingface/candle", rev = "35d7ae7" }
+//! ```
+//!
+//! Before 0.11, candle multiplies no bf16 matrices on the CPU, so functions that need such a product return its error.
+//!
 //! # How a call runs
 //!
 //! 1. A drop-in such as [`ops::softmax`], or the function of the same name in [`guarded`], checks its arguments and
