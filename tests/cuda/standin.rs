@@ -2,7 +2,7 @@
 //! compiled here.
 
 use evenkeel::cuda::cross_entropy::Targets;
-use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
+use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 use evenkeel::cuda::{self, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
 use evenkeel::{CrossEntropy, Error, FullyMasked, LayerNorm, RmsNorm, Rope, Softmax};
 use std::path::Path;
@@ -38,10 +38,7 @@ struct Call {
 }
 
 impl Call {
-    fn slice<T: Default + Clone>(&self, argument: usize, len: usize) -> CudaSlice<T>
-    where
-        T: cuda::cudarc::driver::DeviceRepr,
-    {
+    fn slice<T: DeviceRepr + Default + Clone>(&self, argument: usize, len: usize) -> CudaSlice<T> {
         let stream = &self.streams[usize::from(argument == self.away)];
         stream.clone_htod(&vec![T::default(); len]).expect("memory must be allocated")
     }
