@@ -155,7 +155,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
         let blocks = whole + usize::from(rest > 0);
-        // A `for` loop and a call through `&mut F` would be five times as much code before optimisation.
+        // A `while` loop, because every kernel contains this code, and a `for` loop takes longer to compile.
         let mut i = 0;
         while i < blocks {
             let (from, to) = if i < whole {
