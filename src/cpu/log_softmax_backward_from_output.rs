@@ -14,6 +14,7 @@ impl Formula for LogSoftmax {
     const MASKED: f64 = f64::NEG_INFINITY;
     const LONG: bool = true;
     const PRODUCTS: bool = false;
+    const ROUNDED_EXP: bool = true;
     type Exp<I: Isa> = SoftmaxExp<I>;
 
     #[inline(always)]

@@ -25,6 +25,9 @@ pub trait Formula: Copy + Send + Sync {
     const MASKED: f64;
     /// Whether the second pass has a long body, so that one block in an iteration is enough.
     const LONG: bool;
+    /// Whether the exponentials of f32 are rounded to f32. If their factor is near the largest f32, their errors could
+    /// make a result infinite that is in the range of f32. Such lanes take the exponential of f64.
+    const ROUNDED_EXP: bool;
     /// Exponential function for the second pass, prepared once for each lane.
     type Exp<I: Isa>: Copy;
     fn exp<I: Isa>(isa: I) -> Self::Exp<I>;
@@ -392,7 +395,21 @@ impl Sums {
     ) -> Written {
         let scale = isa.f64(self.scale);
         if !E::IS_F64 {
-            let (exp, sum) = (F::exp(isa), isa.f64(self.sum.0 * self.scale));
+            let sum = self.sum.0 * self.scale;
+            if F::ROUNDED_EXP && sum.abs() >= power(100) {
+                let sum = (isa.f64(self.sum.0), isa.f64(self.sum.1));
+                return narrow::<I, E, F>(
+                    isa,
+                    y,
+                    span,
+                    #[inline(always)]
+                    |_, y, dy| {
+                        // Adding 0 makes -0 into +0.
+                        isa.narrow(F::double(isa, isa.widen(y), isa.widen(dy), sum) * scale + isa.f64(0.0))
+                    },
+                );
+            }
+            let (exp, sum) = (F::exp(isa), isa.f64(sum));
             return narrow::<I, E, F>(
                 isa,
                 y,

@@ -12,6 +12,7 @@ impl Formula for Softmax {
     const MASKED: f64 = 0.0;
     const LONG: bool = false;
     const PRODUCTS: bool = true;
+    const ROUNDED_EXP: bool = false;
     type Exp<I: Isa> = ();
 
     #[inline(always)]

@@ -47,8 +47,8 @@ const OP: &str = "log_softmax_backward_from_output";
 /// the unit above. Because |y| e^y is at most 0.37, it is also at most 0.37 u scale |sum_j dy_j|.
 /// [`log_softmax_backward`](crate::log_softmax_backward()) does not have this error.
 ///
-/// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
-/// outside the range of the type.
+/// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if the exact
+/// value is outside the range of the type; in f64, also if it is within 4 ULP of the largest number.
 ///
 /// # Errors
 /// The errors of [`softmax_backward_from_output`](crate::softmax_backward_from_output()).

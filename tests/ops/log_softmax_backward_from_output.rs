@@ -1,9 +1,11 @@
 //! Tests of the gradient of log-softmax from its result. `support/output_backward.rs` defines the tests.
 
+use crate::support::compare::Checker;
+use crate::support::generate::{Bits, scattered};
 use crate::support::naive;
-use crate::support::output_backward::FromOutput;
+use crate::support::output_backward::{FromOutput, check_scaled};
 use evenkeel::reference::Real;
-use evenkeel::{Element, Lanes, LanesMut, Result, SoftmaxFromOutput, reference};
+use evenkeel::{DType, Element, Lanes, LanesMut, Result, SoftmaxFromOutput, reference};
 
 struct OfLogSoftmax;
 
@@ -32,4 +34,25 @@ impl FromOutput for OfLogSoftmax {
     }
 }
 
-output_tests!(OfLogSoftmax;);
+output_tests!(OfLogSoftmax; next_to_the_largest_value);
+
+/// Checks gradients within a few ULP of the largest value, which are products of an exponential and a large sum. An error
+/// of the exponential must not make them infinite. In f64 it may, because no type is more precise.
+fn next_to_the_largest_value<E: Bits>() {
+    if E::DTYPE == DType::F64 {
+        return;
+    }
+    let checker = Checker::new::<E>(OfLogSoftmax::NAME);
+    let max = E::LIMITS.max;
+    for i in 0..2000 {
+        let first = E::from_wide(-2.5 * scattered(i));
+        let mut y = [first; 9];
+        y[1..].fill(E::from_wide(-3.0));
+        let half = E::from_wide(max / 2.0).widen();
+        // The sum of dy, times minus the first exponential, is half of the largest value.
+        let other = -half / 8.0 / first.widen().exp() - half / 8.0;
+        let mut dy = [E::from_wide(other); 9];
+        dy[0] = E::from_wide(half);
+        check_scaled::<OfLogSoftmax, E>(&checker, &format!("case {i}"), &y, &dy, 1.0);
+    }
+}

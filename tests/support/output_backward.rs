@@ -66,7 +66,7 @@ macro_rules! output_tests {
 }
 
 /// Exact gradients of a row, with the largest term of each.
-struct Truth<E: Element> {
+pub struct Truth<E: Element> {
     exact: Vec<E::Exact>,
     terms: Vec<f64>,
 }
@@ -118,7 +118,13 @@ fn row<G: FromOutput, E: Element>(y: &[E], dy: &[E], options: &SoftmaxFromOutput
     G::allocating(y, dy, options).unwrap()
 }
 
-fn check_scaled<G: FromOutput, E: Element>(checker: &Checker, what: &str, y: &[E], dy: &[E], scale: f64) -> Truth<E> {
+pub fn check_scaled<G: FromOutput, E: Element>(
+    checker: &Checker,
+    what: &str,
+    y: &[E],
+    dy: &[E],
+    scale: f64,
+) -> Truth<E> {
     let truth = Truth::new::<G>(y, dy, scale);
     let options = SoftmaxFromOutput::default().scale(scale);
     each_level(|level| {
