@@ -263,11 +263,11 @@ pub fn launch(
     let is_long = cols > LONG;
     let kernel = match (dtype, is_long) {
         (DType::F32, false) => "sample_f32_8",
-        (DType::F32, true) => "sample_f32_32",
+        (DType::F32, true) => "sample_f32_16",
         (DType::F16, false) => "sample_f16_8",
-        (DType::F16, true) => "sample_f16_32",
+        (DType::F16, true) => "sample_f16_16",
         (DType::BF16, false) => "sample_bf16_8",
-        (DType::BF16, true) => "sample_bf16_32",
+        (DType::BF16, true) => "sample_bf16_16",
         (DType::F64, _) => return unsupported(dtype),
     };
     if cols > MAX_TERMS {
@@ -281,7 +281,7 @@ pub fn launch(
     }
     let adjusted = u32::from(is_adjusted);
     let arguments = Arguments { logits, requests, outcomes, rows: rows as u64, cols: cols as u32, adjusted };
-    let (blocks, threads) = (rows.min(MOST_BLOCKS) as u32, if is_long { 1024 } else { 256 });
+    let (blocks, threads) = (rows.min(MOST_BLOCKS) as u32, if is_long { 512 } else { 256 });
     Ok(Some((Launch { source: OP, kernel, blocks, threads }, arguments)))
 }
 
@@ -315,5 +315,5 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
 
 /// Maximum number of blocks. With more rows, each block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
-/// Row length above which a block has the maximum of 1024 threads.
+/// Row length above which a block has 512 threads.
 const LONG: usize = 8192;

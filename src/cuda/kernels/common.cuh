@@ -165,8 +165,8 @@ template <class S>
 struct Vectors {
     typedef typename S::Bits Bits;
     static const u32 COUNT = 16 / sizeof(Bits);
-    static DEVICE void load(const Bits* from, float* values) {
-        const uint4 v = *(const uint4*)from;
+    static DEVICE void load(const Bits* from, float* values) { widen(*(const uint4*)from, values); }
+    static DEVICE void widen(const uint4& v, float* values) {
         const u32 words[4] = {v.x, v.y, v.z, v.w};
         for (u32 i = 0; i < COUNT; i++) {
             values[i] = S::widen(COUNT == 4 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff);
@@ -177,8 +177,7 @@ struct Vectors {
         for (u32 i = 0; i < 4; i++) {
             words[i] = COUNT == 4 ? bits[i] : bits[COUNT / 4 * i] | bits[COUNT / 4 * i + 1] << 16;
         }
-        const uint4 v = {words[0], words[1], words[2], words[3]};
-        *(uint4*)to = v;
+        store_words((u32*)to, words);
     }
     // Rounds and stores values other than NaN.
     static DEVICE void store_rounded(Bits* to, const float* values) {
@@ -186,8 +185,20 @@ struct Vectors {
         for (u32 i = 0; i < 4; i++) {
             words[i] = COUNT == 4 ? S::narrow(values[i]) : S::narrow_two(values[COUNT / 4 * i], values[COUNT / 4 * i + 1]);
         }
-        const uint4 v = {words[0], words[1], words[2], words[3]};
-        *(uint4*)to = v;
+        store_words((u32*)to, words);
+    }
+    static DEVICE void store_words(u32* to, const u32 (&words)[4]) {
+#ifdef __CUDACC__
+        // The compiler splits an assignment of a `uint4` into four stores in some kernels.
+        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                     :
+                     : "l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                     : "memory");
+#else
+        for (u32 i = 0; i < 4; i++) {
+            to[i] = words[i];
+        }
+#endif
     }
 };
 

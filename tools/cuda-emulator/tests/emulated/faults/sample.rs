@@ -11,44 +11,82 @@ use rand::{RngExt, SeedableRng};
 pub const FAULTS: &[Fault] = &[
     fault(
         "equal logits are counted from the wrong end",
-        "sample.cu",
+        "sample_filters.cuh",
         "highest_first ? equals - count : count - 1",
         "count - 1",
     ),
     fault(
         "one equal logit too many is kept",
-        "sample.cu",
+        "sample_filters.cuh",
         "(needed - reached + each_of_them - 1) / each_of_them",
         "(needed - reached) / each_of_them + 1",
     ),
-    fault("zeros of both signs are different", "sample.cu", "bits_of(z + 0.0f)", "bits_of(z)"),
+    fault("zeros of both signs are different", "sample.cuh", "bits_of(z + 0.0f)", "bits_of(z)"),
     fault(
         "sums of warps are read before they are written",
-        "sample.cu",
-        "shared.sums[threadIdx.x / WARP] = own;
+        "sample_row.cuh",
+        "        partial[warp] = upto;
+    }
+    __syncthreads();",
+        "        partial[warp] = upto;
+    }",
+    ),
+    fault(
+        "the list is sorted without barriers",
+        "sample_row.cuh",
+        "                __syncthreads();
+                ROLLED",
+        "                ROLLED",
+    ),
+    fault("equal logits are sorted downwards by index", "sample_row.cuh", "<< 32 | ~index;", "<< 32 | index;"),
+    fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = from[piece];"),
+    fault("the last columns are not read", "sample_row.cuh", "warp == WARPS - 1 && last < cols", "false"),
+    fault(
+        "tokens below the k-th largest of the threads are dropped",
+        "sample_filters.cuh",
+        "from = from > least_key ? from : least_key;",
+        "from = from > least_key ? from : least_key + 1;",
+    ),
+    fault(
+        "a row of which k tokens are listed is not shortened",
+        "sample_filters.cuh",
+        "if (k <= total(count_of)) {",
+        "if (k < total(count_of)) {",
+    ),
+    fault(
+        "tokens above the listed bins have no mass",
+        "sample_filters.cuh",
+        "shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
             }
-            __syncthreads();",
-        "shared.sums[threadIdx.x / WARP] = own;
-            }",
+            outside = sum_of_block<WARPS>(above, shared.sums);",
+        "shared.outside[threadIdx.x] = 0;
+            }
+            outside = sum_of_block<WARPS>(above, shared.sums);",
+    ),
+    fault(
+        "tokens of the first listed bin are not listed",
+        "sample_filters.cuh",
+        "if (bin >= first_bin) {",
+        "if (bin > first_bin) {",
     ),
     fault(
         "a product is rounded down",
-        "sample.cu",
+        "sample.cuh",
         "low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0)",
         "low >> shift)",
     ),
-    fault("the generator runs one round less", "sample.cu", "round < 10", "round < 9"),
+    fault("the generator runs one round less", "sample.cuh", "round < 10", "round < 9"),
     fault(
         "the mask is inverted",
-        "sample.cu",
+        "sample_row.cuh",
         "allowed[i / 32] >> (i % 32) & 1 ? z",
         "!(allowed[i / 32] >> (i % 32) & 1) ? z",
     ),
     fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
-    fault("a token is penalised twice", "sample.cu", "if (before > 0 ||", "if ("),
+    fault("tokens of the prompt count as output", "sample.cu", "*to = 1;", "*to = 2;"),
     fault(
         "running sums start from the wrong warp",
-        "sample.cu",
+        "sample_filters.cuh",
         "above -= shared.sums[warp];",
         "above -= shared.sums[0];",
     ),
@@ -57,8 +95,8 @@ pub const FAULTS: &[Fault] = &[
 /// Checks some rows of every kind.
 pub fn look(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(5);
-    for i in 0..100 {
-        let cols = [3, 5, 40, 300, 1000][i / 5 % 5];
+    for i in 0..140 {
+        let cols = [3, 5, 40, 300, 1000, 3000, 9000][i / 5 % 7];
         let asked: Vec<Asked> = (0..2)
             .map(|row| {
                 let mut config = config(&mut rng, cols);

@@ -1,0 +1,128 @@
+// Requests to the sampler, the masses of tokens, random numbers, and the memory that the threads of a row share.
+#pragma once
+#include "softmax_exp.cuh"
+
+enum SampleStatus { DRAWN, NOT_A_NUMBER, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
+enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
+
+struct SampleFilter {
+    u32 kind;
+    // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
+    // equal logits, and bit 1 relates p to the mass of all tokens.
+    u32 flags;
+    // 1 / temperature, k, or p
+    double value;
+};
+
+struct SampleRequest {
+    u64 seed, row, draw;
+    u64 allowed;              // [cols / 32] words with a bit for each token; or 0
+    u64 prompt, output;       // Tokens that the penalties count
+    u32 prompt_len, output_len;
+    double repetition, presence, frequency;
+    u32 penalises;            // 0: no penalties; 1: presence and frequency count the output; 2: they count all
+    u32 filters;
+    SampleFilter filter[4];
+};
+
+struct SampleOutcome {
+    u32 status, token, kept, padding;
+};
+
+struct SampleArguments {
+    u64 logits;   // [rows, cols]
+    u64 requests; // [rows]
+    u64 outcomes; // [rows]
+    u64 rows;
+    u32 cols;
+    u32 adjusted; // Whether penalties were applied to the logits
+};
+
+struct AdjustArguments {
+    u64 logits;   // [rows, cols]
+    u64 requests; // [rows]
+    u64 adjusted; // [rows, cols], f32
+    u64 rows;
+    u64 cols;
+};
+
+// Computes e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it. The result is
+// monotone.
+DEVICE float weight_of(double z) {
+    const float SHIFTER = 12582912.0f;
+    z = z > -64.0 ? z : -64.0;
+    const float j = fmaf((float)z, float_of(0x4138aa3b), SHIFTER);
+    const u32 index = bits_of(j) & 7;
+    const float low = (float)__longlong_as_double((long long)TABLE_LOW[index]);
+    const float r = (float)fma((double)(j - SHIFTER), -STEP, z) + low;
+    const float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2a9c39)), r, 0.5f);
+    const float t = fmaf(r * r, q, r);
+    const float s = float_of(TABLE[index] - (index << 20) + (bits_of(j) << 20));
+    return fmaf(t, s, s);
+}
+
+// Returns 64 random bits: Philox4x32-10 of (draw, row) under the seed.
+DEVICE u64 random_bits(const SampleRequest& request) {
+    u32 c[4] = {(u32)request.draw, (u32)(request.draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
+    u32 k[2] = {(u32)request.seed, (u32)(request.seed >> 32)};
+    for (u32 round = 0; round < 10; round++) {
+        const u64 a = (u64)0xd2511f53 * c[0], b = (u64)0xcd9e8d57 * c[2];
+        c[0] = (u32)(b >> 32) ^ c[1] ^ k[0];
+        c[1] = (u32)b;
+        c[2] = (u32)(a >> 32) ^ c[3] ^ k[1];
+        c[3] = (u32)a;
+        k[0] += 0x9e3779b9;
+        k[1] += 0xbb67ae85;
+    }
+    return (u64)c[0] | (u64)c[1] << 32;
+}
+
+// Computes ceil(p * total) exactly, for p in [0, 1).
+DEVICE u64 ceil_of_product(double p, u64 total) {
+    const u64 bits = (u64)__double_as_longlong(p);
+    const u32 exponent = (u32)(bits >> 52);
+    const u64 mantissa = (bits & (((u64)1 << 52) - 1)) | (exponent > 0 ? (u64)1 << 52 : 0);
+    const u64 high = __umul64hi(mantissa, total), low = mantissa * total;
+    const u32 shift = 1075 - (exponent > 1 ? exponent : 1);
+    if (shift >= 128) {
+        return high != 0 || low != 0;
+    }
+    if (shift > 64) {
+        const u64 rest = high & (((u64)1 << (shift - 64)) - 1);
+        return (high >> (shift - 64)) + (rest != 0 || low != 0);
+    }
+    if (shift == 64) {
+        return high + (low != 0);
+    }
+    return (high << (64 - shift) | low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0);
+}
+
+// Maps a logit to an integer with the same order. Both zeros map to the same integer.
+DEVICE u32 key_of(float z) {
+    const u32 bits = bits_of(z + 0.0f);
+    return bits >> 31 ? ~bits : bits | 0x80000000;
+}
+DEVICE float logit_of(u32 key) { return float_of(key >> 31 ? key & 0x7fffffff : ~key); }
+
+// Maximum number of listed tokens.
+const u32 MOST_LISTED = 2048;
+// Number of bins of a histogram of logits.
+const u32 BINS = 2048;
+
+template <u32 WARPS>
+struct SampleShared {
+    // Listed tokens, each with its key in the high half and its inverted index in the low half. Sorted downwards, they
+    // are ordered by logit, and by index among equal logits. A search over the whole row uses the memory for its sums.
+    u64 list[MOST_LISTED];
+    u32 bins[BINS];
+    u64 sums[WARPS];
+    // Masses of the kept tokens that are not listed, for each warp's part of the row.
+    u64 outside[WARPS];
+    u32 words[WARPS];
+    float floats[WARPS];
+    u64 reached, at_end;
+    u32 digit, listed;
+    // First and last bin whose tokens are listed, and the estimated sums before the first and after the last.
+    u32 first_bin, last_bin;
+    u64 before_bins, after_bins;
+};
