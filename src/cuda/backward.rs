@@ -42,44 +42,29 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type: for any row, and for rows that fit in a block's registers.
-    kernels: [[&'static str; 2]; 3],
+    /// Kernel names by type: for any row, for rows that fit in a block's registers, and for longer rows.
+    kernels: [[&'static str; 3]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
     /// Whether dy has one element for each row.
     is_of_rows: bool,
 }
 
-const SOFTMAX: Op = Op {
-    name: "softmax_backward",
-    kernels: [
-        ["softmax_backward_f32_any", "softmax_backward_f32_8x4"],
-        ["softmax_backward_f16_any", "softmax_backward_f16_8x4"],
-        ["softmax_backward_bf16_any", "softmax_backward_bf16_8x4"],
-    ],
-    of: 0,
-    is_of_rows: false,
-};
-const LOG_SOFTMAX: Op = Op {
-    name: "log_softmax_backward",
-    kernels: [
-        ["log_softmax_backward_f32_any", "log_softmax_backward_f32_8x4"],
-        ["log_softmax_backward_f16_any", "log_softmax_backward_f16_8x4"],
-        ["log_softmax_backward_bf16_any", "log_softmax_backward_bf16_8x4"],
-    ],
-    of: 1,
-    is_of_rows: false,
-};
-const LOGSUMEXP: Op = Op {
-    name: "logsumexp_backward",
-    kernels: [
-        ["logsumexp_backward_f32_any", "logsumexp_backward_f32_8x4"],
-        ["logsumexp_backward_f16_any", "logsumexp_backward_f16_8x4"],
-        ["logsumexp_backward_bf16_any", "logsumexp_backward_bf16_8x4"],
-    ],
-    of: 2,
-    is_of_rows: true,
-};
+macro_rules! kernels {
+    ($op:literal) => {
+        [
+            [concat!($op, "_f32_any"), concat!($op, "_f32_8x4"), concat!($op, "_f32_long")],
+            [concat!($op, "_f16_any"), concat!($op, "_f16_8x4"), concat!($op, "_f16_long")],
+            [concat!($op, "_bf16_any"), concat!($op, "_bf16_8x4"), concat!($op, "_bf16_long")],
+        ]
+    };
+}
+
+const SOFTMAX: Op = Op { name: "softmax_backward", kernels: kernels!("softmax_backward"), of: 0, is_of_rows: false };
+const LOG_SOFTMAX: Op =
+    Op { name: "log_softmax_backward", kernels: kernels!("log_softmax_backward"), of: 1, is_of_rows: false };
+const LOGSUMEXP: Op =
+    Op { name: "logsumexp_backward", kernels: kernels!("logsumexp_backward"), of: 2, is_of_rows: true };
 
 /// Kernel names by type: for any row, and for rows that fit in a block's registers. The latter kernels need rows
 /// without bias and softcap, and a scale in [`masked::SCALES`].
@@ -313,9 +298,14 @@ fn launch(
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
-    let kernel = op.kernels[index][usize::from(is_held(op, [x, dy, dx], cols, lanes))];
+    let [any, held, long] = op.kernels[index];
+    let (kernel, threads) = match is_aligned(op, [x, dy, dx], cols, lanes) {
+        false => (any, 256),
+        true if cols <= MOST_HELD * lanes => (held, scores::threads_of(cols, lanes)),
+        true => (long, 512),
+    };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }
 
 fn launch_masked(
@@ -331,14 +321,19 @@ fn launch_masked(
         return Ok(None);
     }
     let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
-    let kernel =
-        |index: usize, cols, lanes| MASKED[index][usize::from(has_products && is_held(op, [x, dy, dx], cols, lanes))];
+    let kernel = |index: usize, cols, lanes| {
+        let is_held = is_aligned(op, [x, dy, dx], cols, lanes) && cols <= MOST_HELD * lanes;
+        MASKED[index][usize::from(has_products && is_held)]
+    };
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Returns whether a row fits in a block's registers, and can be read and written sixteen bytes at a time.
-fn is_held(op: &Op, [x, dy, dx]: [u64; 3], cols: usize, lanes: usize) -> bool {
+/// Number of pieces of sixteen bytes that the registers of a block of 256 threads hold.
+const MOST_HELD: usize = 256 * 4;
+
+/// Returns whether rows can be read and written sixteen bytes at a time.
+fn is_aligned(op: &Op, [x, dy, dx]: [u64; 3], cols: usize, lanes: usize) -> bool {
     let of_elements = if op.is_of_rows { x | dx } else { x | dy | dx };
-    of_elements.is_multiple_of(16) && cols.is_multiple_of(lanes) && cols <= 256 * 4 * lanes
+    of_elements.is_multiple_of(16) && cols.is_multiple_of(lanes)
 }

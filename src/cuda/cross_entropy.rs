@@ -4,7 +4,7 @@ use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
-use super::scores::{MOST_BLOCKS, of_type};
+use super::scores::{MOST_BLOCKS, of_type, threads_of};
 use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl<'a> Targets<'a> {
         if row >= rows {
             return Ok(());
         }
-        let target = device::check(stream.clone_dtoh(&self.classes.slice(row..=row)))?;
+        let target = device::to_host(stream, &self.classes.slice(row..=row))?;
         Err(options.no_class(OP, row, target[0], classes))
     }
 }
@@ -300,7 +300,7 @@ fn kernel(
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
     Ok(match cols {
         _ if !is_aligned => (names[0], 256),
-        cols if cols <= held(256, 4) => (names[1], 256),
+        cols if cols <= held(256, 4) => (names[1], threads_of(cols, lanes)),
         cols if cols <= held(512, 8) => (names[2], 512),
         _ => (names[3], 1024),
     })

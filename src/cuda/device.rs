@@ -1,15 +1,20 @@
 //! Devices, the modules loaded on them, and the only function that launches kernels.
 
+use super::ptx;
+use crate::element::DType;
 use crate::error::{Error, Result, Source};
 #[cfg(feature = "candle-cuda")]
 use cudarc::driver::CudaSlice;
+use cudarc::driver::sys::{self, CUstreamCaptureStatus};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, LaunchConfig,
     PushKernelArg, SyncOnDrop,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 /// Name of this backend in errors.
 const BACKEND: &str = "cuda";
@@ -31,11 +36,20 @@ pub struct Launch {
 /// Returns the context of the device with this ordinal.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if there is no driver, no such device, or its compute capability is below 8.0.
+/// [`Error::Unavailable`] if there is no driver, no such device, the driver is older than CUDA 11.2, or the device's
+/// compute capability is below 8.0.
 /// [`Error::Failed`] if the driver fails to open the device.
 pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(Error::unavailable(BACKEND, "there is no CUDA driver on this machine (libcuda was not found)"));
+    }
+    let version = driver_version()?;
+    if version < LEAST_VERSION {
+        let [version, least] = [version, LEAST_VERSION].map(|v| format!("{}.{}", v / 1000, v % 1000 / 10));
+        let reason = format!(
+            "the driver supports CUDA {version}; the kernels need a driver that supports CUDA {least} or above"
+        );
+        return Err(Error::unavailable(BACKEND, reason));
     }
     let context = CudaContext::new(ordinal).map_err(|error| not_opened(ordinal, error))?;
     let (major, minor) = check(context.compute_capability())?;
@@ -52,6 +66,17 @@ fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
+}
+
+/// Smallest CUDA version of a driver, in the driver's notation. `cudarc` queries pools of memory, which 11.2 introduced.
+const LEAST_VERSION: i32 = 11_020;
+
+/// Returns the newest CUDA version that the driver supports, in the driver's notation.
+fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: the driver writes one integer.
+    check(unsafe { sys::cuDriverGetVersion(&raw mut version) }.result())?;
+    Ok(version)
 }
 
 /// Creates the error for a device that could not be opened.
@@ -135,6 +160,13 @@ pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usi
     check(unsafe { stream.alloc(len) })
 }
 
+/// Copies values to the host, and waits for the end of the copy. Copies to pageable memory may return earlier.
+pub(super) fn to_host<T: DeviceRepr>(stream: &Arc<CudaStream>, from: &impl DevicePtr<T>) -> Result<Vec<T>> {
+    let values = check(stream.clone_dtoh(from))?;
+    check(stream.synchronize())?;
+    Ok(values)
+}
+
 /// Modules and functions loaded so far. Each entry keeps its context alive.
 #[derive(Default)]
 struct Loaded {
@@ -143,26 +175,103 @@ struct Loaded {
     functions: HashMap<(usize, &'static str), CudaFunction>,
 }
 
-fn function(context: &Arc<CudaContext>, launch: &Launch) -> Result<CudaFunction> {
+/// Calls `f` with the modules and functions loaded so far. No module is compiled while they are locked.
+fn with_loaded<T>(f: impl FnOnce(&mut Loaded) -> T) -> T {
     static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    let loaded = loaded.get_or_insert_default();
+    f(LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
+    let context = stream.context();
     let key = context.cu_ctx() as usize;
-    if let Some(function) = loaded.functions.get(&(key, launch.kernel)) {
-        return Ok(function.clone());
+    if let Some(function) = with_loaded(|loaded| loaded.functions.get(&(key, launch.kernel)).cloned()) {
+        return Ok(function);
     }
     let of_module = (key, launch.source, launch.storage());
-    let module = match loaded.modules.get(&of_module) {
-        Some(module) => module.clone(),
-        None => {
-            let module = check(context.load_module(Ptx::from_src(launch.ptx()?)))?;
-            loaded.modules.insert(of_module, module.clone());
-            module
+    let module = match with_loaded(|loaded| loaded.modules.get(&of_module).cloned()) {
+        Some(module) => module,
+        None if is_captured(stream)? => {
+            let expected = "not captured during the first call of a kernel that `cuda::preload` has not loaded";
+            return Err(Error::invalid(launch.source, "stream", "captured", expected));
         }
+        None => load(context, of_module, launch.ptx()?)?,
     };
     let function = check(module.load_function(launch.kernel))?;
-    loaded.functions.insert((key, launch.kernel), function.clone());
+    with_loaded(|loaded| loaded.functions.insert((key, launch.kernel), function.clone()));
     Ok(function)
+}
+
+/// Compiles a module. Of two threads that compile the same module, both use the one that ended first.
+fn load(
+    context: &Arc<CudaContext>,
+    of_module: (usize, &'static str, &'static str),
+    ptx: String,
+) -> Result<Arc<CudaModule>> {
+    let module = check(context.load_module(Ptx::from_src(ptx)))?;
+    Ok(with_loaded(|loaded| loaded.modules.entry(of_module).or_insert(module).clone()))
+}
+
+/// Returns whether the stream is captured into a graph.
+pub(super) fn is_captured(stream: &CudaStream) -> Result<bool> {
+    Ok(check(stream.capture_status())? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
+}
+
+/// Compiles kernels before their first call, on all of the machine's cores. Later calls on the context find them, also
+/// calls that are captured into a graph.
+///
+/// The driver compiles each source for each type, which takes up to seconds, and keeps the results in its cache
+/// (`CUDA_CACHE_PATH`). [`sources`](super::sources) lists the sources; most have the name of an op. `progress` is called
+/// with the number of compiled modules and with the number of all, from several threads.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for an unknown source; [`Error::Failed`] if the driver cannot compile a module.
+///
+/// ```no_run
+/// use evenkeel::{DType, cuda};
+/// let context = cuda::device(0)?;
+/// cuda::preload(&context, &["softmax", "sample"], &[DType::BF16], |done, all| eprintln!("{done} of {all}"))?;
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn preload(
+    context: &Arc<CudaContext>,
+    sources: &[&str],
+    dtypes: &[DType],
+    progress: impl Fn(usize, usize) + Sync,
+) -> Result<()> {
+    let mut modules = Vec::new();
+    for source in sources {
+        let Some(source) = super::sources().find(|known| known == source) else {
+            let known: Vec<_> = super::sources().collect();
+            return Err(Error::invalid("preload", "sources", *source, format!("one of {}", known.join(", "))));
+        };
+        let text = ptx::unpacked(source)?;
+        for storage in ptx::storages(&text) {
+            if storage.is_empty() || dtypes.iter().any(|dtype| dtype.to_string().eq_ignore_ascii_case(storage)) {
+                modules.extend(ptx::module(&text, storage).map(|ptx| (source, storage, ptx)));
+            }
+        }
+    }
+    let key = context.cu_ctx() as usize;
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some((source, storage, ptx)) = modules.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let of_module = (key, *source, *storage);
+            if !with_loaded(|loaded| loaded.modules.contains_key(&of_module)) {
+                load(context, of_module, ptx.clone())?;
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, modules.len());
+        }
+        Ok(())
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(modules.len());
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let join = |other: thread::ScopedJoinHandle<'_, Result<()>>| {
+            other.join().unwrap_or_else(|_| Err(failed("a thread that compiled kernels panicked")))
+        };
+        others.into_iter().map(join).fold(own, Result::and)
+    })
 }
 
 /// Launches a kernel with its single parameter, `arguments`.
@@ -171,7 +280,7 @@ fn function(context: &Arc<CudaContext>, launch: &Launch) -> Result<CudaFunction>
 /// `arguments` must be of the kernel's parameter type. Its pointers and lengths must describe memory that the kernel
 /// may access on this stream.
 pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launch, arguments: &A) -> Result<()> {
-    let function = function(stream.context(), launch)?;
+    let function = function(stream, launch)?;
     let config =
         LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
     // SAFETY: the caller guarantees that the arguments are valid.

@@ -5,7 +5,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
-use super::scores::{self, Op};
+use super::scores::{self, Op, plain};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -15,13 +15,7 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "logsumexp",
     is_of_rows: true,
-    plain: [
-        ["logsumexp_f32_any", "logsumexp_f32_1x4", "logsumexp_f32_8x4", "logsumexp_f32_long"],
-        ["logsumexp_f16_any", "logsumexp_f16_1x4", "logsumexp_f16_8x4", "logsumexp_f16_long"],
-        ["logsumexp_bf16_any", "logsumexp_bf16_1x4", "logsumexp_bf16_8x4", "logsumexp_bf16_long"],
-    ],
-    shrinks: false,
-    wide: None,
+    plain: plain!("logsumexp"),
     masked_source: "log_sum_masked",
     masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
     held: None,

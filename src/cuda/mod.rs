@@ -15,6 +15,8 @@
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
 //! host does not wait for the device.
 //!
+//! The first call of a kernel compiles its module, which takes up to seconds. [`preload`] compiles modules in advance.
+//!
 //! Each stream has its own workspace, kept as long as the stream is in use. Once an op has run on a stream at some
 //! size, running it again at that size allocates nothing. An op must have run on a stream at its size before the stream
 //! is captured. The captured graph may only run on that stream.
@@ -63,7 +65,7 @@ pub use backward::{
 pub use clip_grad_norm::clip_grad_norm;
 pub use cross_entropy::{cross_entropy_backward_in_place, cross_entropy_backward_into, cross_entropy_into};
 pub use cudarc;
-pub use device::{Launch, device};
+pub use device::{Launch, device, preload};
 pub use elementwise::{
     clamped_exp_into, clamped_log_into, erf_into, exp_into, exp2_into, expm1_into, gelu_into, gelu_tanh_into,
     log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
@@ -75,6 +77,7 @@ pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::{Mask, MaskData};
 pub use operand::{Operand, OperandMut, TypedDevicePtr};
+pub use ptx::sources;
 pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;

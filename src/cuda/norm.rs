@@ -6,8 +6,12 @@ use super::rows::{Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
 
-/// Maximum number of blocks. With more rows, each block processes several rows and loads the operands once.
+/// Maximum number of blocks.
 const MOST_BLOCKS: usize = 1 << 13;
+/// Number of rows for each block, if there are many. A block checks the magnitudes of the operands once.
+const ROWS_OF_BLOCK: usize = 4;
+/// Number of blocks that keep a device busy. Fewer rows have one block each.
+const ENOUGH_BLOCKS: usize = 1 << 11;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;
 
@@ -57,7 +61,8 @@ pub(super) fn plan<const N: usize>(
         threads if threads <= 512 => (held, threads),
         _ => (long, 1024),
     };
-    Ok(Some(Launch { source: op, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: threads as u32 }))
+    let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(ENOUGH_BLOCKS)).min(MOST_BLOCKS);
+    Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32 }))
 }
 
 /// Rejects an operand given in an op's options, which are in the host's memory.

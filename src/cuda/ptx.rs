@@ -38,17 +38,33 @@ impl Launch {
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     pub fn ptx(&self) -> Result<String> {
-        module(&unpacked(self.source)?, self.kernel)
+        module(&unpacked(self.source)?, self.storage())
+            .filter(|text| text.contains(&format!("{ENTRY}{}(", self.kernel)))
             .ok_or_else(|| failed(format!("there is no kernel {} in source {}", self.kernel, self.source)))
     }
 }
 
-fn storage(kernel: &str) -> &str {
-    kernel.split('_').find(|part| matches!(*part, "f16" | "bf16" | "f32" | "f64")).unwrap_or("")
+/// Storage types in the names of kernels. Kernels that serve all types have the empty one.
+const STORAGES: [&str; 5] = ["", "f16", "bf16", "f32", "f64"];
+
+fn storage(kernel: &str) -> &'static str {
+    let of_part = |part| STORAGES.into_iter().find(|storage| *storage == part);
+    kernel.split('_').find_map(of_part).unwrap_or("")
+}
+
+/// Returns the storage types of the kernels in a source's text.
+pub(super) fn storages(text: &str) -> Vec<&'static str> {
+    let kernels = || text.split(ENTRY).skip(1).filter_map(|entry| entry.split('(').next());
+    STORAGES.into_iter().filter(|of| kernels().any(|kernel| storage(kernel) == *of)).collect()
+}
+
+/// Returns the names of the CUDA sources, for [`preload`](super::preload).
+pub fn sources() -> impl Iterator<Item = &'static str> {
+    index().map(|(name, _)| name)
 }
 
 /// Returns the decompressed text of a source.
-fn unpacked(source: &str) -> Result<String> {
+pub(super) fn unpacked(source: &str) -> Result<String> {
     let frame = frame(source).ok_or_else(|| failed(format!("there is no PTX for source {source}")))?;
     let mut text = String::new();
     let damaged = |e: String| failed(format!("the PTX of source {source} cannot be decompressed: {e}"));
@@ -58,12 +74,8 @@ fn unpacked(source: &str) -> Result<String> {
 }
 
 fn frame(source: &str) -> Option<&'static [u8]> {
-    let end = ARCHIVE.windows(2).position(|pair| pair == b"\n\n")?;
-    let index = std::str::from_utf8(&ARCHIVE[..end]).ok()?;
-    let mut at = end + 2;
-    for line in index.lines() {
-        let (name, length) = line.split_once(' ')?;
-        let length = length.parse::<usize>().ok()?;
+    let mut at = head() + 2;
+    for (name, length) in index() {
         if name == source {
             return ARCHIVE.get(at..at + length);
         }
@@ -72,20 +84,29 @@ fn frame(source: &str) -> Option<&'static [u8]> {
     None
 }
 
-/// Returns the text before the first kernel, and all kernels with the storage type of `kernel`.
-fn module(text: &str, kernel: &str) -> Option<String> {
+/// Returns the length of the lines before the frames.
+fn head() -> usize {
+    ARCHIVE.windows(2).position(|pair| pair == b"\n\n").unwrap_or(0)
+}
+
+/// Returns the name of each source and the length of its frame.
+fn index() -> impl Iterator<Item = (&'static str, usize)> {
+    let lines = ARCHIVE.get(..head()).and_then(|head| std::str::from_utf8(head).ok()).unwrap_or("").lines();
+    lines.filter_map(|line| line.split_once(' ').and_then(|(name, length)| Some((name, length.parse().ok()?))))
+}
+
+/// Returns the text before the first kernel, and all kernels of the storage type. `None` if there are none.
+pub(super) fn module(text: &str, of: &str) -> Option<String> {
     let mut parts = text.split(ENTRY);
     let mut module = parts.next()?.to_string();
-    let mut found = false;
+    let head = module.len();
     for entry in parts {
-        let name = entry.split('(').next()?;
-        if storage(name) == storage(kernel) {
-            found |= name == kernel;
+        if storage(entry.split('(').next()?) == of {
             module.push_str(ENTRY);
             push_numbered(&mut module, entry);
         }
     }
-    found.then_some(module)
+    (module.len() > head).then_some(module)
 }
 
 /// Appends a kernel with its register numbers decoded.
@@ -118,8 +139,9 @@ mod tests {
         let text =
             ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd-1, %f2, %tid.x, %rd<9>\n.visible .entry b_f16(\n%rd1\n";
         let expected = ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd3, %f2, %tid.x, %rd<9>\n";
-        assert_eq!(module(text, "a_f32").as_deref(), Some(expected));
-        assert_eq!(module(text, "c_f32"), None);
+        assert_eq!(module(text, "f32").as_deref(), Some(expected));
+        assert_eq!(module(text, "bf16"), None);
+        assert_eq!(storages(text), ["f16", "f32"]);
     }
 
     #[test]
@@ -134,5 +156,6 @@ mod tests {
         let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
         assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "{refusal}");
         assert!(launch("softmin", "softmin_f32").ptx().is_err());
+        assert!(sources().any(|source| source == "softmax") && sources().all(|source| unpacked(source).is_ok()));
     }
 }

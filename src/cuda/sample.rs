@@ -43,6 +43,7 @@ pub struct Request {
     seed: u64,
     row: u64,
     draw: u64,
+    counter: u64,
     allowed: u64,
     prompt: u64,
     output: u64,
@@ -114,6 +115,15 @@ impl Request {
     /// Sets the number of the draw, for another draw of the same sequence.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
+    }
+
+    /// Adds a number in device memory to the number of the draw, whenever a kernel draws. A CUDA graph that also captures
+    /// [`advance`] draws with other random numbers at each replay.
+    ///
+    /// # Safety
+    /// Whenever a kernel reads the request, `address` must be the device address of a `u64`.
+    pub unsafe fn counter(self, address: u64) -> Self {
+        Request { counter: address, ..self }
     }
 
     /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
@@ -188,6 +198,16 @@ pub struct Arguments {
     adjusted: u32,
 }
 
+/// Parameter of the kernel that advances a counter of draws.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AdvanceArguments {
+    counter: u64,
+}
+
+// SAFETY: the struct has a plain integer in C layout, as the kernel declares it.
+unsafe impl DeviceRepr for AdvanceArguments {}
+
 /// Parameter of the kernels that apply penalties.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -247,6 +267,25 @@ pub fn sample_into<E: DeviceElement>(
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     Ok(())
+}
+
+/// Adds 1 to a counter of draws on the stream's device; see [`Request::counter`]. The host neither waits nor allocates.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] if the view does not have exactly one element; [`Error::Failed`].
+pub fn advance(stream: &Arc<CudaStream>, mut counter: CudaViewMut<'_, u64>) -> Result<()> {
+    if counter.len() != 1 {
+        return Err(Error::shape(OP, "counter", format!("{} elements", counter.len()), "1 element"));
+    }
+    let (counter, _written) = device::write((OP, "counter"), &mut counter, stream)?;
+    let (launch, arguments) = launch_advance(counter);
+    // SAFETY: the view has one element, and is used on this stream.
+    unsafe { device::run(stream, &launch, &arguments) }
+}
+
+/// Returns the kernel that adds 1 to the `u64` at an address, and its arguments.
+pub fn launch_advance(counter: u64) -> (Launch, AdvanceArguments) {
+    (Launch { source: OP, kernel: "sample_advance", blocks: 1, threads: 32 }, AdvanceArguments { counter })
 }
 
 /// Returns the kernel that draws, and its arguments; `None` if there are no rows. Takes the addresses of logits,

@@ -33,19 +33,36 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
+/// Lists an op's kernels for rows without mask, scale and softcap, as [`Op::plain`] orders them.
+macro_rules! plain {
+    ($op:literal) => {
+        [
+            plain!(@ $op, "f32"),
+            plain!(@ $op, "f16"),
+            plain!(@ $op, "bf16"),
+        ]
+    };
+    (@ $op:literal, $type:literal) => {
+        [
+            concat!($op, "_", $type, "_any"),
+            concat!($op, "_", $type, "_1x4"),
+            concat!($op, "_", $type, "_8x4"),
+            concat!($op, "_", $type, "_16x8"),
+            concat!($op, "_", $type, "_long"),
+        ]
+    };
+}
+pub(super) use plain;
+
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one for each
     /// element.
     pub is_of_rows: bool,
-    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in a warp's registers,
-    /// rows held in the registers of a block of 256 threads, and longer rows.
-    pub plain: [[&'static str; 4]; 3],
-    /// Whether a short row may use a block of fewer than 256 threads.
-    pub shrinks: bool,
-    /// Kernel names by type for rows held in the registers of a block of 512 threads, if the op has such kernels.
-    pub wide: Option<[&'static str; 3]>,
+    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a warp,
+    /// of a block of up to 256 threads and of one of 512 threads, and longer rows.
+    pub plain: [[&'static str; 5]; 3],
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
     /// Kernel names by type for rows with mask, scale or softcap.
@@ -111,16 +128,13 @@ pub fn launch(
         return Ok(None);
     }
     let (index, lanes) = of_type(op.name, dtype)?;
-    let [any, of_warp, of_block, long] = op.plain[index];
-    let is_aligned = is_aligned(op, [x, y], cols, lanes);
+    let [any, of_warp, of_block, of_512, long] = op.plain[index];
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
-    let (kernel, threads) = match (cols, op.wide) {
-        _ if !is_aligned => (any, 256),
-        (cols, _) if cols <= held(32, 4) => (of_warp, 32),
-        (cols, _) if cols <= held(256, 4) => {
-            (of_block, if op.shrinks { cols.div_ceil(held(1, 4)).next_power_of_two() as u32 } else { 256 })
-        }
-        (cols, Some(wide)) if cols <= held(512, 8) => (wide[index], 512),
+    let (kernel, threads) = match cols {
+        _ if !is_aligned(op, [x, y], cols, lanes) => (any, 256),
+        cols if cols <= held(32, 4) => (of_warp, 32),
+        cols if cols <= held(256, 4) => (of_block, threads_of(cols, lanes)),
+        cols if cols <= held(512, 8) => (of_512, 512),
         _ => (long, 1024),
     };
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
@@ -146,6 +160,11 @@ pub fn launch_masked(
         let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
         op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
     })
+}
+
+/// Returns the number of threads that hold a row if each thread holds four pieces of `lanes` elements.
+pub fn threads_of(cols: usize, lanes: usize) -> u32 {
+    cols.div_ceil(4 * lanes).next_power_of_two().max(32) as u32
 }
 
 /// Returns whether rows can be read sixteen bytes at a time. If the op has a result for each element, the results must

@@ -5,7 +5,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op};
+use super::scores::{self, Op, plain};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -15,13 +15,7 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "softmax",
     is_of_rows: false,
-    plain: [
-        ["softmax_f32_any", "softmax_f32_1x4", "softmax_f32_8x4", "softmax_f32_long"],
-        ["softmax_f16_any", "softmax_f16_1x4", "softmax_f16_8x4", "softmax_f16_long"],
-        ["softmax_bf16_any", "softmax_bf16_1x4", "softmax_bf16_8x4", "softmax_bf16_long"],
-    ],
-    shrinks: true,
-    wide: Some(["softmax_f32_16x8", "softmax_f16_16x8", "softmax_bf16_16x8"]),
+    plain: plain!("softmax"),
     masked_source: "softmax_masked",
     masked: ["softmax_masked_f32_any", "softmax_masked_f16_any", "softmax_masked_bf16_any"],
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),

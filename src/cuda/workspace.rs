@@ -7,7 +7,6 @@
 use super::clip_grad_norm::Tensor;
 use super::device;
 use crate::error::{Error, Result};
-use cudarc::driver::sys::CUstreamCaptureStatus;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -73,13 +72,8 @@ impl Workspace {
         self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own
     }
 
-    fn is_captured(&self) -> Result<bool> {
-        let status = device::check(self.stream.capture_status())?;
-        Ok(status != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
-    }
-
     fn refuse_capture(&self, op: &'static str, needs: &str) -> Result<()> {
-        if self.is_captured()? {
+        if device::is_captured(&self.stream)? {
             let expected = format!("{needs}; run the op once on this stream before capturing it");
             return Err(Error::invalid(op, "stream", "captured", expected));
         }
@@ -101,7 +95,7 @@ impl Workspace {
     /// Returns the first `len` words of the workspace; waits for the stream.
     pub(super) fn read_words(&self, len: usize) -> Result<Vec<u64>> {
         match self.words.last() {
-            Some(slice) if len > 0 => device::check(self.stream.clone_dtoh(&slice.slice(..len.min(slice.len())))),
+            Some(slice) if len > 0 => device::to_host(&self.stream, &slice.slice(..len.min(slice.len()))),
             _ => Ok(Vec::new()),
         }
     }
@@ -136,7 +130,7 @@ impl Workspace {
             }
             self.listed.extend_from_slice(tensors);
         }
-        self.is_in_graph |= self.is_captured()?;
+        self.is_in_graph |= device::is_captured(&self.stream)?;
         Ok(self.list.as_ref().map_or(0, |slice| slice.device_ptr(&self.stream).0))
     }
 }

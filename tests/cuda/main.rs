@@ -7,8 +7,8 @@ mod standin;
 mod support;
 
 use evenkeel::cuda::cross_entropy::Targets;
-use evenkeel::cuda::cudarc::driver::CudaSlice;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use evenkeel::cuda::cudarc::driver::{CudaSlice, DevicePtr};
 use evenkeel::cuda::sample::{Outcome, Request};
 use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
 use evenkeel::{CrossEntropy, Draw, Error, FullyMasked, Mask, RmsNorm, Rope, RopeTable, SamplerConfig, Softmax};
@@ -263,7 +263,12 @@ fn a_captured_graph_draws_the_same_tokens() {
     let (rows, cols) = (4, 32_000);
     let mut logits = || -> Vec<f32> { generate::bell(&mut rng, rows * cols, 0.0, 3.0) };
     let sampler = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).validate().unwrap();
-    let request = |row| Request::new(&sampler, Draw { seed: 1, row, draw: 0 }).unwrap();
+    let mut counter = stream.alloc_zeros::<u64>(1).unwrap();
+    let address = counter.device_ptr(&stream).0;
+    let request = |row| {
+        // SAFETY: the counter lives until the last replay has ended.
+        unsafe { Request::new(&sampler, Draw { seed: 1, row, draw: 0 }).unwrap().counter(address) }
+    };
     let asked = stream.clone_htod(&(0..rows as u64).map(request).collect::<Vec<_>>()).unwrap();
     let mut on_device = stream.clone_htod(&logits()).unwrap();
     let mut outcomes = stream.alloc_zeros::<Outcome>(rows).unwrap();
@@ -273,18 +278,19 @@ fn a_captured_graph_draws_the_same_tokens() {
         let to = RowsMut::new(weights.as_view_mut(), rows, cols).unwrap();
         cuda::softmax_into(&stream, input(), to, &Softmax::default()).unwrap();
         cuda::sample_into(&stream, input(), asked.as_view(), None, outcomes.as_view_mut()).unwrap();
+        cuda::sample::advance(&stream, counter.as_view_mut()).unwrap();
     };
-    // The first call loads the kernels.
+    // The first call loads the kernels, and advances the counter to 1.
     step(&on_device, &mut outcomes);
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
     step(&on_device, &mut outcomes);
     let graph = stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     let graph = graph.unwrap().expect("the captured CUDA graph must contain kernel launches");
-    for _ in 0..3 {
+    for draw in 1..4 {
         let x = logits();
         stream.memcpy_htod(&x, &mut on_device).unwrap();
         graph.launch().unwrap();
-        let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
+        let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw }).collect();
         let expected = sampler.sample_rows(evenkeel::Rows::new(&x, rows, cols).unwrap(), None, &draws).unwrap();
         for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
             assert_eq!(

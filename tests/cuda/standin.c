@@ -1,6 +1,7 @@
 // Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel. It has only
 // the functions that the tests in standin.rs need. Every function returns 0, which means success.
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,13 @@ typedef unsigned long long Address;
 
 static _Thread_local void *current;
 static char contexts[2];
+static int captured;
+
+int cuDriverGetVersion(int *version) {
+    const char *given = getenv("EVENKEEL_STANDIN_VERSION");
+    *version = given ? atoi(given) : 13000;
+    return 0;
+}
 
 int cuInit(unsigned flags) { return flags != 0; }
 
@@ -72,8 +80,19 @@ int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
 
 int cuStreamSynchronize(void *stream) { return stream != NULL; }
 
+int cuStreamBeginCapture_v2(void *stream, int mode) {
+    captured = 1;
+    return stream != NULL || mode < 0;
+}
+
+int cuStreamEndCapture(void *stream, void **graph) {
+    captured = 0;
+    *graph = NULL;
+    return stream != NULL;
+}
+
 int cuStreamIsCapturing(void *stream, int *status) {
-    *status = 0;
+    *status = captured;
     return stream != NULL;
 }
 
@@ -90,9 +109,22 @@ int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
     return stream != NULL || event == NULL || flags == ~0u;
 }
 
+// Fails during a capture, and if the same image was loaded before.
 int cuModuleLoadData(void **module, const void *image) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static char *images[100];
+    int i = 0;
     *module = contexts;
-    return image == NULL;
+    pthread_mutex_lock(&lock);
+    while (i < 99 && images[i] && strcmp(images[i], image)) {
+        i++;
+    }
+    int refused = captured || images[i];
+    if (!refused) {
+        images[i] = strdup(image);
+    }
+    pthread_mutex_unlock(&lock);
+    return refused;
 }
 
 int cuModuleUnload(void *module) { return module == NULL; }

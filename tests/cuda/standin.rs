@@ -1,16 +1,19 @@
-//! Tests that need several devices, but no kernel. They run in a process that loads a stand-in for the driver, which is
+//! Tests that need a driver, but no kernel: several devices, captures, old versions. They run in a process that loads a stand-in for the driver, which is
 //! compiled here.
 
 use evenkeel::cuda::cross_entropy::Targets;
+use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 use evenkeel::cuda::{self, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
-use evenkeel::{CrossEntropy, Error, FullyMasked, LayerNorm, RmsNorm, Rope, Softmax};
+use evenkeel::{CrossEntropy, DType, Error, FullyMasked, LayerNorm, RmsNorm, Rope, Softmax};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Compiles the stand-in, and runs the calling test again in a process that loads it. Returns true in that process.
-fn has_standin(test: &str) -> bool {
+/// Compiles the stand-in, and runs the calling test again in a process that loads it, as a driver of this version.
+/// Returns true in that process.
+fn has_standin(test: &str, version: u32) -> bool {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
         return true;
     }
@@ -23,6 +26,7 @@ fn has_standin(test: &str) -> bool {
     let output = Command::new(std::env::current_exe().expect("the path of the test program must be known"))
         .args(["--exact", test, "--nocapture"])
         .envs([("EVENKEEL_STANDIN", Path::new("1")), ("LD_LIBRARY_PATH", folder.path())])
+        .env("EVENKEEL_STANDIN_VERSION", version.to_string())
         .output()
         .expect("the test program must start");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -128,7 +132,7 @@ const OPS: [Op; 9] = [
 
 #[test]
 fn memory_of_another_device_is_refused() {
-    if !has_standin("standin::memory_of_another_device_is_refused") {
+    if !has_standin("standin::memory_of_another_device_is_refused", 13000) {
         return;
     }
     let streams = [0, 1].map(|ordinal| cuda::device(ordinal).expect("the stand-in has two devices").default_stream());
@@ -145,4 +149,70 @@ fn memory_of_another_device_is_refused() {
         let away = arguments.len();
         assert_eq!(run(&Call { streams: streams.clone(), away }), Ok(()), "{op} with all arguments on one device");
     }
+}
+
+#[test]
+fn old_drivers_are_refused() {
+    for (version, is_enough) in [(11_010, false), (11_020, true)] {
+        let test = ["standin::drivers_before_11_2_are_refused", "standin::drivers_from_11_2_on_are_used"];
+        assert!(!has_standin(test[usize::from(is_enough)], version), "this test runs without the stand-in");
+    }
+}
+
+#[test]
+fn drivers_before_11_2_are_refused() {
+    if std::env::var_os("EVENKEEL_STANDIN").is_some() {
+        let refused = cuda::device(0).expect_err("the driver must be refused");
+        assert!(matches!(refused, Error::Unavailable { .. }), "got {refused:?}");
+        let text = "cuda: the driver supports CUDA 11.1; the kernels need a driver that supports CUDA 11.2 or above";
+        assert_eq!(refused.to_string(), text);
+    }
+}
+
+#[test]
+fn drivers_from_11_2_on_are_used() {
+    if std::env::var_os("EVENKEEL_STANDIN").is_some() {
+        cuda::device(0).expect("the driver must be used");
+    }
+}
+
+/// Checks that a capture never compiles a module, and that `preload` compiles each module once. The stand-in fails in
+/// both cases.
+#[test]
+fn kernels_are_compiled_before_a_capture() {
+    if !has_standin("standin::kernels_are_compiled_before_a_capture", 13000) {
+        return;
+    }
+    let context = cuda::device(0).expect("the stand-in has a device");
+    let stream = context.default_stream();
+    let (x, mut y) = (stream.clone_htod(&[1.0f32; 6]).unwrap(), stream.alloc_zeros::<f32>(6).unwrap());
+    let mut softmax = || {
+        let (x, y) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(y.as_view_mut(), 2, 3)?);
+        cuda::softmax_into(&stream, x, y, &Softmax::default())
+    };
+    let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    let end = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    stream.begin_capture(mode).unwrap();
+    let refused = softmax();
+    assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "got {refused:?}");
+    let text = "softmax: stream is captured; it must be not captured during the first call of a kernel that \
+        `cuda::preload` has not loaded";
+    assert_eq!(refused.map_err(|error| error.to_string()), Err(text.to_string()));
+    stream.end_capture(end).unwrap();
+
+    let (calls, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let progress = |done, all| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        most.fetch_max(done, Ordering::Relaxed);
+        assert_eq!(all, 5, "modules: softmax and sample of two types, and the kernel of sample for all types");
+    };
+    cuda::preload(&context, &["softmax", "sample"], &[DType::F32, DType::BF16], progress).unwrap();
+    assert_eq!((calls.into_inner(), most.into_inner()), (5, 5));
+    cuda::preload(&context, &["softmax"], &DType::ALL, |_, _| ()).expect("only the module of f16 is left to compile");
+    stream.begin_capture(mode).unwrap();
+    softmax().expect("the module is compiled");
+    stream.end_capture(end).unwrap();
+
+    let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
+    assert!(unknown.starts_with("preload: sources is softmin; it must be one of clip_grad_norm, "), "{unknown}");
 }

@@ -14,7 +14,8 @@
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
 // Defines a kernel for blocks of up to `THREADS` threads. The number of threads is a power of two, and at least a warp.
-// A kernel uses so few registers that a multiprocessor can run 768 threads at a time.
+#define ENTRY_AT_MOST ENTRY
+// Defines a kernel like `ENTRY_AT_MOST`. It uses so few registers that a multiprocessor can run 768 threads at a time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
@@ -25,9 +26,10 @@
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, THREADS, THREADS, NAME);
-#define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
+#define ENTRY_AT_MOST(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, WARP, THREADS, NAME);
+#define ENTRY_UP_TO ENTRY_AT_MOST
 #endif
 
 typedef unsigned short u16;
@@ -165,8 +167,8 @@ template <class S>
 struct Vectors {
     typedef typename S::Bits Bits;
     static const u32 COUNT = 16 / sizeof(Bits);
-    static DEVICE void load(const Bits* from, float* values) { widen(*(const uint4*)from, values); }
-    static DEVICE void widen(const uint4& v, float* values) {
+    static DEVICE void load(const Bits* from, float* values) {
+        const uint4 v = *(const uint4*)from;
         const u32 words[4] = {v.x, v.y, v.z, v.w};
         for (u32 i = 0; i < COUNT; i++) {
             values[i] = S::widen(COUNT == 4 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff);
@@ -189,8 +191,9 @@ struct Vectors {
     }
     static DEVICE void store_words(u32* to, const u32 (&words)[4]) {
 #ifdef __CUDACC__
-        // The compiler splits an assignment of a `uint4` into four stores in some kernels.
-        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+        // The compiler splits an assignment of a `uint4` into four stores in some kernels. The address may be in shared
+        // memory.
+        asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};"
                      :
                      : "l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
                      : "memory");
@@ -239,11 +242,14 @@ struct Places {
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Returns the column at which the thread's i-th piece begins.
-    static DEVICE u32 column(u32 i) {
+    // Returns the column at which the thread's i-th piece begins, for a block that processes `tiles` tiles at a time.
+    static DEVICE u32 column(u32 i, u32 tiles = TILES) {
         const u32 first = threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT;
-        return first + (i / PIECES * (TILES * 256) + i % PIECES * (GROUP * COUNT));
+        return first + (i / PIECES * (tiles * 256) + i % PIECES * (GROUP * COUNT));
     }
+
+    // Number of tiles that the block processes at a time. It may have fewer than `WARPS` warps.
+    static DEVICE u32 tiles() { return WARPS < WARP ? blockDim.x / GROUP : TILES; }
 };
 
 // Row in the registers of a block's threads, with `HELD` pieces per thread. With `HELD` = 0, each access reads memory.
@@ -306,9 +312,10 @@ struct Held<S, By, WARPS, 0> {
 
     template <class F>
     DEVICE void each(F f) {
+        const u32 tiles = At::tiles();
         ROLLED
-        for (u32 i = 0; i / At::PIECES * (At::TILES * 256) < cols; i++) {
-            const u32 column = At::column(i);
+        for (u32 i = 0; i / At::PIECES * (tiles * 256) < cols; i++) {
+            const u32 column = At::column(i, tiles);
             if (column < cols) {
                 float values[COUNT];
                 By<S>::load(row + column, values);
@@ -320,7 +327,7 @@ struct Held<S, By, WARPS, 0> {
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         const auto piece = [&](u32 i) {
-            const u32 column = At::column(step * At::PIECES + i);
+            const u32 column = At::column(step * At::PIECES + i, At::tiles());
             if (column < cols) {
                 float values[COUNT];
                 By<S>::load(row + column, values);
@@ -342,7 +349,7 @@ struct Held<S, By, WARPS, 0> {
     template <class F>
     DEVICE void steps(F f) const {
         ROLLED
-        for (u32 step = 0; step * At::TILES * 256 < cols; step++) {
+        for (u32 step = 0; step * At::tiles() * 256 < cols; step++) {
             f(step);
         }
     }

@@ -2,34 +2,44 @@
 // does not matter. Each block processes one row.
 #include "sample_filters.cuh"
 
+// Returns whether a penalised token is outside the vocabulary.
+template <u32 WARPS>
+DEVICE bool has_unknown_token(const SampleRequest& request, u32 cols, u32* partial) {
+    u32 own = 0;
+    for (u32 i = threadIdx.x; i < request.prompt_len + request.output_len; i += WARPS * WARP) {
+        const bool is_prompt = i < request.prompt_len;
+        const u32* from = (const u32*)(is_prompt ? request.prompt : request.output);
+        own |= from[is_prompt ? i : i - request.prompt_len] >= cols;
+    }
+    __syncthreads();
+    return over_block<WARPS>(own, partial, [](u32 own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            own |= lane_beside(own, distance);
+        }
+        return own;
+    });
+}
+
 template <class S, u32 WARPS>
 DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShared<WARPS>& shared) {
     const SampleRequest& request = ((const SampleRequest*)a.requests)[index];
-    SampleRow<S, WARPS> row(a, request, index, shared);
-    const u32 found = row.survey(request);
-    if (found & 2) {
+    if (has_unknown_token<WARPS>(request, a.cols, shared.words)) {
         return {UNKNOWN_TOKEN, 0, 0, 0};
     }
     if (request.penalises && request.prompt_len + request.output_len > 0 && !a.adjusted) {
         return {NOT_ADJUSTED, 0, 0, 0};
     }
-    if (found & 1) {
-        return {NOT_A_NUMBER, row.locate(0, a.cols, 0, [](u32, float z) { return (u64)(z != z); }), 0, 0};
+    SampleRow<S, WARPS> row(a, request, index, shared);
+    row.survey();
+    if (row.top != row.top) {
+        return {NOT_A_NUMBER, row.first_nan(), 0, 0};
     }
     if (row.top == -INFINITE) {
         return {NOTHING_LEFT, 0, 0, 0};
     }
-    const u64 random = random_bits(request);
-    if (row.top == INFINITE) {
-        // Draws uniformly among the tokens whose logit is +inf, whatever the filters.
-        const auto mass = [&](u32, float z) { return z == INFINITE ? row.one() : 0; };
-        const u64 total = row.sum(mass);
-        const u32 token = row.locate(0, a.cols, __umul64hi(random, total), mass);
-        return {DRAWN, token, (u32)(total / row.one()), 0};
-    }
     u64 all = 0;
     ROLLED
-    for (u32 i = 0; i < request.filters; i++) {
+    for (u32 i = 0; i < request.filters && row.top < INFINITE; i++) {
         // Total mass of all tokens, at the temperature of the first filter.
         if (request.filter[i].kind == TOP_P && request.filter[i].flags & 2) {
             const double heat = request.filter[0].kind == TEMPERATURE ? request.filter[0].value : 1.0;
@@ -37,12 +47,17 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
         }
         row.filter(request.filter[i], all);
     }
-    return row.draw(random);
+    if (row.top == INFINITE) {
+        // Draws uniformly among the tokens whose logit is +inf, whatever the filters.
+        row.least = INFINITE;
+    }
+    return row.draw(random_bits(request));
 }
 
 template <class S, u32 WARPS>
 DEVICE void sample(const SampleArguments& a) {
     __shared__ SampleShared<WARPS> shared;
+    fill(shared.tables);
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const SampleOutcome outcome = sample_row<S, WARPS>(a, row, shared);
         if (threadIdx.x == 0) {
@@ -112,6 +127,12 @@ DEVICE void adjust(const AdjustArguments& a) {
     }
 }
 
+DEVICE void advance(const AdvanceArguments& a) {
+    if (threadIdx.x == 0) {
+        *(u64*)a.counter += 1;
+    }
+}
+
 #define SAMPLE(TYPE, NAME)                                                                                             \
     ENTRY(sample_##NAME##_8, SampleArguments, 256, (sample<TYPE, 8>(arguments)))                                       \
     ENTRY(sample_##NAME##_16, SampleArguments, 512, (sample<TYPE, 16>(arguments)))                                     \
@@ -120,3 +141,4 @@ DEVICE void adjust(const AdjustArguments& a) {
 SAMPLE(F32, f32)
 SAMPLE(F16, f16)
 SAMPLE(BF16, bf16)
+ENTRY(sample_advance, AdvanceArguments, 32, (advance(arguments)))

@@ -16,6 +16,7 @@ struct SampleFilter {
 
 struct SampleRequest {
     u64 seed, row, draw;
+    u64 counter;              // Number that is added to `draw`; or 0
     u64 allowed;              // [cols / 32] words with a bit for each token; or 0
     u64 prompt, output;       // Tokens that the penalties count
     u32 prompt_len, output_len;
@@ -38,6 +39,10 @@ struct SampleArguments {
     u32 adjusted; // Whether penalties were applied to the logits
 };
 
+struct AdvanceArguments {
+    u64 counter;
+};
+
 struct AdjustArguments {
     u64 logits;   // [rows, cols]
     u64 requests; // [rows]
@@ -48,22 +53,30 @@ struct AdjustArguments {
 
 // Computes e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it. The result is
 // monotone.
-DEVICE float weight_of(double z) {
+DEVICE float weight_of(const Tables& tables, double z) {
     const float SHIFTER = 12582912.0f;
     z = z > -64.0 ? z : -64.0;
     const float j = fmaf((float)z, float_of(0x4138aa3b), SHIFTER);
-    const u32 index = bits_of(j) & 7;
-    const float low = (float)__longlong_as_double((long long)TABLE_LOW[index]);
-    const float r = (float)fma((double)(j - SHIFTER), -STEP, z) + low;
+    const Entry entry = tables.of(bits_of(j));
+    const float r = (float)fma((double)(j - SHIFTER), -STEP, z) + entry.low;
     const float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2a9c39)), r, 0.5f);
     const float t = fmaf(r * r, q, r);
-    const float s = float_of(TABLE[index] - (index << 20) + (bits_of(j) << 20));
+    const float s = float_of(bits_of(entry.power) + (bits_of(j) << 20));
     return fmaf(t, s, s);
+}
+
+// Fills the tables of `weight_of`.
+DEVICE void fill(Tables& tables) {
+    const u32 j = threadIdx.x;
+    if (j < 8) {
+        tables.entries[j] = {float_of(TABLE[j] - (j << 20)), (float)__longlong_as_double((long long)TABLE_LOW[j])};
+    }
 }
 
 // Returns 64 random bits: Philox4x32-10 of (draw, row) under the seed.
 DEVICE u64 random_bits(const SampleRequest& request) {
-    u32 c[4] = {(u32)request.draw, (u32)(request.draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
+    const u64 draw = request.draw + (request.counter ? *(const u64*)request.counter : 0);
+    u32 c[4] = {(u32)draw, (u32)(draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
     u32 k[2] = {(u32)request.seed, (u32)(request.seed >> 32)};
     for (u32 round = 0; round < 10; round++) {
         const u64 a = (u64)0xd2511f53 * c[0], b = (u64)0xcd9e8d57 * c[2];
@@ -115,6 +128,7 @@ struct SampleShared {
     // are ordered by logit, and by index among equal logits. A search over the whole row uses the memory for its sums.
     u64 list[MOST_LISTED];
     u32 bins[BINS];
+    Tables tables;
     u64 sums[WARPS];
     // Masses of the kept tokens that are not listed, for each warp's part of the row.
     u64 outside[WARPS];

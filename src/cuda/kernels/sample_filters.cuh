@@ -8,6 +8,12 @@
 #pragma once
 #include "sample_row.cuh"
 
+// What a filter adds up over tokens: their masses at 1 / temperature = `inverse`, or their number.
+struct Amount {
+    bool is_mass;
+    double inverse;
+};
+
 // Tokens of a row that the filters have kept so far.
 template <class S, u32 WARPS>
 struct SampleRow {
@@ -15,14 +21,12 @@ struct SampleRow {
     const LogitRow<S, WARPS> logits;
     SampleShared<WARPS>& shared;
     Candidates<WARPS> list;
-    // Largest and smallest logit above -inf, and the largest of this thread.
+    // Largest and smallest logit, and the largest of this thread.
     float top, bottom, own_top;
     double max, inverse; // Largest logit, and 1 / temperature
-    // Kept prefix: all keys above `least`, and those equal to `least` at indices `first..=last`.
-    u32 least, first, last;
-    // Smallest mass that min-p keeps, computed at 1 / temperature = `cut_inverse`.
-    u64 cut;
-    double cut_inverse;
+    // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
+    float least;
+    u32 first, last;
     // Whether the list holds every kept token. Otherwise, `has_outside` tells whether it holds those that are not counted
     // by `outside` and `shared.outside`, at 1 / temperature = `outside_inverse`.
     bool is_listed, has_outside;
@@ -34,21 +38,21 @@ struct SampleRow {
 
     DEVICE SampleRow(const SampleArguments& a, const SampleRequest& request, u64 row, SampleShared<WARPS>& shared)
         : logits((const typename S::Bits*)a.logits + row * a.cols, (const u32*)request.allowed, a.cols), shared(shared),
-          list{shared, 0}, max(0.0), inverse(1.0), least(0), first(0), last(0xffffffff), cut(0), cut_inverse(1.0),
+          list{shared, 0}, max(0.0), inverse(1.0), least(float_of(0xff7fffff)), first(0), last(0xffffffff),
           is_listed(false), has_outside(false), outside_inverse(1.0), outside(0) {}
 
     DEVICE u64 one() const { return (u64)1 << (logits.cols <= 1u << 18 ? 45 : 42); }
 
     // Mass of a token whose logit is `below` the largest.
     DEVICE u64 mass_below(double below, double inverse) const {
-        const float e = weight_of(below * inverse);
+        const float e = weight_of(shared.tables, below * inverse);
         const double SHIFTER = 4503599627370496.0; // 2^52
         return (u64)(__double_as_longlong((double)e * (double)one() + SHIFTER) - __double_as_longlong(SHIFTER));
     }
     DEVICE u64 mass(float z, double inverse) const { return mass_below((double)z - max, inverse); }
-    DEVICE bool is_kept(u32 i, u32 key) const {
-        return key != key_of(-INFINITE) && (key > least || (key == least && first <= i && i <= last)) &&
-               (cut == 0 || mass(logit_of(key), cut_inverse) >= cut);
+    DEVICE u64 amount_of(float z, const Amount& amount) const { return amount.is_mass ? mass(z, amount.inverse) : 1; }
+    DEVICE bool is_kept(u32 i, float z) const {
+        return z > least || (z == least && first <= i && i <= last);
     }
 
     // Returns the sum of `of(index, logit)` over the row. The sums of the warps' parts stay in `shared.sums`.
@@ -69,11 +73,20 @@ struct SampleRow {
             const u32 own_from = from + threadIdx.x / WARP * len;
             const u32 own_to = own_from + len < to ? own_from + len : to;
             u64 own = 0;
-            for (u32 i = own_from + threadIdx.x % WARP; i < own_to; i += WARP) {
-                own += of(i, logits.logit(i));
+            ROLLED
+            for (u32 i = own_from + threadIdx.x % WARP; i < own_to; i += 4 * WARP) {
+                // Reads four logits before it uses one.
+                float z[4];
+                for (u32 j = 0; j < 4; j++) {
+                    z[j] = i + j * WARP < own_to ? logits.logit(i + j * WARP) : -INFINITE;
+                }
+                for (u32 j = 0; j < 4; j++) {
+                    own += of(i + j * WARP, z[j]);
+                }
             }
             sum_of_block<WARPS>(own, shared.sums);
             u32 warp = 0;
+            ROLLED
             while (warp + 1 < WARPS && shared.sums[warp] <= above) {
                 above -= shared.sums[warp];
                 warp++;
@@ -84,23 +97,10 @@ struct SampleRow {
         return from;
     }
 
-    // Lists the tokens for which `is_listed(index, key)` is true. Returns false if they are too many.
-    template <class Wanted>
-    DEVICE bool list_all(Wanted is_wanted) {
-        list.clear();
-        logits.each([&](u32 i, float z) {
-            const u32 key = key_of(z);
-            if (is_wanted(i, key)) {
-                list.add(i, key);
-            }
-        });
-        return list.complete();
-    }
-
     // Lists all tokens of a short row. Of a long row, it lists at least the `k` largest, if k is small. Returns false if
     // k is too large, or if too many other tokens would be listed.
     DEVICE bool list_largest(u64 k) {
-        u32 from = key_of(-INFINITE) + 1;
+        float from = float_of(0xff7fffff);
         if (logits.cols > MOST_LISTED) {
             if (k > THREADS / 2) {
                 return false;
@@ -110,10 +110,15 @@ struct SampleRow {
             shared.list[threadIdx.x] = (u64)key_of(own_top) << 32;
             list.count = THREADS;
             list.sort();
-            const u32 least_key = list.key((u32)k - 1);
-            from = from > least_key ? from : least_key;
+            from = fmaxf(from, list.logit((u32)k - 1));
         }
-        return list_all([&](u32, u32 key) { return key >= from; });
+        list.clear();
+        logits.each([&](u32 i, float z) {
+            if (z >= from) {
+                list.add(i, z);
+            }
+        });
+        return list.complete();
     }
 
     DEVICE u32 bin_of(float z) const {
@@ -121,9 +126,8 @@ struct SampleRow {
         return bits_of(fminf((top - z) * bins_per_unit, (float)(BINS - 1)) + INTEGERS) % BINS;
     }
 
-    // Counts the kept tokens in bins of logits. Returns the sum of `amount`.
-    template <class Amount>
-    DEVICE u64 fill_bins(Amount amount) {
+    // Counts the kept tokens in bins of logits. Returns the sum of the amounts.
+    DEVICE u64 fill_bins(const Amount& amount) {
         // Tokens far below the largest have no mass.
         const double span = (double)top - (double)bottom, reach = 32.0 / inverse;
         bin_size = (span < reach ? span : reach) / (double)(BINS - 2);
@@ -134,24 +138,23 @@ struct SampleRow {
         }
         __syncthreads();
         return sum([&](u32 i, float z) {
-            const u32 key = key_of(z);
-            if (!is_kept(i, key)) {
+            if (!is_kept(i, z)) {
                 return (u64)0;
             }
             atomicAdd(&shared.bins[bin_of(z)], 1u);
-            return amount(key);
+            return amount_of(z, amount);
         });
     }
 
-    // Finds the bins in which the running sum of `amount` reaches `needed`, as far as counts tell. `center` returns the
-    // amount of a token in the middle of a bin. `off` is the error of an earlier estimate.
-    template <class Center>
-    DEVICE void find_bins(u64 needed, u64 off, u64 slack, Center center) {
+    // Finds the bins in which the running sum of the amounts reaches `needed`, as far as counts tell. `off` is the error of
+    // an earlier estimate.
+    DEVICE void find_bins(u64 needed, u64 off, u64 slack, const Amount& amount) {
         const u32 SHARE = BINS / THREADS;
         u64 own[SHARE], upto = 0;
         for (u32 i = 0; i < SHARE; i++) {
             const u32 bin = threadIdx.x * SHARE + i;
-            own[i] = shared.bins[bin] * center(bin);
+            const u64 center = amount.is_mass ? mass_below(-(double)bin * bin_size, amount.inverse) : 1;
+            own[i] = shared.bins[bin] * center;
             upto += own[i];
         }
         upto = sum_before<WARPS>(upto, shared.sums);
@@ -175,28 +178,27 @@ struct SampleRow {
         __syncthreads();
     }
 
-    // Lists the kept tokens in whose bins the running sum of `amount` reaches `needed`. `base` becomes the sum over the
+    // Lists the kept tokens in whose bins the running sum of the amounts reaches `needed`. `base` becomes the sum over the
     // tokens above them. Returns false if too many would be listed.
-    template <class Amount, class Center>
-    DEVICE bool list_around(u64 needed, bool is_exact, u64& base, Amount amount, Center center) {
+    DEVICE bool list_around(u64 needed, u64& base, const Amount& amount) {
         u64 off = 0;
         ROLLED
         for (u32 attempt = 0; attempt < 3; attempt++) {
-            find_bins(needed, off, is_exact ? 0 : needed >> 9, center);
+            find_bins(needed, off, amount.is_mass ? needed >> 9 : 0, amount);
             const u32 first_bin = shared.first_bin, last_bin = shared.last_bin;
             list.clear();
             u32 above = 0;
             base = sum([&](u32 i, float z) {
-                const u32 key = key_of(z), bin = bin_of(z);
-                if (bin > last_bin || !is_kept(i, key)) {
+                const u32 bin = bin_of(z);
+                if (bin > last_bin || !is_kept(i, z)) {
                     return (u64)0;
                 }
                 if (bin >= first_bin) {
-                    list.add(i, key);
+                    list.add(i, z);
                     return (u64)0;
                 }
                 above++;
-                return amount(key);
+                return amount_of(z, amount);
             });
             if (threadIdx.x < WARPS) {
                 shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
@@ -205,7 +207,7 @@ struct SampleRow {
             if (!list.complete()) {
                 return false;
             }
-            const u64 upto = base + list.sum([&](u32, u32 key) { return amount(key); });
+            const u64 upto = base + list.sum([&](u32, float z) { return amount_of(z, amount); });
             if (base < needed && needed <= upto) {
                 return true;
             }
@@ -214,40 +216,39 @@ struct SampleRow {
         return false;
     }
 
-    // Keeps the shortest prefix in which the sum of `amount` reaches `needed`. The sum over all kept tokens must reach
+    // Keeps the shortest prefix in which the sum of the amounts reaches `needed`. The sum over all kept tokens must reach
     // it. Unless all kept tokens are listed, `fill_bins` must have counted them.
-    template <class Amount, class Center>
-    DEVICE void shorten(u64 needed, bool keeps_equals, bool highest_first, bool is_exact, Amount amount, Center center) {
+    DEVICE void shorten(u64 needed, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
-        u32 least_key;
-        const bool in_list = is_listed || list_around(needed, is_exact, base, amount, center);
-        has_outside = in_list && !is_listed && !is_exact;
+        float lowest;
+        const bool in_list = is_listed || list_around(needed, base, amount);
+        has_outside = in_list && !is_listed && amount.is_mass;
         outside_inverse = inverse;
         if (in_list) {
-            const auto kept = [&](u32 i, u32 key) { return is_kept(i, key) ? amount(key) : 0; };
-            least_key = list.reach(needed - base, kept);
-            reached = base + list.sum([&](u32 i, u32 key) { return key > least_key ? kept(i, key) : 0; });
-            at_end = list.sum([&](u32 i, u32 key) { return key == least_key ? kept(i, key) : 0; });
+            const auto kept = [&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; };
+            lowest = list.reach(needed - base, kept);
+            reached = base + list.sum([&](u32 i, float z) { return z > lowest ? kept(i, z) : 0; });
+            at_end = list.sum([&](u32 i, float z) { return z == lowest ? kept(i, z) : 0; });
         } else {
-            search(needed, least_key, reached, at_end, amount);
+            lowest = search(needed, reached, at_end, amount);
         }
         // Keeps only as many tokens with the lowest kept logit as are needed.
-        const u64 each_of_them = amount(least_key);
+        const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;
-        const bool is_same = least_key == least;
+        const bool is_same = lowest == least;
         u32 from = 0, to = 0xffffffff;
         if (count < equals && !keeps_equals) {
             const u64 place = highest_first ? equals - count : count - 1;
             u32 end;
             if (in_list) {
-                const u64 before = list.sum([&](u32 i, u32 key) {
-                    return (u64)(key > least_key || (key == least_key && is_same && i < first));
+                const u64 before = list.sum([&](u32 i, float z) {
+                    return (u64)(z > lowest || (z == lowest && is_same && i < first));
                 });
                 end = list.index((u32)(before + place));
             } else {
                 end = locate(0, logits.cols, place, [&](u32 i, float z) {
-                    return (u64)(key_of(z) == least_key && is_kept(i, key_of(z)));
+                    return (u64)(z == lowest && is_kept(i, z));
                 });
             }
             from = highest_first ? end : 0;
@@ -255,16 +256,15 @@ struct SampleRow {
         }
         first = is_same && first > from ? first : from;
         last = is_same && last < to ? last : to;
-        least = least_key;
+        least = lowest;
     }
 
-    // Finds the key at which the sum of `amount` over the kept tokens reaches `needed`, the sum before it, and the sum of
-    // the tokens with this key. Reads the row once for each byte of the key.
-    template <class Amount>
-    DEVICE void search(u64 needed, u32& digits, u64& reached, u64& at_end, Amount amount) {
+    // Returns the logit at which the sum of the amounts of the kept tokens reaches `needed`. Finds the sum before it, and
+    // the sum of the tokens with this logit. Reads the row once for each byte of the logits' keys.
+    DEVICE float search(u64 needed, u64& reached, u64& at_end, const Amount& amount) {
         u64* const sums = shared.list;
+        u32 digits = 0;
         reached = 0;
-        digits = 0;
         ROLLED
         for (u32 shift = 32; shift > 0;) {
             shift -= 8;
@@ -275,8 +275,8 @@ struct SampleRow {
             __syncthreads();
             logits.each([&](u32 i, float z) {
                 const u32 key = key_of(z);
-                if ((u64)key >> (shift + 8) == digits && is_kept(i, key)) {
-                    atomicAdd(&sums[key >> shift & 255], amount(key));
+                if ((u64)key >> (shift + 8) == digits && is_kept(i, z)) {
+                    atomicAdd(&sums[key >> shift & 255], amount_of(z, amount));
                 }
             });
             __syncthreads();
@@ -286,6 +286,7 @@ struct SampleRow {
             digits = digits << 8 | shared.digit;
         }
         at_end = shared.at_end;
+        return logit_of(digits);
     }
 
     // Finds the byte at which the sum reaches `needed`. The sum starts at `reached` and adds `sums` from the last one
@@ -317,11 +318,21 @@ struct SampleRow {
         }
     }
 
-    // Returns the sum of `amount` over the kept tokens, and counts them in bins unless they are listed.
-    template <class Amount>
-    DEVICE u64 total(Amount amount) {
-        return is_listed ? list.sum([&](u32 i, u32 key) { return is_kept(i, key) ? amount(key) : 0; })
-                         : fill_bins(amount);
+    // Keeps the tokens whose mass is at least `least_mass`, at most the largest mass. Masses have the order of the keys.
+    DEVICE void cut_below(u64 least_mass) {
+        u32 from = key_of(-INFINITE) + 1, to = key_of(top);
+        ROLLED
+        while (from < to) {
+            const u32 middle = from + (to - from) / 2;
+            const bool is_heavy = mass(logit_of(middle), inverse) >= least_mass;
+            from = is_heavy ? from : middle + 1;
+            to = is_heavy ? middle : to;
+        }
+        if (logit_of(from) > least) {
+            least = logit_of(from);
+            first = 0;
+            last = 0xffffffff;
+        }
     }
 
     DEVICE void filter(const SampleFilter& filter, u64 all) {
@@ -330,33 +341,29 @@ struct SampleRow {
             return;
         }
         has_outside = false;
-        const double heat = inverse;
-        if (filter.kind == TOP_K || (filter.kind == MIN_P && filter.value > 1.0)) {
-            const u64 k = filter.kind == TOP_K ? (u64)filter.value : 1;
-            is_listed = is_listed || list_largest(k);
-            const auto count_of = [](u32) { return (u64)1; };
-            // Shortens a prefix of k tokens too, because tokens that are not listed must not count as kept.
-            if (k <= total(count_of)) {
-                shorten(k, filter.flags & 1, false, true, count_of, count_of);
-            }
-        } else if (filter.kind == TOP_P) {
-            is_listed = is_listed || (logits.cols <= MOST_LISTED && list_largest(0));
-            const auto mass_of = [&](u32 key) { return mass(logit_of(key), heat); };
-            const u64 kept = total(mass_of);
-            const u64 needed = ceil_of_product(filter.value, filter.flags & 2 ? all : kept);
-            if (needed <= kept) {
-                shorten(needed, false, filter.flags & 1, false, mass_of,
-                        [&](u32 bin) { return mass_below(-(double)bin * bin_size, heat); });
-            }
-        } else {
-            cut = ceil_of_product(filter.value, one());
-            cut_inverse = inverse;
+        if (filter.kind == MIN_P && filter.value <= 1.0) {
+            cut_below(ceil_of_product(filter.value, one()));
+            return;
+        }
+        const Amount amount = {filter.kind == TOP_P, inverse};
+        const u64 k = filter.kind == TOP_K ? (u64)filter.value : 1;
+        is_listed = is_listed || list_largest(amount.is_mass ? ~0ull : k);
+        const u64 kept = is_listed
+            ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
+            : fill_bins(amount);
+        const u64 needed = amount.is_mass ? ceil_of_product(filter.value, filter.flags & 2 ? all : kept) : k;
+        // Shortens a prefix of k tokens too, because tokens that are not listed must not count as kept.
+        if (needed <= kept) {
+            shorten(needed, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1, amount);
         }
     }
 
     // Draws a kept token with probability proportional to its mass.
     DEVICE SampleOutcome draw(u64 random) {
-        const auto mass_of = [&](u32 i, u32 key) { return is_kept(i, key) ? mass(logit_of(key), inverse) : 0; };
+        // All tokens whose logit is +inf have the same mass.
+        const auto mass_of = [&](u32 i, float z) {
+            return !is_kept(i, z) ? 0 : top == INFINITE ? one() : mass(z, inverse);
+        };
         if (is_listed) {
             __syncthreads();
             if (threadIdx.x < WARPS) {
@@ -367,62 +374,53 @@ struct SampleRow {
             list.count = 0;
             u32 own = 0;
             sum([&](u32 i, float z) {
-                const u32 key = key_of(z);
-                if (!is_kept(i, key)) {
-                    return (u64)0;
-                }
-                own++;
-                return mass(z, inverse);
+                own += is_kept(i, z);
+                return mass_of(i, z);
             });
             if (threadIdx.x < WARPS) {
                 shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
             }
             outside = sum_of_block<WARPS>(own, shared.sums);
         }
-        const u64 kept = outside + list.sum([&](u32 i, u32 key) { return (u64)is_kept(i, key); });
+        const u64 kept = outside + list.sum([&](u32 i, float z) { return (u64)is_kept(i, z); });
         // Returns the mass of the warps before `warp`.
         const auto before = [&](u32 warp) {
             const u32 end = logits.start(warp);
-            u64 mass = list.sum([&](u32 i, u32 key) { return i < end ? mass_of(i, key) : 0; });
+            u64 mass = list.sum([&](u32 i, float z) { return i < end ? mass_of(i, z) : 0; });
+            ROLLED
             for (u32 i = 0; i < warp; i++) {
                 mass += shared.outside[i];
             }
             return mass;
         };
-        const u64 target = __umul64hi(random, before(WARPS));
         // The token is in the part of warp `part`. The mass before that part is `below`.
         u32 part = 0;
-        u64 below = 0;
+        u64 target = 0, below = 0;
         ROLLED
-        for (u32 step = WARPS / 2; step > 0; step /= 2) {
+        for (u32 step = WARPS; step > 0; step /= 2) {
             const u64 mass = before(part + step);
-            below = mass <= target ? mass : below;
-            part += mass <= target ? step : 0;
+            if (step == WARPS) {
+                target = __umul64hi(random, mass);
+            } else if (mass <= target) {
+                below = mass;
+                part += step;
+            }
         }
-        const u32 token = locate(logits.start(part), logits.start(part + 1), target - below,
-                                 [&](u32 i, float z) { return mass_of(i, key_of(z)); });
+        const u32 token = locate(logits.start(part), logits.start(part + 1), target - below, mass_of);
         return {DRAWN, token, (u32)kept, 0};
     }
 
-    // Finds the extremes of the logits. Returns whether there is a NaN, and whether there is a penalised token outside the
-    // vocabulary, as bits 0 and 1.
-    DEVICE u32 survey(const SampleRequest& request) {
+    // Finds the extremes of the logits. The largest is NaN if there is a NaN.
+    DEVICE void survey() {
         own_top = -INFINITE;
         float lowest = INFINITE;
-        u32 nan = 0, unknown = 0;
         logits.each([&](u32, float z) {
-            own_top = fmaxf(own_top, z);
-            lowest = z > -INFINITE ? fminf(lowest, z) : lowest;
-            nan |= z != z;
+            own_top = max_or_nan(own_top, z);
+            lowest = fminf(lowest, z);
         });
-        for (u32 i = threadIdx.x; i < request.prompt_len + request.output_len; i += THREADS) {
-            const bool is_prompt = i < request.prompt_len;
-            const u32* from = (const u32*)(is_prompt ? request.prompt : request.output);
-            unknown |= from[is_prompt ? i : i - request.prompt_len] >= logits.cols;
-        }
         const auto largest = [](float own, u32 distance) {
             for (; distance > 0; distance /= 2) {
-                own = fmaxf(own, lane_beside(own, distance));
+                own = max_or_nan(own, lane_beside(own, distance));
             }
             return own;
         };
@@ -431,9 +429,17 @@ struct SampleRow {
         __syncthreads();
         bottom = -over_block<WARPS>(-lowest, shared.floats, largest);
         max = (double)top;
-        return over_block<WARPS>(nan | unknown << 1, shared.words, [](u32 own, u32 distance) {
+    }
+
+    // Returns the index of the first NaN. There must be one.
+    DEVICE u32 first_nan() {
+        u32 own = 0xffffffff;
+        logits.each([&](u32 i, float z) { own = z != z && i < own ? i : own; });
+        __syncthreads();
+        return over_block<WARPS>(own, shared.words, [](u32 own, u32 distance) {
             for (; distance > 0; distance /= 2) {
-                own |= lane_beside(own, distance);
+                const u32 beside = lane_beside(own, distance);
+                own = beside < own ? beside : own;
             }
             return own;
         });

@@ -70,9 +70,6 @@ struct LogitRow {
     template <class F>
     DEVICE void each(F f) const {
         const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        if (warp == 0 && lane < head) {
-            f(lane, logit(lane));
-        }
         const uint4* from = (const uint4*)(x + head);
         const u32 end = (warp + 1) * share < pieces ? (warp + 1) * share : pieces;
         u32 piece = warp * share + lane;
@@ -86,20 +83,27 @@ struct LogitRow {
         }
         ROLLED
         for (; piece < end; piece += WARP) {
-            float z[COUNT];
-            Vectors<S>::widen(next, z);
+            uint4 words = next;
             next = second;
             if (piece + 2 * WARP < end) {
                 second = from[piece + 2 * WARP];
             }
-            for (u32 i = 0; i < COUNT; i++) {
-                const u32 index = head + piece * COUNT + i;
-                f(index, allow(index, z[i]));
+            // One word at a time, so that the code of `f` does not occur for each element of the piece.
+            ROLLED
+            for (u32 word = 0; word < 4; word++) {
+                const u32 index = head + piece * COUNT + word * (COUNT / 4);
+                f(index, allow(index, S::low_of(words.x)));
+                if (COUNT == 8) {
+                    f(index + 1, allow(index + 1, S::high_of(words.x)));
+                }
+                words = {words.y, words.z, words.w, 0};
             }
         }
-        const u32 last = head + pieces * COUNT + lane;
-        if (warp == WARPS - 1 && last < cols) {
-            f(last, logit(last));
+        // The first warp also has the columns before the pieces, and the last warp those after them.
+        const u32 after = head + pieces * COUNT;
+        const u32 single = warp == 0 ? lane : after + lane;
+        if (warp == 0 ? single < head : warp == WARPS - 1 && single < cols) {
+            f(single, logit(single));
         }
     }
 };
@@ -118,10 +122,10 @@ struct Candidates {
         __syncthreads();
     }
 
-    DEVICE void add(u32 index, u32 key) {
+    DEVICE void add(u32 index, float z) {
         const u32 place = atomicAdd(&shared.listed, 1u);
         if (place < MOST_LISTED) {
-            shared.list[place] = (u64)key << 32 | ~index;
+            shared.list[place] = (u64)key_of(z) << 32 | ~index;
         }
     }
 
@@ -164,37 +168,44 @@ struct Candidates {
     }
 
     DEVICE u32 key(u32 place) const { return (u32)(shared.list[place] >> 32); }
+    DEVICE float logit(u32 place) const { return logit_of(key(place)); }
     DEVICE u32 index(u32 place) const { return ~(u32)shared.list[place]; }
 
-    // Returns the sum of `of(index, key)` over the list.
+    // Returns the sum of `of(index, logit)` over the list.
     template <class Term>
     DEVICE u64 sum(Term of) {
         u64 own = 0;
+        ROLLED
         for (u32 i = threadIdx.x; i < count; i += WARPS * WARP) {
-            own += of(index(i), key(i));
+            own += of(index(i), logit(i));
         }
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Returns the key at which the running sum of `of(index, key)` reaches `needed`. The total must reach it.
+    // Returns the logit at which the running sum of `of(index, logit)` reaches `needed`. The total must reach it.
     template <class Term>
-    DEVICE u32 reach(u64 needed, Term of) {
+    DEVICE float reach(u64 needed, Term of) {
         const u32 share = (count + WARPS * WARP - 1) / (WARPS * WARP);
         const u32 from = threadIdx.x * share < count ? threadIdx.x * share : count;
         const u32 to = from + share < count ? from + share : count;
         u64 own = 0;
+        ROLLED
         for (u32 i = from; i < to; i++) {
-            own += of(index(i), key(i));
+            own += of(index(i), logit(i));
         }
         u64 upto = sum_before<WARPS>(own, shared.sums);
         if (upto < needed && needed <= upto + own) {
             u32 i = from;
-            for (upto += of(index(i), key(i)); upto < needed; upto += of(index(i), key(i))) {
-                i++;
+            ROLLED
+            for (; i < to; i++) {
+                upto += of(index(i), logit(i));
+                if (upto >= needed) {
+                    break;
+                }
             }
             shared.digit = key(i);
         }
         __syncthreads();
-        return shared.digit;
+        return logit_of(shared.digit);
     }
 };

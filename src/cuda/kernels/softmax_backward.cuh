@@ -52,9 +52,13 @@ struct BackwardRow {
         if constexpr (Gradient::IS_OF_ROWS) {
             sums[0] = (double)S::widen(*dy);
         } else {
-            sum_ordered(held, terms, sums, [&](u32 column, float x, double (&own)[1]) {
-                const double of_result = is_kept(x) ? (double)S::widen(dy[column]) : 0.0;
-                own[0] += Gradient::term(weight(x), of_result);
+            sum_pieces(held, terms, sums, [&](u32 column, const float* x, auto lane) {
+                float of_results[COUNT];
+                By<S>::load(dy + column, of_results);
+                for (u32 i = 0; i < COUNT; i++) {
+                    const double of_result = is_kept(x[i]) ? (double)of_results[i] : 0.0;
+                    lane(i)[0] += Gradient::term(weight(x[i]), of_result);
+                }
             });
         }
         const double of_row = Gradient::MEAN ? sums[0] * reciprocal : sums[0];
@@ -121,10 +125,11 @@ struct BackwardRow {
     }
 };
 
-template <class Gradient, class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void backward(const BackwardArguments& a) {
+// Computes the gradients of rows that fit in registers.
+template <class Gradient, class S, u32 WARPS, u32 HELD>
+DEVICE void backward_held(const BackwardArguments& a) {
     typedef typename S::Bits Bits;
-    typedef BackwardRow<Gradient, S, By, WARPS, HELD> Row;
+    typedef BackwardRow<Gradient, S, Vectors, WARPS, HELD> Row;
     typedef BackwardRow<Gradient, S, Singles, WARPS, 0> Any;
     __shared__ BackwardShared<WARPS> shared;
     __shared__ typename Row::Terms terms;
@@ -134,14 +139,13 @@ DEVICE void backward(const BackwardArguments& a) {
         const Bits* from = (const Bits*)a.x + index * cols;
         const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);
         Bits* dx = (Bits*)a.dx + index * cols;
-        Held<S, By, WARPS, HELD> held(from, cols);
+        Held<S, Vectors, WARPS, HELD> held(from, cols);
         // Rows with a wide range are rare. They read memory again, so that they need no registers of their own.
         Held<S, Singles, WARPS, 0> again(from, cols);
         Any any = {again, dy, dx, cols};
         const Extremes found = extremes(held, shared.extremes);
         if (found.is_live()) {
             SoftmaxExp exp(found.max, found.min);
-            exp.narrow = exp.narrow && Row::NARROW;
             exp.fill(shared.tables);
             __syncthreads();
             if (exp.narrow) {
@@ -159,6 +163,33 @@ DEVICE void backward(const BackwardArguments& a) {
     }
 }
 
+// Computes the gradients of rows of any length, which are read three times.
+template <class Gradient, class S, template <class> class By, u32 WARPS>
+DEVICE void backward_again(const BackwardArguments& a) {
+    typedef typename S::Bits Bits;
+    typedef BackwardRow<Gradient, S, By, WARPS, 0> Row;
+    __shared__ BackwardShared<WARPS> shared;
+    __shared__ typename Row::Terms terms;
+    const u32 cols = (u32)a.cols;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        Held<S, By, WARPS, 0> held((const Bits*)a.x + index * cols, cols);
+        Row row = {held, (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols), (Bits*)a.dx + index * cols, cols};
+        const Extremes found = extremes(held, shared.extremes);
+        if (found.is_live()) {
+            SoftmaxExp exp(found.max, found.min);
+            exp.narrow = false;
+            exp.fill(shared.tables);
+            __syncthreads();
+            row.write_or_spoil(exp, a.guards, index, shared, terms);
+        } else {
+            row.spoil();
+            count_guards(a.guards, index, found.is_nan(), found.is_masked());
+        }
+        __syncthreads();
+    }
+}
+
 #define BACKWARD(GRADIENT, OP, TYPE, NAME)                                                                             \
-    ENTRY(OP##_##NAME##_8x4, BackwardArguments, 256, (backward<GRADIENT, TYPE, Vectors, 8, 4>(arguments)))             \
-    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward<GRADIENT, TYPE, Singles, 8, 0>(arguments)))
+    ENTRY_AT_MOST(OP##_##NAME##_8x4, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 4>(arguments)))         \
+    ENTRY(OP##_##NAME##_long, BackwardArguments, 512, (backward_again<GRADIENT, TYPE, Vectors, 16>(arguments)))        \
+    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward_again<GRADIENT, TYPE, Singles, 8>(arguments)))

@@ -37,8 +37,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
     typedef Places<S, By, WARPS> At;
     // A row of at most 64 tiles has one tile per lane.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
-    // A block of fewer than `WARPS` warps processes fewer tiles at a time, and needs one step only.
-    const u32 tiles = blockDim.x / At::GROUP;
+    const u32 tiles = At::tiles();
     __syncthreads();
     for (u32 lane = threadIdx.x; !IS_ONE && lane < 64; lane += blockDim.x) {
         for (u32 n = 0; n < N; n++) {
@@ -87,7 +86,7 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
             // The same thread adds all tiles of a lane, so their order is fixed.
             for (u32 i = threadIdx.x; i < tiles && threadIdx.x < WARP; i += WARP) {
                 for (u32 n = 0; n < N; n++) {
-                    shared.lanes[n][(step * At::TILES + i) % 64] += shared.tiles[n][i];
+                    shared.lanes[n][(step * tiles + i) % 64] += shared.tiles[n][i];
                 }
             }
             __syncthreads();

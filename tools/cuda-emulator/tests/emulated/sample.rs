@@ -93,3 +93,12 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
         assert_eq!(outcomes[0].result(0, 3).unwrap_err().to_string(), expected);
     }
 }
+
+#[test]
+fn counters_advance_by_one() {
+    let mut counter = u64::from(u32::MAX);
+    let (launch, arguments) = evenkeel::cuda::sample::launch_advance(&raw mut counter as u64);
+    // SAFETY: the counter outlives the kernel run.
+    unsafe { Emulator::linked().run(&launch, &arguments, Order::Backward) }.unwrap();
+    assert_eq!(counter, 1 << 32);
+}

@@ -20,7 +20,12 @@ pub const FAULTS: &[Fault] = &[
         "(float)(weight(x[i]) * reciprocal)",
     ),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
-    fault("gradients of another column", "softmax_backward.cuh", "S::widen(dy[column])", "S::widen(dy[column ^ 1])"),
+    fault(
+        "gradients of another column",
+        "softmax_backward.cuh",
+        "? (double)of_results[i]",
+        "? (double)of_results[COUNT - 1 - i]",
+    ),
     fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "own |= is_kept(x[i]) && of", "own |= false && of"),
     fault(
@@ -29,17 +34,17 @@ pub const FAULTS: &[Fault] = &[
         "is_kept(x[i]) ? S::NOT",
         "true ? S::NOT",
     ),
-    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = false;", ""),
 ];
 
 pub const FAULTS_OF_LOG: &[Fault] = &[
     fault(
         "masked gradients are read",
         "softmax_backward.cuh",
-        "is_kept(x) ? (double)S::widen",
-        "true ? (double)S::widen",
+        "is_kept(x[i]) ? (double)of_results",
+        "true ? (double)of_results",
     ),
-    fault("all tiles are added to one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
+    fault("all tiles are added to one lane", "sum.cuh", "(step * tiles + i) % 64", "i % 64"),
     fault(
         "all elements of a partial tile are added to one lane",
         "sum.cuh",
@@ -63,8 +68,8 @@ pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
     fault(
         "every row reads the first row's gradient",
         "softmax_backward.cuh",
-        "IS_OF_ROWS ? 1 : cols",
-        "IS_OF_ROWS ? 0 : cols",
+        "const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);",
+        "const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 0 : cols);",
     ),
     fault("gradients are not multiplied by weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "return of_row != of_row;", "return false;"),
@@ -76,7 +81,7 @@ pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
         "weight(x[i]) * reciprocal",
         "(float)(weight(x[i]) * reciprocal)",
     ),
-    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = false;", ""),
 ];
 
 fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {

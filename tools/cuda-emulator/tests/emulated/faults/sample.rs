@@ -40,18 +40,18 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("equal logits are sorted downwards by index", "sample_row.cuh", "<< 32 | ~index;", "<< 32 | index;"),
     fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = from[piece];"),
-    fault("the last columns are not read", "sample_row.cuh", "warp == WARPS - 1 && last < cols", "false"),
+    fault("the last columns are not read", "sample_row.cuh", "warp == WARPS - 1 && single < cols", "false"),
     fault(
         "tokens below the k-th largest of the threads are dropped",
         "sample_filters.cuh",
-        "from = from > least_key ? from : least_key;",
-        "from = from > least_key ? from : least_key + 1;",
+        "if (z >= from) {",
+        "if (z > from) {",
     ),
     fault(
         "a row of which k tokens are listed is not shortened",
         "sample_filters.cuh",
-        "if (k <= total(count_of)) {",
-        "if (k < total(count_of)) {",
+        "if (needed <= kept) {",
+        "if (needed < kept) {",
     ),
     fault(
         "tokens above the listed bins have no mass",
@@ -64,10 +64,10 @@ pub const FAULTS: &[Fault] = &[
             outside = sum_of_block<WARPS>(above, shared.sums);",
     ),
     fault(
-        "tokens of the first listed bin are not listed",
+        "the sum above the listed bins is not counted",
         "sample_filters.cuh",
-        "if (bin >= first_bin) {",
-        "if (bin > first_bin) {",
+        "reached = base + list.sum(",
+        "reached = list.sum(",
     ),
     fault(
         "a product is rounded down",
@@ -75,6 +75,7 @@ pub const FAULTS: &[Fault] = &[
         "low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0)",
         "low >> shift)",
     ),
+    fault("the counter is not added", "sample.cuh", "*(const u64*)request.counter", "0"),
     fault("the generator runs one round less", "sample.cuh", "round < 10", "round < 9"),
     fault(
         "the mask is inverted",
@@ -84,6 +85,12 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
     fault("tokens of the prompt count as output", "sample.cu", "*to = 1;", "*to = 2;"),
+    fault(
+        "min-p keeps tokens of less mass",
+        "sample_filters.cuh",
+        "from = is_heavy ? from : middle + 1;",
+        "from = middle + 1;",
+    ),
     fault(
         "running sums start from the wrong warp",
         "sample_filters.cuh",

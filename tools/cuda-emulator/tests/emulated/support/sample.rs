@@ -8,6 +8,9 @@ use evenkeel_cuda_emulator::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+/// Counter of draws.
+static COUNTED: u64 = 5;
+
 /// Distribution of logits.
 #[derive(Clone, Copy, Debug)]
 pub enum Logits {
@@ -113,8 +116,13 @@ pub fn case<E: DeviceElement>(
         .map(|(asked, sampler)| {
             let list = |tokens: &[u32]| (tokens.as_ptr() as u64, tokens.len() as u32);
             let request = Request::new(sampler, asked.draw).unwrap();
-            // SAFETY: the lists outlive the kernel runs.
+            // SAFETY: the lists and the counter outlive the kernel runs.
             unsafe {
+                // Half of the requests take a part of the draw's number from a counter in memory.
+                let request = match asked.draw.draw % 2 {
+                    0 => request,
+                    _ => request.draw(asked.draw.draw.wrapping_sub(COUNTED)).counter(&raw const COUNTED as u64),
+                };
                 let request = request.history(list(&asked.prompt), list(&asked.output));
                 asked.allowed.as_ref().map_or(request, |words| request.allowed(words.as_ptr() as u64))
             }
