@@ -174,33 +174,29 @@ struct Vectors {
             values[i] = S::widen(COUNT == 4 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff);
         }
     }
-    static DEVICE void store(Bits* to, const u32* bits) {
-        u32 words[4];
-        for (u32 i = 0; i < 4; i++) {
-            words[i] = COUNT == 4 ? bits[i] : bits[COUNT / 4 * i] | bits[COUNT / 4 * i + 1] << 16;
-        }
-        store_words((u32*)to, words);
-    }
+    static DEVICE void store(Bits* to, const u32* bits) { store_words(to, packed(bits)); }
+    static DEVICE void store_in_shared(Bits* to, const u32* bits) { *(uint4*)to = packed(bits); }
     // Rounds and stores values other than NaN.
     static DEVICE void store_rounded(Bits* to, const float* values) {
         u32 words[4];
         for (u32 i = 0; i < 4; i++) {
             words[i] = COUNT == 4 ? S::narrow(values[i]) : S::narrow_two(values[COUNT / 4 * i], values[COUNT / 4 * i + 1]);
         }
-        store_words((u32*)to, words);
+        store_words(to, {words[0], words[1], words[2], words[3]});
     }
-    static DEVICE void store_words(u32* to, const u32 (&words)[4]) {
-#ifdef __CUDACC__
-        // The compiler splits an assignment of a `uint4` into four stores in some kernels. The address may be in shared
-        // memory.
-        asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};"
-                     :
-                     : "l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
-                     : "memory");
-#else
+    static DEVICE uint4 packed(const u32* bits) {
+        u32 words[4];
         for (u32 i = 0; i < 4; i++) {
-            to[i] = words[i];
+            words[i] = COUNT == 4 ? bits[i] : bits[COUNT / 4 * i] | bits[COUNT / 4 * i + 1] << 16;
         }
+        return {words[0], words[1], words[2], words[3]};
+    }
+    static DEVICE void store_words(Bits* to, const uint4& v) {
+#ifdef __CUDACC__
+        // The compiler splits an assignment of a `uint4` into four stores in some kernels.
+        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" : : "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+#else
+        *(uint4*)to = v;
 #endif
     }
 };
@@ -213,6 +209,7 @@ struct Singles {
 
     static DEVICE void load(const Bits* from, float* values) { values[0] = S::widen(*from); }
     static DEVICE void store(Bits* to, const u32* bits) { *to = (Bits)bits[0]; }
+    static DEVICE void store_in_shared(Bits* to, const u32* bits) { store(to, bits); }
     static DEVICE void store_rounded(Bits* to, const float* values) { *to = (Bits)S::narrow(values[0]); }
 };
 

@@ -91,7 +91,7 @@ struct HeadRow {
         return has_room(square, scale) && keeps_low_parts(own, of_row, scale);
     }
 
-    // Writes the result of `f` for each element and its weight.
+    // Writes the result of `f` for each element and its weight to shared memory.
     template <class F>
     DEVICE void write(const float* weights, Bits* to, F f) {
         each([&](u32 column, const float* x) {
@@ -99,7 +99,7 @@ struct HeadRow {
             for (u32 i = 0; i < COUNT; i++) {
                 bits[i] = f(x[i], weights[column + i]);
             }
-            By<S>::store(to + column, bits);
+            By<S>::store_in_shared(to + column, bits);
         });
     }
 };
