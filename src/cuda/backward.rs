@@ -301,7 +301,7 @@ fn launch(
     let [any, held, long] = op.kernels[index];
     let (kernel, threads) = match is_aligned(op, [x, dy, dx], cols, lanes) {
         false => (any, 256),
-        true if cols <= MOST_HELD * lanes => (held, scores::threads_of(cols, lanes)),
+        true if cols <= MOST_HELD * lanes => (held, scores::threads_of(cols, 4 * lanes)),
         true => (long, 512),
     };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };

@@ -300,8 +300,8 @@ fn kernel(
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
     Ok(match cols {
         _ if !is_aligned => (names[0], 256),
-        cols if cols <= held(256, 4) => (names[1], threads_of(cols, lanes)),
-        cols if cols <= held(512, 8) => (names[2], 512),
+        cols if cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes)),
+        cols if cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes)),
         _ => (names[3], 1024),
     })
 }

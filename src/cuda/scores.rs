@@ -61,7 +61,7 @@ pub struct Op {
     /// element.
     pub is_of_rows: bool,
     /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a warp,
-    /// of a block of up to 256 threads and of one of 512 threads, and longer rows.
+    /// of a block of up to 256 threads and of one of up to 512 threads, and longer rows.
     pub plain: [[&'static str; 5]; 3],
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
@@ -133,8 +133,8 @@ pub fn launch(
     let (kernel, threads) = match cols {
         _ if !is_aligned(op, [x, y], cols, lanes) => (any, 256),
         cols if cols <= held(32, 4) => (of_warp, 32),
-        cols if cols <= held(256, 4) => (of_block, threads_of(cols, lanes)),
-        cols if cols <= held(512, 8) => (of_512, 512),
+        cols if cols <= held(256, 4) => (of_block, threads_of(cols, 4 * lanes)),
+        cols if cols <= held(512, 8) => (of_512, threads_of(cols, 8 * lanes)),
         _ => (long, 1024),
     };
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
@@ -162,9 +162,9 @@ pub fn launch_masked(
     })
 }
 
-/// Returns the number of threads that hold a row if each thread holds four pieces of `lanes` elements.
-pub fn threads_of(cols: usize, lanes: usize) -> u32 {
-    cols.div_ceil(4 * lanes).next_power_of_two().max(32) as u32
+/// Returns the number of threads that hold a row if each thread holds up to `elements` elements.
+pub fn threads_of(cols: usize, elements: usize) -> u32 {
+    cols.div_ceil(elements).next_power_of_two().max(32) as u32
 }
 
 /// Returns whether rows can be read sixteen bytes at a time. If the op has a result for each element, the results must

@@ -88,13 +88,13 @@ def ops(torch, triton, liger):
         return aten._log_softmax_backward_data(dy, x, -1, dy.dtype)
 
     def rope(x):
-        positions, half = x.shape[0] // 2, x.shape[1] // 2
+        positions, half = x.shape[0] // 32, x.shape[1] // 2
         rates = 10000.0 ** (-torch.arange(half, device=x.device) / half)
         angles = torch.arange(positions, device=x.device)[:, None] * rates
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
         def turn():
-            low, high = x.view(2, positions, 2 * half).chunk(2, -1)
+            low, high = x.view(32, positions, 2 * half).chunk(2, -1)
             return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
         return turn

@@ -239,14 +239,14 @@ struct Places {
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Returns the column at which the thread's i-th piece begins, for a block that processes `tiles` tiles at a time.
-    static DEVICE u32 column(u32 i, u32 tiles = TILES) {
-        const u32 first = threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT;
-        return first + (i / PIECES * (tiles * 256) + i % PIECES * (GROUP * COUNT));
-    }
-
-    // Number of tiles that the block processes at a time. It may have fewer than `WARPS` warps.
+    // Number of tiles that the block processes at a time. It may have fewer than `WARPS` warps, unless `WARPS` is 32.
     static DEVICE u32 tiles() { return WARPS < WARP ? blockDim.x / GROUP : TILES; }
+
+    // Returns the column at which the thread's i-th piece begins.
+    static DEVICE u32 column(u32 i) {
+        const u32 first = threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT;
+        return first + (i / PIECES * (tiles() * 256) + i % PIECES * (GROUP * COUNT));
+    }
 };
 
 // Row in the registers of a block's threads, with `HELD` pieces per thread. With `HELD` = 0, each access reads memory.
@@ -309,10 +309,9 @@ struct Held<S, By, WARPS, 0> {
 
     template <class F>
     DEVICE void each(F f) {
-        const u32 tiles = At::tiles();
         ROLLED
-        for (u32 i = 0; i / At::PIECES * (tiles * 256) < cols; i++) {
-            const u32 column = At::column(i, tiles);
+        for (u32 i = 0; i / At::PIECES * (At::tiles() * 256) < cols; i++) {
+            const u32 column = At::column(i);
             if (column < cols) {
                 float values[COUNT];
                 By<S>::load(row + column, values);
@@ -324,7 +323,7 @@ struct Held<S, By, WARPS, 0> {
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         const auto piece = [&](u32 i) {
-            const u32 column = At::column(step * At::PIECES + i, At::tiles());
+            const u32 column = At::column(step * At::PIECES + i);
             if (column < cols) {
                 float values[COUNT];
                 By<S>::load(row + column, values);

@@ -222,7 +222,7 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
 #define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
     ENTRY_AT_MOST(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256,                                              \
                   (cross_entropy<TYPE, Vectors, 8, 4>(arguments)))                                                     \
-    ENTRY(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy<TYPE, Vectors, 16, 8>(arguments)))   \
+    ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy<TYPE, Vectors, 16, 8>(arguments)))\
     ENTRY(cross_entropy_##NAME##_long, CrossEntropyArguments, 1024, (cross_entropy<TYPE, Vectors, 32, 0>(arguments)))  \
     ENTRY(cross_entropy_##NAME##_any, CrossEntropyArguments, 256, (cross_entropy<TYPE, Singles, 8, 0>(arguments)))
 

@@ -47,7 +47,7 @@ DEVICE void log_softmax(const ScoresArguments& a) {
 #define LOG_SOFTMAX(TYPE, NAME)                                                                                        \
     ENTRY(log_softmax_##NAME##_1x4, ScoresArguments, 32, (log_softmax<TYPE, Vectors, 1, 4>(arguments)))                \
     ENTRY_AT_MOST(log_softmax_##NAME##_8x4, ScoresArguments, 256, (log_softmax<TYPE, Vectors, 8, 4>(arguments)))       \
-    ENTRY(log_softmax_##NAME##_16x8, ScoresArguments, 512, (log_softmax<TYPE, Vectors, 16, 8>(arguments)))             \
+    ENTRY_AT_MOST(log_softmax_##NAME##_16x8, ScoresArguments, 512, (log_softmax<TYPE, Vectors, 16, 8>(arguments)))     \
     ENTRY(log_softmax_##NAME##_long, ScoresArguments, 1024, (log_softmax<TYPE, Vectors, 32, 0>(arguments)))            \
     ENTRY(log_softmax_##NAME##_any, ScoresArguments, 256, (log_softmax<TYPE, Singles, 8, 0>(arguments)))
 

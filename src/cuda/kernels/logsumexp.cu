@@ -27,7 +27,7 @@ DEVICE void logsumexp(const ScoresArguments& a) {
 #define LOGSUMEXP(TYPE, NAME)                                                                                          \
     ENTRY(logsumexp_##NAME##_1x4, ScoresArguments, 32, (logsumexp<TYPE, Vectors, 1, 4>(arguments)))                    \
     ENTRY_AT_MOST(logsumexp_##NAME##_8x4, ScoresArguments, 256, (logsumexp<TYPE, Vectors, 8, 4>(arguments)))           \
-    ENTRY(logsumexp_##NAME##_16x8, ScoresArguments, 512, (logsumexp<TYPE, Vectors, 16, 8>(arguments)))                 \
+    ENTRY_AT_MOST(logsumexp_##NAME##_16x8, ScoresArguments, 512, (logsumexp<TYPE, Vectors, 16, 8>(arguments)))         \
     ENTRY(logsumexp_##NAME##_long, ScoresArguments, 1024, (logsumexp<TYPE, Vectors, 32, 0>(arguments)))                \
     ENTRY(logsumexp_##NAME##_any, ScoresArguments, 256, (logsumexp<TYPE, Singles, 8, 0>(arguments)))
 

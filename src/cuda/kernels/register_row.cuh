@@ -29,7 +29,7 @@ struct RegisterRow {
 
     // Column of the thread's first piece, and distance of the i-th piece from it.
     static DEVICE u32 first() { return At::column(0); }
-    static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::TILES * 256) + i % At::PIECES * (At::GROUP * COUNT); }
+    static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::tiles() * 256) + i % At::PIECES * (At::GROUP * COUNT); }
 
     // Calls `f` for each piece that at least one thread of the warp has. All threads of the warp make this call
     // together. The first argument tells whether the calling thread has the piece; the second is the piece's index.

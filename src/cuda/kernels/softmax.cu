@@ -135,7 +135,7 @@ DEVICE void softmax_long(const ScoresArguments& a) {
 #define SOFTMAX(TYPE, NAME)                                                                                            \
     ENTRY_UP_TO(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax_held<TYPE, 1, 4>(arguments)))                      \
     ENTRY_UP_TO(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax_held<TYPE, 8, 4>(arguments)))                     \
-    ENTRY(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax_held<TYPE, 16, 8>(arguments)))                         \
+    ENTRY_AT_MOST(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax_held<TYPE, 16, 8>(arguments)))                 \
     ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax_long<TYPE, Vectors, 32>(arguments)))                  \
     ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax_long<TYPE, Singles, 8>(arguments)))
 

@@ -32,7 +32,7 @@ pub struct Plan<'a> {
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// Shape for rope. Each row is one head at one position. There are two heads of 131,072 positions.
+/// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 

@@ -7,9 +7,10 @@ use evenkeel::cuda;
 
 const LAYOUTS: &[&str] = &["halves", "neighbours"];
 
-/// Makes a table with half as many positions as there are rows, so that the rows are two heads.
+/// Makes a table for rows of 32 heads, or of two heads if the number of rows is not a multiple of 32.
 fn table(shape: Shape, way: usize) -> Result<evenkeel::RopeTable> {
-    let positions: Vec<i64> = (0..shape.rows as i64 / 2).collect();
+    let heads = if shape.rows.is_multiple_of(32) { 32 } else { 2 };
+    let positions: Vec<i64> = (0..(shape.rows / heads) as i64).collect();
     let options = evenkeel::Rope::default().interleaved(way == 1);
     Ok(evenkeel::RopeTable::new(&positions, shape.cols, &options)?)
 }

@@ -42,8 +42,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the last vector is left out",
         "common.cuh",
-        "i / At::PIECES * (tiles * 256) < cols",
-        "(i / At::PIECES + 1) * (tiles * 256) < cols + 256",
+        "i / At::PIECES * (At::tiles() * 256) < cols",
+        "(i / At::PIECES + 1) * (At::tiles() * 256) < cols + 256",
     ),
     fault("bf16 is rounded half up", "common.cuh", "bits + 0x7fff + (bits >> 16 & 1)", "bits + 0x8000"),
     fault("halves of a word are swapped", "common.cuh", "i % 2 * 16", "(i + 1) % 2 * 16"),
