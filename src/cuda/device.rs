@@ -43,7 +43,7 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(Error::unavailable(BACKEND, "there is no CUDA driver on this machine (libcuda was not found)"));
     }
-    let version = driver_version()?;
+    let version = driver_version().map_err(|error| not_opened(ordinal, error))?;
     if version < LEAST_VERSION {
         let [version, least] = [version, LEAST_VERSION].map(|v| format!("{}.{}", v / 1000, v % 1000 / 10));
         let reason = format!(
@@ -72,10 +72,10 @@ fn has_driver() -> bool {
 const LEAST_VERSION: i32 = 11_020;
 
 /// Returns the newest CUDA version that the driver supports, in the driver's notation.
-fn driver_version() -> Result<i32> {
+fn driver_version() -> std::result::Result<i32, DriverError> {
     let mut version = 0;
     // SAFETY: the driver writes one integer.
-    check(unsafe { sys::cuDriverGetVersion(&raw mut version) }.result())?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
     Ok(version)
 }
 

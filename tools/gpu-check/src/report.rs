@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::record::{self, Check, Checks, Device, Step, Timing, Timings, read_json};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -178,8 +179,18 @@ fn times(page: &mut String, run: &Run) {
     for Timing { op, dtype, rows, cols, by, bytes, us, .. } in peers.timings.iter().filter(is_alone) {
         let _ = writeln!(page, "- {by}, {op} of {dtype}, {rows}x{cols}: {us:.1} µs, {:.0} GB/s", rate(*bytes, *us));
     }
+    // Cases that no time was left for are counted by library.
+    let mut untimed: BTreeMap<&str, usize> = BTreeMap::new();
     for left_out in &peers.left_out {
-        let _ = writeln!(page, "- left out: {left_out}");
+        match left_out.strip_suffix(": no time was left").and_then(|case| case.split_once(", ")) {
+            Some((library, _)) => *untimed.entry(library).or_default() += 1,
+            None => {
+                let _ = writeln!(page, "- left out: {left_out}");
+            }
+        }
+    }
+    for (library, cases) in untimed {
+        let _ = writeln!(page, "- left out, because no time was left: {cases} cases of {library}");
     }
     let _ = writeln!(page);
 }
@@ -246,7 +257,8 @@ mod tests {
         let timings = Timings { device, timings: vec![timing.clone()], ..Timings::default() };
         record::write_json(&folder.join("time.json"), &timings).unwrap();
         // Format of peers.py.
-        let peers = r#"{"versions": ["torch 9.9"], "left_out": ["Liger: not there"], "timings": [
+        let peers = r#"{"versions": ["torch 9.9"], "left_out": ["Liger: not there",
+            "torch, exp of F32, 1x2: no time was left", "torch, exp of BF16, 1x2: no time was left"], "timings": [
             {"op": "softmax", "dtype": "BF16", "rows": 8192, "cols": 1024, "by": "torch", "us": 3.5, "fastest": 3.0,
              "slowest": 4.0, "trouble": null},
             {"op": "softmax", "dtype": "BF16", "rows": 8192, "cols": 1024, "by": "Triton", "us": 0.0, "fastest": 0.0,
@@ -275,7 +287,8 @@ mod tests {
             "\nA copy that reads and writes 3 MiB in total: 4000 GB/s.\n",
             "\n| op | type | shape | µs | GB/s | share of a copy | torch, µs | Triton, µs | notes |\n",
             "\n| softmax | BF16 | 8192x1024 | 2.0 | 2000 | 0.50 | 3.5 |  | Triton: off by 0.5 |\n",
-            "\n- torch, read of F32, 1x250000: 1.0 µs, 1000 GB/s\n- left out: Liger: not there\n",
+            "\n- torch, read of F32, 1x250000: 1.0 µs, 1000 GB/s\n- left out: Liger: not there\n\
+             - left out, because no time was left: 2 cases of torch\n",
             "\n| check | failed (1) | 12 |\n| compute-sanitizer racecheck | missing (127) | 0 |\n",
         ] {
             assert!(text.contains(line), "the page must have {line:?}, got\n{text}");
