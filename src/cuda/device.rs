@@ -160,7 +160,7 @@ pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usi
     check(unsafe { stream.alloc(len) })
 }
 
-/// Copies values to the host, and waits for the end of the copy. Copies to pageable memory may return earlier.
+/// Copies values to the host, and waits. Without the wait, a copy to pageable memory may return before it ends.
 pub(super) fn to_host<T: DeviceRepr>(stream: &Arc<CudaStream>, from: &impl DevicePtr<T>) -> Result<Vec<T>> {
     let values = check(stream.clone_dtoh(from))?;
     check(stream.synchronize())?;
@@ -191,8 +191,11 @@ fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
     let module = match with_loaded(|loaded| loaded.modules.get(&of_module).cloned()) {
         Some(module) => module,
         None if is_captured(stream)? => {
-            let expected = "not captured during the first call of a kernel that `cuda::preload` has not loaded";
-            return Err(Error::invalid(launch.source, "stream", "captured", expected));
+            let Launch { source, kernel, .. } = launch;
+            let expected = format!(
+                "not captured before kernel {kernel} is compiled, by an earlier call or by `cuda::preload` of {source}"
+            );
+            return Err(Error::invalid(source, "stream", "captured", expected));
         }
         None => load(context, of_module, launch.ptx()?)?,
     };
@@ -201,7 +204,7 @@ fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
     Ok(function)
 }
 
-/// Compiles a module. Of two threads that compile the same module, both use the one that ended first.
+/// Compiles a module. If two threads compile the same module, both use the first result.
 fn load(
     context: &Arc<CudaContext>,
     of_module: (usize, &'static str, &'static str),

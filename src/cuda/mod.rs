@@ -15,11 +15,12 @@
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
 //! host does not wait for the device.
 //!
-//! The first call of a kernel compiles its module, which takes up to seconds. [`preload`] compiles modules in advance.
+//! The first call of a kernel makes the driver compile the kernels of the same source and type, which takes up to
+//! seconds. [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
 //!
-//! Each stream has its own workspace, kept as long as the stream is in use. Once an op has run on a stream at some
-//! size, running it again at that size allocates nothing. An op must have run on a stream at its size before the stream
-//! is captured. The captured graph may only run on that stream.
+//! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. Once an op has
+//! run on a stream at some size, running it again at that size allocates nothing. An op that needs workspace must have
+//! run on a stream at its size before the stream is captured. The captured graph may only run on that stream.
 //!
 //! ```no_run
 //! use evenkeel::Softmax;
@@ -85,6 +86,7 @@ pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
 pub use softmax::{softmax_into, softmax_masked_into};
+pub use workspace::release;
 
 #[cfg(feature = "candle-cuda")]
 pub(crate) use device::memory;

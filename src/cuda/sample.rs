@@ -117,11 +117,11 @@ impl Request {
         Request { draw, ..self }
     }
 
-    /// Adds a number in device memory to the number of the draw, whenever a kernel draws. A CUDA graph that also captures
-    /// [`advance`] draws with other random numbers at each replay.
+    /// Adds a number in device memory to the number of the draw, whenever a kernel draws. The sum wraps. A CUDA graph that
+    /// captures [`advance`] after the sampling draws with other random numbers at each replay.
     ///
     /// # Safety
-    /// Whenever a kernel reads the request, `address` must be the device address of a `u64`.
+    /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
     pub unsafe fn counter(self, address: u64) -> Self {
         Request { counter: address, ..self }
     }

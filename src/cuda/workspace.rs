@@ -2,7 +2,7 @@
 //! the same size allocates nothing.
 //!
 //! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain its
-//! addresses, so no allocation that a graph may use is freed before the stream itself is dropped.
+//! addresses. Only [`release`] frees an allocation that a graph may use before the stream itself is dropped.
 
 use super::clip_grad_norm::Tensor;
 use super::device;
@@ -42,11 +42,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
-    static WORKSPACES: Mutex<Vec<(Key, Arc<Mutex<Workspace>>)>> = Mutex::new(Vec::new());
+static WORKSPACES: Mutex<Vec<(Key, Arc<Mutex<Workspace>>)>> = Mutex::new(Vec::new());
+
+fn key(stream: &CudaStream) -> Key {
     let handle = stream.cu_stream() as usize;
     let thread = (handle == PER_THREAD).then(|| thread::current().id());
-    let key = (stream.context().cu_ctx() as usize, handle, thread);
+    (stream.context().cu_ctx() as usize, handle, thread)
+}
+
+fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
+    let key = key(stream);
     let mut workspaces = locked(&WORKSPACES);
     if let Some((_, workspace)) = workspaces.iter().find(|(of, _)| *of == key) {
         return workspace.clone();
@@ -56,6 +61,24 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
     let workspace = Arc::new(Mutex::new(Workspace::new(stream)));
     workspaces.push((key, workspace.clone()));
     workspace
+}
+
+/// Frees the workspace of a stream, and this crate's references to the stream. An engine that owns the stream calls it
+/// before it destroys the stream; for the per-thread default stream, each thread calls it. Graphs captured from the
+/// stream must not run afterwards, because they use the workspace. The next op on the stream makes a new one.
+///
+/// ```no_run
+/// use evenkeel::cuda;
+/// let stream = cuda::device(0)?.new_stream()?;
+/// // Ops on the stream.
+/// cuda::release(&stream);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn release(stream: &CudaStream) {
+    let key = key(stream);
+    let released: Vec<_> = locked(&WORKSPACES).extract_if(.., |(of, _)| *of == key).collect();
+    // Memory is freed after the lock is released.
+    drop(released);
 }
 
 impl Workspace {

@@ -1,5 +1,6 @@
 // Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel. It has only
-// the functions that the tests in standin.rs need. Every function returns 0, which means success.
+// the functions that the tests in standin.rs need. Functions return 0, which means success, unless a comment says
+// otherwise.
 
 #include <pthread.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-//! Tests that need a driver, but no kernel: several devices, captures, old versions. They run in a process that loads a stand-in for the driver, which is
-//! compiled here.
+//! Tests that need a driver, but no kernel: several devices, captures, old versions. They run in a process that loads a
+//! stand-in for the driver, which is compiled here.
 
 use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
@@ -195,8 +195,8 @@ fn kernels_are_compiled_before_a_capture() {
     stream.begin_capture(mode).unwrap();
     let refused = softmax();
     assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "got {refused:?}");
-    let text = "softmax: stream is captured; it must be not captured during the first call of a kernel that \
-        `cuda::preload` has not loaded";
+    let text = "softmax: stream is captured; it must be not captured before kernel softmax_f32_any is compiled, by an \
+        earlier call or by `cuda::preload` of softmax";
     assert_eq!(refused.map_err(|error| error.to_string()), Err(text.to_string()));
     stream.end_capture(end).unwrap();
 
@@ -208,11 +208,28 @@ fn kernels_are_compiled_before_a_capture() {
     };
     cuda::preload(&context, &["softmax", "sample"], &[DType::F32, DType::BF16], progress).unwrap();
     assert_eq!((calls.into_inner(), most.into_inner()), (5, 5));
-    cuda::preload(&context, &["softmax"], &DType::ALL, |_, _| ()).expect("only the module of f16 is left to compile");
+    cuda::preload(&context, &["softmax"], DType::ALL, |_, _| ()).expect("only the module of f16 is left to compile");
     stream.begin_capture(mode).unwrap();
     softmax().expect("the module is compiled");
     stream.end_capture(end).unwrap();
 
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
     assert!(unknown.starts_with("preload: sources is softmin; it must be one of clip_grad_norm, "), "{unknown}");
+}
+
+/// Checks that nothing keeps a stream alive after `release`.
+#[test]
+fn a_released_stream_has_no_other_owner() {
+    if !has_standin("standin::a_released_stream_has_no_other_owner", 13000) {
+        return;
+    }
+    let stream = cuda::device(0).expect("the stand-in has a device").default_stream();
+    let call = Call { streams: [stream.clone(), stream.clone()], away: usize::MAX };
+    let owners = Arc::strong_count(&stream);
+    for _ in 0..2 {
+        rms_norm_backward(&call).expect("the op must run");
+        assert!(Arc::strong_count(&stream) > owners, "rms_norm_backward needs a workspace");
+        cuda::release(&stream);
+        assert_eq!(Arc::strong_count(&stream), owners, "owners of the stream after its workspace was released");
+    }
 }

@@ -42,7 +42,7 @@ pub const FAULTS: &[Fault] = &[
     fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = from[piece];"),
     fault("the last columns are not read", "sample_row.cuh", "warp == WARPS - 1 && single < cols", "false"),
     fault(
-        "tokens below the k-th largest of the threads are dropped",
+        "tokens equal to the k-th largest of the threads are dropped",
         "sample_filters.cuh",
         "if (z >= from) {",
         "if (z > from) {",
@@ -86,7 +86,7 @@ pub const FAULTS: &[Fault] = &[
     fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
     fault("tokens of the prompt count as output", "sample.cu", "*to = 1;", "*to = 2;"),
     fault(
-        "min-p keeps tokens of less mass",
+        "min-p drops tokens of enough mass",
         "sample_filters.cuh",
         "from = is_heavy ? from : middle + 1;",
         "from = middle + 1;",
