@@ -136,7 +136,8 @@ impl Request {
     }
 
     /// Sets the prompt and output tokens that the penalties count, as the address and length of each list. To apply a
-    /// `penalty_window`, the caller passes only the last tokens.
+    /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome an
+    /// error, also without penalties, where the CPU does not read the lists.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, these must be the device addresses and lengths of lists of 32-bit tokens.
@@ -252,17 +253,21 @@ pub fn sample_into<E: DeviceElement>(
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     let (requests, _asked) = device::read((OP, "requests"), &requests, stream)?;
     let (out, _written) = device::write((OP, "out"), &mut out, stream)?;
-    let (mut dtype, mut from) = (E::DTYPE, logits);
     let mut adjusted = adjusted;
     let adjusted = adjusted.as_mut().map(|adjusted| device::write((OP, "adjusted"), adjusted, stream)).transpose()?;
-    if let Some((adjusted, _)) = &adjusted {
-        if let Some((launch, arguments)) = adjust([logits, requests, *adjusted], E::DTYPE, (rows, cols))? {
-            // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
-            unsafe { device::run(stream, &launch, &arguments)? };
-        }
-        (dtype, from) = (DType::F32, *adjusted);
+    let addresses = |from| [from, requests, out];
+    let (adjust, draw) = match &adjusted {
+        Some((to, _)) => (
+            adjust([logits, requests, *to], E::DTYPE, (rows, cols))?,
+            launch(addresses(*to), DType::F32, (rows, cols), true)?,
+        ),
+        None => (None, launch(addresses(logits), E::DTYPE, (rows, cols), false)?),
+    };
+    if let Some((launch, arguments)) = adjust {
+        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
+        unsafe { device::run(stream, &launch, &arguments)? };
     }
-    if let Some((launch, arguments)) = launch([from, requests, out], dtype, (rows, cols), adjusted.is_some())? {
+    if let Some((launch, arguments)) = draw {
         // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
