@@ -268,7 +268,8 @@ pub fn preload(
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(modules.len());
     thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        // Fewer threads do the work if the system refuses to start one.
+        let others: Vec<_> = (1..threads).flat_map(|_| thread::Builder::new().spawn_scoped(scope, work)).collect();
         let own = work();
         let join = |other: thread::ScopedJoinHandle<'_, Result<()>>| {
             other.join().unwrap_or_else(|_| Err(failed("a thread that compiled kernels panicked")))

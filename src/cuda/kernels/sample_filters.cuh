@@ -1,14 +1,14 @@
 // Filters of the sampler and the draw. A filter keeps a prefix of the tokens, ordered by logit, and by index among equal
 // logits.
 //
-// The whole row is not sorted. Where few tokens can be kept, they are listed and sorted in shared memory, and the row is
-// not read again. Where many are kept, a histogram of the logits leaves few tokens undecided, which are listed and
+// The whole row is not sorted. Where few tokens can be kept, they are listed and sorted in shared memory, and only the
+// draw reads the row again. Where many are kept, a histogram of the logits leaves few tokens undecided, which are listed and
 // sorted. If those are too many for the list, a radix search finds the end of the prefix, with one pass over the row for
 // each byte of the logits.
 #pragma once
 #include "sample_row.cuh"
 
-// What a filter adds up over tokens: their masses at 1 / temperature = `inverse`, or their number.
+// Quantity that a filter sums over tokens: masses at 1 / temperature = `inverse`, or counts.
 struct Amount {
     bool is_mass;
     double inverse;
@@ -318,7 +318,7 @@ struct SampleRow {
         }
     }
 
-    // Keeps the tokens whose mass is at least `least_mass`, at most the largest mass. Masses have the order of the keys.
+    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass. A larger logit has no smaller mass.
     DEVICE void cut_below(u64 least_mass) {
         u32 from = key_of(-INFINITE) + 1, to = key_of(top);
         ROLLED

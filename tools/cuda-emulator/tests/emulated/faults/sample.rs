@@ -48,7 +48,7 @@ pub const FAULTS: &[Fault] = &[
         "if (z > from) {",
     ),
     fault(
-        "a row of which k tokens are listed is not shortened",
+        "a row with k listed tokens is not shortened",
         "sample_filters.cuh",
         "if (needed <= kept) {",
         "if (needed < kept) {",
