@@ -1,5 +1,5 @@
 //! Checks for the software that the features `mpi` and `candle-cuda` need to build, and says what to install. Without
-//! this check, the build of other crates or of the program would fail with an unhelpful message.
+//! these checks, the build would fail later, in another crate or in the program, with an unhelpful message.
 
 use std::env;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn mpi() -> Option<String> {
     })
 }
 
-/// Returns a message if there is no CUDA compiler. It is searched in the places where candle's build searches.
+/// Returns a message if there is no CUDA compiler. Searches the same places as candle's build.
 fn nvcc() -> Option<String> {
     let is_file = |folder: &Path| folder.join("bin/nvcc").exists();
     let is_there = env::var_os("NVCC").is_some_and(|path| Path::new(&path).exists())

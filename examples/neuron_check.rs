@@ -31,7 +31,8 @@ const ROWS: &[&[f32]] = &[
 /// Number of additional random rows, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Rows of logits, some below -3000. Samplers that give excluded tokens this logit draw such tokens there.
+/// Rows of logits. In some rows, all logits are below -3000. A sampler that excludes tokens by setting their logits to
+/// -3000 draws excluded tokens from such rows.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/vectors/attention.tsv: the results of ONNX's reference of Attention and of PyTorch's
-scaled_dot_product_attention, in f64. This script and the test make the inputs by the same formula.
+"""Makes tests/vectors/attention.tsv: the f64 results of ONNX's reference implementation of Attention and of
+PyTorch's scaled_dot_product_attention. This script and the test make the inputs by the same formula.
 
 Run `python3 scripts/attention-vectors.py` (needs onnx, numpy and torch) from the root of the repository. The script does
 not depend on the crate's code.

@@ -35,7 +35,10 @@ def hex64(x):
 
 
 def remez(f, weight, degrees, lo, hi, rounds=30):
-    """Returns the minimax fit of sum c_d x^d over `degrees` to f on [lo, hi], with the error times `weight` equalised."""
+    """Fits a polynomial with the powers in `degrees` to f on [lo, hi]. Minimises the largest error times `weight`.
+
+    Returns the coefficients and that largest error.
+    """
     n = len(degrees)
     nodes = [lo + (hi - lo) * (1 - cos(pi * i / n)) / 2 for i in range(n + 1)]
     for _ in range(rounds):
@@ -103,8 +106,9 @@ def monotone_poly(c):
     """Lowers the cubic coefficient until a larger argument of WeightExp never gives a smaller result.
 
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
-    near ln2/16, and the first one of the next step has r near -ln2/16. Before the last rounding, which is monotonic,
-    the errors of their two powers add up to at most `errors`. The polynomial has to leave a larger gap.
+    near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
+    two exponentials add up to at most `errors`. The polynomial must leave a larger gap between the two. The last
+    rounding is monotonic, so it keeps their order.
     """
     # `half` is the largest |r|. For |r| near `half`, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit`
     # is half an ULP.
@@ -188,7 +192,8 @@ def log_f64():
 def log_pair():
     """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
     base = mpf("0.71875")
-    # `ends` bounds eight intervals from `base` to 2 `base`. `c` has their factors, 1 for the interval around 1.
+    # `ends` bounds eight intervals from `base` to 2 `base`. `c` has a factor for each interval. The factor of the
+    # interval around 1 is 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]

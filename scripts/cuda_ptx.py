@@ -29,7 +29,10 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Converts each kernel's register numbers. `convert` gets a number, and the previous one with its prefix."""
+    """Converts each kernel's register numbers.
+
+    `convert` gets a number, and the previous number of a register with the same prefix.
+    """
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         last = {}

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Makes tests/vectors/train.tsv, results of PyTorch's GradScaler, AdamW, SGD and clip_grad_norm_, and
-tests/vectors/losses.tsv, its losses with their gradients with respect to the logits.
+"""Makes tests/vectors/train.tsv and tests/vectors/losses.tsv from PyTorch's results.
+
+train.tsv holds results of GradScaler, AdamW, SGD and clip_grad_norm_. losses.tsv holds losses, and their gradients with
+respect to the logits.
 
 Run `python3 scripts/train-vectors.py` (needs torch) from the root of the repository. The script does not depend on the
 crate's code.

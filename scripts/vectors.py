@@ -22,7 +22,7 @@ def float64(bits):
 
 
 def f32(x):
-    """Returns the nearest f32 of an f64."""
+    """Rounds an f64 to the nearest f32."""
     return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
@@ -277,7 +277,7 @@ def unit(i):
 
 
 def rounded(x):
-    """Returns the nearest f64 of a fraction. Python rounds a quotient of integers correctly."""
+    """Rounds a fraction to the nearest f64. Python rounds a quotient of integers correctly."""
     return Fraction(x.numerator / x.denominator)
 
 

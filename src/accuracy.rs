@@ -1,28 +1,28 @@
 //! Error bounds of the ops, as a table that tests assert.
 //!
 //! Bounds are in ULP of the storage type, and limit the distance from the exact result for the given inputs. The unit
-//! is the ULP of the result itself ([`Unit::Result`]). If terms of the result can cancel, it is the ULP of the largest
-//! term ([`Unit::LargestTerm`]), which the op's page names.
+//! is the ULP of the result itself ([`Unit::Result`]). If terms of the result can cancel, the unit is the ULP of the
+//! largest term ([`Unit::LargestTerm`]). The op's page names the terms.
 //!
 //! `inspect` returns f64 for every type, so its bounds are in ULP of f64. They grow by 1 ULP for every 16,384 elements.
-//! Losses are returned as f64 too. Callers may round them to f32, except for f64 logits. The bound of a row's or
-//! element's loss is therefore in ULP of f64 for f64 logits, and in ULP of f32 for the other types. The gradients of
-//! `bce_with_logits` and `kl_div` have separate entries in the table.
+//! Losses are returned as f64 too. Unless the logits are f64, callers may round a loss to f32. The bound of a row's or
+//! element's loss is therefore in ULP of f64 for f64 logits, and in ULP of f32 for logits of other types. The gradients
+//! of `bce_with_logits` and `kl_div` have separate entries in the table.
 //!
 //! The evidence for a bound is a derivation, an exhaustive test or a measurement. [`evidence()`] returns its kind and
 //! the section of `docs/accuracy` that describes it. `tools/error-search` searches for inputs that exceed a bound.
 //!
 //! The f32 bounds of softmax, its logarithm, the cross-entropy and their gradients are derived for every row, in
-//! `docs/accuracy/softmax.md`. Only rows whose exponentials have errors of the same sign come close to them. On other
-//! rows, such as random ones, tests assert 2 ULP.
+//! `docs/accuracy/softmax.md`. Errors come close to these bounds only in rows whose exponentials have errors of the
+//! same sign. On other rows, such as random ones, tests assert 2 ULP.
 //!
 //! The bounds of the norms and their gradients are derived in `docs/accuracy/norms.md`. The f64 bounds hold for rows of
 //! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the increase for longer
 //! rows, and the largest errors measured on rows that were not constructed to maximise the error.
 //!
-//! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. In the bounds of
-//! `layer_norm`, a weighted value below a minimum counts as the minimum, which the op's page gives. From 2^18 columns
-//! on, the minimum grows in proportion to the number of columns.
+//! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The unit of
+//! the bounds of `layer_norm` depends on the weighted value. A weighted value below a minimum counts as the minimum,
+//! which the op's page gives. From 2^18 columns on, the minimum grows in proportion to the number of columns.
 
 #![forbid(unsafe_code)]
 
@@ -264,7 +264,7 @@ neuron! {
     "squared_norm" Result: F32 6.0, F16 6.0, BF16 6.0;
 }
 
-/// Returns the bound of an op on Neuron devices, or `None` if it does not run there in this type.
+/// Returns the bound of an op on Neuron devices, or `None` if they do not support the op in this type.
 ///
 /// ```
 /// use evenkeel::{DType, accuracy};

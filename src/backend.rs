@@ -128,11 +128,12 @@ impl<T> fmt::Display for Chosen<T> {
     }
 }
 
-/// Checks that a backend is available in this build and on this machine: its first device, its runtime, its compiler.
+/// Checks that a backend is available in this build and on this machine. The check covers the backend's first device,
+/// runtime and compiler.
 ///
 /// # Errors
-/// [`Error::Unavailable`] with the reason if it is not available. The call initialises Neuron, and returns
-/// `Error::Neuron` if it is present but broken.
+/// [`Error::Unavailable`] with the reason if the backend is not available. For [`Backend::Neuron`], the call
+/// initialises Neuron, and returns `Error::Neuron` if Neuron is present but broken.
 pub fn available(backend: Backend) -> Result<()> {
     match backend {
         Backend::Cpu => Ok(()),

@@ -35,7 +35,8 @@ pub trait Element: Storage + Kernels {
     const NEG_INFINITY: Self;
     /// The only NaN that kernels store: positive, quiet, no payload.
     const NAN: Self;
-    /// Type in which [`crate::reference`] computes the exact results for this type. Its own error is negligible.
+    /// Type in which [`crate::reference`] computes the exact results for this type. The error of these computations is
+    /// negligible.
     type Exact: Real;
     /// Type of the logits that kernels compute with: `f64` for `f64`, `f32` for the other types.
     #[doc(hidden)]
@@ -167,7 +168,7 @@ macro_rules! half_element {
 half_element!(f16, F16, 0x7e00);
 half_element!(bf16, BF16, 0x7fc0);
 
-/// Rounds f64 to f32, to odd if inexact. A later rounding to a type at least two bits narrower then gives the same
+/// Rounds f64 to f32, to odd if inexact. A later rounding to a type at least two bits narrower gives the same
 /// result as a single rounding (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
 fn round_to_odd(value: f64) -> f32 {
     let near = value as f32;

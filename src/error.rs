@@ -17,8 +17,8 @@ pub use source::Source;
 /// Any error of this crate, with the values that a caller needs to handle it.
 ///
 /// Ops return errors before they write any output, with two exceptions that depend on the data:
-/// [`Error::FullyMasked`] and [`Error::NonFiniteInput`]. After these the output holds finite but unspecified values; in
-/// clipping, it is unchanged. Every function that allocates may return [`Error::OutOfMemory`].
+/// [`Error::FullyMasked`] and [`Error::NonFiniteInput`]. After these two errors, the output holds finite but
+/// unspecified values; clipping leaves it unchanged. Every function that allocates may return [`Error::OutOfMemory`].
 ///
 /// Variants may get more fields, so patterns end with `..`. Other crates create errors with the functions below, such
 /// as [`Error::fully_masked`]. An error equals itself, even if it holds a NaN.
@@ -34,8 +34,8 @@ pub use source::Source;
 /// ```
 ///
 /// A program may use the CPU instead of another backend after [`Error::Unavailable`], and after no other error:
-/// [`Error::Failed`] and [`Error::Framework`] say that a backend is there and something went wrong on it, for example
-/// that the device is out of memory.
+/// [`Error::Failed`] and [`Error::Framework`] mean that an available backend failed, for example because its device is
+/// out of memory.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -93,9 +93,9 @@ pub enum Error {
         op: &'static str,
         /// Lowest row that holds a rejected value. In clipping, the first tensor that holds one.
         row: usize,
-        /// Lowest index of a rejected value in that row or tensor.
+        /// Lowest index of a rejected value within the row or, in clipping, within the tensor.
         index: usize,
-        /// The value found there.
+        /// The rejected value.
         value: f64,
     },
     /// A row is fully masked and the policy is [`FullyMasked::Error`](crate::FullyMasked::Error).
@@ -144,7 +144,7 @@ pub enum Error {
         step: u64,
         /// Name of the quantity that is not finite.
         what: &'static str,
-        /// Value of that quantity.
+        /// The value that is not finite.
         value: f64,
     },
     /// A sink for training records failed to write a record.
@@ -181,8 +181,8 @@ pub enum Error {
         /// Reason that the backend cannot be used.
         reason: String,
     },
-    /// A call to a device, its driver or its library failed. The backend is available, so no other one may replace it
-    /// in silence.
+    /// A call to a device, its driver or its library failed. The backend is available, so a program must not
+    /// silently replace it by another one.
     #[error("{backend}: {reason}")]
     #[non_exhaustive]
     Failed {
@@ -221,11 +221,11 @@ pub enum Error {
     NonFiniteShard {
         /// Name of the op that was called.
         op: &'static str,
-        /// First tensor that has such a value.
+        /// First tensor that holds a NaN or an infinity.
         row: usize,
-        /// Lowest index of such a value in the whole tensor.
+        /// Lowest index of a NaN or an infinity in the whole tensor.
         index: usize,
-        /// The value found there.
+        /// The value: NaN or an infinity.
         value: f64,
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,

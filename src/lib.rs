@@ -64,7 +64,7 @@
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
-//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Unavailable`] on such CPUs. Other architectures always include it. |
+//! | `portable` | no | Portable kernels for x86-64 CPUs without AVX2, FMA and F16C, made before 2013. Without this feature, ops return [`Error::Unavailable`] on such CPUs. Builds for other architectures always include the portable kernels. |
 //! | `reference` | no | Each op in plain loops and higher precision, to compare results with, under [`mod@reference`]. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
@@ -99,10 +99,10 @@
 //! (x86-64 before 2013, WebAssembly) emulate it exactly and give the same bits, but are about 30 to 60 times slower
 //! than with the instruction.
 
-// Results have the same bits everywhere, and those of std's `exp`, `ln`, `powi` and so on do not: `clippy.toml` lists
-// them. Modules whose results have no promised bits allow them below.
+// Results of std's `exp`, `ln`, `powi` and other functions in `clippy.toml` differ between machines. The library denies
+// these functions, because its results have the same bits everywhere. Modules without that promise allow them below.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
-// Public enums and structs may get more members later, unless they say why they do not.
+// Public enums and structs may get more members later. The others allow these lints, with a reason.
 #![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(

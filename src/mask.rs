@@ -413,7 +413,8 @@ impl Resolved<'_> {
         Some(to)
     }
 
-    /// Returns the offset of the lane's first element in a mask part of this shape, and the step to its next element.
+    /// Locates a lane in a mask part of this shape. Returns the offset of the lane's first element, and the distance
+    /// between the lane's elements.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();
         let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);

@@ -64,7 +64,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Op {
-    /// Name of the op. It is the name of its function and of its source files, and it appears in errors and reports.
+    /// Name of the op. The op's function and source files have this name, and it appears in errors and reports.
     pub name: &'static str,
     /// Operands and results.
     pub kind: Kind,

@@ -6,7 +6,7 @@ use crate::stats::{Finite, Stats};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-/// The result of a scope: counts of its points, and the first that was not finite.
+/// The result of a scope: counts of its points, and the first point that was not finite.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Trace {
@@ -28,7 +28,7 @@ pub struct Broken {
     pub row: usize,
     /// Column of the first value that is not finite.
     pub column: usize,
-    /// The value: NaN or an infinity.
+    /// The first value that is not finite.
     pub value: f64,
     /// Counts of NaN and infinities.
     pub finite: Finite,
@@ -124,7 +124,8 @@ pub(crate) fn put(open: Vec<Trace>) {
     OPEN.set(open);
 }
 
-/// Returns whether a scope is open on this thread. If not, values that only points use can be omitted.
+/// Returns whether a scope is open on this thread. If none is open, a program need not compute values that only trace
+/// points use.
 #[inline]
 pub fn is_on() -> bool {
     ON.get()

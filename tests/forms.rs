@@ -76,7 +76,7 @@ fn every_form<E: Element>() {
     let keep: Vec<bool> = (0..COLS).map(|i| i % 3 != 1).collect();
     let mask = Mask::keep(&keep, &[COLS]).and_bias(weight, &[COLS]).and_causal();
     let table = RopeTable::new(&[3], COLS, &Rope::default()).unwrap();
-    // Functions of one element share their unsafe code, which loads and stores, so Miri runs two of them.
+    // All elementwise functions share the unsafe code that loads and stores elements, so Miri runs only two of them.
     let elements_of = |op| if cfg!(miri) && !["exp", "exp_backward"].contains(&op) { &x[..0] } else { &x[..] };
     for op in OPS.iter().filter(|op| !is_elementwise(op.name, elements_of(op.name))) {
         match op.name {
@@ -453,8 +453,8 @@ fn elements<E: Element>(
     assert_eq!(data, expected);
 }
 
-/// Allocating form of a gradient, as a function of the scores or of their softmax, the gradients of the results and the
-/// options.
+/// Allocating form of a gradient. Its arguments are the scores (or their softmax), the gradients of the results, and
+/// the options.
 type Gradient<E, O> = fn(Lanes<'_, E>, Lanes<'_, E>, &O) -> Result<Vec<E>>;
 type GradientInto<E, O> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &O) -> Result<&'a mut [E]>;
 type GradientInPlace<E, O> = fn(Lanes<'_, E>, LanesMut<'_, E>, &O) -> Result<()>;

@@ -1,4 +1,4 @@
-//! Validated jobs. All names are checked against the op table and the file IN before an op runs.
+//! Validated jobs. All names are checked against the op table and the input file IN before an op runs.
 
 use crate::answer::Failure;
 use crate::jobs::{Job, Members};

@@ -14,13 +14,13 @@ pub struct Job {
     /// Identifier that the answer repeats.
     pub id: String,
     pub op: String,
-    /// Tensor names in IN, by input name.
+    /// For each input name, the name of its tensor in the file IN.
     #[serde(default)]
     pub inputs: Members,
     /// Attributes by name.
     #[serde(default)]
     pub attrs: Members,
-    /// Tensor names in OUT, by output name.
+    /// For each output name, the name of its tensor in the file OUT.
     #[serde(default)]
     pub outputs: Members,
 }

@@ -5,7 +5,7 @@ use evenkeel::testing::conformance::{self, Filter, Report};
 use evenkeel::{Draw, Element, SamplerConfig};
 use half::{bf16, f16};
 
-/// Report about a function, with the path of the function.
+/// Report about a function, with the function's Rust path.
 pub struct Named {
     pub name: &'static str,
     pub report: Report,

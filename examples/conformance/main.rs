@@ -1,5 +1,5 @@
 //! Prints what the suites of `evenkeel::testing::conformance` find in candle-nn 0.11, and in Evenkeel's replacements
-//! for its functions. The replacements need only another import.
+//! for candle's functions. To use a replacement, a program changes only an import.
 //!
 //! `cargo run --release --features candle,testing --example conformance`
 

@@ -147,7 +147,7 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle does not vectorise products of these types, so f32 weights make them several times faster.
+        // Candle does not vectorise products with these types. Products with f32 weights are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }

@@ -20,7 +20,7 @@ const BUILT_IN: &[u8] = include_bytes!("tiny.safetensors");
 /// Largest accepted file size in bytes. The file of a tiny model has about two million bytes.
 const MOST: u64 = 64 << 20;
 
-/// Token that begins a text: the end of the line before it.
+/// Token that begins a text: the newline that ends the line before the text.
 const BEGIN: u32 = b'\n' as u32;
 
 /// Content of a weights file.

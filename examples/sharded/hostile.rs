@@ -22,7 +22,7 @@ pub fn numbers<E: Element>(count: usize) -> Vec<E> {
     (0..count).map(|i| E::from_wide(number(i))).collect()
 }
 
-/// Returns a number near the type's largest, and a number near its smallest positive number.
+/// Returns a number near the type's largest number, and one near its smallest positive number.
 fn limits<E: Element>() -> [f64; 2] {
     match E::DTYPE {
         DType::F64 => [1e300, 1e-310],

@@ -8,9 +8,9 @@
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded --fail shape
 //! ```
 //!
-//! Exit status: 0 if everything agrees, 1 if a rank has different bits or an unexpected error. With `--fail`, it is 2
-//! if every rank got the expected error. With `--fail gone`, mpirun always reports 1, because no process can then
-//! finalize MPI.
+//! Exit status: 0 if everything agrees, 1 if a rank has different bits or an unexpected error. With `--fail`, the
+//! status is 2 if every rank got the expected error. With `--fail gone`, mpirun always reports 1, because no process
+//! can finalize MPI.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! Training of an output layer over a vocabulary, with its loss. The layer is either unsharded or sharded by classes.
 //!
-//! The layer is initialized with the embedding of the model of `examples/generate`. Its inputs are rows of that
-//! embedding, and are not trained. Their gradient would be a sum over ranks, in an order that the network determines.
+//! The layer is initialized with the embedding of the model in `examples/generate`. The layer's inputs are rows of that
+//! embedding. They are not trained, because their gradient would be a sum over ranks, in an order that the network
+//! determines.
 //! Matrix products are plain loops with a documented order of additions. The products of a class do not depend on other
 //! ranks, so they have the same bits as in the unsharded layer.
 

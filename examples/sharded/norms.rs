@@ -41,7 +41,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         })
     })?;
     // dy is x with its halves swapped, so each row differs from its gradient. The second pair of x and dy has only
-    // finite rows, because other rows would turn sums over rows into NaN.
+    // finite rows, because a non-finite row would turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

@@ -111,7 +111,7 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    /// Counts the cases, and those in which the result of at least one rank differs from the unsharded result.
+    /// Counts the cases. Also counts the cases in which at least one rank's result differs from the unsharded result.
     pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
         let comm = &self.table.rank.comm;
         comm.take();

@@ -71,7 +71,7 @@ impl Description {
     }
 }
 
-/// Returns the pre-tokenizer, which splits a text before pairs are merged. It is GPT-2's.
+/// Returns GPT-2's pre-tokenizer, which splits a text before pairs are merged.
 pub fn splitting() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }

@@ -1,6 +1,7 @@
-//! Fuzz target for ops on candle tensors of any shape, layout and dtype. On a view, an op must give the bits that it
-//! gives on a contiguous copy, or be an error on both. In-place forms must give the bits of the allocating form, and
-//! leave the rest of the memory unchanged; after an error, they must leave all of it unchanged.
+//! Fuzz target for ops on candle tensors of any shape, layout and dtype. An op must give the same bits on
+//! a view as on a contiguous copy, or return an error for both. An in-place form must give the same bits as the
+//! allocating form, and leave the memory outside the view unchanged. If it returns an error, all memory must be
+//! unchanged.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Fuzz target for the checkpoints of the example `generate`, in both of its formats. For any bytes, reading the sizes,
+//! Fuzz target for the checkpoints of the example `generate`, in both file formats. For any bytes, reading the sizes,
 //! the tokenizer, the tokens and the weights must succeed or return an error.
 
 #![no_main]

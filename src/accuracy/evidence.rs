@@ -31,6 +31,6 @@ pub struct Evidence {
     pub kind: Kind,
     /// File name of the page in the repository's `docs/accuracy`.
     pub page: &'static str,
-    /// Heading of the section in that page.
+    /// Heading of the section within the page.
     pub section: &'static str,
 }

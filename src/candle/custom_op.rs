@@ -39,9 +39,9 @@ pub trait Op {
     }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// An untracked argument may have `None`, or be missing at the end. Each gradient has memory of its own, which the
-    /// adapter takes. The default implementation is for ops that are only applied to untracked tensors, such as an op
-    /// that computes a gradient.
+    /// The gradient of an untracked argument may be `None`, or be left out at the end of the list. Gradients must not
+    /// share memory with other tensors, because the adapter takes their memory. The default implementation is for ops
+    /// that are only applied to untracked tensors, such as an op that computes a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Err(Error::BackwardNotSupported { op: self.name() }.bt())
     }
@@ -166,8 +166,8 @@ pub fn apply(xs: &Tensor, operands: &[Tensor], op: impl Op + Send + Sync + 'stat
     }
 }
 
-/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, `own` first converts the op to
-/// one without borrows, because candle keeps it for the backward pass.
+/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, it keeps the op for the backward
+/// pass. `own` then converts the op to one without borrows.
 pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     xs: &Tensor,
     op: A,

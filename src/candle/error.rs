@@ -47,8 +47,8 @@ fn typed(error: &Candle) -> Option<Error> {
     }
 }
 
-/// Returns the first typed error among an error and its sources. An error of candle's in this chain may carry one too:
-/// `context` wraps candle's error in another one.
+/// Returns the first typed error among an error and its sources. A candle error in this chain may carry a typed error
+/// too, because `context` wraps one candle error in another.
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);

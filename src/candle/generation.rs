@@ -7,8 +7,8 @@
 //! - The random stream differs. Draws are counter-based ([`Draw`]): a processor's n-th token depends only on its
 //!   seed, n and the logits, and is the same on every machine.
 //! - [`Sampling::GumbelSoftmax`] uses the processor's seed and draws from the whole distribution. Candle's noise is
-//!   bounded. So candle never draws a token whose logit is more than about 9.7 times the temperature below the largest
-//!   logit.
+//!   bounded. So candle never draws a token whose logit is below the largest logit by more than about 9.7 times the
+//!   temperature.
 //! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, only -inf, no logits, a
 //!   `k` of 0, or an invalid temperature or `p`. `evenkeel::Error::from` returns the typed error. For some of these
 //!   inputs, candle draws a token. For others, it returns an error that does not name the cause.
@@ -143,8 +143,8 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // candle compares p with weights that do not sum to 1. The sampler divides the weights by their sum, so p is
-        // divided by it too.
+        // Candle compares p with weights that do not sum to 1. The sampler divides the weights by their sum, so p is
+        // divided by the same sum.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }

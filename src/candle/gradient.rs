@@ -1,8 +1,8 @@
 //! Gradients that cannot be differentiated again.
 //!
-//! Kernels compute gradients, and these kernels have no gradients of their own. As an untracked tensor, a gradient would
-//! count as a constant in a second backward pass, and second derivatives would silently lack terms. The gradient is
-//! therefore the result of an op on the argument, and the backward pass of this op is an error.
+//! Kernels compute gradients, and these kernels have no gradients of their own. As an untracked tensor, a gradient
+//! would count as a constant in a second backward pass, and second derivatives would silently lack terms. The gradient
+//! is therefore the result of an op on the argument, and the backward pass of this op is an error.
 
 #![forbid(unsafe_code)]
 
@@ -10,8 +10,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// Returns the gradient of the argument `arg` of an op as a result of `arg` that has no gradient. On the CPU the memory
-/// of `gradient` is moved, so no other tensor may share it.
+/// Returns `gradient`, the gradient of the argument `arg`, as the result of an op on `arg`. This op has no backward
+/// pass. On the CPU the memory of `gradient` is moved, so no other tensor may share this memory.
 pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
     let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };
@@ -40,7 +40,7 @@ impl InplaceOp1 for Take<'_> {
     }
 }
 
-/// Op that returns a gradient, which is computed already, and depends on the argument.
+/// Op that takes an argument and returns the argument's gradient, which is already computed.
 struct Gradient {
     /// Name of the op whose gradient this is.
     op: &'static str,

@@ -137,7 +137,7 @@ impl SimpleBackend for Seeded {
         let made = var(&init, s.clone(), Stream::named(self.seed, name), dtype, dev);
         let made = made.map_err(|error| candle_core::Error::from(error).context(format!("variable {name}")))?;
         let mut vars = self.map.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Another thread may have inserted the variable first; its values are then kept.
+        // If another thread inserted the variable first, the values from that thread are kept.
         vars.entry(name.to_string()).or_insert(made);
         drop(vars);
         self.map.get(s, name, h, dtype, dev)

@@ -41,7 +41,7 @@
 //!
 //! This module fits candle 0.9.2 to 0.11. Cargo selects the latest version, even if the application depends on an older
 //! one. The application then has two types `Tensor`, and the compiler reports that they differ. These commands select
-//! one version for both, here 0.9.2; the numbers after `@` are those of the version in `Cargo.lock`:
+//! one version for the application and Evenkeel, here 0.9.2. The number after `@` is the version in `Cargo.lock`:
 //!
 //! ```sh
 //! cargo update -p candle-nn@0.11.1 --precise 0.9.2

@@ -6,9 +6,10 @@
 //! state that is kept and for how a step is computed.
 //!
 //! # Errors
-//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient, which leaves everything unchanged. Its `row` is
-//! the index of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors
-//! are as for [`crate::train::Optimizer`]. Candle's error wraps all of them; `evenkeel::Error::from` unwraps them.
+//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient; everything is then unchanged. Its `row` is the
+//! index of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors are
+//! as for [`crate::train::Optimizer`]. All these errors are wrapped in candle's error; `evenkeel::Error::from` unwraps
+//! them.
 
 #![forbid(unsafe_code)]
 

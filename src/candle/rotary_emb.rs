@@ -2,8 +2,9 @@
 //! signatures.
 //!
 //! Products are computed in f64 and rounded once. Tensors may have any layout and may be f64, and tables may have
-//! another float type than the rows. Tables may have more positions than `xs`; from such a table with a batch axis,
-//! candle would read the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle tracks them.
+//! another float type than the rows. Tables may have more positions than `xs`. If such a table has a batch axis,
+//! candle's own function reads the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle tracks
+//! them.
 
 #![forbid(unsafe_code)]
 

@@ -20,7 +20,7 @@ pub struct View<'a, S = CpuStorage> {
     pub layout: &'a Layout,
 }
 
-// Derived implementations would require that the storage is `Copy`.
+// `Clone` and `Copy` are not derived, because derived implementations would require that `S` is `Copy`.
 impl<S> Clone for View<'_, S> {
     fn clone(&self) -> Self {
         *self
@@ -161,8 +161,8 @@ pub fn with_views<R>(op: &'static str, tensors: &[&Tensor], f: impl FnOnce(&[Vie
     })
 }
 
-/// Calls `f` with the storages and layouts of tensors. A storage that several tensors share is locked once. A second
-/// lock would wait forever if another thread waits to write in between.
+/// Calls `f` with the storages and layouts of tensors. A storage that several tensors share is locked only once. A
+/// second read lock would wait forever if another thread requested a write lock after the first read lock.
 pub fn with_storages<R>(tensors: &[&Tensor], f: impl FnOnce(&[(&Storage, &Layout)]) -> R) -> R {
     let addresses: Vec<*const Storage> = tensors.iter().map(|tensor| address(tensor)).collect();
     let first = |i: usize| addresses[..i].iter().position(|address| *address == addresses[i]).unwrap_or(i);

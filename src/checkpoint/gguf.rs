@@ -1,5 +1,5 @@
-//! The header of a GGUF file, versions 2 and 3. It describes the tensors. Of its metadata, only the alignment is used
-//! here.
+//! The header of a GGUF file, versions 2 and 3. The header describes the tensors. Only the alignment is used from the
+//! header's metadata.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -58,7 +58,7 @@ struct Header<'a> {
     length: u64,
 }
 
-/// A tensor whose position in the file is not set yet. The number is its offset in the file's data section.
+/// A tensor whose `start` is not set yet, with its offset in the file's data section.
 type Listed = (Tensor, u64);
 
 impl Header<'_> {

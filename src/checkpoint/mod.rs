@@ -43,9 +43,9 @@
 //! blocks. Headers are kept in memory. A header may have at most 100 MB. Results do not depend on the number of
 //! threads.
 //!
-//! On one core of an AMD EPYC with AVX2 that also ran other work, `inspect` reads 4 GB from the page cache at 2.6 GB/s
-//! if they are bf16, and at 2.3 GB/s if they are f32. `cat` reads the same data at 8.6 GB/s. Quantised blocks take 2 ns
-//! per element, which is 0.28 GB/s for Q4_K.
+//! On one core of an AMD EPYC with AVX2 that also ran other work, `inspect` reads 4 GB of bf16 from the page cache at
+//! 2.6 GB/s, and 4 GB of f32 at 2.3 GB/s. `cat` reads the same data at 8.6 GB/s. Quantised blocks take 2 ns per
+//! element, which is 0.28 GB/s for Q4_K.
 //!
 //! # Errors
 //! Files are not trusted. A count in a header is checked against the file's size before memory is allocated for it. An

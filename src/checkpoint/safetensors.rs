@@ -1,4 +1,5 @@
-//! The header of a safetensors file. Eight bytes have the length of the JSON that follows, which describes each tensor.
+//! The header of a safetensors file. The file begins with eight bytes for the length of the header. The header is JSON
+//! that describes each tensor.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;

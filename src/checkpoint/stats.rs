@@ -45,8 +45,8 @@ pub struct Stats {
     /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],
     /// Relative width of the bins from which quantiles are computed. It is 2^-7 for f32 and quantised types, and 2^-4
-    /// for f64. For types of up to 16 bits it is 0, because their quantiles are exact. It is larger for subnormal
-    /// values, whose bins all have the same absolute width.
+    /// for f64. For types of up to 16 bits it is 0, because their quantiles are exact. For subnormal values the
+    /// relative width is larger, because their bins all have the same absolute width.
     ///
     /// A quantile is the middle of a bin, clamped to the range from the smallest to the largest element. Its relative
     /// error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.
@@ -213,7 +213,7 @@ fn moments(finite: &[MagnitudeCounts]) -> Moments {
 }
 
 /// Returns one quantile for each of [`QUANTILES`]. `rising` yields increasing values with their counts. A quantile is
-/// the first value at which the cumulative count reaches its probability times `count`.
+/// the first value at which the cumulative count reaches the quantile's probability times `count`.
 fn at_shares(rising: impl Iterator<Item = (f64, u64)> + Clone, count: u64) -> [f64; 5] {
     QUANTILES.map(|share| {
         let place = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));

@@ -69,8 +69,8 @@ thresholds! {
     norm_rms: 8.0,
     /// Largest rms of an embedding's rows without a warning. 8 by default.
     embedding_rms: 8.0,
-    /// Largest factor between an embedding's rms and 1/sqrt(hidden), in either direction, for which the note calls the
-    /// norm of the rows near 1. 1.5 by default.
+    /// Largest factor by which an embedding's rms may be above or below 1/sqrt(hidden). Within this factor, the note
+    /// says that the norm of the rows is near 1. 1.5 by default.
     embedding_near: 1.5,
     /// Smallest number of elements for which a constant tensor gets a note, or a warning if it is a matrix of zeros. 2
     /// by default.

@@ -17,9 +17,9 @@ const ZEROS: u16 = 0x7fff;
 /// Element type of 32 or 64 bits: f32 or f64.
 ///
 /// To get the bin of a finite value, 1 is subtracted from its bit pattern, and the upper 16 bits are taken. So bin m
-/// holds the magnitudes above `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A power of two is then
-/// the last value of a bin. The largest value that becomes 0 in a narrow type is also a power of two. For zeros, the
-/// subtraction wraps around to a bin of their own.
+/// holds the magnitudes above `lower(m)`, up to and including `lower(m + 1)` ([`Wide::lower`]). A normal power of two
+/// is therefore the last value of its bin. This matters because the largest value that becomes 0 in a narrow type is a
+/// power of two. For zeros, the subtraction wraps around to a bin of their own.
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;

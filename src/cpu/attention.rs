@@ -57,7 +57,7 @@ pub struct Attention<'a, E> {
     pub scores: LogitTransform<'a>,
     /// Sink of each query head: an extra logit without a value vector.
     pub sinks: Option<Floats<'a>>,
-    /// Index of this call's first key, counted from the first key that the mask covers; a multiple of [`KEYS`].
+    /// Index of this call's first key among all keys that the mask covers; a multiple of [`KEYS`].
     pub first: usize,
     /// Power of two that the f64 sums are multiplied by.
     pub factor: f64,
@@ -174,9 +174,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. Partial results given as `parts`
-/// are merged in the order of the slice. Keys and values are then not read, except the values of a fully masked row
-/// under `FullyMasked::Uniform`.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, these partial
+/// results are merged in the order of the slice. Keys and values are not read in this case, except the values of a
+/// fully masked row under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -353,7 +353,8 @@ fn attend<I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for every pair of a block and a row, with the block, the row's index in `rows` and the partial result.
+/// Calls `each` for every pair of a block and a row. The arguments are the block, the row's index in `rows` and the
+/// partial result.
 #[inline(always)]
 fn each_part<I: Isa, E: Element>(
     isa: I,
@@ -443,7 +444,7 @@ fn finish<I: Isa, E: Element>(
         #[inline(always)]
         |_, out: I::F64| {
             use crate::simd::{Float, Select};
-            // The mean of finite numbers is finite, but rounding may overflow: clamp it.
+            // The mean of finite numbers is finite, but rounding may overflow, so the mean is clamped.
             let mean = out / sum;
             I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
         },

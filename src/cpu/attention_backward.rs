@@ -39,8 +39,7 @@ pub fn apply<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 3], GuardCounts)> {
     let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
-    // Without queries and keys, nothing is written, and the number of heads is not limited by memory. The loop over
-    // heads is therefore skipped.
+    // Without queries and keys there is nothing to write, and the number of heads may be huge, so no head is visited.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
     let ([in_q, in_k, in_v], guards) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;

@@ -109,8 +109,8 @@ impl Kernel for Modulation<'_> {
                 let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
                 let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
-                // The focal factor is q^gamma with q = (near + far t) / (1 + t). `near` and `far` are not negative, so
-                // their sum has no cancellation.
+                // The focal factor is q^gamma, where q = (near + far t) / (1 + t) and t = e^-|x|. `near` and `far` are
+                // not negative, so the numerator has no cancellation.
                 let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
                 let positive = zero.lt(x);
                 let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));
@@ -123,9 +123,9 @@ impl Kernel for Modulation<'_> {
                     None => one,
                     Some(alpha) => isa.f64(alpha) * y + isa.f64(1.0 - alpha) * (one - y),
                 };
-                // q^gamma may underflow where its product with the loss does not, so the factor q^(gamma / 2) is
-                // applied twice. The factor is never NaN, so a loss of 0 stays 0. It is above 0 for an infinite loss,
-                // which stays infinite.
+                // q^gamma may underflow even if q^gamma times the loss does not, so the factor q^(gamma / 2) is applied
+                // twice. This factor is never NaN, so a loss of 0 stays 0. The factor of an infinite loss is above 0,
+                // so the loss stays infinite.
                 let half = match gamma {
                     0.0 => one,
                     _ => exp::<I, f64>(isa, isa.f64(gamma / 2.0) * log_q).round::<f64>(isa),

@@ -94,7 +94,7 @@ impl Norm {
         scaled(self.value, self.exponent)
     }
 
-    /// Returns the norm plus `small`, or the norm if their sum overflows.
+    /// Returns the norm plus `small`, or the norm alone if the sum overflows.
     pub fn plus(self, small: f64) -> Self {
         let sum = self.to_f64() + small;
         if sum.is_infinite() && self.is_finite() { self } else { Norm { value: sum, exponent: 0 } }
@@ -242,7 +242,7 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Sums the magnitudes of the elements times `unit`, or their squares. For f64 it also finds the largest magnitude,
+/// Multiplies the elements by `unit`, and sums their magnitudes or squares. For f64, also finds the largest magnitude,
 /// ignoring NaN. This magnitude shows afterwards whether the sums are within the range of f64.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {

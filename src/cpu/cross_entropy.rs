@@ -119,8 +119,8 @@ impl CrossEntropy<'_> {
         self.weight.map_or(1.0, |weight| weight[class])
     }
 
-    /// Returns the loss of a row that is not [`Row::Live`]. Its terms are infinite if the row is fully masked, else
-    /// NaN.
+    /// Returns the loss of a row that is not [`Row::Live`]. The terms of the loss are infinite if the row is fully
+    /// masked, otherwise NaN.
     #[inline(always)]
     pub fn fill_value<E: Element>(
         &self,

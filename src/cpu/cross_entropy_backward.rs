@@ -215,8 +215,8 @@ impl Gradient<'_> {
 /// Range of magnitudes that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
-/// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies it by the
-/// softcap's derivative.
+/// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies the result by
+/// the softcap's derivative.
 struct General<'a, 's, E, S> {
     span: Span<'s, 's, E, E>,
     exps: &'a [S],
@@ -283,11 +283,13 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
-/// Sum of a row's exponentials as a high and a low part, one of the exponentials, and the sum of all others. The sum of
-/// all others is accurate even where it is small.
+/// Sums of a row's exponentials, with and without one of them.
 pub struct Parts {
+    /// Sum of all exponentials, as a high and a low part.
     pub sum: (f64, f64),
+    /// Exponential that `others` leaves out.
     pub one: f64,
+    /// Sum of the other exponentials, accurate even if it is small.
     pub others: f64,
 }
 

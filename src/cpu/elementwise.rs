@@ -1,7 +1,7 @@
 //! Functions of one element over flat slices.
 //!
-//! Each function has a computation in f64: the sum of a high and a low part, rounded once. It is correctly rounded in
-//! f32, f16 and bf16, and therefore gives equal bits on every machine.
+//! Each function has an f64 computation, which gives a high and a low part; their sum is rounded once. Results in f32,
+//! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
 //! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
 //! rounding remains uncertain are computed again in f64. The f64 result is rounded to odd, so that one kernel serves
@@ -58,8 +58,8 @@ pub trait Function: Copy + Sync {
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
-/// Declares functions without parameters. Each line has the computation in f64, and optionally the computation in pairs
-/// of f32 and the test for its valid inputs. The computation in single f32s, its test and its error may follow.
+/// Declares functions without parameters. Each line has the f64 computation and, optionally, the computation in pairs
+/// of f32 with its test for valid inputs. The computation in single f32s may follow, with its test and its error.
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
         $(#[doc = $doc])*
@@ -138,8 +138,8 @@ functions! {
     GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves => short::gelu_tanh, short::gelu_tanh_serves, 32;
 }
 
-/// Returns the lanes that are not NaN. Functions whose [`Function::pair`] accepts every number use it as
-/// [`Function::serves`].
+/// Returns the lanes that are not NaN. This is [`Function::serves`] for functions whose [`Function::pair`] accepts
+/// every number.
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)

@@ -34,7 +34,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of the power of two that scales a row's largest exponential below 1 to between 1/2 and 1; at most 126.
+/// Exponent of a power of two, at most 126. Among a row's exponentials below 1, the power scales the largest to between
+/// 1/2 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -163,7 +164,7 @@ impl ExpSum {
         }
     }
 
-    /// Returns the sum without one of its terms, accurate even if little is left.
+    /// Returns the sum without one of its terms, accurate even if the rest is small.
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
@@ -174,8 +175,7 @@ impl ExpSum {
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
-        // The rest is too small to contain a term of 1, so `one` was the only such term. The row is therefore
-        // max-dominated.
+        // `others` is too small to contain a term of 1, so only `one` is 1. The row is therefore max-dominated.
         self.rest(row_len)
     }
 

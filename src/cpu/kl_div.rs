@@ -1,5 +1,5 @@
-//! Kullback-Leibler divergence of rows of probabilities from the softmax of rows of logits, or from probabilities given
-//! by their logarithms, all in f64.
+//! Kullback-Leibler divergence of target probabilities from predictions, row by row, all in f64. Predictions are
+//! logits, to which softmax is applied, or log-probabilities.
 
 use super::row_loss::{Row, Upstream, elements, total};
 use crate::floats::Floats;
@@ -15,7 +15,7 @@ pub struct KlDiv<'a> {
     /// Target of each logit: a probability, or its logarithm.
     pub targets: Floats<'a>,
     pub log_target: bool,
-    /// Whether the rows hold log-probabilities. There is then a loss for each element, not for each row.
+    /// Whether the rows hold log-probabilities. If so, each element has a loss, otherwise each row has one.
     pub log_probs: bool,
     pub scale: f64,
     pub upstream: Upstream<'a>,

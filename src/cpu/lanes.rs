@@ -203,7 +203,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
-        // Without rows, the row length is not limited by memory, so no buffer of this length is allocated.
+        // Without rows, the row length may exceed memory, so no buffer of this length is allocated.
         if groups == 0 {
             return (Written::default(), guards);
         }
@@ -269,7 +269,7 @@ pub struct LaneCall<'a, 'e, E> {
     io: &'a mut RowIo<'e, E>,
 }
 
-/// The tuple begins with the kernel, so that the compiler places this code next to the kernel's type.
+/// The kernel comes first in the tuple, so that the compiler places this code next to the kernel's type.
 impl<E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, E>) {
     type Out = Written;
 

@@ -74,8 +74,8 @@ pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, spa
     Written::from(before.fill(E::NEG_INFINITY)) + written + behind.fill(E::NEG_INFINITY).into()
 }
 
-/// Writes (z - max) - log_sum. Neither difference cancels, as z is at most the maximum and the logarithm at least 0.
-/// The two f32 roundings are therefore negligible in 16-bit types.
+/// Writes (z - max) - log_sum. z and max are exact, and z - max <= 0 <= log_sum, so nothing cancels. The f32 roundings
+/// are therefore negligible in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
     if !E::IS_F64 && !E::IS_F32 {

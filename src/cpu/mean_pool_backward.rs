@@ -56,8 +56,7 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
-        // Without elements, the numbers of sequences and tokens are not limited by memory. The loop is therefore
-        // skipped.
+        // Without elements, the numbers of sequences and tokens may be huge, so the loop is skipped.
         if self.count == 0 || self.inner == 0 {
             return (written, guards);
         }

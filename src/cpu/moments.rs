@@ -8,9 +8,9 @@
 //!
 //! - f32, f16, bf16: the rounded quotient of the row's sum and n, plus the exact remainder divided by n. If f64 holds
 //!   the row's sum exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|.
-//!   In rows whose variance comes from one pass, that is at most 32.02 c u times the standard deviation. In other rows
-//!   the second pass also averages the deviations from the quotient. If this average differs from the remainder by more
-//!   than (c + 2) u times the deviations' root mean square, the difference is not rounding noise, and the average
+//!   In rows whose variance comes from one pass, this error is at most 32.02 c u times the standard deviation. In other
+//!   rows the second pass also averages the deviations from the quotient. If this average differs from the remainder by
+//!   more than (c + 2) u times the deviations' root mean square, the difference is not rounding noise, and the average
 //!   replaces the remainder. The error of the mean is then at most 2 (c + 2) u times the standard deviation.
 //! - f64: a provisional mean, plus the average deviation from it. The error of this average is (c + 1) u times the
 //!   mean magnitude of the deviations. The two are added without error, and the rounded sum becomes the high part.
@@ -188,13 +188,13 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the factor for elements that have been multiplied by the unit; see [`Moments::out_of_units`].
+    /// Returns the scale. It applies to elements that were multiplied by `unit`; see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Returns two powers of two with the product `unit` * 2^exponent. A gradient in units of 2^exponent is scaled like
-    /// the row if it is multiplied by both powers and by [`Moments::scale`].
+    /// Returns two powers of two whose product is `unit` * 2^exponent. Together with [`Moments::scale`], they scale a
+    /// gradient in units of 2^exponent like the row.
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);

@@ -60,7 +60,7 @@ pub struct NormBackward<'a, E> {
     pub x: Rows<'a, E>,
     /// Moments of each row, if they are known already.
     pub moments: Option<&'a [Moments]>,
-    /// Sums over the complete rows, if `x` and dy are shards of them.
+    /// Sums over the complete rows, if `x` and dy are shards of rows.
     pub sums: Option<&'a [Sums]>,
 }
 
@@ -68,7 +68,7 @@ pub struct NormBackward<'a, E> {
 #[derive(Clone, Copy, Debug)]
 pub struct Sums {
     factors: Factors,
-    /// Sum of h n and, for centred rows, sum of h.
+    /// Sum of h n, where h = dy weight and n is the normalised row. For centred rows, also the sum of h.
     sums: [f64; 2],
     cols: usize,
 }
@@ -126,14 +126,14 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns the negated mean of h n, and the mean of h. The first number is NaN if the mean of h n is not finite. The
-/// second is 0 if the row is not centred. Counts a row that is not finite.
+/// Returns -mean(h n) and mean(h), where h = dy weight and n is the normalised row. The first mean is NaN if it is not
+/// finite. The second mean is 0 if the row is not centred. Counts a row that is not finite.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
     moments.count(&mut guards.counts);
     if moments.is_finite() && !along.is_finite() {
-        // The input row is finite, so the cause is in dy. An infinity there makes the whole row NaN, as a NaN does.
+        // The input row is finite, so the cause is in dy. An infinity in dy, like a NaN, makes the whole gradient NaN.
         guards.counts.add_broken(along);
     }
     let along = if along.is_finite() { -along } else { f64::NAN };
@@ -279,7 +279,8 @@ struct Row<'a, I, E> {
 }
 
 impl<I: Isa, E: Element> Row<'_, I, E> {
-    /// Sums h n and, for centred rows, h. Past the last element dy is padded with 0, so the terms are 0.
+    /// Sums h n, where h = dy weight and n is the normalised row. For centred rows, also sums h. Padding dy with 0
+    /// makes the terms past the last element 0.
     #[inline(always)]
     fn sums<K: Kept>(&self, dy: &[E]) -> [Option<K::Sums<1>>; 2] {
         let isa = self.isa;

@@ -2,8 +2,8 @@
 //!
 //! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Each
 //! lane of the tiled sum adds rows that are 64 apart in a tile. The lanes are computed in order and added in pairs, so
-//! at most seven sums wait to be paired. A new lane is added to the waiting sums while it is in registers. Tiles are
-//! combined in the same way. Groups of columns are independent, so threads can split them for any number of rows.
+//! at most seven sums wait to be paired. A new lane is added to the waiting sums while the lane is in registers. Tiles
+//! are combined in the same way. Groups of columns are independent, so threads can split them for any number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -55,7 +55,7 @@ impl<E: Element> Work for EachRow<'_, E> {
     }
 }
 
-/// Writes each column's sums over all rows: of dy n to `of_weight`, and of dy to `of_bias`.
+/// Sums each column over all rows: dy times the normalised x into `of_weight`, and dy into `of_bias`.
 pub fn sums<E: Element>(
     [x, dy]: [Rows<'_, E>; 2],
     norm: Norm<'_>,
@@ -79,7 +79,7 @@ struct Columns<'a, E> {
     moments: &'a [Moments],
     /// First column of this part.
     first: usize,
-    /// Destination of the sums of dy n; `of_bias` receives the sums of dy.
+    /// Destination of the sums of dy times the normalised x; `of_bias` receives the sums of dy.
     of_weight: &'a mut [f64],
     of_bias: &'a mut [f64],
 }
@@ -123,7 +123,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            // Repeats f64 sums that could overflow or vanish, with scaled gradients.
+            // If f64 sums could overflow or vanish, they are computed again with scaled gradients.
             let sums = loop {
                 let sums = run.sums(&mut folds);
                 if !E::IS_F64 || run.is_scaled || !run.find_units() {
@@ -140,7 +140,7 @@ impl<E: Element> Work for Columns<'_, E> {
     }
 }
 
-/// Sums of dy n and of dy, for each block.
+/// Sums of dy times the normalised x, and sums of dy, for each block.
 type Sums<I> = [[<I as Isa>::F64; 2]; BLOCKS];
 
 /// A group of neighbouring columns across all rows.
@@ -213,7 +213,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         fold.finish()
     }
 
-    /// Sums one lane of a tile, which has up to four rows that are 64 apart. Adds the lane to the fold.
+    /// Sums one lane of a tile (up to four rows that are 64 apart), and adds the sum to the fold.
     #[inline(always)]
     fn lane(&mut self, first: usize, rows: usize, fold: &mut Fold<I>) {
         const MOST: usize = TILE / SUM_LANES;
@@ -281,7 +281,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
     }
 }
 
-/// The six folds of the tiled sum over lanes that arrive in order. A missing lane counts as +0, which changes no sum.
+/// The six pairwise folds of the tiled sum, for lanes that arrive in order. A missing lane counts as +0, which changes
+/// no sum.
 struct Fold<I: Isa> {
     /// Sums of 2^level lanes, which wait for the sums of the next 2^level lanes.
     waiting: [Sums<I>; LEVELS],

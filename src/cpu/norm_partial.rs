@@ -41,7 +41,7 @@ pub enum Known {
     Moments(Moments),
 }
 
-/// Partial statistics of a shard. Merging all shards gives the complete row's.
+/// Statistics of a shard. Merging all shards gives the statistics of the complete row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardStats {
     largest: f64,
@@ -54,7 +54,7 @@ pub struct ShardStats {
 struct SomeTiles {
     first: usize,
     sums: Vec<f64>,
-    /// Second sum of each tile, the sum of squares, if it was requested.
+    /// Second sum of each tile, a sum of squares; empty if only one sum was requested.
     squares: Vec<f64>,
 }
 
@@ -78,16 +78,17 @@ impl ShardStats {
     }
 }
 
-/// Number of integers that ranks exchange for the statistics that are merged by maxima.
+/// Number of integers that ranks exchange in a max-reduction of statistics.
 #[cfg(feature = "sharded")]
 pub const KEYS: usize = 3;
 
 #[cfg(feature = "sharded")]
 impl ShardStats {
-    /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
+    /// Returns integers for a max-reduction. Their maxima over all ranks encode the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // The smallest magnitude has one key if it is stepped, another if not; the unused key is 0. These keys are
-        // inverted, so that the maximum selects the smallest. A NaN is ignored, as in [`ShardStats::merge`].
+        // The smallest magnitude is in the second integer if it is `stepped`, otherwise in the third; the other one is
+        // 0. The bits are inverted, so that the maximum selects the smallest. A NaN is ignored, as in
+        // [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -95,7 +96,7 @@ impl ShardStats {
         [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
     }
 
-    /// Replaces these statistics by those decoded from the maxima of all ranks' keys.
+    /// Sets the largest and the smallest magnitude from the maxima of [`ShardStats::keys`] over all ranks.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },

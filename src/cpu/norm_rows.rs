@@ -16,7 +16,7 @@ pub trait Norm: Copy {
     fn operands(&self) -> [Option<Floats<'_>>; 2];
     /// Computes the moments of the row with this index.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
-    /// Returns the index of the weight and the bias of the rows' first column.
+    /// Returns the index of the weight and bias that belong to the first column of each row.
     fn first_column(&self) -> usize {
         0
     }

@@ -17,7 +17,7 @@ pub enum Formula {
     Momentum(Momentum),
 }
 
-/// State values of the weights. Those that the rule does not have are empty.
+/// State values of the weights. A slice that the rule does not use is empty.
 type Kept<'a, S> = [&'a mut [S]; 2];
 
 /// Runs one step on the model's own weights, without a copy of higher precision.
@@ -71,7 +71,7 @@ impl<S, P> Step<'_, S, P> {
     }
 }
 
-/// Splits a slice after `at` elements, or after its last.
+/// Splits a slice after `at` elements, or at its end if it is shorter.
 fn split<S>(slice: &mut [S], at: usize) -> (&mut [S], &mut [S]) {
     slice.split_at_mut(at.min(slice.len()))
 }

@@ -25,8 +25,8 @@ pub trait Formula: Copy + Send + Sync {
     const MASKED: f64;
     /// Whether the second pass has a long body, so that one block in an iteration is enough.
     const LONG: bool;
-    /// Whether the exponentials of f32 are rounded to f32. If their factor is near the largest f32, their errors could
-    /// make a result infinite that is in the range of f32. Such lanes take the exponential of f64.
+    /// Whether the exponentials of f32 lanes are rounded to f32. If the sum times the scale is very large, the lane
+    /// uses f64 exponentials: rounding errors could make a finite result infinite.
     const ROUNDED_EXP: bool;
     /// Exponential function for the second pass, prepared once for each lane.
     type Exp<I: Isa>: Copy;
@@ -39,9 +39,9 @@ pub trait Formula: Copy + Send + Sync {
     fn add<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64;
     /// Returns the terms of a block of f64, and their rounding errors.
     fn terms<I: Isa>(isa: I, y: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// Returns the gradients of a block in f32, from the scale and the sum times the scale, as a high and a low part.
+    /// Returns the gradients of a block, computed in f32. `sum` is the sum times the scale, as a high and a low part.
     fn short<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F32, sum: (I::F32, I::F32)) -> I::F32;
-    /// Returns the gradients of a block, computed in f64 from the scale and the sum times the scale.
+    /// Returns the gradients of a block, computed in f64. `sum` is the sum times the scale.
     fn wide<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F64, sum: I::F64) -> I::F32;
     /// Returns the gradients of a block of f64 before they are scaled. `sum` is a high and a low part.
     fn double<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
@@ -336,7 +336,7 @@ fn spoil<E: Element>(y: &[E], dy: &[E], masked: f64, span: Span<'_, '_, E, E>, g
     to.into()
 }
 
-/// Counts the lane if all of it is masked. Its sum is then 0.
+/// Counts a fully masked lane. The sum of such a lane is 0.
 #[inline(always)]
 fn count_masked<E: Element>(y: &[E], sum: f64, masked: f64, guards: &mut GuardCounts) {
     if sum == 0.0 {

@@ -101,7 +101,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// Reads `x` and the residual from two views, and writes the norm of their sum and the sum to two other views.
+/// Reads `x` and the residual from two views, and writes the norm of their sum, and the sum itself, to two other views.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
@@ -171,7 +171,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                // Without columns, the number of rows is not limited by memory, and there is nothing to write.
+                // Without columns there is nothing to write, and the number of rows may be huge, so no row is visited.
                 for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);

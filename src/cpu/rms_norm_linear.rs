@@ -40,8 +40,7 @@ pub fn apply<'a, E: Element>(
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
     let (to, finish) = out.data.start();
-    // An empty matrix may have any number of columns, because it takes no memory. Buffers of this length might not fit
-    // in memory, so none is allocated.
+    // An empty matrix takes no memory, so its number of columns may be huge. No buffer of this length is allocated.
     if rows == 0 || results == 0 && cols == 0 {
         return Ok((finish.done(Written::default()), GuardCounts::default()));
     }

@@ -15,7 +15,7 @@ use std::ops::Range;
 pub struct Layout {
     /// Number of neighbouring rows that share a position: the heads of `[B, T, H, D]`.
     pub repeat: usize,
-    /// Number of positions. After the last one, rows begin with the first again.
+    /// Number of positions. After the last position, the rows start again at the first.
     pub period: usize,
     /// Number of rows of the tensor for each entry of the batch.
     pub batch_rows: usize,
@@ -88,8 +88,8 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index, pairing elements of its first half with those of the second. `of` computes the
-    /// values to rotate from a block of the row and the same blocks of the `N` further slices of its half.
+    /// Rotates the row with this index. Pairs are elements at the same index of the two halves. Each half has `N` more
+    /// slices. `of` computes a block to rotate from a block of a half and the same blocks of these slices.
     #[inline(always)]
     pub fn halves<I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,

@@ -1,5 +1,5 @@
-//! Losses of rows with targets. A row is widened to f64, its losses and its gradient are computed there in one pass,
-//! and the gradient is rounded once.
+//! Losses of rows with targets. A row is widened to f64. Its losses and its gradient are computed in one pass, and the
+//! gradient is rounded once.
 
 use super::bce_with_logits::{self, Bce};
 use super::kl_div::{self, KlDiv};
@@ -109,7 +109,7 @@ enum Logits<'a, E> {
 
 struct Losses<'a, E> {
     logits: Logits<'a, E>,
-    /// Number of rows in this part; `first` is the index of the first among all rows.
+    /// Number of rows in this part; `first` is the index of the part's first row.
     rows: usize,
     first: usize,
     cols: usize,
@@ -155,8 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // Without rows, memory does not limit the row length, so no buffers are allocated. Without elements and losses,
-        // it does not limit the number of rows, so the loop is skipped.
+        // Without rows, the row length may exceed memory, so no buffers are allocated. Without elements and losses, the
+        // number of rows may be huge, so the loop is skipped.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

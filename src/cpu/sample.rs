@@ -313,8 +313,8 @@ impl RowSampler<'_> {
     }
 }
 
-/// Row of f32, f16 or bf16 logits whose maxima are known. Its first filter is applied while the candidates are
-/// collected, where the kind of filter permits this.
+/// Row of f32, f16 or bf16 logits whose maxima are known. If the kind of the first filter permits it, this filter is
+/// applied while the candidates are collected.
 struct SurveyedRow<'a, 'o, S> {
     of: &'o mut RowSampler<'a>,
     whole: LogitSlice<'o, S>,

@@ -2,11 +2,11 @@
 //! derivatives of logits with respect to scores.
 //!
 //! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
-//! a masked position has no influence, and the result there is 0. Terms are summed at their columns in the whole lane,
-//! even if other positions are masked. So the bits do not depend on which part of a mask excludes a position.
+//! a masked position has no influence, and the result there is 0. In the sum, each term has the index of its column in
+//! the whole lane. So the bits do not depend on which part of a mask excludes a position.
 //!
 //! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
-//! Sums for f64 have a high and a low part, as the sums of the exponentials have.
+//! Sums for f64 have a high and a low part, like the sums of the exponentials.
 
 #[cfg(feature = "sharded")]
 pub mod partial;

@@ -22,11 +22,11 @@ use found::Sums;
 /// Range of scales for which logits are computed as float-float pairs. Within it, the low part of the product of scale
 /// and score is a normal f32 number, except for products so small that their low part does not change the result.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Limit for products of score and scale. The error of a product is 2^-46 of the product. Below the limit, it does not
-/// affect the exponential.
+/// Limit for products of score and scale. The error of a product is 2^-46 of the product. Below the limit, this error
+/// does not affect the exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
-/// Difference of two logits' high parts below which their low parts can decide which logit is larger. Low parts are at
-/// most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
+/// Limit for the difference of two logits' high parts. Below the limit, the low parts can decide which logit is larger.
+/// Low parts are at most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
 /// Upper bound of (logit - rounded sum) / |product|, if the product of score and scale is at least [`LARGEST_PRODUCT`].
 /// The product contributes 2^-23. The sum contributes 2^-24 where product and bias cancel.
@@ -268,9 +268,9 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 /// Returns the largest logit among those whose high part is within [`NEAR`] of the largest high part; `None` if there
 /// is a NaN.
 ///
-/// This is the largest logit of the row, unless a logit close to it has a product of score and scale of at least
-/// [`LARGEST_PRODUCT`]. Such rows take the general path. A bias of -inf masks a finite score even if its product with
-/// the scale overflows. An infinite score with such a bias gives NaN.
+/// This is the largest logit of the row, unless |score * scale| of a nearby logit is at least [`LARGEST_PRODUCT`]. Such
+/// rows take the general path. A bias of -inf masks a finite score even if score * scale overflows. An infinite score
+/// with such a bias gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-/// Buffers that each kernel uses as it needs. Their contents are left over from earlier uses.
+/// Buffers for the intermediate results of any kernel. Their contents are left over from earlier uses.
 #[derive(Default)]
 pub struct Scratch {
     /// Logits of a row.

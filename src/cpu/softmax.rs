@@ -176,7 +176,8 @@ impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
     }
 }
 
-/// Writes zeros before and after the columns that have logits. Returns where, and the span of these columns.
+/// Writes zeros before and after the columns that have logits. Returns both written ranges, and the span of these
+/// columns.
 #[inline(always)]
 fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, 'a, E, E>) -> ([Written; 2], Span<'a, 'a, E, E>) {
     let (span, behind) = span.split_at(columns.end);

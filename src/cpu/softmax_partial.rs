@@ -20,7 +20,7 @@ use crate::rows::Rows;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 
-/// Partial statistics of a shard. Merging all shards gives the complete row's.
+/// Statistics of a shard. Merging all shards gives the statistics of the complete row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShardStats {
     /// Largest logit; +inf if there is a NaN.
@@ -55,7 +55,7 @@ impl ShardStats {
         }
     }
 
-    /// Returns the largest logit below `max`, which must be at least the maximum of this shard.
+    /// Returns the largest logit below `max`. The shard's maximum must not exceed `max`.
     fn below(&self, max: f64) -> f64 {
         if self.max < max { self.max } else { self.second }
     }
@@ -90,7 +90,7 @@ impl ShardStats {
         Row::known(self.max, self.nan)
     }
 
-    /// Adapts a shard to the complete row with these statistics.
+    /// Adapts the logits of a shard to the complete row, which these statistics describe.
     #[inline(always)]
     pub fn within<'b, I: Isa>(&self, isa: I, part: Live<'b>, buffers: &'b mut Buffers) -> Live<'b> {
         part.within(isa, self.max, self.exact, buffers)
@@ -128,7 +128,7 @@ impl ShardStats {
         keys::of_f64(self.below(all.max))
     }
 
-    /// Stores the second-largest logit of all columns, given its reduced key.
+    /// Stores the second-largest logit of all columns, decoded from the result of the max-reduction.
     pub fn take_second(&mut self, key: u64) {
         self.second = keys::to_f64(key);
     }

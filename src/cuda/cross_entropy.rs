@@ -196,7 +196,7 @@ pub struct Memory {
     pub logits: u64,
     /// Gradient of the logits, to be written; or 0 for none. It may be at the address of the logits.
     pub dlogits: u64,
-    /// One 64-bit integer for each row.
+    /// Target of each row, as a 64-bit integer.
     pub targets: u64,
     /// Gradient of the loss: one f64, or one for each row under [`Reduction::None`]. It is not read if no gradient of
     /// the logits is computed.

@@ -68,7 +68,7 @@ fn has_driver() -> bool {
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
-/// Smallest CUDA version of a driver, in the driver's notation. `cudarc` queries pools of memory, which 11.2 introduced.
+/// Oldest supported CUDA version, in the driver's notation. `cudarc` queries memory pools, which CUDA 11.2 introduced.
 const LEAST_VERSION: i32 = 11_020;
 
 /// Returns the newest CUDA version that the driver supports, in the driver's notation.
@@ -175,7 +175,7 @@ struct Loaded {
     functions: HashMap<(usize, &'static str), CudaFunction>,
 }
 
-/// Calls `f` with the modules and functions loaded so far. No module is compiled while they are locked.
+/// Calls `f` with the modules and functions loaded so far, under a lock. Modules are compiled outside of this lock.
 fn with_loaded<T>(f: impl FnOnce(&mut Loaded) -> T) -> T {
     static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
     f(LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
@@ -219,12 +219,12 @@ pub(super) fn is_captured(stream: &CudaStream) -> Result<bool> {
     Ok(check(stream.capture_status())? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
 }
 
-/// Compiles kernels before their first call, on all of the machine's cores. Later calls on the context find them, also
-/// calls that are captured into a graph.
+/// Compiles kernels before their first call, on all of the machine's cores. Later calls on the context use the compiled
+/// kernels, even while a graph is captured.
 ///
-/// The driver compiles each source for each type, which takes up to seconds, and keeps the results in its cache
-/// (`CUDA_CACHE_PATH`). [`sources`](super::sources) lists the sources; most have the name of an op. `progress` is called
-/// with the number of compiled modules and with the number of all, from several threads.
+/// The driver compiles each source for each type, which can take seconds, and keeps the results in its cache
+/// (`CUDA_CACHE_PATH`). [`sources`](super::sources) lists the sources; most have the name of an op. Several threads
+/// call `progress`, with the number of compiled modules and the total number.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for an unknown source; [`Error::Failed`] if the driver cannot compile a module.

@@ -5,22 +5,22 @@
 //! function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains the
 //! kernel.
 //!
-//! An application chooses the CUDA version of `cudarc`'s bindings by a feature of `cudarc` such as `cuda-12080`, or by the
-//! environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). By default it is the version of nvcc, or the
-//! latest one if there is no nvcc.
+//! An application chooses the CUDA version of `cudarc`'s bindings by a feature of `cudarc` such as `cuda-12080`, or by
+//! the environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). The default is the version of nvcc, or the
+//! latest version if there is no nvcc.
 //!
-//! All arguments of an op must be in the memory of the stream's device. Those of another device are refused with
+//! All arguments of an op must be in the memory of the stream's device. Arguments on another device are refused with
 //! [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 //!
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
 //! host does not wait for the device.
 //!
-//! The first call of a kernel makes the driver compile the kernels of the same source and type, which takes up to
-//! seconds. [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
+//! The first call of a kernel makes the driver compile the kernels of the same source and type, which can take seconds.
+//! [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
 //!
-//! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. Once an op has
-//! run on a stream at some size, running it again at that size allocates nothing. An op that needs workspace must have
-//! run on a stream at its size before the stream is captured. The captured graph may only run on that stream.
+//! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. Once an op
+//! has run on a stream at some size, running it again at that size allocates nothing. Before an op that needs workspace
+//! is captured, it must have run on the same stream at the same size. The captured graph may only run on that stream.
 //!
 //! ```no_run
 //! use evenkeel::Softmax;

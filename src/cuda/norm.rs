@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 /// Maximum number of blocks.
 const MOST_BLOCKS: usize = 1 << 13;
-/// Number of rows for each block, from 8,192 to 32,768 rows. A block checks the magnitudes of the operands once.
+/// Number of rows per block in calls of 8,192 to 32,768 rows. A block checks the operands' magnitudes once for all its
+/// rows.
 const ROWS_OF_BLOCK: usize = 4;
 /// Number of blocks that keep a device busy. Fewer rows have one block each.
 const ENOUGH_BLOCKS: usize = 1 << 11;

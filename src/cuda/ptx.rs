@@ -44,7 +44,7 @@ impl Launch {
     }
 }
 
-/// Storage types in the names of kernels. Kernels that serve all types have the empty one.
+/// Storage types in the names of kernels; empty for kernels that serve all types.
 const STORAGES: [&str; 5] = ["", "f16", "bf16", "f32", "f64"];
 
 fn storage(kernel: &str) -> &'static str {

@@ -117,8 +117,9 @@ impl Request {
         Request { draw, ..self }
     }
 
-    /// Adds a number in device memory to the number of the draw, whenever a kernel draws. The sum wraps. A CUDA graph that
-    /// captures [`advance`] after the sampling draws with other random numbers at each replay.
+    /// Sets the device address of a counter. Each time a kernel draws, it adds the counter to the number of the draw;
+    /// the sum wraps. If a CUDA graph captures [`advance`] after the sampling, each replay draws with other random
+    /// numbers.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
@@ -136,8 +137,8 @@ impl Request {
     }
 
     /// Sets the prompt and output tokens that the penalties count, as the address and length of each list. To apply a
-    /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome an
-    /// error, also without penalties, where the CPU does not read the lists.
+    /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome
+    /// an error, even without penalties. The CPU does not read the lists without penalties.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, these must be the device addresses and lengths of lists of 32-bit tokens.

@@ -60,8 +60,8 @@ pub struct Op {
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one for each
     /// element.
     pub is_of_rows: bool,
-    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a warp,
-    /// of a block of up to 256 threads and of one of up to 512 threads, and longer rows.
+    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a
+    /// warp, of a block of up to 256 threads or of a block of up to 512 threads, and longer rows.
     pub plain: [[&'static str; 5]; 3],
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,

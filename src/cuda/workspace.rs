@@ -1,8 +1,8 @@
 //! Workspace that ops need in addition to their arguments. Each stream keeps its own, so that running an op again at
 //! the same size allocates nothing.
 //!
-//! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain its
-//! addresses. Only [`release`] frees an allocation that a graph may use before the stream itself is dropped.
+//! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain addresses
+//! of the workspace. Until the stream is dropped, only [`release`] frees an allocation that a graph may use.
 
 use super::clip_grad_norm::Tensor;
 use super::device;
@@ -63,9 +63,9 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
     workspace
 }
 
-/// Frees the workspace of a stream, and this crate's references to the stream. An engine that owns the stream calls it
-/// before it destroys the stream; for the per-thread default stream, each thread calls it. Graphs captured from the
-/// stream must not run afterwards, because they use the workspace. The next op on the stream makes a new one.
+/// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
+/// destroys its stream. For the per-thread default stream, each thread calls it. Graphs captured from the stream must
+/// not run afterwards, because they use the workspace. The next op on the stream allocates a new workspace.
 ///
 /// ```no_run
 /// use evenkeel::cuda;

@@ -2,7 +2,7 @@
 
 use super::Error;
 
-/// Compares two errors field by field. Each line names a variant, its fields, and after `bits` its floats.
+/// Compares two errors field by field. Each line names a variant, its fields, and, after `bits`, its float fields.
 macro_rules! equal {
     ($one:expr, $other:expr; $(
         $(#[$attribute:meta])* $Variant:ident { $($field:ident),* } $(bits { $($float:ident),* })?;

@@ -2,7 +2,7 @@
 
 use super::{Error, NrtStatus};
 
-/// A result with this backend's [`Fault`].
+/// A result whose error is a [`Fault`].
 pub type Result<T> = std::result::Result<T, Fault>;
 
 /// How to handle a [`Fault`].
@@ -17,8 +17,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. Failed runs are repeated several times before a fault is returned. [`Fault::action`]
-    /// therefore returns [`Action::Surface`] instead.
+    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead of this action, because a failed
+    /// run has been repeated several times before it becomes a fault.
     Retry,
 }
 
@@ -80,7 +80,7 @@ pub enum Fault {
     Status {
         /// Name of the runtime's function.
         call: &'static str,
-        /// Status that it returned.
+        /// Status that the function returned.
         status: NrtStatus,
         /// Whether the program was already loaded, so that work may be in progress.
         at_work: bool,

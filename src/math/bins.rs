@@ -6,9 +6,9 @@ use crate::simd::{BLOCK, Float, Isa, MaskBits};
 const BINS: usize = 4;
 /// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
-/// Number of the top bin while all terms are zero.
+/// Index of the top bin while all terms are zero.
 const NONE: i32 = i32::MIN;
-/// Number of the top bin if a term is NaN or too large for any bin. The result is then the sum of all such terms.
+/// Index of the top bin if a term is NaN or too large for any bin. The result is then the sum of all such terms.
 const BEYOND: i32 = i32::MAX;
 /// Largest magnitude of a term that fits in a bin.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
@@ -163,13 +163,13 @@ fn infinite(terms: &[f64]) -> Option<f64> {
     beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
 }
 
-/// Returns the largest magnitude of terms for which `bin` can be the top bin.
+/// Returns the largest magnitude of a term that fits if `bin` is the top bin.
 fn room_of(bin: i32) -> f64 {
     let above = WIDTH * (bin + 1) - 1;
     if above < -1022 { 0.0 } else { power_of_two(above).next_down() }
 }
 
-/// Returns the top bin for terms whose largest magnitude is given.
+/// Returns the top bin for terms with this largest magnitude.
 fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
@@ -186,7 +186,7 @@ fn shifters(top: i32) -> [f64; BINS] {
     for (bin, shifter) in (0..).zip(&mut shifters) {
         let exponent = 52 + WIDTH * (top - bin);
         let normal = exponent.max(-1022);
-        // The last factor is 1 unless the power of two is subnormal.
+        // The last factor is 1 unless 2^exponent is subnormal.
         *shifter = 1.5 * power_of_two(normal) * power_of_two(exponent - normal);
     }
     shifters

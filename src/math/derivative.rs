@@ -1,7 +1,7 @@
 //! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
 //!
 //! Most derivatives are quotients and products of positive numbers, without cancellation. Only the derivatives of silu,
-//! gelu and gelu_tanh have two terms that cancel, near the derivative's zeros. There both terms have low parts.
+//! gelu and gelu_tanh have two terms that cancel, near the derivative's zeros. Both terms have low parts.
 
 use super::exp::{exp_below_one, exp_parts};
 use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
@@ -10,7 +10,7 @@ use crate::simd::{Float, Isa, Select};
 
 /// 2 / sqrt(pi).
 const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
-/// 1.5 * 2^52. The low bits of its sum with an integer are the integer.
+/// 1.5 * 2^52. Adding it to an integer leaves the integer in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// Returns a number x so large that a * b * e^-x is zero for any two finite numbers a and b of the type. Likewise, a *
@@ -87,7 +87,7 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). This is the derivative of x s if w is x times the derivative of z.
+/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). For a function z of x and w = x z', this is the derivative of x s.
 /// w must have the sign of z.
 ///
 /// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The

@@ -12,7 +12,7 @@ const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 to 42 bits, so that its product with n is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
 const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
-/// 1.5 * 2^52. The low bits of its sum with a number are the number rounded to an integer.
+/// 1.5 * 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/2.
 pub const POLY: [f64; 11] = [
@@ -29,7 +29,7 @@ pub const POLY: [f64; 11] = [
     f64::from_bits(0x3e21_f9df_719b_67ac),
 ];
 
-/// e^x as `1 + high + low` times `2^n`, for exp and expm1.
+/// e^x as `(1 + high + low) * 2^n`, for exp and expm1.
 struct Reduced<I: Isa> {
     /// Remainder r of [`split`].
     high: I::F64,

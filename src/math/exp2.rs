@@ -1,8 +1,8 @@
 //! Powers of two in f64 with a low part.
 //!
-//! x = n + f with |f| <= 1/2, exactly. 2^f is e^r with r = f ln2 as two f64, by the polynomial of [`super::exp`]. The
-//! polynomial's first term, r^2/2, is two f64 too. The error is 0.53 ULP in f64, or 0.8 where a subnormal result is
-//! rounded a second time. The result is correctly rounded in every narrower type, and exact for an integer x.
+//! x = n + f with |f| <= 1/2, exactly. 2^f = e^r is computed by the polynomial of [`super::exp`], with r = f ln2 as two
+//! f64. The polynomial's first term, r^2/2, is two f64 too. The error is 0.53 ULP in f64, or 0.8 where a subnormal
+//! result is rounded a second time. The result is correctly rounded in every narrower type, and exact for an integer x.
 
 use super::derivative::within;
 use super::exp::{POLY, without_nan};
@@ -12,7 +12,7 @@ use crate::simd::{Float, Isa};
 
 /// ln 2, as a high and a low part.
 const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3c7a_bc9e_3b39_803f)];
-/// 1.5 * 2^52. The low bits of its sum with a number are the number rounded to an integer.
+/// 1.5 * 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// Computes 2^x for x within a few thousand of zero.

@@ -1,10 +1,10 @@
 //! The exponential in pairs of f32, with a test of whether the rounding is certain.
 //!
 //! x = n ln2/16 + r. The remainder r, the table's powers and the polynomial are kept in two f32 each. The exponential
-//! is the sum hi + lo of two f32, with an error of less than 2^-33.7 of the power of two 2^(n/16). If hi + lo plus and
-//! minus this bound round to the same f32, the rounding is correct. Lanes with two different roundings, about 2 in
-//! 1000, are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test has
-//! the correctly rounded result.
+//! is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). If hi + lo plus and minus this bound
+//! round to the same f32, the rounding is correct. Lanes with two different roundings, about 2 in 1000, are computed in
+//! f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test has the correctly rounded
+//! result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
@@ -74,12 +74,12 @@ const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
 const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32, with the first one fixed at 1/2; error 2^-37.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
-/// Bound on the error of hi + lo, relative to the power of two 2^(n/16).
+/// Bound on the error of hi + lo, relative to 2^(n/16).
 pub const UNCERTAINTY: f32 = 7e-11;
 /// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
 pub const LARGEST: f32 = 75.0;
 
-/// Exponential as two f32, and the power of two that its error is relative to.
+/// Exponential as two f32, and the power 2^(n/16) that its error is relative to.
 pub struct Pair<I: Isa> {
     pub hi: I::F32,
     pub lo: I::F32,

@@ -59,8 +59,8 @@ pub fn expm1<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: I::F64::select(is_zero, x, hi), lo: I::F64::select(is_zero, x, lo), exponent }
 }
 
-/// Computes e^x - 1 for [`LOWEST`] <= x <= 0 as a sum. Its low part is below half a unit in the last place of the high
-/// part.
+/// Computes e^x - 1 for [`LOWEST`] <= x <= 0 as a sum of two f64. The low part is below half a unit in the last place
+/// of the high part.
 #[inline(always)]
 pub fn expm1_below_zero<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     let Wide { hi, lo, .. } = parts(isa, x);

@@ -144,7 +144,7 @@ impl<S: Storage> Kernel for Long<'_, S> {
 /// increases the bits by the term's units.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
-    /// Midpoint of 16 and 32, between which the last place of an f64 is 2^-48.
+    /// Midpoint of the range from 16 to 32, in which the last place of an f64 is 2^-48.
     const OFFSET: f64 = 24.0;
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
@@ -158,7 +158,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// 2^52. The low bits of its sum with a number are the number rounded to an integer.
+    /// 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
@@ -166,12 +166,11 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 
 /// Returns the mass of part of a row of `row_len` weights. For rows of up to 262,144 weights it is the fixed-point sum.
 ///
-/// The loop uses f32 and wrapping 32-bit integers. For a weight e, let u be e + 1 rounded to f32. The fraction of u is
-/// e rounded to 23 bits. This holds for e = 1 too, because bit patterns continue from one exponent to the next. The
-/// remainder e + 1 - u may be negative. Let v be the remainder plus `grid(row_len)`, an f32 whose last place is the
-/// unit. This addition rounds the remainder to units. The loop sums the bit patterns of all u, and those of all v, as
-/// integers. For each weight, the sum for u contains the bit pattern of 1, and the sum for v contains the bit pattern
-/// of `grid(row_len)`. [`units_of`] subtracts these patterns.
+/// The loop uses f32 and wrapping 32-bit integers. For a weight e, let u be e + 1 rounded to f32. The bit pattern of u,
+/// minus the bit pattern of 1, is e rounded to 23 fraction bits. The remainder e + 1 - u may be negative. Let v be the
+/// remainder plus `grid(row_len)`, an f32 whose last place is the unit. This addition rounds the remainder to units.
+/// The loop sums the bit patterns of all u, and those of all v, as integers. [`units_of`] subtracts the bit patterns of
+/// 1 and of `grid(row_len)`, once for each weight.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Number of terms between two reductions of the lane sums: 256 for each lane. The wrapped sums can be recovered

@@ -45,7 +45,7 @@ pub fn gelu_tanh_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
     let a = isa.f64(LARGEST).min(x.abs());
     let (z, z_low) = inner(isa, a, CUBIC);
-    // w is x times the derivative of z. It is first computed for |x|, because that derivative is even in x.
+    // w is x times the derivative of z, which is even in x. w is computed for |x| and then gets the sign of x.
     let (w, w_low) = inner(isa, a, CUBIC_SLOPE);
     let negative = x.lt(zero);
     let w = (I::F64::select(negative, minus - w, w), I::F64::select(negative, minus - w_low, w_low));

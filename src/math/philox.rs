@@ -4,7 +4,7 @@
 //! # Domains
 //!
 //! For a sampler's draw, the counter holds the draw's number and row, and the key is the seed. For an element of an
-//! initialiser, the counter holds the element's index and the tensor's number, which may equal those of a draw. The
+//! initialiser, the counter holds the element's index and the tensor's number. A draw may have an equal counter, so the
 //! initialiser's key is the seed with the bits of [`INITIALISERS`] flipped. Stochastic rounding flips the bits of
 //! [`ROUNDINGS`], and derives a key for each step from the result. One seed can therefore be used for all three without
 //! repeated random numbers.

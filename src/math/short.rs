@@ -1,10 +1,10 @@
 //! Functions computed in plain f32, for results in f16 or bf16.
 //!
 //! An f32 result is used if it is normal in the 16-bit type, and if its error (at most `Function::SHORT_ULPS`) cannot
-//! change the rounding to that type. With random low bits, at most 1 normal result in 128 fails this test.
-//! All other results, and inputs that a function does not accept, are computed in f64. Results are therefore correctly
-//! rounded, and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every accepted f16
-//! and bf16 input with a normal result, also with the least accurate estimate.
+//! change the rounding to that type. With random low bits, at most 1 normal result in 128 fails this test. All other
+//! results, and inputs that a function does not accept, are computed in f64. Results are therefore correctly rounded,
+//! and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every accepted f16 and bf16
+//! input with a normal result, even with the least accurate estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;

@@ -49,8 +49,9 @@
 //!   M mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order. The tests check about every
 //!   thousandth d, and all of them on request.
 //!
-//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high part. Their powers
-//! of two logits closer than 2^-26 may be in the wrong order by an ULP. This happens at 15 of the 1,200 boundaries.
+//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high part. If two
+//! logits are closer than 2^-26, their powers may be in the wrong order, by an ULP. This happens at 15 of the 1,200
+//! boundaries.
 
 use crate::simd::{Float, Int, Isa, Select};
 
@@ -79,7 +80,7 @@ const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad
 /// Coefficients of [`WeightExp`]. The second one is smaller than in [`POLY`], so that a larger logit never gets a
 /// smaller power.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23. The low bits of its sum with a number are the number rounded to an integer.
+/// 1.5 * 2^23. Adding it to a number rounds the number to an integer, in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;
 
 /// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps

@@ -42,7 +42,7 @@
 //! not matter here either.
 //!
 //! f64 exponentials, and the exponentials for a sampler's log-probability, are rounded to multiples of 2^-31, to
-//! nearest even. The remainder is rounded to multiples of 2^-62, and what then remains to multiples of 2^-93. The
+//! nearest even. The remainder is rounded to multiples of 2^-62, and the second remainder to multiples of 2^-93. The
 //! result is S = s_1 + (s_2 + s_3), where each of the three sums is exact up to 2^21 terms.
 //!
 //! For the terms that label smoothing adds to a loss, the largest magnitude of a term determines the top bin. If it is
@@ -50,8 +50,8 @@
 //! multiple of that unit, to nearest even. The remainder is rounded to a multiple of the next unit, 2^31 times smaller,
 //! and so on for four bins. The last remainder is dropped. The sums s_0 to s_3 of the bins are exact for up to 2^21
 //! terms. The result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
-//! s_2 + s_3. The error is at most n 2^-92 of the largest term, plus the last rounding. A term beyond 2^960 counts as
-//! infinite. Two partial sums are merged bin by bin, downward from the higher of their top bins. The method follows
+//! s_2 + s_3. The error is at most n 2^-92 times the largest term, plus the last rounding. A term beyond 2^960 counts
+//! as infinite. Two partial sums are merged bin by bin, downward from the higher of their top bins. The method follows
 //! Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
@@ -183,7 +183,7 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
 }
 
 /// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets its index, the elements and
-/// the accumulators, and returns the accumulators plus the block's terms. It may fuse an exact product into the
+/// the accumulators, and returns the accumulators plus the block's terms. `add` may fuse an exact product into the
 /// addition. Positions after the last element hold `pad`, for which `add` must add zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
@@ -287,7 +287,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     )
 }
 
-/// Returns the sums of each tile. They are reduced later, together with those of other shards. The arguments are as in
+/// Returns the sums of each tile, for a later reduction with the tile sums of other shards. The arguments are as in
 /// [`sums_o`].
 #[cfg(feature = "partial")]
 #[inline(always)]

@@ -17,7 +17,7 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     // If the gate is below this bound, silu(gate) times any finite number of the type rounds to zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
-    // The result has the sign of gate * up, and at most its magnitude. If gate * up is 0 or -0, it is therefore the
+    // The result has the sign of gate * up, and at most the same magnitude. A gate * up of 0 or -0 is therefore the
     // result.
     let most = x * up;
     let y = if E::IS_F64 {

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 /// Length in bytes of the SHA-256 that begins each entry.
 const SUM: usize = 32;
 
-/// A folder of NEFFs, the compiler's output files. Each is named by the SHA-256 of its program, compiler and flags.
-/// Processes may share the folder. Entries are replaced atomically, and while one process compiles a program, other
-/// processes wait for the result.
+/// A folder of NEFFs, the compiler's output files. Each entry is named by the SHA-256 of its program, compiler and
+/// flags. Processes may share the folder. Entries are replaced atomically, and while one process compiles a program,
+/// other processes wait for the result.
 ///
-/// An entry consists of the SHA-256 of a NEFF and the NEFF itself. A damaged entry, or one whose header does not match
-/// its size or the target, is compiled again and replaced. If the folder cannot be used, programs are compiled but not
-/// cached.
+/// An entry consists of the SHA-256 of a NEFF and the NEFF itself. An entry is compiled again and replaced if it is
+/// damaged, or if the header of its NEFF states another size or target. If the folder cannot be used, programs are
+/// compiled but not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: Option<PathBuf>,

@@ -20,7 +20,8 @@ pub trait Execute {
 
 /// State of a row, from the status output of a program.
 ///
-/// Programs do no arithmetic on non-finite numbers. The other outputs are therefore meaningful only for `Plain` rows.
+/// Programs do no arithmetic on non-finite numbers. The outputs besides the status are therefore meaningful only for
+/// `Plain` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {

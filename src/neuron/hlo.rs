@@ -1,7 +1,7 @@
 //! Encoder of a graph as a serialised `HloModuleProto`.
 //!
-//! Field numbers are from XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1, because Neuron's compiler rejects
-//! ids beyond 32 bits, which newer versions of XLA produce.
+//! Field numbers are from XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1. Newer versions of XLA produce ids
+//! beyond 32 bits, which Neuron's compiler rejects.
 
 #![forbid(unsafe_code)]
 

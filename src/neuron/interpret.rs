@@ -9,8 +9,8 @@ use super::program::{ElementType, Program};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 
-/// Executor on the CPU that rejects operations which programs must avoid on devices. These are arithmetic with a NaN
-/// operand or result, and logarithms, roots or divisions of numbers outside the range that devices support.
+/// Executor on the CPU that rejects operations that programs must avoid on devices. These operations are arithmetic
+/// with a NaN operand or result, and logarithms, roots or divisions of numbers outside the range that devices support.
 ///
 /// Functions of one element are correctly rounded, sums are pairwise, and subnormal f32 numbers are flushed to 0.
 ///

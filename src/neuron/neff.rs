@@ -20,8 +20,8 @@ pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core; returns the reason
-/// if not. Neuron does not document that the sizes in the header match the file's, so a mismatch only makes the program
-/// compile again.
+/// if not. After a mismatch the program is only compiled again, because Neuron does not document that the sizes in the
+/// header match the file.
 pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();

@@ -101,9 +101,9 @@ impl Program {
         })
     }
 
-    /// Returns a copy of the program whose outputs are replaced by one f32 output of shape `[1, n]`. It has one flag
-    /// for each f32 value that the program computes: 0 if all elements are finite, 1 if some are infinite, and 2 if
-    /// some are NaN.
+    /// Returns a copy of the program whose outputs are replaced by one f32 output of shape `[1, n]`. This output has
+    /// one flag for each f32 value that the program computes: 0 if all elements are finite, 1 if some are infinite, and
+    /// 2 if some are NaN.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a program created by [`Program::from_parts`].

@@ -13,7 +13,7 @@ pub(super) const LIBRARY: &str = "EVENKEEL_LIBNRT";
 pub(super) const COMPILER: &str = "EVENKEEL_NEURONX_CC";
 /// Form in which programs are passed to the compiler: `hlo` or `stablehlo`.
 pub(super) const FORM: &str = "EVENKEEL_NEURON_FORM";
-/// Compilation target, for when the runtime does not report the instance.
+/// Compilation target. It is required if the runtime does not report the instance family.
 pub(super) const TARGET: &str = "EVENKEEL_NEURON_TARGET";
 /// Maximum number of seconds for one compilation.
 pub(super) const LIMIT: &str = "EVENKEEL_NEURON_COMPILE_SECONDS";

@@ -160,10 +160,10 @@ pub(crate) const OP: &str = "attention";
 /// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
-/// operands the error in f32 is below 2 ULP. In T, a weight p_ts below 2^-126 (f64: 2^-950) is replaced by that
-/// minimum. M also includes the magnitude of a sink or of a key's bias, if the weight of this sink or key is above that
-/// minimum: the whole magnitude in f64, and 2^-29 times the magnitude in the other types. Where weighted values are
-/// subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
+/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). A sink,
+/// or a key's bias, counts in M if the weight of the sink or key is above this minimum: with its whole magnitude in
+/// f64, and with 2^-29 times its magnitude in the other types. Where weighted values are subnormal, the error may be
+/// larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
@@ -229,7 +229,7 @@ pub fn attention_into<'a, E: Element>(
     write(resolve([q, k, v], options)?, None, out.into(), None)
 }
 
-/// Computes [`attention`], and the log-sum-exp of each query's logits. Returns them in this order.
+/// Computes [`attention`] and the log-sum-exp of each query's logits, and returns both in this order.
 ///
 /// The log-sum-exps are f64, have shape `[batch, heads, queries]` and include the sink. A log-sum-exp is -inf for a
 /// fully masked query, NaN if a logit is NaN, and +inf if a logit is +inf.

@@ -186,8 +186,8 @@ impl AttentionPartial {
     ///
     /// A header of eight words holds the version of the format, the type and the shapes. Then follow ranges of
     /// consecutive blocks of 256 keys. A range begins with two words: its first block, and the first block after it.
-    /// Each block then has `features of values + 2` words for each query of each head, or one word if the query sees no
-    /// key of the block or a logit is NaN or +inf.
+    /// Then each block has `features of values + 2` words for each query of each head. Only one word is stored for a
+    /// query that sees no key of the block or has a logit of NaN or +inf.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};

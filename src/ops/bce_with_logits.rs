@@ -134,7 +134,7 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// | logit +inf, target 1 | 0 (PyTorch: NaN) |
 /// | logit -inf, target 0 | 0 (PyTorch: NaN) |
 /// | logit +inf, target below 1 | +inf, or 0 if `alpha` is 1 and the target is 0 |
-/// | logit -inf, target above 0 | +inf, or 0 if its `pos_weight` is 0, or if `alpha` is 0 and the target is 1 |
+/// | logit -inf, target above 0 | +inf, or 0 if `pos_weight` is 0, or if `alpha` is 0 and the target is 1 |
 /// | logit NaN | NaN; with `Reduction::None` for this element only |
 /// | no elements | 0 (PyTorch's mean: NaN) |
 /// | finite logits of any magnitude | finite, unless the sum of the losses exceeds the range of f64 |

@@ -216,7 +216,7 @@ const OP: &str = "cross_entropy";
 /// | input | loss |
 /// |---|---|
 /// | a target equal to `ignore_index` | 0; the row is not read |
-/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0, except for the term of `z_loss` (PyTorch: NaN) |
+/// | `Mean`, if all rows are ignored or the w_t sum to 0 | 0, except for the term of `z_loss` (PyTorch: NaN) |
 /// | no rows | 0 |
 /// | a logit of -inf | masked: probability 0 |
 /// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |

@@ -36,7 +36,7 @@ const OP: &str = "cross_entropy_backward";
 /// | input | dlogits |
 /// |---|---|
 /// | a target equal to `ignore_index` | 0; the row is not read |
-/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0, except for the term of `z_loss` |
+/// | `Mean`, if all rows are ignored or the w_t sum to 0 | 0, except for the term of `z_loss` |
 /// | a logit of -inf, without a softcap | the formula with p_j = 0: -(a if j = t) - b w_j |
 /// | a logit of -inf, with a softcap | 0 |
 /// | a masked target | finite, although the loss is not |

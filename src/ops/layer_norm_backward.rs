@@ -44,7 +44,7 @@ pub struct LayerNormGradients<E> {
 /// | a NaN or an infinity in x | NaN in this row only | dweight is NaN in all columns; dbias is not affected |
 /// | a NaN or an infinity in dy | NaN in this row only | NaN or infinite, in the column of that dy only |
 /// | all equal with eps = 0 | zeros, like the normalised values | adds 0 to dweight, and dy to dbias |
-/// | values with a much smaller spread, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
 /// | values whose squares overflow or underflow | correct: squared in f64; f64 values are scaled first | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |

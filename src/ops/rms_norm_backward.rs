@@ -34,7 +34,7 @@ pub struct RmsNormGradients<E> {
 /// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx, the derivative
 /// of this rounding counts as 1, as in torch.
 ///
-/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that it returned as `x`. Then
+/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass as `x` the sum that it returned. Then
 /// add to dx the gradient that the next layer returns for the sum. The total is the gradient of both summands.
 ///
 /// # Shapes

@@ -53,10 +53,10 @@ impl Sampler {
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
     ///
-    /// Log-probabilities are f64. Their error is at most 6 ULP of the larger of their magnitude and the entropy of the
-    /// kept tokens, plus e^-700 for each token. For rows of every type, this bound requires the conditions that are
-    /// stated above for f64 rows. All bounds treat a dynamic temperature as exact. `docs/accuracy/sampling.md` derives
-    /// the bounds.
+    /// Log-probabilities are f64. The error is at most 6 ULP, plus e^-700 for each token. The unit is the ULP of the
+    /// log-probability or of the entropy of the kept tokens, whichever is larger in magnitude. For rows of every type,
+    /// this bound requires the conditions that are stated above for f64 rows. All bounds treat a dynamic temperature as
+    /// exact. `docs/accuracy/sampling.md` derives the bounds.
     ///
     /// # Errors
     /// The errors of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
@@ -88,9 +88,10 @@ impl Sampler {
         sampled
     }
 
-    /// Returns the distribution of the token that a row yields at a step.
+    /// Returns the distribution from which a row's token is drawn at a step.
     ///
-    /// Any number of tokens can be drawn from it. The bias of a mask is added before the division by the temperature.
+    /// Any number of tokens can be drawn from the distribution. The bias of a mask is added before the division by the
+    /// temperature.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`], and [`Error::ShapeMismatch`] for a [`Mask`] that does not fit the logits.

@@ -38,7 +38,7 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
 }
 
 /// Returns the unrounded loss of each element under [`KlDiv::log_probs`](crate::KlDiv::log_probs), where `x` holds
-/// logarithms of probabilities. Also returns the magnitude of the larger of the two terms of each loss.
+/// logarithms of probabilities. Each loss has two terms. Also returns, for each loss, the larger magnitude of the two.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -59,8 +59,8 @@ pub fn kl_div_log_probs<E: Element>(x: &[E], targets: &[f64], log_target: bool) 
     x.iter().zip(targets).map(loss).unzip()
 }
 
-/// Returns the gradient of [`kl_div`] with respect to the elements of a row. Also returns the magnitude of the larger
-/// of the two terms of each gradient.
+/// Returns the gradient of [`kl_div`] with respect to the elements of a row. Each element's gradient has two terms.
+/// Also returns, for each element, the larger magnitude of the two.
 ///
 /// ```
 /// use evenkeel::reference;

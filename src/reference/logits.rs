@@ -62,7 +62,7 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Clamps `value` to the finite range of f64 if `finite` says that its operands were finite.
+/// Clamps `value` to the finite range of f64 if `finite` is true: the operands of `value` are finite.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

@@ -107,8 +107,8 @@ pub struct SamplerConfig {
     pub mirostat_tau: f64,
     /// Learning rate of mirostat, eta. Finite, not negative; 0.1 by default.
     pub mirostat_eta: f64,
-    /// Target of adaptive-p, which prefers tokens whose probability is near it. In \[0, 1\]; not set by default.
-    /// Adaptive-p changes the probabilities after all filters.
+    /// Target of adaptive-p, which prefers tokens whose probability is near the target. In \[0, 1\]; not set by
+    /// default. Adaptive-p changes the probabilities after all filters.
     ///
     /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
     /// `adaptive_target`. After a token of original probability p, m becomes decay * m + (1 - decay) * p. The target of

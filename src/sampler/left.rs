@@ -19,7 +19,7 @@ pub struct Left<'a> {
     /// Position of the drawn token in `tokens`.
     pub drawn: usize,
     pub controller: Option<Controller>,
-    /// Probabilities of the kept tokens before adaptive-p, if the row was sampled with it.
+    /// Probabilities of the kept tokens before adaptive-p, if the row was sampled with adaptive-p.
     pub probs: &'a [f64],
 }
 

@@ -186,8 +186,8 @@ pub(crate) struct Rules {
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
-    /// mirostat and adaptive-p. The table of [`Profile`] has their meanings. With mirostat, such an engine turns other
-    /// filters and penalties off, instead of rejecting the filters.
+    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. With mirostat, such an
+    /// engine turns other filters and penalties off, while other engines with mirostat reject other filters.
     pub is_lenient: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Agreement check before each op: ranks verify that all make the same call. An error on one rank is then returned on
-//! all ranks, and no rank waits for a failed rank.
+//! Agreement check before each op: ranks verify that all make the same call. If one rank fails, all ranks return an
+//! error, and no rank waits for the failed rank.
 
 use super::Sharded;
 use super::collective::Collective;

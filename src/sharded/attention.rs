@@ -13,8 +13,8 @@ use crate::simd::in_default;
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values. This rank holds `k` and
     /// `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of [`Sharded::new`] are
-    /// keys here, and shards begin and end at multiples of 256. The queries must be the same on every rank. The mask,
-    /// including its lengths, covers all keys.
+    /// keys here. Each shard begins at a multiple of 256, and ends at a multiple of 256 or at the last key. The queries
+    /// must be the same on every rank. The mask, including its lengths, covers all keys.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:
@@ -31,9 +31,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Errors
     /// The errors of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
-    /// [`FullyMasked::Uniform`](crate::FullyMasked::Uniform), which needs all values, and for shards with other
-    /// boundaries; [`Error::Collective`] if another rank returns an error, makes another call, has other queries, or
-    /// does not join.
+    /// [`FullyMasked::Uniform`](crate::FullyMasked::Uniform), which needs all values, and for shards with boundaries
+    /// that are not allowed; [`Error::Collective`] if another rank returns an error, makes another call, has other
+    /// queries, or does not join.
     pub fn attention<E: Element>(
         &self,
         q: Heads<'_, E>,

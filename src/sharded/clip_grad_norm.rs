@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 /// norm is within a limit. Returns the norm before scaling, on every rank.
 ///
 /// The result is bit-identical to [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of
-/// their numbers. A tensor or shard that several ranks hold contributes to the norm once, and must be equal on all of
-/// them. In the whole tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements, or end
-/// at the tensor's end. A shard along the first axis is one such range; along a later axis, it has one range for each
-/// combination of earlier indices. Tensors are numbered from 0 without gaps.
+/// their numbers. A tensor or shard that several ranks hold contributes to the norm once, and must be equal on all
+/// these ranks. In the whole tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements,
+/// or end at the tensor's end. A shard along the first axis is a single range. A shard along a later axis has one range
+/// for each combination of the earlier indices. Tensors are numbered from 0 without gaps.
 ///
 /// # Exchange
 /// Each rank sends these numbers of bytes:
@@ -32,18 +32,18 @@ use std::collections::BTreeMap;
 /// |---|---|
 /// | the check that all ranks make the same call | 16 |
 /// | each tensor of the rank | 48, and 8 for each dimension |
-/// | each 256 elements of a shard, on the lowest rank that holds it | 8; none under [`NormType::Infinity`] |
+/// | each tile of 256 elements of a shard, on the lowest rank that holds it | 8; none under [`NormType::Infinity`] |
 /// | each whole tensor, on the lowest rank that holds it | 16 |
 /// | each shard or whole tensor that another rank holds too | 8 |
 /// | each sharded tensor, also of other ranks | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
 ///
-/// Lists are padded to the longest.
+/// The list of each rank is padded to the length of the longest list.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
-/// as `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank if one has a NaN or an infinity;
-/// [`Error::Collective`] if shards do not cover a tensor, replicas differ, or another rank returns an error, has other
-/// options, or does not join. After each of these errors the gradients are unchanged on every rank.
+/// [`Error::InvalidArgument`] for options out of range and for shards with boundaries that are not allowed, with the
+/// tensor's number as `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank if one has a NaN or an
+/// infinity; [`Error::Collective`] if shards do not cover a tensor, replicas differ, or another rank returns an error,
+/// has other options, or does not join. After each of these errors the gradients are unchanged on every rank.
 ///
 /// # Example
 /// ```

@@ -42,8 +42,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = layer_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A valid weight or bias covers all columns, so it is at least as long as this rank's rows. A shorter one
-            // is rejected later.
+            // An operand shorter than this rank's rows cannot cover all columns. It gets no gradient here, and is
+            // rejected later.
             let [mut dweight, mut dbias] = [options.weight, options.bias]
                 .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));
             let operands =

@@ -22,7 +22,7 @@ pub(super) struct TensorShard {
 }
 
 impl Tensor {
-    /// Decodes the locations of a rank's shards.
+    /// Returns whether the tensor has more than one shard.
     pub fn is_cut(&self) -> bool {
         self.parts.len() > 1
     }

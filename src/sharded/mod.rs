@@ -36,18 +36,18 @@
 //! of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial) describe the
 //! exchanged values of each op; `docs/sharding.md` gives the number of bytes.
 //!
-//! [`Sharded::attention`] gathers the [`AttentionPartial`](crate::AttentionPartial) of each block of 256 keys. The
-//! sharded columns are keys there.
+//! [`Sharded::attention`] gathers the [`AttentionPartial`](crate::AttentionPartial) of each block of 256 keys. In
+//! attention, the sharded columns are keys.
 //!
-//! The gradients of norms use the merged moments and sums over the same tiles. Cross-entropy uses
+//! The gradients of norms use the merged moments, and sums over tiles of 256 columns. Cross-entropy uses
 //! [`CrossEntropyPartial`](crate::CrossEntropyPartial). [`clip_grad_norm()`] takes gradient shards instead of rows, and
 //! exchanges one sum for each 256 elements.
 //!
 //! # Errors
 //!
 //! Before each op, ranks check that all are about to make the same call: the op, the type, the shape, and the options
-//! with masks and weights. They also check that each column belongs to exactly one rank. If one rank deviates, or
-//! rejects its arguments, every rank returns an error that names it. If a rank never joins the call, the others return
+//! with masks and weights. They also check that each column belongs to exactly one rank. If a rank deviates, or rejects
+//! its arguments, every rank returns an error that names this rank. If a rank never joins the call, the others return
 //! [`Error::Collective`](crate::Error::Collective) after the deadline of the [`Collective`].
 
 #![deny(unsafe_code)]
@@ -98,7 +98,8 @@ pub use threads::Threads;
 
 use std::ops::Range;
 
-/// Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
+/// Conversions between floats and integers of the same order. With them, ranks compute a maximum of floats as a maximum
+/// of integers.
 ///
 /// ```
 /// use evenkeel::sharded::keys;

@@ -1,6 +1,7 @@
 //! Ranks that are MPI processes.
 
-// After a timeout, buffers must be left to MPI. The safe requests of the crate `mpi` would abort the process instead.
+// Exchanges use unsafe calls, because buffers must be left to MPI after a timeout. The safe requests of the crate `mpi`
+// would abort the process instead.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -16,8 +17,9 @@ const NAP: Duration = Duration::from_micros(200);
 
 /// Processes of an MPI communicator, with a deadline for each exchange.
 ///
-/// The communicator must not be used for anything else; `duplicate()` creates a separate one. It must not outlive the
-/// `Universe`.
+/// The communicator must not be used for anything else; `duplicate()` creates a separate one. The communicator must not
+/// outlive the `Universe`.
+///
 /// Building requires an MPI library and libclang: on Debian, the packages `libopenmpi-dev` and `libclang-dev`.
 ///
 /// [`Mpi::new`] gives the communicator the error handler `MPI_ERRORS_RETURN`, so that errors of MPI are returned. MPI's
@@ -49,8 +51,8 @@ pub struct Mpi<C> {
 impl<C: Communicator> Mpi<C> {
     /// Wraps a communicator, with a deadline of 30 seconds.
     pub fn new(comm: C) -> Self {
-        // SAFETY: the communicator is valid, and the handler is a constant of the library. If the call fails, the
-        // former handler has handled its error.
+        // SAFETY: the communicator is valid, and the handler is a constant of the library. If the call fails, MPI has
+        // passed the error to the former handler.
         unsafe { ffi::MPI_Comm_set_errhandler(comm.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
         Mpi { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) }
     }
@@ -60,7 +62,8 @@ impl<C: Communicator> Mpi<C> {
         Mpi { timeout, ..self }
     }
 
-    /// Starts an exchange of `words`, waits for its end, and returns the received words; `back` is their number.
+    /// Starts an exchange of `words`, waits for its end, and returns the received words. `back` is the number of words
+    /// to receive.
     fn exchange(
         &self,
         what: &'static str,
@@ -146,8 +149,8 @@ impl<C: Communicator> Collective for Mpi<C> {
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
-        // If ranks passed different numbers of words, MPI would write beyond the buffers. The maximum of !x is the
-        // complement of the minimum of x.
+        // If ranks passed different numbers of words, MPI would write beyond the buffers. So this checks that the
+        // maximum equals the minimum, which is the complement of the maximum of all `!own`.
         let own = words.len() as u64;
         let mut most = [own, !own];
         self.max(&mut most)?;

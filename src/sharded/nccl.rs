@@ -93,7 +93,8 @@ impl Nccl {
         Nccl { timeout, ..self }
     }
 
-    /// Starts an exchange of `words`, waits for its end, and returns the received words; `back` is their number.
+    /// Starts an exchange of `words`, waits for its end, and returns the received words. `back` is the number of words
+    /// to receive.
     fn exchange(
         &self,
         what: &'static str,

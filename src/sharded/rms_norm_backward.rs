@@ -41,7 +41,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = rms_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A valid weight covers all columns, so it is at least as long as this rank's rows. A shorter one is
+            // A weight shorter than this rank's rows cannot cover all columns. It gets no gradient here, and is
             // rejected later.
             let mut dweight = options.weight.filter(|w| w.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]);
             let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];

@@ -23,8 +23,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
-    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. These filters must
-    /// follow a top-k in the profile's order, and run on its candidates. Mirostat and adaptive-p are rejected.
+    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. In the profile,
+    /// these filters must come after a top-k filter. They run on the candidates of that top-k. Mirostat and adaptive-p
+    /// are rejected.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:
@@ -165,7 +166,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// Exchanges how many tokens remain in each row on each rank, and their mass.
+    /// Exchanges the number of tokens that remain in each row on each rank, and their probability mass.
     fn census<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -266,7 +267,8 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than columns, or a mass so large that the sum could overflow.
+    /// Checks that no rank reports more tokens than columns, or a probability mass so large that the sum over all ranks
+    /// could overflow.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let most = u64::MAX / self.order.len() as u64;
         for (&rank, &width) in self.order.iter().zip(&self.widths) {
@@ -292,7 +294,7 @@ fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 
-/// Returns a digest of the requests without the feedback, because the filters that use it are rejected.
+/// Returns a digest of the requests. It leaves out the feedback, because all filters that use feedback are rejected.
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {

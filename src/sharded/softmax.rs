@@ -17,7 +17,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call. For each row, it also sends 48 bytes for
-    /// maxima, and 8 bytes for sums, or 24 for f64.
+    /// maxima, and 8 bytes (24 for f64) for sums.
     ///
     /// # Errors
     /// The errors of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) if another rank

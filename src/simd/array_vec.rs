@@ -43,13 +43,14 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
 
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: `push` and `fill` have written the first `len` values. Indexing in both keeps `len` at most N.
+        // SAFETY: `push` and `fill` have written the first `len` values. The bounds checks in both keep `len` at most
+        // N.
         unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
     }
 }
 
-/// Applies `f` to each value. Unlike [`array::map`], which consists of several functions that the compiler need not
-/// inline, this keeps the instruction set of the caller.
+/// Applies `f` to each value, in code for the caller's instruction set. [`array::map`] does not ensure this, because
+/// the compiler need not inline the functions that it calls.
 #[inline(always)]
 pub fn map_array<T: Copy, R: Copy, const N: usize>(values: [T; N], mut f: impl FnMut(T) -> R) -> [R; N] {
     let mut results = [const { MaybeUninit::<R>::uninit() }; N];

@@ -13,7 +13,7 @@ pub(super) mod reduce;
 
 use permute::{side_by_side, transpose_eight};
 
-/// Token that exists only where the CPU has the instructions.
+/// Token that proves that the CPU has this module's instructions.
 #[derive(Clone, Copy)]
 pub struct Avx2(());
 

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// Token that exists only where the CPU has the instructions.
+/// Token that proves that the CPU has this module's instructions.
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 

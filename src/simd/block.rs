@@ -58,7 +58,7 @@ pub trait MaskBits: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Ou
 /// Token of an instruction set, with its block types. The token proves that the CPU has the instructions.
 ///
 /// # Safety
-/// An implementation may be constructed only after the CPU was found to have its instructions.
+/// A token may be constructed only after a test found the CPU to have the instructions.
 pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type F32: Float<Bits = Self::I32, Mask = Self::M32> + Load<Self> + Store<Self>;
     type F64: Float<Bits = Self::I64, Mask = Self::M64> + Load<Self> + Store<Self>;
@@ -68,15 +68,15 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type M64: MaskBits;
     /// Number of vector registers of the instruction set.
     const REGISTERS: usize;
-    /// Whether loops of short kernels take two blocks in an iteration.
+    /// Whether loops of short kernels process two blocks per iteration.
     const UNROLLS: bool = true;
     /// Table of eight floats for [`Isa::lookup`].
     type Table: Copy;
     /// Table of sixteen f32 for [`Isa::long_lookup`].
     type LongTable: Copy;
 
-    /// Runs the kernel as a separate function, compiled for these instructions. This suits code that several kernels
-    /// share and that takes much longer than a call.
+    /// Runs the kernel as a separate function, compiled for this instruction set. This suits code that several kernels
+    /// share and that takes much longer than a function call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
     /// Returns this instruction set as a value, for functions that are not generic over it.
@@ -120,8 +120,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         sums[0]
     }
 
-    /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Takes the lower of two
-    /// lanes unless the upper one is larger.
+    /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Keeps the lane with the
+    /// lower index unless the other one is larger.
     #[inline(always)]
     fn max_f32(self, value: Self::F32) -> f32 {
         halve(self.array_f32(value), |a, b| if b > a { b } else { a })
@@ -246,10 +246,10 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
 }
 
-/// Block of f32 or f64 lanes that is loaded from values of any storage type. A kernel selects the lanes by the type of
-/// its closure's argument.
+/// Block of f32 or f64 lanes that is loaded from values of any storage type. The argument type of a kernel's closure
+/// selects f32 or f64 lanes.
 pub trait Load<I: Isa>: Copy {
-    /// Loads sixteen values and converts them, exactly except from `f64` to `f32` lanes.
+    /// Loads sixteen values and converts them. Only the conversion from `f64` to `f32` rounds.
     fn load<S: Storage>(isa: I, from: &[S; 16]) -> Self;
 }
 
@@ -259,8 +259,8 @@ pub trait Store<I: Isa>: Copy {
     fn store<D: Storage>(self, isa: I, to: &mut [MaybeUninit<D>; 16]);
 }
 
-/// Block of f32 lanes that are not NaN. Storing it skips the conversion of NaN: f32 and f64 keep the bits of a NaN, and
-/// 16-bit types require the canonical one.
+/// Block of f32 lanes without NaN. Storing it skips the conversion to the canonical NaN. If a lane is NaN nevertheless,
+/// f32 and f64 keep its bits; 16-bit types require the canonical NaN.
 #[derive(Clone, Copy)]
 pub struct NotNan<V>(pub V);
 

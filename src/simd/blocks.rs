@@ -5,8 +5,8 @@ use super::block::{Isa, Storage};
 use super::tail::{self, BLOCK, NoPadding};
 use std::mem::MaybeUninit;
 
-/// Slices that a map of a [`Span`](super::Span) reads along with the span, whose length they have: an array of slices,
-/// or a pair of such arrays with different element types.
+/// Additional slices that a map over a [`Span`](super::Span) reads, each as long as the span: an array of slices, or a
+/// pair of such arrays with different element types.
 pub trait Slices {
     /// Padded last block of each slice.
     type Last;
@@ -134,8 +134,8 @@ pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize,
     acc
 }
 
-/// Folds as [`fold`] does, together with the blocks of other slices of the same length. Each slice's last block is
-/// padded with an element of that slice.
+/// Folds over the blocks of `source`, padded as in [`fold`], and of other slices of the same length. The last block of
+/// each other slice is padded with one of its own elements.
 #[inline(always)]
 pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     source: &[S],
@@ -158,7 +158,7 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     f(acc, &padded(rest, pad), beside.last.each_ref())
 }
 
-/// Calls `f` with the block with this index. Positions after the last element hold `filler`.
+/// Calls `f` with block `index`. Positions after the last element hold `filler`.
 #[inline(always)]
 pub fn with_block<S: NoPadding, R>(values: &[S], index: usize, filler: S, f: impl FnOnce(&[S; BLOCK]) -> R) -> R {
     let mut buffer = MaybeUninit::uninit();
@@ -179,7 +179,7 @@ fn pad_block<'a, S: NoPadding>(
     tail::pad(values.get(index * BLOCK..).unwrap_or(&[]), filler, to)
 }
 
-/// Loads the block with this index as f64 lanes. Positions after the last element hold `filler`.
+/// Loads block `index` as f64 lanes. Positions after the last element hold `filler`.
 #[inline(always)]
 pub fn load_wide<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -> I::F64 {
     with_block(
@@ -191,7 +191,7 @@ pub fn load_wide<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler:
     )
 }
 
-/// Loads the block with this index as f32 lanes. Positions after the last element hold `filler`.
+/// Loads block `index` as f32 lanes. Positions after the last element hold `filler`.
 #[inline(always)]
 pub fn load<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -> I::F32 {
     with_block(
@@ -203,7 +203,7 @@ pub fn load<I: Isa, S: Storage>(isa: I, values: &[S], index: usize, filler: S) -
     )
 }
 
-/// Returns a mask of the flags in the block with this index. Lanes after the last flag are not set.
+/// Returns a mask of the flags in block `index`. Lanes after the last flag are not set.
 #[inline(always)]
 pub fn load_flags<I: Isa>(isa: I, flags: &[u8], index: usize) -> I::M32 {
     with_block(

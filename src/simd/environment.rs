@@ -25,8 +25,8 @@ thread_local! {
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     let _entered = enter();
     // Float operations have no side effects, so the compiler could move one across the assembly that changes the
-    // register. `opaque` prevents this: for all that the compiler knows, its assembly reads and writes the data that
-    // `f` uses.
+    // register. `opaque` prevents this, because the compiler must assume that its assembly reads and writes the data
+    // that `f` uses.
     let mut f = f;
     opaque(&mut f);
     let mut result = f();
@@ -35,7 +35,7 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Sets the default environment until the guard is dropped. Until then, float operations must be in functions that the
-/// compiler neither inlines nor moves, like those of [`super::level::Kernel`]; otherwise use [`in_default`].
+/// compiler neither inlines nor moves, such as those of [`super::level::Kernel`]. Other code must use [`in_default`].
 #[inline]
 pub(crate) fn enter() -> Option<Entered> {
     let callers = register::read();
@@ -111,9 +111,9 @@ impl Drop for Left {
     }
 }
 
-// Reason why `set` is sound on every machine: Rust code assumes the default environment, which this crate sets before
-// its first float operation. The only other environment that it sets is the host's own, after its last operation. A
-// host that runs in another environment is responsible for its own code.
+// Reason why `set` is sound on every machine: Rust code assumes the default environment. This crate sets the default
+// before its first float operation, and the host's own environment after its last one. A host that runs in another
+// environment is responsible for its own code.
 
 /// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]

@@ -38,7 +38,7 @@ impl Level {
         Token::new(self).is_some()
     }
 
-    /// Returns the level's name, as `EVENKEEL_SIMD` takes it.
+    /// Returns the level's name, as `EVENKEEL_SIMD` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
@@ -106,9 +106,9 @@ pub fn level() -> Result<Level> {
     Token::current().map(Token::level)
 }
 
-/// Runs `f`, and makes the ops that `f` calls from this thread use `level`. A large op uses it on all of its threads.
-/// While the thread waits in a large op, the level is suspended, like a scope; see
-/// [`report::scope`](crate::report::scope()).
+/// Runs `f`, and makes the ops that `f` calls from this thread use `level`. A large op uses `level` on all of its
+/// threads. A thread that waits in a large op may run tasks of other requests. These tasks do not use `level`, as
+/// [`report::scope`](crate::report::scope()) explains for scopes.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if [`Level::is_available`] is false; `f` is then not called.

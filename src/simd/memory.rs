@@ -71,24 +71,23 @@ impl<'a, T> Output<'a, T> {
     /// Returns the memory to write, and a handle that turns it into a plain slice once the elements are written.
     pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
         let (start, len) = (self.memory.as_mut_ptr(), self.memory.len());
-        // SAFETY: the borrow is passed on entirely. Both results derive from `start`, so the second one can be used
-        // after the first.
+        // SAFETY: the borrow is passed on entirely. Both results derive from the pointer `start`, so `Finish` can use
+        // it after the slice.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         let lifetime = std::marker::PhantomData;
         (memory, Finish { start: start.cast(), len, initialised: self.initialised, lifetime })
     }
 }
 
-/// Addresses of memory that is known to be initialised, as a slice of values covers it. An op must not keep them for a
-/// later call.
+/// Address range of initialised memory, created from a slice of values. An op must not keep it for a later call.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written {
     start: usize,
-    /// [`GAP`] if the joined parts are not adjacent.
+    /// End address, or [`GAP`] if the joined parts are not adjacent.
     end: usize,
 }
 
-/// End of memory with a gap. No slice begins at this address.
+/// Value of `end` for memory with a gap. No slice begins at this address.
 const GAP: usize = usize::MAX;
 
 impl<T> From<&mut [T]> for Written {
@@ -102,7 +101,7 @@ impl<T> From<&mut [T]> for Written {
 impl Add for Written {
     type Output = Self;
 
-    /// Joins the addresses of two parts, in the order of memory.
+    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, follows) = (self.start == 0, self.end == rest.start);
@@ -201,7 +200,7 @@ pub fn new_vecs<T: Copy, const N: usize>(
     }))
 }
 
-/// Description of the allocation of [`new_vec`] in error messages.
+/// Name of the allocation by [`new_vec`], for error messages.
 const RESULT: &str = "the result";
 
 /// Returns flags as the bytes that kernels read.

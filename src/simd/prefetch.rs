@@ -4,7 +4,7 @@
 use super::tail::BLOCK;
 
 /// Address of the next lane, which is prefetched while the current lane is computed. Lanes are assumed to be
-/// contiguous. The CPU prefetches by itself, but only within a pass over memory.
+/// contiguous. The CPU's own prefetching works only within a pass over memory.
 #[derive(Clone, Copy)]
 pub struct PrefetchRow<T>(*const T);
 
@@ -13,13 +13,13 @@ impl<T> PrefetchRow<T> {
     /// the cache.
     const LONGEST: usize = 1 << 18;
 
-    /// Returns the address of the lane that is `lanes` lanes after `lane`.
+    /// Returns the address `lanes` lanes after `lane`.
     pub fn of(lane: &[T], lanes: usize) -> Self {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address of the lane that is `lanes` lanes after `lane`. If lanes are longer than [`Self::LONGEST`],
-    /// returns the address of `lane` itself, whose prefetch costs nothing.
+    /// Returns the address `lanes` lanes after `lane`. If lanes are longer than [`Self::LONGEST`], returns the address
+    /// of `lane` itself, whose prefetch costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
@@ -30,7 +30,7 @@ impl<T> PrefetchRow<T> {
         PrefetchRow(self.0.wrapping_add(start))
     }
 
-    /// Prefetches the block of this index in the next lane. The block need not exist.
+    /// Prefetches block `index` of the next lane. The block need not exist.
     #[inline(always)]
     pub fn block(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -81,7 +81,7 @@ impl<S, D> PrefetchSpan<S, D> {
         PrefetchSpan { source: self.source.from(start), to: self.to.from(start), far: self.far }
     }
 
-    /// Prefetches the source's block of this index.
+    /// Prefetches block `index` of the source.
     #[inline(always)]
     pub fn source(self, index: usize) {
         if self.far {
@@ -89,7 +89,7 @@ impl<S, D> PrefetchSpan<S, D> {
         }
     }
 
-    /// Prefetches the destination's block of this index.
+    /// Prefetches block `index` of the destination.
     #[inline(always)]
     pub fn to(self, index: usize) {
         if self.far {
@@ -97,7 +97,7 @@ impl<S, D> PrefetchSpan<S, D> {
         }
     }
 
-    /// Prefetches the blocks of this index of both source and destination.
+    /// Prefetches block `index` of the source and of the destination.
     #[inline(always)]
     pub fn block(self, index: usize) {
         if self.far {

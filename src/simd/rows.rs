@@ -23,7 +23,8 @@ pub trait Work: Sized + Send {
     fn run<I: Isa>(self, isa: I) -> Self::Out;
 }
 
-/// Runs the work with the calling thread's instruction set, split over the current rayon pool if it is large enough.
+/// Runs the work with the calling thread's instruction set, split over the current rayon pool if the work is large
+/// enough.
 ///
 /// The split never changes the results, because rows are independent.
 pub fn run<W: Work>(work: W) -> Result<W::Out> {
@@ -116,7 +117,8 @@ pub fn threads() -> usize {
     1
 }
 
-/// Calls both functions in the default floating-point environment, on two threads of the current pool if one is free.
+/// Calls both functions in the default floating-point environment. Uses a second thread of the current pool if one is
+/// free.
 ///
 /// Threads of this crate wait inside rayon only here and in [`spread`]. A waiting thread may run unrelated tasks, so
 /// its scopes are suspended. Not generic, so that it is compiled once.

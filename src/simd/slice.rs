@@ -45,7 +45,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
-    /// Returns the source if it is not the destination's memory, so that writing leaves it unchanged.
+    /// Returns the source if its memory is not the destination's. Writing then leaves the source unchanged.
     #[inline(always)]
     pub fn separate_source(&self) -> Option<&'s [S]> {
         let apart = !std::ptr::addr_eq(self.source, self.to);
@@ -54,9 +54,9 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
-    /// Marks the span as part of data of `elements` elements in total.
+    /// Sets the `far` flag of a span that belongs to data with `elements` elements.
     pub fn of_many(self, elements: usize) -> Self {
-        /// Maximum size of a source, in bytes, that second-level caches hold together with results of the same size.
+        /// Maximum size, in bytes, of a source that fits in a second-level cache together with results of equal size.
         const NEAR: usize = 1 << 18;
         Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
     }
@@ -74,8 +74,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         Span { far, ..self }
     }
 
-    /// Returns the source and destination of the lane that is `lanes` lanes later, for prefetching. Assumes contiguous
-    /// lanes.
+    /// Returns the source and destination `lanes` lanes after this one, for prefetching. Assumes contiguous lanes.
     #[inline(always)]
     pub fn next(&self, lanes: usize) -> PrefetchSpan<S, D> {
         let lanes = if self.far { lanes } else { 0 };
@@ -86,7 +85,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         }
     }
 
-    /// Returns the destination of the lane that is `lanes` lanes later, for prefetching. Assumes contiguous lanes.
+    /// Returns the destination `lanes` lanes after this one, for prefetching. Assumes contiguous lanes.
     pub fn ahead(&self, lanes: usize) -> PrefetchRow<D> {
         PrefetchRow::new(self.to.cast_const().cast(), self.len, lanes)
     }

@@ -78,7 +78,7 @@ mod masked {
     }
 
     /// # Safety
-    /// The CPU must have the instructions. There must be at most sixteen values, and `to` must have room for sixteen.
+    /// The CPU must have the instructions. There must be at most sixteen values, and `to` must have space for sixteen.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub unsafe fn pad<S: NoPadding>(values: &[S], filler: S, to: *mut S) {
         let (from, lanes) = (values.as_ptr(), first(values.len()));

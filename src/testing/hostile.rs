@@ -25,8 +25,8 @@ use crate::element::Element;
 use proptest::collection::SizeRange;
 use proptest::prelude::*;
 
-/// Generates rows of finite values: those of [`any_finite`], [`bell`], [`scores`] and [`norms`]. Any function of rows
-/// must accept them.
+/// Generates rows of finite values, from [`any_finite`], [`bell`], [`scores`] and [`norms`]. Any function of rows must
+/// accept them.
 pub fn rows<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let lengths = lengths.into();
     prop_oneof![

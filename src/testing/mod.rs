@@ -34,7 +34,7 @@
 //! assert!(report.has(conformance::Defect::MaskedRow), "{report}");
 //! ```
 //!
-//! The strategies are those of [proptest] 1, and the comparison traits those of [approx] 0.5. Both crates are
+//! The strategies are for [proptest] 1, and the comparison traits are from [approx] 0.5. Both crates are
 //! re-exported here.
 
 #![forbid(unsafe_code)]

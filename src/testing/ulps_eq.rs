@@ -30,7 +30,7 @@ use std::fmt;
 pub struct Ulps<E>(pub E);
 
 impl<E: Element> Ulps<E> {
-    /// Wraps each of these values.
+    /// Wraps each value of a slice.
     pub fn all(values: &[E]) -> Vec<Self> {
         values.iter().map(|&value| Ulps(value)).collect()
     }

@@ -23,19 +23,19 @@ pub(super) const ROOT: &str = "root_mean_square";
 /// ```
 /// Here u is the root of the mean square, while other implementations store the mean square itself. In f32, the square
 /// of a gradient overflows from 1.8e19 on and is 0 below 2.6e-23, while the root has the range of the gradients. `eps`
-/// is added in f64, in which it does not round to 0. 1 - beta^t is computed to about 2^-90, for any number of steps.
+/// is added in f64, so it does not round to 0. 1 - beta^t is computed to about 2^-90, for any number of steps.
 ///
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
 /// | 0 from the first step on | only weight decay changes it |
-/// | finite, of any size | changes by at most a few times `lr`; becomes infinite if it exceeds its type |
+/// | finite, of any size | changes by at most a few times `lr`; a weight beyond its type becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy
 /// The state m and u is f64 for f64 weights and f32 otherwise. Given the values before a step, each new value of m, u
-/// and w is within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is that of the formula's largest
-/// term. In f16 and bf16, a weight is the rounded master weight.
+/// and w is within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is taken at the largest term of
+/// the formula. In f16 and bf16, a weight is the rounded master weight.
 ///
 /// # Source
 /// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.

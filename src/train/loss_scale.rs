@@ -7,8 +7,8 @@ const OP: &str = "loss_scale";
 /// Settings of loss scaling: the initial scale, and how it grows and shrinks. [`LossScale::validate`] creates a
 /// [`LossScaler`](super::LossScaler) with these settings.
 ///
-/// With the feature `serde`, it can be serialised and deserialised, with its fields by name. Missing fields get their
-/// defaults, and unknown fields are rejected.
+/// With the feature `serde`, the settings can be serialised and deserialised, with fields by name. Missing fields get
+/// their defaults, and unknown fields are rejected.
 ///
 /// ```
 /// use evenkeel::train::LossScale;
@@ -24,7 +24,8 @@ const OP: &str = "loss_scale";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct LossScale {
-    /// Scale of the first step; 65536 by default. This exceeds the range of f16, so losses must be scaled in f32.
+    /// Scale of the first step; 65536 by default. The default exceeds the range of f16, so losses must be scaled in
+    /// f32.
     pub init: f32,
     /// Factor that the scale is multiplied by after [`LossScale::interval`] consecutive finite steps; 2 by default. The
     /// scale does not grow beyond the range of f32. With 1 it never grows.

@@ -22,9 +22,9 @@ use crate::simd::in_default;
 /// - [`Error::ShapeMismatch`] if the parameters differ from those the optimiser was created for, or if a gradient has
 ///   another length than its parameter.
 /// - [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. Its `row` is the index of the first parameter
-///   with such a gradient, and its `index` is that of the first such element in the gradient.
-/// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient that exceeds f32 if the state is
-///   f32.
+///   with such a gradient. Its `index` is the position of the first NaN or infinity in this gradient.
+/// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient beyond the range of f32 if the
+///   state is f32.
 /// - [`Error::Unavailable`].
 ///
 /// # Panics
@@ -52,7 +52,7 @@ pub struct Optimizer<R> {
     /// Type and length of each parameter.
     types: Vec<(DType, usize)>,
     states: Vec<ParameterState>,
-    /// Seed of the stochastic rounding of 16-bit parameters, which then have no master weights.
+    /// Seed of stochastic rounding. If it is set, 16-bit parameters have no master weights.
     seed: Option<u64>,
 }
 
@@ -145,8 +145,8 @@ impl<R: Rule> Optimizer<R> {
         })
     }
 
-    /// Enables stochastic rounding of f16 and bf16 parameters. They then have no master weights, which saves 4 bytes
-    /// for each weight.
+    /// Enables stochastic rounding of f16 and bf16 parameters. These parameters have no master weights, which saves 4
+    /// bytes for each weight.
     ///
     /// Each step computes a new weight in f64, rounds it to f32, and then rounds it up or down to 16 bits. The
     /// probability of rounding up is the distance from the lower 16-bit neighbour, divided by the spacing of the

@@ -76,8 +76,8 @@ pub const PARTS: &[PartPrecision] = &[
 
 /// Returns the loss scaling for a model of this type.
 ///
-/// For f16, whose smallest positive number is 6e-8, it has PyTorch's defaults. The other types have at least the range
-/// of f32 and need no scaling.
+/// For f16, whose smallest positive number is 6e-8, the loss scaling has PyTorch's defaults. The other types have at
+/// least the range of f32 and need no scaling.
 ///
 /// ```
 /// use evenkeel::{DType, train::{LossScale, precision::loss_scale}};

@@ -31,8 +31,8 @@ const OP: &str = "sgd";
 ///
 /// # Accuracy
 /// The state b is f64 for f64 weights and f32 otherwise. Given the values before a step, each new value of b and w is
-/// within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is that of the formula's largest term. In
-/// f16 and bf16, a weight is the rounded master weight.
+/// within 0.501 ULP of its formula in f32, and within 8 ULP in f64. The ULP is taken at the largest term of the
+/// formula. In f16 and bf16, a weight is the rounded master weight.
 ///
 /// # Source
 /// Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning", 2013.

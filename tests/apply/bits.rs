@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Shape large enough for rows to be distributed over threads.
 const SHAPE: [usize; 3] = [4, 64, 510];
 
-/// Generates numbers without a pattern that could hide the order of a sum.
+/// Generates irregular numbers. Regular numbers could have the same sum in every order.
 fn values() -> Vec<f64> {
     let mut state = 1u64;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! Tests of the losses against targets of the same shape.
+//! Tests of losses whose targets have the same shape as x.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;

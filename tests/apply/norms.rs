@@ -116,7 +116,7 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // The tolerances are relative to the result. They are larger where a bias cancels part of it.
+        // The tolerances are relative to the result. They are larger where adding a bias loses digits.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)
@@ -137,7 +137,7 @@ fn layer_norm_in_every_type() {
     }
 }
 
-/// Computes the gradient of the sum of `of(values) * dy` by finite differences.
+/// Computes the gradient of `sum(of(values) * dy)` by finite differences.
 fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let moved = |i: usize, by: f64| {
         let mut values = values.to_vec();

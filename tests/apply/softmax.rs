@@ -269,7 +269,8 @@ fn empty_tensors_keep_their_shape() {
     assert_eq!(outcome.tensor("2.y").1, [4, 0]);
 }
 
-/// Returns dx of softmax and log_softmax by definition. `derivatives` are those of the logits `z` with respect to x.
+/// Returns dx of softmax and log_softmax by definition. `derivatives` contains the derivative of each logit in `z` with
+/// respect to its x.
 fn gradients(z: &[f64], derivatives: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;

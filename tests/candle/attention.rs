@@ -1,5 +1,5 @@
-//! Tests of attention on tensors. Results and gradients must have the bits of the slice functions in every layout, and
-//! be close to those of the composition.
+//! Tests of attention on tensors. In every layout, results and gradients must have the bits of the slice functions, and
+//! be close to the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};

@@ -44,8 +44,8 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The bound covers rounding a logit's distance from the maximum, which is up to 160, and adding 40
-                    // terms.
+                    // The bound covers two errors: rounding the distance of a logit from the maximum (up to 160), and
+                    // adding 40 terms.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;
@@ -104,7 +104,7 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // Before the weight multiplies them, the rounded rows of kernel and composition may differ by one ULP.
+            // The rows that kernel and composition multiply by the weight are rounded, and may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
             let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };

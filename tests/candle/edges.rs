@@ -111,7 +111,7 @@ fn typed_errors_come_through_candle() -> Result<()> {
     let typed = Error::fully_masked("softmax", 7);
     let wrapped = candle_core::Error::from(typed.clone()).context("in a layer").with_path("model").bt();
     assert_eq!(Error::from(wrapped), typed);
-    // `context` on a result wraps any error in another one of candle's, also candle's own and those of other libraries.
+    // `context` on a result wraps errors of candle and of other libraries in a new error of candle.
     let failed = Err::<(), _>(candle_core::Error::from(typed.clone()));
     let inner = candle_core::Context::context(failed, "in a layer");
     let outer = candle_core::Context::context(inner, "in a model").unwrap_err();
@@ -126,7 +126,7 @@ fn typed_errors_come_through_candle() -> Result<()> {
     assert!(std::error::Error::source(&plain).is_some_and(|source| source.is::<candle_core::Error>()));
     let foreign = candle_core::Context::context(Err::<(), _>(std::fmt::Error), "writing").unwrap_err();
     assert!(matches!(Error::from(foreign), Error::Framework { .. }));
-    // A device that is out of memory is no missing backend, so the choice of a backend does not skip it.
+    // A device without free memory is not a missing backend, so the choice of a backend does not skip it.
     let full = || Error::from(candle_core::Error::Cuda("CUDA_ERROR_OUT_OF_MEMORY".into()));
     let chosen = BackendChoice::AUTO.set_up(|backend| if backend == Backend::Cpu { Ok(()) } else { Err(full()) });
     assert_eq!(chosen, Err(full()));

@@ -46,8 +46,8 @@ fn the_bits_of_slices() -> Result<()> {
     bits_of_slices::<half::bf16>()
 }
 
-/// Checks gradients with one channel per group. Each group is then a row of layer normalisation. A channel's weight
-/// gradient is the sum over all columns of the channel's rows.
+/// Checks gradients with one channel per group. Each group is then a row of layer normalisation. The gradient of a
+/// channel's weight is the sum of the gradients that layer normalisation gives for all columns of the channel.
 #[test]
 fn the_gradients_of_rows() -> Result<()> {
     let (x, dy) = (tensor(&[2, 3, 40], DType::F32, 2.0, 1)?, tensor(&[2, 3, 40], DType::F32, 1.0, 2)?);

@@ -135,7 +135,7 @@ fn what_can_not_be_overwritten() -> Result<()> {
             "InvalidArgument",
             "{op} must reject a derived tensor"
         );
-        // The error advises a copy, because a detached tensor alone shares the variable's memory.
+        // The error advises a copy before `detach`, because `detach` alone still shares the variable's memory.
         let error = in_place(&variable).unwrap_err().to_string();
         assert!(error.contains("x.copy()?.detach()"), "{op}: {error}");
         in_place(&variable.copy()?.detach())?;

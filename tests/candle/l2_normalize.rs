@@ -59,7 +59,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
                     "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN in row 3 only, got {dx:?}"
                 );
-                // A row of zeros has the gradient 0 if eps is 0. Otherwise it has dy / eps, limited to the range of the
+                // The gradient of a row of zeros is 0 if eps is 0, otherwise dy / eps, limited to the range of the
                 // type.
                 let of_zeros = if eps == 0.0 {
                     0.0

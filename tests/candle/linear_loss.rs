@@ -251,7 +251,7 @@ fn what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Checks that loss and gradients of many classes take a fraction of the memory of their logits.
+/// Checks that loss and gradients for many classes take a fraction of the memory that the logits would take.
 #[test]
 fn logits_are_never_all_there() -> Result<()> {
     const MANY: usize = 40_000;

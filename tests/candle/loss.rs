@@ -142,7 +142,7 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Checks that the drop-in function accepts the same arguments as candle's.
+/// Compares loss and gradient of the drop-in function with candle's, and checks that it rejects invalid targets.
 #[test]
 fn candles_meaning() -> Result<()> {
     let x = Var::from_tensor(&Tensor::from_vec(values(15, 3.0, 5), (3, 5), CPU)?)?;

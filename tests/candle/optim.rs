@@ -38,7 +38,7 @@ fn adamw_is_candle_s() -> Result<()> {
     Ok(())
 }
 
-/// Checks the bits of the slice functions for every type and for any layout of variable and gradient.
+/// Checks that steps give the bits of the slice functions, for every type and any layout of variable and gradient.
 #[test]
 fn steps_are_those_of_slices() -> Result<()> {
     steps_of_slices::<f64>()?;

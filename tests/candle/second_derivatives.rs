@@ -1,11 +1,11 @@
-//! Checks that second derivatives are an error instead of silently incomplete.
+//! Checks that a second derivative gives an error instead of an incomplete result.
 
 use crate::gradients::{cases, objective, variables};
 use candle_core::{DType, Result, Tensor};
 use std::collections::BTreeSet;
 
-/// Cases in which ops of candle are applied to an argument before the kernel. By default candle detaches the gradients
-/// of such ops, and so drops their dependence on the argument.
+/// Cases without an error. They apply ops of candle to an argument before the kernel. By default, candle detaches the
+/// gradients of its own ops, so the second derivatives are incomplete.
 const AFTER_CANDLE: &[&str] = &[
     "binary cross-entropy",
     "cross-entropy of a linear layer by chunks",

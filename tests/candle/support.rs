@@ -33,7 +33,8 @@ pub fn flat(xs: &Tensor) -> Vec<f64> {
     xs.to_dtype(DType::F64).and_then(|xs| xs.flatten_all()?.to_vec1()).unwrap()
 }
 
-/// Returns the same tensor in several layouts, with their names. The storage around its elements contains NaN.
+/// Returns the tensor in several layouts, each with a name. In narrowed layouts, the storage around the elements
+/// contains NaN.
 pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let mut all = vec![("contiguous".into(), xs.clone())];
     for axis in 0..xs.rank() {

@@ -1,4 +1,5 @@
-//! Tests of small files with changed or missing bytes. Reading must not panic, and the file's size limits its memory.
+//! Tests of small files with changed or missing bytes. Reading must not panic. The file's size limits the memory that
+//! reading may allocate.
 
 use crate::write::{Gguf, Tensor, file, safetensors, text};
 use evenkeel::checkpoint::Checkpoint;

@@ -29,7 +29,7 @@ int cuDeviceGet(int *device, int ordinal) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
-    // 75 is the major number of the compute capability. Everything else is absent, such as pools of memory.
+    // Attribute 75 is the major number of the compute capability. All features are absent, such as memory pools.
     *value = attribute == 75 ? 9 : 0;
     return 0;
 }

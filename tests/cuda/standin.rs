@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Compiles the stand-in, and runs the calling test again in a process that loads it, as a driver of this version.
-/// Returns true in that process.
+/// Compiles the stand-in, and runs the calling test again in a process that loads it. `version` is the version of the
+/// driver that the stand-in reports. Returns true in that process.
 fn has_standin(test: &str, version: u32) -> bool {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
         return true;
@@ -34,8 +34,8 @@ fn has_standin(test: &str, version: u32) -> bool {
     false
 }
 
-/// Rows, columns and streams of a call. The argument with the number `away` is in the memory of the second device, and
-/// all others in the memory of the first, where the op runs.
+/// Streams of the two devices, for one call of an op on the first device. The argument with the number `away` is in the
+/// memory of the second device, and all others are in the memory of the first.
 struct Call {
     streams: [Arc<CudaStream>; 2],
     away: usize,

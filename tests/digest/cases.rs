@@ -190,7 +190,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // `position` returns the position of a range's first query. A row computed alone keeps its position in the batch.
+    // `position` returns the position of a range's first query. A row has the same position alone and in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -257,7 +257,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
         let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
         softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
     });
-    // The rows hold any numbers instead of probabilities, so that some lanes of 16-bit types are computed in f64.
+    // The rows are not probabilities, so that some lanes of 16-bit types are computed in f64.
     let of = grads.clone();
     batch.add("softmax_backward_from_output/scaled", move |part| {
         let dy = of(part);
@@ -383,7 +383,7 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Adds the gradients of norms for rows, and the gradients of weights and biases for all rows together.
+/// Adds the gradients of norms: dx for any range of rows, dweight and dbias for all rows together.
 fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("gradients");

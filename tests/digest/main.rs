@@ -2,11 +2,9 @@
 //! `tests/vectors/digest.tsv`.
 //!
 //! `EVENKEEL_DIGEST=whole` omits the checks of single rows and of threads, which are slow on emulators of other
-//! machines.
-//! `EVENKEEL_DIGEST=environments` runs every case on every level in every floating-point environment, instead of one case
-//! in sixteen on one level.
-//! `EVENKEEL_BLESS=1` rewrites the file. A changed digest means that users get changed results, so it belongs in the
-//! Accuracy section of the changelog.
+//! machines. `EVENKEEL_DIGEST=environments` runs every case on every SIMD level in every floating-point environment,
+//! instead of one case in sixteen on one level. `EVENKEEL_BLESS=1` rewrites the file. A changed digest means that users
+//! get changed results, so it belongs in the Accuracy section of the changelog.
 
 #![deny(unsafe_code)]
 
@@ -54,8 +52,8 @@ fn bless(cases: &[Case]) {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/digest.tsv"), text).unwrap();
 }
 
-/// Checks that a level, if available, gives the committed bits. `of_16_bits` selects the cases in f16 and bf16, or else
-/// all other cases.
+/// Checks that a SIMD level, if available, gives the committed bits. `of_16_bits` selects the cases in f16 and bf16, or
+/// else all other cases.
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const MAX: usize = usize::MAX;
 
-/// Returns a random count; many are at a limit of some type.
+/// Returns 0, a count below 4, or a count from 2^47 to `usize::MAX`.
 fn count(rng: &mut SmallRng) -> usize {
     const LARGE: [usize; 14] = [
         1 << 47,

@@ -1,5 +1,5 @@
-//! Checks the structure of `src`: no module imports from a higher layer, few files take part in any cycle of imports,
-//! and files are short.
+//! Checks the structure of `src`: no module imports from a higher layer, import cycles contain few files, and files are
+//! short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -41,8 +41,8 @@ const LAYERS: &[&[&str]] = &[
     &["testing"],
 ];
 
-/// The only import from a higher layer, as file and path. A caller's bound `E: Element` must imply the entry points of
-/// all ops, and only a supertrait can do that.
+/// The only import from a higher layer: its file and its Rust path. A caller's bound `E: Element` must imply the entry
+/// points of all ops, and only a supertrait can do that.
 const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 
 /// Largest number of files in a cycle of imports.
@@ -114,7 +114,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../src")
 }
 
-/// Path in the file `from` that names an item of the file `to`.
+/// Rust path in the file `from` that names an item of the file `to`.
 struct Import {
     from: PathBuf,
     line: usize,
@@ -140,7 +140,7 @@ fn imports() -> Vec<Import> {
     imports
 }
 
-/// Modules that have a file, by their paths. The path of the root is empty.
+/// Modules that have a file, by their Rust paths. The path of the root is empty.
 type Modules = BTreeMap<Vec<String>, Module>;
 
 struct Module {
@@ -149,11 +149,11 @@ struct Module {
     children: BTreeSet<String>,
     /// Path of each name of this crate that a `use` brings into scope.
     names: BTreeMap<String, Vec<String>>,
-    /// All paths in the file, each with its line. Exports of the module's own children are left out.
+    /// All Rust paths in the file, each with its line. Exports of the module's own children are left out.
     paths: Vec<(Vec<String>, usize)>,
 }
 
-/// Returns the file that defines the item with this path in a module, or `None` for an item of another crate.
+/// Returns the file that defines the item with this Rust path in a module, or `None` for an item of another crate.
 fn defined_in(modules: &Modules, module: &[String], path: &[String]) -> Option<PathBuf> {
     let mut at = module.to_vec();
     for (i, name) in path.iter().enumerate() {

@@ -209,7 +209,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // Checks an f16 bias of the lowest finite f16 number, which is data, too.
+    // Checks a bias of f16::MIN. It counts as a number, not as a mask.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];

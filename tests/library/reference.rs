@@ -100,7 +100,8 @@ fn functions_have_a_hundred_bits() {
     assert!(count > 300, "expected more than 300 scalar vectors in reference.tsv, got {count}");
 }
 
-/// Checks the reference in f64, which the narrower types use. Most of its functions come from the standard library.
+/// Checks the reference in f64, which is used for the narrower types. Most of its functions come from the standard
+/// library.
 #[test]
 fn functions_of_f64_have_all_but_one_of_their_bits() {
     for vector in vectors() {

@@ -1,8 +1,8 @@
-//! Tests of the sums against vectors that a script computed in exact arithmetic.
+//! Tests of the sums against test vectors that a script computed in exact arithmetic.
 
 use evenkeel::math::sum::{binned_sum, fixed_point_sum, tiled_sum};
 
-/// Returns the fields of each line in tests/vectors/sums.tsv for one rule.
+/// Returns the fields of each line in tests/vectors/sums.tsv that tests the sum `rule`.
 fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =
@@ -139,7 +139,7 @@ fn fixed_point_sum_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     assert_eq!(fixed_point_sum(&[2.5 * unit, 2.5 * unit]), 4);
     assert_eq!(fixed_point_sum(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
     assert_eq!(fixed_point_sum(&vec![1.0; 1 << 18]), 1 << 63);
-    // Rows of more than 2^18 terms have a finer unit, and their sums may exceed 64 bits.
+    // Above 2^18 terms, the fixed-point sum has a finer unit and may exceed 64 bits.
     let mut terms = vec![0.0; (1 << 18) + 1];
     (terms[0], terms[1]) = (2.5 * 2f32.powi(-48), 0.5 * 2f32.powi(-48));
     assert_eq!(fixed_point_sum(&terms), 2);

@@ -160,7 +160,7 @@ fn one_step_at_one_input_is_found() {
     );
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
-    // Only `run` is wrong, so its result differs from the result in place.
+    // Only `run` is wrong, so its result differs from the in-place result.
     let x = [f32::from_wide(1.0625); 3];
     let mut right = x;
     evenkeel::exp_in_place(&mut right).unwrap();

@@ -1,5 +1,5 @@
-//! Tests of the cache of compiled programs: entries stay intact, whatever happens to the files and whoever else uses
-//! them.
+//! Tests of the cache of compiled programs. It must return complete programs, even if files are damaged or several
+//! processes use it.
 
 #![forbid(unsafe_code)]
 

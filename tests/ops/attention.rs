@@ -186,8 +186,8 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Returns the largest number of roundings of any term in a sum of `terms` terms. Chains of 32 terms are added first,
-/// then the sums of the chains.
+/// Returns the maximum number of roundings that affect one term of a sum with `terms` terms. Chains of 32 terms are
+/// added first, then the sums of the chains.
 fn roundings(terms: usize) -> f64 {
     (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
@@ -360,8 +360,8 @@ fn nan_and_infinities<E: Bits>() {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
             }
         }
-        // A NaN in a key makes all results of its heads NaN. An infinity in a value affects one feature of these
-        // results.
+        // If a key contains NaN, all results of its query heads are NaN. If a value contains an infinity, one feature
+        // of these results is affected.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;
@@ -399,8 +399,7 @@ fn nan_and_infinities<E: Bits>() {
     }
 }
 
-/// Checks that a query has the same result bits alone, in another batch, after a KV cache, and on any instruction set
-/// and number of threads.
+/// Checks that a query has the same result bits alone and in a batch, on any instruction set and number of threads.
 fn company_and_threads<E: Bits>() {
     let mut rng = generate::rng("company");
     for shape in SHAPES {

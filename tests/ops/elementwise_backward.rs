@@ -44,8 +44,8 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x, and the magnitude in whose ULP its error is measured. For a function x s(x) in f64,
-/// this is the larger of the terms s(x) and x s'(x) of the derivative, because they may cancel.
+/// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For a function x s(x) in f64, the
+/// derivative has the terms s(x) and x s'(x), which may cancel. The magnitude is then the larger term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;

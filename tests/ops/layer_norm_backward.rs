@@ -199,7 +199,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "layer_norm_backward", argument: "eps", .. })));
 }
 
-/// Gradient as an op that maps rows of dy to rows of dx, for the checks of all forms. All rows have the same x.
+/// Op that maps rows of dy to rows of dx, for the checks of all forms. Every row has the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: LayerNorm<'a>,

@@ -36,8 +36,9 @@ impl FromOutput for OfLogSoftmax {
 
 output_tests!(OfLogSoftmax; next_to_the_largest_value);
 
-/// Checks gradients within a few ULP of the largest value, which are products of an exponential and a large sum. An error
-/// of the exponential must not make them infinite. In f64 it may, because no type is more precise.
+/// Checks gradients within a few ULP of the largest finite value. Each is a product of an exponential and a large sum.
+/// An error of the exponential must not make the product infinite. In f64 this is allowed, because no type is more
+/// precise.
 fn next_to_the_largest_value<E: Bits>() {
     if E::DTYPE == DType::F64 {
         return;

@@ -23,8 +23,7 @@ struct Row<E> {
 }
 
 impl<E: Bits> Row<E> {
-    /// Creates a row of 0 and the values `others`, each of them once. The last value is repeated until the row has
-    /// `len` elements.
+    /// Creates a row of `len` elements: a 0, each value of `others` once, and further copies of the last value.
     fn new(len: usize, others: &[f64]) -> Self {
         let mut values: Vec<(E, usize)> = [0.0].iter().chain(others).map(|value| (E::from_wide(*value), 1)).collect();
         let count = values.len();

@@ -127,8 +127,8 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits for products in f32. Whether a row exceeds these limits depends on the smallest nonzero
-/// element of all parts, and on all weights.
+/// Checks rows near the limits beyond which products are not computed in f32. Whether a row exceeds these limits
+/// depends on the smallest nonzero element of all parts, and on all weights.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

@@ -29,7 +29,7 @@ impl<E: Bits> Case<E> {
             0 => generate::bell::<E>(rng, len, 0.0, magnitude),
             // A constant gradient. A centred norm removes it.
             1 => vec![E::from_wide(magnitude); len],
-            // A gradient proportional to the row's distances from its first element: a centred norm removes it too.
+            // A gradient proportional to the distances from the row's first element. A centred norm removes it, too.
             2 => {
                 let base = x[0].widen();
                 x.iter().map(|x| E::from_wide((x.widen() - base) * magnitude)).collect()
@@ -122,7 +122,7 @@ fn near_constant_rows<E: Bits>() {
     for is_centred in [true, false] {
         let mut worst = [0.0; 2];
         for magnitude in [E::LIMITS.max / 2.0, 1e173, 1.0, 1e-200, E::LIMITS.min_subnormal] {
-            // Equal elements have a variance of 0, however large they are, so that only eps remains.
+            // Equal elements, however large, have a variance of 0. A centred norm then divides by sqrt(eps).
             let x = vec![E::from_wide(magnitude); 5];
             if x[0].widen().is_finite() {
                 Case { eps: 1e-5, ..Case::new(&mut rng, x, is_centred) }.check("equal elements", &mut worst);

@@ -49,7 +49,7 @@ fn squares_that_are_rounded_up() {
     Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, &|i| terms[i]);
 }
 
-/// Alternates the signs of a row whose squares are rounded up, which makes the mean nearly 0.
+/// Uses a row whose squares are rounded up, with alternating signs. Its mean is therefore nearly 0.
 #[test]
 fn squared_deviations_that_are_rounded_up() {
     let mut rng = generate::rng("squared deviations that are rounded up");

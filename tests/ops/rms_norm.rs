@@ -225,8 +225,8 @@ fn forms<E: Bits>() {
 }
 
 /// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other
-/// sum would change many results. Within 2^-18 ULP of a tie, either neighbour is accepted, because the product is not
-/// correctly rounded there.
+/// sum would change many results. Within 2^-18 ULP of a tie, either neighbour is accepted, because the product of
+/// element and scale is not correctly rounded there.
 #[test]
 fn the_mean_square_is_a_tiled_sum() {
     let mut rng = generate::rng("rms_norm, the tiled sum");

@@ -189,7 +189,7 @@ fn alone_as_in_a_batch<E: Bits>() {
     assert_same_bits("strided", &dense, &all);
 }
 
-/// Checks that results are finite if the sums are within the type, even if the products are not.
+/// Checks that results are finite if the sums are within the range of the type, even if some products exceed it.
 fn products_beyond_the_type<E: Bits>() {
     let most = E::from_wide(E::LIMITS.max);
     let less = E::from_wide(-E::LIMITS.max);

@@ -119,8 +119,8 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     y[pair + cols / 2].atan2(y[pair])
 }
 
-/// Compares frequencies for the parameters of real checkpoints with results of mpmath. An angle computed from its sine
-/// and cosine has a relative error of at most 2^-51.
+/// Compares the frequencies of real checkpoints with results of mpmath. An angle computed from its sine and cosine has
+/// a relative error of at most 2^-51.
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
@@ -231,7 +231,7 @@ fn scalings_out_of_range_are_refused() {
     }
 }
 
-/// Checks pairs whose rotation overflows, underflows or cancels, also at angles that the type cannot resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels. Includes angles that the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope");
     let limits = E::LIMITS;

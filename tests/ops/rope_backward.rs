@@ -55,7 +55,7 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Checks pairs whose rotation overflows, underflows or cancels, also at angles that the type cannot resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels. Includes angles that the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope_backward");
     let limits = E::LIMITS;

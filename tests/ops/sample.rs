@@ -1,5 +1,5 @@
-//! Tests that the sampler keeps the tokens of the sorted definition, rejects invalid parameters, and draws tokens with
-//! the right probabilities.
+//! Tests that the sampler keeps the same tokens as a reference that sorts the vocabulary, rejects invalid parameters,
+//! and draws tokens with the right probabilities.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -47,8 +47,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Returns whether a filter's cut is so close to a token that the sampler and the f64 reference may disagree about the
-/// token. The sampler's exponentials have errors of up to 0.69 ULP of f32.
+/// Returns whether the sampler and the f64 reference may disagree about a token, because a filter's limit is close to
+/// it. The sampler's exponentials have errors of up to 0.69 ULP of f32.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {
@@ -66,7 +66,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // The token with the largest logit has a mass of exactly 1, which is never too close to the bound.
+    // A mass of exactly 1 has no rounding error, so min-p always keeps the token.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }

@@ -132,8 +132,8 @@ fn masses_that_are_rounded_away() {
     }
 }
 
-/// Returns the largest error of a token's log-probability, in units of 2^-53, relative to the larger of the
-/// log-probability and the entropy.
+/// Returns the largest error of a log-probability. Each error is relative to the larger of the log-probability and the
+/// entropy, in units of 2^-53.
 fn error_of_logprobs<E: Element>(logits: &[E], temperature: f64) -> f64 {
     let sampler = SamplerConfig::default().temperature(temperature).validate().unwrap();
     let got = sampler.distribution(logits, None, Draw::default()).unwrap();

@@ -1,5 +1,5 @@
-//! Compares mirostat and adaptive-p with llama.cpp's sorted definition. Checks that sequences carry the feedback from
-//! step to step.
+//! Compares mirostat and adaptive-p with llama.cpp's definition, computed by sorting the vocabulary. Checks that
+//! sequences carry the feedback from step to step.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -22,8 +22,8 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
     }
 }
 
-/// Returns the tokens and the next feedback of the definition, or `None` if a change of the feedback by 1e-6 changes
-/// the tokens. Such steps are not compared, because the sampler rounds masses and the definition rounds mirostat's k.
+/// Returns the reference's tokens and next feedback, or `None` if a change of the feedback by 1e-6 changes the tokens.
+/// Such steps are not compared, because the sampler rounds masses and the reference rounds mirostat's k.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);

@@ -1,5 +1,5 @@
-//! Compares each profile of the sampler with its engine's sorted definition: on random rows and parameters, and on
-//! cases that engines define differently.
+//! Compares each profile of the sampler with its engine's definition, computed by sorting the vocabulary. Tests random
+//! rows and parameters, and cases that engines define differently.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -89,8 +89,8 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![plain, grid, ties, masked].prop_filter("a token", |row| row.iter().any(|z| z.is_finite()))
 }
 
-/// Returns the tokens that the engine keeps, or `None` if a cut is too close to a token. The sampler's masses are
-/// multiples of 2^-45 from exponentials with errors of up to 0.69 ULP of f32, so its cut may differ.
+/// Returns the tokens that the engine keeps, or `None` if rounding may change them. The sampler's masses are multiples
+/// of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));

@@ -163,8 +163,8 @@ fn chi_square_limit(cells: usize) -> f64 {
 
 const DRAWS: u64 = 200_000;
 
-/// Checks that verified tokens follow the target's probabilities, and that a share of `accepts` of the draft tokens is
-/// accepted.
+/// Checks that verified tokens follow the target's probabilities, and that the accepted share of draft tokens is
+/// `accepts`.
 fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: impl Fn(u64) -> Verified) {
     let probs = target.probs().unwrap();
     let mut counts = vec![0u64; probs.len()];

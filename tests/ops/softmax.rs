@@ -123,7 +123,7 @@ fn properties<E: Bits>() {
                     "softmax ({level}): expected equal results at {i} and {j}, whose logits are equal, got {y:?}"
                 );
             }
-            // The sum of f64 exponentials depends on their order; in the other types it does not.
+            // In f64, the sum depends on the order of the exponentials. In the other types, it does not.
             if E::DTYPE != DType::F64 {
                 let (mut rotated, mut expected) = (x.clone(), y.clone());
                 rotated.rotate_left(rotation % x.len());
@@ -256,8 +256,7 @@ fn an_uneven_scale_is_taken_in_f64() {
     }
 }
 
-/// A scale that is a power of two must give the bits of scores that the caller multiplied by it, if f32 represents the
-/// products exactly.
+/// Checks that a scale of 1/2 gives the same bits as halving the scores beforehand, which is exact in f32.
 #[test]
 fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     let mut rng = generate::rng("softmax, power of two");

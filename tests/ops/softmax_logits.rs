@@ -203,8 +203,8 @@ fn parts_agree<E: Bits>() {
     }
 }
 
-/// Checks products up to 2^24. Such rows are computed in f64, where a product of 2^24 has an error of 2^-30, and so has
-/// its sum with the bias.
+/// Checks products up to 2^24. Such rows are computed in f64. There, rounding a product of 2^24 gives an error of
+/// 2^-30, and adding the bias gives another.
 fn large_products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("softmax of large products that cancel");
     for round in 0..3000 {

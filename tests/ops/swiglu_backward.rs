@@ -9,7 +9,8 @@ use evenkeel::{DType, Element, swiglu_backward, swiglu_backward_in_place, swiglu
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// Returns the exact gradients, and the larger of the two terms of dgate that may cancel.
+/// Returns the exact gradients, and the magnitude whose ULP is the unit for errors of dgate. In f64, this magnitude is
+/// the larger of the two terms of dgate, which may cancel.
 fn exact<E: Element>(gate: E, up: E, dy: E) -> ([DoubleDouble; 2], DoubleDouble) {
     let [x, up, dy] = [gate, up, dy].map(E::widen);
     let [dgate, dup] = reference::swiglu_backward(x, up, dy);

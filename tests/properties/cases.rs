@@ -23,7 +23,7 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Returns whether the op works on each element separately. Each element is then a row.
+/// Returns whether the op works on each element separately. For such an op, each element is a row.
 pub fn is_of_elements(op: &Op) -> bool {
     matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise | Kind::PairwiseBackward)
 }

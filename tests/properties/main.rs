@@ -142,8 +142,8 @@ fn takes_two(op: &Op) -> bool {
     takes_two && !reads_one
 }
 
-/// Checks that clipping by norm rejects a NaN with its position, or follows its mode. Clipping by value and `inspect`
-/// leave the NaN in place.
+/// Checks the effect of one NaN. Clipping by norm rejects it with its position, or gives a NaN norm and follows the
+/// clipping mode. Clipping by value changes no other result. `inspect` leaves the NaN out of its statistics.
 fn a_nan_among_tensors<E: Bits>() {
     for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op), place in any::<prop::sample::Index>())| {

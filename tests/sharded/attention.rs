@@ -130,7 +130,8 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks decoding steps, empty shapes, and a shape with more queries than share a packed block of keys.
+/// Checks decoding steps, empty shapes, and a shape with so many queries that each block of keys is packed more than
+/// once.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -319,7 +320,7 @@ fn other_shapes_and_cuts() {
     }
 }
 
-/// Checks that a partial rejects invalid words with an error, and does not change.
+/// Checks that a partial result rejects invalid words with an error, and does not change.
 #[test]
 fn words_that_are_not_a_partial() {
     let mut rng = generate::rng("words of attention");
@@ -334,9 +335,9 @@ fn words_that_are_not_a_partial() {
         assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what} gave {error}");
         assert_eq!(all.to_words(), before, "{what} must change nothing");
     };
-    // A partial has eight words of header and two words per block. In a block, a query that attends to no key takes one
-    // word, its maximum of -inf. Any other query takes five words: its maximum, its sum, and one for each of the three
-    // features of the values.
+    // A partial result has eight words of header and two words per block. In a block, a query that attends to no key
+    // takes one word, its maximum of -inf. Any other query takes five words: its maximum, its sum, and one for each of
+    // the three features of the values.
     assert_eq!(sent.each_ref().map(Vec::len), [10 + 4, 10 + 4 * 5]);
     let words = &sent[1];
     (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a truncated message", &words[..len]));
@@ -367,7 +368,7 @@ fn words_that_are_not_a_partial() {
     assert_eq!(none.finish::<f64>(&options).unwrap(), case.whole(&options).unwrap());
 }
 
-/// Checks that a rank reports an invalid partial from another rank.
+/// Checks that a rank reports an invalid partial result from another rank.
 #[test]
 fn a_rank_that_gives_something_else() {
     use evenkeel::sharded::Collective;

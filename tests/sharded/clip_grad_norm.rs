@@ -22,7 +22,7 @@ enum Who {
     Only(usize),
     /// Each rank has a range of an axis.
     Cut(usize, Vec<Range<usize>>),
-    /// Each pair of neighbouring ranks has the same range of an axis.
+    /// Ranks 2k and 2k + 1 have the same range of an axis.
     CutInPairs(usize, Vec<Range<usize>>),
 }
 

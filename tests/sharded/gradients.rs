@@ -96,7 +96,7 @@ fn masked_rows<E: Bits>() {
     // Masked gradients are not read.
     keep[5] = false;
     dy[5] = E::from_wide(f64::NAN);
-    // The first of two ranks has only masked columns. In the second batch entry, both ranks do.
+    // The first of two ranks has only masked columns. In the second batch entry, all columns are masked.
     let late: Vec<bool> = (0..2 * all).map(|i| (140..all).contains(&i)).collect();
     let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
     let wide: Vec<f64> = (0..all).map(|i| if i == 200 { 0.1 } else { 1.0 }).collect();

@@ -71,7 +71,7 @@ fn masked_rows<E: Bits>() {
     let dims = [2, queries, all];
     let x = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 20.0);
     let keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
-    // The first of two ranks has only masked columns. In the second batch entry, both ranks do.
+    // The first of two ranks has only masked columns. In the second batch entry, all columns are masked.
     let late: Vec<bool> = (0..2 * all).map(|i| (140..all).contains(&i)).collect();
     let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
     let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();

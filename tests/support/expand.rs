@@ -104,8 +104,8 @@ impl Parts {
     }
 }
 
-/// Returns the index of the element that a part of this shape has for position `at` of the full shape. Follows NumPy's
-/// broadcasting rules: shapes are aligned at their last axes, and an axis of length 1 applies to every index.
+/// Returns the index into a part of this shape for position `at` of the full shape. Follows NumPy's broadcasting rules:
+/// shapes are aligned at their last axes, and an axis of length 1 applies to every index.
 fn place(shape: &[usize], at: &[usize]) -> usize {
     let aligned = &at[at.len() - shape.len()..];
     shape.iter().zip(aligned).fold(0, |place, (&len, &i)| place * len + if len == 1 { 0 } else { i })

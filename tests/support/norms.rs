@@ -35,8 +35,8 @@ impl Norm<'_> {
         (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root)
     }
 
-    /// Returns, for each element of dx, a magnitude whose ULP is the unit of its error. This magnitude is the largest
-    /// of the terms that the op's documentation names.
+    /// Returns, for each element of dx, the largest of the terms that the op's documentation names. The error of the
+    /// element is measured in ULP of this term.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
@@ -64,7 +64,8 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows.
+    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. In the first sum,
+    /// |n| counts as at least [`mean_term`] and [`least_counted`].
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
@@ -89,8 +90,8 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// Returns the term of the mean's rounding error in the bounds of layer_norm and group_norm, as a multiple of the
-/// weight's magnitude.
+/// Returns the term for the rounding error of the mean, divided by the weight's magnitude. The bounds of layer_norm and
+/// group_norm are in ULP of the largest term.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {

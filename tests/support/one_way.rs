@@ -19,7 +19,7 @@ struct Partial {
     error: f64,
 }
 
-/// Number of partial sums kept at each level of the tree. Each is paired with `PARTNERS` random ones.
+/// Number of partial sums kept at each level of the tree. Each is paired with `PARTNERS` of them, chosen at random.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 

@@ -40,7 +40,7 @@ pub trait FromOutput {
         if Self::IS_LOG { log_softmax(x, &Softmax::default()) } else { softmax(x, &Softmax::default()) }.unwrap()
     }
 
-    /// Finite or masked result that is closest to any number.
+    /// Maps any number to the range of the forward call.
     fn clamped<E: Element>(y: E) -> E {
         let y = y.widen();
         E::from_wide(if Self::IS_LOG { -y.abs() } else { y.abs().min(1.0) })
@@ -73,7 +73,7 @@ pub struct Truth<E: Element> {
 
 impl<E: Element> Truth<E> {
     fn new<G: FromOutput>(y: &[E], dy: &[E], scale: f64) -> Self {
-        // Gradients of log_softmax may be inside the range of f64 only after a scale below 1 is applied.
+        // Some gradients of log_softmax fit into f64 only after a scale below 1 is applied.
         let (before, after) = if scale.abs() <= 1.0 { (scale, 1.0) } else { (1.0, scale) };
         let wide = |row: &[E], factor: f64| -> Vec<E::Exact> {
             row.iter().map(|v| E::Exact::from(v.widen()) * E::Exact::from(factor)).collect()
@@ -84,7 +84,7 @@ impl<E: Element> Truth<E> {
         let magnitudes = || (0..y.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum): (f64, f64) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
         // Subnormal numbers have fewer digits. Probabilities therefore count as at least the smallest normal number. In
-        // f64, so do terms and scaled terms.
+        // f64, this also applies to terms and scaled terms.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -105,7 +105,7 @@ impl<E: Element> Truth<E> {
         checker.check_errors(what, input, got, &self.exact, &|i| {
             let result = ulp::toward_zero(self.exact[i]);
             let at = if result.is_finite() { self.terms[i].max(result) } else { result };
-            // The unit of terms outside the range of the type is extrapolated.
+            // Beyond the range of the type, a term has the ULP of a type with a larger exponent range.
             let power = |v: f64| f64::from_bits(v.to_bits() >> 52 << 52);
             let beyond = if at.is_finite() { power(at) / power(E::LIMITS.max) } else { 1.0 };
             ulp::error_at(got[i], self.exact[i], at) / beyond.max(1.0)
@@ -191,7 +191,7 @@ pub fn long_rows<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks results of any bits in the range of a forward call, whose probabilities need not sum to 1.
+/// Checks arbitrary results in the range of a forward call. Their probabilities need not sum to 1.
 pub fn any_finite_values<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     proptest!(generate::cases(256), |(values in generate::any_finite_row::<E>(2..=80))| {

@@ -19,8 +19,8 @@ pub trait Specified {
     fn exact<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>>;
     /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E>;
-    /// Largest term in the gradient of a logit with softmax `y` and gradient `dy`. `largest` and `sum` are the maximum
-    /// and the sum of |dy| over the row.
+    /// Returns the largest term in the gradient of one logit, given its softmax `y` and its `dy`. `largest` and `sum`
+    /// are the maximum and the sum of |dy| over the row.
     fn term(y: f64, dy: f64, largest: f64, sum: f64) -> f64;
 }
 
@@ -77,7 +77,7 @@ impl<E: Element> Truth<E> {
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
         // Subnormal numbers have fewer digits. Exponentials therefore count as at least the smallest normal number. In
-        // f64, so do terms and unscaled derivatives.
+        // f64, this also applies to terms and unscaled derivatives.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),

@@ -81,7 +81,8 @@ fn stages() {
     assert_eq!(scaler, before);
     scaler.update().unwrap();
 
-    // As in PyTorch, a step may end without a call of `step`. It then changes the scale, but no count of steps.
+    // As in PyTorch, a step may end without a call of `step`. Such a step changes the scale, but neither count of
+    // steps.
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));

@@ -94,7 +94,8 @@ fn each_neighbour_has_its_probability() {
     neighbours::<bf16>(bf16::from_bits, &of_bf16);
 }
 
-/// Checks that all values of the type are kept. Numbers beyond the largest value become that value or infinity.
+/// Checks that a value of the type is rounded to itself. Numbers beyond the largest value become that value or
+/// infinity.
 #[test]
 fn representable_values_are_kept() {
     fn kept<E: Element>(from_bits: fn(u16) -> E)
@@ -180,7 +181,8 @@ fn small_steps_accumulate_on_average() {
     assert!(optimizer.state().iter().all(|state| state.master.is_none()));
 }
 
-/// Checks that a restored optimiser goes on with the same bits, and that the parameters' random bits differ.
+/// Checks that a restored optimiser continues with the same bits, and that two equal parameters get different random
+/// bits.
 #[test]
 fn it_goes_on_after_a_restart() {
     let start = vec![bf16::from_f32(0.7); 100];

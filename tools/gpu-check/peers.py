@@ -32,7 +32,7 @@ EPS = {"rms": 1e-6, "layer": 1e-5}
 
 
 def kinds_of_input(torch):
-    """Returns functions that generate inputs, by the names of arguments."""
+    """Returns a dict from argument names to functions that generate the arguments."""
 
     def whole(rows, cols, dtype):
         return torch.randn(rows, cols, device="cuda", dtype=dtype) * 3
@@ -57,7 +57,7 @@ class Op:
 
 
 def ops(torch, triton, liger):
-    """Returns all ops, of the libraries that are installed."""
+    """Returns all ops, with the functions of the installed libraries."""
     functional, aten = torch.nn.functional, torch.ops.aten
 
     def rms_norm(x, weight):
@@ -107,7 +107,7 @@ def ops(torch, triton, liger):
         return lambda: torch.nn.utils.clip_grad_norm_(gradients, next(limits), foreach=True)
 
     def draw(probabilities):
-        # Divides by exponential numbers, as inference engines do. `multinomial` would make the host wait.
+        # Divides by exponentially distributed numbers, as inference engines do. `multinomial` would make the host wait.
         return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1)
 
     def top_k_top_p(x):
@@ -360,7 +360,7 @@ def main():
     if missing:
         write(arguments.out, {"versions": [], "timings": [], "left_out": [missing]})
         sys.exit(f"peers.py: {missing}")
-    # Gradients are computed repeatedly, so the buffers of their graphs must be kept.
+    # Gradients are computed repeatedly from one graph, so torch.compile must keep the graph's buffers.
     torch._functorch.config.donated_buffer = False
     race = Race(torch, arguments.out, deadline)
     versions, left_out = race.document["versions"], race.document["left_out"]

@@ -7,7 +7,7 @@ use evenkeel::{BceWithLogits, KlDiv, Loss, Reduction, Rows};
 const REDUCTIONS: &[(&str, Reduction)] =
     &[("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)];
 
-/// Returns `x`, the targets, and the number of rows and columns of `x`. The columns are its last axis.
+/// Returns `x`, the targets, and the number of rows and columns of `x`. The last axis of `x` holds the columns.
 fn operands(call: &Call<'_>) -> Result<(Input, Input, usize, usize)> {
     let (x, target) = (call.float("x")?, call.float("target")?);
     call.at_least_rank(0, "x", &x.shape)?;

@@ -5,7 +5,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{MaskInput, Output, each_type};
 use evenkeel::{Distribution, Draw, Error, Profile, Rows, Sampler, SamplerConfig, Step};
 
-/// Largest total number of draws over all rows. The drawn tokens, as I64, then take 2 GiB.
+/// Largest total number of draws over all rows. That many drawn tokens take 2 GiB as I64.
 const MOST_DRAWS: i128 = 1 << 28;
 
 pub fn sample(call: &Call<'_>) -> Result<Results> {

@@ -78,7 +78,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // Errors are in ULP of at least this magnitude, which a very negative input does not enlarge.
+                // The unit of error is at least the ULP of this magnitude. A very negative input does not enlarge the
+                // magnitude.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })

@@ -248,8 +248,8 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must have WIDTH elements");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // Each logit's gradient is a difference of two terms that may cancel, so the unit of error is the ULP of an upper
-    // bound. 2 * `mean` bounds the sum of these terms' magnitudes over all keys.
+    // Each logit's gradient is a difference of two terms, which may cancel. The unit of error is therefore the ULP of a
+    // bound on the terms. 2 * `mean` bounds the sum of the magnitudes of both terms, over all keys.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();

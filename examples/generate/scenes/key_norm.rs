@@ -62,7 +62,7 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a six-layer model once with each of four sets of ops. The model has these key-norm weights, and one channel
+/// Runs a six-layer model once with each of four sets of ops. The model has the weights `key_norms`, and one channel
 /// with very large values.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(

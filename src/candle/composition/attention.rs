@@ -81,7 +81,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     alone.where_cond(&mean, &y)?.to_dtype(q.dtype())
 }
 
-/// Returns `batch * heads * queries` flags: 1 for a query that has neither an unmasked key nor a sink.
+/// Returns a flag for each batch entry, head and query: 1 if the query has neither an unmasked key nor a sink.
 fn alone(
     mask: Option<&Host>,
     options: &Options<'_>,
@@ -136,7 +136,8 @@ impl Host {
         self.keep[row * self.keys..][..self.keys].iter().any(|keep| *keep != 0)
     }
 
-    /// Returns a flag for each key of each of the `heads` key heads: 1 if at least one query does not mask the key.
+    /// Returns a flag for each key head and key: 1 if at least one query does not mask the key. `heads` is the number
+    /// of key heads in the whole batch.
     fn seen(&self, heads: usize) -> Vec<u8> {
         let (keys, of_head) = (self.keys, self.keep.len() / heads);
         self.keep

@@ -71,8 +71,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
 }
 
-/// Returns max(x, -1000), and NaN for NaN. In every type, silu and gelu are -0 from -1000 down to -inf. Candle's
-/// functions would give NaN at -inf.
+/// Raises x to at least -1000, where silu and gelu are already -0 in every type. Without this limit, candle's functions
+/// give NaN at -inf. NaN stays NaN.
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
@@ -90,7 +90,7 @@ pub fn expm1(xs: &Tensor) -> Result<Tensor> {
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
-    // Zeros replace the other elements, so that the unselected branch has a finite gradient.
+    // Elements that are not small are set to 0 here, so that the unselected branch has a finite gradient.
     let t = (is_small.where_cond(&x, &x.zeros_like()?)? * 0.5)?.tanh()?;
     let small = ((&t * 2.0)? / (1.0 - &t)?)?;
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())
@@ -104,7 +104,7 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // The limit of |x| is about the fourth root of the type's unit roundoff. Below it, four terms suffice.
+    // Four terms of the series suffice if |x| is below about the fourth root of the type's unit roundoff.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;

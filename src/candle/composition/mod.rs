@@ -8,9 +8,9 @@
 //! - the counts of [`report::scope`](crate::report::scope).
 //!
 //! Candle computes gradients by its own rule for each op of the composition. Exceptions are [`safe_div`] and
-//! [`log_add_exp`], whose gradients use explicit derivatives; do not differentiate these gradients, because candle treats
-//! the derivatives as constants. [`norm_gradients`] computes the gradients of the norms from their formula. Candle
-//! computes second derivatives only if the environment variable `CANDLE_GRAD_DO_NOT_DETACH` is 1.
+//! [`log_add_exp`], whose gradients use explicit derivatives; do not differentiate these gradients, because candle
+//! treats the derivatives as constants. [`norm_gradients`] computes the gradients of the norms from their formula.
+//! Candle computes second derivatives only if the environment variable `CANDLE_GRAD_DO_NOT_DETACH` is 1.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};

@@ -60,7 +60,7 @@ fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) ->
     }
 }
 
-/// Returns the root-mean-square normalisation of `xs + residual` and that sum, as [`crate::rms_norm_residual`] does.
+/// Returns two tensors, as [`crate::rms_norm_residual`] does: the normalised sum `xs + residual`, and the sum itself.
 ///
 /// # Errors
 /// Candle's error for tensors whose shapes do not match.
@@ -254,12 +254,14 @@ impl NormKind {
     }
 }
 
-/// Computes the gradients of `normalised(x) * weight + bias` with respect to x, weight and bias, for each of these that
-/// candle tracks.
+/// Computes the gradients of `normalised(x) * weight + bias` with respect to x, weight and bias. An argument that
+/// candle does not track gets `None`.
 ///
-/// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
-/// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;
-/// dweight = sum over rows of dy n; dbias = sum over rows of dy.
+/// With `n = normalised(x)`, `h = dy * weight`, and `r` = 1 / rms or 1 / deviation:
+/// - The gradient of x is `r * (h - mean(h) - n * mean(h * n))`. The term `mean(h)` is left out if the norm does not
+///   subtract the mean of x.
+/// - The gradient of the weight is the sum of `dy * n` over all rows.
+/// - The gradient of the bias is the sum of `dy` over all rows.
 ///
 /// # Errors
 /// Candle's error for tensors whose shapes do not match.

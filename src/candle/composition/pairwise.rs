@@ -1,7 +1,7 @@
 //! Compositions of the elementwise ops on two tensors.
 //!
 //! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, which may
-//! overflow. Its rule for a maximum is not symmetric in the two elements, but log_add_exp is.
+//! overflow. Candle's rule for a maximum treats the two elements differently, but log_add_exp is symmetric.
 
 #![forbid(unsafe_code)]
 

@@ -89,7 +89,7 @@ pub fn inspect(xs: &Tensor) -> Result<Stats> {
 /// copied to the CPU, clipped there and copied back.
 ///
 /// # Errors
-/// The errors of [`crate::clip_grad_norm`], with the variable's index in `vars` as the row; see also the
+/// The errors of [`crate::clip_grad_norm`], where `row` is the variable's index in `vars`; see also the
 /// [module](super).
 ///
 /// ```
@@ -132,7 +132,7 @@ fn parts(
     Ok((places, parts))
 }
 
-/// Returns the error for a gradient that is not finite, which names the first such element.
+/// Returns the error for a gradient with a NaN or an infinity. The error names the first such element.
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
         Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),
@@ -230,8 +230,8 @@ pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> 
     Ok(())
 }
 
-/// Limits the gradient norm of each unit, such as one output of a layer, to a fraction of the norm of its weights.
-/// Returns the number of clipped units; see [`AdaptiveClip`].
+/// Limits the gradient norm of each unit to a fraction of the unit's weight norm, and returns the number of clipped
+/// units; see [`AdaptiveClip`]. One output of a layer is a unit, for example.
 ///
 /// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///

@@ -1,9 +1,9 @@
 //! In-place ops for contiguous tensors on the CPU.
 //!
 //! Views and clones that share the tensor's memory see the result. If candle tracks the tensor for gradients, the ops
-//! return an error, because the backward pass would read the overwritten values. `copy()?.detach()` returns a tensor that
-//! can be overwritten. `detach` alone does not copy: overwriting its result also overwrites the tracked tensor, and the
-//! gradients are then wrong.
+//! return an error, because the backward pass would read the overwritten values. `copy()?.detach()` returns a tensor
+//! that can be overwritten. `detach` alone does not copy: overwriting its result also overwrites the tracked tensor,
+//! and the gradients are then wrong.
 
 #![forbid(unsafe_code)]
 

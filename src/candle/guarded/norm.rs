@@ -14,8 +14,8 @@ use candle_core::shape::Dim;
 
 /// Computes root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
 ///
-/// The weight has one dimension, may have any float type, and has a gradient. It may be given in the options instead,
-/// and then has no gradient. Giving both is an error.
+/// The weight has one dimension, may have any float type, and has a gradient. A weight in the options has no gradient.
+/// Giving both is an error.
 ///
 /// # Errors
 /// The errors of [`crate::rms_norm`]; see also the [module](super).

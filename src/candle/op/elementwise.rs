@@ -47,8 +47,8 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// Returns whether CUDA kernels can run the op. They must support the tensor, and candle must not track gradients,
-/// which have no CUDA kernels.
+/// Returns whether the op can run as a CUDA kernel: the kernels support the tensor, and candle tracks no gradients.
+/// Gradients of elementwise ops have no CUDA kernels.
 #[cfg(feature = "candle-cuda")]
 pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)

@@ -133,8 +133,8 @@ struct Groups<'a, E> {
 }
 
 impl<E: Element> Groups<'_, E> {
-    /// Returns dx, and appends dweight and dbias to the vectors in `sums` that are present. These gradients are summed
-    /// over the batch in order, and then over each channel by a tiled sum.
+    /// Returns dx. Appends dweight to `sums[0]` and dbias to `sums[1]`, unless these are `None`. Both gradients are
+    /// summed over the batch in order, and then over each channel by a tiled sum.
     fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
         let stride = self.channels * self.of_channel;
         let (batch, cols) = (self.x.len() / stride, stride / op.groups);

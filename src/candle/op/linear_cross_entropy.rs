@@ -204,8 +204,8 @@ impl Op for LinearCrossEntropy {
         Ok((loss, shape))
     }
 
-    /// Computes the logits of each chunk again and replaces them by their gradient. From it, candle's matrix products
-    /// compute the gradients of the arguments.
+    /// Computes the logits of each chunk again and replaces them by their gradient. Candle's matrix products then
+    /// convert the gradient of the logits to the gradients of the arguments.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (targets, options) = (&self.call.targets, &self.call.options());
         let dloss: Vec<f64> = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;

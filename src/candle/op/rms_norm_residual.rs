@@ -110,7 +110,7 @@ impl Op for Sum {
     }
 }
 
-/// Op that returns the norm of the sum, which [`Sum`] has already computed.
+/// Op that returns the norm that [`Sum`] has already computed.
 struct Norm {
     op: RmsNorm,
     norm: Slot,

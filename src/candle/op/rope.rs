@@ -130,8 +130,8 @@ impl Given {
         }
     }
 
-    /// Computes the gradient of a table of cosines or sines. `each` has a gradient for each row of the tensor. If rows
-    /// use the same table row, their gradients are added up.
+    /// Computes the gradient of a table of cosines or sines. `each` has one gradient for each row of the rotated
+    /// tensor. The gradients of all rows that use the same table row are added up.
     fn of_table(self, each: Tensor, table: &Tensor) -> Result<Tensor> {
         let batch = each.sum(self.heads)?;
         let sum = if table.rank() == 2 { batch.sum(0)? } else { batch };

@@ -110,9 +110,9 @@ impl<S: Settings> StableStep<S> {
     /// Runs one step. `loss` returns the scalar whose gradients are used.
     ///
     /// # Errors
-    /// Errors of `loss`, of the gradients and of the optimiser, which leave the parameters unchanged. Errors of the
-    /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]), which may
-    /// occur after the parameters have changed.
+    /// Errors of `loss`, of the gradients and of the optimiser; the parameters are then unchanged. Errors of the
+    /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]); the
+    /// parameters may have changed before such an error.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
         // The loss is converted to f32 before scaling, because the scaled loss may exceed f16.
         let loss = loss()?.to_dtype(DType::F32)?;

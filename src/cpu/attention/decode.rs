@@ -1,6 +1,6 @@
-//! Attention of a few queries: products with a block's keys, and weighted sums of its values. Keys and values are read
-//! in place, because packing does not pay for data read once or twice. Sums are cut into the same chains of
-//! multiply-adds as in `product`.
+//! Attention of a few queries: their products with the keys of a block, and weighted sums of the block's values. Keys
+//! and values are read in place, because packing does not pay for data read once or twice. Sums are cut into the same
+//! chains of multiply-adds as in `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
@@ -102,7 +102,8 @@ fn ask<E: Element>(row: Option<&[E]>) {
     }
 }
 
-/// Computes the weighted sum of `count` values for each row. Each row has [`KEYS`] weights, and a row of sums in `out`.
+/// Computes a weighted sum of `count` values for each row. A row has [`KEYS`] numbers in `weights`, and its result in
+/// `out`.
 #[inline(always)]
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,

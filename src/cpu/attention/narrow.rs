@@ -69,8 +69,8 @@ impl Buffers {
     }
 }
 
-/// Kernel that attends to the block of keys that begins at `first`, for the queries `rows` of a tile. It leaves the
-/// status of each query and its weighted sum of the values in `buffers`.
+/// Kernel that attends to the block of keys that begins at `first`, for the queries `rows` of a tile. Stores the status
+/// of each query, and the query's weighted sum of the values, in `buffers`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub rows: Range<usize>,

@@ -31,8 +31,8 @@ pub fn keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for blocks of up to sixteen features of sixteen keys. Its arguments are the index of the first feature,
-/// the number of features, and a register for each feature, with one value for each key.
+/// Calls `each` for blocks of up to sixteen features of sixteen keys. The arguments are the index of the first feature,
+/// the number of features, and one register for each feature, which holds a number for each key.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,
@@ -75,8 +75,8 @@ fn row_ends<E: Element>(rows: &[&[E]; BLOCK], first: usize) -> [[E; BLOCK]; BLOC
 }
 
 /// Packs values into consecutive panels of sixteen features, `[features / 16][count][16]`, with zeros past the last
-/// feature. Zeros also replace elements that are not finite, and `broken` lists their keys. A masked value with a
-/// weight of 0 then contributes 0 instead of NaN.
+/// feature. Zeros also replace non-finite elements, so that a masked value with a weight of 0 contributes 0 instead of
+/// NaN. `broken` lists the keys with such elements.
 #[inline(always)]
 pub fn values<'a, I: Isa, E: Element>(
     isa: I,

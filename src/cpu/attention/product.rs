@@ -1,7 +1,7 @@
-//! Products of two matrices in f32. The terms of an element are cut into chains of [`CHAIN`], counted from the first. A
-//! chain is a sequence of fused multiply-adds, and the chain sums are added in order. A term thus passes through at
-//! most [`CHAIN`] roundings, plus one for each chain. The number of elements computed at a time does not affect the
-//! result.
+//! Products of two matrices in f32. Each result is a sum of products, cut into chains of [`CHAIN`] terms from the first
+//! term on. A chain is a sequence of fused multiply-adds, and the chain sums are added in order. A term thus passes
+//! through at most [`CHAIN`] roundings, plus one for each chain. The number of elements computed at a time does not
+//! affect the result.
 
 // Allows loops over indices, because each index addresses several arrays.
 #![allow(clippy::needless_range_loop)]

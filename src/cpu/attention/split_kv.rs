@@ -45,7 +45,7 @@ impl Shape {
 /// Returns whether to split the keys. This pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// At this limit, a block's parts take about a 16th of the memory of its f32 keys and values.
+    /// With this many rows, the results of a block take about a 16th of the memory of the block's f32 keys and values.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -80,7 +80,7 @@ impl Parts {
         self.blocks.clone()
     }
 
-    /// Returns the result of a block for a row, given by its index in its tile.
+    /// Returns the result of a block for a row. `row` is the row's index in the tile.
     #[inline(always)]
     pub fn part(&self, tile: usize, block: usize, row: usize) -> BlockResult<'_> {
         let slot = self.slot(tile, block, row);
@@ -103,7 +103,7 @@ impl Parts {
 #[cfg(feature = "sharded")]
 impl Parts {
     /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
-    /// block. These are the largest logit and, if it is finite, the sum and the weighted values.
+    /// block. The numbers are the largest logit and, if it is finite, the sum and the weighted values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -122,7 +122,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // A slot takes at least one word. Ranges with too many slots are rejected before allocating them.
+        // A slot takes at least one word. Ranges with too many slots are rejected before the slots are allocated.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }

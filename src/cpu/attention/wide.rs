@@ -19,8 +19,8 @@ pub struct Buffers {
     chain: Vec<f64>,
 }
 
-/// Factor that scales the sums of a row if its unscaled sums overflow. A sum over the maximum number of keys is then
-/// finite even for the largest values.
+/// Factor that scales the sums of a row if the unscaled sums overflow. With this factor, a sum over the maximum number
+/// of keys is finite even for the largest values.
 pub const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
 
 /// Computes a row of f64 again, with scaled sums, because its weighted sums overflowed.

@@ -43,9 +43,9 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. Except in the last
-    /// attempt, non-finite sums become NaN, and every NaN is computed again. A finite sum that overflows when scaled
-    /// stays infinite: smaller operands would only lose digits.
+    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. Every NaN is computed
+    /// again, so non-finite sums become NaN, except in the last attempt. A finite sum that overflows here becomes
+    /// infinite and stays so, because smaller operands would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];

@@ -122,7 +122,7 @@ pub fn gradients<I: Isa, E: Element>(
     unit.count(rows, guards);
 }
 
-/// Part of a [`Unit`] that does not depend on the storage type. Kernels that need no more are compiled once.
+/// Part of a [`Unit`] that does not depend on the storage type. Kernels that need only this part are compiled once.
 #[derive(Clone, Copy)]
 pub struct Untyped<'a> {
     pub scores: &'a LogitTransform<'a>,
@@ -161,8 +161,8 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// Calls `f` for each block of visible keys and, within a block, for each tile of queries that it is visible to.
-    /// The tile's scores and products of dy and v are computed before the call.
+    /// Calls `f` for each block of visible keys with each tile of queries that attends to the block. The tile's scores
+    /// and its products of dy and v are computed before each call.
     #[inline(always)]
     fn each_tile<I: Isa>(
         &self,

@@ -107,7 +107,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes for which [`Function::short`] is valid, or [`Function::pair`] if not `is_short`.
+/// Returns the lanes for which a computation is valid: [`Function::short`] if `is_short`, otherwise [`Function::pair`].
 #[inline(always)]
 fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -> I::M32 {
     if is_short { function.short_serves(isa, x) } else { function.serves(isa, x) }

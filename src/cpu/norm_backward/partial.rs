@@ -1,5 +1,5 @@
-//! Norm gradients of sharded rows: partial results of shards, cut at multiples of 256 columns, that combine into the
-//! results of complete rows. Each step is the same as for a complete row, so the results have the same bits.
+//! Norm gradients of rows that are sharded at multiples of 256 columns. The partial results of all shards combine into
+//! the results of complete rows. Each step is the same as for a complete row, so the results have the same bits.
 
 use super::{Factors, Norm, NormBackward, Row, Sums};
 use crate::cpu::each_row::{OfRow, each_row};
@@ -15,7 +15,8 @@ use crate::simd::{Isa, Kernel};
 /// Largest product in a row's shard: unscaled, and scaled by [`Factors::up`].
 pub type Largest = [f64; 2];
 
-/// Sums of a shard's tiles: of h n and, for centred rows, of h.
+/// Sum of h n for each tile of a shard, where h = dy weight and n is the normalised row. For centred rows, also the sum
+/// of h.
 pub type OfTiles = [Vec<f64>; 2];
 
 impl Sums {

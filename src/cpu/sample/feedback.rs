@@ -30,7 +30,8 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                // 2^-whole is exact. Therefore, if mu is an integer, a token with a surprise of exactly mu stays.
+                // 2^-whole, for the integer part of mu, is exact. So if mu is an integer, a token with a surprise of
+                // exactly mu stays.
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);

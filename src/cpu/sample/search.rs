@@ -30,7 +30,7 @@ struct Place {
 /// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
-    /// Bound, less the count or mass of the tokens whose high-order bits exceed the known bits.
+    /// Bound minus the count or mass of the tokens whose keys are above the known bits.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
@@ -44,9 +44,9 @@ pub struct Search {
     places: Vec<Place>,
     /// Whether the prefix consists of all tokens, because even all tokens do not reach the bound.
     is_all: bool,
-    /// Last token of the prefix among this rank's ties, if any.
+    /// Last of this rank's ties that is in the prefix, if any. Ties have the same logit as the prefix's last token.
     ///
-    /// The prefix contains the ties from this token on if the highest index comes first, otherwise the ties up to it.
+    /// If the highest index comes first, the prefix contains the ties from this token on, otherwise the ties up to it.
     last: Option<u32>,
 }
 

@@ -29,7 +29,7 @@ fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
 /// Shard of a row: the tokens whose columns this rank holds.
 pub struct ShardedRow<'a, S> {
     pub row: usize,
-    /// Transform that applies the mask to the logits; `None` if there is no mask or it was applied.
+    /// Transform that applies the mask to the logits; `None` if there is no mask, or once the mask is applied.
     scores: Option<LogitTransform<'a>>,
     request: Request<'a>,
     /// Filters that have not run yet.

@@ -1,4 +1,4 @@
-//! Selection of the shortest prefix whose mass reaches a bound. Only candidates near its end are sorted.
+//! Selection of the shortest prefix whose mass reaches a bound. Only candidates near the end of the prefix are sorted.
 
 use super::candidates::{Candidate, Candidates};
 use super::scale::Scale;

@@ -1,5 +1,5 @@
-//! Typical sampling: finds the last token to keep, in order of distance from the entropy. Only tokens near it are
-//! sorted.
+//! Typical sampling: finds the last token to keep, in order of distance from the entropy. Only tokens near the last one
+//! are sorted.
 
 /// Distance of a candidate's surprise (its negative log-probability) from the entropy, and the candidate's position.
 ///
@@ -10,9 +10,9 @@ fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Returns the last place of the shortest prefix whose mass is enough.
+/// Returns the last place of the shortest prefix for whose mass `is_enough` returns true.
 ///
-/// `off` contains the distances. If no prefix has enough mass, the result is the last of all places.
+/// `off` contains the distances. If there is no such prefix, the result is the last of all places.
 pub fn last(
     off: &[f64],
     mass: impl Fn(usize) -> u64,
@@ -20,7 +20,7 @@ pub fn last(
     crossing: &mut Vec<Place>,
 ) -> Place {
     const BUCKETS: usize = 2048;
-    /// Distance beyond which tokens share the last bucket. They are few, with weights close to 0.
+    /// Distance beyond which tokens share the last bucket. Such tokens are few, with weights close to 0.
     const FURTHEST: f64 = 40.0;
     // The bit patterns of nonnegative floats have the order of their values.
     let furthest = off.iter().map(|off| off.to_bits()).max().map_or(0.0, f64::from_bits);

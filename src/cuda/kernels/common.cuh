@@ -239,7 +239,8 @@ struct Places {
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Number of tiles that the block processes at a time. It may have fewer than `WARPS` warps, unless `WARPS` is 32.
+    // Number of tiles that the block processes at a time. The block may have fewer than `WARPS` warps, unless `WARPS`
+    // is 32.
     static DEVICE u32 tiles() { return WARPS < WARP ? blockDim.x / GROUP : TILES; }
 
     // Returns the column at which the thread's i-th piece begins.
@@ -277,8 +278,8 @@ struct Held {
         }
     }
 
-    // Calls `f` for each of the thread's pieces of its `step`-th tile: with the piece's index within that tile, its
-    // first column, and its values.
+    // Calls `f` for each of the thread's pieces in this step, with the piece's index within its tile, its first column,
+    // and its values.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         for (u32 i = 0; i < At::PIECES; i++) {

@@ -53,7 +53,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Switches from tables for rows with a small range of logits to tables for every row.
+    // Replaces tables that need a small range of logits by tables that suit every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;

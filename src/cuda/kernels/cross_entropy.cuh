@@ -50,8 +50,8 @@ DEVICE double weight_of(const CrossEntropyArguments& a, u32 column) {
 // Multiplies; a factor of 0 gives 0 even if `term` is not finite.
 DEVICE double times(double factor, double term) { return factor == 0.0 ? 0.0 : factor * term; }
 
-// Returns the loss of a row whose maximum is finite. With label smoothing, `distances` is the sum of `distance` over
-// the row, scaled up again.
+// Returns the loss of a row whose maximum is finite. With label smoothing, `distances` is `DISTANCE_UP` times the sum
+// of `distance` over the row.
 DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, double logit, double log_sum,
                        double distances) {
     const double nll = (max - logit) + log_sum, lse = max + log_sum;

@@ -44,7 +44,7 @@ DEVICE void log_parts(double x, double& high, double& low) {
     low = (error + small) - (high - sum);
 }
 
-// Returns whether the largest term dominates the sum. The integers then keep too few digits of the other terms.
+// Returns whether the largest term dominates the sum. Such a fixed-point sum has too few digits of the other terms.
 DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
     // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift below does not overflow.
@@ -52,7 +52,7 @@ DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     return sum.whole < 3 && above_one < (u64)row_len << (unit_bits - 21);
 }
 
-// Sum of a row's exponentials as integers. If the largest exponential dominates the sum, `rest` is the sum of the
+// Fixed-point sum of a row's exponentials. If the largest exponential dominates the sum, `rest` is the sum of the
 // others.
 struct Powers {
     Units units;
@@ -90,8 +90,8 @@ DEVICE float finer(double max, double second) {
     return float_of((127 + whole) << 23);
 }
 
-// Sums the exponentials other than the largest, in rows that the largest dominates. `logit` and `power` compute an
-// element's logit and exponential.
+// Sums the exponentials other than the largest, for rows whose largest exponential dominates the sum. `logit` and
+// `power` compute an element's logit and exponential.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
 DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
                       Power power) {
@@ -132,7 +132,7 @@ DEVICE Units sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp
     });
 }
 
-// Returns ln of the sum of e^(x - max) over a row with these extremes. The maximum must be finite.
+// Returns ln of the sum of e^(x - max) over a row. `found` holds the row's extremes. The maximum must be finite.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
                       LogSumShared<S, WARPS>& shared) {

@@ -292,8 +292,7 @@ struct WideRow {
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // Returns the result of `kept_power` for a column. Call `units` first: it replaces the scores in registers by these
-    // results.
+    // Returns a column's `kept_power`. Call `units` first, which replaces the scores in registers by these results.
     DEVICE float weight(const Tables& tables, u32 column, float x) const {
         return HELD > 0 ? x : kept_power(tables, column, x);
     }
@@ -359,16 +358,16 @@ struct PairRow {
     DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
-    // Flags of an element: its logit is NaN, its bias is not an f32 value, its bias is neither 0 nor infinite, its
-    // score plus its bias is NaN. `NOT_A_NUMBER` and `NOT_OF_F32` require f64. If no element has `NOT_A_MASK` and the
-    // mask has no keep flags, the bias only masks. `NOT_A_MASKED_NUMBER` then also requires f64.
+    // Flags of an element, in this order: its logit is NaN; its bias is not an f32 value; its bias is neither 0 nor
+    // infinite; its score plus its bias is NaN. The first two require f64. The last one requires f64 only if the bias
+    // only masks: no element has `NOT_A_MASK`, and the mask has no keep flags.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {
         float max;
         u32 wrong;
     };
-    // Largest logit, and an upper bound of those logits whose product of score and scale is large.
+    // `max` is the largest logit. `large` is an upper bound of the logits for which |score * scale| is at least 16384.
     struct Terms {
         Pair max;
         float large;
@@ -376,8 +375,7 @@ struct PairRow {
 
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
-    // Returns the product of score and scale. It is not +inf for a finite score, so that adding a bias of -inf does not
-    // give NaN.
+    // Returns score * scale, but not +inf for a finite score, because adding a bias of -inf would give NaN.
     DEVICE float bounded(float x) const {
         const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
@@ -395,8 +393,7 @@ struct PairRow {
         return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
     }
 
-    // Finds the largest logit. Returns false if the row needs f64. Masked scores become -inf, which persists if the row
-    // is in registers.
+    // Finds the largest logit, or returns false if the row needs f64. In registers, masked scores become -inf.
     DEVICE bool find(RowMax* partial, Terms* partial_terms) {
         RowMax own = {-INFINITE, 0};
         held.each([&](u32 first, float* x) {
@@ -441,7 +438,7 @@ struct PairRow {
         } else {
             const Terms terms = terms_of(partial_terms);
             max = terms.max;
-            // The rounding error of a large product could exceed the error bound of a pair.
+            // The rounding error of a large score * scale could exceed the error bound of a pair.
             if (terms.large > max.high - 128.0f) {
                 return false;
             }
@@ -449,8 +446,7 @@ struct PairRow {
         return fabsf(max.high) < 256.0f;
     }
 
-    // Finds the largest logit as a pair. Only logits whose rounded value is near the largest rounded value can be the
-    // largest.
+    // Finds the largest logit as a pair. Its rounded value must be near the largest rounded value.
     DEVICE Terms terms_of(Terms* partial) {
         const float near = max.high - 1.0f / 256.0f;
         Terms own = {{-INFINITE, -INFINITE}, -INFINITE};
@@ -484,8 +480,7 @@ struct PairRow {
         });
     }
 
-    // Returns whether a column may be unmasked. Scores in registers need no check of flags, because masked ones are
-    // already -inf.
+    // Returns whether a column may be unmasked. In registers, flags need no check: masked scores are already -inf.
     DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
 
     DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {

@@ -16,8 +16,8 @@ DEVICE u32 narrow_wide(double v) {
     return v != v ? S::NOT_A_NUMBER : S::narrow(float_of(odd));
 }
 
-// Largest and smallest magnitude of numbers, as bits. Bits of magnitudes have the order of the numbers, and NaN is the
-// largest.
+// Largest and smallest magnitude of numbers, as f32 bits. As integers, the bits are ordered like the magnitudes, and
+// NaN is the largest.
 struct Magnitudes {
     u32 largest, least;
     // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is none.
@@ -182,7 +182,8 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
     return {mean, low, square};
 }
 
-// Returns whether a row is finite and its normalised values, before weights and biases, are far from the limits of f32.
+// Returns whether a row is finite, and its values after normalisation but before weights and biases are far from the
+// limits of f32.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }

@@ -27,7 +27,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
     typedef Places<S, By, WARPS> At;
     const u32 COUNT = By<S>::COUNT;
     __shared__ OrderedSums<At, 2> shared;
-    // These are in shared memory, because kernels of long rows have no registers left.
+    // Scale and shift are in shared memory, because kernels for long rows have no registers left.
     __shared__ double shared_scale, shared_shift;
     const volatile double &scale = shared_scale, &shift = shared_shift;
     const Operand weight = {a.weight, a.weight_type, 1.0f};

@@ -76,7 +76,7 @@ struct HeadRow {
         return sum;
     }
 
-    // Returns whether f32 suffices; the same in all threads of the row.
+    // Returns whether f32 suffices. All threads of the row get the same result.
     DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) {
         if (!IS_F32) {
             return has_room(square, scale);

@@ -8,7 +8,7 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 struct SampleFilter {
     u32 kind;
     // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
-    // equal logits, and bit 1 relates p to the mass of all tokens.
+    // equal logits. Bit 1 makes p a fraction of the mass of all tokens, not of the kept ones.
     u32 flags;
     // 1 / temperature, k, or p
     double value;
@@ -124,8 +124,9 @@ const u32 BINS = 2048;
 
 template <u32 WARPS>
 struct SampleShared {
-    // Listed tokens, each with its key in the high half and its inverted index in the low half. Sorted downwards, they
-    // are ordered by logit, and by index among equal logits. A search over the whole row uses the memory for its sums.
+    // Listed tokens, each with its logit's `key_of` in the high half and its inverted index in the low half. Sorted
+    // downwards, they are ordered by logit, and by index among equal logits. `SampleRow::search` uses this memory for
+    // its sums.
     u64 list[MOST_LISTED];
     u32 bins[BINS];
     Tables tables;
@@ -136,7 +137,8 @@ struct SampleShared {
     float floats[WARPS];
     u64 reached, at_end;
     u32 digit, listed;
-    // First and last bin whose tokens are listed, and the estimated sums before the first and after the last.
+    // First and last bin whose tokens are listed, and the estimated running sums before the first bin and at the end of
+    // the last bin.
     u32 first_bin, last_bin;
     u64 before_bins, after_bins;
 };

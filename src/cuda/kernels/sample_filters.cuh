@@ -1,10 +1,10 @@
-// Filters of the sampler and the draw. A filter keeps a prefix of the tokens, ordered by logit, and by index among equal
-// logits.
+// Filters of the sampler, and the draw. A filter keeps a prefix of the tokens, ordered by logit, and by index among
+// equal logits.
 //
-// The whole row is not sorted. Where few tokens can be kept, they are listed and sorted in shared memory, and only the
-// draw reads the row again. Where many are kept, a histogram of the logits leaves few tokens undecided, which are listed and
-// sorted. If those are too many for the list, a radix search finds the end of the prefix, with one pass over the row for
-// each byte of the logits.
+// The whole row is not sorted. If few tokens can be kept, they are listed and sorted in shared memory, and only the
+// draw reads the row again. If many are kept, a histogram of the logits leaves few tokens undecided, which are listed
+// and sorted. If the undecided tokens are too many for the list, a radix search finds the end of the prefix, with one
+// pass over the row for each byte of the logits.
 #pragma once
 #include "sample_row.cuh"
 
@@ -27,8 +27,8 @@ struct SampleRow {
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
     float least;
     u32 first, last;
-    // Whether the list holds every kept token. Otherwise, `has_outside` tells whether it holds those that are not counted
-    // by `outside` and `shared.outside`, at 1 / temperature = `outside_inverse`.
+    // `is_listed`: the list holds every kept token. `has_outside`: for the kept tokens outside the list, `outside` is
+    // their number, and `shared.outside` are their masses at 1 / temperature = `outside_inverse`.
     bool is_listed, has_outside;
     double outside_inverse;
     u64 outside;
@@ -43,7 +43,7 @@ struct SampleRow {
 
     DEVICE u64 one() const { return (u64)1 << (logits.cols <= 1u << 18 ? 45 : 42); }
 
-    // Mass of a token whose logit is `below` the largest.
+    // Returns the mass of a token; `below` is its logit minus the largest.
     DEVICE u64 mass_below(double below, double inverse) const {
         const float e = weight_of(shared.tables, below * inverse);
         const double SHIFTER = 4503599627370496.0; // 2^52
@@ -63,8 +63,8 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Returns the first token from `from` on, in order of index, at which the running sum of `of` exceeds `above`. The sum
-    // must exceed it before `to`.
+    // Returns the first index in `from..to` at which the running sum of `of` exceeds `above`. There must be such an
+    // index.
     template <class Term>
     DEVICE u32 locate(u32 from, u32 to, u64 above, Term of) {
         ROLLED
@@ -97,15 +97,15 @@ struct SampleRow {
         return from;
     }
 
-    // Lists all tokens of a short row. Of a long row, it lists at least the `k` largest, if k is small. Returns false if
-    // k is too large, or if too many other tokens would be listed.
+    // Lists all tokens of a short row, or at least the `k` largest of a long row. For a long row, returns false if `k`
+    // is too large, or if too many other tokens would be listed.
     DEVICE bool list_largest(u64 k) {
         float from = float_of(0xff7fffff);
         if (logits.cols > MOST_LISTED) {
             if (k > THREADS / 2) {
                 return false;
             }
-            // The k threads with the largest logits have k tokens that are not below the k-th of these logits.
+            // At least k tokens reach the k-th largest of the threads' maxima: the maxima of k threads.
             __syncthreads();
             shared.list[threadIdx.x] = (u64)key_of(own_top) << 32;
             list.count = THREADS;
@@ -126,7 +126,7 @@ struct SampleRow {
         return bits_of(fminf((top - z) * bins_per_unit, (float)(BINS - 1)) + INTEGERS) % BINS;
     }
 
-    // Counts the kept tokens in bins of logits. Returns the sum of the amounts.
+    // Counts the kept tokens in bins of logits. Returns the sum of their amounts.
     DEVICE u64 fill_bins(const Amount& amount) {
         // Tokens far below the largest have no mass.
         const double span = (double)top - (double)bottom, reach = 32.0 / inverse;
@@ -146,8 +146,8 @@ struct SampleRow {
         });
     }
 
-    // Finds the bins in which the running sum of the amounts reaches `needed`, as far as counts tell. `off` is the error of
-    // an earlier estimate.
+    // Finds the bins in which the running sum of the amounts may reach `needed`. Estimates the sum from the bins'
+    // counts, to within `slack`. `off` is the error of the previous estimate.
     DEVICE void find_bins(u64 needed, u64 off, u64 slack, const Amount& amount) {
         const u32 SHARE = BINS / THREADS;
         u64 own[SHARE], upto = 0;
@@ -158,7 +158,7 @@ struct SampleRow {
             upto += own[i];
         }
         upto = sum_before<WARPS>(upto, shared.sums);
-        // Sums wrap, so that an error may be negative.
+        // Unsigned sums wrap, so `off` may be negative.
         const u64 from = (long long)(needed + off - slack) > 1 ? needed + off - slack : 1;
         const u64 to = (long long)(needed + off + slack) > 1 ? needed + off + slack : 1;
         for (u32 i = 0; i < SHARE; i++) {
@@ -178,8 +178,9 @@ struct SampleRow {
         __syncthreads();
     }
 
-    // Lists the kept tokens in whose bins the running sum of the amounts reaches `needed`. `base` becomes the sum over the
-    // tokens above them. Returns false if too many would be listed.
+    // Lists the kept tokens of the bins in which the running sum of the amounts reaches `needed`. `base` becomes the
+    // sum over the tokens above these bins. Returns false if too many tokens would be listed, or if three estimates
+    // miss the bins.
     DEVICE bool list_around(u64 needed, u64& base, const Amount& amount) {
         u64 off = 0;
         ROLLED
@@ -216,8 +217,8 @@ struct SampleRow {
         return false;
     }
 
-    // Keeps the shortest prefix in which the sum of the amounts reaches `needed`. The sum over all kept tokens must reach
-    // it. Unless all kept tokens are listed, `fill_bins` must have counted them.
+    // Keeps the shortest prefix in which the sum of the amounts reaches `needed`. The sum over all kept tokens must
+    // reach `needed`. Unless all kept tokens are listed, `fill_bins` must have counted them.
     DEVICE void shorten(u64 needed, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;
@@ -259,8 +260,9 @@ struct SampleRow {
         least = lowest;
     }
 
-    // Returns the logit at which the sum of the amounts of the kept tokens reaches `needed`. Finds the sum before it, and
-    // the sum of the tokens with this logit. Reads the row once for each byte of the logits' keys.
+    // Returns the logit at which the running sum of the kept tokens' amounts reaches `needed`. `reached` becomes the
+    // sum before this logit, and `at_end` the sum of the tokens with this logit. Reads the row once for each byte of
+    // `key_of`.
     DEVICE float search(u64 needed, u64& reached, u64& at_end, const Amount& amount) {
         u64* const sums = shared.list;
         u32 digits = 0;
@@ -289,8 +291,8 @@ struct SampleRow {
         return logit_of(digits);
     }
 
-    // Finds the byte at which the sum reaches `needed`. The sum starts at `reached` and adds `sums` from the last one
-    // down. Only the first warp computes it.
+    // Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the
+    // `sums` of all bytes from 255 down. Only the first warp computes it.
     DEVICE void find_digit(const u64* sums, u64 needed, u64 reached) {
         if (threadIdx.x >= WARP) {
             return;
@@ -318,7 +320,8 @@ struct SampleRow {
         }
     }
 
-    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass. A larger logit has no smaller mass.
+    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass. A binary search over the
+    // logits finds the limit, because a larger logit never has a smaller mass.
     DEVICE void cut_below(u64 least_mass) {
         u32 from = key_of(-INFINITE) + 1, to = key_of(top);
         ROLLED
@@ -352,7 +355,7 @@ struct SampleRow {
             ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
             : fill_bins(amount);
         const u64 needed = amount.is_mass ? ceil_of_product(filter.value, filter.flags & 2 ? all : kept) : k;
-        // Shortens a prefix of k tokens too, because tokens that are not listed must not count as kept.
+        // Even if all `kept` tokens are needed, this excludes the tokens that are not listed.
         if (needed <= kept) {
             shorten(needed, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1, amount);
         }
@@ -383,7 +386,7 @@ struct SampleRow {
             outside = sum_of_block<WARPS>(own, shared.sums);
         }
         const u64 kept = outside + list.sum([&](u32 i, float z) { return (u64)is_kept(i, z); });
-        // Returns the mass of the warps before `warp`.
+        // Returns the mass of the kept tokens in the parts of the warps before `warp`.
         const auto before = [&](u32 warp) {
             const u32 end = logits.start(warp);
             u64 mass = list.sum([&](u32 i, float z) { return i < end ? mass_of(i, z) : 0; });

@@ -88,7 +88,7 @@ struct LogitRow {
             if (piece + 2 * WARP < end) {
                 second = from[piece + 2 * WARP];
             }
-            // One word at a time, so that the code of `f` does not occur for each element of the piece.
+            // Processes one word at a time, so that the code of `f` is not repeated for each element of the piece.
             ROLLED
             for (u32 word = 0; word < 4; word++) {
                 const u32 index = head + piece * COUNT + word * (COUNT / 4);

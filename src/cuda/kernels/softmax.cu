@@ -22,7 +22,7 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
 }
 
 // Computes the softmax of a narrow row in registers (see `SoftmaxExp::is_narrow`). The exponentials replace the values
-// there.
+// in the registers.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
     // Maximum length of a row in registers. It is passed instead of the length, because sums over all rows up to this

@@ -1,6 +1,6 @@
 // Gradients of softmax, log_softmax and logsumexp of rows, as `src/cpu/scores_backward.rs` and
-// `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores, which stays in its registers if
-// it fits. The gradients of its results are read twice.
+// `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores, which stays in registers if it
+// fits. The incoming gradients are read twice.
 #pragma once
 #include "log_sum.cuh"
 #include "sum.cuh"

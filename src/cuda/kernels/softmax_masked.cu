@@ -1,5 +1,5 @@
 // Softmax of rows with masks, scale and softcap, as `src/ops/softmax.rs` defines it. Each block processes one row, as
-// in `softmax.cu`. Logits are float-float pairs, in registers if the row fits. For rows that need more precision, they
+// in `softmax.cu`. Logits are float-float pairs, in registers if the row fits. In rows that need more precision, logits
 // are computed in f64, one element at a time.
 #include "masked.cuh"
 

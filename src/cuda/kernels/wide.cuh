@@ -79,7 +79,7 @@ DEVICE double rounded(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     u64 bits = bits_of_wide(sum.hi);
     if (fabs(sum.lo) > 0.0 && (bits & 1) == 0) {
-        // Takes the neighbour away from zero if sum and error have the same sign, otherwise the one towards zero.
+        // Moves to the neighbour farther from zero if sum and error have the same sign, else to the one nearer to zero.
         bits += ((bits ^ bits_of_wide(sum.lo)) & SIGN) == 0 ? 1 : ~0ull;
     }
     return wide_of(bits + (v.exponent << 52));

@@ -127,7 +127,7 @@ pub(super) fn of_tiles<I: Isa, const N: usize>(
     lanes.folded(tiles)
 }
 
-/// The 64 lanes of `N` sums of tiles, once there are any.
+/// The 64 lanes of each of `N` tiled sums, or `None` before the first group of tiles.
 struct Lanes<const N: usize>(Option<[[f64; SUM_LANES]; N]>);
 
 impl<const N: usize> Lanes<N> {

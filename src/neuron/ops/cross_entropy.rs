@@ -30,7 +30,7 @@ const OP: &str = "cross_entropy";
 /// | the largest logit | F32 |
 /// | the target's logit | F32 |
 /// | ln of the sum of e^(logit - largest); adding the largest gives log-sum-exp | F32 |
-/// | with label smoothing, a quarter of the weighted mean of largest - logit | F32 |
+/// | with label smoothing, the weighted mean of (largest - logit) / 4 | F32 |
 /// | status: [`Masked`](crate::neuron::Status::Masked) if the target, or with smoothing any class, is masked | S32 |
 ///
 /// # Errors

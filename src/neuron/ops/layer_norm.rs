@@ -26,8 +26,8 @@ const DOWN: f32 = 1.0 / (1u128 << 64) as f32;
 /// | weight, if given | `[cols]`, F32 | status | `[rows]`, S32 |
 /// | bias, if given | `[cols]`, F32 | | |
 ///
-/// The program depends on whether the options have a weight and a bias, not on their values. The inputs for them must
-/// be finite.
+/// The program depends on whether the options have a weight and a bias, not on their values. The weight and bias inputs
+/// must be finite.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -49,7 +49,7 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
     // The larger of `largest` and `root_eps` determines one factor that scales the row and `root_eps`, so no square
-    // overflows. Squares of the smaller one may underflow, but are then negligible.
+    // overflows. If the squares of the smaller of the two underflow, they are negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);

@@ -22,9 +22,9 @@ pub const MAX_CANDIDATES: usize = 256;
 
 /// Returns the program that finds the top candidates of each row of logits, ordered by logit and then by index.
 ///
-/// The program does not apply a temperature, because a temperature does not reorder logits. It may make some of them
-/// equal, but the host has the candidates' original logits. Candidates are found by repeated maximum and exclusion, so
-/// that the device does not need to sort.
+/// The program does not apply a temperature, because a temperature does not reorder logits. A temperature may make some
+/// logits equal, but the host has the candidates' original logits. To find the candidates, the program repeatedly
+/// computes the maximum and excludes it, so that the device does not need to sort.
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
@@ -113,7 +113,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. They do
-    /// not if the request keeps more tokens, depends on the mass of other tokens, or changes logits.
+    /// not suffice if the request keeps more tokens, depends on the probabilities of other tokens, or changes logits.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).
@@ -153,8 +153,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. If these
-/// do not suffice (without top-k, with a larger k, or with penalties), the host draws from the whole row.
+/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. If the
+/// candidates do not suffice (without top-k, with a larger k, or with penalties), the host draws from the whole row.
 ///
 /// # Errors
 /// The errors of the program, the op and the device. The error of a single row is in that row's result.

@@ -145,7 +145,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
     let mut z = x;
     if options.scale != 1.0 {
         if options.scale.abs() > 1.0 {
-            // The next lower f32 is used, because the quotient may have been rounded up.
+            // The limit is the next f32 below the quotient, because the quotient may have been rounded up.
             let limit = (f32::MAX / options.scale.abs()).next_down();
             z = g.clamp(z, -limit, limit);
         }

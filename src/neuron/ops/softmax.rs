@@ -15,8 +15,9 @@ use crate::rows::Rows;
 
 const OP: &str = "softmax";
 
-/// Returns the program of [`softmax`](crate::softmax()). It depends on the kinds of the mask's parts, not on their
-/// values. Flags, lengths, causality and the window are combined into the keep flags; biases are added up.
+/// Returns the program of [`softmax`](crate::softmax()). The program depends on which parts the mask has, not on the
+/// values in these parts. Flags, lengths, causality and the window are combined into the keep flags; biases are added
+/// up.
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|

@@ -233,7 +233,8 @@ impl Device {
     /// the order of the NEFF.
     ///
     /// # Errors
-    /// [`Fault::Mismatch`] if its tensors differ from the specifications; [`Fault::Status`] if it cannot be loaded.
+    /// [`Fault::Mismatch`] if the NEFF's tensors differ from the specifications; [`Fault::Status`] if the NEFF cannot
+    /// be loaded.
     pub fn load_neff(
         &self,
         name: &str,

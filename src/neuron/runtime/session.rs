@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
-/// A device with all programs that have run on it. Programs stay loaded, because compiling takes minutes and loading
-/// should not be part of a step. Threads can share a session; their runs are serialised.
+/// A device with all programs that have run on it. Programs stay loaded, so that later steps do not wait for
+/// compilation, which takes minutes, or for loading. Threads can share a session; their runs are serialised.
 #[derive(Debug)]
 pub struct Session {
     device: Device,

@@ -7,8 +7,8 @@ use crate::error::Result;
 /// Sequence that is being sampled: a sampler with a seed and the tokens so far.
 ///
 /// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or adaptive-p
-/// it also depends on the last [`Sampled::feedback`]. Truncating and sampling again gives the same tokens. Passing the
-/// same tokens to [`Sequence::accept`] does not restore the feedback.
+/// it also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`] gives the same
+/// tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;

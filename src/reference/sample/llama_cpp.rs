@@ -26,7 +26,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
         let log_total = tokens.iter().map(|(_, z)| (z - max).exp()).sum::<f64>().ln();
         let keys: Vec<f64> = tokens.iter().map(|(_, z)| ((log_total - (z - max)) - h).abs()).collect();
         let mut order: Vec<usize> = (0..tokens.len()).collect();
-        // llama.cpp does not define the order of tokens with equal keys. Here the lowest index comes first.
+        // llama.cpp does not define the order of tokens with equal sort keys. Here the lowest index comes first.
         order.sort_by(|&a, &b| keys[a].total_cmp(&keys[b]).then(tokens[a].0.cmp(&tokens[b].0)));
         let mut sum = 0.0;
         let mut kept = Vec::new();

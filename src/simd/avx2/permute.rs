@@ -31,8 +31,8 @@ const SIDE_BY_SIDE: [i64; 256] = {
 pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     let mut count = 0;
     for i in 0..2 {
-        // SAFETY: each iteration writes eight integers, the second one after at most eight others, and sixteen fit. The
-        // CPU has the instructions, as `each!` explains.
+        // SAFETY: each of the two iterations writes eight integers. The second one begins at most eight integers after
+        // the start of `to`, where sixteen fit. The CPU has the instructions, as `each!` explains.
         unsafe {
             let kept = _mm256_movemask_ps(keep.0[i]) as usize;
             let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
@@ -44,7 +44,7 @@ pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     count
 }
 
-/// Transposes: lane `j` of block `i` becomes lane `i` of block `j`. Call only where an `Avx2` token was made.
+/// Transposes: lane `j` of block `i` becomes lane `i` of block `j`. Callers must hold an `Avx2` token.
 #[inline(always)]
 pub fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
     // SAFETY: blocks exist only if the CPU has the instructions.

@@ -129,15 +129,15 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         }
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
-                // SAFETY: the buffer was stored, and the `rest` elements from 16 * whole on are inside the destination.
+                // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
                 unsafe { write_tail(buffer, span.to.add(BLOCK * whole), rest) };
             }
         }
         spans.map(Span::written)
     }
 
-    /// Loads, computes and stores block by block. `first` is the index of the span's first block for `f` and `others`.
-    /// The last, partial block goes through buffers that are filled up with one of the block's values.
+    /// Loads, computes and stores block by block. Block indices begin at `first`, because the span may be the rest of a
+    /// longer one. A partial last block goes through buffers, padded with one of its values.
     #[inline(always)]
     fn each_block<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
@@ -172,15 +172,14 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             i += 1;
         }
         if rest > 0 {
-            // SAFETY: the buffer was stored, and the `rest` elements from 16 * whole on are inside the destination.
+            // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
             unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
         }
         self.written()
     }
 }
 
-/// Copies the last `rest` elements of a slice to the buffer. Copies of the first of these elements fill the rest of the
-/// buffer.
+/// Copies `rest` elements to the start of the buffer, and fills the remainder with the first of these elements.
 ///
 /// # Safety
 /// `from` must point to `rest` values, at least one and at most sixteen.

@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // Other defects have a wider bound, so that the rounding of a few steps is reported only as `NarrowSteps`
-            // or `Inaccurate`.
+            // The bound for other defects is wider. If only a few steps round, the error is within this bound, and is
+            // reported only as `NarrowSteps` or `Inaccurate`.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

@@ -112,7 +112,8 @@ where
         Self { difference, ..self }
     }
 
-    /// Sets the seed of the parameters and inputs; 0 by default. Both are the same on every machine.
+    /// Sets the seed of the parameters and inputs; 0 by default. A seed gives the same values on every
+    /// machine.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }

@@ -23,7 +23,7 @@ pub enum Check {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The check that found it.
+    /// The check that found the problem.
     pub check: Check,
     /// Type in which the module was checked.
     pub dtype: DType,

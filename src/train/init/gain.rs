@@ -1,12 +1,12 @@
-//! Gain and fan of a layer. The gain adapts the standard deviation of its weights to the function that follows the
-//! layer, and the fan adapts it to the layer's size.
+//! Gain and fan of a layer, which determine the standard deviation of the layer's weights. The gain depends on the
+//! function that follows the layer, and the fan depends on the layer's size.
 
 use super::OP;
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Factor for the standard deviation of a layer's weights, which depends on the function that follows the layer. See
-/// `torch.nn.init.calculate_gain`.
+/// Factor for the standard deviation of a layer's weights. The factor depends on the function that follows the layer.
+/// See `torch.nn.init.calculate_gain`.
 ///
 /// ```
 /// use evenkeel::train::init::Gain;
@@ -31,7 +31,7 @@ pub enum Gain {
     LeakyRelu(f64),
     /// SELU: 3/4.
     Selu,
-    /// An explicit number. An f64 converts to it with `into()`.
+    /// An explicit number. An f64 converts to this variant with `into()`.
     Explicit(f64),
 }
 
@@ -65,10 +65,10 @@ impl Gain {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fan {
-    /// Number of inputs that an output depends on. Scaling by it preserves the variance in the forward pass.
+    /// Number of inputs that an output depends on. Scaling by this number preserves the variance in the forward pass.
     #[default]
     In,
-    /// Number of outputs that depend on an input. Scaling by it preserves the variance in the backward pass.
+    /// Number of outputs that depend on an input. Scaling by this number preserves the variance in the backward pass.
     Out,
     /// Mean of [`Fan::In`] and [`Fan::Out`].
     Average,

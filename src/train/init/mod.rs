@@ -1,9 +1,9 @@
 //! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
 //! An element depends only on a seed, the name or number of its tensor, and its index. Philox4x32-10 computes random
-//! bits from these three. Its key differs from the sampler's key, so a sampler with the same seed draws other numbers.
-//! Numbers are computed in f64 by functions that give the same bits everywhere, and then rounded once. So f16 weights
-//! are the rounded f64 weights.
+//! bits from these three. The sampler uses this generator with another key, so it draws other numbers from the same
+//! seed. Numbers are computed in f64 by functions that give the same bits everywhere, and then rounded once. So f16
+//! weights are the rounded f64 weights.
 
 mod gain;
 
@@ -229,8 +229,8 @@ impl Stream {
 /// | a limit that the type cannot represent | the rounded limit may occur |
 ///
 /// # Accuracy
-/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are exact functions of the random
-/// bits, computed with an error of at most 4 f64 ULP and then rounded once.
+/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are functions of the random bits,
+/// computed with an error of at most 4 f64 ULP and then rounded once.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a shape with another number of elements, or with fewer axes than a fan needs.

@@ -72,7 +72,8 @@ pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     false
 }
 
-/// Runs a test in a process of its own, with this folder. Returns the text that it printed between `<<` and `>>`.
+/// Runs a test in a process of its own, with the environment of [`machine`] for `folder`. Returns the text that it
+/// printed between `<<` and `>>`.
 pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
     let program = std::env::current_exe().expect("the path of the test program must be known");
     let mut command = Command::new(program);

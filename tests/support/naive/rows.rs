@@ -3,7 +3,7 @@
 use super::{round, sum};
 use evenkeel::Element;
 
-/// Computes (a, b) -> (a cos - b sin, a sin + b cos) of the halves of a row, where angle = position theta^(-2i/d).
+/// Rotates the halves (a, b) of a row to (a cos - b sin, a sin + b cos), where angle = position theta^(-2i/d).
 pub fn rope<E: Element>(x: &[E], position: i64, theta: f64) -> Vec<E> {
     rotated(x, position, theta, 1.0)
 }

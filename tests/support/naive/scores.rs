@@ -30,8 +30,8 @@ pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     (0..features).map(|i| E::from_wide(weighted(i))).collect()
 }
 
-/// Computes the gradient of [`attention`] with respect to its query: sum(ds k) / sqrt(features). Here ds is the
-/// gradient of a score: `softmax_backward` of the products of dy with the values.
+/// Computes the gradient of [`attention`] with respect to its query: sum(ds k) / sqrt(features). Here ds, the gradient
+/// of a score, is `softmax_backward` applied to the products of dy with the values.
 pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |a: &[E], b: &[E]| sum::<E>(a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()));

@@ -1,4 +1,4 @@
-//! Benchmark of drawing a token with candle's LogitsProcessor and with Evenkeel's, on the logits of one step.
+//! Benchmark of drawing a token with candle's and with Evenkeel's LogitsProcessor, on the logits of one step.
 
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

@@ -1,5 +1,5 @@
-//! Tests of the conformance suite for samplers: it finds defects in candle-transformers' LogitsProcessor, and none in
-//! Evenkeel's sampler.
+//! Tests of the conformance suite for samplers. The suite must find defects in candle-transformers' LogitsProcessor,
+//! and none in Evenkeel's sampler.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};

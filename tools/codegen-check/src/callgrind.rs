@@ -1,4 +1,4 @@
-//! Runs this program under callgrind, and sums the counts that it writes.
+//! Runs this program under callgrind, and sums the counts in callgrind's output.
 
 use crate::cases::{Case, ELEMENTS, MARKER};
 use crate::error::{Error, Result};

@@ -11,10 +11,10 @@ use std::hint::black_box;
 const ROWS: usize = 4;
 const COLS: usize = 984;
 
-/// Number of elements. An op's instruction count is divided by it.
+/// Number of elements of a case, by which its instruction count is divided.
 pub const ELEMENTS: usize = ROWS * COLS;
 
-/// Marker function. At each of its calls, callgrind writes the counts so far.
+/// Marker function. Callgrind writes the counts so far at each call of this function.
 pub const MARKER: &str = "codegen_check::cases::marker";
 
 /// Op in a storage type.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Instruction sets that callgrind supports.
 const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
-/// Largest allowed ratio of a count to the committed count. Compilers differ by less; a function call per block exceeds
-/// it.
+/// Largest allowed ratio of a count to the committed count. The counts of different compilers differ by less. One
+/// additional function call per block exceeds this ratio.
 const LIMIT: f64 = 1.5;
 
 #[derive(PartialEq, Serialize, Deserialize)]

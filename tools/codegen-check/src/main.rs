@@ -1,12 +1,12 @@
-//! Detects kernels whose parts are no longer inlined. Such a kernel returns the same bits, but takes a hundred times as
-//! long.
+//! Detects kernels whose parts are no longer inlined. Such a kernel returns the same bits, but is a hundred times
+//! slower.
 //!
 //! `codegen-check counts` runs each op under callgrind with AVX2 and with portable code. It compares the instructions
 //! per element with the counts in `counts.tsv`. Callgrind does not support AVX-512, so `codegen-check kernels` also
 //! inspects the program's machine code: which functions a kernel calls, and whether it uses the registers of its
 //! instruction set.
 //!
-//! Run it in this folder: its `.cargo/config.toml` enables the name mangling that identifies kernels.
+//! Run the program in this folder, whose `.cargo/config.toml` enables the name mangling that identifies kernels.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 /// Finds kernels of Evenkeel whose parts the compiler no longer inlines.
 ///
-/// The exit status is 1 if it found one.
+/// The exit status is 1 if there is such a kernel.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

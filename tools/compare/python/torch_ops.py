@@ -150,7 +150,7 @@ def softmax_backward(function, gradient):
     return make
 
 
-# Name of aten's argument for the result.
+# Name of the argument for the result in aten's functions.
 OUT = {aten._softmax_backward_data: "grad_input", aten._log_softmax_backward_data: "out"}
 
 

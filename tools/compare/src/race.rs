@@ -12,7 +12,8 @@ use std::hint::black_box;
 pub struct Pace {
     /// Number of turns of each contender, unless it reaches its time limit first.
     pub rounds: usize,
-    /// Time limit in nanoseconds. A contender gets no further turns after this time and [`Pace::LEAST`] turns.
+    /// Time limit in nanoseconds. A contender that has used this time gets no further turns after [`Pace::LEAST`]
+    /// turns.
     pub limit: f64,
 }
 
@@ -164,7 +165,7 @@ impl<E: Float> Runner<'_, '_, E> {
     }
 }
 
-/// Measures this number of calls, in parts of at most `most` calls.
+/// Measures `calls` calls, in parts of at most `most` calls.
 fn in_parts(calls: usize, most: usize, mut part: impl FnMut(usize) -> Time) -> Time {
     let mut all = Time::default();
     for start in (0..calls).step_by(most) {

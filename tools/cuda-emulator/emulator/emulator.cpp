@@ -115,8 +115,8 @@ bool have_ended() {
     return true;
 }
 
-// Returns the index in position i of an order of n indices, where n is a power of two. Order 0 is forward, order 1 is
-// backward, and any other order depends on the random number.
+// Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
+// is backward, and any other order depends on the random number.
 unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;

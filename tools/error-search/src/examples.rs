@@ -83,7 +83,7 @@ mod tests {
     use crate::families::ops;
     use crate::judge::Precision;
 
-    /// Checks that every example fits its op. The search would silently ignore one that does not.
+    /// Checks that every example fits its op. The search would silently ignore an example that does not fit.
     #[test]
     fn examples_are_judged() {
         let ops = ops();

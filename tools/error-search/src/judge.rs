@@ -66,8 +66,8 @@ pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl F
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// Finds the worst of some results, as [`worst`] does. `besides` is an absolute error that the op's page allows in
-/// addition.
+/// Finds the worst of some results, as [`worst`] does. `besides` is an additional absolute error that the
+/// op's documentation allows.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],
     exact: &[R],
@@ -124,7 +124,7 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
 }
 
 /// Judges a loss. Unless the operands are f64, the unit of error is the ULP of f32, and rounding to f32 adds 0.5 ULP.
-/// `besides` holds an addition to the bound, and the absolute error that the op's page allows.
+/// `besides` holds an addition to the bound, and the absolute error that the op's documentation allows.
 pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {
@@ -143,8 +143,8 @@ pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besid
     Some(Verdict { ratio: error / bound, error, bound, index: 0, got, exact: exact.to_f64() })
 }
 
-/// Returns whether all numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Numbers
-/// of types other than f64 always are.
+/// Returns whether all numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision.
+/// Numbers of types other than f64 are always in this range.
 pub fn is_moderate(dtype: DType, values: impl IntoIterator<Item = f64>) -> bool {
     dtype != DType::F64 || values.into_iter().all(|v| v == 0.0 || (1e-60..1e60).contains(&v.abs()))
 }

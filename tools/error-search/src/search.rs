@@ -162,8 +162,8 @@ impl Target<'_> {
         self.best.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Keeps a candidate if it is among the best, and prints it if it improves the best by [`LEAST_GAIN`]. If it
-    /// exceeds the bound, the slow reference judges it first.
+    /// Keeps a candidate if it is among the best, and prints it if its ratio exceeds the last printed ratio by
+    /// [`LEAST_GAIN`]. The slow reference first judges a candidate that exceeds the bound.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {
             let best = self.lock();

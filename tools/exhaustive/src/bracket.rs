@@ -2,8 +2,7 @@
 
 /// Two f64 that enclose a number.
 ///
-/// The midpoint of two neighbouring f32 is an f64, and rounding to f32 is monotonic. So if both ends round to the same
-/// f32, the number does too.
+/// Rounding to f32 is monotonic. So if both ends round to the same f32, the number does too.
 #[derive(Clone, Copy, Debug)]
 pub struct Bracket {
     /// Lower bound of the number.
@@ -28,8 +27,8 @@ impl Bracket {
 
     /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
     ///
-    /// `value` must have at most 25 significant bits, like a midpoint of two f32. The next f64 is therefore no midpoint, and rounds
-    /// to the same f32 as the number.
+    /// `value` must have at most 25 significant bits, like a midpoint of two f32. The next f64 is therefore not a
+    /// midpoint, and rounds to the same f32 as the number.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();
         Bracket { low: next, high: next }

@@ -27,7 +27,7 @@ impl Reference {
 /// A correctly rounded result.
 #[derive(Clone, Copy)]
 pub struct Expected {
-    /// The result; NaN is the canonical NaN.
+    /// The result. A NaN result is the canonical NaN.
     pub value: f32,
     /// Whether MPFR had to decide the result.
     pub by_mpfr: bool,

@@ -94,10 +94,11 @@ impl fmt::Display for Row {
     }
 }
 
-/// Adds a row to the tables in a folder, `exhaustive.tsv` and `exhaustive.md`, or replaces its older version.
+/// Adds a row to the tables in a folder, `exhaustive.tsv` and `exhaustive.md`, or replaces the older version of the
+/// row.
 ///
 /// # Errors
-/// [`Error::Damaged`] if a table is not in the expected format; it is left unchanged.
+/// [`Error::Damaged`] if a table is not in the expected format. The table is left unchanged.
 pub fn merge(folder: &Path, row: Row) -> Result<()> {
     let path = folder.join("exhaustive.tsv");
     let mut rows = read(&path)?;

@@ -24,7 +24,7 @@ pub enum Error {
     /// A file whose contents are not valid.
     #[error("{0}: {1}")]
     Json(PathBuf, serde_json::Error),
-    /// An unknown name of an op.
+    /// An unknown op name.
     #[error("--op {0}: unknown op; it must be one of {1}")]
     UnknownOp(String, String),
     /// A folder without results.

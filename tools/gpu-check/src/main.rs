@@ -120,7 +120,7 @@ fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     Ok(context.default_stream())
 }
 
-/// Returns the stored checks if they have the same device, build, seed, part and elements, or else no checks.
+/// Returns the stored checks if their device, build, seed, part and elements are those of this run, else no checks.
 fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
     let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };
@@ -175,7 +175,7 @@ fn run(what: What) -> Result<()> {
 fn main() -> ExitCode {
     let Err(error) = run(Arguments::parse().what) else { return ExitCode::SUCCESS };
     eprintln!("gpu-check: {error}");
-    // If only this process can't use the device, the exit status requests a new process.
+    // If the device can still be opened, the exit status requests a new process, which continues with the next op.
     let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
     if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
 }

@@ -51,7 +51,7 @@ pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> 
     parted.enumerate().map(|(i, shape)| Case { shape, shift: shift(i), way: i % ways, seed: rng.random() }).collect()
 }
 
-/// Returns a nearly normal number of mean 0 and variance 1.
+/// Returns a random number of approximately normal distribution, with mean 0 and variance 1.
 fn normal(rng: &mut SmallRng) -> f64 {
     let bits: u64 = rng.random();
     let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();

@@ -179,7 +179,7 @@ fn times(page: &mut String, run: &Run) {
     for Timing { op, dtype, rows, cols, by, bytes, us, .. } in peers.timings.iter().filter(is_alone) {
         let _ = writeln!(page, "- {by}, {op} of {dtype}, {rows}x{cols}: {us:.1} µs, {:.0} GB/s", rate(*bytes, *us));
     }
-    // Cases that no time was left for are counted by library.
+    // Cases that were skipped for lack of time are counted by library.
     let mut untimed: BTreeMap<&str, usize> = BTreeMap::new();
     for left_out in &peers.left_out {
         match left_out.strip_suffix(": no time was left").and_then(|case| case.split_once(", ")) {

@@ -1,4 +1,4 @@
-//! Tests of a run without arguments. It prints failures from the field with Evenkeel's results, and then a text.
+//! Tests of a run without arguments. Such a run prints failures from the field with Evenkeel's results, then a text.
 
 use std::process::Command;
 

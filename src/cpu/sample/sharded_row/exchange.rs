@@ -12,8 +12,8 @@ use crate::math::bins::{self, Bins};
 use crate::math::keys;
 use crate::sampler::Filter;
 
-/// Number of words in a rank's share of a draw: the integers and bins of its sum of exponentials, the drawn token, and
-/// the key of that token's logit.
+/// Number of words that a rank contributes to a draw: the integers and bins of an `ExpSum`, one word for the drawn
+/// token, and one for its logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
 /// Number of low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
 const TOKEN_BITS: u32 = 21;
@@ -32,7 +32,8 @@ pub enum NextRound {
 }
 
 impl<S: SampleFloat> ShardedRow<'_, S> {
-    /// Stores the largest logit from the reduced keys of [`Task::Survey`], or rejects the row.
+    /// Stores the largest logit, decoded from the max-reduction after [`Task::Survey`]. Rejects a row with a NaN, or
+    /// whose largest logit is -inf.
     pub fn take_survey(&mut self, [max, nan]: [u64; 2]) -> Result<()> {
         let (row, vocabulary, max) = (self.row, self.scale.vocabulary, keys::to_f64(max));
         if max.is_nan() {

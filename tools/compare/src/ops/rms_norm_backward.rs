@@ -1,5 +1,6 @@
-//! Gradients of RMSNorm, including the weight's. They are timed alone, and together with the forward pass, as in an
-//! autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no gradient.
+//! Gradients of RMSNorm, including the gradient of the weight. They are timed alone, and together with the forward
+//! pass, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
+//! gradient.
 
 use super::rms_norm::EPS;
 use super::{Op, shapes};

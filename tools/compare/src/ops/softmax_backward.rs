@@ -1,6 +1,6 @@
 //! Gradients of softmax and of its logarithm. They are timed alone, as functions of the softmax's input, and together
-//! with the forward pass, as in an autograd. The form "from y" starts from the result of the forward pass, like torch's
-//! function of this name. In 16-bit types it has the rounding error of that result.
+//! with the forward pass, as in an autograd. The variant "from y" starts from the result of the forward pass, like
+//! torch's gradient. In 16-bit types, its error includes the rounding of that result.
 
 use super::{Op, shapes};
 use crate::contender::Contender;
@@ -43,7 +43,8 @@ macro_rules! backward {
                 let dys = problem.tensor(dy)?;
                 let (same, dys_2) = (xs.clone(), dys.clone());
                 Ok(vec![
-                    // The first one is compared with torch's gradient, which also starts from the result.
+                    // This variant is compared with torch's gradient, which also starts from the result of the forward
+                    // pass.
                     Contender::try_into("evenkeel", move |dx| {
                         let result = Rows::new(&result, rows, cols)?;
                         evenkeel::$from_output(result, given, RowsMut::new(dx, rows, cols)?, &from_output).map(drop)

@@ -129,7 +129,7 @@ fn section<'a>(
     }
 }
 
-/// Returns a sentence about the fastest other contenders, with their factors, and about the errors.
+/// Returns a sentence about the errors and the fastest other contenders, with the ratios of their times to evenkeel's.
 fn sentence(cases: &[Case<'_>]) -> String {
     let factors: Vec<(&str, f64, &Record)> = cases
         .iter()

@@ -71,13 +71,13 @@ pub struct Logits<R> {
     pub derivatives: Vec<R>,
     /// Approximate attention weights.
     pub weights: Vec<f64>,
-    /// Largest sum of magnitudes of the terms in a scaled product, as defined on the page of `attention`.
+    /// Largest sum of magnitudes of the terms in a scaled product, as defined in the documentation of `attention`.
     pub largest: f64,
 }
 
 impl<E: Element> Head<E> {
-    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. Smaller weights count as this one, as
-    /// the page of `attention` states.
+    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. Smaller weights count as this
+    /// weight, as the documentation of `attention` states.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),
@@ -165,8 +165,8 @@ impl<E: Element> Head<E> {
         Logits { z, derivatives, weights, largest }
     }
 
-    /// Returns the bound. It includes the terms that the page of `attention` adds for more features and keys than the
-    /// table covers.
+    /// Returns the bound. The documentation of `attention` adds terms to the bound for more features or keys than the
+    /// accuracy table covers.
     fn bound(&self) -> f64 {
         let [_, keys, features, _] = self.sizes;
         let of_features = 2.0 * (features.max(256) - 256).div_ceil(32) as f64;

@@ -153,14 +153,14 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// Returns the number of ULP that the ops' pages add to the f64 bound for label smoothing with class weights.
+    /// Returns the number of ULP by which label smoothing with class weights raises the documented f64 bound.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }
     }
 
-    /// Returns the absolute error that the op's page allows for a sum of subnormal exponentials. Each class adds half
-    /// of the smallest subnormal number.
+    /// Returns the absolute error that the op's documentation allows for a sum of subnormal exponentials. Each class
+    /// adds half of the smallest subnormal number.
     fn of_small<R: Real>(&self, parts: &Parts<R>) -> f64 {
         let n = self.x.len() as f64;
         let weights = (0..self.x.len()).map(|k| self.weight_of(k).abs()).sum::<f64>() / n;

@@ -84,7 +84,8 @@ fn backward<E: Element>(
         let share = if cancels { (value(x) / number(x)).abs() } else { number(0.0) };
         let rest = (derivative - share).abs();
         let largest = if cancels { (if share > rest { share } else { rest }) * dy } else { exact };
-        // An infinite derivative is a special value that the op's page defines, so the bound does not cover it.
+        // An infinite derivative is a special value that the op's documentation defines, so the bound does not cover
+        // it.
         if !derivative.to_f64().is_finite() {
             return None;
         }

@@ -89,7 +89,7 @@ fn judge(case: &Case, how: Precision, kind: Kind) -> Option<Verdict> {
     with_type!(case.dtype, E => Row::<E>::new(case)?.judge(how, kind))
 }
 
-/// Row and its logits. As the ops' pages define, a logit is rounded to f64 after each option is applied.
+/// Row and its logits. As the ops document, a logit is rounded to f64 after each option is applied.
 struct Row<E> {
     x: Vec<E>,
     dy: Vec<E>,
@@ -308,7 +308,8 @@ impl<E: Element> Row<E> {
         if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) }
     }
 
-    /// Returns a magnitude for each result. The unit of error is the larger ULP of the two numbers.
+    /// Returns a magnitude for each result. The unit of error is the ULP of this magnitude or of the result, whichever
+    /// is larger.
     fn units(&self, kind: Kind) -> Vec<f64> {
         let live = |i: &usize| self.z[*i] != f64::NEG_INFINITY;
         if kind == Kind::LogSumExp {

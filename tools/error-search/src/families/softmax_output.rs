@@ -44,7 +44,7 @@ struct Row<E> {
 impl<E: Element> Row<E> {
     fn new(case: &Case, of_log: bool) -> Self {
         let y: Vec<E> = case.array(0);
-        // Magnitudes up to 1 are probabilities, or become the logarithms of probabilities.
+        // Magnitudes are limited to 1, and used as probabilities. For log-softmax, their logarithms are used.
         let result = |y: &E| {
             let y = y.widen().abs().min(1.0);
             E::from_wide(if of_log { y.ln() } else { y })
@@ -116,8 +116,8 @@ impl<E: Element> Row<E> {
         worst(&got, exact, bound::<E>(self.name()), |i| units[i])
     }
 
-    /// Returns the largest term of each result. Probabilities count as at least the smallest normal number of the type
-    /// that holds them, and terms of f64 as at least the smallest normal number.
+    /// Returns the largest term of each result. A probability counts as at least the smallest normal number of its
+    /// type. An f64 term counts as at least the smallest normal f64.
     fn units(&self) -> Vec<f64> {
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),

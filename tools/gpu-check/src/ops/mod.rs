@@ -18,7 +18,7 @@ use evenkeel::cuda::{DeviceElement, Operand, OperandMut};
 use evenkeel::testing::values::Bits;
 use half::{bf16, f16};
 
-/// Calls `$then!(path of the op)` for each op, in the order of the report's table.
+/// Calls `$then!` with the Rust path of each op's type, in the order of the report's table.
 #[macro_export]
 macro_rules! each_op {
     ($then:ident) => {

@@ -111,7 +111,8 @@ impl Op for Sample {
         let address = lists.device_ptr(stream).0;
         let request = |draw| {
             let request = Request::new(&sampler, draw)?;
-            // SAFETY: the list has the given length, or a bit for each token, and it lives as long as the requests.
+            // SAFETY: the history has the given length, the bitmask has a bit for each token, and both live as long as
+            // the requests.
             Ok(unsafe {
                 match way {
                     PENALISED => request.history((0, 0), (address, list.len() as u32)),

@@ -128,7 +128,7 @@ impl<E: Bits> Matrix<E> {
         }
     }
 
-    /// Appends the last row with one of its numbers replaced.
+    /// Appends a copy of the last row with one number replaced.
     pub fn push_with(&mut self, name: &str, value: E) {
         let mut row = self.row(self.rows() - 1).to_vec();
         row[self.cols / 2] = value;

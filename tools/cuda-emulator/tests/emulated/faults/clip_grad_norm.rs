@@ -70,8 +70,8 @@ pub fn look(emulator: &Emulator) -> Outcome {
     }
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     case(emulator, &[gradient(Kind::Normal, 200_000)], &ClipGradNorm::new(1.0), how)?;
-    // Each tensor is a single tile, so that an error in the last digits of a tile's sum still shows in the norm. A longer
-    // sum could round it away.
+    // Each tensor is a single tile, so that an error in the last digits of a tile's sum still shows in the norm. A
+    // longer sum could round the error away.
     let tiles: Vec<Gradient> = (0..40).map(|_| Gradient::F32(row(&mut rng, Kind::Normal, 256))).collect();
     case(emulator, &tiles, &ClipGradNorm::new(1.0), How { shift: 0, ..how })?;
     // The norm of (3, 4) is 5, which equals the limit or is close to it. The last norm is infinite.

@@ -115,8 +115,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             }
         }
     }
-    // The longest row of the first fixed-point sum, in which each thread collects its sum twice, and a row of the other
-    // sum.
+    // The first row is the longest whose fixed-point sum is in units of 2^-45. Each thread collects its sum twice. The
+    // sum of the second row is in units of 2^-48.
     for cols in [1 << 18, 300_000] {
         let long = vec![E::from_wide(1.0); cols];
         let how = How { shift: 1, one_block: true, order: Order::Backward };

@@ -77,7 +77,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, its weights, and the offset of both from the alignment.
+/// Row, its weights, and the offset of both from 16-byte alignment, in elements.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
 /// Returns rows and weights at the limits within which f32 suffices. The results show whether a kernel computed in f32

@@ -54,7 +54,7 @@ pub fn logits<E: DeviceElement>(rng: &mut StdRng, kind: Logits, cols: usize) -> 
     all.map(E::from_wide).collect()
 }
 
-/// Returns parameters that devices support, with any profile.
+/// Returns random parameters that devices support, with a random [`Profile`].
 pub fn config(rng: &mut StdRng, cols: usize) -> SamplerConfig {
     let profile = [Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle]
         [rng.random_range(0..5)];
