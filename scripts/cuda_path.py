@@ -93,5 +93,5 @@ def table(listing):
             length = of_kernel(listing, kernel, pieces, elements)
             if dtype != "f32" and size != "1x4" and length > MOST * elements:
                 raise SystemExit(f"{kernel}: expected at most {MOST} instructions per element, "
-                                 f"got {length} for {elements} elements")
+                                 f"got {length} instructions for {elements} elements")
             yield f"{kernel}\t{ARCHITECTURE}\t{elements}\t{length}\t{length / elements:.2f}"

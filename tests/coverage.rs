@@ -63,15 +63,15 @@ fn ops_are_in_every_table() {
     for op in OPS {
         let name = op.name;
         let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
-        assert!(benches.contains(&format!("(\"{bench}\", {bench}::run)")), "benches/main.rs must run {bench}");
-        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "docs/error/README.md must show {name}");
+        assert!(benches.contains(&format!("(\"{bench}\", {bench}::run)")), "`benches/main.rs` must run {bench}");
+        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "`docs/error/README.md` must show {name}");
         for (backend, dtypes) in op.support {
             match backend {
                 Backend::Cpu => (),
                 Backend::Cuda => {
                     let word =
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
-                    assert!(word(&devices), "docs/gpu/README.md must list {name}");
+                    assert!(word(&devices), "`docs/gpu/README.md` must list {name}");
                     assert!(word(&emulated), "tools/cuda-emulator/tests must test {name}");
                 }
                 Backend::Neuron => {
@@ -93,7 +93,7 @@ fn ops_are_in_every_table() {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
                 assert!(
                     digest.contains(&format!("\n{name} {dtype} ")),
-                    "tests/vectors/digest.tsv must have cases of {name} in {dtype}"
+                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}"
                 );
             }
         }
@@ -265,6 +265,6 @@ fn check_generated(path: &str, generated: &str) {
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         fs::write(root().join(path), &expected).unwrap();
     } else {
-        assert!(text == expected, "{path} is out of date; run EVENKEEL_BLESS=1 cargo test --test coverage");
+        assert!(text == expected, "{path} is out of date; run `EVENKEEL_BLESS=1 cargo test --test coverage`");
     }
 }

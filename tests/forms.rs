@@ -402,7 +402,7 @@ fn every_form<E: Element>() {
                     assert!(keep[sampled.unwrap().token as usize]);
                 }
             }
-            other => panic!("tests/forms.rs must have a case for the op {other}"),
+            other => panic!("`tests/forms.rs` must have a case for the op {other}"),
         }
     }
 }

@@ -58,7 +58,9 @@ impl<'a> Call<'a> {
             })?;
             let view = |tensor| {
                 let view = all.tensor(tensor);
-                view.map_err(|_| Failure::invalid(format!("{}: IN has no tensor `{tensor}`", op.name)))
+                view.map_err(|_| {
+                    Failure::invalid(format!("{}: the tensor file `IN` has no tensor `{tensor}`", op.name))
+                })
             };
             inputs.insert(name, tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?);
         }

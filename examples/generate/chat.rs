@@ -9,7 +9,7 @@ use minijinja::{Environment, context};
 /// answer.
 pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
     let template = checkpoint.optional_text("tokenizer.chat_template")?;
-    let template = template.context("the checkpoint has no chat template; leave --chat out")?;
+    let template = template.context("the checkpoint has no chat template; leave `--chat` out")?;
     let mut environment = Environment::new();
     // These settings match how transformers renders templates.
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -26,5 +26,5 @@ pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
             eos_token => token("tokenizer.ggml.eos_token_id")?,
         },
     );
-    rendered.context("the checkpoint's chat template can't be used; leave --chat out")
+    rendered.context("the checkpoint's chat template can't be used; leave `--chat` out")
 }

@@ -55,7 +55,7 @@ impl Checkpoint {
         let hidden = self.count("llama.embedding_length", 1..=1 << 16)?;
         let heads = self.count("llama.attention.head_count", 1..=1 << 10)?;
         let kv_heads = self.count("llama.attention.head_count_kv", 1..=heads)?;
-        ensure!(heads % kv_heads == 0, "{heads} heads can't share {kv_heads} heads of keys evenly");
+        ensure!(heads % kv_heads == 0, "{heads} query heads can't share {kv_heads} key heads evenly");
         let head_dim = match self.optional("llama.attention.key_length", 1..=1 << 10)? {
             Some(columns) => columns,
             None if hidden % heads == 0 => hidden / heads,

@@ -159,7 +159,7 @@ impl Layer {
         let value = split(self.value.forward(x)?, kv_heads)?;
         let first = self.cache.current_seq_len();
         if first + positions > config.context {
-            bail!("position {} is beyond the model's context of {}", first + positions - 1, config.context);
+            bail!("position {} is beyond the model's context of {} tokens", first + positions - 1, config.context);
         }
         let places: Vec<i64> = (first..first + positions).map(|position| position as i64).collect();
         let table = RopeTable::new(&places, head_dim, &config.rope)?;

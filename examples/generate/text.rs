@@ -38,7 +38,7 @@ impl<'a> Text<'a> {
         let (read, most) = (prompt.len(), arguments.tokens as usize);
         ensure!(
             read + most <= config.context,
-            "the prompt has {read} tokens and --tokens is {most}, together {}; the model's context is {}",
+            "the prompt has {read} tokens and `--tokens` is {most}, {} tokens in all; the model's context is {} tokens",
             read + most,
             config.context
         );

@@ -48,7 +48,7 @@ impl Trained {
         file.take(MOST + 1).read_to_end(&mut content).with_context(|| format!("can't read {shown}"))?;
         ensure!(
             content.len() as u64 <= MOST,
-            "{shown} has more than {MOST} bytes, too many for a model of the example train"
+            "{shown} has more than {MOST} bytes, too many for a model of the example `train`"
         );
         Trained::new(shown.to_string(), content.into())
     }
@@ -57,16 +57,17 @@ impl Trained {
         let read = SafeTensors::read_metadata(&content);
         let (header, metadata) = read.with_context(|| format!("{name} is not a safetensors file, or is truncated"))?;
         let text = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
-        let text = text
-            .with_context(|| format!("{name} was not written by the example train: its metadata has no entry {KEY}"))?;
+        let text = text.with_context(|| {
+            format!("{name} was not written by the example `train`: its metadata has no entry `{KEY}`")
+        })?;
         let description = serde_json::from_str(text)
-            .with_context(|| format!("{name}: cannot read the entry {KEY} of its metadata"))?;
+            .with_context(|| format!("{name}: cannot read the entry `{KEY}` of its metadata"))?;
         // The header is preceded by its length in 8 bytes.
         Ok(Trained { name, start: 8 + header, content, metadata, description, device: Device::Cpu })
     }
 
     fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
-        let info = self.metadata.info(name).with_context(|| format!("{} has no weights {name}", self.name))?;
+        let info = self.metadata.info(name).with_context(|| format!("{} has no weights `{name}`", self.name))?;
         ensure!(info.shape == dims, "{name} has shape {:?}; {dims:?} is needed", info.shape);
         ensure!(info.dtype == Dtype::BF16, "{name} is in {:?}; BF16 is needed", info.dtype);
         let (from, to) = info.data_offsets;
@@ -136,7 +137,7 @@ impl Pretrained for Trained {
 
     fn prompt(&self, tokenizer: &Tokenizer, text: &str, chat: bool) -> Result<Vec<u32>> {
         if chat {
-            bail!("{} has no chat template; leave --chat out", self.name);
+            bail!("{} has no chat template; leave `--chat` out", self.name);
         }
         Ok([vec![BEGIN], encode(tokenizer, text, false)?].concat())
     }

@@ -95,7 +95,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let world = universe.world();
     let comm = Counted::new(Mpi::new(world.duplicate()).timeout(timeout));
     let rank = Rank { comm, rank: world.rank() as usize, size: world.size() as usize, timeout };
-    anyhow::ensure!(arguments.fail.is_none() || rank.size > 1, "--fail needs two ranks or more");
+    anyhow::ensure!(arguments.fail.is_none() || rank.size > 1, "`--fail` needs at least two ranks, got {}", rank.size);
     match arguments.fail {
         None => match arguments.train {
             Some(steps) => training::run(&rank, steps, &arguments),

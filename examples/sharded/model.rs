@@ -99,7 +99,7 @@ impl Task {
         let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} must be a matrix") };
         anyhow::ensure!(
             (1..=columns).contains(&width),
-            "--width is {width}; it must be in 1 to {columns}, the row length of {EMBEDDING}"
+            "`--width` is {width}; it must be from 1 to {columns}, the row length of {EMBEDDING}"
         );
         let numbers = tensor.data().as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32());
         let numbers: Vec<f32> = numbers.collect();

@@ -12,7 +12,7 @@ const FIRST: u64 = 20;
 /// Times alternating steps of two models that start with the same weights, and have the same ops and optimizer. One is
 /// trained by a plain loop, the other with `StableStep`, a log and event files.
 pub fn measure(task: &Task<'_>) -> Result<()> {
-    ensure!(task.steps() > FIRST, "--cost needs more than {FIRST} steps");
+    ensure!(task.steps() > FIRST, "`--cost` needs more than {FIRST} steps, got {}", task.steps());
     let (plain, watched) = (task.decoder(&ops::GUARDED)?, task.decoder(&ops::GUARDED)?);
     let mut alone = optimizer(&named(&plain))?;
     let mut step = task.step(optimizer(&named(&watched))?)?.monitor(task.monitor()?);

@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(folder) = &arguments.watched.run {
         return Ok(if run::run(arguments, folder)? { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) });
     }
-    let out = arguments.out.as_deref().context("--out is missing")?;
+    let out = arguments.out.as_deref().context("the option `--out` is missing")?;
     // Fails if the file can't be written, before training takes minutes.
     let place = Out::new(out)?;
     let weights = training::train(corpus::COMMITTED, arguments.seed, arguments.steps)?;

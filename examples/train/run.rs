@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
     let watched = &arguments.watched;
     let log = folder.join("run.jsonl");
     if !watched.resume && log.exists() {
-        bail!("{} exists already; use --resume to continue its run", log.display());
+        bail!("{} exists already; use `--resume` to continue its run", log.display());
     }
     fs::create_dir_all(folder).with_context(|| format!("can't write {}", folder.display()))?;
     let mut task = Task::new(arguments, folder)?;
@@ -267,7 +267,7 @@ impl State {
             let saved = tensors.remove(&name).with_context(|| lacks(&name))?;
             ensure!(
                 saved.dtype() == var.dtype(),
-                "{shown} belongs to a run in {:?}, not {:?}",
+                "{shown} belongs to a run in {:?}, but this run is in {:?}",
                 saved.dtype(),
                 var.dtype()
             );

@@ -42,17 +42,17 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&jobs, text).expect("writing the jobs file must succeed");
     fs::write(&tensors, bytes).expect("writing the tensors file must succeed");
     let _ = fs::remove_file(&out);
-    let simd = "auto".parse().expect("the instruction set name auto must be valid");
+    let simd = "auto".parse().expect("the instruction set name `auto` must be valid");
     let arguments = Arguments { jobs, tensors, out, backend: Backend::Cpu, simd, threads: None };
     match run::run(&arguments) {
         Ok(()) => {
             let written =
-                fs::read(&arguments.out).expect("if the program apply succeeds, it must write its output file");
+                fs::read(&arguments.out).expect("if the program `apply` succeeds, it must write its output file");
             safetensors::SafeTensors::deserialize(&written)
-                .expect("the output file of the program apply must be valid safetensors");
+                .expect("the output file of the program `apply` must be valid safetensors");
         }
         Err(_) => {
-            assert!(!arguments.out.exists(), "if the program apply fails, it must not write its output file")
+            assert!(!arguments.out.exists(), "if the program `apply` fails, it must not write its output file")
         }
     }
 });

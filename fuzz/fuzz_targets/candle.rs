@@ -65,14 +65,14 @@ fuzz_target!(|data: &[u8]| {
     let values = values.chain([1.0, f32::NAN, -0.5]).collect::<Vec<_>>().into_iter().cycle().take(count).collect();
     let dtype = DTYPES[usize::from(case.dtype) % DTYPES.len()];
     let base = Tensor::from_vec::<_, f32>(values, dims, &Device::Cpu).and_then(|x| x.to_dtype(dtype));
-    let base = base.expect("a tensor of this size must be created");
+    let base = base.expect("candle must create a tensor of the requested shape and type");
     let x = case.views.iter().fold(base.clone(), |x, view| view.of(&x).unwrap_or(x));
     allocating(&case, &x);
     in_place(&case, &base);
 });
 
 fn allocating(case: &Case, x: &Tensor) {
-    let copy = x.copy().and_then(|x| x.contiguous()).expect("copying must succeed");
+    let copy = x.copy().and_then(|x| x.contiguous()).expect("copying a tensor must succeed");
     let [from_view, from_copy] = [x, &copy].map(|x| run(case, x).ok().map(|y| (y.dims().to_vec(), bits(&y))));
     assert_eq!(from_view, from_copy, "{case:?}: shape {:?}, strides {:?}", x.dims(), x.stride());
 }
@@ -103,7 +103,7 @@ fn in_place(case: &Case, base: &Tensor) {
     let Ok(rows) = base.dim(0) else { return };
     let Ok(part) = base.narrow(0, 1, rows.saturating_sub(1)) else { return };
     let before = bits(base);
-    let expected = run(case, &part.copy().expect("copying must succeed"));
+    let expected = run(case, &part.copy().expect("copying a tensor must succeed"));
     let axis = usize::from(case.axis % 6);
     let softmax = Softmax::default().scale(case.scale);
     let outcome = match case.op % 14 {
@@ -122,11 +122,13 @@ fn in_place(case: &Case, base: &Tensor) {
     let first = before.len() - part.elem_count();
     match (outcome, expected) {
         (Ok(()), Ok(expected)) => {
-            assert_eq!(after[..first], before[..first], "{case:?}: a row outside of the view changed");
+            assert_eq!(after[..first], before[..first], "{case:?}: the call must not change rows outside of the view");
             assert_eq!(after[first..], bits(&expected), "{case:?}");
         }
-        (Err(_), _) => assert_eq!(after, before, "{case:?}: an error changed the tensor"),
-        (Ok(()), Err(error)) => panic!("{case:?}: only the allocating form fails: {error}"),
+        (Err(_), _) => assert_eq!(after, before, "{case:?}: a call that returns an error must not change the tensor"),
+        (Ok(()), Err(error)) => {
+            panic!("{case:?}: the in-place form must fail like the allocating form, whose error is: {error}")
+        }
     }
 }
 

@@ -44,6 +44,9 @@ fn check<E: Element>(call: &Call, data: &[E]) {
     let first = outcome();
     if level.is_available() {
         let Ok(second) = with_level(level, outcome) else { return };
-        assert_eq!(first, second, "{call:?}: the outcome at {level} must equal that at the default instruction set");
+        assert_eq!(
+            first, second,
+            "{call:?}: the outcome at {level} must equal the outcome at the default instruction set"
+        );
     }
 }

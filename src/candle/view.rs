@@ -279,7 +279,10 @@ mod tests {
             let _ = ended.send(());
             Ok::<(), candle_core::Error>(())
         });
-        assert!(end.recv_timeout(Duration::from_secs(60)).is_ok(), "a lock of the shared storage waits forever");
+        assert!(
+            end.recv_timeout(Duration::from_secs(60)).is_ok(),
+            "locking the shared storage must succeed within 60 s"
+        );
         is_over.store(true, Relaxed);
         writes.join().expect("the writing thread must not panic")
     }

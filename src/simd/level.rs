@@ -81,7 +81,7 @@ impl FromStr for Level {
         match name {
             "auto" => Ok(Self::best()),
             _ => Self::ALL.iter().copied().find(|l| l.name() == name).ok_or_else(|| {
-                Error::unavailable(name, "unknown instruction set; there are auto, portable, avx2 and avx512")
+                Error::unavailable(name, "unknown instruction set; it must be auto, portable, avx2 or avx512")
             }),
         }
     }

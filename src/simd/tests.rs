@@ -98,7 +98,7 @@ impl Kernel for FloatRules {
                 let count =
                     isa.compress(isa.f32(0.0).lt(isa.load_f32(&lanes)), isa.load_f32(&EDGES).to_bits(), &mut kept);
                 let expected: Vec<u32> = (0..16).filter(|i| bits >> i & 1 == 1).map(|i| bits_of[i]).collect();
-                assert_eq!(kept[..count], expected, "wrong lanes kept by the mask {bits:b}");
+                assert_eq!(kept[..count], expected, "the mask {bits:b} must keep the lanes whose bits are 1");
             }
 
             let (wa, wb, wc) = (isa.widen(va), isa.widen(vb), isa.widen(vc));
@@ -346,13 +346,13 @@ fn an_output_is_complete_only_if_adjacent_parts_cover_it() {
     let whole = 0..6;
     assert!(covers(from_ref(&whole), false));
     assert!(covers(&[0..1, 1..1, 1..4, 4..6], false));
-    assert!(!covers(&[], false), "nothing was written");
-    assert!(!covers(&[0..3, 3..5], false), "the last element is missing");
-    assert!(!covers(&[1..3, 3..6], false), "the first element is missing");
-    assert!(!covers(&[0..2, 3..6], false), "an element in the middle is missing");
-    assert!(!covers(&[0..3, 0..3], false), "one half was written twice");
-    assert!(!covers(&[3..6, 0..3], false), "the order is wrong");
-    assert!(!covers(from_ref(&whole), true), "other memory was written");
+    assert!(!covers(&[], false), "`covers` must be false if nothing was written");
+    assert!(!covers(&[0..3, 3..5], false), "`covers` must be false if the last element is missing");
+    assert!(!covers(&[1..3, 3..6], false), "`covers` must be false if the first element is missing");
+    assert!(!covers(&[0..2, 3..6], false), "`covers` must be false if an element in the middle is missing");
+    assert!(!covers(&[0..3, 0..3], false), "`covers` must be false if one half was written twice");
+    assert!(!covers(&[3..6, 0..3], false), "`covers` must be false if the parts are out of order");
+    assert!(!covers(from_ref(&whole), true), "`covers` must be false if other memory was written");
 }
 
 #[derive(Clone)]
@@ -375,7 +375,10 @@ impl Kernel for Tails {
             assert_eq!(written, expected, "length {len}");
             for guard in [0, len + 1] {
                 // SAFETY: all of the memory was initialised above.
-                assert!(unsafe { memory[guard].assume_init() }.is_nan(), "length {len}: wrote beyond the end");
+                assert!(
+                    unsafe { memory[guard].assume_init() }.is_nan(),
+                    "span of {len} elements: expected no write outside of it"
+                );
             }
             let mut data = source.clone();
             Span::in_place(&mut data).map(
@@ -383,7 +386,10 @@ impl Kernel for Tails {
                 #[inline(always)]
                 |_, v: I::F64| v.mul_add(isa.f64(2.0), isa.f64(1.0)),
             );
-            assert_eq!(data, expected, "length {len}: wrong result in place");
+            assert_eq!(
+                data, expected,
+                "span of {len} elements: the result in place must equal the result in other memory"
+            );
             let sum = fold(
                 &source,
                 0.0,
@@ -428,11 +434,15 @@ fn sums_equal_their_definitions() {
                     #[inline(always)]
                     |i| isa.widen(load(isa, &signed, i, 0.0)),
                 );
-                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "wrong tiled sum of {len} terms");
+                assert_eq!(
+                    sum.to_bits(),
+                    tiled_sum(&wide).to_bits(),
+                    "sum of {len} terms: expected the bits of tiled_sum"
+                );
                 assert_eq!(
                     sum_exps(isa, &terms, terms.len()),
                     fixed_point_sum(&terms),
-                    "wrong fixed-point sum of {len} terms"
+                    "sum of {len} exponentials: expected the result of fixed_point_sum"
                 );
                 // In rows of more than 2^18 terms, terms are rounded to multiples of 2^-48, and masses to multiples of
                 // 2^-42. Terms of 1 give the largest sums.
@@ -440,18 +450,18 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),
                     terms.iter().map(long).sum::<u128>(),
-                    "wrong fixed-point sum of {len} terms of a long row"
+                    "sum of {len} exponentials of a long row: expected the sum of the terms rounded to 2^-48"
                 );
                 assert_eq!(
                     sum_exps(isa, &vec![1.0f32; terms.len()], 1 << 20),
                     (terms.len() as u128) << 48,
-                    "wrong fixed-point sum of {len} ones"
+                    "sum of {len} ones of a long row: expected {len} * 2^48"
                 );
                 let mass = |e: &f32| (f64::from(*e) * 2f64.powi(42)).round_ties_even() as u64;
                 assert_eq!(
                     sum_q(isa, &terms, 1 << 20),
                     terms.iter().map(mass).sum::<u64>(),
-                    "wrong sum of {len} masses of a long row"
+                    "sum of {len} masses of a long row: expected the sum of the masses rounded to 2^-42"
                 );
             }
         }
@@ -462,7 +472,7 @@ fn sums_equal_their_definitions() {
 #[test]
 fn a_level_that_is_not_there_is_refused() {
     let error = "sse9".parse::<Level>().unwrap_err();
-    assert_eq!(error.to_string(), "sse9: unknown instruction set; there are auto, portable, avx2 and avx512");
+    assert_eq!(error.to_string(), "sse9: unknown instruction set; it must be auto, portable, avx2 or avx512");
     for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         assert!(with_level(level, || ()).is_err());
     }

@@ -38,7 +38,7 @@ impl<E: Element> Bits for E {}
 /// assert_eq!(evenkeel::testing::values::all::<half::bf16>().len(), 65_536);
 /// ```
 pub fn all<E: Bits>() -> Vec<E> {
-    assert_eq!(E::WIDTH, 16, "{} is not a 16-bit type and has too many values", E::DTYPE);
+    assert_eq!(E::WIDTH, 16, "expected a 16-bit type, got {}, which has too many values to test all", E::DTYPE);
     (0..1 << 16).map(E::from_bits).collect()
 }
 

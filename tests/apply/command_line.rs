@@ -71,7 +71,7 @@ fn unreadable_tensors() {
 #[test]
 fn bad_usage() {
     let cases: &[(&[&str], &str)] = &[
-        (&["--simd", "sse9"], "unknown instruction set; there are auto, portable, avx2 and avx512"),
+        (&["--simd", "sse9"], "unknown instruction set; it must be auto, portable, avx2 or avx512"),
         (&["--simd"], "--simd"),
         (&["--backend", "tpu"], "tpu"),
         (&["--threads", "0"], "1..=1024"),
@@ -86,19 +86,19 @@ fn bad_usage() {
         arguments.iter().fold(fixture(), |apply, argument| apply.argument(argument)).run_text(JOBS).refused(why);
     }
     fixture().environment("EVENKEEL_SIMD", "sse9").run_text(JOBS).refused("unknown instruction set");
-    let nothing = program().output().expect("the apply program must start");
+    let nothing = program().output().expect("the program `apply` must start");
     assert_eq!(nothing.status.code(), Some(2));
 }
 
 #[test]
 fn help() {
-    let output = program().arg("--help").output().expect("the apply program must start");
+    let output = program().arg("--help").output().expect("the program `apply` must start");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the output of --help must be UTF-8");
+    let text = String::from_utf8(output.stdout).expect("the output of `apply --help` must be valid UTF-8");
     for part in
         ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
     {
-        assert!(text.contains(part), "--help must print {part}, got {text}");
+        assert!(text.contains(part), "`apply --help` must print {part}, got {text}");
     }
 }
 
@@ -108,7 +108,7 @@ fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, 
     std::fs::write(folder.join("jobs.json"), JOBS).expect("the jobs file must be writable");
     std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("the tensor file must be writable");
     let output = program().current_dir(folder).args([jobs, "--tensors", tensors, "--out", out]).output();
-    let output = output.expect("the apply program must start");
+    let output = output.expect("the program `apply` must start");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -130,8 +130,8 @@ fn files_that_are_not_there() {
     ];
     for (jobs, tensors, out, why) in cases {
         let (status, stderr) = run_in(folder.path(), jobs, tensors, out);
-        assert_eq!(status, Some(2), "wrong exit status; stderr: {stderr}");
-        assert!(stderr.contains(why), "stderr must contain {why}, got {stderr}");
+        assert_eq!(status, Some(2), "`apply`: expected exit status 2; stderr: {stderr}");
+        assert!(stderr.contains(why), "the stderr of `apply` must contain {why}, got {stderr}");
         assert_eq!(files(folder.path()).len(), 2);
     }
 }
@@ -140,11 +140,11 @@ fn files_that_are_not_there() {
 fn out_is_replaced_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let out = folder.path().join("out.safetensors");
-    std::fs::write(&out, "an older file").expect("the older out.safetensors must be writable");
+    std::fs::write(&out, "an older file").expect("the older `out.safetensors` must be writable");
     assert_eq!(run_in(folder.path(), "nowhere.json", "in.safetensors", "out.safetensors").0, Some(2));
-    assert_eq!(std::fs::read(&out).expect("a failed run must keep the older out.safetensors"), b"an older file");
+    assert_eq!(std::fs::read(&out).expect("a failed run must keep the older `out.safetensors`"), b"an older file");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    assert!(std::fs::read(&out).expect("a successful run must write out.safetensors").len() > 16);
+    assert!(std::fs::read(&out).expect("a successful run must write `out.safetensors`").len() > 16);
     assert_eq!(files(folder.path()).len(), 3);
     // OUT may be the same file as IN.
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "in.safetensors").0, Some(0));
@@ -158,7 +158,7 @@ fn out_is_as_readable_as_other_files() {
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
     let mode = |name: &str| {
         std::fs::metadata(folder.path().join(name))
-            .expect("jobs.json and out.safetensors must exist")
+            .expect("`jobs.json` and `out.safetensors` must exist")
             .permissions()
             .mode()
     };
@@ -188,7 +188,7 @@ fn a_closed_stdout_is_no_panic() {
         .args(["jobs.json", "--tensors", "in.safetensors", "--out", "out.safetensors"])
         .stdout(full)
         .output()
-        .expect("the apply program must start");
+        .expect("the program `apply` must start");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("can't write the answers to stdout"));
     assert_eq!(files(folder.path()).len(), 2);

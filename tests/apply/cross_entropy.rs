@@ -85,7 +85,10 @@ fn refusals() {
     ];
     for (answer, (error, part)) in outcome.answers.iter().zip(expected) {
         assert_eq!(answer["error"], error, "expected the error {error}, got {answer}");
-        assert!(answer["message"].as_str().unwrap_or("").contains(part), "{part:?} is missing in {answer}");
+        assert!(
+            answer["message"].as_str().unwrap_or("").contains(part),
+            "expected {part:?} in the error message, got {answer}"
+        );
     }
     assert_eq!(outcome.answers[0]["row"], 1);
 }

@@ -63,7 +63,7 @@ fn registered_names() {
         let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
         assert!(
             known.split(", ").any(|op| op == name),
-            "expected the apply program to list the registered op {name}, got {known}"
+            "expected the program `apply` to list the registered op {name}, got {known}"
         );
     }
 }

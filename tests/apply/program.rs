@@ -80,7 +80,7 @@ impl Apply {
                 TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes of an input tensor must fit its shape"),
             )
         });
-        safetensors::serialize(views, None).expect("the input tensors must have a safetensors form")
+        safetensors::serialize(views, None).expect("the input tensors must be serialisable as safetensors")
     }
 
     /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. A job's id is its number; its outputs are named
@@ -115,7 +115,7 @@ impl Apply {
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
-            .expect("the apply program must start");
+            .expect("the program `apply` must start");
         Outcome::new(output, folder)
     }
 }
@@ -131,10 +131,10 @@ pub struct Outcome {
 
 impl Outcome {
     fn new(output: Output, folder: TempDir) -> Self {
-        let stdout = String::from_utf8(output.stdout).expect("the answers on stdout must be UTF-8");
+        let stdout = String::from_utf8(output.stdout).expect("the answers of `apply` on stdout must be valid UTF-8");
         let answers = stdout
             .lines()
-            .map(|line| serde_json::from_str(line).expect("each line on stdout must be an answer in JSON"))
+            .map(|line| serde_json::from_str(line).expect("each line of `apply` on stdout must be an answer in JSON"))
             .collect();
         let out = std::fs::read(folder.path().join("out.safetensors")).ok();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -154,11 +154,16 @@ impl Outcome {
 
     /// Asserts that every job was answered, with a success or an error.
     pub fn answered(&self) {
-        assert_eq!(self.status, Some(0), "a run that answers its jobs must exit with 0; stderr: {:?}", self.stderr);
-        assert!(self.out.is_some(), "expected the program to write out.safetensors");
+        assert_eq!(
+            self.status,
+            Some(0),
+            "`apply` must exit with status 0 after it answers its jobs; stderr: {:?}",
+            self.stderr
+        );
+        assert!(self.out.is_some(), "`apply` must write `out.safetensors`");
         assert!(
             self.stderr.is_empty(),
-            "a run that answers its jobs: expected nothing on stderr, got {:?}",
+            "`apply` that answers its jobs must print nothing on stderr, got {:?}",
             self.stderr
         );
     }
@@ -168,22 +173,32 @@ impl Outcome {
         assert_eq!(
             self.status,
             Some(2),
-            "a rejected run must exit with 2; stderr: {:?}, answers: {:?}",
+            "`apply` must exit with status 2 if it rejects a run; stderr: {:?}, answers: {:?}",
             self.stderr,
             self.answers
         );
-        assert!(self.stderr.contains(why), "a rejected run: expected {:?} in stderr, got {:?}", why, self.stderr);
-        assert!(self.answers.is_empty(), "a rejected run: expected no answers, got {:?}", self.answers);
-        assert!(self.out.is_none(), "a rejected run must not write out.safetensors");
+        assert!(
+            self.stderr.contains(why),
+            "rejected run of `apply`: expected {:?} in stderr, got {:?}",
+            why,
+            self.stderr
+        );
+        assert!(self.answers.is_empty(), "rejected run of `apply`: expected no answers, got {:?}", self.answers);
+        assert!(self.out.is_none(), "a rejected run of `apply` must not write `out.safetensors`");
         let left: Vec<PathBuf> = files(self.folder.path());
-        assert_eq!(left.len(), 2, "a rejected run: expected only its two input files in the folder, got {left:?}");
+        assert_eq!(
+            left.len(),
+            2,
+            "rejected run of `apply`: expected only its two input files in the folder, got {left:?}"
+        );
     }
 
     /// Returns the type, shape and values of a tensor in OUT.
     pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
-        let out = self.out.as_ref().expect("the program must write out.safetensors");
-        let tensors = SafeTensors::deserialize(out).expect("out.safetensors must be a safetensors file");
-        let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("out.safetensors must contain the tensor {name}"));
+        let out = self.out.as_ref().expect("`apply` must write `out.safetensors`");
+        let tensors = SafeTensors::deserialize(out).expect("`out.safetensors` must be a safetensors file");
+        let tensor =
+            tensors.tensor(name).unwrap_or_else(|_| panic!("`out.safetensors` must contain the tensor {name}"));
         let data = tensor.data();
         let values = match tensor.dtype() {
             Dtype::F64 => widen(data, f64::from_le_bytes),
@@ -202,8 +217,8 @@ impl Outcome {
 
     /// Returns the sorted names in OUT.
     pub fn names(&self) -> Vec<String> {
-        let out = self.out.as_ref().expect("the program must write out.safetensors");
-        let tensors = SafeTensors::deserialize(out).expect("out.safetensors must be a safetensors file");
+        let out = self.out.as_ref().expect("`apply` must write `out.safetensors`");
+        let tensors = SafeTensors::deserialize(out).expect("`out.safetensors` must be a safetensors file");
         let mut names: Vec<String> = tensors.names().into_iter().map(Into::into).collect();
         names.sort();
         names
@@ -227,7 +242,7 @@ pub fn assert_close(got: &[f64], wanted: &[f64], tolerance: f64) {
         let same = g == w || (g.is_nan() && w.is_nan());
         assert!(
             same || (g - w).abs() <= tolerance * w.abs(),
-            "element {i} of {got:?}: expected {w} within a relative error of {tolerance:e}, got {g}"
+            "element {i} of {got:?}: expected {w} with a relative error of at most {tolerance:e}, got {g}"
         );
     }
 }

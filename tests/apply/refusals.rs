@@ -39,9 +39,9 @@ fn check(cases: &[Value]) -> Outcome {
     outcome.answered();
     for (case, answer) in cases.iter().zip(&outcome.answers) {
         assert_eq!(answer["ok"], false, "{case} must be rejected");
-        assert_eq!(answer["error"], case[3], "{case}: expected the error of this case, got {answer}");
+        assert_eq!(answer["error"], case[3], "{case}: expected the error that the case names, got {answer}");
         let (message, part) = (answer["message"].as_str().unwrap_or(""), case[4].as_str().unwrap_or(""));
-        assert!(message.contains(part), "{case}: {part:?} is missing in {answer}");
+        assert!(message.contains(part), "{case}: expected {part:?} in the error message, got {answer}");
     }
     assert!(outcome.names().is_empty());
     outcome

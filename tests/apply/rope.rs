@@ -101,7 +101,12 @@ fn scalings() {
     assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
     outcome.answered();
     let well: Vec<_> = outcome.answers.iter().map(|answer| answer["ok"] == true).collect();
-    assert_eq!(well, [true, true, true, true, false, false, false, false], "wrong outcomes: {:?}", outcome.answers);
+    assert_eq!(
+        well,
+        [true, true, true, true, false, false, false, false],
+        "the first four jobs must succeed and the other four must fail, got {:?}",
+        outcome.answers
+    );
 }
 
 #[test]

@@ -78,7 +78,10 @@ fn what_profiles_keep() {
     for (i, (attrs, kept)) in cases.iter().enumerate() {
         let (_, _, probs) = outcome.tensor(&format!("{i}.probs"));
         let got: Vec<usize> = (0..5).filter(|&token| probs[token] > 0.0).collect();
-        assert_eq!(got, *kept, "wrong tokens with {attrs}");
+        assert_eq!(
+            got, *kept,
+            "sample with {attrs}: expected nonzero probabilities for the tokens {kept:?} only, got {got:?}"
+        );
     }
 }
 
@@ -126,7 +129,7 @@ fn draws_follow_the_probabilities() {
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,
-                "sample: expected token {token} in a fraction {p} of {draws} draws, got it in {count} draws"
+                "sample: expected a share of {p} of {draws} draws to give token {token}, got {count} draws"
             );
         }
     }

@@ -18,7 +18,11 @@ fn unit(dtype: evenkeel::DType) -> f64 {
 /// tolerance grows by one ULP for the rounding of the result.
 #[track_caller]
 fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, relative: f64, absolute: f64) {
-    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "wrong shape or type of {what}");
+    assert_eq!(
+        (got.dims(), got.dtype()),
+        (want.dims(), want.dtype()),
+        "{what}: the shape and type must equal those of the expected tensor"
+    );
     let want = flat(want);
     assert_close(what, &flat(got), &want, |i| {
         relative * want[i].abs() + absolute + if dtype == evenkeel::DType::F32 { 0.0 } else { ulp(dtype, want[i]) }

@@ -42,7 +42,11 @@ fn rms_norm_of_squares_beyond_f32() -> Result<()> {
     for magnitude in [1e20f32, 3e38, 1e-25] {
         let x = Tensor::new(&[[magnitude, -magnitude, magnitude, magnitude]], CPU)?;
         let y = ours::RmsNorm::new(ones.clone(), 0.0).forward(&x)?;
-        assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0, 1.0, 1.0]], "wrong rms_norm of magnitude {magnitude}");
+        assert_eq!(
+            y.to_vec2::<f32>()?,
+            [[1.0, -1.0, 1.0, 1.0]],
+            "rms_norm of elements of magnitude {magnitude}: expected 1 and -1 with their signs"
+        );
     }
     // The squares of this row overflow bf16.
     let x = Tensor::new(&[[1e20f32, -1e20]], CPU)?.to_dtype(DType::BF16)?;

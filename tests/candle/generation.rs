@@ -82,7 +82,11 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
                 for _ in 0..1500 {
                     drawn.insert(processor.sample(&tensor)?);
                 }
-                assert_eq!(drawn, support(sampling, &logits), "wrong tokens, {sampling:?} of {logits:?} in {dtype:?}");
+                assert_eq!(
+                    drawn,
+                    support(sampling, &logits),
+                    "{sampling:?} of {logits:?} in {dtype:?}: expected to draw each kept token and no other"
+                );
             }
         }
     }
@@ -128,7 +132,7 @@ fn new_chooses_the_strategy_that_candle_does() -> Result<()> {
     for temperature in [None, Some(0.0), Some(1e-8), Some(-3.0)] {
         let mut processor = LogitsProcessor::new(0, temperature, Some(0.9));
         for _ in 0..20 {
-            assert_eq!(processor.sample(&logits)?, 1, "wrong token at temperature {temperature:?}");
+            assert_eq!(processor.sample(&logits)?, 1, "temperature {temperature:?}: expected token 1");
         }
     }
     let drawn = |mut processor: LogitsProcessor| -> Result<BTreeSet<u32>> {
@@ -161,7 +165,7 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         let masked = Tensor::new(&[-inf, -inf, -inf], CPU)?;
         assert_eq!(error(sampling, &masked).name(), "EmptySupport", "masked logits must be rejected by {sampling:?}");
         let empty = Tensor::zeros(0, DType::F32, CPU)?;
-        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "empty logits must be rejected by {sampling:?}");
+        assert_eq!(error(sampling, &empty).name(), "EmptyInput", "{sampling:?} must reject empty logits");
         // As in candle, the logits must be a single row with one axis.
         assert!(
             LogitsProcessor::from_sampling(1, sampling.clone()).sample(&tensor(&[1, 4], DType::F32, 1.0, 1)?).is_err()

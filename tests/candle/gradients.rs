@@ -622,7 +622,11 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
         ] {
             let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, &y)?;
             let grad = flat(live.sum_all()?.backward()?.get(&x).unwrap());
-            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "masked logits need zero gradients: {options:?}");
+            assert_eq!(
+                [&grad[..3], &grad[4..]].concat(),
+                [0.0; 5],
+                "masked logits must have gradients of 0: {options:?}"
+            );
             assert!(grad[3].is_finite());
         }
     }

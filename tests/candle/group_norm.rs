@@ -76,9 +76,14 @@ fn the_gradients_of_rows() -> Result<()> {
         // Layer normalisation rounds the weight gradient of each column to f32.
         assert!(
             (dweight[channel] - of_weight).abs() <= 2f64.powi(-24) * (terms + of_weight.abs()),
-            "weight gradient of channel {channel}: expected {of_weight}"
+            "weight gradient of channel {channel}: expected {of_weight}, got {}",
+            dweight[channel]
         );
-        assert_eq!(dbias[channel], f64::from(of_bias as f32), "wrong bias gradient of channel {channel}");
+        assert_eq!(
+            dbias[channel],
+            f64::from(of_bias as f32),
+            "bias gradient of channel {channel}: expected the sum {of_bias}, rounded to f32"
+        );
     }
     Ok(())
 }

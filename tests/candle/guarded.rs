@@ -116,11 +116,15 @@ fn sampling_from_tensors() -> Result<()> {
     let rows = evenkeel::Rows::shaped(&data, &[2, 3, 50])?;
     let want = sampler.sample_rows(rows, None, &draws)?;
     for (layout, logits) in layouts(&logits)? {
-        assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "wrong tokens, layout {layout}");
+        assert_eq!(
+            guarded::sample_rows(&logits, &sampler, None, &draws)?,
+            want,
+            "layout {layout}: the sampled tokens must equal those of a sampler on slices"
+        );
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "wrong distributions, layout {layout}"
+            "layout {layout}: the distributions must equal those of a sampler on slices"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

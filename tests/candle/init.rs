@@ -49,7 +49,11 @@ fn order_and_company_do_not_matter() -> Result<()> {
     linear(5, 7, vb.pp("y"))?;
     linear(6, 4, vb.pp("x"))?;
     for name in ["x.weight", "x.bias", "y.weight", "y.bias"] {
-        assert_eq!(get(&a, name), get(&b, name), "wrong values of {name}");
+        assert_eq!(
+            get(&a, name),
+            get(&b, name),
+            "the values of {name} must not depend on the other variables or their order"
+        );
     }
     assert_ne!(get(&a, "x.weight")[..4], get(&a, "y.weight")[..4]);
     let (c, vb) = builder(4, DType::F64);

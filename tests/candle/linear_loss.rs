@@ -237,7 +237,10 @@ fn what_is_refused() -> Result<()> {
         (error.name(), error.to_string())
     };
     let check = |(name, message): (&str, String), expected: &str, part: &str| {
-        assert!(name == expected && message.contains(part), "expected {expected} with {part:?}, got {name}: {message}");
+        assert!(
+            name == expected && message.contains(part),
+            "expected the error {expected} with {part:?} in its message, got {name}: {message}"
+        );
     };
     check(refused(hidden, weight, bias, &TARGETS, 0), "InvalidArgument", "chunk is 0");
     check(refused(hidden, &weight.t()?, bias, &TARGETS, 4), "ShapeMismatch", "hidden has shape [6, 4]");

@@ -236,7 +236,11 @@ fn losses_beside_targets() -> Result<()> {
                 for (layout, x) in layouts(&x)? {
                     let x = Var::from_tensor(&x)?;
                     let loss = on_tensors(&x, &y)?;
-                    assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "wrong shape or type of {name}");
+                    assert_eq!(
+                        (loss.dims(), loss.dtype()),
+                        (dims, kind),
+                        "{name}: the loss must have the shape {dims:?} and the type {kind:?}"
+                    );
                     assert_close(name, &flat(&loss), &want, |i| unit * want[i].abs());
                     let grads = (loss * 0.5)?.sum_all()?.backward()?;
                     let got = grads.get(&x).expect("the logits must have a gradient");
@@ -246,7 +250,11 @@ fn losses_beside_targets() -> Result<()> {
                 }
                 let x = Var::from_tensor(&x)?;
                 let loss = composed(&x, &y)?;
-                assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "wrong shape or type of {name}");
+                assert_eq!(
+                    (loss.dims(), loss.dtype()),
+                    (dims, kind),
+                    "{name}: the loss must have the shape {dims:?} and the type {kind:?}"
+                );
                 // The tolerance covers a few roundings of terms of up to 100.
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;

@@ -71,7 +71,7 @@ fn exp_of_what_has_no_bound() {
         "exp in f16: expected a finding about large numbers, got {report}"
     );
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
-    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
+    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs, got {report}");
 }
 
 /// Runs the tester on an attention layer whose inputs are tokens. Token 0 is padding.
@@ -105,7 +105,7 @@ fn masks_of_minus_infinity() {
         let mask = Mask::keep(&keep, &shape);
         Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().mask(&mask))?)
     });
-    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
+    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs, got {report}");
 }
 
 #[test]
@@ -188,8 +188,14 @@ fn steps_that_are_too_large() {
 #[test]
 fn what_a_module_refuses_is_found() {
     let report = tested(|_| candle_core::bail!("not today"));
-    assert!(report.findings.iter().all(|finding| finding.what.contains("not today")), "wrong finding: {report}");
-    assert!(report.has(Check::Initialisation) && report.has(Check::Training), "a finding is missing in {report}");
+    assert!(
+        report.findings.iter().all(|finding| finding.what.contains("not today")),
+        "each finding must contain the error `not today`, got {report}"
+    );
+    assert!(
+        report.has(Check::Initialisation) && report.has(Check::Training),
+        "expected the findings Initialisation and Training, got {report}"
+    );
 }
 
 struct Block {

@@ -57,8 +57,8 @@ pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
 /// Fails unless both tensors have the same bits, including the signs of zeros. Any NaN equals any NaN.
 #[track_caller]
 pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
-    assert_eq!(got.dims(), want.dims(), "wrong shape of {what}");
-    assert_eq!(got.dtype(), want.dtype(), "wrong type of {what}");
+    assert_eq!(got.dims(), want.dims(), "{what}: the shape must equal the expected shape");
+    assert_eq!(got.dtype(), want.dtype(), "{what}: the type must equal the expected type");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
         assert!(same, "{what}, element {i}: expected {want}, got {got}");
@@ -68,10 +68,10 @@ pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
 /// Fails unless every element is within its tolerance.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(usize) -> f64) {
-    assert_eq!(got.len(), want.len(), "wrong length of {what}");
+    assert_eq!(got.len(), want.len(), "{what}: expected {} elements, got {}", want.len(), got.len());
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let close = got == want || (got - want).abs() <= tolerance(i) || (got.is_nan() && want.is_nan());
-        assert!(close, "{what}, element {i}: expected {want} within {}, got {got}", tolerance(i));
+        assert!(close, "{what}, element {i}: expected {want} with an error of at most {}, got {got}", tolerance(i));
     }
 }
 

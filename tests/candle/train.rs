@@ -162,7 +162,7 @@ fn a_model_that_is_broken_is_an_error() {
         }
         steps += 1;
     };
-    assert_eq!(steps, 2, "wrong number of steps before {error}");
+    assert_eq!(steps, 2, "expected 2 steps before the error, got {steps}: {error}");
     assert!(
         error.to_string().contains("scale"),
         "NaN gradients at the smallest loss scale: expected \"scale\" in the error, got {error}"
@@ -221,13 +221,13 @@ fn no_nan_goes_to_disk() {
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
+    assert_eq!(error.name(), "Unsaved", "expected the error Unsaved, got {error}");
     assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "expected Unsaved, got {error}");
+    assert_eq!(error.name(), "Unsaved", "expected the error Unsaved, got {error}");
     assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
@@ -257,7 +257,11 @@ fn halves_of_a_batch_add_up() {
             let got = second.get(&vars[0]).unwrap();
             assert_eq!(got.dims(), vars[0].dims());
             // The expected sum adds two f32 numbers in f32.
-            assert_eq!(got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "wrong sum, {dtype:?}, {round}");
+            assert_eq!(
+                got.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                expected,
+                "{dtype:?}, round {round}: expected the sum of the gradients"
+            );
         }
     }
 }

@@ -37,7 +37,7 @@ fn read(bytes: &[u8]) {
     let allocated = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
     assert!(
         allocated.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64,
-        "opening a file of {} bytes: expected at most 64 KiB + 40 bytes for each byte of the file, got {} bytes",
+        "opening a file of {} bytes must allocate at most 64 KiB plus 40 bytes per byte of the file, got {} bytes",
         bytes.len(),
         allocated.bytes_max
     );
@@ -45,7 +45,8 @@ fn read(bytes: &[u8]) {
         let allocated = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
         assert!(
             allocated.bytes_max <= (3 << 20) + 100 * bytes.len() as u64,
-            "inspecting a file of {} bytes: expected at most 3 MiB + 100 bytes for each byte of the file, got {} bytes",
+            "inspecting a file of {} bytes must allocate at most 3 MiB plus 100 bytes per byte of the file, got {} \
+             bytes",
             bytes.len(),
             allocated.bytes_max
         );

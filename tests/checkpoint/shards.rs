@@ -27,7 +27,7 @@ fn names(path: &Path) -> Vec<String> {
 #[track_caller]
 fn refused(path: &Path, words: &[&str]) {
     let error = inspect_path(path).expect_err("the checkpoint must be rejected").to_string();
-    words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is missing in {error:?}"));
+    words.iter().for_each(|word| assert!(error.contains(word), "the error must contain {word:?}, got {error:?}"));
 }
 
 const INDEX: &str = "model.safetensors.index.json";

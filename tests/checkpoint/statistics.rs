@@ -64,13 +64,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
             assert_eq!(
                 binade.negative,
                 count(&|x| -x >= from && -x < to),
-                "wrong count of negative values in the binade 2^{}",
+                "binade 2^{}: the count of negative values must equal a direct count",
                 binade.exponent
             );
             assert_eq!(
                 binade.positive,
                 count(&|x| x >= from && x < to),
-                "wrong count of positive values in the binade 2^{}",
+                "binade 2^{}: the count of positive values must equal a direct count",
                 binade.exponent
             );
         }
@@ -84,13 +84,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
         assert_eq!(
             fit.overflow,
             finite().filter(|(_, y)| !y.is_finite()).count() as u64,
-            "wrong count of values that overflow in {}",
+            "the count of values that overflow in {} must equal a direct count",
             fit.dtype
         );
         assert_eq!(
             fit.underflow,
             finite().filter(|&(x, y)| x != 0.0 && y == 0.0).count() as u64,
-            "wrong count of values that underflow in {}",
+            "the count of values that underflow in {} must equal a direct count",
             fit.dtype
         );
     }
@@ -203,16 +203,21 @@ fn constants_have_no_deviation() {
             assert_eq!(
                 (got.min, got.mean, got.std),
                 (value, value, 0.0),
-                "wrong min, mean or std of equal values in {dtype}"
+                "values equal to {value} in {dtype}: expected min and mean {value} and std 0"
             );
             assert_eq!(
                 (got.quantiles, got.abs_quantiles),
                 ([value; 5], [value.abs(); 5]),
-                "wrong quantiles of equal values in {dtype}"
+                "values equal to {value} in {dtype}: quantiles of x must be {value}, and quantiles of |x| must be \
+                 |{value}|"
             );
             let signs = [[value; 50], [-value; 50]].concat();
             let mixed = stats(Tensor::floats("x", dtype, &[100], &signs));
-            assert_eq!(mixed.abs_quantiles, [value.abs(); 5], "wrong quantiles of |x| in {dtype}");
+            assert_eq!(
+                mixed.abs_quantiles,
+                [value.abs(); 5],
+                "values of {value} and -({value}) in {dtype}: every quantile of |x| must be |{value}|"
+            );
             assert!(got.min.is_sign_positive() || value < 0.0);
         }
     }

@@ -17,14 +17,14 @@ pub fn table(measured: &str) -> String {
     for op in OPS {
         let row = if op.kind == Kind::ElementwiseBackward { GRADIENTS } else { op.name };
         let count = lines.iter().filter(|line| line[0] == row).count();
-        assert_eq!(count, 1, "docs/performance.tsv must have one line for {row}");
+        assert_eq!(count, 1, "`docs/performance.tsv` must have one line for {row}");
     }
     HEAD.to_string() + &lines.iter().map(|line| row(line)).collect::<String>()
 }
 
 fn row(line: &[&str]) -> String {
     let [op, size, ns, f32, bf16, f16, ulp, commit] = line else {
-        panic!("docs/performance.tsv: each line must have eight columns, got {line:?}")
+        panic!("`docs/performance.tsv`: each line must have eight columns, got {line:?}")
     };
     let size = if size.is_empty() { String::new() } else { format!(", {size}") };
     let bounds = [&[DType::F32][..], &[DType::F16, DType::BF16], &[DType::F64]].map(|dtypes| bound(op, dtypes));

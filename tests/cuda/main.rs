@@ -36,7 +36,7 @@ fn without_a_device_there_is_a_typed_error() {
         if let Err(error) = cuda::device(ordinal) {
             assert!(
                 matches!(&error, Error::Unavailable { backend, .. } if backend == "cuda"),
-                "expected that cuda is unavailable, got {error:?}"
+                "expected the error that the backend `cuda` is unavailable, got {error:?}"
             );
             let text = error.to_string();
             assert!(

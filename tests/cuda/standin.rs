@@ -22,7 +22,7 @@ fn has_standin(test: &str, version: u32) -> bool {
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"]);
     compiler.arg(folder.path().join("libcuda.so")).arg(source);
-    assert!(compiler.status().expect("cc must run").success(), "cc must compile the stand-in");
+    assert!(compiler.status().expect("cc must run").success(), "`cc` must compile the stand-in for the CUDA driver");
     let output = Command::new(std::env::current_exe().expect("the path of the test program must be known"))
         .args(["--exact", test, "--nocapture"])
         .envs([("EVENKEEL_STANDIN", Path::new("1")), ("LD_LIBRARY_PATH", folder.path())])
@@ -135,7 +135,8 @@ fn memory_of_another_device_is_refused() {
     if !has_standin("standin::memory_of_another_device_is_refused", 13000) {
         return;
     }
-    let streams = [0, 1].map(|ordinal| cuda::device(ordinal).expect("the stand-in has two devices").default_stream());
+    let streams =
+        [0, 1].map(|ordinal| cuda::device(ordinal).expect("the stand-in must have two devices").default_stream());
     for (run, op, arguments) in OPS {
         for (away, argument) in arguments.iter().enumerate() {
             let refused = run(&Call { streams: streams.clone(), away });
@@ -147,7 +148,11 @@ fn memory_of_another_device_is_refused() {
             assert_eq!(refused.map_err(|error| error.to_string()), Err(text));
         }
         let away = arguments.len();
-        assert_eq!(run(&Call { streams: streams.clone(), away }), Ok(()), "{op} with all arguments on one device");
+        assert_eq!(
+            run(&Call { streams: streams.clone(), away }),
+            Ok(()),
+            "{op} must accept arguments that are all on the same device"
+        );
     }
 }
 
@@ -155,7 +160,10 @@ fn memory_of_another_device_is_refused() {
 fn old_drivers_are_refused() {
     for (version, is_enough) in [(11_010, false), (11_020, true)] {
         let test = ["standin::drivers_before_11_2_are_refused", "standin::drivers_from_11_2_on_are_used"];
-        assert!(!has_standin(test[usize::from(is_enough)], version), "this test runs without the stand-in");
+        assert!(
+            !has_standin(test[usize::from(is_enough)], version),
+            "this test must run without the stand-in for the CUDA driver"
+        );
     }
 }
 
@@ -172,7 +180,7 @@ fn drivers_before_11_2_are_refused() {
 #[test]
 fn drivers_from_11_2_on_are_used() {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
-        cuda::device(0).expect("the driver must be used");
+        cuda::device(0).expect("evenkeel must use a CUDA driver of version 11.2 or newer");
     }
 }
 
@@ -183,7 +191,7 @@ fn kernels_are_compiled_before_a_capture() {
     if !has_standin("standin::kernels_are_compiled_before_a_capture", 13000) {
         return;
     }
-    let context = cuda::device(0).expect("the stand-in has a device");
+    let context = cuda::device(0).expect("the stand-in must have a device");
     let stream = context.default_stream();
     let (x, mut y) = (stream.clone_htod(&[1.0f32; 6]).unwrap(), stream.alloc_zeros::<f32>(6).unwrap());
     let mut softmax = || {
@@ -204,13 +212,17 @@ fn kernels_are_compiled_before_a_capture() {
     let progress = |done, all| {
         calls.fetch_add(1, Ordering::Relaxed);
         most.fetch_max(done, Ordering::Relaxed);
-        assert_eq!(all, 5, "modules: softmax and sample of two types, and the kernel of sample for all types");
+        assert_eq!(
+            all, 5,
+            "preload must compile 5 modules: softmax and sample for 2 types, and one module of sample for all types"
+        );
     };
     cuda::preload(&context, &["softmax", "sample"], &[DType::F32, DType::BF16], progress).unwrap();
     assert_eq!((calls.into_inner(), most.into_inner()), (5, 5));
-    cuda::preload(&context, &["softmax"], DType::ALL, |_, _| ()).expect("only the module of f16 is left to compile");
+    cuda::preload(&context, &["softmax"], DType::ALL, |_, _| ())
+        .expect("preload must compile the module of softmax for f16");
     stream.begin_capture(mode).unwrap();
-    softmax().expect("the module is compiled");
+    softmax().expect("softmax must run during a capture if its module is compiled");
     stream.end_capture(end).unwrap();
 
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
@@ -223,13 +235,20 @@ fn a_released_stream_has_no_other_owner() {
     if !has_standin("standin::a_released_stream_has_no_other_owner", 13000) {
         return;
     }
-    let stream = cuda::device(0).expect("the stand-in has a device").default_stream();
+    let stream = cuda::device(0).expect("the stand-in must have a device").default_stream();
     let call = Call { streams: [stream.clone(), stream.clone()], away: usize::MAX };
     let owners = Arc::strong_count(&stream);
     for _ in 0..2 {
-        rms_norm_backward(&call).expect("the op must run");
-        assert!(Arc::strong_count(&stream) > owners, "rms_norm_backward needs a workspace");
+        rms_norm_backward(&call).expect("rms_norm_backward must run on the stand-in");
+        assert!(
+            Arc::strong_count(&stream) > owners,
+            "rms_norm_backward must allocate a workspace, which owns the stream"
+        );
         cuda::release(&stream);
-        assert_eq!(Arc::strong_count(&stream), owners, "owners of the stream after its workspace was released");
+        assert_eq!(
+            Arc::strong_count(&stream),
+            owners,
+            "`cuda::release` must free the workspace, which owns the stream"
+        );
     }
 }

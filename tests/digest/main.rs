@@ -40,7 +40,7 @@ fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
 fn committed() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
     lines
-        .map(|line| line.split_once('\t').expect("each line of digest.tsv must be a case, a tab and its digest"))
+        .map(|line| line.split_once('\t').expect("each line of `digest.tsv` must be a case, a tab and its digest"))
         .collect()
 }
 
@@ -57,7 +57,7 @@ fn bless(cases: &[Case]) {
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
-    assert_eq!(cases.len(), committed.len(), "digest.tsv must have as many cases as the test");
+    assert_eq!(cases.len(), committed.len(), "`digest.tsv` must have as many cases as the test");
     cases.retain(|case| case.name.contains("F16 ") == of_16_bits);
     if !level.is_available() {
         return;
@@ -84,7 +84,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
     }
     assert!(
         wrong.is_empty(),
-        "expected the digests of digest.tsv, but {} results differ: {:#?}",
+        "expected the digests of `digest.tsv`, but {} results differ: {:#?}",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );
@@ -187,7 +187,7 @@ fn cases_differ() {
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
     assert!(
         distinct.len() >= 1000,
-        "digest.tsv: expected at least 1000 distinct digests, got {} of {}",
+        "`digest.tsv`: expected at least 1000 distinct digests, got {} of {}",
         distinct.len(),
         committed.len()
     );

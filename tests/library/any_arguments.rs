@@ -83,7 +83,11 @@ impl<E: Bits> Calls<'_, E> {
             Ok(Err(error)) => {
                 assert!(!error.to_string().is_empty() && !error.name().is_empty());
                 if let Error::OutOfMemory { bytes, .. } = error {
-                    assert!(bytes >= 1 << 47, "{}: fewer than 2^47 bytes must fit in memory: {error}", what());
+                    assert!(
+                        bytes >= 1 << 47,
+                        "{}: an allocation of fewer than 2^47 bytes must not fail, got: {error}",
+                        what()
+                    );
                 }
             }
             Err(_) => self.calls.push(what()),

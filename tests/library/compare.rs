@@ -74,7 +74,12 @@ fn one_ulp_too_far_is_too_far() {
             let got = f32::at_place(value.place() - step);
             // Just below a power of two, adjacent values are half an ULP apart.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
-            assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{value}: wrong verdict at step {step}");
+            assert_eq!(
+                passes(got, exact, steps as f64),
+                ulps <= steps as f64,
+                "tolerance of {steps} ULP: {got}, which is {ulps} ULP off {value}, must pass if within the \
+                 tolerance, else fail"
+            );
         }
     }
 }
@@ -118,7 +123,11 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         } else {
             next - magnitude
         };
-        assert_eq!(ulp::size::<bf16>(value.widen()), distance, "wrong size of an ULP at {value}");
+        assert_eq!(
+            ulp::size::<bf16>(value.widen()),
+            distance,
+            "an ULP at {value} must be the distance {distance} to the next larger magnitude"
+        );
         assert_eq!(ulp::error(value, value.widen()), 0.0);
         // A number halfway between two neighbours is half an ULP from each.
         if value.widen() != 0.0 {
@@ -133,7 +142,7 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
             assert_eq!(
                 ulp::error(outer, between),
                 expected,
-                "wrong error in ULP of {outer} if the exact result is {between}"
+                "the error of {outer} must be {expected} ULP if the exact result is {between}"
             );
         }
     }
@@ -148,13 +157,13 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
             continue;
         }
         let error = if exact == 0.0 { 0.0 } else { ulp::error(rounded, exact) };
-        assert!(error <= 0.5, "{exact:e} rounded to {rounded}: expected an error of at most 0.5 ULP, got {error}");
+        assert!(error <= 0.5, "{exact:e} rounded to {rounded}: expected an error of at most 0.5 ULP, got {error} ULP");
         for other in [-1, 1].map(|step| bf16::at_place(rounded.place() + step)) {
             if exact != 0.0 {
                 // Both neighbours of the rounded value have an error of at least half an ULP.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
-                    "expected {other} at least 0.5 ULP from {exact:e}, got {} ULP",
+                    "{other} must be at least 0.5 ULP from {exact:e}, got {} ULP",
                     ulp::error(other, exact)
                 );
             }

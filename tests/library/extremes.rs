@@ -268,7 +268,11 @@ fn masks_at_the_ends() {
         (Mask::window(1).offset(isize::MAX), [0.0; 4]),
         (Mask::causal().and_window(MAX).offset(isize::MAX), [0.5; 4]),
     ] {
-        assert_eq!(softmax(x(), &Softmax::default().mask(&mask)).unwrap(), expected, "wrong softmax with {mask:?}");
+        assert_eq!(
+            softmax(x(), &Softmax::default().mask(&mask)).unwrap(),
+            expected,
+            "softmax with {mask:?}: expected {expected:?}"
+        );
     }
     let mask = Mask::lengths(&[MAX]);
     refused(
@@ -330,9 +334,12 @@ fn gradients_of_more_elements_than_memory_has() {
     refused(sums, "accumulator: could not allocate 73786976294838206460 bytes for the sums");
     let mut grad = [1.0f32; 4];
     for shape in [&[MAX][..], &[4, MAX, MAX], &[MAX, 0], &[0, MAX], &[]] {
-        assert!(AdaptiveClip::default().clip(&mut grad, &[1.0f32; 4], shape).is_err(), "{shape:?} must be rejected");
+        assert!(
+            AdaptiveClip::default().clip(&mut grad, &[1.0f32; 4], shape).is_err(),
+            "the shape {shape:?} must be rejected"
+        );
         let init = Init::xavier_normal(1.0);
-        assert!(fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(), "{shape:?} must be rejected");
+        assert!(fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(), "the shape {shape:?} must be rejected");
     }
     assert!(Fan::Average.of(&[MAX, MAX, MAX, MAX]).unwrap().is_finite());
 }

@@ -98,7 +98,8 @@ fn files_are_short() {
 fn layer(file: &Path) -> usize {
     let module = file.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
     let layer = LAYERS.iter().position(|layer| layer.contains(&module));
-    layer.unwrap_or_else(|| panic!("the module {module} of src must be in the list LAYERS of tests/library/layers.rs"))
+    layer
+        .unwrap_or_else(|| panic!("the module {module} of src must be in the list LAYERS of `tests/library/layers.rs`"))
 }
 
 /// Returns the files that a file imports, directly or through others.

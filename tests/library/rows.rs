@@ -40,7 +40,11 @@ fn nothing_is_a_shape_too() {
     for dims in [&[0][..], &[3, 0, 2], &[0, 7]] {
         for axis in 0..dims.len() as isize {
             let x = Lanes::<f32>::shaped(&[], dims, axis).unwrap();
-            assert_eq!(softmax(x, &Softmax::default()), Ok(vec![]), "wrong softmax of {dims:?} along {axis}");
+            assert_eq!(
+                softmax(x, &Softmax::default()),
+                Ok(vec![]),
+                "softmax of the shape {dims:?} along axis {axis} must be empty"
+            );
         }
     }
 }

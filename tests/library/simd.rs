@@ -158,7 +158,7 @@ fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
         let Err(Error::Unavailable { backend, reason, .. }) = refused else {
-            panic!("expected Unavailable, got {refused:?}")
+            panic!("expected the error Unavailable, got {refused:?}")
         };
         assert_eq!(backend, level.name());
         assert!(
@@ -194,17 +194,17 @@ fn the_environment_decides() {
         let said = run(level.name());
         assert!(
             said.contains(&format!("level: {level}\nop: Ok([1.0])")),
-            "EVENKEEL_SIMD={level}: expected the level {level} and the result [1.0], got {said}"
+            "`EVENKEEL_SIMD={level}`: expected the level {level} and the result [1.0], got {said}"
         );
     }
     let said = run("sse9");
     assert!(
-        said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"),
-        "EVENKEEL_SIMD=sse9: expected an error that lists the levels, got {said}"
+        said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; it must be auto, portable"),
+        "`EVENKEEL_SIMD=sse9`: expected an error that lists the levels, got {said}"
     );
     // Every op reports the error. A level forced in code ignores the variable.
     assert!(
         said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"),
-        "EVENKEEL_SIMD=sse9: expected an error unless the level is forced, got {said}"
+        "EVENKEEL_SIMD=sse9: expected the error Backend, and the result [1.0] at a level forced in code, got {said}"
     );
 }

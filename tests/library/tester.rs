@@ -34,7 +34,7 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     let text = failure(|| checker().check("three steps", &one, &above(3), &[1.0]));
     assert!(
         text.contains("softmax F32: three steps: 1 of 1 results are more than 2 ULP off"),
-        "softmax off by three steps: expected a failure above 2 ULP, got {text:?}"
+        "softmax with an error of 3 ULP: expected the message that the error exceeds 2 ULP, got {text:?}"
     );
     failure(|| checker().check("a NaN", &one, &[f32::NAN], &[1.0]));
     failure(|| checker().check("no NaN", &one, &one, &[f64::NAN]));
@@ -55,10 +55,10 @@ fn slices_are_compared_in_ulps() {
     let text = failure(|| assert_ulps!(next, got, 0.99));
     assert!(
         text.starts_with("F32 next: 1 of 2 results are more than 0.99 ULP off:\n  [1]: got 2"),
-        "2 off by one step: expected a failure above 0.99 ULP, got {text:?}"
+        "result one ULP above the exact 2: expected the message that its error exceeds 0.99 ULP, got {text:?}"
     );
     let text = failure(|| assert_ulps!(next, got, 0, "row {}", 7));
-    assert!(text.starts_with("F32 row 7: "), "wrong failure: {text}");
+    assert!(text.starts_with("F32 row 7: "), "expected a message that starts with \"F32 row 7: \", got: {text}");
     failure(|| assert_ulps!(got, [1.0], 1e9));
     failure(|| assert_ulps!([f16::NAN], [1.0], 1e300));
     failure(|| assert_ulps!([1.0f32], [1.0 + 1e-6], 8));
@@ -156,7 +156,7 @@ fn one_step_at_one_input_is_found() {
     let text = failure(elementwise::exhaustive::<WrongAt17, bf16>);
     assert!(
         text.contains("1 of 65536 results") && text.contains("input 1.0625e0"),
-        "exp that is wrong at 1.0625: expected a failure with 1 of 65536 results, got {text:?}"
+        "exp that is wrong at 1.0625: expected the message that 1 of 65536 results is wrong, got {text:?}"
     );
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
@@ -168,7 +168,7 @@ fn one_step_at_one_input_is_found() {
     let text = failure(|| assert_same_bits("exp", &right, &wrong));
     assert!(
         text.contains("3 of 3 elements differ"),
-        "wrong exp: expected a failure with 3 of 3 elements, got {text:?}"
+        "exp with 3 wrong results: expected the message that 3 of 3 elements differ, got {text:?}"
     );
 }
 
@@ -212,7 +212,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     let text = failure(rows::hostile_rows::<NoPower, f32>);
     assert!(
         text.contains("expected the naive formula to fail"),
-        "correct naive formula: expected a failure about the formula, got {text:?}"
+        "naive formula without error: expected a message about the naive formula, got {text:?}"
     );
     failure(rows::hostile_rows::<AsWritten, f32>);
     failure(rows::long_rows::<AsWritten, bf16>);
@@ -295,13 +295,13 @@ fn forms_that_differ_are_found() {
         (Wrong::Gap, "of the gap after row 0 was overwritten"),
     ] {
         let text = failure(|| assert_forms_agree(&Form(wrong), &x, 7));
-        assert!(text.contains(what), "wrong failure: {text}");
+        assert!(text.contains(what), "expected {what:?} in the message of the failed check, got: {text}");
     }
     let mut levels = 0;
     each_level(|_| levels += 1);
     if levels > 1 {
         let text = failure(|| assert_forms_agree(&Form(Wrong::Level), &x, 7));
-        assert!(text.contains("avx"), "wrong failure: {text}");
+        assert!(text.contains("avx"), "expected an AVX level in the message of the failed check, got: {text}");
     }
     for wrong in [Wrong::Lanes, Wrong::LanesInPlace] {
         failure(|| assert_axes_agree(&Form(wrong), &x[..30], [2, 5, 3]));

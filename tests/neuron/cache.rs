@@ -37,7 +37,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     }
     assert_eq!(calls(), 1);
     let folder = PathBuf::from(std::env::var_os("EVENKEEL_NEURON_CACHE").unwrap());
-    let [entry] = &entries(&folder)[..] else { panic!("{}: expected one cache entry", folder.display()) };
+    let [entry] = &entries(&folder)[..] else { panic!("the cache folder {} must have one entry", folder.display()) };
     let good = std::fs::read(entry).unwrap();
     let damages: [fn(&mut Vec<u8>); 6] = [
         |bytes| bytes.clear(),
@@ -52,8 +52,8 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         damage(&mut bytes);
         std::fs::write(entry, bytes).unwrap();
         assert_eq!(neff(Target::Trn1), program.hlo());
-        assert_eq!(calls(), 2 + at, "damage {at} of the cache entry must cause another compilation");
-        assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} of the cache entry must be repaired");
+        assert_eq!(calls(), 2 + at, "the cache must compile the program again after damage {at} to its entry");
+        assert_eq!(std::fs::read(entry).unwrap(), good, "the cache must repair its entry after damage {at}");
     }
     // Each target has its own cache file.
     neff(Target::Inf2);

@@ -173,7 +173,7 @@ fn what_fails_later_is_an_error_and_no_switch() {
         let error = tokens(&chosen.value).unwrap_err();
         assert!(
             matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })),
-            "nrt_execute with status {status}: expected an error of the Neuron device, got {error}"
+            "`nrt_execute` with status {status}: expected an error of the Neuron device, got {error}"
         );
         assert_eq!(error.name(), "Backend");
         // Later steps must succeed.

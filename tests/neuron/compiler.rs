@@ -37,7 +37,7 @@ fn compiled(variables: &[(&str, &str)]) -> (String, tempfile::TempDir) {
     assert_eq!(
         std::fs::read_dir(&temporary).unwrap().count(),
         0,
-        "neuronx-cc with {variables:?}: no temporary folder may remain"
+        "`neuronx-cc` with {variables:?}: no temporary folder may remain"
     );
     (output, folder)
 }
@@ -55,24 +55,24 @@ fn it_is_told_what_numerics_depend_on() {
         let said = calls(folder.path());
         assert!(
             said.contains(&format!("--framework XLA --target {target} {numerics} ")),
-            "expected the options for {target} in the call of neuronx-cc, got: {said}"
+            "expected the options for {target} in the call of `neuronx-cc`, got: {said}"
         );
         assert_eq!(
             said.contains("--logical-nc-config 2 "),
             target == "trn2",
-            "{target}: expected --logical-nc-config 2 only for trn2, got: {said}"
+            "{target}: expected `--logical-nc-config 2` only for trn2, got: {said}"
         );
         let words: Vec<&str> = said.split_whitespace().collect();
         for flag in ["--output", "--logfile"] {
             let at = words.iter().position(|word| *word == flag).expect(flag);
             assert!(
                 PathBuf::from(words[at + 1]).is_absolute(),
-                "{flag} of neuronx-cc: expected an absolute path, got: {said}"
+                "{flag} of `neuronx-cc`: expected an absolute path, got: {said}"
             );
         }
         assert!(
             words[1].ends_with("/program.hlo.pb"),
-            "expected program.hlo.pb as first file of neuronx-cc, got: {said}"
+            "expected `program.hlo.pb` as first file of `neuronx-cc`, got: {said}"
         );
     }
     let (_, folder) = compiled(&[("STANDIN_FAMILY", "12"), ("NEURON_LOGICAL_NC_CONFIG", "1")]);
@@ -85,7 +85,7 @@ fn it_reads_text_where_that_is_asked_for() {
     let (output, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
     assert!(
         output.contains("the file has 0 bytes"),
-        "neuronx-cc on an empty text: expected an error about a NEFF of 0 bytes, got: {output}"
+        "`neuronx-cc` on an empty text: expected an error about a NEFF of 0 bytes, got: {output}"
     );
     assert!(calls(folder.path()).contains("/program.mlir "));
 }
@@ -105,18 +105,18 @@ fn what_it_does_instead_of_compiling_is_said() {
         let (output, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
         assert!(
             output.starts_with(&format!("FallBack: neuronx-cc on double: {reason}")),
-            "neuronx-cc that {how}: expected the fallback reason {reason:?}, got: {output}"
+            "`neuronx-cc` that {how}: expected the fallback reason {reason:?}, got: {output}"
         );
     }
     let (output, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
     assert!(
         output.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"),
-        "expected a fallback because neuronx-cc does not exist, got: {output}"
+        "expected a fallback because `neuronx-cc` does not exist, got: {output}"
     );
     let (output, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
     assert!(
         output.contains("does not report its version: exit status: 1"),
-        "neuronx-cc without a version: expected an error about its version, got: {output}"
+        "`neuronx-cc` without a version: expected an error about its version, got: {output}"
     );
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
@@ -146,7 +146,7 @@ fn one_that_hangs_is_ended_with_what_it_started() {
     ]);
     assert!(
         output.starts_with("FallBack: neuronx-cc on double: timed out after 1 s"),
-        "neuronx-cc that hangs: expected a fallback after 1 s, got: {output}"
+        "`neuronx-cc` that hangs: expected a fallback after 1 s, got: {output}"
     );
     // No process of the compiler's group may remain. The kernel may take some time to remove them.
     let id = std::fs::read_to_string(group.path()).unwrap();

@@ -247,7 +247,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "EVENKEEL_LIBNRT with the path of no file: expected a fallback that names it, got: {missing}"
+        "`EVENKEEL_LIBNRT` with a path of no file: expected a fallback that names the path, got: {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(
@@ -261,12 +261,12 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);
     assert!(
         broken.starts_with("FallBack: the Neuron runtime can't be loaded: ") && broken.contains("too short"),
-        "libnrt.so.1 that is no library: expected a fallback because it is too short, got: {broken}"
+        "`libnrt.so.1` that is not a library: expected a fallback because the file is too short, got: {broken}"
     );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(
         lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"),
-        "libnrt without nrt_execute: expected an error with this name, got: {lacking}"
+        "`libnrt` without `nrt_execute`: expected an error with the name of this function, got: {lacking}"
     );
     for (variables, expected) in [
         (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is installed, but found no device: it reports no core"),
@@ -295,6 +295,6 @@ fn what_keeps_a_device_from_being_opened_is_said() {
              (NEURON_RT_STOCHASTIC_ROUNDING_EN is 1)",
         ),
     ] {
-        assert_eq!(opened(&[variables]), expected, "wrong result of opening a device with {variables:?}");
+        assert_eq!(opened(&[variables]), expected, "opening a device with {variables:?}: expected {expected:?}");
     }
 }

@@ -144,7 +144,7 @@ impl<E: Bits> Case<E> {
             let what = format!("{} row {row} of {:?}", E::DTYPE, self.shape);
             let Some((expected, expected_lse)) = attention_of(&logits, &values, sink) else {
                 assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}: expected 0");
-                assert_eq!(lse[row], f64::NEG_INFINITY, "{what}: expected a log-sum-exp of -inf");
+                assert_eq!(lse[row], f64::NEG_INFINITY, "{what} is fully masked: expected a log-sum-exp of -inf");
                 continue;
             };
             let magnitudes: Vec<Vec<f64>> =
@@ -171,7 +171,7 @@ impl<E: Bits> Case<E> {
                 );
                 assert!(
                     error <= allowed,
-                    "{what} at {i}: expected {expected:?} within {allowed:e}, got {got:?}, off by {error:e}"
+                    "{what} at {i}: expected {expected:?}, got {got:?}; the error {error:e} exceeds {allowed:e}"
                 );
             }
             let error = (E::Exact::from(lse[row]) - expected_lse).abs().to_f64();
@@ -179,7 +179,7 @@ impl<E: Bits> Case<E> {
             let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
             assert!(
                 error <= allowed,
-                "{what}: expected a log-sum-exp of {expected_lse:?} within {allowed:e}, got {}, off by {error:e}",
+                "{what}: expected a log-sum-exp of {expected_lse:?}, got {}; the error {error:e} exceeds {allowed:e}",
                 lse[row]
             );
         }
@@ -395,7 +395,11 @@ fn nan_and_infinities<E: Bits>() {
         let k = [infinity, E::from_wide(1.0)];
         let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
         let got = attention_with_lse(heads(&one, 1), heads(&k, 2), heads(&v, 2), &Attention::default()).unwrap();
-        assert_eq!((got.0[0].bits(), got.1[0]), (E::from_wide(y).bits(), lse), "wrong result, key {infinity:?}");
+        assert_eq!(
+            (got.0[0].bits(), got.1[0]),
+            (E::from_wide(y).bits(), lse),
+            "key {infinity:?}: expected {y} with log-sum-exp {lse}"
+        );
     }
 }
 

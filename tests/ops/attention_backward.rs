@@ -151,7 +151,7 @@ impl<R: Real> Sums<R> {
     #[track_caller]
     fn check<E: Bits<Exact = R>>(&self, what: &str, got: &[E], factor: f64) {
         let bound = accuracy::bound("attention_backward", E::DTYPE).unwrap().ulps;
-        assert_eq!(got.len(), self.sums.len(), "wrong length of {what}");
+        assert_eq!(got.len(), self.sums.len(), "{what}: expected {} elements, got {}", self.sums.len(), got.len());
         for (i, (got, expected)) in got.iter().zip(&self.sums).enumerate() {
             let at = if E::DTYPE == DType::F64 { self.magnitudes[i] * factor } else { self.magnitudes[i] };
             // A gradient without any nonzero term must be exactly zero.
@@ -159,7 +159,7 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?}, got {got:?}: an error of {ulps} ULP of {at:e}, above {bound}"
+                "{what} at {i}: expected {expected:?}, got {got:?}; the error {ulps} ULP of {at:e} exceeds {bound} ULP"
             );
         }
     }
@@ -306,7 +306,11 @@ fn nothing_to_attend_to<E: Bits>() {
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
         let (zeros, report) = report::scope(|| graded.run(&options));
-        assert_eq!(report.op("attention_backward").fully_masked, (batch * heads) as u64, "wrong report, {shape:?}");
+        assert_eq!(
+            report.op("attention_backward").fully_masked,
+            (batch * heads) as u64,
+            "{shape:?}: the report must count one fully masked row for each batch and head"
+        );
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
             "attention_backward of {shape:?}: expected a zero dq for the fully masked query"
@@ -384,7 +388,7 @@ fn the_largest_numbers<E: Bits>() {
                     assert_eq!(
                         broken,
                         None,
-                        "{} {name} of {shape:?}: NaN with {keys} keys, q {q}, k {k}, v {v}, dy {dy}",
+                        "{} of {shape:?} with {keys} keys, q {q}, k {k}, v {v}, dy {dy}: {name} must not be NaN",
                         E::DTYPE
                     );
                 }

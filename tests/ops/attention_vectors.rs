@@ -61,7 +61,11 @@ fn as_others_define_it<E: Bits>() {
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
         // The expected results have f64 rounding errors of their own.
         let theirs = 64.0 * 2f64.powi(-53) * terms;
-        assert_eq!(y.len(), expected.clone().count(), "wrong number of results for {line}");
+        assert_eq!(
+            y.len(),
+            expected.clone().count(),
+            "attention must give one result for each expected value of the vector\n{line}"
+        );
         for (i, (y, expected)) in y.iter().zip(expected).enumerate() {
             let off = (y.widen() - expected).abs();
             let allowed = theirs + bound * ulp::size::<E>(terms);
@@ -74,5 +78,5 @@ fn as_others_define_it<E: Bits>() {
         }
         seen += 1;
     }
-    assert!(seen >= 17, "expected at least 17 lines in attention.tsv, got {seen}");
+    assert!(seen >= 17, "expected at least 17 lines in `attention.tsv`, got {seen}");
 }

@@ -60,7 +60,7 @@ fn check<E: Bits>(
             let error = ulp::error_at(dx[i], exact, ulp::toward_zero(exact).max(largest));
             assert!(
                 error <= of_gradient,
-                "{what}: expected gradient {exact:?} within {of_gradient} ULP, got {:?}, off by {error} ULP",
+                "{what}: expected gradient {exact:?} within {of_gradient} ULP, got {:?} with an error of {error} ULP",
                 dx[i]
             );
         }
@@ -249,7 +249,7 @@ fn finite_differences() {
 #[test]
 fn as_pytorch() {
     let lines = vectors("bce_with_logits");
-    assert!(lines.len() >= 12, "expected at least 12 lines of bce_with_logits in losses.tsv, got {}", lines.len());
+    assert!(lines.len() >= 12, "expected at least 12 lines of bce_with_logits in `losses.tsv`, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, x, targets, weight, pos, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));

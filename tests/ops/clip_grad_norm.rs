@@ -173,7 +173,11 @@ fn threads<E: Bits>() {
         each_level(|level| {
             for threads in [1, 2, 3] {
                 let got = on_threads(threads, level, clip);
-                assert_eq!((got.0, got.2), (alone.0, alone.2), "wrong bits, {norm_type:?}, {level}, {threads} threads");
+                assert_eq!(
+                    (got.0, got.2),
+                    (alone.0, alone.2),
+                    "{norm_type:?}, {level}, {threads} threads: expected the bits of one thread at the portable level"
+                );
                 assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
             }
         });
@@ -218,7 +222,11 @@ fn one_among_fifty_million() {
         grads[AT] = bad;
         let options = ClipGradNorm::new(1.0);
         let refused = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap_err();
-        assert_eq!((refused.row(), refused.index()), (Some(0), Some(AT)), "wrong position: {refused}");
+        assert_eq!(
+            (refused.row(), refused.index()),
+            (Some(0), Some(AT)),
+            "expected an error at index {AT} of tensor 0, got {refused}"
+        );
         assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
         let mut torch = grads.clone();
         let options = options.mode(ClipMode::Torch).error_if_nonfinite(false);
@@ -240,7 +248,11 @@ fn a_norm_is_one_nan() {
         each_level(|level| {
             let options = ClipGradNorm::new(1.0).error_if_nonfinite(false);
             let norm = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap();
-            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "wrong norm with the NaN {bits:#x}, {level}");
+            assert_eq!(
+                norm.to_bits(),
+                f64::NAN.to_bits(),
+                "norm of gradients with the NaN {bits:#x}: expected the bits of f64::NAN ({level})"
+            );
         });
     }
 }

@@ -63,7 +63,7 @@ fn check_terms<E: Element>(
             let what = format!("{what}, row {r}, {level}, {}", E::DTYPE);
             assert!(
                 right,
-                "cross_entropy, {what}: expected {exact:?} within {bound} ULP, got {}, off by {error} ULP",
+                "cross_entropy, {what}: expected {exact:?} within {bound} ULP, got {} with an error of {error} ULP",
                 loss[r]
             );
         }
@@ -312,7 +312,11 @@ fn forms<E: Bits>() {
             let mean = options.reduction(Reduction::Mean);
             let reduced = with_level(Level::Portable, || bits(view, &targets, &mean)).unwrap();
             each_level(|level| {
-                assert_eq!(bits(view, &targets, &options), alone, "wrong losses, {rows} rows of {cols}, {level}");
+                assert_eq!(
+                    bits(view, &targets, &options),
+                    alone,
+                    "{rows} rows of {cols}, {level}: losses must equal those of each row alone"
+                );
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(

@@ -41,7 +41,11 @@ fn check_terms<E: Element>(
     let forward = cross_entropy(Rows::new(row, 1, row.len()).unwrap(), &[target as i64], options).unwrap();
     each_level(|level| {
         let (loss, got) = run(row, row.len(), &[target as i64], &[dloss], options);
-        assert_eq!(loss.value().to_bits(), forward.value().to_bits(), "wrong loss, {what}, {level}");
+        assert_eq!(
+            loss.value().to_bits(),
+            forward.value().to_bits(),
+            "{what}, {level}: the loss must have the bits of the forward op"
+        );
         checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, &|i| {
             ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]).max(least))
         });
@@ -271,7 +275,12 @@ fn forms<E: Bits>() {
                 let what = |form: &str| format!("{form}, {rows} rows of {cols}, {level}");
                 let same_loss = |loss: &Loss| {
                     let bits = |loss: &Loss| loss.as_slice().iter().map(|v| v.to_bits()).collect::<Vec<u64>>();
-                    assert_eq!(bits(loss), bits(&losses), "wrong bits of the {}", what("loss"));
+                    assert_eq!(
+                        bits(loss),
+                        bits(&losses),
+                        "{}: expected the bits that cross_entropy gives",
+                        what("loss")
+                    );
                 };
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows * cols];
                 let out = RowsMut::new(&mut room[..], rows, cols).unwrap();

@@ -80,7 +80,7 @@ impl<E: Bits> Dealt<'_, E> {
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: wrong number of losses");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected as many losses as on one process");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),

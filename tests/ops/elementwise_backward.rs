@@ -210,7 +210,9 @@ fn special_gradients<E: Bits>() {
                     match dy.widen() {
                         0.0 if !x.widen().is_nan() => assert_same_bits(&what, &[dx], &[dy]),
                         wide if x.widen().is_nan() || wide.is_nan() => assert_same_bits(&what, &[dx], &[E::NAN]),
-                        _ => assert!(!dx.widen().is_finite(), "{what}: expected an infinity or NaN, got {dx:?}"),
+                        _ => {
+                            assert!(!dx.widen().is_finite(), "{what}: expected an infinite or NaN gradient, got {dx:?}")
+                        }
                     }
                 }
             }

@@ -62,7 +62,7 @@ fn accuracy_of_the_loss_and_gradient<E: Bits>() {
                     let error = ulp::error_at(dx[i], exact, ulp::toward_zero(exact).max(largest));
                     assert!(
                         error <= of_gradient + more,
-                        "{what}: expected gradient {exact:?} within {} ULP, got {:?}, off by {error} ULP",
+                        "{what}: expected gradient {exact:?} within {} ULP, got {:?} with an error of {error} ULP",
                         of_gradient + more,
                         dx[i]
                     );
@@ -84,7 +84,10 @@ fn as_torchvision() {
             let expected = (alpha * target + (1.0 - alpha) * (1.0 - target)) * ce * (1.0 - p_t).powf(gamma);
             let options = each().focal_gamma(gamma).alpha(alpha);
             let got = bce_with_logits(Rows::new(&[x], 1, 1).unwrap(), &[target], &options).unwrap().value();
-            assert!((got - expected).abs() <= 1e-12 * expected, "logit {x}, {target}: expected {expected}, got {got}");
+            assert!(
+                (got - expected).abs() <= 1e-12 * expected,
+                "focal loss of logit {x}, target {target}: expected {expected}, got {got}"
+            );
         }
     }
 }
@@ -124,7 +127,10 @@ fn special_values<E: Bits>() {
     for (x, y) in [(inf, 0.0), (inf, 0.25), (-inf, 0.25), (-inf, 1.0)] {
         let terms = reference::focal_loss_backward(E::from_wide(x), y, 2.0, None).map(|term| term.to_f64());
         let (_, dx) = run(x, y as f32, &focal);
-        assert!((dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon, "wrong gradient at {x}, target {y}: {dx}");
+        assert!(
+            (dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon,
+            "gradient of logit {x}, target {y}: expected the sum of {terms:?}, got {dx}"
+        );
     }
     let most = E::LIMITS.max;
     assert_eq!(run(most, 0.0, &focal), (most, 1.0));

@@ -19,7 +19,11 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     let kept: Vec<f64> = all.iter().copied().filter(|x| x.is_finite()).collect();
     let infinite = all.iter().filter(|x| x.is_infinite()).count();
     let counts = (all.len(), all.len() - kept.len() - infinite, infinite);
-    assert_eq!((stats.count, stats.nan, stats.infinite), counts, "wrong counts of {what}");
+    assert_eq!(
+        (stats.count, stats.nan, stats.infinite),
+        counts,
+        "{what}: expected the counts (elements, NaN, infinite) to be {counts:?}"
+    );
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
         assert!(
@@ -29,14 +33,15 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
         return 0.0;
     };
     let extreme = |f: fn(f64, f64) -> f64, of: fn(f64) -> f64| kept.iter().map(|&x| of(x)).reduce(f).unwrap();
-    assert_eq!(stats.min, extreme(f64::min, |x| x), "wrong min of {what}");
-    assert_eq!(stats.max, extreme(f64::max, |x| x), "wrong max of {what}");
-    assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "wrong max_abs of {what}");
+    assert_eq!(stats.min, extreme(f64::min, |x| x), "{what}: min must be the smallest finite element");
+    assert_eq!(stats.max, extreme(f64::max, |x| x), "{what}: max must be the largest finite element");
+    assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "{what}: max_abs must be the largest finite magnitude");
     let worst = ulp::error_at(stats.mean, mean, stats.max_abs).max(ulp::error(stats.std, std));
     let bound = accuracy::bound("inspect", E::DTYPE).unwrap().ulps + x.len() as f64 / 16_384.0;
     assert!(
         worst <= bound,
-        "{what} in {}: expected mean {mean:?} and std {std:?} within {bound} ULP, got {stats:?}, off by {worst} ULP",
+        "{what} in {}: expected mean {mean:?} and std {std:?} within {bound} ULP, got {stats:?} with an error of \
+         {worst} ULP",
         E::DTYPE
     );
     worst
@@ -125,8 +130,15 @@ fn threads<E: Bits>() {
             each_level(|level| {
                 for threads in [1, 2, 3] {
                     let (stats, found) = on_threads(threads, level, || (inspect(&x).unwrap(), finite(&x).unwrap()));
-                    assert_eq!(words(&stats), words(&alone.0), "wrong statistics, {len}, {level}, {threads} threads");
-                    assert_eq!(found, alone.1, "wrong counts, {len}, {level}, {threads} threads");
+                    assert_eq!(
+                        words(&stats),
+                        words(&alone.0),
+                        "{len} elements, {level}, {threads} threads: expected the statistics of one thread"
+                    );
+                    assert_eq!(
+                        found, alone.1,
+                        "{len} elements, {level}, {threads} threads: expected the counts of one thread"
+                    );
                 }
             });
         }
@@ -154,8 +166,16 @@ fn where_the_first_is<E: Bits>() {
                     );
                     let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };
-                    assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "wrong counts, {level}");
-                    assert_eq!(first, Some(at), "wrong first index, {len}, {level}");
+                    assert_eq!(
+                        (count, nans, infinite),
+                        (len, bad * nan, bad * (1 - nan)),
+                        "{len} elements, {level}: expected {bad} NaN or infinite elements"
+                    );
+                    assert_eq!(
+                        first,
+                        Some(at),
+                        "{len} elements, {level}: expected {at} as the index of the first NaN or infinity"
+                    );
                 }
             }
         }

@@ -56,7 +56,7 @@ fn check<E: Bits>(what: &str, row: &[E], targets: &[f32], options: &KlDiv) {
             let error = ulp::error_at(dx[i], gradient[i], ulp::toward_zero(gradient[i]).max(terms[i]));
             assert!(
                 error <= of_gradient,
-                "{what}: expected gradient {:?} at {i} within {of_gradient} ULP, got {:?}, off by {error} ULP",
+                "{what}: expected gradient {:?} at {i} within {of_gradient} ULP, got {:?} with an error of {error} ULP",
                 gradient[i],
                 dx[i]
             );
@@ -155,7 +155,8 @@ fn log_probabilities<E: Bits>() {
                         if x[i].widen().is_nan() {
                             assert!(
                                 loss.is_nan() && dx.is_nan(),
-                                "kl_div, element {what}: expected a NaN loss and gradient, got {loss} and {dx}"
+                                "kl_div_backward, element {what}: expected NaN as loss and gradient, got {loss} and \
+                                 {dx}"
                             );
                             continue;
                         }
@@ -291,7 +292,7 @@ fn finite_differences() {
 #[test]
 fn as_pytorch() {
     let lines = vectors("kl_div");
-    assert!(lines.len() >= 8, "expected at least 8 lines of kl_div in losses.tsv, got {}", lines.len());
+    assert!(lines.len() >= 8, "expected at least 8 lines of kl_div in `losses.tsv`, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, log_target, scale, x, targets, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));

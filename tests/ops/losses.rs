@@ -20,7 +20,7 @@ pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, b
     let right = error + rounding <= bound || got == exact.to_f64();
     assert!(
         right,
-        "{what}, {}: expected a loss of {exact:?} within {bound} ULP, got {got:e}, off by {error} ULP",
+        "{what}, {}: expected a loss of {exact:?} within {bound} ULP, got {got:e} with an error of {error} ULP",
         E::DTYPE
     );
 }

@@ -151,7 +151,10 @@ fn rounded_first<E: Bits>() {
             let slack = |terms: f64| terms * (E::LIMITS.epsilon * 0.51 + 1e-12);
             let (sums, terms) = products(wide(n));
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                assert!((y.widen() - sum).abs() <= slack(*terms), "row rounded first: expected {sum}, got {y:?}");
+                assert!(
+                    (y.widen() - sum).abs() <= slack(*terms),
+                    "row rounded before the product: expected {sum}, got {y:?}"
+                );
             }
             if rounding == Rounding::BeforeWeight {
                 let (sums, terms) = products(unweighted(x).iter().zip(&of_weight).map(|(n, w)| n * w).collect());
@@ -204,7 +207,7 @@ fn products_beyond_the_type<E: Bits>() {
         for rounded in [false, true] {
             let y = rms_norm_linear(rows, row, &options.rounded(rounded)).unwrap()[0].widen();
             let expected = if E::DTYPE == DType::F16 { 0.5 } else { 0.0 };
-            assert_eq!(y, expected, "wrong result on {level}");
+            assert_eq!(y, expected, "rms_norm_linear on {level}: expected {expected}, got {y}");
         }
     });
     // In the first case, a matrix with small elements brings the product of a huge weight back into the range of the

@@ -159,7 +159,7 @@ fn outcomes<E: Bits>() {
 
         // Tokens with a logit of +inf have equal probabilities, whatever the filters.
         for config in [default, default.top_k(1), default.top_p(0.1), default.min_p(1.0), default.temperature(0.0)] {
-            assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "wrong tokens, {config:?}, {level}");
+            assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "{config:?} must keep both +inf ({level})");
         }
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
         assert_same_bits("infinities", &halves, &[0.5, 0.0, 0.5]);
@@ -173,7 +173,7 @@ fn outcomes<E: Bits>() {
         // Greedy: the lowest index among equal logits is the only candidate.
         let ties = [zero, one, masked, one, one];
         for config in [default.temperature(0.0), default.temperature(0.0).top_k(3).top_p(0.9), default.top_k(1)] {
-            assert_eq!(tokens(&ties, config), Ok(vec![1]), "wrong tokens, {config:?}, {level}");
+            assert_eq!(tokens(&ties, config), Ok(vec![1]), "{config:?} must keep only the first maximum ({level})");
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
         assert_eq!((greedy.token, greedy.logprob, greedy.kept), (1, 0.0, 1));
@@ -295,9 +295,9 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     ] {
         each_level(|level| {
             let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
-            assert_eq!(got.tokens(), expected, "wrong tokens, {config:?} of {logits:?}, {level}");
+            assert_eq!(got.tokens(), expected, "{config:?} of {logits:?} must keep the tokens {expected:?} ({level})");
         });
-        assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "wrong reference, {config:?}");
+        assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "reference must keep {expected:?}");
     }
 }
 
@@ -317,7 +317,7 @@ fn ties_are_cut_exactly() {
                     let got = sampler(SamplerConfig::default().top_p(p))
                         .distribution(&logits, None, Draw::default())
                         .unwrap();
-                    assert_eq!(got.tokens(), tokens, "wrong tokens, top-p {p:e}, {n} ties, {level}");
+                    assert_eq!(got.tokens(), tokens, "top-p {p:e} of {n} ties must keep {expected} tokens ({level})");
                 });
             }
         }
@@ -408,12 +408,12 @@ fn masks<E: Bits>() {
         };
         // Logits that a keep flag masks are not read.
         let kept = of(&spoilt, &by_keep);
-        assert_eq!(kept, of(&logits, &by_keep), "wrong distributions, {level}");
-        assert_eq!(kept, of(&logits, &by_bias), "wrong distributions, {level}");
+        assert_eq!(kept, of(&logits, &by_keep), "{level}: masked logits and the form of the mask must not matter");
+        assert_eq!(kept, of(&logits, &by_bias), "{level}: masked logits and the form of the mask must not matter");
         for (r, row) in kept.iter().enumerate() {
             let row = row.as_ref().unwrap();
             let expected: Vec<u32> = (0..cols as u32).filter(|&t| keep[r * cols + t as usize]).collect();
-            assert_eq!(row.tokens(), expected, "wrong tokens, row {r}, {level}");
+            assert_eq!(row.tokens(), expected, "row {r}, {level}: expected to keep the unmasked tokens {expected:?}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
                 assert!(
@@ -463,7 +463,11 @@ fn draws_follow_the_probabilities() {
             let sampled = distribution.draw(counter(i));
             let index =
                 distribution.tokens().binary_search(&sampled.token).expect("the drawn token must be a candidate");
-            assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "wrong draw, {name}");
+            assert_eq!(
+                (sampled.logprob, sampled.kept),
+                (logprobs[index], logprobs.len()),
+                "{name}: the draw must have the log-probability and the kept count of the distribution"
+            );
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;

@@ -82,23 +82,21 @@ fn distribution_of_draws<E: Element>() {
     );
     assert!(
         got <= bound,
-        "sample: expected a total variation distance of at most {bound:e}, got 2^{} \
-         for the logits {z:?} of {counts:?} tokens",
-        got.log2()
+        "sample: the total variation distance from the exact distribution must be at most {bound:e}, got {got:e} \
+         for {counts:?} tokens with the logits {z:?}"
     );
     assert!(
         got >= bound / 2.0,
-        "the test needs logits with a total variation distance of at least {:e}, got 2^{}",
-        bound / 2.0,
-        got.log2()
+        "the test needs logits for which the total variation distance from the exact distribution is at least {:e}, \
+         got {got:e}",
+        bound / 2.0
     );
     for temperature in [0.7, 3.0, 1e-3] {
         let got = total_variation::<E>(z, counts, temperature);
         assert!(
             got <= bound,
-            "sample: expected a total variation distance of at most {bound:e}, got 2^{} \
-             for the logits {z:?} of {counts:?} tokens, temperature {temperature}",
-            got.log2()
+            "sample: the total variation distance from the exact distribution must be at most {bound:e}, got {got:e} \
+             for {counts:?} tokens with the logits {z:?}, temperature {temperature}"
         );
     }
 }
@@ -126,8 +124,8 @@ fn masses_that_are_rounded_away() {
         println!("{count} tokens: distance 2^{:.3}", got.log2());
         assert!(
             got <= bound,
-            "sample: expected a total variation distance of at most {bound:e}, got 2^{} for {count} tokens",
-            got.log2()
+            "sample of {count} tokens: the total variation distance from the exact distribution must be at most \
+             {bound:e}, got {got:e}"
         );
     }
 }

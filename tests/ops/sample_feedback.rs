@@ -53,7 +53,11 @@ fn steps_are_those_of_the_definition<E: Bits>() {
         each_level(|level| {
             let at = format!("{config:?}, {feedback} bits, {len} tokens, {level}");
             let got = sampler.distribution(&logits, None, step).unwrap();
-            assert_eq!(got.tokens(), support.tokens, "wrong tokens with {at}");
+            assert_eq!(
+                got.tokens(),
+                support.tokens,
+                "sample with {at}: expected to keep the tokens of the reference sampler"
+            );
             for (logprob, p) in got.logprobs().zip(&support.probs) {
                 assert!(
                     (logprob.exp() - p).abs() <= 1e-13,
@@ -62,7 +66,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
                 );
             }
             let sampled = sampler.sample(&logits, step).unwrap();
-            assert_eq!(sampled, got.draw(draw), "wrong sample with {at}");
+            assert_eq!(sampled, got.draw(draw), "sample with {at}: expected the token that its distribution draws");
             let place = support.tokens.binary_search(&sampled.token).unwrap();
             assert!(
                 (sampled.feedback - next[place]).abs() <= 1e-11,
@@ -89,7 +93,11 @@ fn a_sequence_carries_the_feedback() {
         for draw in 0..20 {
             let step = Step::from(Draw { seed: 7, row: 0, draw });
             let by_hand = sampler.sample(&logits, values.last().map_or(step, |value| step.feedback(*value))).unwrap();
-            assert_eq!(sequence.sample(&logits, None).unwrap(), by_hand, "wrong sample with {config:?}");
+            assert_eq!(
+                sequence.sample(&logits, None).unwrap(),
+                by_hand,
+                "{config:?}: the sequence must draw the token of a sampler with the same feedback"
+            );
             values.push(by_hand.feedback);
         }
         assert!(values.windows(2).any(|pair| pair[0] != pair[1]), "{config:?}: constant feedback {values:?}");
@@ -101,7 +109,7 @@ fn a_sequence_carries_the_feedback() {
             let sampled = sample_rows(Rows::new(&logits, 1, 8).unwrap(), None, &[request]).unwrap();
             sequence.accept_sampled(sampled[0].as_ref().unwrap());
         }
-        assert_eq!(sequence.output(), whole, "wrong sequence with {config:?}");
+        assert_eq!(sequence.output(), whole, "{config:?}: accepting the sampled tokens must give the same sequence");
 
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);
@@ -123,7 +131,10 @@ fn mirostat_reaches_its_surprise() {
         let mean = surprises.sum::<f64>() / f64::from(steps);
         // Each step changes mu by eta times the difference between tau and the surprise. mu varies by at most about 20,
         // so the differences sum to at most 20 / eta.
-        assert!((mean - tau).abs() < 20.0 / 0.1 / f64::from(steps), "mirostat {version}: surprise {mean}, not {tau}");
+        assert!(
+            (mean - tau).abs() < 20.0 / 0.1 / f64::from(steps),
+            "mirostat {version}: expected a mean surprise of about {tau} bits, got {mean} bits"
+        );
     }
 }
 

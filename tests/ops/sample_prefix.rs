@@ -29,8 +29,12 @@ fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];
     let config = SamplerConfig::default().top_p(0.9997);
     each_level(|level| {
-        assert_eq!(kept(&logits, config), [0, 1], "wrong tokens in f32, {level}");
-        assert_eq!(kept(&logits.map(f64::from), config), [0, 1], "wrong tokens in f64, {level}");
+        assert_eq!(kept(&logits, config), [0, 1], "top-p of f32 logits, {level}: expected to keep tokens 0 and 1");
+        assert_eq!(
+            kept(&logits.map(f64::from), config),
+            [0, 1],
+            "top-p of f64 logits, {level}: expected to keep tokens 0 and 1"
+        );
     });
 }
 
@@ -105,7 +109,11 @@ fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -
 /// Checks the cuts for single rows, in a batch with parameters per row, and with the columns sharded over ranks.
 fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     for Cut { logits, config, expected } in cuts {
-        assert_eq!(kept(logits, *config), *expected, "wrong tokens, {name}: {logits:?}, {config:?}");
+        assert_eq!(
+            kept(logits, *config),
+            *expected,
+            "{name}: expected {config:?} of {logits:?} to keep the tokens {expected:?}"
+        );
     }
     let samplers: Vec<Sampler> = cuts.iter().map(|cut| cut.config.validate().unwrap()).collect();
     let step = |row: usize| Draw { seed: 1, row: row as u64, draw: 2 }.into();
@@ -116,7 +124,14 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     let same = |how: &str, sampled: &[evenkeel::Result<Sampled>]| {
         for (cut, sampled) in cuts.iter().zip(sampled) {
             let count = sampled.as_ref().unwrap().kept;
-            assert_eq!(count, cut.expected.len(), "wrong count, {name}, {how}: {:?}, {:?}", cut.logits, cut.config);
+            assert_eq!(
+                count,
+                cut.expected.len(),
+                "{name}, {how}: expected to keep {} tokens of {:?} with {:?}",
+                cut.expected.len(),
+                cut.logits,
+                cut.config
+            );
         }
     };
     same("in a batch", &whole);

@@ -110,7 +110,7 @@ fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support>
 
 fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Support) {
     let got = config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap();
-    assert_eq!(got.tokens(), expected.tokens, "wrong tokens with {config:?}");
+    assert_eq!(got.tokens(), expected.tokens, "{config:?}: expected to keep the reference sampler's tokens");
     let probs = got.probs().unwrap();
     for (token, p) in expected.tokens.iter().zip(&expected.probs) {
         let got = probs[*token as usize];
@@ -263,11 +263,11 @@ fn where_engines_differ() {
                 refused.retain(|p| *p != profile);
                 let config = config.profile(profile);
                 let expected = reference::sample(logits, &config).unwrap();
-                assert_eq!(expected.tokens, *kept, "wrong reference, {name}, {profile:?}");
+                assert_eq!(expected.tokens, *kept, "{name}, {profile:?}: the reference sampler must keep {kept:?}");
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
                     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
-                    assert_eq!(got.tokens(), *kept, "wrong tokens, {name}, {profile:?}, {level}");
+                    assert_eq!(got.tokens(), *kept, "{name}, {profile:?}, {level}: expected tokens {kept:?}");
                 });
             }
         }
@@ -334,7 +334,7 @@ fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
 #[test]
 fn penalties() {
     let all = SamplerConfig::default().repetition_penalty(2.0).frequency_penalty(0.5).presence_penalty(0.25);
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "the logit is {got}, not {expected}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "logit {got} must be {expected}");
     let twice = Step::default().output(&[0, 0]);
     // A logit of 2 becomes 2 / 2 - 2 * 0.5 - 0.25 by repetition, frequency and presence penalty.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
@@ -423,7 +423,7 @@ fn top_choices_are_excluded_as_often_as_asked() {
 /// tokens. A 5 would prolong the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "the penalty is {got}, not {expected}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "penalty {got} must be {expected}");
     let config = SamplerConfig::default().dry(0.5, 2.0, 2);
     let off = |config: SamplerConfig, step: Step<'_>, token: usize| {
         let distribution = config.validate().unwrap().distribution(&[0.0f32; 9], None, step).unwrap();

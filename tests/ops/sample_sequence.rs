@@ -75,7 +75,11 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
                     assert!(sampled.logprob <= 0.0 && sampled.logprob.is_finite() && sampled.kept > 0);
                 }
                 Err(Error::NonFiniteInput { index, .. }) => {
-                    assert_eq!(Some(index), wide.iter().position(|z| z.is_nan()), "wrong index with {config:?}");
+                    assert_eq!(
+                        Some(index),
+                        wide.iter().position(|z| z.is_nan()),
+                        "sample with {config:?}: expected the error to name the index of the first NaN"
+                    );
                 }
                 Err(Error::EmptySupport { .. }) => assert!(wide.iter().all(|z| *z == f64::NEG_INFINITY)),
                 Err(other) => {
@@ -147,7 +151,7 @@ fn rows_with_parameters_of_their_own() {
             let view = Rows::new(&logits, rows, cols).unwrap();
             let got = on_threads(threads, level, || sample_rows(view, None, &requests).unwrap());
             let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
-            assert_eq!(got, alone, "wrong tokens on {threads} threads, {level}");
+            assert_eq!(got, alone, "{threads} threads, {level}: expected the tokens of each row alone");
         }
     });
     let few = sample_rows(Rows::new(&logits, rows, cols).unwrap(), None, &requests[1..]).unwrap_err();

@@ -110,7 +110,8 @@ fn properties<E: Bits>() {
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
             assert!(
                 off <= bound,
-                "softmax of {} logits: expected a sum within {bound:e} of 1, got one off by {off:e} ({level})",
+                "softmax of {} logits: the sum must be 1 within an error of {bound:e}, got an error of {off:e} \
+                 ({level})",
                 x.len()
             );
             for (i, j) in (0..x.len()).zip(1..x.len()) {

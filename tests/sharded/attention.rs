@@ -247,7 +247,9 @@ fn quarter(comm: &Comm) -> Range<usize> {
 #[track_caller]
 fn assert_said(errors: &[Error], expected: &[&str]) {
     for text in errors.iter().map(Error::to_string) {
-        expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected:?} is missing in {text}"));
+        expected
+            .iter()
+            .for_each(|expected| assert!(text.contains(expected), "the error must contain {expected:?}, got {text}"));
     }
 }
 
@@ -302,7 +304,7 @@ fn other_shapes_and_cuts() {
     });
     assert!(
         matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }),
-        "expected ShapeMismatch of k, got {}",
+        "expected a ShapeMismatch error about k, got {}",
         errors[2]
     );
     assert_said(&errors, &["255 keys", "512..768"]);
@@ -316,7 +318,10 @@ fn other_shapes_and_cuts() {
     }
     let uniform = Attention::default().fully_masked(FullyMasked::Uniform);
     for (ours, _) in case.dealt(&[0..256, 256..600], &uniform) {
-        assert!(matches!(ours, Err(Error::InvalidArgument { argument: "fully_masked", .. })), "wrong result: {ours:?}");
+        assert!(
+            matches!(ours, Err(Error::InvalidArgument { argument: "fully_masked", .. })),
+            "expected an InvalidArgument error about fully_masked, got {ours:?}"
+        );
     }
 }
 
@@ -333,7 +338,7 @@ fn words_that_are_not_a_partial() {
         let before = all.to_words();
         let error = all.merge_words(words).unwrap_err();
         assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what} gave {error}");
-        assert_eq!(all.to_words(), before, "{what} must change nothing");
+        assert_eq!(all.to_words(), before, "rejecting {what} must not change the partial result");
     };
     // A partial result has eight words of header and two words per block. In a block, a query that attends to no key
     // takes one word, its maximum of -inf. Any other query takes five words: its maximum, its sum, and one for each of

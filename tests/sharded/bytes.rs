@@ -21,7 +21,11 @@ fn assert_exchanged<E: Bits>(
     let [calls, given, got] = expected.map(|count| count as u64);
     for (y, exchanged) in dealt((x, &[rows, x.len() / rows]), cuts, |_, shard, x| op(shard, x)) {
         y.unwrap();
-        assert_eq!(counts(exchanged), [calls, given, got], "wrong calls or bytes of {what} with columns {cuts:?}");
+        assert_eq!(
+            counts(exchanged),
+            [calls, given, got],
+            "{what} with columns {cuts:?}: expected {calls} calls, {given} bytes sent and {got} bytes received"
+        );
     }
 }
 
@@ -242,7 +246,11 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
         for exchanged in of_type::<f32>(ranks) {
-            assert_eq!(exchanged, [3, given, got], "wrong calls or bytes on {ranks} ranks");
+            assert_eq!(
+                exchanged,
+                [3, given, got],
+                "{ranks} ranks: the counts of calls, of bytes sent and of bytes received must be as expected"
+            );
         }
         for exchanged in of_type::<f64>(ranks) {
             assert_eq!(exchanged, [4, given + 8, got + 8], "{ranks} ranks, f64");
@@ -274,19 +282,19 @@ fn attention_takes_what_256_keys_come_to() {
             assert_eq!(
                 of_type::<f32>(ranks, queries, &none),
                 all,
-                "wrong bytes exchanged by attention of {queries} f32 queries on {ranks} ranks"
+                "attention of {queries} f32 queries on {ranks} ranks must exchange the expected bytes"
             );
             assert_eq!(
                 of_type::<f64>(ranks, queries, &none),
                 all,
-                "wrong bytes exchanged by attention of {queries} f64 queries on {ranks} ranks"
+                "attention of {queries} f64 queries on {ranks} ranks must exchange the expected bytes"
             );
             // The queries attend to the last keys only.
             let last = expected(rows * (blocks - 1 + 2 + 5));
             assert_eq!(
                 of_type::<f32>(ranks, queries, &window),
                 last,
-                "wrong bytes exchanged by attention of {queries} queries with a window of 100 on {ranks} ranks"
+                "attention of {queries} queries with a window of 100 on {ranks} ranks must exchange the expected bytes"
             );
         }
     }

@@ -89,7 +89,11 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
                 );
             }
             (Err(theirs), Err(ours)) => {
-                assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "wrong index, {what}: {ours}");
+                assert_eq!(
+                    (theirs.row(), theirs.index()),
+                    (ours.row(), ours.index()),
+                    "{what}: the error must name the tensor and index that one process reports, got {ours}"
+                );
                 assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: expected NonFiniteShard, got {ours}");
             }
             (theirs, ours) => panic!("{what}: expected {theirs:?}, got {ours:?}"),
@@ -343,7 +347,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
         for (rank, error) in errors.iter().enumerate() {
             assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
             match rank {
-                2 => assert_eq!(error.row(), row, "rank {rank}: wrong row in {error}"),
+                2 => assert_eq!(error.row(), row, "rank {rank}: expected row {row:?} in the error, got {error}"),
                 _ => assert!(
                     matches!(error, Error::Collective { rank: Some(2), .. }),
                     "clip_grad_norm on rank {rank}: expected a Collective error about rank 2, got {error:?}"

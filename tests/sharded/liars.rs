@@ -188,7 +188,10 @@ fn shards_of_gradients_that_cannot_be() {
             }
         }
     }
-    assert!(refused > 50, "false words of another rank: expected clip_grad_norm to reject more than 50, got {refused}");
+    assert!(
+        refused > 50,
+        "expected clip_grad_norm to reject false words of another rank more than 50 times, got {refused}"
+    );
 }
 
 /// Checks shards without elements. They need no memory, so their axes may have any length.
@@ -236,13 +239,13 @@ fn more_columns_or_ranks_than_there_are() {
         assert_eq!(
             result.unwrap_or_else(|_| panic!("shard of columns {what}: expected errors or results, got a panic")),
             [whole, whole, whole, false],
-            "shard of columns {what}: wrong is_ok of [softmax, rms_norm, cross_entropy, layer_norm_backward]"
+            "shard of columns {what}: only calls on the whole row may succeed, and layer_norm_backward must fail"
         );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();
     assert!(
         matches!(refused, Error::OutOfMemory { op: "threads", .. }),
-        "expected OutOfMemory in threads, got {refused}"
+        "expected an OutOfMemory error of threads, got {refused}"
     );
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }

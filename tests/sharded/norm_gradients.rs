@@ -43,7 +43,11 @@ fn same_in<E: Bits>(
             for ((ours, whole), of) in ours.iter().zip(whole).zip(["dx", "dweight", "dbias"]) {
                 let what = format!("{what}, {of} of {op}, rank {rank} of {cuts:?}");
                 let whole = whole.as_ref().map(|whole| columns(whole, all, &cuts[rank]));
-                assert_eq!(ours.is_some(), whole.is_some(), "expected both results or neither to have {what}");
+                assert_eq!(
+                    ours.is_some(),
+                    whole.is_some(),
+                    "{what}: a rank must have this gradient exactly if one process has it"
+                );
                 assert_same(&what, ours.as_deref().unwrap_or(&[]), &whole.unwrap_or_default());
             }
         }

@@ -40,7 +40,8 @@ fn same_masked<E: Bits>(
             assert_eq!(
                 bits(ours),
                 bits(whole),
-                "{what}: sharded sample (left) != sample_rows (right), row {row}, rank {rank} of {cuts:?}, {config:?}"
+                "{what}, row {row}, rank {rank} of {cuts:?}, {config:?}: the sharded sample must equal that of \
+                 sample_rows"
             );
         }
     }
@@ -374,7 +375,7 @@ fn what_needs_a_top_k_first() {
             assert!(
                 matches!(error, Error::InvalidArgument { argument: named, row: Some(at), .. }
                     if *named == argument && *at == row),
-                "expected InvalidArgument of {argument} in row {row}, got {error}"
+                "expected an InvalidArgument error about {argument} in row {row}, got {error}"
             );
             assert!(
                 error.to_string().contains("a top-k before it"),
@@ -450,7 +451,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
                     assert_eq!(
                         counts(exchanged),
                         expected,
-                        "wrong calls or bytes: {ranks} ranks, {all} tokens, {config:?}"
+                        "{ranks} ranks, {all} tokens, {config:?}: wrong counts of calls, bytes sent and bytes received"
                     );
                 }
             }

@@ -186,7 +186,7 @@ macro_rules! elementwise {
                     stringify!($name) => evenkeel::$name(x),
                     stringify!($backward) => evenkeel::$backward(x, dy),
                 )*
-                _ => panic!("tests/support/call.rs must call the op {op}"),
+                _ => panic!("`tests/support/call.rs` must call the op {op}"),
             }
         }
     };

@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, Hasher};
 fn seed(what: &str) -> u64 {
     let fresh = || std::hash::RandomState::new().build_hasher().finish();
     let seed = std::env::var("EVENKEEL_SEED")
-        .map_or_else(|_| fresh(), |seed| seed.parse().expect("EVENKEEL_SEED must be an integer from 0 to 2^64 - 1"));
+        .map_or_else(|_| fresh(), |seed| seed.parse().expect("`EVENKEEL_SEED` must be an integer from 0 to 2^64 - 1"));
     println!("{what}: EVENKEEL_SEED={seed}");
     seed
 }

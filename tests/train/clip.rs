@@ -35,7 +35,8 @@ fn as_in_torch() {
             let off = ulp::error(*got, expected);
             assert!(
                 off <= 0.51,
-                "gradient clipped to norm {max_norm}: expected {expected} within 0.51 ULP, got {got}, off by {off}"
+                "gradient clipped to norm {max_norm}: expected {expected} within 0.51 ULP, got {got} with an error \
+                 of {off} ULP"
             );
         }
     }

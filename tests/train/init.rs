@@ -122,7 +122,7 @@ fn moments_are_those_of_the_closed_form() {
         let n = x.len() as f64;
         let (mean, got) = moments(&x);
         // Each statistic exceeds 5 standard deviations once in a million runs.
-        assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of 0, got {mean}");
+        assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of about 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
         assert!((got / variance - 1.0).abs() < off, "{init:?}: expected a variance of {variance}, got {got}");
         // Checks the largest magnitude, which some distributions limit.
@@ -251,7 +251,7 @@ fn what_makes_no_sense_is_refused() {
     let mut six = [0f32; 6];
     for shape in [&[5][..], &[2, 4], &[usize::MAX, 2, 3]] {
         let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. }), "expected ShapeMismatch, got {error}");
+        assert!(matches!(error, Error::ShapeMismatch { .. }), "expected a ShapeMismatch error, got {error}");
     }
     // Empty tensors and distributions without spread are valid.
     assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());

@@ -29,7 +29,7 @@ fn as_in_torch() {
             assert_eq!(
                 scaler.scale().to_bits(),
                 scale.to_bits(),
-                "wrong bits of the loss scale before step {i} of {fields:?}"
+                "loss scale before step {i} of {fields:?}: expected the bits of {scale}"
             );
             // Saving and restoring between two steps changes nothing.
             if i % 7 == 3 {
@@ -37,7 +37,11 @@ fn as_in_torch() {
             }
             step(&mut scaler, *finite == b'1');
         }
-        assert_eq!(scaler.scale(), scales[finite.len()], "wrong last loss scale of {fields:?}");
+        assert_eq!(
+            scaler.scale(),
+            scales[finite.len()],
+            "{fields:?}: the last loss scale must be the last of its vector"
+        );
         let taken = finite.iter().filter(|finite| **finite == b'1').count() as u64;
         assert_eq!((scaler.taken(), scaler.skipped()), (taken, finite.len() as u64 - taken));
     }

@@ -148,7 +148,11 @@ fn bins_hold_what_they_say() {
             Bin { low, .. } if *low < 0.0 => bin.low < x && x <= bin.high && x != 0.0,
             _ => bin.low <= x && x < bin.high && x != 0.0,
         };
-        assert_eq!(finite.iter().filter(|&&x| holds(x)).count() as u64, bin.count, "wrong count in {bin:?}");
+        assert_eq!(
+            finite.iter().filter(|&&x| holds(x)).count() as u64,
+            bin.count,
+            "{bin:?}: the count must equal the number of values in the bin"
+        );
     }
     assert!(histogram.bins.windows(2).all(|pair| pair[0].high <= pair[1].low));
     let ends = [f64::MAX, f64::MIN_POSITIVE / 4.0, -0.0];

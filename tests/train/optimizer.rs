@@ -54,7 +54,7 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
         assert!(
             (got - expected).abs() <= allowed,
-            "{what}, element {i}: expected {expected} within {allowed:e}, got {got}"
+            "{what}, element {i}: expected {expected} with an error of at most {allowed:e}, got {got}"
         );
     }
 }
@@ -189,7 +189,7 @@ fn one_step_is_rounded_once() {
         let ulp = evenkeel::testing::ulp::size::<f32>(largest);
         assert!(
             (got - expected).abs() <= 0.501 * ulp,
-            "AdamW step in f32: expected {expected} within 0.501 ULP, got {got}"
+            "AdamW step in f32: expected {expected} with an error of at most 0.501 ULP, got {got}"
         );
     };
     for i in 0..count {
@@ -277,7 +277,10 @@ fn parameters_are_those_it_was_made_for() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&x).into()]).unwrap();
     let mut shape = |params: &mut [FloatsMut<'_>], grads: &[Option<Floats<'_>>]| {
         let error = optimizer.step(params, grads).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { op: "sgd", .. }), "expected ShapeMismatch in sgd, got {error}");
+        assert!(
+            matches!(error, Error::ShapeMismatch { op: "sgd", .. }),
+            "expected a ShapeMismatch error of sgd, got {error}"
+        );
     };
     let grad = [1.0f32; 3];
     shape(&mut [], &[]);
@@ -378,7 +381,10 @@ fn the_same_bits_everywhere() {
     let one = pool(1).install(|| run(rule));
     assert!(one == pool(5).install(|| run(rule)));
     for level in evenkeel::simd::Level::ALL.iter().copied().filter(|level| level.is_available()) {
-        assert!(one == evenkeel::simd::with_level(level, || run(rule)).unwrap(), "wrong bits on {level}");
+        assert!(
+            one == evenkeel::simd::with_level(level, || run(rule)).unwrap(),
+            "the weights and states on {level} must have the bits of the default level"
+        );
     }
 }
 

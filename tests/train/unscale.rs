@@ -32,9 +32,9 @@ fn as_a_division_and_then_a_clip() {
                     let (mut x, mut y, mut z) = scaled(f64::from(scale));
                     let mut scaler = scaler(scale);
                     let got = scaler.unscale(&mut [(&mut x).into(), (&mut y).into(), (&mut z).into()], &clip);
-                    let Ok(Unscaled::Ready { norm: ours, .. }) = got else { panic!("wrong outcome: {got:?}") };
-                    assert_eq!(ours, norm, "wrong norm, scale {scale}, {clip:?}");
-                    assert!((a, b, c) == (x, y, z), "wrong gradients, scale {scale}, {clip:?}");
+                    let Ok(Unscaled::Ready { norm: ours, .. }) = got else { panic!("expected Ready, got {got:?}") };
+                    assert_eq!(ours, norm, "scale {scale}, {clip:?}: expected the norm of the unscaled gradients");
+                    assert!((a, b, c) == (x, y, z), "scale {scale}, {clip:?}: expected the clipped unscaled gradients");
                     assert_eq!(scaler.step(), Ok(true));
                 }
             }
@@ -60,7 +60,10 @@ fn any_scale() {
         assert!((of / norm - 1.0).abs() < 1e-14);
         for (got, start) in got.iter().zip(&start) {
             let expected = start * inverse * (max_norm / norm).min(1.0);
-            assert!((got - expected).abs() <= expected.abs() * 1e-14, "expected gradient {expected}, got {got}");
+            assert!(
+                (got - expected).abs() <= expected.abs() * 1e-14,
+                "unscaled gradient: expected {expected}, got {got}"
+            );
         }
     }
 }

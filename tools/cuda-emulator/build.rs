@@ -20,7 +20,7 @@ fn main() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
             let stem = path.file_stem().expect("the .cu file of a kernel must have a name").to_string_lossy();
-            let copy = Path::new(&std::env::var_os("OUT_DIR").expect("cargo must set the variable OUT_DIR"))
+            let copy = Path::new(&std::env::var_os("OUT_DIR").expect("cargo must set the variable `OUT_DIR`"))
                 .join(format!("{stem}.cpp"));
             std::fs::write(
                 &copy,
@@ -29,7 +29,7 @@ fn main() {
                     path.canonicalize().expect("the .cu file of a kernel must exist").display()
                 ),
             )
-            .expect("the folder OUT_DIR must be writable");
+            .expect("the folder `OUT_DIR` must be writable");
             build.file(copy);
         }
     }

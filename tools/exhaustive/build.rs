@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .to_string();
     let core_math = manifest("Cargo.toml")?["dependencies"]["core-math"]
         .as_str()
-        .ok_or("Cargo.toml must have a version of core-math")?
+        .ok_or("`Cargo.toml` must have a version of core-math")?
         .to_string();
     println!("cargo::rustc-env=EXHAUSTIVE_EVENKEEL={library}");
     // The library is identified by the last commit that changed it. The program's history does not matter, so the git

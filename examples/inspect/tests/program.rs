@@ -13,7 +13,7 @@ use write::{Tensor, normals, safetensors};
 fn folder(tensors: &[Tensor]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors))
-        .expect("model.safetensors must be writable");
+        .expect("`model.safetensors` must be writable");
     folder
 }
 
@@ -31,11 +31,12 @@ fn norm() -> Tensor {
 
 fn run(folder: &TempDir, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inspect"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program inspect must start")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program `inspect` must start")
 }
 
 fn texts(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("stdout and stderr of inspect must be UTF-8");
+    let text =
+        |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("stdout and stderr of `inspect` must be valid UTF-8");
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
@@ -50,7 +51,7 @@ fn a_table_with_the_worst_first() {
     let (status, stdout, stderr) = texts(&run(&folder, &["model.safetensors"]));
     assert_eq!((status, stderr.as_str()), (Some(1), ""));
     let place = |text: &str| {
-        stdout.find(text).unwrap_or_else(|| panic!("expected {text:?} in the table of inspect, got: {stdout}"))
+        stdout.find(text).unwrap_or_else(|| panic!("expected {text:?} in the table of `inspect`, got: {stdout}"))
     };
     assert!(place("error    down.weight") < place("error nan: not a number: 1 of 4 elements"));
     assert!(place("error infinite") < place("warning  layers.0.k_norm.weight"));
@@ -60,7 +61,7 @@ fn a_table_with_the_worst_first() {
     let (_, stdout, _) = texts(&run(&folder, &["model.safetensors", "--top", "1"]));
     assert!(
         stdout.contains("and 3 more") && !stdout.contains("up.weight"),
-        "stdout must contain `and 3 more` and not up.weight, got: {stdout}"
+        "stdout must contain `and 3 more` and not `up.weight`, got: {stdout}"
     );
 }
 
@@ -80,7 +81,7 @@ fn exit_statuses() {
     ];
     for (tensors, arguments, status) in cases {
         let output = run(&folder(tensors), &[&["."], *arguments].concat());
-        assert_eq!(output.status.code(), Some(*status), "inspect {arguments:?}: expected exit status {status}");
+        assert_eq!(output.status.code(), Some(*status), "`inspect` with {arguments:?}: expected exit status {status}");
     }
 }
 
@@ -90,7 +91,7 @@ fn json() {
     let output = run(&folder, &["model.safetensors", "--json", "-", "--fail-on", "never"]);
     assert_eq!(output.status.code(), Some(0));
     let report: Value =
-        serde_json::from_slice(&output.stdout).expect("inspect --json -: stdout must contain only JSON");
+        serde_json::from_slice(&output.stdout).expect("`inspect --json -` must write only JSON to stdout");
     let worst = &report["tensors"][0];
     assert_eq!((&worst["name"], &worst["dtype"]), (&"down.weight".into(), &"F32".into()));
     assert_eq!(worst["stats"]["nan"], 1);
@@ -102,8 +103,8 @@ fn json() {
 
     let output = run(&folder, &["model.safetensors", "--json", "report.json", "--fail-on", "never"]);
     assert!(!output.stdout.is_empty());
-    let file = std::fs::read(folder.path().join("report.json")).expect("inspect must write report.json");
-    assert_eq!(serde_json::from_slice::<Value>(&file).expect("report.json must be JSON"), report);
+    let file = std::fs::read(folder.path().join("report.json")).expect("`inspect` must write `report.json`");
+    assert_eq!(serde_json::from_slice::<Value>(&file).expect("`report.json` must be JSON"), report);
     assert_eq!(files(&folder), 2);
 }
 
@@ -112,10 +113,10 @@ fn a_picture() {
     let folder = folder(&[plain()]);
     let output = run(&folder, &["model.safetensors", "--histogram", "worst.svg"]);
     assert_eq!(output.status.code(), Some(0));
-    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("inspect must write worst.svg");
+    let svg = std::fs::read_to_string(folder.path().join("worst.svg")).expect("`inspect` must write `worst.svg`");
     assert!(
         svg.starts_with("<svg") && svg.contains("up.weight, BF16") && svg.contains("above 0"),
-        "expected a picture of up.weight in BF16, got: {svg}"
+        "expected a picture of `up.weight` in BF16, got: {svg}"
     );
     let ids = self::folder(&[Tensor::new("ids", "I64", &[2], vec![0; 16])]);
     let (status, _, stderr) = texts(&run(&ids, &[".", "--histogram", "worst.svg"]));
@@ -145,14 +146,14 @@ fn bad_usage_and_bad_files() {
     for (arguments, why) in cases {
         let folder = folder(&[plain()]);
         std::fs::write(folder.path().join("broken.safetensors"), 1000u64.to_le_bytes())
-            .expect("broken.safetensors must be writable");
+            .expect("`broken.safetensors` must be writable");
         let (status, stdout, stderr) = texts(&run(&folder, arguments));
         assert_eq!(
             (status, stdout.as_str()),
             (Some(2), ""),
-            "inspect {arguments:?}: expected exit status 2 and empty stdout"
+            "`inspect` with {arguments:?}: expected exit status 2 and an empty stdout"
         );
-        assert!(stderr.contains(why), "inspect {arguments:?}: expected {why:?} in stderr, got: {stderr}");
+        assert!(stderr.contains(why), "`inspect` with {arguments:?}: expected {why:?} in stderr, got: {stderr}");
         assert_eq!(files(&folder), 2);
     }
 }
@@ -162,6 +163,6 @@ fn help() {
     let (status, stdout, _) = texts(&run(&folder(&[]), &["--help"]));
     assert_eq!(status, Some(0));
     for part in ["CHECKPOINT", "--fail-on", "norm_max=16", "Exit status"] {
-        assert!(stdout.contains(part), "expected {part:?} in the help of inspect, got: {stdout}");
+        assert!(stdout.contains(part), "expected {part:?} in the help text of `inspect`, got: {stdout}");
     }
 }

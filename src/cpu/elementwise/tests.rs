@@ -135,7 +135,13 @@ fn check_short<E: Element, F: Function>(name: &str, function: F) {
             }
         }
         println!("{name} of {:?} at {level}: at most {} ULP, at {}", E::DTYPE, worst.0, worst.1);
-        assert!(worst.0 < f64::from(F::SHORT_ULPS), "{name} at {level}: an error of {} ULP at {}", worst.0, worst.1);
+        assert!(
+            worst.0 < f64::from(F::SHORT_ULPS),
+            "{name} at {level}: expected an error below {} ULP, got {} ULP at {}",
+            F::SHORT_ULPS,
+            worst.0,
+            worst.1
+        );
     }
 }
 

@@ -276,6 +276,9 @@ fn weights_keep_their_bound() {
         relative = [relative[0].min(error), relative[1].max(error)];
     }
     println!("{} numbers: {ulps} ULP, {relative:?} times 2^-24", z.len());
-    assert!(ulps <= 0.69, "the error must be at most 0.69 ULP, got {ulps}");
-    assert!(-1.16 <= relative[0] && relative[1] <= 1.16, "errors / 2^-24 must be in -1.16 ..= 1.16, got {relative:?}");
+    assert!(ulps <= 0.69, "the error must be at most 0.69 ULP, got {ulps} ULP");
+    assert!(
+        -1.16 <= relative[0] && relative[1] <= 1.16,
+        "relative errors in units of 2^-24 must be from -1.16 to 1.16, got {relative:?}"
+    );
 }

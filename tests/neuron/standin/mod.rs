@@ -38,10 +38,10 @@ pub fn library(kind: Kind) -> PathBuf {
     compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", flag, "-o"]);
     assert!(
         compiler.arg(&new).arg(&source).status().expect("cc must run").success(),
-        "cc must compile the fake Neuron runtime"
+        "`cc` must compile the fake Neuron runtime"
     );
     std::fs::rename(&new, &made).expect("the compiled fake library must be renamed");
-    std::fs::write(copy, text).expect("a copy of libnrt.c must be written next to the fake library");
+    std::fs::write(copy, text).expect("a copy of `libnrt.c` must be written next to the fake library");
     made
 }
 
@@ -144,7 +144,7 @@ impl Standin {
     /// Opens the fake library in use, and sets the function that it computes with.
     pub fn new(arithmetic: Compute) -> Self {
         *COMPUTE.lock().unwrap() = Some(arithmetic);
-        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent process must set EVENKEEL_LIBNRT");
+        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent process must set `EVENKEEL_LIBNRT`");
         // SAFETY: the functions of the fake library have these types.
         unsafe {
             let library = libloading::Library::new(path).expect("the fake Neuron runtime must load");
@@ -170,7 +170,11 @@ impl Standin {
 
     fn number(&self, function: &str) -> c_int {
         // SAFETY: the function of the fake library has this type.
-        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("fake lacks the function")() }
+        unsafe {
+            self.library
+                .get::<unsafe extern "C" fn() -> c_int>(function)
+                .expect("the fake Neuron runtime must export the function")()
+        }
     }
 
     pub fn calls(&self) -> c_int {
@@ -254,8 +258,8 @@ static KNOWN: Mutex<Vec<Program>> = Mutex::new(Vec::new());
 /// Makes the fakes accept a program of the crate.
 pub fn know(program: &Program) {
     let mut known = KNOWN.lock().unwrap();
-    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent process must set STANDIN_NEFFS"));
-    std::fs::create_dir_all(&folder).expect("the folder STANDIN_NEFFS must be created");
+    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent process must set `STANDIN_NEFFS`"));
+    std::fs::create_dir_all(&folder).expect("the folder `STANDIN_NEFFS` must be created");
     let name: String = Sha256::digest(program.hlo()).iter().map(|byte| format!("{byte:02x}")).collect();
     let neff = neff(&format!("known {}", known.len()), program.inputs(), program.outputs());
     std::fs::write(folder.join(name), neff).expect("the fake NEFF must be written");

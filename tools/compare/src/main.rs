@@ -47,9 +47,9 @@ fn measure(time: &Time) -> Result<()> {
     facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
     ThreadPoolBuilder::new().num_threads(1).build_global()?;
     let rten = time.rten.as_deref().map(Rten::load).transpose()?;
-    ensure!(time.threads > 0, "--threads must be at least 1, got {}", time.threads);
+    ensure!(time.threads > 0, "`--threads` must be at least 1, got {}", time.threads);
     let pool = (time.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(time.threads).build()).transpose()?;
     let records = rust::run(&time.choice, rten.as_ref(), pool.as_ref())?;
-    ensure!(!records.is_empty(), "no case has a name that contains one of the --filter texts");
+    ensure!(!records.is_empty(), "no case has a name that contains one of the texts of `--filter`");
     Run { level: evenkeel::simd::level()?.name().into(), facts, records }.write(&time.out)
 }

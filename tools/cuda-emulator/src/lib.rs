@@ -39,7 +39,7 @@ pub enum Error {
     UnknownKernel(String),
     #[error("kernel {0} was launched with {1} threads per block, which it does not support")]
     OtherThreads(String, u32),
-    #[error("kernel {0} was launched with {1} bytes of arguments, but its arguments have another size")]
+    #[error("kernel {0} was launched with {1} bytes of arguments, which is not the size of its arguments")]
     OtherArguments(String, usize),
     #[error("kernel {0} is stuck: some of its threads wait for others that never arrive, or loop forever")]
     Stuck(String),

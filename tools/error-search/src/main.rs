@@ -79,10 +79,10 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         return replay(&ops, text);
     }
     for family in arguments.family.iter().filter(|family| !ops.iter().any(|op| op.family == **family)) {
-        return Err(format!("unknown family {family}; --list shows the families of ops"));
+        return Err(format!("unknown family {family}; `--list` shows the families of ops"));
     }
     for name in arguments.op.iter().filter(|name| !ops.iter().any(|op| op.name == **name)) {
-        return Err(format!("unknown op {name}; --list shows the ops that can be searched"));
+        return Err(format!("unknown op {name}; `--list` shows the ops that can be searched"));
     }
     let chosen = |op: &&Op| {
         (arguments.family.is_empty() || arguments.family.iter().any(|family| family == op.family))
@@ -129,7 +129,7 @@ fn replay(ops: &[Op], text: &str) -> Result<bool, String> {
     let op = ops
         .iter()
         .find(|op| op.name == case.op)
-        .ok_or_else(|| format!("unknown op {}; --list shows the ops that can be searched", case.op))?;
+        .ok_or_else(|| format!("unknown op {}; `--list` shows the ops that can be searched", case.op))?;
     if !(op.spec)(case.dtype).fits(&case) {
         return Err(format!("the sizes, options or operands of the candidate do not fit its op {}", case.op));
     }

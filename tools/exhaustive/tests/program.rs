@@ -13,9 +13,10 @@ fn run(folder: &TempDir, simd: &str, arguments: &[&str]) -> (Output, String, Str
     for name in ["out", "progress"] {
         command.arg(format!("--{name}")).arg(folder.path().join(name));
     }
-    let output = command.output().expect("the program exhaustive must start");
-    let text =
-        |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the output of the program exhaustive must be UTF-8");
+    let output = command.output().expect("the program `exhaustive` must start");
+    let text = |bytes: &[u8]| {
+        String::from_utf8(bytes.to_vec()).expect("the output of the program `exhaustive` must be valid UTF-8")
+    };
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     (output, stdout, stderr)
 }
@@ -27,7 +28,7 @@ fn refusals_say_what_there_is() {
         ("portable", &["sinh"][..], "[possible values: exp, expm1, "),
         ("portable", &["--sample", "0"], "invalid value '0' for '--sample <SAMPLE>'"),
         ("portable", &["--threads", "0"], "invalid value '0' for '--threads <THREADS>'"),
-        ("sse9", &["exp"], "there are auto, portable, avx2 and avx512"),
+        ("sse9", &["exp"], "it must be auto, portable, avx2 or avx512"),
     ] {
         let (output, _, stderr) = run(&folder, simd, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");

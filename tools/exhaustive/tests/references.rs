@@ -9,7 +9,7 @@ use rug::Float;
 
 fn float(bits: &str) -> f64 {
     f64::from_bits(
-        u64::from_str_radix(bits, 16).expect("a number in reference.tsv must be the bits of an f64 in hexadecimal"),
+        u64::from_str_radix(bits, 16).expect("a number in `reference.tsv` must be the bits of an f64 in hexadecimal"),
     )
 }
 

@@ -26,7 +26,7 @@ fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
 fn a_row_replaces_its_own_and_no_other() {
     let folder = TempDir::new().expect("creating a temporary folder must succeed");
     let read = |name: &str| {
-        fs::read_to_string(folder.path().join(name)).expect("exhaustive.tsv and exhaustive.md must be readable")
+        fs::read_to_string(folder.path().join(name)).expect("`exhaustive.tsv` and `exhaustive.md` must be readable")
     };
     let wrong = Example { x: 0x3f80_0000, got: 0x402d_f855, expected: 0x402d_f854 };
     for row in [
@@ -60,11 +60,11 @@ fn a_damaged_table_is_said_and_left() {
     let folder = TempDir::new().expect("creating a temporary folder must succeed");
     merge(folder.path(), row("exp", Level::Avx2, &[])).expect("merging a row into the tables must succeed");
     let path = folder.path().join("exhaustive.tsv");
-    let damaged = fs::read_to_string(&path).expect("exhaustive.tsv must be readable").replace("4294967296", "all");
-    fs::write(&path, &damaged).expect("exhaustive.tsv must be writable");
+    let damaged = fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable").replace("4294967296", "all");
+    fs::write(&path, &damaged).expect("`exhaustive.tsv` must be writable");
     let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("expected an error");
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
-    assert_eq!(fs::read_to_string(&path).expect("exhaustive.tsv must be readable"), damaged);
+    assert_eq!(fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable"), damaged);
 }
 
 #[test]
@@ -75,6 +75,6 @@ fn infinite_errors_are_kept() {
     for row in [spoilt, row("log", Level::Avx2, &[])] {
         merge(folder.path(), row).expect("merging a row into the tables must succeed");
     }
-    let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("exhaustive.md must be readable");
+    let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("`exhaustive.md` must be readable");
     assert!(page.contains("| 1 | inf |"), "{page}");
 }

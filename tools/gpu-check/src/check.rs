@@ -183,7 +183,7 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),
         (_, Err(got)) => return Err(format!("an error: {got}")),
-        (Err(expected), Ok(_)) => return Err(format!("expected the CPU's error, got none: {expected}")),
+        (Err(expected), Ok(_)) => return Err(format!("expected the CPU's error, but the GPU gave none: {expected}")),
     };
     for (which, (expected, got)) in expected.written.iter().zip(&got.written).enumerate() {
         if expected.is_empty() && Placed::is_unwritten(got) {
@@ -192,7 +192,7 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
         same(&format!("result {which}"), expected, got)?;
     }
     match (0..expected.words.len()).find(|&i| got.words.get(i) != Some(&expected.words[i])) {
-        Some(i) => Err(format!("row {i} is {:x?} instead of {:x}", got.words.get(i), expected.words[i])),
+        Some(i) => Err(format!("row {i} has the bits {:x?} instead of {:x}", got.words.get(i), expected.words[i])),
         None if got.words.len() != expected.words.len() => {
             Err(format!("expected {} result words, got {}", expected.words.len(), got.words.len()))
         }
@@ -208,7 +208,7 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
     let Some(i) = (0..got.len()).find(differs) else { return Ok(()) };
     let count = (i..got.len()).filter(differs).count();
     let show = evenkeel::testing::show::<E>;
-    Err(format!("{what}, element {i} is {} instead of {}; {count} differ", show(got[i]), show(expected[i])))
+    Err(format!("{what}, element {i} is {} instead of {}; {count} in all differ", show(got[i]), show(expected[i])))
 }
 
 /// Block of rows that is repeated until there are more elements than 32 bits can count.
@@ -290,16 +290,23 @@ mod tests {
         assert_eq!(compare(&expected, &results(&[1.0, 0.0, f32::NAN], &[7, 8])), Ok(()));
         let found = |got| compare(&expected, &got).unwrap_err();
         let sign = found(results(&[1.0, -0.0, f32::NAN], &[7, 8]));
-        assert!(sign.starts_with("result 0, element 1 is -0e0 (0x80000000) instead of 0e0 (0x0); 1 differ"), "{sign}");
+        assert!(
+            sign.starts_with("result 0, element 1 is -0e0 (0x80000000) instead of 0e0 (0x0); 1 in all differ"),
+            "{sign}"
+        );
         let payload = found(results(&[1.0, 0.0, -f32::NAN], &[7, 8]));
         assert!(payload.starts_with("result 0, element 2 is NaN"), "{payload}");
         assert_eq!(found(results(&[1.0], &[7, 8])), "result 0 has 1 elements instead of 3");
-        assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7, 9])), "row 1 is Some(9) instead of 8");
-        assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7])), "row 1 is None instead of 8");
+        assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7, 9])), "row 1 has the bits Some(9) instead of 8");
+        assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7])), "row 1 has the bits None instead of 8");
         assert_eq!(found(Err(Error::WroteBeside(3))), format!("an error: {}", Error::WroteBeside(3)));
         let refused = || Err(Error::Evenkeel(evenkeel::Error::fully_masked("softmax", 1)));
         assert_eq!(compare::<f32>(&refused(), &refused()), Ok(()));
-        assert!(compare(&refused(), &expected).unwrap_err().starts_with("expected the CPU's error, got none: softmax"));
+        assert!(
+            compare(&refused(), &expected)
+                .unwrap_err()
+                .starts_with("expected the CPU's error, but the GPU gave none: softmax")
+        );
     }
 
     #[test]

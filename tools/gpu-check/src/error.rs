@@ -25,7 +25,7 @@ pub enum Error {
     #[error("{0}: {1}")]
     Json(PathBuf, serde_json::Error),
     /// An unknown op name.
-    #[error("--op {0}: unknown op; it must be one of {1}")]
+    #[error("`--op {0}`: unknown op; it must be one of {1}")]
     UnknownOp(String, String),
     /// A folder without results.
     #[error("{0}: there is no {1}, which `gpu-check {2}` writes on a device")]

@@ -14,7 +14,7 @@ impl Watchdog {
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             if receiver.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{what}: did not finish within {} s", longest.as_secs());
+                eprintln!("{what} did not finish within {} s", longest.as_secs());
                 std::process::exit(GO_ON.into());
             }
         });

@@ -274,7 +274,9 @@ impl Buffer<'_> {
     fn to_host(&self, len: usize) -> Result<Vec<u8>> {
         let needed = self.plugin.call(function::BUFFER_TO_HOST, &[(16, self.buffer)])?.get(40);
         if needed != len as u64 {
-            return Err(failed(format!("output of the program: expected {len} bytes as declared, got {needed}")));
+            return Err(failed(format!(
+                "output of the program: expected the declared size of {len} bytes, got {needed} bytes"
+            )));
         }
         let mut bytes = vec![0u8; len];
         let fields = [(16, self.buffer), (32, bytes.as_mut_ptr() as u64), (40, len as u64)];

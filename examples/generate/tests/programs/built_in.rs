@@ -8,7 +8,7 @@ const CORPUS: &str = include_str!("../../../train/corpus.txt");
 fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
-    command.current_dir(folder.path()).args(arguments).output().expect("the program generate must start")
+    command.current_dir(folder.path()).args(arguments).output().expect("the program `generate` must start")
 }
 
 /// Returns the text after a prompt: 120 tokens, each of which is verified.
@@ -16,13 +16,17 @@ fn run(arguments: &[&str]) -> Output {
 fn text(prompt: &str, arguments: &[&str]) -> String {
     let output = run(&[&["--prompt", prompt, "--tokens", "120", "--verify"], arguments].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "generate {arguments:?}: expected exit status 0, stderr: {stderr}");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "`generate` with {arguments:?}: expected exit status 0; stderr: {stderr}"
+    );
     assert!(
         stderr.contains("wrote 120 tokens") && stderr.contains("each verified"),
-        "generate {arguments:?}: expected 120 verified tokens, stderr: {stderr}"
+        "`generate` with {arguments:?}: expected stderr to report 120 verified tokens, got: {stderr}"
     );
-    assert!(!stderr.contains("NaN"), "generate {arguments:?}: expected no NaN in stderr, got: {stderr}");
-    String::from_utf8(output.stdout).expect("the stdout of generate must be UTF-8")
+    assert!(!stderr.contains("NaN"), "`generate` with {arguments:?}: expected no NaN in stderr, got: {stderr}");
+    String::from_utf8(output.stdout).expect("the stdout of `generate` must be valid UTF-8")
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -37,10 +41,14 @@ fn it_writes_words() {
         // The last word may be incomplete.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
-        assert!(written.len() >= 50, "prompt {prompt:?}: expected at least 50 words, got {}: {text}", written.len());
+        assert!(
+            written.len() >= 50,
+            "prompt {prompt:?}: expected a text of at least 50 words, got {} words: {text}",
+            written.len()
+        );
         assert!(
             strange.len() * 10 <= written.len(),
-            "expected at most 10% of words outside the training text, got {strange:?} in: {text}"
+            "at most 10% of the words may be absent from the training text, but these are: {strange:?}, in: {text}"
         );
     }
 }
@@ -82,8 +90,12 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     for (arguments, why) in cases {
         let output = run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "generate {arguments:?}: expected exit status 2, stderr: {stderr}");
-        assert!(stderr.contains(why), "generate {arguments:?}: expected {why:?} in stderr, got {stderr:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "`generate` with {arguments:?}: expected exit status 2; stderr: {stderr}"
+        );
+        assert!(stderr.contains(why), "`generate` with {arguments:?}: expected {why:?} in stderr, got {stderr:?}");
         assert!(output.stdout.is_empty());
     }
 }
@@ -105,10 +117,10 @@ fn every_profile_draws_what_it_keeps() {
     for set in sets {
         let output = run(&[&["--prompt", "Masks are", "--tokens", "60", "--verify"][..], set].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "generate {set:?}: expected exit status 0, stderr: {stderr}");
+        assert_eq!(output.status.code(), Some(0), "`generate` with {set:?}: expected exit status 0; stderr: {stderr}");
         assert!(
             stderr.contains("each verified"),
-            "generate {set:?}: expected `each verified` in stderr, got: {stderr}"
+            "`generate` with {set:?}: expected `each verified` in stderr, got: {stderr}"
         );
     }
 }

@@ -85,7 +85,7 @@ impl Checkpoint {
     pub fn set_values(&mut self, name: &str, shape: &[usize], values: Vec<f32>, dtype: GgmlDType) {
         let tensor =
             Tensor::from_vec(values, shape, &Device::Cpu).expect("the values of a test tensor must fit its shape");
-        let tensor = QTensor::quantize(&tensor, dtype).expect("candle must quantise a test tensor to its type");
+        let tensor = QTensor::quantize(&tensor, dtype).expect("candle must quantise a test tensor to its storage type");
         self.tensors.insert(name.into(), tensor);
     }
 
@@ -102,7 +102,7 @@ impl Checkpoint {
     pub fn without(mut self, key: &str) -> Self {
         assert!(
             self.metadata.remove(key).is_some() || self.tensors.remove(key).is_some(),
-            "expected {key} in the metadata or tensors of the test checkpoint"
+            "expected `{key}` in the metadata or tensors of the test checkpoint"
         );
         self
     }
@@ -126,13 +126,13 @@ impl Checkpoint {
 pub fn run(file: &[u8], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.gguf");
-    std::fs::write(&path, file).expect("model.gguf must be written");
+    std::fs::write(&path, file).expect("`model.gguf` must be written");
     Command::new(env!("CARGO_BIN_EXE_generate"))
         .arg("--model")
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program generate must start")
+        .expect("the program `generate` must start")
 }
 
 /// Returns the vocabulary: two special tokens, all bytes in GPT-2's letters, and the results of the merges.

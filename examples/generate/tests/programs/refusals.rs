@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 #[track_caller]
 fn refused(output: Output, why: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
-    assert!(stderr.contains(why), "expected {why:?} in the stderr of generate, got {stderr:?}");
-    assert!(!stderr.contains("thread 'main'"), "expected no panic of generate, got: {stderr}");
+    assert_eq!(output.status.code(), Some(2), "`generate`: expected exit status 2; stderr: {stderr}");
+    assert!(stderr.contains(why), "expected {why:?} in the stderr of `generate`, got {stderr:?}");
+    assert!(!stderr.contains("thread 'main'"), "`generate` must not panic; stderr: {stderr}");
     assert!(output.stdout.is_empty());
 }
 
@@ -33,7 +33,7 @@ fn usage() {
     if !cfg!(feature = "candle-cuda") {
         refused(
             run(&["--backend", "cuda:1"]),
-            "cuda: not compiled in; build with --features candle-cuda to use device 1",
+            "cuda: not compiled in; build with `--features candle-cuda` to use device 1",
         );
     }
 }
@@ -82,7 +82,7 @@ fn checkpoints() {
     refuse(new().number("llama.embedding_length", 60), "heads have 15 columns; an even number is needed");
     refuse(new().number("llama.embedding_length", 128), "token_embd.weight has shape [261, 64]; [261, 128] is needed");
     refuse(new().number("llama.attention.head_count", 0), "llama.attention.head_count");
-    refuse(new().number("llama.attention.head_count", 3), "3 heads can't share 2 heads of keys evenly");
+    refuse(new().number("llama.attention.head_count", 3), "3 query heads can't share 2 key heads evenly");
     refuse(new().number("llama.attention.head_count_kv", 5), "head_count_kv is U32(5); it must be in 1 ..= 4");
     refuse(new().number("llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8; it must be 16");
     refuse(new().number("llama.rope.freq_base", 0), "freq_base is U32(0); it must be a number");
@@ -104,10 +104,13 @@ fn checkpoints() {
 #[test]
 fn chats() {
     let chat = ["--chat", "--prompt", "a", "--tokens", "1"];
-    refused(Checkpoint::new().without("tokenizer.chat_template").run(&chat), "has no chat template; leave --chat out");
+    refused(
+        Checkpoint::new().without("tokenizer.chat_template").run(&chat),
+        "has no chat template; leave `--chat` out",
+    );
     for template in ["{% for %}", "{{ nothing.of.this }}", "{{ messages[0].content.strip() }}"] {
         let checkpoint = Checkpoint::new().text("tokenizer.chat_template", template);
-        refused(checkpoint.run(&chat), "template can't be used; leave --chat out");
+        refused(checkpoint.run(&chat), "template can't be used; leave `--chat` out");
     }
 }
 
@@ -158,9 +161,9 @@ fn damage() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(0 | 2)),
-            "expected exit status 0 or 2 for a damaged header, got {}; stderr: {stderr}",
+            "`generate` with a damaged header: expected exit status 0 or 2, got {}; stderr: {stderr}",
             output.status
         );
-        assert!(!stderr.contains("panicked"), "expected no panic of generate, got: {stderr}");
+        assert!(!stderr.contains("panicked"), "`generate` must not panic; stderr: {stderr}");
     }
 }

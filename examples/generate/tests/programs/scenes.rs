@@ -8,19 +8,19 @@ fn each_failure_is_played_beside_its_remedy() {
     let output = Command::new(env!("CARGO_BIN_EXE_generate"))
         .current_dir(folder.path())
         .output()
-        .expect("the program generate must start");
+        .expect("the program `generate` must start");
     assert_eq!(
         output.status.code(),
         Some(0),
-        "expected exit status 0, stderr: {}",
+        "`generate`: expected exit status 0; stderr: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let stderr = String::from_utf8(output.stderr).expect("the stderr of generate must be UTF-8");
+    let stderr = String::from_utf8(output.stderr).expect("the stderr of `generate` must be valid UTF-8");
     assert!(
         stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"),
-        "expected 256 tokens and the reports of guards in stderr, got: {stderr}"
+        "expected `wrote 256 tokens` and `guards reported:` in stderr, got: {stderr}"
     );
-    let text = String::from_utf8(output.stdout).expect("the stdout of generate must be UTF-8");
+    let text = String::from_utf8(output.stdout).expect("the stdout of `generate` must be valid UTF-8");
     for part in [
         // Scene: the sampler.
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
@@ -59,7 +59,7 @@ fn each_failure_is_played_beside_its_remedy() {
     let added: Vec<f64> = fused[..6].iter().filter_map(|v| v.parse().ok()).collect();
     assert!(
         added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)),
-        "expected 6 values in 0.1 .. 1.0 in the line `Evenkeel, fused`, got {added:?}"
+        "the line `Evenkeel, fused` must have 6 values from 0.1 to 1.0, got {added:?}"
     );
     // Padding leaves 6 rows of one prompt and 3 rows of another without an unmasked key, in each of four heads and
     // three layers: 108 rows.
@@ -70,10 +70,10 @@ fn each_failure_is_played_beside_its_remedy() {
 #[test]
 fn help_tells_of_both_modes() {
     let output =
-        Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program generate must start");
+        Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program `generate` must start");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the help of generate must be UTF-8");
+    let text = String::from_utf8(output.stdout).expect("the help text of `generate` must be valid UTF-8");
     for part in ["--model", "--verify", "--top-p", "Examples:", "replays numerical failures"] {
-        assert!(text.contains(part), "expected {part:?} in the help of generate, got: {text}");
+        assert!(text.contains(part), "expected {part:?} in the help text of `generate`, got: {text}");
     }
 }

@@ -8,7 +8,7 @@ use std::process::Output;
 #[track_caller]
 fn well(output: Output) -> (Vec<u8>, String) {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "expected exit status 0, stderr: {stderr}");
+    assert_eq!(output.status.code(), Some(0), "`generate`: expected exit status 0; stderr: {stderr}");
     (output.stdout, stderr)
 }
 
@@ -58,7 +58,11 @@ fn a_long_prompt_is_read_in_parts() {
     let checkpoint = Checkpoint::new();
     let long = "keel ".repeat(110);
     let (_, stderr) = well(checkpoint.run(&["--prompt", &long, "--tokens", "8", "--verify"]));
-    assert_eq!(tokens_read(&stderr), "550", "expected 550 tokens read from the long prompt, stderr: {stderr}");
+    assert_eq!(
+        tokens_read(&stderr),
+        "550",
+        "expected stderr to report 550 tokens read from the long prompt, got: {stderr}"
+    );
 }
 
 #[test]
@@ -91,5 +95,5 @@ fn texts_are_split_as_the_model_was_trained() {
 #[test]
 fn chats_are_in_the_checkpoints_own_format() {
     let (_, stderr) = well(Checkpoint::new().run(&["--chat", "--prompt", "ab", "--tokens", "1"]));
-    assert_eq!(tokens_read(&stderr), "2", "expected 2 tokens read, stderr: {stderr}");
+    assert_eq!(tokens_read(&stderr), "2", "expected stderr to report 2 tokens read, got: {stderr}");
 }

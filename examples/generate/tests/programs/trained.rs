@@ -68,22 +68,22 @@ fn generate(path: &Path, arguments: &[&str]) -> Output {
         .arg(path)
         .args(arguments)
         .output()
-        .expect("the program generate must start")
+        .expect("the program `generate` must start")
 }
 
 fn run(file: &[u8]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, file).expect("model.safetensors must be written");
+    std::fs::write(&path, file).expect("`model.safetensors` must be written");
     generate(&path, &["--prompt", "a keel", "--tokens", "4", "--verify"])
 }
 
 #[track_caller]
 fn refused(output: Output, why: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
-    assert!(stderr.contains(why), "expected {why:?} in stderr, got {stderr:?}");
-    assert!(!stderr.contains("panicked"), "expected no panic, got: {stderr}");
+    assert_eq!(output.status.code(), Some(2), "`generate`: expected exit status 2; stderr: {stderr}");
+    assert!(stderr.contains(why), "expected {why:?} in the stderr of `generate`, got {stderr:?}");
+    assert!(!stderr.contains("panicked"), "`generate` must not panic; stderr: {stderr}");
     assert!(output.stdout.is_empty());
 }
 
@@ -91,14 +91,14 @@ fn refused(output: Output, why: &str) {
 fn the_file_that_is_built_in_is_read() {
     assert!(
         BUILT_IN.len() < 2_000_000,
-        "the built-in weights file: expected less than 2000000 bytes, got {}",
+        "the built-in weights file: expected fewer than 2000000 bytes, got {}",
         BUILT_IN.len()
     );
     let output = run(BUILT_IN);
     assert_eq!(
         output.status.code(),
         Some(0),
-        "expected exit status 0, stderr: {}",
+        "`generate`: expected exit status 0; stderr: {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -132,7 +132,7 @@ fn descriptions() {
 fn weights() {
     let refuse = |tiny: Tiny, why: &str| refused(run(&tiny.file("evenkeel")), why);
     let new = Tiny::built_in;
-    refused(run(&new().file("other")), "was not written by the example train: its metadata has no entry evenkeel");
+    refused(run(&new().file("other")), "was not written by the example `train`: its metadata has no entry `evenkeel`");
     refuse(new().without("output_norm.weight"), "has no weights output_norm.weight");
     refuse(new().without("blk.3.ffn_down.weight"), "has no weights blk.3.ffn_down.weight");
     refuse(new().tensor("output_norm.weight", Dtype::BF16, &[127]), "has shape [127]; [128] is needed");
@@ -157,11 +157,11 @@ fn files() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
     refused(generate(&path, &["--prompt", "a"]), "can't open");
-    let file = std::fs::File::create(&path).expect("model.safetensors must be created");
-    file.set_len((64 << 20) + 1).expect("model.safetensors must be extended beyond 64 MiB");
+    let file = std::fs::File::create(&path).expect("`model.safetensors` must be created");
+    file.set_len((64 << 20) + 1).expect("`model.safetensors` must be extended beyond 64 MiB");
     refused(generate(&path, &["--prompt", "a"]), "has more than 67108864 bytes");
-    std::fs::write(&path, BUILT_IN).expect("model.safetensors must be written");
-    refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
+    std::fs::write(&path, BUILT_IN).expect("`model.safetensors` must be written");
+    refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave `--chat` out");
 }
 
 /// Tests that damage anywhere in the header either gives an error or has no effect, and never causes a panic.
@@ -175,39 +175,45 @@ fn damage() {
         damaged[(state >> 33) as usize % (8 + header)] ^= 1 << (state >> 61);
         let output = run(&damaged);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(matches!(output.status.code(), Some(0 | 2)), "expected exit status 0 or 2, stderr: {stderr}");
-        assert!(!stderr.contains("panicked"), "expected no panic, got: {stderr}");
+        assert!(
+            matches!(output.status.code(), Some(0 | 2)),
+            "`generate`: expected exit status 0 or 2; stderr: {stderr}"
+        );
+        assert!(!stderr.contains("panicked"), "`generate` must not panic; stderr: {stderr}");
     }
 }
 
 fn train(arguments: &[&str], threads: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program train must start")
+    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program `train` must start")
 }
 
 #[test]
 fn a_seed_makes_the_weights() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    let shown = path.to_str().expect("the path of the temporary folder must be UTF-8");
+    let shown = path.to_str().expect("the path of the temporary folder must be valid UTF-8");
     let make = |seed: &str, threads: &str| {
         let output = train(&["--out", shown, "--steps", "2", "--seed", seed], threads);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "train: expected exit status 0, stderr: {stderr}");
-        assert!(stderr.contains("step 2: loss "), "expected the loss of step 2 in stderr, got: {stderr}");
-        std::fs::read(&path).expect("train must write the weights")
+        assert_eq!(output.status.code(), Some(0), "`train`: expected exit status 0; stderr: {stderr}");
+        assert!(
+            stderr.contains("step 2: loss "),
+            "expected the loss of step 2 in the stderr of `train`, got: {stderr}"
+        );
+        std::fs::read(&path).expect("`train` must write the weights")
     };
     let weights = make("1", "1");
-    assert!(weights == make("1", "2"), "train with seed 1: two threads and one thread must give the same weights");
-    assert!(weights != make("2", "2"), "train: seed 2 must give other weights than seed 1");
+    assert!(weights == make("1", "2"), "`train` with seed 1: two threads and one thread must give the same weights");
+    assert!(weights != make("2", "2"), "`train`: seed 2 must give other weights than seed 1");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
     // The committed weights must result from the committed text with the default sizes and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
-    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help of train must be UTF-8");
+    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help text of `train` must be valid UTF-8");
     for key in ["seed", "steps"] {
         assert!(
             help.contains(&format!("[default: {}]", committed.description[key])),
-            "expected the default {} of --{key} in the help of train, got: {help}",
+            "expected the default {} of `--{key}` in the help text of `train`, got: {help}",
             committed.description[key]
         );
     }
@@ -216,14 +222,14 @@ fn a_seed_makes_the_weights() {
     }
     assert_eq!(
         new.description, committed.description,
-        "the committed weights must have the description that train now writes; train them again"
+        "the committed weights must have the description that `train` now writes; retrain them"
     );
 }
 
 #[test]
 fn training_refuses() {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
-    let shown = folder.path().to_str().expect("the path of the temporary folder must be UTF-8");
+    let shown = folder.path().to_str().expect("the path of the temporary folder must be valid UTF-8");
     let nowhere = format!("{shown}/nowhere/model.safetensors");
     let cases: &[(&[&str], &str)] = &[
         (&[], "--out"),
@@ -246,8 +252,12 @@ fn training_refuses() {
 fn the_text_is_collected() {
     let output = train(&["--collect"], "1");
     assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("the text of train --collect must be UTF-8");
-    assert!(text.len() > 50_000, "the text of train --collect: expected more than 50000 bytes, got {}", text.len());
+    let text = String::from_utf8(output.stdout).expect("the text that `train --collect` prints must be valid UTF-8");
+    assert!(
+        text.len() > 50_000,
+        "the text that `train --collect` prints: expected more than 50000 bytes, got {}",
+        text.len()
+    );
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
 
@@ -260,13 +270,13 @@ fn a_broken_weight_is_traced() {
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, model.file("evenkeel")).expect("model.safetensors must be written");
+    std::fs::write(&path, model.file("evenkeel")).expect("`model.safetensors` must be written");
     let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "expected exit status 2, stderr: {stderr}");
+    assert_eq!(output.status.code(), Some(2), "`generate`: expected exit status 2; stderr: {stderr}");
     assert!(
         stderr.contains("the first: blk.2, feed-forward, row 0: "),
-        "expected the trace to name the feed-forward of blk.2, got: {stderr}"
+        "expected the trace to name the feed-forward layer of `blk.2`, got: {stderr}"
     );
     assert!(stderr.contains("; hidden states: -"), "expected `; hidden states: -` in the trace, got: {stderr}");
 
@@ -274,9 +284,9 @@ fn a_broken_weight_is_traced() {
     let output = Command::new(whole)
         .args(["--prompt", "a keel", "--tokens", "2", "--trace"])
         .output()
-        .expect("the program generate must start");
+        .expect("the program `generate` must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "generate --trace: expected exit status 0, stderr: {stderr}");
+    assert!(output.status.success(), "`generate --trace`: expected exit status 0; stderr: {stderr}");
     // The prompt and one token have 10 points each: the embeddings, two per layer in four layers, and the logits.
     assert!(
         stderr.contains("trace: 20 points, all finite"),

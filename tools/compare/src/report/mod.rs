@@ -17,7 +17,7 @@ pub fn write(mut runs: Vec<(Run, &Path)>, docs: &Path) -> Result<()> {
     let data = docs.join("compare.tsv");
     let levels = if runs.is_empty() {
         let text = std::fs::read_to_string(&data).with_context(|| format!("can't read {}", data.display()))?;
-        tsv::parse(&text).with_context(|| format!("{} must hold the data of a comparison", data.display()))?
+        tsv::parse(&text).with_context(|| format!("{} must contain the data of a comparison", data.display()))?
     } else {
         errors::fill(&mut runs)?;
         rows::levels(runs.into_iter().map(|(run, _)| run))
