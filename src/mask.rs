@@ -310,6 +310,10 @@ impl Resolved<'_> {
         !self.mask.bias.is_empty()
     }
 
+    pub fn has_flags(&self) -> bool {
+        !self.mask.keep.is_empty()
+    }
+
     /// Returns a range that contains all unmasked positions of the lane.
     pub fn bounds(&self, lane: usize) -> (usize, usize) {
         let len = self.geometry.len();

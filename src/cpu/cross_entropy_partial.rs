@@ -118,7 +118,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
         match forward.target(row) {
             None => ShardStats::NOTHING,
             Some(_) => {
-                let x = widened(isa, x, false, buffer).0;
+                let x = widened(isa, x, buffer);
                 ShardStats::of(isa, &forward.scores.read_part(isa, row, first, x, logits), x)
             }
         }
@@ -162,7 +162,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
         let LossShard { forward, first, all } = self.part;
         let Scratch { logits, widened: buffer, made, beside } = scratch;
-        let x = widened(isa, x, false, buffer).0;
+        let x = widened(isa, x, buffer);
         let found = &self.found[row];
         let (Some(target), Row::Live(_)) = (forward.target(row), found.row()) else { return Sums::default() };
         let live = self.part.live(isa, row, x, found, [logits, beside]);
@@ -279,7 +279,7 @@ impl Gradients<'_> {
             forward.fill_value::<E>(&known, row, target, guards);
             return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
-        let x = widened(isa, span.source(), span.is_far(), buffer).0;
+        let x = widened(isa, span.source(), buffer);
         let live = self.part.live(isa, row, x, found, [logits, beside]);
         let exps = live.exps(isa, x, all, true, made);
         let one = target.checked_sub(first).map_or(0.0, |at| exps.at(at));

@@ -242,7 +242,7 @@ impl RowSampler<'_> {
                 return Ok(isa.outline(SurveyedRow { of: self, whole, max }));
             }
         }
-        let x = widened(isa, x, false, &mut scratch.widened).0;
+        let x = widened(isa, x, &mut scratch.widened);
         match scores.read(isa, row, x, &mut scratch.logits) {
             Row::Nan(live) => {
                 counts.nan += 1;

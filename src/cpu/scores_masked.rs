@@ -61,22 +61,20 @@ enum Bias<'a> {
 }
 
 impl LogitTransform<'_> {
-    /// Finds the row's maximum, or returns `None` if the row takes the general path. `found` has the extremes of the
-    /// scores, if they are known.
+    /// Finds the row's maximum, or returns `None` if the row takes the general path. `columns` are the lane's bounds.
+    /// `found` has the extremes of their scores, if they are known.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
         isa: I,
         lane: usize,
-        (x, found): (&[E], Option<Extrema>),
+        (x, columns, found): (&[E], Range<usize>, Option<Extrema>),
         far: bool,
         buffers: [&'s mut Buffers; 2],
     ) -> Option<Masked<'s>> {
         if !self.may_be_masked::<E>() {
             return None;
         }
-        let columns = self.bounds(lane, 0..x.len());
-        let found = found.filter(|_| columns.len() == x.len());
         let bias = self.bias(isa, lane, (columns.start, columns.end), far, buffers)?;
         let x = &x[columns.clone()];
         let scale = self.scale_pair();

@@ -4,7 +4,7 @@
 
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Exps, Live, LogitTransform, Plain, Row, widened};
+use super::scores::{Exps, Live, LogitTransform, Plain, Row};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
@@ -69,13 +69,14 @@ impl Softmax<'_> {
     ) -> Written {
         let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (row_len, far) = (span.len(), span.is_far());
-        let (x, found) = widened(isa, span.source(), far, buffer);
-        let masked = self.0.masked(isa, index, (x, found), far, [&mut *logits, beside]);
+        let columns = self.0.bounds(index, 0..row_len);
+        let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
+        let masked = self.0.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
         if let Some(masked) = masked {
             // Inlined, because a call would be measurable in rows of 128 columns.
             return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
         }
-        let row = self.0.read(isa, index, x, logits);
+        let row = self.0.read_found(isa, index, (x, columns, found), logits);
         let Row::Live(live) = row else {
             return self.fill_value(&row, index, span, guards);
         };

@@ -204,7 +204,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
         let LogitShard { scores, first, .. } = self.0;
         let Scratch { logits, widened: buffer, beside, .. } = scratch;
-        let x = widened(isa, x, false, buffer).0;
+        let x = widened(isa, x, buffer);
         let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
         ShardStats { masked, ..ShardStats::of(isa, &scores.read_part(isa, row, first, x, logits), x) }
     }
@@ -228,7 +228,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ExpSum {
         let LogitShard { scores, first, all } = self.part;
         let Scratch { logits, widened: buffer, made, beside } = scratch;
-        let x = widened(isa, x, false, buffer).0;
+        let x = widened(isa, x, buffer);
         let found = &self.found[row];
         let Row::Live(_) = found.row() else { return ExpSum::default() };
         if self.of == For::Softmax
@@ -299,7 +299,7 @@ impl Store<'_> {
         let Row::Live(_) = known else {
             return span.fill(known.fill_value(row, scores.fully_masked, guards, zero, E::from_wide(uniform))).into();
         };
-        let x = widened(isa, span.source(), false, buffer).0;
+        let x = widened(isa, span.source(), buffer);
         let (row_len, inverse) = (all, Some(sum.inverse::<E>(all)));
         if self.of == For::Softmax
             && let Some(masked) = scores.masked_part(isa, row, first, x, &found.masked, [&mut *logits, &mut *beside])

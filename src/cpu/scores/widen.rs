@@ -5,21 +5,15 @@ use super::{LogitTransform, Logits, Row, classify};
 use crate::cpu::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::simd::{Isa, Kernel, NotNan, PrefetchRow, Span};
+use std::ops::Range;
 
-/// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer, and their extremes are returned too. If
-/// `far` is set, the next row is prefetched.
+/// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer.
 #[inline(always)]
-pub fn widened<'a, I: Isa, E: Element>(
-    isa: I,
-    x: &'a [E],
-    far: bool,
-    buffer: &'a mut Vec<f32>,
-) -> (&'a [E::Logit], Option<Extrema>) {
-    let found = is_half::<E>().then(
-        #[inline(always)]
-        || isa.outline(Widen { x, far, to: scratch_slice(buffer, x.len()) }),
-    );
-    (E::as_logits(x, buffer), found)
+pub fn widened<'a, I: Isa, E: Element>(isa: I, x: &'a [E], buffer: &'a mut Vec<f32>) -> &'a [E::Logit] {
+    if is_half::<E>() {
+        isa.outline(Widen { x, next: PrefetchRow::of(x, 0), to: scratch_slice(buffer, x.len()) });
+    }
+    E::as_logits(x, buffer)
 }
 
 /// Returns whether the type has 16 bits.
@@ -28,7 +22,31 @@ const fn is_half<E: Element>() -> bool {
 }
 
 impl LogitTransform<'_> {
-    /// Returns the scores as [`widened`] does, and classifies the row as [`LogitTransform::read`] does.
+    /// Returns the scores as f32 or f64. Of 16-bit scores, `columns` are widened into the buffer, and their extremes are
+    /// returned too; other columns are unspecified. If `far` is set, the next row is prefetched.
+    ///
+    /// The loop is part of its caller, because a call would be measurable in rows of 128 columns.
+    #[inline(always)]
+    pub fn widened<'a, I: Isa, E: Element>(
+        isa: I,
+        x: &'a [E],
+        columns: Range<usize>,
+        far: bool,
+        buffer: &'a mut Vec<f32>,
+    ) -> (&'a [E::Logit], Option<Extrema>) {
+        let found = is_half::<E>().then(
+            #[inline(always)]
+            || {
+                let next = PrefetchRow::of(x, usize::from(far)).from(columns.start);
+                let to = &mut scratch_slice(buffer, x.len())[columns.clone()];
+                Widen { x: &x[columns], next, to }.run(isa)
+            },
+        );
+        (E::as_logits(x, buffer), found)
+    }
+
+    /// Returns the scores as [`Self::widened`] does, and classifies the row as [`Self::read`] does. Columns that the
+    /// mask excludes by length, causality or window are unspecified.
     #[inline(always)]
     pub fn read_widened<'x, 's, I: Isa, E: Element>(
         &self,
@@ -38,19 +56,35 @@ impl LogitTransform<'_> {
         far: bool,
         (buffer, buffers): (&'x mut Vec<f32>, &'s mut Buffers),
     ) -> (&'x [E::Logit], Row<'s>) {
-        let (x, found) = widened(isa, x, far, buffer);
-        let row = match found {
-            Some(found) if self.is_bare::<E>() => classify(0..x.len(), Logits::Direct, found),
-            _ => self.read(isa, lane, x, buffers),
-        };
+        let columns = if is_half::<E>() { self.bounds(lane, 0..x.len()) } else { 0..0 };
+        let (x, found) = Self::widened(isa, x, columns.clone(), far, buffer);
+        let row = self.read_found(isa, lane, (x, columns, found), buffers);
         (x, row)
+    }
+
+    /// Classifies a row as [`Self::read`] does. `found` has the extremes of the scores in `columns`, the lane's bounds,
+    /// if they are known.
+    #[inline(always)]
+    pub fn read_found<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        (x, columns, found): (&[E], Range<usize>, Option<Extrema>),
+        buffers: &'s mut Buffers,
+    ) -> Row<'s> {
+        match found {
+            Some(found) if self.is_plain() && !self.mask.is_some_and(|mask| mask.has_flags()) => {
+                classify(columns, Logits::Direct, found)
+            }
+            _ => self.read(isa, lane, x, buffers),
+        }
     }
 }
 
 /// Widens 16-bit scores to f32, and returns their maximum and minimum.
 struct Widen<'a, E> {
     x: &'a [E],
-    far: bool,
+    next: PrefetchRow<E>,
     to: &'a mut [f32],
 }
 
@@ -59,8 +93,7 @@ impl<E: Element> Kernel for Widen<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Extrema {
-        let Widen { x, far, to } = self;
-        let next = PrefetchRow::of(x, usize::from(far));
+        let Widen { x, next, to } = self;
         let mut extremes = Extremes::new(isa);
         Span::in_place(to).reading(x).map_unrolled(
             isa,

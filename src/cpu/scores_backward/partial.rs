@@ -135,7 +135,7 @@ impl<E: Element> ShardInput<'_, E> {
         Scratch { logits, widened: buffer, made, beside }: &mut Scratch,
     ) -> Gained {
         let softmax_partial::LogitShard { scores, first, all } = self.part;
-        let (found, x) = (&self.found[row], widened(isa, self.x.row(row), false, buffer).0);
+        let (found, x) = (&self.found[row], widened(isa, self.x.row(row), buffer));
         let Row::Live(_) = found.row() else { return Gained::default() };
         let mut buffer = Vec::new();
         // Appends one block of padding, so that all blocks are complete.
@@ -263,7 +263,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         guards: &mut GuardCounts,
     ) -> Written {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
-        let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), false, buffer).0);
+        let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), buffer));
         let known = found.row();
         // Only counts the row: a fill value does not depend on the scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
