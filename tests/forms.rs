@@ -476,13 +476,13 @@ fn lane_gradients<E: Element, O: Default>(
     let mut data = dy.clone();
     in_place(rows.into(), RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap().into(), options).unwrap();
     for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
-        assert_eq!(&data[..COLS], expected, "a gradient in place must equal the result in new memory");
+        assert_eq!(&data[..COLS], expected, "the gradient computed in place must equal the gradient in new memory");
     }
     let [lanes, grads] = [x, &dy].map(|data| Lanes::new(data, 2, 2, 11).unwrap());
     let expected = new(lanes, grads, &O::default()).unwrap();
     let mut data = dy.clone();
     in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &O::default()).unwrap();
-    assert_eq!(data, expected, "a gradient along another axis in place must equal the result in new memory");
+    assert_eq!(data, expected, "along axis 1, the gradient computed in place must equal the gradient in new memory");
 }
 
 /// Runs the gradient of an elementwise function, with `x` as its input and as the gradient of its result.

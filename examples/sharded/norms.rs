@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Gradient dx, and the gradients of weight and bias.
 type Gradients<E> = (Vec<E>, [Option<Vec<E>>; 2]);
 
-/// Returns the columns `own` of gradients. Each row of dx is a case, and so is each gradient of a weight or bias.
+/// Returns the columns `own` of each row of dx, then of each gradient of a weight or bias.
 fn cases<E: Element>((dx, others): &Gradients<E>, count: usize, all: usize, own: &Range<usize>) -> Result<Vec<Bits>> {
     let others = others.iter().flatten().map(|gradient| bits(&columns(gradient, all, own)));
     Ok(rows(Ok(columns(dx, all, own)), count)?.into_iter().chain(others).collect())

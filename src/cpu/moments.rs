@@ -328,8 +328,8 @@ pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns the power of two that scales f64 numbers with this largest magnitude so that squares and sums neither
-/// overflow nor underflow; 1 if they need no scaling.
+/// Returns a power of two by which to multiply f64 numbers so that their squares and sums neither overflow nor
+/// underflow; 1 if they need no scaling. `largest` is their largest magnitude.
 #[inline(always)]
 pub fn unit_for(largest: f64) -> f64 {
     let exponent = (largest.to_bits() >> 52) as i32 - 1023;

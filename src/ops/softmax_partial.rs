@@ -164,7 +164,7 @@ impl SoftmaxPartial {
         self.found.iter().flat_map(ShardStats::keys).collect()
     }
 
-    /// Replaces this partial by the partial of all columns, given as max-reduced keys.
+    /// Replaces this partial by the partial of all columns. `keys` has the maxima of all ranks' [`Self::keys`].
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
         self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_keys).collect();

@@ -145,7 +145,7 @@ fn a_loss_in_half_precision() {
     for dtype in [DType::F16, DType::BF16] {
         assert!(
             has(&narrow, Check::HalfPrecision, dtype, "the loss is"),
-            "sum of squares in {dtype:?}: expected a finding about the loss, got {narrow}"
+            "sum of squares in {dtype:?}: expected the check to report the loss, got {narrow}"
         );
     }
     let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());

@@ -172,7 +172,7 @@ fn one_step_at_one_input_is_found() {
     );
 }
 
-/// Correct softmax. Its naive formula is also correct, so no row can make that formula fail.
+/// Correct softmax, compared with a naive formula that is also correct, so that no row shows a difference.
 struct NoPower;
 /// Softmax computed with the naive formula, so the checks must fail.
 struct AsWritten;

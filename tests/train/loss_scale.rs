@@ -40,7 +40,7 @@ fn as_in_torch() {
         assert_eq!(
             scaler.scale(),
             scales[finite.len()],
-            "{fields:?}: the last loss scale must be the last of its vector"
+            "{fields:?}: the loss scale after the last step must equal the last expected one"
         );
         let taken = finite.iter().filter(|finite| **finite == b'1').count() as u64;
         assert_eq!((scaler.taken(), scaler.skipped()), (taken, finite.len() as u64 - taken));

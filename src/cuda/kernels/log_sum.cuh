@@ -44,7 +44,7 @@ DEVICE void log_parts(double x, double& high, double& low) {
     low = (error + small) - (high - sum);
 }
 
-// Returns whether the largest term dominates the sum. Such a fixed-point sum has too few digits of the other terms.
+// Returns whether the largest term dominates the sum. The fixed-point sum then has too few digits of the other terms.
 DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
     // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift below does not overflow.

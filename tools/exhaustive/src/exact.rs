@@ -107,7 +107,7 @@ fn logistic(x: Float) -> Float {
     ((-x).exp() + 1u32).recip()
 }
 
-/// Computes x times a factor. The product's limit at minus infinity is 0.
+/// Computes x times a factor that vanishes faster than x grows as x approaches minus infinity, where the result is -0.
 fn times(x: &Float, factor: Float) -> Value {
     let limit = x.is_infinite() && x.is_sign_negative();
     formula(if limit { -Float::new(factor.prec()) } else { factor * x })

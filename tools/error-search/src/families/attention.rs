@@ -125,8 +125,8 @@ impl<E: Element> Head<E> {
     /// Error of rounding a bias or a sink to f64, divided by the error of rounding a product in the storage type.
     pub const OF_BIAS: f64 = if matches!(E::DTYPE, DType::F64) { 1.0 } else { f64::from_bits((1023 - 29) << 52) };
 
-    /// Computes the logits of a query in the arithmetic `R`. In the bound, the magnitudes of biases and sinks are
-    /// multiplied by `share`.
+    /// Computes the logits of a query in the arithmetic `R`, and the magnitudes from which the error bound is computed.
+    /// The magnitudes of biases and sinks are multiplied by `share`.
     pub fn logits<R: Real>(&self, query: usize, share: f64) -> Logits<R> {
         let [_, keys, features, _] = self.sizes;
         let query = &self.q[query * features..][..features];
