@@ -20,7 +20,7 @@ fn main() {
         eprintln!("evenkeel: {message}");
     }
     if missing.iter().any(Option::is_some) {
-        eprintln!("evenkeel: the feature `full` has all features that need no other software.");
+        eprintln!("evenkeel: the feature `full` enables all features that need no other software.");
         exit(1);
     }
 }

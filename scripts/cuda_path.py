@@ -80,7 +80,7 @@ def of_kernel(listing, kernel, pieces, elements):
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements, writes)):
             return length
-    raise SystemExit(f"{kernel}: expected a path that reads and writes {pieces} pieces and computes "
+    raise SystemExit(f"{kernel}: expected a path with {pieces} reads, {pieces} writes and "
                      f"{elements} exponentials, found none")
 
 

@@ -144,7 +144,7 @@ pub fn available(backend: Backend) -> Result<()> {
         #[allow(unreachable_patterns)]
         missing => {
             let name = missing.name();
-            Err(Error::unavailable(name, format!("not in this build; enable the feature {name}")))
+            Err(Error::unavailable(name, format!("the backend is not in this build; enable the feature `{name}`")))
         }
     }
 }

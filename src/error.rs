@@ -115,7 +115,7 @@ pub enum Error {
         op: &'static str,
     },
     /// Masks or filters leave the sampler no token to draw.
-    #[error("{op}: row {row} has no token left to draw from; all {vocabulary} are masked")]
+    #[error("{op}: row {row} has no token left to draw from; all {vocabulary} tokens are masked")]
     #[non_exhaustive]
     EmptySupport {
         /// Name of the op that was called.

@@ -37,7 +37,7 @@ impl<'a, E: Element> Heads<'a, E> {
         let elements = if shape.contains(&0) { Some(0) } else { product() };
         if elements != Some(data.len()) {
             let got = format!("{} elements", data.len());
-            return Err(Error::shape("view", "heads", got, format!("as many as shape {shape:?} has")));
+            return Err(Error::shape("view", "heads", got, format!("the number of elements of shape {shape:?}")));
         }
         check_counts(shape, data.len())?;
         let [_, heads, positions, features] = shape;
@@ -62,7 +62,12 @@ impl<'a, E: Element> Heads<'a, E> {
             .try_fold(0usize, |last, (&n, &stride)| last.checked_add((n - 1).checked_mul(stride)?));
         if last.is_none_or(|last| last >= data.len()) {
             let got = format!("{} elements", data.len());
-            return Err(Error::shape("view", "heads", got, format!("enough for shape {shape:?}, strides {strides:?}")));
+            return Err(Error::shape(
+                "view",
+                "heads",
+                got,
+                format!("enough elements for shape {shape:?} and strides {strides:?}"),
+            ));
         }
         check_counts(shape, data.len())?;
         Ok(Heads { data, shape, strides })

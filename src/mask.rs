@@ -265,7 +265,12 @@ impl<'a> Mask<'a> {
                 return Err(Error::shape(op, "lengths", format!("{} entries", lengths.len()), format!("1 or {batch}")));
             }
             if let Some(length) = lengths.iter().find(|&&l| l > geometry.len()) {
-                return Err(Error::invalid(op, "lengths", length, format!("at most the {} keys", geometry.len())));
+                return Err(Error::invalid(
+                    op,
+                    "lengths",
+                    length,
+                    format!("at most {}, the number of keys", geometry.len()),
+                ));
             }
         }
         let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };

@@ -31,7 +31,7 @@ impl Shape {
         }
         let nonzero = dims.iter().filter(|&&d| d > 0);
         if nonzero.copied().try_fold(1usize, usize::checked_mul).is_none() {
-            return Err(Error::shape("view", "shape", format!("{dims:?}"), "a count of elements below 2^64"));
+            return Err(Error::shape("view", "shape", format!("the axes {dims:?}"), "a count of elements below 2^64"));
         }
         let mut shape = Shape { dims: [1; MAX_RANK], rank: dims.len() };
         shape.dims[..dims.len()].copy_from_slice(dims);
@@ -111,12 +111,17 @@ impl Geometry {
             return Err(Error::shape(
                 "view",
                 "stride",
-                stride.to_string(),
+                format!("a value of {stride}"),
                 format!("at least {cols}, the number of columns, so that rows do not overlap"),
             ));
         }
         if rows.checked_mul(stride).is_none() {
-            return Err(Error::shape("view", "stride", format!("{rows} x {stride}"), "a count of elements below 2^64"));
+            return Err(Error::shape(
+                "view",
+                "stride",
+                format!("{rows} rows of {stride} elements"),
+                "a count of elements below 2^64",
+            ));
         }
         Ok(Geometry::rows(Shape::new(&[rows, cols])?, stride))
     }

@@ -63,8 +63,14 @@ fn ops_are_in_every_table() {
     for op in OPS {
         let name = op.name;
         let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
-        assert!(benches.contains(&format!("(\"{bench}\", {bench}::run)")), "`benches/main.rs` must run {bench}");
-        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "`docs/error/README.md` must show {name}");
+        assert!(
+            benches.contains(&format!("(\"{bench}\", {bench}::run)")),
+            "`benches/main.rs` must run the benchmark {bench}"
+        );
+        assert!(
+            pictures.contains(&format!("![{name}]({name}.svg)\n")),
+            "`docs/error/README.md` must show the picture of {name}"
+        );
         for (backend, dtypes) in op.support {
             match backend {
                 Backend::Cpu => (),
@@ -72,7 +78,7 @@ fn ops_are_in_every_table() {
                     let word =
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
                     assert!(word(&devices), "`docs/gpu/README.md` must list {name}");
-                    assert!(word(&emulated), "tools/cuda-emulator/tests must test {name}");
+                    assert!(word(&emulated), "the tests in `tools/cuda-emulator/tests` must call {name}");
                 }
                 Backend::Neuron => {
                     assert!(
@@ -87,7 +93,7 @@ fn ops_are_in_every_table() {
                         );
                     }
                 }
-                other => panic!("the op {name} must support only backends that this test knows, got {other:?}"),
+                other => panic!("the op {name} must support only the backends Cpu, Cuda and Neuron, got {other:?}"),
             }
             for dtype in *dtypes {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
@@ -127,7 +133,11 @@ fn ops_have_whole_pages() {
                 op.name
             );
         }
-        assert!(!source.contains("PLACEHOLDER"), "the documentation of {} must not contain PLACEHOLDER", op.name);
+        assert!(
+            !source.contains("PLACEHOLDER"),
+            "the documentation of {} must not contain the text `PLACEHOLDER`",
+            op.name
+        );
     }
 }
 
@@ -169,7 +179,7 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     for path in files.iter().filter(|path| !may.iter().any(|place| path.starts_with(place))) {
         let text = fs::read_to_string(path).unwrap();
         for form in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"] {
-            assert!(!text.contains(form), "{} must not contain {form}", path.display());
+            assert!(!text.contains(form), "{} must not contain the text `{form}`", path.display());
         }
     }
 }
@@ -197,7 +207,7 @@ fn doc_comments_begin_with_a_verb_or_noun() {
             previous = text;
         }
     }
-    assert!(found.is_empty(), "doc comments must begin with a verb or a noun phrase:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "doc comments must not begin with these words:\n{}", found.join("\n"));
 }
 
 /// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.
@@ -212,7 +222,7 @@ fn index_of_bounds() -> String {
         for &dtype in DType::ALL {
             let bound = accuracy::bound(name, dtype).unwrap();
             let evidence = accuracy::evidence(name, dtype)
-                .unwrap_or_else(|| panic!("the error bound of {name} in {dtype} must have evidence"));
+                .unwrap_or_else(|| panic!("`accuracy::evidence` must have an entry for {name} in {dtype}"));
             let of = if bound.unit == accuracy::Unit::LargestTerm { " †" } else { "" };
             index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
             let slug: String =
@@ -230,8 +240,8 @@ fn index_of_bounds() -> String {
 fn bounds_have_evidence() {
     for bound in accuracy::TABLE {
         let evidence = accuracy::evidence(bound.op, bound.dtype);
-        let evidence =
-            evidence.unwrap_or_else(|| panic!("the error bound of {} in {} must have evidence", bound.op, bound.dtype));
+        let evidence = evidence
+            .unwrap_or_else(|| panic!("`accuracy::evidence` must have an entry for {} in {}", bound.op, bound.dtype));
         let page = read(&format!("docs/accuracy/{}", evidence.page));
         let heading = format!("## {}", evidence.section);
         assert!(
@@ -242,7 +252,7 @@ fn bounds_have_evidence() {
         let is_exact = bound.ulps == 0.5;
         assert!(
             is_exact || evidence.kind != accuracy::Kind::Exhaustive,
-            "{}: an error bound of {} ULP must not have exhaustive evidence",
+            "{}: only a bound of 0.5 ULP may have evidence of the kind Exhaustive, got a bound of {} ULP",
             bound.op,
             bound.ulps
         );

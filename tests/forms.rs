@@ -34,11 +34,18 @@ impl<E: Element> Forms<'_, E> {
         let expected = (self.new)(view()).unwrap();
         let mut room = [MaybeUninit::<E>::uninit(); ROWS * COLS];
         let written = (self.into)(view(), RowsMut::new(&mut room[..], ROWS, COLS).unwrap()).unwrap();
-        assert_eq!(written, expected, "{op} into uninitialised memory must equal the result in new memory");
+        assert_eq!(
+            written, expected,
+            "{op}: the result written to uninitialised memory must equal the result in new memory"
+        );
         let mut data = x.to_vec();
         (self.in_place)(RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap()).unwrap();
         for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
-            assert_eq!(&data[..COLS], expected, "{op} in place must equal the result in new memory");
+            assert_eq!(
+                &data[..COLS],
+                expected,
+                "{op}: the result computed in place must equal the result in new memory"
+            );
         }
     }
 }
@@ -144,7 +151,10 @@ fn every_form<E: Element>() {
                 let y = evenkeel::softmax(lanes, &Softmax::default()).unwrap();
                 let whole = LanesMut::new(&mut data, 2, 2, 11).unwrap();
                 evenkeel::softmax_in_place(whole, &Softmax::default()).unwrap();
-                assert_eq!(data, y, "softmax along another axis in place must equal the result in new memory");
+                assert_eq!(
+                    data, y,
+                    "softmax along axis 1: the result computed in place must equal the result in new memory"
+                );
             }
             "log_softmax" => {
                 let options = Softmax::default().mask(&mask);
@@ -283,7 +293,10 @@ fn every_form<E: Element>() {
                 let options = evenkeel::GroupNorm::new(2).weight(&weight[..2]);
                 let y = evenkeel::group_norm(lanes, &options).unwrap();
                 evenkeel::group_norm_in_place(LanesMut::new(&mut data, 2, 2, 11).unwrap(), &options).unwrap();
-                assert_eq!(data, y, "group_norm of channels in place must equal the result in new memory");
+                assert_eq!(
+                    data, y,
+                    "group_norm with 2 groups: the result computed in place must equal the result in new memory"
+                );
             }
             "l2_normalize" => {
                 let options = evenkeel::L2Normalize::default();

@@ -49,7 +49,7 @@ pub fn tensor<E: Timed>(data: &[E], shape: impl Into<Shape>) -> Tensor {
 /// Computes a function of a tensor and, by candle's autograd, its gradient. `dy` is the gradient of the result.
 pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let gradients = (f(xs)? * dy)?.sum_all()?.backward()?;
-    Ok(gradients.get(xs).expect("candle's backward pass must give a gradient for the variable xs").clone())
+    Ok(gradients.get(xs).expect("candle's backward pass must give a gradient for the variable `xs`").clone())
 }
 
 /// Comparison of several implementations of one op, for one storage type and shape.

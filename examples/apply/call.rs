@@ -45,7 +45,7 @@ impl<'a> Call<'a> {
         outputs?;
         if job.outputs.iter().next().is_none() {
             return Err(Failure::invalid(format!(
-                "{}: no output is requested; outputs must name at least one of {}",
+                "{}: no output is requested; `outputs` must name at least one of {}",
                 op.name,
                 op.outputs.join(", ")
             )));

@@ -136,7 +136,7 @@ impl Checkpoint {
 
     fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<QTensor> {
         let shown = self.path.display();
-        let info = self.content.tensor_infos.get(name).with_context(|| format!("{shown} has no weights {name}"))?;
+        let info = self.content.tensor_infos.get(name).with_context(|| format!("{shown} has no tensor `{name}`"))?;
         let shape = info.shape.dims();
         ensure!(shape == dims, "{name} has shape {shape:?}; {dims:?} is needed");
         let tensor = self.content.tensor(&mut self.file, name, &self.device);

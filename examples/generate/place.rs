@@ -61,7 +61,9 @@ impl Place {
         let device = if cfg!(feature = "candle-cuda") {
             Device::new_cuda(ordinal).map_err(|error| format!("device {ordinal}: {error}"))
         } else {
-            Err(format!("not compiled in; build with `--features candle-cuda` to use device {ordinal}"))
+            Err(format!(
+                "the backend is not in this build; build with `--features candle-cuda` to use device {ordinal}"
+            ))
         };
         device.map(Place::of).map_err(|reason| Error::unavailable("cuda", reason))
     }
@@ -75,7 +77,7 @@ impl Place {
 #[cfg(not(feature = "neuron"))]
 impl Place {
     fn neuron(_: &Sampler, _: usize) -> evenkeel::Result<Self> {
-        Err(Error::unavailable("neuron", "not compiled in; build with `--features neuron`"))
+        Err(Error::unavailable("neuron", "the backend is not in this build; build with `--features neuron`"))
     }
 
     /// Draws the next token and appends it to the sequence.

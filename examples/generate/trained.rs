@@ -67,7 +67,7 @@ impl Trained {
     }
 
     fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
-        let info = self.metadata.info(name).with_context(|| format!("{} has no weights `{name}`", self.name))?;
+        let info = self.metadata.info(name).with_context(|| format!("{} has no tensor `{name}`", self.name))?;
         ensure!(info.shape == dims, "{name} has shape {:?}; {dims:?} is needed", info.shape);
         ensure!(info.dtype == Dtype::BF16, "{name} is in {:?}; BF16 is needed", info.dtype);
         let (from, to) = info.data_offsets;

@@ -61,9 +61,9 @@ impl Arguments {
 }
 
 fn threshold(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or("the threshold must be NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("a threshold must have the form NAME=VALUE")?;
     if Thresholds::default().named(name).is_none() {
-        return Err(format!("NAME must be one of {}", Thresholds::NAMES.join(", ")));
+        return Err(format!("the threshold `{name}` is unknown; it must be one of {}", Thresholds::NAMES.join(", ")));
     }
     match value.parse() {
         Ok(number) if number >= 0.0 => Ok((name.into(), number)),

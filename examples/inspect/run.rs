@@ -52,6 +52,6 @@ fn inspected(checkpoint: &Checkpoint) -> Result<Vec<Inspected>> {
 /// Draws the worst of the tensors that have statistics.
 fn worst(report: &Report) -> Result<String> {
     let analysed = report.tensors.iter().find_map(|entry| Some((&entry.tensor, entry.tensor.stats.as_ref()?)));
-    let (tensor, stats) = analysed.context("can't draw: no tensor has a type that is analysed")?;
+    let (tensor, stats) = analysed.context("can't draw a picture: no tensor has a type that is analysed")?;
     picture::draw(tensor, stats)
 }

@@ -96,7 +96,9 @@ impl Task {
     pub fn new(width: usize) -> anyhow::Result<Self> {
         let file = safetensors::SafeTensors::deserialize(include_bytes!("../generate/tiny.safetensors"))?;
         let tensor = file.tensor(EMBEDDING)?;
-        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} must be a matrix") };
+        let &[classes, columns] = tensor.shape() else {
+            anyhow::bail!("the tensor {EMBEDDING} must be a matrix, got shape {:?}", tensor.shape())
+        };
         anyhow::ensure!(
             (1..=columns).contains(&width),
             "`--width` is {width}; it must be from 1 to {columns}, the row length of {EMBEDDING}"

@@ -101,7 +101,7 @@ impl<'a> Decoder<'a> {
 
     fn weight(&self, name: &str) -> Result<&Tensor> {
         let weight = self.weights.get(&format!("{name}.weight"));
-        Ok(weight.with_context(|| format!("the model has no weights {name}.weight"))?.as_tensor())
+        Ok(weight.with_context(|| format!("the model has no tensor `{name}.weight`"))?.as_tensor())
     }
 }
 

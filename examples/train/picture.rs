@@ -21,7 +21,7 @@ pub fn draw(log: &Path, to: &Path, title: &str) -> Result<()> {
     let shown = log.display();
     let text = fs::read_to_string(log).with_context(|| format!("can't read {shown}"))?;
     let records = text.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
-    let records = records.with_context(|| format!("{shown} is not the log of a run"))?;
+    let records = records.with_context(|| format!("{shown} is not the log of a training run"))?;
     let line = |key: &str| -> Line {
         let point = |record: &Value| Some((record["step"].as_f64()?, record[key].as_f64()?));
         records.iter().filter_map(point).collect()

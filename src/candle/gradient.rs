@@ -62,7 +62,10 @@ impl CustomOp1 for Gradient {
         // The slot is empty only for an empty tensor, because candle runs this op once.
         match &*self.gradient.storage_and_layout().0 {
             Storage::Cpu(storage) if shape.elem_count() == 0 => Ok((storage.clone(), shape)),
-            _ => Err(Error::Msg(format!("{}: candle ran the gradient twice", self.op)).bt()),
+            _ => {
+                Err(Error::Msg(format!("{}: candle must compute the gradient once, but computed it twice", self.op))
+                    .bt())
+            }
         }
     }
 

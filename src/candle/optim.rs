@@ -284,7 +284,9 @@ impl<S: Settings> Stepper<S> {
                 let (count, kept_wide) = (var.elem_count(), var.dtype() == DType::F64);
                 let check = |grad: Floats<'_>| check_gradient(S::Rule::OP, place, count, kept_wide, grad);
                 let checked = read(grad, S::Rule::OP, check);
-                checked.map_err(|error| candle_core::Error::from(error).context(format!("the gradient of {name}")))?;
+                checked.map_err(|error| {
+                    candle_core::Error::from(error).context(format!("can't use the gradient of {name}"))
+                })?;
             }
         }
         for Named { name, var, state } in &mut self.vars {

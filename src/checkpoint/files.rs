@@ -14,7 +14,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// Returns the files of a checkpoint, and the tensors of all files in the order of the files.
 pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
-    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "it cannot be opened", e))?;
+    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "the path cannot be opened", e))?;
     if metadata.is_dir() {
         let index = path.join(INDEX);
         return if index.is_file() { of_index(&index) } else { of_files(in_folder(path)?) };
@@ -72,11 +72,11 @@ fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
 
 /// Opens a file, and returns it with its length.
 fn opened(path: &Path) -> Result<(File, u64)> {
-    let failed = |e| Error::read(path, "it cannot be opened", e);
+    let failed = |e| Error::read(path, "the path cannot be opened", e);
     // Opening a pipe could block, and a pipe has no length.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Error::format(path, "it is not a regular file"));
+        return Err(Error::format(path, "the path is not a regular file"));
     }
     Ok((File::open(path).map_err(failed)?, metadata.len()))
 }
@@ -96,7 +96,7 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     let mut json = Vec::new();
     file.take(length).read_to_end(&mut json).map_err(|e| Error::read(path, "the index", e))?;
     let index: Index = serde_json::from_slice(&json)
-        .map_err(|e| Error::format(path, format!("it is not an index that maps tensors to files: {e}")))?;
+        .map_err(|e| Error::format(path, format!("the file is not an index that maps tensors to files: {e}")))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut names: Vec<&String> = index.weight_map.values().collect();
     names.sort();

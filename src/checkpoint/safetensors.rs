@@ -32,7 +32,8 @@ pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> R
     let mut json = vec![0; header as usize];
     file.read_exact(&mut json).map_err(failed)?;
     let entries: Entries = serde_json::from_slice(&json).map_err(|e| {
-        let reason = format!("it is neither GGUF nor safetensors: the header does not describe tensors: {e}");
+        let reason =
+            format!("the file is neither GGUF nor safetensors, because its header does not describe tensors: {e}");
         Error::format(path, reason)
     })?;
     let mut names = HashSet::new();

@@ -91,7 +91,7 @@ pub fn plan(
 ) -> Result<Option<(Launch, Arguments)>> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {
-        return Err(Error::invalid(op, "mask", "in the host's memory", "a device mask"));
+        return Err(Error::invalid(op, "mask", "in the host's memory", "in device memory"));
     }
     let (index, lanes) = of_type(op, dtype)?;
     let dims = shape.dims();
@@ -112,8 +112,8 @@ pub fn plan(
             return Err(Error::invalid(
                 op,
                 argument,
-                format!("{count} parts"),
-                format!("at most {PARTS} on CUDA devices"),
+                format!("a list of {count} parts"),
+                format!("a list of at most {PARTS} parts on CUDA devices"),
             ));
         }
     }

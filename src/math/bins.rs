@@ -253,11 +253,15 @@ mod tests {
                 terms.shuffle(&mut rng);
                 let (all, _) = on(level, &terms).value();
                 let what = format!("{count} terms, {level}, 2^{exponent}, spread {spread}");
-                assert_eq!(all.to_bits(), expected.to_bits(), "the sum must be exact: {what}");
+                assert_eq!(all.to_bits(), expected.to_bits(), "{what}: the sum must be exact");
                 let at = rng.random_range(0..=count);
                 let (mut left, right) = (on(level, &terms[..at]), on(level, &terms[at..]));
                 left.merge(right);
-                assert_eq!(left, on(level, &terms), "merging at term {at} must give the same sum: {what}");
+                assert_eq!(
+                    left,
+                    on(level, &terms),
+                    "{what}: merging the sums before and after term {at} must give the sum of all terms"
+                );
             }
         }
     }

@@ -66,17 +66,17 @@ pub(super) fn run<const N: usize>(
     let outputs = device.execute(program, &inputs)?;
     check("output", program.outputs(), outputs.iter().map(Vec::len))?;
     let count = outputs.len();
-    outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; the op needs {N}", program.name())))
+    outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; the op needs {N} outputs", program.name())))
 }
 
 /// Checks the number and sizes of tensors against a program's specifications. `what` is "input" or "output".
 pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeIterator<Item = usize>) -> Result<()> {
     if specs.len() != sizes.len() {
-        return Err(broken(format!("got {} {what}s; the program declares {}", sizes.len(), specs.len())));
+        return Err(broken(format!("got {} {what}s; the program declares {} {what}s", sizes.len(), specs.len())));
     }
     match specs.iter().zip(sizes).find(|(spec, size)| spec.bytes() != *size) {
         None => Ok(()),
-        Some((spec, size)) => Err(broken(format!("an {what} has {size} bytes; {spec:?} needs {}", spec.bytes()))),
+        Some((spec, size)) => Err(broken(format!("an {what} has {size} bytes; {spec:?} needs {} bytes", spec.bytes()))),
     }
 }
 

@@ -185,7 +185,7 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!("{:?} broadcast to rows, although it does not have exactly one axis", g.dims(value))
+                format!("a broadcast to rows of a value of shape {:?}, which must have exactly one axis", g.dims(value))
             });
             return value;
         };

@@ -11,7 +11,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// Checks that the bytes start with a NEFF header; returns the reason if not.
 pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() < HEADER {
-        return Err(format!("the file has {} bytes, fewer than a header of {HEADER}", bytes.len()));
+        return Err(format!("the file has {} bytes; a header alone has {HEADER} bytes", bytes.len()));
     }
     match u64_at(bytes, 8) {
         Some(1024) => Ok(()),
@@ -26,7 +26,7 @@ pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();
     if data != (bytes.len() - HEADER) as u64 {
-        return Err(format!("the header says that {data} bytes follow, but {} do", bytes.len() - HEADER));
+        return Err(format!("the header says that {data} bytes follow, but {} bytes follow", bytes.len() - HEADER));
     }
     // Older compilers leave this field 0.
     let cores = bytes.get(552..556).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes);

@@ -78,7 +78,12 @@ impl AttentionPartial {
     ) -> Result<Self> {
         let (first, all) = keys;
         let Some(end) = first.checked_add(k.shape()[2]) else {
-            return Err(Error::invalid(OP, "first key", first, format!("at most {all} minus the shard's length")));
+            return Err(Error::invalid(
+                OP,
+                "first key",
+                first,
+                format!("at most {all} minus {}, the number of keys of the shard", k.shape()[2]),
+            ));
         };
         if !first.is_multiple_of(KEYS) || first > all {
             return Err(Error::invalid(OP, "first key", first, format!("a multiple of {KEYS}, at most {all}")));

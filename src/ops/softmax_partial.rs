@@ -357,7 +357,12 @@ impl Sums {
     fn merge(&mut self, other: Sums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
-            return Err(Error::shape(OP, "sums", "other maxima than the sums merged so far", "equal maxima"));
+            return Err(Error::shape(
+                OP,
+                "sums",
+                "maxima that differ from the maxima of the merged sums",
+                "equal maxima",
+            ));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);

@@ -76,7 +76,8 @@ impl<C: Communicator> Mpi<C> {
             return Err(failed("an earlier exchange failed, so this communicator cannot be used again".into()));
         }
         let count = i32::try_from(words.len());
-        let count = count.map_err(|_| failed(format!("{} words are more than MPI allows", words.len())))?;
+        let count = count
+            .map_err(|_| failed(format!("a message has {} words; MPI allows at most {}", words.len(), i32::MAX)))?;
         let (given, mut got) = (words.to_vec(), vec![0; back]);
         // SAFETY: `RSMPI_REQUEST_NULL` is a constant of the library.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };

@@ -60,7 +60,10 @@ impl Level {
                         .into()
                 }
                 Level::Avx2 | Level::Avx512 => {
-                    format!("this machine does not support it; the best available is {}", Self::best())
+                    format!(
+                        "this machine does not support this instruction set; the best available one is {}",
+                        Self::best()
+                    )
                 }
             },
         })

@@ -437,12 +437,12 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum.to_bits(),
                     tiled_sum(&wide).to_bits(),
-                    "sum of {len} terms: expected the bits of tiled_sum"
+                    "sum of {len} terms: expected the same bits as from `tiled_sum`"
                 );
                 assert_eq!(
                     sum_exps(isa, &terms, terms.len()),
                     fixed_point_sum(&terms),
-                    "sum of {len} exponentials: expected the result of fixed_point_sum"
+                    "sum of {len} exponentials: expected the result of `fixed_point_sum`"
                 );
                 // In rows of more than 2^18 terms, terms are rounded to multiples of 2^-48, and masses to multiples of
                 // 2^-42. Terms of 1 give the largest sums.
@@ -450,18 +450,18 @@ fn sums_equal_their_definitions() {
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),
                     terms.iter().map(long).sum::<u128>(),
-                    "sum of {len} exponentials of a long row: expected the sum of the terms rounded to 2^-48"
+                    "{len} exponentials of a long row: each must be rounded to a multiple of 2^-48 before the sum"
                 );
                 assert_eq!(
                     sum_exps(isa, &vec![1.0f32; terms.len()], 1 << 20),
                     (terms.len() as u128) << 48,
-                    "sum of {len} ones of a long row: expected {len} * 2^48"
+                    "{len} terms of 1 in a long row: expected {len} * 2^48 as the fixed-point sum"
                 );
                 let mass = |e: &f32| (f64::from(*e) * 2f64.powi(42)).round_ties_even() as u64;
                 assert_eq!(
                     sum_q(isa, &terms, 1 << 20),
                     terms.iter().map(mass).sum::<u64>(),
-                    "sum of {len} masses of a long row: expected the sum of the masses rounded to 2^-42"
+                    "{len} terms of a long row: each must be rounded to a multiple of 2^-42 before the sum"
                 );
             }
         }

@@ -87,7 +87,7 @@ fn worst_error<E: Element, X: Expected>(
     if wrong == 0 {
         return Ok(worst);
     }
-    Err(format!("{what}: {wrong} of {} results are more than {ulps} ULP off:{failure}", got.len()))
+    Err(format!("{what}: {wrong} of {} results have an error above {ulps} ULP:{failure}", got.len()))
 }
 
 /// Panics unless both slices have the same bits.

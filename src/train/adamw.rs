@@ -181,7 +181,7 @@ mod tests {
                 if steps < 20 || steps % 9973 == 0 {
                     let (got, plain) = (bias(beta, steps), 1.0 - product);
                     let allowed = (steps + 2) as f64 * 2f64.powi(-53);
-                    assert!((got - plain).abs() <= allowed, "beta {beta}, {steps} steps: expected {plain}, got {got}");
+                    assert!((got - plain).abs() <= allowed, "1 - {beta}^{steps}: expected {plain}, got {got}");
                 }
             }
         }

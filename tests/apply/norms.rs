@@ -154,8 +154,8 @@ fn assert_near(got: &[f64], expected: &[f64], part: f64) {
     for (got, expected) in got.iter().zip(expected) {
         assert!(
             (got - expected).abs() <= part * largest,
-            "norm: expected {expected} with an error of at most {part:e} times the largest magnitude {largest}, got \
-             {got}"
+            "gradient of a norm: expected {expected} with an error of at most {:e}, got {got}",
+            part * largest
         );
     }
 }

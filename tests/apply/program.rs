@@ -189,7 +189,7 @@ impl Outcome {
         assert_eq!(
             left.len(),
             2,
-            "rejected run of `apply`: expected only its two input files in the folder, got {left:?}"
+            "rejected run of `apply`: expected only the two input files in the folder, got {left:?}"
         );
     }
 
@@ -237,7 +237,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// Fails unless each value has a relative error of at most `tolerance`. Infinities, NaN and 0 must match exactly.
 #[track_caller]
 pub fn assert_close(got: &[f64], wanted: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), wanted.len(), "expected as many values as in {wanted:?}, got {got:?}");
+    assert_eq!(got.len(), wanted.len(), "expected {} values, got {}: {got:?}", wanted.len(), got.len());
     for (i, (&g, &w)) in got.iter().zip(wanted).enumerate() {
         let same = g == w || (g.is_nan() && w.is_nan());
         assert!(

@@ -39,7 +39,7 @@ fn check(cases: &[Value]) -> Outcome {
     outcome.answered();
     for (case, answer) in cases.iter().zip(&outcome.answers) {
         assert_eq!(answer["ok"], false, "{case} must be rejected");
-        assert_eq!(answer["error"], case[3], "{case}: expected the error that the case names, got {answer}");
+        assert_eq!(answer["error"], case[3], "{case}: expected the error {}, got {answer}", case[3]);
         let (message, part) = (answer["message"].as_str().unwrap_or(""), case[4].as_str().unwrap_or(""));
         assert!(message.contains(part), "{case}: expected {part:?} in the error message, got {answer}");
     }

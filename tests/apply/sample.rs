@@ -129,7 +129,8 @@ fn draws_follow_the_probabilities() {
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,
-                "sample: expected a share of {p} of {draws} draws to give token {token}, got {count} draws"
+                "sample: expected token {token} in about {} of {draws} draws, got {count}",
+                draws as f64 * p
             );
         }
     }

@@ -321,7 +321,7 @@ fn gradients_of_both_in_every_type() {
             let got = outcome.values(&format!("{job}.dx"));
             // Terms cancel, so the tolerance is relative to the largest term.
             for (got, wanted) in got.iter().zip(&wanted) {
-                assert!((got - wanted).abs() <= 3.0 * tolerance, "dx: expected {wanted}, got {got}");
+                assert!((got - wanted).abs() <= 3.0 * tolerance, "dx of job {job}: expected {wanted}, got {got}");
                 assert!(*wanted != 0.0 || *got == 0.0);
             }
         }

@@ -21,7 +21,7 @@ fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, 
     assert_eq!(
         (got.dims(), got.dtype()),
         (want.dims(), want.dtype()),
-        "{what}: the shape and type must equal those of the expected tensor"
+        "{what}: the result must have the shape and type of the expected tensor"
     );
     let want = flat(want);
     assert_close(what, &flat(got), &want, |i| {

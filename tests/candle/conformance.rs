@@ -21,8 +21,11 @@ fn the_defects_of_candle_are_found() {
     let assert_found = |name: &str, dtypes: &[DType], defects: &[Defect]| {
         for dtype in dtypes {
             let named = |named: &&Named| named.name == name && named.report.dtype == *dtype;
-            let report =
-                &reports.iter().find(named).unwrap_or_else(|| panic!("{name} in {dtype} must have a report")).report;
+            let report = &reports
+                .iter()
+                .find(named)
+                .unwrap_or_else(|| panic!("expected a conformance report on {name} in {dtype}, got none"))
+                .report;
             for defect in defects {
                 assert!(report.has(*defect), "candle's {name}: expected the defect {defect}, got {report}");
             }

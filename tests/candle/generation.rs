@@ -85,7 +85,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
                 assert_eq!(
                     drawn,
                     support(sampling, &logits),
-                    "{sampling:?} of {logits:?} in {dtype:?}: expected to draw each kept token and no other"
+                    "{sampling:?} of {logits:?} in {dtype:?}: expected draws of the tokens that the filters keep"
                 );
             }
         }
@@ -132,7 +132,11 @@ fn new_chooses_the_strategy_that_candle_does() -> Result<()> {
     for temperature in [None, Some(0.0), Some(1e-8), Some(-3.0)] {
         let mut processor = LogitsProcessor::new(0, temperature, Some(0.9));
         for _ in 0..20 {
-            assert_eq!(processor.sample(&logits)?, 1, "temperature {temperature:?}: expected token 1");
+            assert_eq!(
+                processor.sample(&logits)?,
+                1,
+                "temperature {temperature:?}: expected the sampler to draw token 1"
+            );
         }
     }
     let drawn = |mut processor: LogitsProcessor| -> Result<BTreeSet<u32>> {

@@ -625,7 +625,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
             assert_eq!(
                 [&grad[..3], &grad[4..]].concat(),
                 [0.0; 5],
-                "masked logits must have gradients of 0: {options:?}"
+                "{options:?}: masked logits must have gradients of 0"
             );
             assert!(grad[3].is_finite());
         }

@@ -82,7 +82,8 @@ fn the_gradients_of_rows() -> Result<()> {
         assert_eq!(
             dbias[channel],
             f64::from(of_bias as f32),
-            "bias gradient of channel {channel}: expected the sum {of_bias}, rounded to f32"
+            "bias gradient of channel {channel}: expected {of_bias} rounded to f32, got {}",
+            dbias[channel]
         );
     }
     Ok(())

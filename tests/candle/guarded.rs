@@ -119,12 +119,12 @@ fn sampling_from_tensors() -> Result<()> {
         assert_eq!(
             guarded::sample_rows(&logits, &sampler, None, &draws)?,
             want,
-            "layout {layout}: the sampled tokens must equal those of a sampler on slices"
+            "layout {layout}: the tokens drawn from tensors must equal the tokens drawn from slices"
         );
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "layout {layout}: the distributions must equal those of a sampler on slices"
+            "layout {layout}: the distributions of tensors must equal the distributions of slices"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

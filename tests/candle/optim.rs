@@ -32,7 +32,7 @@ fn adamw_is_candle_s() -> Result<()> {
         b.backward_step(&loss(&theirs)?)?;
     }
     for (a, b) in flat(&own).iter().zip(flat(&theirs)) {
-        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "AdamW: expected candle's weight {b}, got {a}");
+        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "AdamW: expected the weight {b}, as in candle, got {a}");
     }
     assert_ne!(flat(&own), flat(&start));
     Ok(())
@@ -82,7 +82,7 @@ fn sgd_with_momentum() -> Result<()> {
         }
     }
     for (got, expected) in flat(&var).iter().zip(w) {
-        assert!((got - expected).abs() < 1e-15, "SGD: expected {expected}, got {got}");
+        assert!((got - expected).abs() < 1e-15, "SGD: expected the weight {expected}, got {got}");
     }
     optimizer.set_learning_rate(0.0);
     assert_eq!(optimizer.learning_rate(), 0.0);
@@ -204,7 +204,9 @@ fn a_step_in_f16() -> Result<()> {
     let mut grads = ((var.to_dtype(DType::F32)?.sqr()? * 1e-6)?.sum_all()? * f64::from(scaler.scale()))?.backward()?;
     assert!(flat(grads.get(&var).unwrap()).iter().all(|g| *g > 1e-6));
     let unscaled = guarded::unscale(&mut grads, &vars, &mut scaler, &clip)?;
-    let Unscaled::Ready { norm, .. } = unscaled else { panic!("expected Ready, got {unscaled:?}") };
+    let Unscaled::Ready { norm, .. } = unscaled else {
+        panic!("unscale of f16 gradients: expected Ready, got {unscaled:?}")
+    };
     assert!((norm / 4e-9 - 1.0).abs() < 0.02, "unscale of f16 gradients: expected a norm of 4e-9, got {norm}");
     assert!(scaler.step()?);
     optimizer.step(&grads)?;
@@ -214,7 +216,7 @@ fn a_step_in_f16() -> Result<()> {
     let moved = 1e-3 - flat(&var)[0];
     assert!(
         (moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05,
-        "AdamW step in f16: expected the weight to fall by 0.01 * 2 / 12, got {moved}"
+        "AdamW step in f16: expected the weight to decrease by 0.01 * 2 / 12, got {moved}"
     );
 
     let before = flat(&var);

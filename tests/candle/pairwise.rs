@@ -161,7 +161,11 @@ fn the_largest_gradient_of_a_narrow_type() -> Result<()> {
         let largest = limits.limits().max;
         let (x, d) = (Var::zeros(1, dtype, CPU)?, Tensor::zeros(1, dtype, CPU)?);
         let grads = (guarded::safe_div(&x, &d, &SafeDiv::default())? * (largest / 2.0))?.backward()?;
-        assert_eq!(flat(grads.get(&x).unwrap()), [largest], "safe_div in {dtype:?}: expected the gradient {largest:e}");
+        assert_eq!(
+            flat(grads.get(&x).unwrap()),
+            [largest],
+            "safe_div in {dtype:?}: the gradient of x must be {largest:e}"
+        );
     }
     Ok(())
 }

@@ -51,11 +51,11 @@ fn an_eps_that_its_type_does_not_hold() {
     .check();
     assert!(
         has(&report, Check::HalfPrecision, DType::F16, "output of zeros"),
-        "division by the root of variance + 1e-8: expected a finding about zeros in f16, got {report}"
+        "division by the root of variance + 1e-8: expected a report of zeros in f16, got {report}"
     );
     assert!(
         !has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"),
-        "division by the root of variance + 1e-8: expected no finding about zeros in bf16, got {report}"
+        "division by the root of variance + 1e-8: expected no report of zeros in bf16, got {report}"
     );
 }
 
@@ -64,14 +64,14 @@ fn exp_of_what_has_no_bound() {
     let report = tested(|y| y.exp());
     assert!(
         has(&report, Check::HostileInput, DType::F32, "output of large numbers"),
-        "exp in f32: expected a finding about large numbers, got {report}"
+        "exp in f32: expected a report of large numbers, got {report}"
     );
     assert!(
         has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"),
-        "exp in f16: expected a finding about large numbers, got {report}"
+        "exp in f16: expected a report of large numbers, got {report}"
     );
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
-    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs, got {report}");
+    assert!(!report.has(Check::HostileInput), "clamped_exp: the HostileInput check must pass, got {report}");
 }
 
 /// Runs the tester on an attention layer whose inputs are tokens. Token 0 is padding.
@@ -98,14 +98,14 @@ fn masks_of_minus_infinity() {
     });
     assert!(
         has(&report, Check::HostileInput, DType::F32, "the first token only"),
-        "mask of -inf: expected a finding about the first token only, got {report}"
+        "mask of -inf: expected a report about the input `the first token only`, got {report}"
     );
     let report = attention(|scores, keep| {
         let (shape, keep) = (keep.dims().to_vec(), keep.flatten_all()?.to_vec1::<u8>()?);
         let mask = Mask::keep(&keep, &shape);
         Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().mask(&mask))?)
     });
-    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs, got {report}");
+    assert!(!report.has(Check::HostileInput), "masked softmax: the HostileInput check must pass, got {report}");
 }
 
 #[test]
@@ -121,12 +121,12 @@ fn weights_that_begin_as_nothing_or_as_anything() {
     let report = deep(Init::Const(0.0));
     assert!(
         has(&report, Check::Initialisation, DType::F32, "0.weight is initialised to 0 everywhere"),
-        "weights of 0: expected a finding about 0.weight, got {report}"
+        "weights of 0: expected a report that `0.weight` is 0 everywhere, got {report}"
     );
     let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
     assert!(
         has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"),
-        "weights of deviation 1: expected a finding about the output of ordinary input, got {report}"
+        "weights of standard deviation 1: expected a report on the output for ordinary input, got {report}"
     );
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
@@ -145,11 +145,11 @@ fn a_loss_in_half_precision() {
     for dtype in [DType::F16, DType::BF16] {
         assert!(
             has(&narrow, Check::HalfPrecision, dtype, "the loss is"),
-            "sum of squares in {dtype:?}: expected the check to report the loss, got {narrow}"
+            "sum of squares in {dtype:?}: the HalfPrecision check must report the loss, got {narrow}"
         );
     }
     let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());
-    assert!(!wide.has(Check::HalfPrecision), "loss summed in f32: expected no HalfPrecision finding, got {wide}");
+    assert!(!wide.has(Check::HalfPrecision), "loss summed in f32: the HalfPrecision check must pass, got {wide}");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn gradients_that_want_clipping() {
     let report = tested(|y| y * 1e3);
     assert!(
         has(&report, Check::GradientFlow, DType::F32, "the gradient norm"),
-        "output times 1000: expected a finding about the gradient norm, got {report}"
+        "output times 1000: expected a report about the gradient norm, got {report}"
     );
 }
 
@@ -170,11 +170,11 @@ fn gradients_that_do_not_arrive() {
     .check();
     assert!(
         has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"),
-        "detached layer: expected a finding about cut.weight, got {report}"
+        "detached layer: expected a report that `cut.weight` has no gradient, got {report}"
     );
     assert!(
         !has(&report, Check::GradientFlow, DType::F32, "used.weight"),
-        "layer with a gradient: expected no finding about used.weight, got {report}"
+        "layer with a gradient: expected no report about `used.weight`, got {report}"
     );
 }
 
@@ -182,7 +182,10 @@ fn gradients_that_do_not_arrive() {
 fn steps_that_are_too_large() {
     let report =
         StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| linear(WIDTH, WIDTH, vb)).steps(20, 10.0).check();
-    assert!(report.has(Check::Training), "steps with a learning rate of 10: expected a Training finding, got {report}");
+    assert!(
+        report.has(Check::Training),
+        "steps with a learning rate of 10: the Training check must fail, got {report}"
+    );
 }
 
 #[test]
@@ -190,11 +193,11 @@ fn what_a_module_refuses_is_found() {
     let report = tested(|_| candle_core::bail!("not today"));
     assert!(
         report.findings.iter().all(|finding| finding.what.contains("not today")),
-        "each finding must contain the error `not today`, got {report}"
+        "each line of the report must contain the error `not today`, got {report}"
     );
     assert!(
         report.has(Check::Initialisation) && report.has(Check::Training),
-        "expected the findings Initialisation and Training, got {report}"
+        "the checks Initialisation and Training must fail, got {report}"
     );
 }
 

@@ -57,8 +57,8 @@ pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
 /// Fails unless both tensors have the same bits, including the signs of zeros. Any NaN equals any NaN.
 #[track_caller]
 pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
-    assert_eq!(got.dims(), want.dims(), "{what}: the shape must equal the expected shape");
-    assert_eq!(got.dtype(), want.dtype(), "{what}: the type must equal the expected type");
+    assert_eq!(got.dims(), want.dims(), "{what}: the result must have the shape of the expected tensor");
+    assert_eq!(got.dtype(), want.dtype(), "{what}: the result must have the type of the expected tensor");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
         assert!(same, "{what}, element {i}: expected {want}, got {got}");

@@ -111,7 +111,7 @@ fn what_overflows_is_skipped_until_the_scale_fits() {
             other => panic!("step in f16: expected Taken or Skipped, got {other:?}"),
         }
     }
-    assert!(skipped > 10, "too large loss scale in f16: expected more than 10 skipped steps, got {skipped}");
+    assert!(skipped > 10, "loss scale that is too large for f16: expected more than 10 skipped steps, got {skipped}");
     assert_ne!(setup.values(), first);
     assert_eq!((step.scaler().skipped(), step.scaler().taken()), (skipped, 1));
     let records = kept.0.lock().unwrap();
@@ -260,7 +260,7 @@ fn halves_of_a_batch_add_up() {
             assert_eq!(
                 got.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
                 expected,
-                "{dtype:?}, round {round}: expected the sum of the gradients"
+                "{dtype:?}, round {round}: the accumulator must return the sum of both gradients"
             );
         }
     }

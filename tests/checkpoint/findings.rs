@@ -89,7 +89,11 @@ fn extreme_qk_norms_are_named() {
         for words in
             ["extreme QK-norm weights", &format!("max |w| {max}"), "this is normal", "clamping them changes the model"]
         {
-            assert!(finding.message.contains(words), "the message must contain {words:?}, got {}", finding.message);
+            assert!(
+                finding.message.contains(words),
+                "the message about {name} must contain {words:?}, got {}",
+                finding.message
+            );
         }
     }
 }
@@ -100,7 +104,7 @@ fn other_norms_are_named_without_that_note() {
     assert_eq!(findings.len(), 1);
     assert!(
         findings[0].message.contains("extreme norm weights: max |w| 20, rms 14.1"),
-        "the message must state the extremes of the norm weights, got: {}",
+        "the message must contain `extreme norm weights: max |w| 20, rms 14.1`, got: {}",
         findings[0].message
     );
     assert!(!findings[0].message.contains("QK-norm"));
@@ -114,7 +118,7 @@ fn embeddings() {
     assert_eq!((findings[0].level, findings[0].about), (Level::Note, "embedding_near"));
     assert!(
         findings[0].message.contains("times 1/sqrt(64), so their norm is near 1"),
-        "the message must have a note about the norm of rows, got: {}",
+        "the message must contain `times 1/sqrt(64), so their norm is near 1`, got: {}",
         findings[0].message
     );
     let large = Tensor::floats("token_embd.weight", "F32", &[64, 64], &normals(5, 4096, 20.0));

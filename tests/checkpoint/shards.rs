@@ -85,5 +85,5 @@ fn a_tensor_in_two_files() {
 fn what_is_not_there() {
     refused(Path::new("/nowhere/at.all"), &["/nowhere/at.all", "cannot be opened"]);
     #[cfg(unix)]
-    refused(Path::new("/dev/null"), &["it is not a regular file"]);
+    refused(Path::new("/dev/null"), &["the path is not a regular file"]);
 }

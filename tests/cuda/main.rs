@@ -41,10 +41,10 @@ fn without_a_device_there_is_a_typed_error() {
             let text = error.to_string();
             assert!(
                 text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"),
-                "cuda::device({ordinal}): expected an error about a missing driver or from CUDA, got: {text}"
+                "`cuda::device({ordinal})`: expected an error about a missing driver or from CUDA, got: {text}"
             );
         } else {
-            assert_eq!(ordinal, 0, "cuda::device({ordinal}): expected an error");
+            assert_eq!(ordinal, 0, "`cuda::device({ordinal})`: expected an error, got a device");
         }
     }
 }
@@ -87,7 +87,7 @@ fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
         let expected = evenkeel::softmax(evenkeel::Rows::new(&x, rows, cols).unwrap(), &Softmax::default()).unwrap();
         assert!(
             got.iter().eq(expected.iter().map(|y| y.bits()).collect::<Vec<_>>().iter()),
-            "softmax of {rows}x{cols}: CUDA must give the bits of the CPU"
+            "softmax of {rows}x{cols}: expected the same bits on CUDA as on the CPU"
         );
     }
 }
@@ -128,7 +128,7 @@ fn functions_of_elements_have_the_cpus_bits<E: DeviceElement + Bits>() {
             let got = stream.clone_dtoh(to).unwrap();
             assert!(
                 got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())),
-                "{what} of {len} elements: CUDA must give the bits of the CPU"
+                "{what} of {len} elements: expected the same bits on CUDA as on the CPU"
             );
         };
         cuda::exp_into(&stream, from.as_view(), to.as_view_mut()).unwrap();
@@ -170,12 +170,12 @@ fn cross_entropy_has_the_cpus_bits<E: DeviceElement + Bits>() {
             assert_eq!(
                 stream.clone_dtoh(&loss).unwrap()[0].to_bits(),
                 expected.value().to_bits(),
-                "the loss of {rows}x{cols} must have the CPU's bits on CUDA"
+                "cross_entropy of {rows}x{cols}: expected the same bits on CUDA as on the CPU"
             );
             let got = stream.clone_dtoh(&logits).unwrap();
             assert!(
                 got.iter().map(|y| y.bits()).eq(gradient.iter().map(|y| y.bits())),
-                "cross_entropy_backward of {rows}x{cols}: CUDA must give the bits of the CPU"
+                "cross_entropy_backward of {rows}x{cols}: expected the same bits on CUDA as on the CPU"
             );
         }
     }
@@ -199,7 +199,7 @@ fn targets_that_are_no_classes_are_refused() {
     assert_eq!(refused.row(), Some(2));
     assert!(
         refused.to_string().contains("in 0 .. 7, or -100 to be ignored"),
-        "target 7 of 7 classes: expected the allowed classes in the error, got: {refused}"
+        "the target 7 with 7 classes: expected an error that states the allowed targets, got: {refused}"
     );
 }
 
@@ -222,7 +222,7 @@ fn norms_of_heads_that_are_turned() {
         let got = stream.clone_dtoh(&rows).unwrap();
         assert!(
             got.iter().map(|y| y.to_bits()).eq(expected.iter().map(|y| y.to_bits())),
-            "qk_norm_rope of {cols} columns: CUDA must give the bits of the CPU"
+            "qk_norm_rope of {cols} columns: expected the same bits on CUDA as on the CPU"
         );
     }
 }
@@ -246,7 +246,7 @@ fn sampled_tokens() {
         assert_eq!(
             got.result(row, cols),
             expected.map(|sampled| (sampled.token, sampled.kept)),
-            "row {row} must have the CPU's token and kept count on CUDA"
+            "sample of row {row}: expected the same token and number of candidates on CUDA as on the CPU"
         );
     }
 }
@@ -296,7 +296,7 @@ fn a_captured_graph_draws_the_same_tokens() {
             assert_eq!(
                 got.result(row, cols),
                 expected.map(|sampled| (sampled.token, sampled.kept)),
-                "row {row} must have the CPU's token and kept count on CUDA"
+                "sample of row {row}: expected the same token and number of candidates on CUDA as on the CPU"
             );
         }
     }

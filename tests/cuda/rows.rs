@@ -34,7 +34,7 @@ fn compare<E: DeviceElement + Bits>(
         let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
         assert_eq!(
             differs, None,
-            "{what} of {rows}x{cols}: expected the bits of the CPU, but they differ at {differs:?}"
+            "{what} of {rows}x{cols}: expected the same bits on CUDA as on the CPU, first difference at {differs:?}"
         );
     }
 }
@@ -148,7 +148,7 @@ fn rms_norm_backward_with_that_of_the_weight_f32() {
             let got = stream.clone_dtoh(got).unwrap();
             assert!(
                 got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
-                "{what} of {rows}x{cols}: CUDA must give the bits of the CPU"
+                "{what} of {rows}x{cols}: expected the same bits on CUDA as on the CPU"
             );
         }
     }
@@ -173,7 +173,7 @@ fn rope_bf16() {
         let got = stream.clone_dtoh(&to).unwrap();
         assert!(
             got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
-            "rope with interleaved {interleaved}: CUDA must give the bits of the CPU"
+            "rope with interleaved {interleaved}: expected the same bits on CUDA as on the CPU"
         );
     }
 }

@@ -30,7 +30,10 @@ fn has_standin(test: &str, version: u32) -> bool {
         .output()
         .expect("the test program must start");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{test} must pass with the stand-in:\n{text}");
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "the test {test} must pass with the stand-in for the CUDA driver, got:\n{text}"
+    );
     false
 }
 
@@ -135,8 +138,9 @@ fn memory_of_another_device_is_refused() {
     if !has_standin("standin::memory_of_another_device_is_refused", 13000) {
         return;
     }
-    let streams =
-        [0, 1].map(|ordinal| cuda::device(ordinal).expect("the stand-in must have two devices").default_stream());
+    let streams = [0, 1].map(|ordinal| {
+        cuda::device(ordinal).expect("the stand-in for the CUDA driver must have two devices").default_stream()
+    });
     for (run, op, arguments) in OPS {
         for (away, argument) in arguments.iter().enumerate() {
             let refused = run(&Call { streams: streams.clone(), away });
@@ -191,7 +195,7 @@ fn kernels_are_compiled_before_a_capture() {
     if !has_standin("standin::kernels_are_compiled_before_a_capture", 13000) {
         return;
     }
-    let context = cuda::device(0).expect("the stand-in must have a device");
+    let context = cuda::device(0).expect("the stand-in for the CUDA driver must have a device");
     let stream = context.default_stream();
     let (x, mut y) = (stream.clone_htod(&[1.0f32; 6]).unwrap(), stream.alloc_zeros::<f32>(6).unwrap());
     let mut softmax = || {
@@ -214,7 +218,7 @@ fn kernels_are_compiled_before_a_capture() {
         most.fetch_max(done, Ordering::Relaxed);
         assert_eq!(
             all, 5,
-            "preload must compile 5 modules: softmax and sample for 2 types, and one module of sample for all types"
+            "preload must compile 5 modules (softmax and sample for 2 types, one of sample for all types), got {all}"
         );
     };
     cuda::preload(&context, &["softmax", "sample"], &[DType::F32, DType::BF16], progress).unwrap();
@@ -235,20 +239,20 @@ fn a_released_stream_has_no_other_owner() {
     if !has_standin("standin::a_released_stream_has_no_other_owner", 13000) {
         return;
     }
-    let stream = cuda::device(0).expect("the stand-in must have a device").default_stream();
+    let stream = cuda::device(0).expect("the stand-in for the CUDA driver must have a device").default_stream();
     let call = Call { streams: [stream.clone(), stream.clone()], away: usize::MAX };
     let owners = Arc::strong_count(&stream);
     for _ in 0..2 {
-        rms_norm_backward(&call).expect("rms_norm_backward must run on the stand-in");
+        rms_norm_backward(&call).expect("rms_norm_backward must run on the stand-in for the CUDA driver");
         assert!(
             Arc::strong_count(&stream) > owners,
-            "rms_norm_backward must allocate a workspace, which owns the stream"
+            "rms_norm_backward must allocate a workspace that holds a reference to the stream"
         );
         cuda::release(&stream);
         assert_eq!(
             Arc::strong_count(&stream),
             owners,
-            "`cuda::release` must free the workspace, which owns the stream"
+            "`cuda::release` must free the workspace that holds a reference to the stream"
         );
     }
 }

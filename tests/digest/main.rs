@@ -57,7 +57,7 @@ fn bless(cases: &[Case]) {
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
-    assert_eq!(cases.len(), committed.len(), "`digest.tsv` must have as many cases as the test");
+    assert_eq!(cases.len(), committed.len(), "this test and `digest.tsv` must have the same number of cases");
     cases.retain(|case| case.name.contains("F16 ") == of_16_bits);
     if !level.is_available() {
         return;
@@ -84,7 +84,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
     }
     assert!(
         wrong.is_empty(),
-        "expected the digests of `digest.tsv`, but {} results differ: {:#?}",
+        "expected the digests in `digest.tsv`, but {} results have other digests: {:#?}",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );
@@ -150,7 +150,7 @@ fn every_environment_gives_the_committed_bits() {
         let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
         assert!(
             pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
-            "a pool created in {environment:?}: its threads must inherit this environment"
+            "the threads of a pool must inherit the floating-point environment {environment:?} of the creating thread"
         );
         for (at, &level) in levels.iter().enumerate() {
             // Each case runs on one level per environment. The level changes with each environment.
@@ -166,13 +166,13 @@ fn every_environment_gives_the_committed_bits() {
         }
         assert!(
             pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
-            "a pool created in {environment:?}: its threads must keep this environment"
+            "the threads of a pool must keep the floating-point environment {environment:?}"
         );
     }
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
     assert!(
         wrong.values().all(Vec::is_empty),
-        "expected the digests of digest.tsv in each floating-point environment, but some of {} cases and {} large \
+        "expected the digests in `digest.tsv` in each floating-point environment, but some of {} cases and {} large \
          cases differ: {counts:#?}",
         chosen.len(),
         large.len()
@@ -187,7 +187,7 @@ fn cases_differ() {
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
     assert!(
         distinct.len() >= 1000,
-        "`digest.tsv`: expected at least 1000 distinct digests, got {} of {}",
+        "`digest.tsv`: expected at least 1000 distinct digests, got {} distinct digests of {}",
         distinct.len(),
         committed.len()
     );

@@ -17,7 +17,7 @@ fn after_results_and_errors() {
             let empty = SamplerConfig::default().validate().unwrap().sample::<f32>(&[], Draw::default());
             [after_result.unwrap(), refused.unwrap_err(), empty.map_err(|_| environment.is_set()).unwrap_err()]
         });
-        assert_eq!(is_kept, [true; 3], "a call must restore {environment:?}");
+        assert_eq!(is_kept, [true; 3], "a call must restore the floating-point environment {environment:?}");
         assert!(is_default());
     }
 }
@@ -40,8 +40,16 @@ fn after_panics_in_a_callback() {
         };
         let _ = &sampler;
         let after = || (catch_unwind(AssertUnwindSafe(call)).is_err(), environment.is_set());
-        assert_eq!(environment.run(after), (true, true), "a panic must restore {environment:?}");
-        assert_eq!(pool.install(after), (true, true), "a panic in a pool must restore {environment:?}");
+        assert_eq!(
+            environment.run(after),
+            (true, true),
+            "after a panic, the floating-point environment must be {environment:?}"
+        );
+        assert_eq!(
+            pool.install(after),
+            (true, true),
+            "after a panic in a thread pool, the floating-point environment must be {environment:?}"
+        );
         assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "not kept: {environment:?}");
     }
     assert!(is_default());

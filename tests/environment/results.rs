@@ -22,7 +22,7 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
     }
     assert!(
         wrong.is_empty(),
-        "expected the same bits in each environment, but {} of {} calls differ: {wrong:#?}",
+        "expected the same bits in each floating-point environment, but {} of {} calls differ: {wrong:#?}",
         wrong.len(),
         calls.len() * Environment::ALL.len()
     );

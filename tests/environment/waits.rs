@@ -73,14 +73,14 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
                 if let Some(has_begun) = lock(&has_begun).take() {
                     has_begun
                         .recv_timeout(LONG)
-                        .expect("the second thread of the pool must begin a part of the sampled rows");
+                        .expect("the second thread of the pool must begin to sample some of the rows");
                 }
             } else if let Some(began) = lock(&began).take() {
                 let ran = ran.clone();
                 rayon::spawn(move || ran.send(foreign(environment)).unwrap());
                 began.send(()).unwrap();
                 let foreign =
-                    lock(&has_run).recv_timeout(LONG).expect("the caller must run the spawned request while it waits");
+                    lock(&has_run).recv_timeout(LONG).expect("the waiting thread must run the spawned request");
                 *lock(&found) = Some(foreign);
                 assert!(!panics, "a deliberate panic in the request of a row");
             }
@@ -124,11 +124,15 @@ fn check(environment: Option<Environment>, panics: bool) {
         0,
         "the report of the waiting call must not count the NaN of the spawned request: {report}"
     );
-    assert_eq!(report.op("softmax").infinite, 1, "the report must count the softmax call after the wait: {report}");
+    assert_eq!(
+        report.op("softmax").infinite,
+        1,
+        "the report must count the infinite row of the softmax call after the wait: {report}"
+    );
     assert_eq!(
         report.op("sample").rows,
         if panics { 0 } else { 8 },
-        "the report must count the rows of the sample call that waited: {report}"
+        "the report must count the 8 rows of the sample call, or 0 rows after a panic, got: {report}"
     );
     assert_eq!(
         (trace.points, trace.first.unwrap().point.as_str()),

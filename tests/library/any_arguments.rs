@@ -341,7 +341,11 @@ fn any_views() {
             let _ = RowsMut::strided(&mut values[..], a, b, d).map(|x| x.rows());
             let _ = LanesMut::shaped(&mut values[..], &counts, axis).map(|x| x.lanes());
         }));
-        assert!(made.is_ok(), "views must not panic: counts {counts:?}, axis {axis}, {} elements", values.len());
+        assert!(
+            made.is_ok(),
+            "a view with the shape {counts:?}, the axis {axis} and {} elements must be made without a panic",
+            values.len()
+        );
         counts.reverse();
     }
 }
@@ -408,7 +412,7 @@ fn any_sampler() {
                 drawn += 1;
             }
             Ok(Err(error)) => assert!(!error.to_string().is_empty()),
-            Err(_) => panic!("the sampler must not panic: {config:?}, logits {logits:?}, {step:?}"),
+            Err(_) => panic!("the sampler {config:?} must not panic with the logits {logits:?} and {step:?}"),
         }
     }
     // Most configurations and logits are rejected, so check that enough were accepted.

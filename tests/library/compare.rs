@@ -77,8 +77,8 @@ fn one_ulp_too_far_is_too_far() {
             assert_eq!(
                 passes(got, exact, steps as f64),
                 ulps <= steps as f64,
-                "tolerance of {steps} ULP: {got}, which is {ulps} ULP off {value}, must pass if within the \
-                 tolerance, else fail"
+                "{got} has an error of {ulps} ULP relative to {value}; a tolerance of {steps} ULP must accept it if \
+                 {ulps} <= {steps}, else reject it"
             );
         }
     }
@@ -103,12 +103,12 @@ fn same_bits_sees_the_sign_of_zero_and_the_payload_of_nan() {
 fn a_failure_says_what_where_and_by_how_much() {
     let failure = within("row 3", &[1.0f32, 2.0], &[1.0, 2.5], &[1.0, 2.0], 1.0).unwrap_err();
     for part in ["row 3", "1 of 2", "[1]", "input 2e0 (0x40000000)", "2.5e0 (0x40200000)", "expected 2e0", "ULP off"] {
-        assert!(failure.contains(part), "the failure must contain {part:?}, got {failure:?}");
+        assert!(failure.contains(part), "the failure message must contain {part:?}, got {failure:?}");
     }
     let failure = same_bits("lane 0", &[0.0f32], &[-0.0]).unwrap_err();
     assert!(
         failure.contains("lane 0") && failure.contains("0x80000000"),
-        "same_bits of 0 and -0: expected \"lane 0\" and \"0x80000000\" in the failure, got {failure:?}"
+        "same_bits of 0 and -0: expected \"lane 0\" and \"0x80000000\" in the failure message, got {failure:?}"
     );
 }
 
@@ -126,7 +126,7 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         assert_eq!(
             ulp::size::<bf16>(value.widen()),
             distance,
-            "an ULP at {value} must be the distance {distance} to the next larger magnitude"
+            "the size of an ULP at {value} must be {distance}, the distance to the next larger magnitude"
         );
         assert_eq!(ulp::error(value, value.widen()), 0.0);
         // A number halfway between two neighbours is half an ULP from each.
@@ -136,7 +136,7 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
             assert_eq!(
                 ulp::error(value, between),
                 0.5,
-                "the error of {value} must be half an ULP if the exact result is {between}"
+                "the error of {value} must be 0.5 ULP if the exact result is {between}"
             );
             let expected = if outer.widen().is_infinite() { 0.0 } else { 0.5 };
             assert_eq!(
@@ -163,7 +163,7 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
                 // Both neighbours of the rounded value have an error of at least half an ULP.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
-                    "{other} must be at least 0.5 ULP from {exact:e}, got {} ULP",
+                    "{other}, next to the rounding of {exact:e}, must have an error of at least 0.5 ULP, got {} ULP",
                     ulp::error(other, exact)
                 );
             }

@@ -245,7 +245,10 @@ fn losses_with_one_defect_each() {
     let indexed = suite(|x, cols, targets| {
         Ok(-log_right(&x[..cols])[targets[0] as usize] + 0.0 * loss(x, cols, targets, log_right).unwrap_or(0.0))
     });
-    assert!(indexed.has(Defect::Panics), "loss that indexes by the target: expected the defect Panics, got {indexed}");
+    assert!(
+        indexed.has(Defect::Panics),
+        "loss that panics for a wrong target: expected the defect Panics, got {indexed}"
+    );
     let narrow = suite(|x, cols, targets| {
         let mean = loss(x, cols, targets, log_right)?;
         Ok(if targets.len() > 1000 { mean / 16.0 } else { mean })

@@ -49,12 +49,12 @@ fn rows_of_no_columns() {
     let partial = SoftmaxPartial::new(x, (0, 0), &softmax_of).unwrap_err();
     assert!(
         matches!(partial, Error::OutOfMemory { op: "softmax", .. }),
-        "expected OutOfMemory in softmax, got {partial}"
+        "expected an OutOfMemory error of softmax, got {partial}"
     );
     let partial = NormPartial::layer_norm(x, (0, 0), &LayerNorm::default()).unwrap_err();
     assert!(
         matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }),
-        "expected OutOfMemory in layer_norm, got {partial}"
+        "expected an OutOfMemory error of layer_norm, got {partial}"
     );
     let rows = Rows::<f32>::new(&[], 1 << 33, 0).unwrap();
     refused(
@@ -227,7 +227,7 @@ fn heads_at_the_ends() {
     );
     refused(
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
-        "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
+        "view: heads has 3 elements; expected the number of elements of shape [8589934592, 1, 1, 1]",
     );
     // Without queries, a partial result from another rank may describe 2^46 blocks.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
@@ -245,7 +245,7 @@ fn heads_at_the_ends() {
         let partial = AttentionPartial::new(q, shared, shared, (first, all), &Attention::default());
         assert!(
             matches!(partial, Err(Error::InvalidArgument { op: "attention", .. })),
-            "AttentionPartial of keys from {first} of {all}: expected InvalidArgument, got {partial:?}"
+            "AttentionPartial that starts at key {first} of {all} keys: expected InvalidArgument, got {partial:?}"
         );
     }
 }
@@ -271,13 +271,13 @@ fn masks_at_the_ends() {
         assert_eq!(
             softmax(x(), &Softmax::default().mask(&mask)).unwrap(),
             expected,
-            "softmax with {mask:?}: expected {expected:?}"
+            "softmax with the mask {mask:?}: expected the probabilities {expected:?}"
         );
     }
     let mask = Mask::lengths(&[MAX]);
     refused(
         softmax(x(), &Softmax::default().mask(&mask)),
-        "softmax: lengths is 18446744073709551615; it must be at most the 2 keys",
+        "softmax: lengths is 18446744073709551615; it must be at most 2, the number of keys",
     );
 }
 
@@ -336,10 +336,13 @@ fn gradients_of_more_elements_than_memory_has() {
     for shape in [&[MAX][..], &[4, MAX, MAX], &[MAX, 0], &[0, MAX], &[]] {
         assert!(
             AdaptiveClip::default().clip(&mut grad, &[1.0f32; 4], shape).is_err(),
-            "the shape {shape:?} must be rejected"
+            "AdaptiveClip must reject the shape {shape:?}"
         );
         let init = Init::xavier_normal(1.0);
-        assert!(fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(), "the shape {shape:?} must be rejected");
+        assert!(
+            fill(&mut grad, shape, &init, Stream::named(1, "w")).is_err(),
+            "`fill` must reject the shape {shape:?}"
+        );
     }
     assert!(Fan::Average.of(&[MAX, MAX, MAX, MAX]).unwrap().is_finite());
 }

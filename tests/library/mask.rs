@@ -356,7 +356,10 @@ fn masks_that_do_not_fit_are_refused() {
     let flags = [true; 5];
     assert_eq!(refusal(Mask::keep(&flags, &[4]), &dims, -1), "softmax: mask has 5 elements; expected shape [4]");
     assert_eq!(refusal(Mask::lengths(&[4, 4, 4]), &dims, -1), "softmax: lengths has 3 entries; expected 1 or 2");
-    assert_eq!(refusal(Mask::lengths(&[4, 5]), &dims, -1), "softmax: lengths is 5; it must be at most the 4 keys");
+    assert_eq!(
+        refusal(Mask::lengths(&[4, 5]), &dims, -1),
+        "softmax: lengths is 5; it must be at most 4, the number of keys"
+    );
     assert_eq!(
         refusal(Mask::lengths(&[1]), &dims, 1),
         "softmax: axis is 1; it must be the last axis for a mask with lengths"

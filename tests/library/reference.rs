@@ -99,7 +99,7 @@ fn functions_have_a_hundred_bits() {
             count += 1;
         }
     }
-    assert!(count > 300, "expected more than 300 scalar vectors in `reference.tsv`, got {count}");
+    assert!(count > 300, "expected more than 300 lines of scalar functions in `reference.tsv`, got {count}");
 }
 
 /// Checks the reference in f64, which is used for the narrower types. Most of its functions come from the standard
@@ -142,7 +142,7 @@ fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) 
         ("llama3", &[factor, low_freq_factor, high_freq_factor, positions]) => {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions: positions as usize }
         }
-        _ => panic!("rope vector: expected a known scaling with its parameters, got {parameters:?}"),
+        _ => panic!("rope in `reference.tsv`: expected the name and parameters of a scaling, got {parameters:?}"),
     };
     with(&options.scaling(scaling))
 }
@@ -152,13 +152,17 @@ fn rows_have_nearly_as_many() {
     let mut count = 0;
     for Vector { op, parameters, input, expected } in vectors() {
         let got = match op {
-            "softmax" => reference::softmax(&input).expect("a softmax vector must have a score above -inf"),
-            "log_softmax" => reference::log_softmax(&input).expect("a log_softmax vector must have a score above -inf"),
+            "softmax" => {
+                reference::softmax(&input).expect("a softmax row in `reference.tsv` must have a logit above -inf")
+            }
+            "log_softmax" => reference::log_softmax(&input)
+                .expect("a log_softmax row in `reference.tsv` must have a logit above -inf"),
             "logsumexp" => vec![reference::logsumexp(&input)],
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
             "rope" => {
-                let position = parameters[0].parse().expect("the position of a rope vector must be an integer");
+                let position =
+                    parameters[0].parse().expect("the position of a rope row in `reference.tsv` must be an integer");
                 with_rope_options(&parameters[1..], |options| reference::rope(&input, position, options))
             }
             _ => continue,
@@ -170,7 +174,7 @@ fn rows_have_nearly_as_many() {
             count += 1;
         }
     }
-    assert!(count > 100, "expected more than 100 row results in `reference.tsv`, got {count}");
+    assert!(count > 100, "expected more than 100 results of row functions in `reference.tsv`, got {count}");
 }
 
 #[test]
@@ -288,7 +292,7 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "cross_entropy_backward, softcap 1: expected a term and a gradient of {expected}, got {size} and {dz}"
+            "cross_entropy_backward, softcap 1: expected term and gradient of magnitude {expected}, got {size}, {dz}"
         );
     }
 }
@@ -318,7 +322,7 @@ fn floats_of_other_crates_are_numbers() {
         let error = (other - ours).abs().to_f64() / ours.to_f64().abs().max(1.0);
         assert!(
             error < 2f64.powi(-78),
-            "reference in TwoFloat: expected {} within an error of 2^-78 = 3.31e-24, got {} with an error of {error:e}",
+            "TwoFloat reference: expected {} with an error below 2^-78 = 3.31e-24, got {} with an error of {error:e}",
             ours.to_f64(),
             other.to_f64()
         );

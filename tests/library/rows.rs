@@ -6,14 +6,14 @@ use std::mem::MaybeUninit;
 fn shape_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::ShapeMismatch { .. }) => error.to_string(),
-        other => panic!("call with a wrong shape: expected a ShapeMismatch error, got {other:?}"),
+        other => panic!("a call with a wrong shape: expected a ShapeMismatch error, got {other:?}"),
     }
 }
 
 fn argument_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::InvalidArgument { .. }) => error.to_string(),
-        other => panic!("view along a wrong axis: expected an InvalidArgument error, got {other:?}"),
+        other => panic!("a view along a wrong axis: expected an InvalidArgument error, got {other:?}"),
     }
 }
 
@@ -82,7 +82,7 @@ fn rows_that_overlap_are_refused() {
     let mut data = [0.0f32; 12];
     assert_eq!(
         shape_error(Rows::strided(&data, 3, 4, 3)),
-        "view: stride has 3; expected at least 4, the number of columns, so that rows do not overlap"
+        "view: stride has a value of 3; expected at least 4, the number of columns, so that rows do not overlap"
     );
     shape_error(RowsMut::strided(&mut data, 3, 4, 3).map(|_| ()));
     shape_error(Rows::strided(&data, 3, 4, 0));

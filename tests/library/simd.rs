@@ -130,7 +130,7 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
             for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
                 assert!(
                     got == expected,
-                    "{op} of {} on {level}, {rows} rows of {cols}: expected the bits of the portable level",
+                    "{op} of {} on {level}, {rows} rows of {cols}: expected the same bits as on the portable level",
                     E::DTYPE
                 );
             }
@@ -158,12 +158,12 @@ fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
         let Err(Error::Unavailable { backend, reason, .. }) = refused else {
-            panic!("expected the error Unavailable, got {refused:?}")
+            panic!("with_level({level}): expected the error Unavailable, got {refused:?}")
         };
         assert_eq!(backend, level.name());
         assert!(
-            reason.starts_with("this machine does not support it; the best available is "),
-            "expected the reason for an unavailable level, got {reason:?}"
+            reason.starts_with("this machine does not support this instruction set; the best available one is "),
+            "with_level({level}): expected a reason that names the best available level, got {reason:?}"
         );
     }
 }
@@ -205,6 +205,6 @@ fn the_environment_decides() {
     // Every op reports the error. A level forced in code ignores the variable.
     assert!(
         said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"),
-        "EVENKEEL_SIMD=sse9: expected the error Backend, and the result [1.0] at a level forced in code, got {said}"
+        "`EVENKEEL_SIMD=sse9`: expected the error Backend, and [1.0] with a level forced in code, got {said}"
     );
 }

@@ -7,7 +7,7 @@ fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =
         lines.map(|line| line.split('\t').collect()).filter(|f: &Vec<_>| f[0] == rule).collect();
-    assert!(fields.len() >= 10, "expected at least 10 vectors of rule {rule} in `sums.tsv`, got {}", fields.len());
+    assert!(fields.len() >= 10, "expected at least 10 lines for {rule} in `sums.tsv`, got {}", fields.len());
     fields
 }
 
@@ -29,14 +29,14 @@ fn tiled_sum_gives_the_bits_of_the_vectors() {
         assert_eq!(
             format!("{:016x}", sum.to_bits()),
             fields[4],
-            "tiled_sum of {n} terms, k = {k}, step = {step}: expected the bits in `sums.tsv`"
+            "tiled_sum of {n} terms generated with k = {k} and step = {step}: expected the bits in `sums.tsv`"
         );
         // The order of terms matters in sums of more than one tile, so these vectors detect any other order.
         if n >= 1000 {
             assert_ne!(
                 sum.to_bits(),
                 terms.iter().sum::<f64>().to_bits(),
-                "{n} terms, k = {k}, step = {step}: tiled_sum and a sequential sum must have different bits"
+                "{n} terms generated with k = {k} and step = {step}: tiled_sum must not equal the sequential sum"
             );
         }
     }
@@ -54,13 +54,13 @@ fn fixed_point_sum_gives_the_integers_of_the_vectors() {
         assert_eq!(
             fixed_point_sum(&terms).to_string(),
             fields[3],
-            "fixed_point_sum of {n} terms, d = {d}: expected the sum in `sums.tsv`"
+            "fixed_point_sum of {n} terms generated with d = {d}: expected the sum in `sums.tsv`"
         );
         terms.reverse();
         assert_eq!(
             fixed_point_sum(&terms).to_string(),
             fields[3],
-            "fixed_point_sum of {n} terms, d = {d}, in reverse order: expected the sum in `sums.tsv`"
+            "fixed_point_sum of {n} terms generated with d = {d}, in reverse order: expected the sum in `sums.tsv`"
         );
     }
 }
@@ -76,7 +76,7 @@ fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
             assert_eq!(
                 format!("{:016x}", sum.to_bits()),
                 fields[4],
-                "binned_sum of {n} terms, k = {k}, step = {step}, in {order}: expected the bits in `sums.tsv`"
+                "binned_sum of {n} terms from k = {k} and step = {step}, in {order}: expected the bits of `sums.tsv`"
             );
             terms.reverse();
         }

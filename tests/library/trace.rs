@@ -49,7 +49,10 @@ fn scopes() {
 #[test]
 fn rows_that_are_none() {
     let (result, _) = trace::scope(|| trace::point("x", &[1.0f32, 2.0, 3.0], 2).map(drop));
-    assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "expected a ShapeMismatch error, got {result:?}");
+    assert!(
+        matches!(result, Err(Error::ShapeMismatch { .. })),
+        "3 elements in rows of 2: expected a ShapeMismatch error, got {result:?}"
+    );
     // Outside any scope, a point checks nothing and never fails.
     trace::point("x", &[1.0f32, 2.0, 3.0], 2).unwrap();
 }

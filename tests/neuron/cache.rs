@@ -52,8 +52,12 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         damage(&mut bytes);
         std::fs::write(entry, bytes).unwrap();
         assert_eq!(neff(Target::Trn1), program.hlo());
-        assert_eq!(calls(), 2 + at, "the cache must compile the program again after damage {at} to its entry");
-        assert_eq!(std::fs::read(entry).unwrap(), good, "the cache must repair its entry after damage {at}");
+        assert_eq!(calls(), 2 + at, "test damage {at} to a cache entry: the program must be compiled again");
+        assert_eq!(
+            std::fs::read(entry).unwrap(),
+            good,
+            "test damage {at} to a cache entry: the entry must be repaired"
+        );
     }
     // Each target has its own cache file.
     neff(Target::Inf2);

@@ -112,23 +112,23 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
     for (variables, reason) in missing {
         let output = sampled(variables);
         let Some((backend, tokens)) = output.split_once('|') else {
-            panic!("{variables:?}: expected a backend and tokens, got {output}")
+            panic!("variables {variables:?}: expected a backend and tokens, got {output}")
         };
         assert!(
             backend.starts_with("cpu (neuron: ") && backend.contains(reason),
-            "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}"
+            "variables {variables:?}: expected a fallback to the CPU with the reason {reason:?}, got {backend}"
         );
         assert!(
             backend.ends_with("; cuda: disabled on this machine)"),
-            "{variables:?}: expected `cuda: disabled on this machine` last, got {backend}"
+            "variables {variables:?}: expected `cuda: disabled on this machine` as the last reason, got {backend}"
         );
-        assert_eq!(tokens, expected, "{variables:?}: the CPU must give the tokens of the Neuron device");
+        assert_eq!(tokens, expected, "variables {variables:?}: the CPU must draw the same tokens as the Neuron device");
         // If the backend is requested by name, the same reason becomes an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
         let output = sampled(&by_name);
         assert!(
             output.starts_with("Backend: neuron: ") && output.contains(reason),
-            "{by_name:?}: expected an error of neuron with {reason:?}, got {output}"
+            "variables {by_name:?}: expected an error of the backend neuron with {reason:?}, got {output}"
         );
     }
 }
@@ -239,7 +239,10 @@ fn the_choice_and_its_reasons_are_logged() {
     tracing::subscriber::set_global_default(&LINES).unwrap();
     let chosen = BackendChoice::AUTO.set_up(set_up).unwrap();
     let reason = &chosen.passed_over[0].1;
-    assert!(reason.contains("it reports no core"), "expected `it reports no core` in the reason, got: {reason}");
+    assert!(
+        reason.contains("it reports no core"),
+        "Neuron without cores: expected `it reports no core` in the reason, got: {reason}"
+    );
     let expected = [
         format!("message=backend skipped backend=\"neuron\" reason={reason:?} "),
         "message=backend skipped backend=\"cuda\" reason=\"disabled on this machine\" ".into(),

@@ -72,7 +72,7 @@ fn it_is_told_what_numerics_depend_on() {
         }
         assert!(
             words[1].ends_with("/program.hlo.pb"),
-            "expected `program.hlo.pb` as first file of `neuronx-cc`, got: {said}"
+            "expected `program.hlo.pb` as the first file argument of `neuronx-cc`, got: {said}"
         );
     }
     let (_, folder) = compiled(&[("STANDIN_FAMILY", "12"), ("NEURON_LOGICAL_NC_CONFIG", "1")]);
@@ -85,7 +85,7 @@ fn it_reads_text_where_that_is_asked_for() {
     let (output, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
     assert!(
         output.contains("the file has 0 bytes"),
-        "`neuronx-cc` on an empty text: expected an error about a NEFF of 0 bytes, got: {output}"
+        "`neuronx-cc` with an empty program: expected an error about a NEFF of 0 bytes, got: {output}"
     );
     assert!(calls(folder.path()).contains("/program.mlir "));
 }

@@ -30,7 +30,7 @@ fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32
             outputs.iter_mut().for_each(|output| output.fill(0));
             1003
         }
-        other => panic!("the fake device must compute only programs of the tests, got {other:?}"),
+        other => panic!("the fake device must run only programs of these tests, got {other:?}"),
     }
 }
 
@@ -131,7 +131,7 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
         let error = evenkeel::Error::from(fault);
         assert!(
             matches!(error, evenkeel::Error::Neuron(Fault::Numerical { .. })),
-            "expected a numerical fault, got: {error}"
+            "program {name}: expected the fault Numerical, got: {error}"
         );
         // The fault does not disable the device.
         assert_eq!(loaded.run(&[]).unwrap_err().action(), Action::Numerical);
@@ -247,7 +247,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "`EVENKEEL_LIBNRT` with a path of no file: expected a fallback that names the path, got: {missing}"
+        "`EVENKEEL_LIBNRT` with the path of a missing file: expected a fallback that names the path, got: {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(

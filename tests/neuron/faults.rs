@@ -47,31 +47,31 @@ fn faults_at_every_call_leave_nothing_behind() {
         for call in 0..calls {
             standin.fail("", call, 1, status);
             let outcome = work();
-            assert_eq!(standin.failures_left(), 0, "fault {status} at call {call} of the runtime must occur");
+            assert_eq!(standin.failures_left(), 0, "call {call} of the fake runtime must fail with status {status}");
             match outcome {
                 // The crate repeats a failed call that frees an object, and a run that failed with status 7.
                 Ok(()) => assert!(
                     call >= calls - 2 || status == 7,
-                    "fault {status} at call {call} of the runtime must be reported as an error"
+                    "status {status} at call {call} of the runtime must be reported as an error"
                 ),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
                 Err(fault @ Fault::Status { status: output, at_work, .. }) => {
                     assert_eq!(output, NrtStatus(status));
                     assert!(
                         !at_work || fault.action() != Action::FallBack,
-                        "fault {status} at call {call}: a fault during work must not cause a fallback, got {fault}"
+                        "status {status} at call {call}: a fault during a run must not cause a fallback, got {fault}"
                     );
                     assert_ne!(fault.action(), Action::Retry);
                 }
                 Err(other) => panic!(
-                    "fault {status} at call {call} of the runtime: expected an error with this status, got {other}"
+                    "status {status} at call {call} of the runtime: expected an error with this status, got {other}"
                 ),
             }
             standin.is_left_clean();
             rounds += 1;
         }
     }
-    assert!(rounds >= 500, "expected at least 500 pairs of a fault and a call, got {rounds}");
+    assert!(rounds >= 500, "expected at least 500 pairs of a status and a call, got {rounds}");
     // Several devices run at once, each on its own thread.
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -144,7 +144,7 @@ impl<E: Bits> Case<E> {
             let what = format!("{} row {row} of {:?}", E::DTYPE, self.shape);
             let Some((expected, expected_lse)) = attention_of(&logits, &values, sink) else {
                 assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}: expected 0");
-                assert_eq!(lse[row], f64::NEG_INFINITY, "{what} is fully masked: expected a log-sum-exp of -inf");
+                assert_eq!(lse[row], f64::NEG_INFINITY, "{what}: a fully masked row must have a log-sum-exp of -inf");
                 continue;
             };
             let magnitudes: Vec<Vec<f64>> =
@@ -165,13 +165,10 @@ impl<E: Bits> Case<E> {
                 let allowed = relative * terms[i] + half;
                 let ulps = evenkeel::testing::ulp::error_at(*got, *expected, terms[i] * (1.0 + largest));
                 let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-                assert!(
-                    ulps <= bound,
-                    "{what} at {i}: expected an error of at most {bound} ULP of the sum of the terms, got {ulps} ULP"
-                );
+                assert!(ulps <= bound, "{what} at {i}: expected an error of at most {bound} ULP, got {ulps} ULP");
                 assert!(
                     error <= allowed,
-                    "{what} at {i}: expected {expected:?}, got {got:?}; the error {error:e} exceeds {allowed:e}"
+                    "{what} at {i}: expected {expected:?} within {allowed:e}, got {got:?} with an error of {error:e}"
                 );
             }
             let error = (E::Exact::from(lse[row]) - expected_lse).abs().to_f64();
@@ -179,7 +176,7 @@ impl<E: Bits> Case<E> {
             let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
             assert!(
                 error <= allowed,
-                "{what}: expected a log-sum-exp of {expected_lse:?}, got {}; the error {error:e} exceeds {allowed:e}",
+                "{what}: expected the log-sum-exp {expected_lse:?} within {allowed:e}, got {}, an error of {error:e}",
                 lse[row]
             );
         }
@@ -384,7 +381,7 @@ fn nan_and_infinities<E: Bits>() {
             assert_eq!(
                 y.widen() == f64::INFINITY,
                 i % of_values == of_values - 1,
-                "attention of {shape:?}, infinity in a value: expected infinity in its feature only, got {y:?} at {i}"
+                "attention of {shape:?}, last feature of a value inf: expected inf there only, got {y:?} at {i}"
             );
         }
     }
@@ -398,7 +395,7 @@ fn nan_and_infinities<E: Bits>() {
         assert_eq!(
             (got.0[0].bits(), got.1[0]),
             (E::from_wide(y).bits(), lse),
-            "key {infinity:?}: expected {y} with log-sum-exp {lse}"
+            "attention with the key {infinity:?}: expected the result {y} and the log-sum-exp {lse}"
         );
     }
 }
@@ -558,7 +555,11 @@ fn nothing_to_attend_to<E: Bits>() {
             );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
-        assert_eq!(refused, Err(Error::fully_masked("attention", 0)), "attention of {shape:?} must return FullyMasked");
+        assert_eq!(
+            refused,
+            Err(Error::fully_masked("attention", 0)),
+            "attention of {shape:?} must give the error FullyMasked"
+        );
     }
     // The shapes have no keys, no queries or no features.
     let none: [E; 0] = [];

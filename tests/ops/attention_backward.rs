@@ -159,7 +159,7 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?}, got {got:?}; the error {ulps} ULP of {at:e} exceeds {bound} ULP"
+                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, an error of {ulps} ULP"
             );
         }
     }
@@ -289,7 +289,7 @@ fn masked_is_not_there<E: Bits>() {
                 let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
                 assert!(
                     nothing.into_iter().all(|(_, x)| x.bits() == 0),
-                    "{shape:?}, mask {number}, scale {scale}: expected dk and dv of 0 for masked keys"
+                    "{shape:?}, mask {number}, scale {scale}: attention_backward must give masked keys dk and dv of 0"
                 );
             }
             graded.case = clean;
@@ -309,7 +309,7 @@ fn nothing_to_attend_to<E: Bits>() {
         assert_eq!(
             report.op("attention_backward").fully_masked,
             (batch * heads) as u64,
-            "{shape:?}: the report must count one fully masked row for each batch and head"
+            "attention_backward of {shape:?}: the report must count one fully masked row for each batch and head"
         );
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
@@ -338,7 +338,7 @@ fn nothing_to_attend_to<E: Bits>() {
         assert_eq!(
             refused,
             Err(Error::fully_masked("attention_backward", 0)),
-            "attention_backward of {shape:?} must return FullyMasked"
+            "attention_backward of {shape:?} must give the error FullyMasked"
         );
         // NaN in a fully masked query or in its gradient has no effect.
         graded.case.q[..features].fill(E::NAN);
@@ -388,7 +388,8 @@ fn the_largest_numbers<E: Bits>() {
                     assert_eq!(
                         broken,
                         None,
-                        "{} of {shape:?} with {keys} keys, q {q}, k {k}, v {v}, dy {dy}: {name} must not be NaN",
+                        "attention_backward in {} of {shape:?} with {keys} keys, q {q}, k {k}, v {v}, dy {dy}: {name} \
+                         must not be NaN",
                         E::DTYPE
                     );
                 }
@@ -413,10 +414,14 @@ fn products_beyond_the_range<E: Bits>() {
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
     // Both probabilities are 1/2. Each key therefore adds large / 2 to dq, so dq = large and dv = large / 2.
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
-    assert!(near(got.dq[0], large), "products beyond the range: expected dq {large}, got {:?}", got.dq);
+    assert!(
+        near(got.dq[0], large),
+        "products beyond the range of the type: expected a dq of {large}, got {:?}",
+        got.dq
+    );
     assert!(
         got.dv.iter().all(|dv| near(*dv, large / 2.0)),
-        "products beyond the range: expected dv {}, got {:?}",
+        "products beyond the range of the type: expected a dv of {}, got {:?}",
         large / 2.0,
         got.dv
     );
@@ -424,7 +429,7 @@ fn products_beyond_the_range<E: Bits>() {
     assert_eq!(
         (a, b),
         (f64::INFINITY, f64::NEG_INFINITY),
-        "expected dk to be inf and -inf, because it exceeds the range of the type"
+        "expected a dk of inf and -inf, because the exact dk exceeds the range of the type, got {a} and {b}"
     );
     // In the first of the next two calls, the scale brings the product back into range. In the second call, only an
     // intermediate sum exceeds the range.
@@ -468,11 +473,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "NaN in q, {broken:?} in dy, {shape:?}: expected NaN in dq of the query and in dk of its head"
+                "a query with NaN in q and {broken:?} in dy, {shape:?}: expected NaN in its dq and in dk of its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "NaN in q, {broken:?} in dy, {shape:?}: expected NaN in dv of the query's head"
+                "a query with NaN in q and {broken:?} in dy, {shape:?}: expected NaN in dv of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -484,7 +489,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{broken:?} in dy of a query, {shape:?}: expected NaN in dq of the query and in dv of its head"
+                "a query with {broken:?} in dy, {shape:?}: expected NaN in its dq and in dv of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -496,7 +501,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "NaN in the first query, {shape:?}: expected NaN in dk and dv of the keys that the query attends to"
+                "{shape:?} with NaN in the first query: expected NaN in dk and dv of the keys that it attends to"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -510,7 +515,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "NaN in the last key, {shape:?}: expected NaN in dq of the last query and in dv of its head"
+            "{shape:?} with NaN in the last key: expected NaN in dq of the last query and in dv of its head"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -520,7 +525,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "infinity in the last value, {shape:?}: expected NaN in dq of the last query and in dk of its head"
+            "{shape:?} with inf in the last value: expected NaN in dq of the last query and in dk of its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");
@@ -556,7 +561,7 @@ fn one_key_and_keys_alike<E: Bits>() {
             let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
             assert!(
                 (got.widen() - sum / keys as f64).abs() <= allowed,
-                "queries of zeros, {shape:?}: expected dv {sum} / {keys} at {i}, got {got:?}"
+                "attention_backward of {shape:?}, queries of zeros: expected dv {sum} / {keys} at {i}, got {got:?}"
             );
         }
     }
@@ -645,5 +650,9 @@ fn what_does_not_fit_is_refused() {
     let room = Some((&mut dsinks).into());
     let error = attention_backward_into(all, heads(good), out, room, &none).unwrap_err().to_string();
     assert_eq!(error, "attention_backward: dsinks has 24 elements; expected 2 elements");
-    assert_eq!((dq, dk, dv), ([7.0; 24], [7.0; 24], [7.0; 24]), "a rejected call must not write its results");
+    assert_eq!(
+        (dq, dk, dv),
+        ([7.0; 24], [7.0; 24], [7.0; 24]),
+        "a rejected call of attention_backward_into must not write to its outputs"
+    );
 }

@@ -79,25 +79,34 @@ fn what_cannot_be_put_together() {
     let mut all = part(&case, shape, 0..256, &options);
     let message = |error: Error| error.to_string();
     let twice = message(all.merge(part(&case, shape, 0..512, &options)).unwrap_err());
-    assert!(twice.contains("key 0") && twice.contains("not merged yet"), "the error must name key 0, got {twice}");
+    assert!(
+        twice.contains("key 0") && twice.contains("not merged yet"),
+        "merging key 0 twice: the error must name key 0, got {twice}"
+    );
     let missing = message(all.finish::<f32>(&options).unwrap_err());
-    assert!(missing.contains("without key 256"), "the error must contain `without key 256`, got {missing}");
+    assert!(
+        missing.contains("without key 256"),
+        "keys 0..256 of 600: the error must contain `without key 256`, got {missing}"
+    );
     let other = Shape([1, 1, 1, 2, 512, 4, 5]);
     let other_case = Case::<f32>::new(&mut generate::rng("partial errors"), other, 1.0);
     let unlike = message(all.merge(part(&other_case, other, 256..512, &options)).unwrap_err());
     assert!(
         unlike.contains("of 512 keys") && unlike.contains("of 600 keys"),
-        "the error must name 512 and 600 keys, got {unlike}"
+        "merging parts of 512 and of 600 keys: the error must name both numbers, got {unlike}"
     );
     all.merge(part(&case, shape, 256..600, &options)).unwrap();
     let unlike = message(all.finish::<f64>(&options).unwrap_err());
-    assert!(unlike.contains("F32"), "the error must contain F32, got {unlike}");
+    assert!(unlike.contains("F32"), "f32 parts finished as f64: the error must contain `F32`, got {unlike}");
     let uniform = options.fully_masked(FullyMasked::Uniform);
     assert!(message(all.finish::<f32>(&uniform).unwrap_err()).contains("Uniform"));
     let [q, k, v] = case.views();
     let start = message(AttentionPartial::new(q, k, v, (100, 700), &options).unwrap_err());
-    assert!(start.contains("100") && start.contains("256"), "the error must contain 100 and 256, got {start}");
+    assert!(
+        start.contains("100") && start.contains("256"),
+        "a part from key 100: the error must contain 100 and 256, got {start}"
+    );
     let end = message(AttentionPartial::new(q, k, v, (0, 700), &options).unwrap_err());
-    assert!(end.contains("600"), "the error must contain 600, got {end}");
+    assert!(end.contains("600"), "a part of 600 of 700 keys: the error must contain 600, got {end}");
     all.finish::<f32>(&options).unwrap();
 }

@@ -64,7 +64,7 @@ fn as_others_define_it<E: Bits>() {
         assert_eq!(
             y.len(),
             expected.clone().count(),
-            "attention must give one result for each expected value of the vector\n{line}"
+            "attention must give one result for each expected value in this line of `attention.tsv`:\n{line}"
         );
         for (i, (y, expected)) in y.iter().zip(expected).enumerate() {
             let off = (y.widen() - expected).abs();
@@ -72,7 +72,7 @@ fn as_others_define_it<E: Bits>() {
             let allowed = if E::DTYPE == DType::F64 { theirs } else { allowed };
             assert!(
                 off <= allowed,
-                "attention in {} at {i}: expected {expected}, got {y:?}, for the vector\n{line}",
+                "attention in {}, element {i}: expected {expected}, got {y:?}, for this test case:\n{line}",
                 E::DTYPE
             );
         }

@@ -241,7 +241,11 @@ fn finite_differences() {
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is at most 3. The
         // tolerance also covers the rounding error of a sum near 30, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 2e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
+        assert!(
+            (derivative - dx[i]).abs() < 2e-8,
+            "gradient of logit {i}: expected the finite difference {derivative}, got {}",
+            dx[i]
+        );
     }
 }
 
@@ -267,12 +271,15 @@ fn as_pytorch() {
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "reduction {name}: expected a loss of {want}, got {got}");
+            assert!(
+                (got - want).abs() <= most,
+                "bce_with_logits, reduction {name}: expected a loss of {want}, got {got}"
+            );
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
             assert!(
                 (got - want).abs() <= 64.0 * f64::EPSILON,
-                "reduction {name}: expected a gradient of {want}, got {got}"
+                "bce_with_logits, reduction {name}: expected a gradient of {want}, got {got}"
             );
         }
     }

@@ -120,7 +120,9 @@ fn not_finite<E: Bits>() {
                             assert_eq!(index, at);
                             assert!(E::from_wide(found).bits() == value.bits());
                         }
-                        other => panic!("expected NonFiniteInput at tensor 1, element {at}, got {other:?} ({level})"),
+                        other => {
+                            panic!("expected NonFiniteInput for element {at} of tensor 1, got {other:?} ({level})")
+                        }
                     }
                     let found = clip_grad_norm(&mut grads, &options.error_if_nonfinite(false)).unwrap();
                     assert_eq!(E::from_wide(found).bits(), E::from_wide(norm).bits(), "norm of {norm_type:?}, {level}");
@@ -176,7 +178,7 @@ fn threads<E: Bits>() {
                 assert_eq!(
                     (got.0, got.2),
                     (alone.0, alone.2),
-                    "{norm_type:?}, {level}, {threads} threads: expected the bits of one thread at the portable level"
+                    "{norm_type:?}, {level}, {threads} threads: expected the bits of one thread on the portable level"
                 );
                 assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
             }
@@ -225,7 +227,7 @@ fn one_among_fifty_million() {
         assert_eq!(
             (refused.row(), refused.index()),
             (Some(0), Some(AT)),
-            "expected an error at index {AT} of tensor 0, got {refused}"
+            "clip_grad_norm with {bad} at {AT}: expected an error at index {AT} of tensor 0, got {refused}"
         );
         assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
         let mut torch = grads.clone();

@@ -51,7 +51,7 @@ fn check_terms<E: Element>(
     let bound = usual::<E>("cross_entropy");
     each_level(|level| {
         let loss = cross_entropy(Rows::new(x, x.len() / cols, cols).unwrap(), targets, options).unwrap();
-        let Loss::Rows(loss) = loss else { panic!("expected Loss::Rows, got {loss:?}") };
+        let Loss::Rows(loss) = loss else { panic!("cross_entropy must return Loss::Rows, got {loss:?}") };
         for (r, (row, &target)) in x.chunks(cols).zip(targets).enumerate() {
             let [entropy, z] = reference::cross_entropy(row, target as usize, options);
             let exact = entropy + z;
@@ -87,7 +87,7 @@ fn hostile_rows<E: Bits>() {
                 let error = (naive::cross_entropy(&row, target).widen() - exact).abs() / unit::<E>(exact);
                 error.is_nan() || error > 2.0
             });
-            assert!(fails, "{name} of {len}: the naive cross_entropy must be off by more than 2 ULP");
+            assert!(fails, "{name} of {len} logits: the naive cross_entropy must be off by more than 2 ULP");
         }
     }
 }
@@ -250,11 +250,11 @@ fn outcomes<E: Bits>() {
         let rows = |middle: [E; 3]| [[masked, zero, zero], middle, [zero, masked, zero]].concat();
         let of = |middle: [E; 3], target: i64, options: &CrossEntropy<'_>| {
             let loss = cross_entropy(Rows::new(&rows(middle), 3, 3).unwrap(), &[1, target, 2], options).unwrap();
-            let Loss::Rows(loss) = loss else { panic!("expected Loss::Rows, got {loss:?}") };
+            let Loss::Rows(loss) = loss else { panic!("cross_entropy must return Loss::Rows, got {loss:?}") };
             let plain = options.z_loss == 0.0;
             assert!(
                 !plain || near(loss[0], ln_2) && near(loss[2], ln_2),
-                "middle row {middle:?}, {level}: expected a loss of ln 2 in the first and the last row, got {loss:?}"
+                "cross_entropy, middle row {middle:?}, {level}: expected a loss of ln 2 in rows 0 and 2, got {loss:?}"
             );
             loss[1]
         };
@@ -315,14 +315,14 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(view, &targets, &options),
                     alone,
-                    "{rows} rows of {cols}, {level}: losses must equal those of each row alone"
+                    "{rows} rows of {cols}, {level}: each loss must equal the loss of the row alone"
                 );
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "{rows} strided rows of {cols}, {level}: losses must equal those of each row alone"
+                    "{rows} strided rows of {cols}, {level}: each loss must equal the loss of the row alone"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -330,7 +330,7 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{rows} rows of {cols} on {threads} threads, {level}: losses must equal those of each row alone"
+                        "{rows} rows of {cols}, {threads} threads, {level}: expected the losses of each row alone"
                     );
                 }
             });
@@ -384,7 +384,7 @@ fn refusals() {
         // Options are checked before the targets' values.
         assert!(
             run(&[0, 99], &options).contains(part),
-            "expected an error with {part:?}, got {:?}",
+            "cross_entropy: the error must contain {part:?}, got {:?}",
             run(&[0, 99], &options)
         );
     }

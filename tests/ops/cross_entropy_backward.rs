@@ -44,7 +44,7 @@ fn check_terms<E: Element>(
         assert_eq!(
             loss.value().to_bits(),
             forward.value().to_bits(),
-            "{what}, {level}: the loss must have the bits of the forward op"
+            "{what}, {level}: expected a loss with the same bits as from cross_entropy"
         );
         checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, &|i| {
             ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]).max(least))
@@ -278,7 +278,7 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         bits(loss),
                         bits(&losses),
-                        "{}: expected the bits that cross_entropy gives",
+                        "{}: expected the same bits as from cross_entropy",
                         what("loss")
                     );
                 };
@@ -327,7 +327,10 @@ fn refusals_write_nothing() {
         let mut x = [1.0f32, 2.0, 3.0, 4.0];
         let view = RowsMut::new(&mut x, 2, 2).unwrap();
         let refused = cross_entropy_backward_in_place(view, targets, dloss, options).unwrap_err();
-        assert!(refused.to_string().contains(part), "expected an error with {part:?}, got: {refused}");
+        assert!(
+            refused.to_string().contains(part),
+            "cross_entropy_backward: the error must contain {part:?}, got: {refused}"
+        );
         assert_eq!(x, [1.0, 2.0, 3.0, 4.0]);
     };
     check(&[0, 2], &[1.0], &options, "cross_entropy_backward: target is 2 in row 1");

@@ -80,7 +80,7 @@ impl<E: Bits> Dealt<'_, E> {
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected as many losses as on one process");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected as many losses as in one process");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
@@ -277,7 +277,7 @@ fn refused<T>(result: Result<T>, parts: &[&str]) {
     let message = result.err().map(|error: Error| error.to_string()).unwrap_or_default();
     assert!(
         !message.is_empty() && parts.iter().all(|part| message.contains(part)),
-        "expected an error with {parts:?}, got {message:?}"
+        "the error must contain each of {parts:?}, got {message:?}"
     );
 }
 

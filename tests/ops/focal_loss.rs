@@ -104,7 +104,11 @@ fn finite_differences() {
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The difference has an error of h^2 / 6 times the third derivative (at most 10), plus the rounding of the sum.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 5e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
+        assert!(
+            (derivative - dx[i]).abs() < 5e-8,
+            "gradient of logit {i}: expected the finite difference {derivative}, got {}",
+            dx[i]
+        );
     }
 }
 
@@ -129,7 +133,7 @@ fn special_values<E: Bits>() {
         let (_, dx) = run(x, y as f32, &focal);
         assert!(
             (dx - terms.iter().sum::<f64>()).abs() <= E::LIMITS.epsilon,
-            "gradient of logit {x}, target {y}: expected the sum of {terms:?}, got {dx}"
+            "focal loss, gradient of logit {x} with target {y}: expected the sum of {terms:?}, got {dx}"
         );
     }
     let most = E::LIMITS.max;
@@ -153,14 +157,14 @@ fn ranges() {
         let message = refused(each().focal_gamma(gamma));
         assert!(
             message.contains(&format!("focal_gamma is {gamma}; it must be in 0 ..= 1000")),
-            "the error must state the range, got {message}"
+            "the error must state the range 0 ..= 1000 of focal_gamma, got {message}"
         );
     }
     for alpha in [-0.5, 1.5, f64::NAN] {
         let message = refused(each().alpha(alpha));
         assert!(
             message.contains(&format!("alpha is {alpha}; it must be in 0 ..= 1")),
-            "the error must state the range, got {message}"
+            "the error must state the range 0 ..= 1 of alpha, got {message}"
         );
     }
 }

@@ -22,7 +22,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     assert_eq!(
         (stats.count, stats.nan, stats.infinite),
         counts,
-        "{what}: expected the counts (elements, NaN, infinite) to be {counts:?}"
+        "inspect of {what}: expected {counts:?} as the numbers of elements, NaN and infinities"
     );
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
@@ -33,9 +33,13 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
         return 0.0;
     };
     let extreme = |f: fn(f64, f64) -> f64, of: fn(f64) -> f64| kept.iter().map(|&x| of(x)).reduce(f).unwrap();
-    assert_eq!(stats.min, extreme(f64::min, |x| x), "{what}: min must be the smallest finite element");
-    assert_eq!(stats.max, extreme(f64::max, |x| x), "{what}: max must be the largest finite element");
-    assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "{what}: max_abs must be the largest finite magnitude");
+    assert_eq!(stats.min, extreme(f64::min, |x| x), "inspect of {what}: min must be the smallest finite element");
+    assert_eq!(stats.max, extreme(f64::max, |x| x), "inspect of {what}: max must be the largest finite element");
+    assert_eq!(
+        stats.max_abs,
+        extreme(f64::max, f64::abs),
+        "inspect of {what}: max_abs must be the largest finite magnitude"
+    );
     let worst = ulp::error_at(stats.mean, mean, stats.max_abs).max(ulp::error(stats.std, std));
     let bound = accuracy::bound("inspect", E::DTYPE).unwrap().ulps + x.len() as f64 / 16_384.0;
     assert!(
@@ -133,11 +137,11 @@ fn threads<E: Bits>() {
                     assert_eq!(
                         words(&stats),
                         words(&alone.0),
-                        "{len} elements, {level}, {threads} threads: expected the statistics of one thread"
+                        "{len} elements, {level}, {threads} threads: expected the same statistics as with one thread"
                     );
                     assert_eq!(
                         found, alone.1,
-                        "{len} elements, {level}, {threads} threads: expected the counts of one thread"
+                        "{len} elements, {level}, {threads} threads: expected the same counts as with one thread"
                     );
                 }
             });
@@ -152,7 +156,7 @@ fn where_the_first_is<E: Bits>() {
             let found = finite(&clean).unwrap();
             assert!(
                 found.is_finite() && found.count == len,
-                "finite of {len} finite elements: expected {len} finite elements, got {found:?} ({level})"
+                "finite of {len} finite elements: expected the count {len} and no NaN or inf, got {found:?} ({level})"
             );
             for at in [0, len / 2, len - 1] {
                 for (value, nan) in [(E::NAN, 1), (E::INFINITY, 0), (E::NEG_INFINITY, 0)] {

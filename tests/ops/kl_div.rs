@@ -98,7 +98,10 @@ fn rows_of_every_length<E: Bits>() {
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();
-    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected a kl_div of {others:e}, got {loss:e}");
+    assert!(
+        (loss / others - 1.0).abs() < 4.0 * f64::EPSILON,
+        "kl_div of [60, 0, -3]: expected the loss {others:e}, got {loss:e}"
+    );
 }
 
 fn options<E: Bits>() {
@@ -167,7 +170,7 @@ fn log_probabilities<E: Bits>() {
                         assert!(
                             error <= of_gradient,
                             "element {what}: expected gradient {gradient:?} within {of_gradient} ULP, \
-                             got {dx}, off by {error} ULP"
+                             got {dx} with an error of {error} ULP"
                         );
                     }
                     let sum = kl_div(view(), targets, &with(log_target, Reduction::Sum)).unwrap();
@@ -284,7 +287,11 @@ fn finite_differences() {
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is below 1. The
         // tolerance also covers the rounding error of a sum near 5, divided by 2 h.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((derivative - dx[i]).abs() < 1e-8, "gradient of logit {i}: expected {derivative}, got {}", dx[i]);
+        assert!(
+            (derivative - dx[i]).abs() < 1e-8,
+            "gradient of logit {i}: expected the finite difference {derivative}, got {}",
+            dx[i]
+        );
     }
 }
 
@@ -305,12 +312,12 @@ fn as_pytorch() {
         let (most, expected) = (8.0 * 40.0 * rows as f64 * f64::EPSILON, numbers(loss));
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "reduction {name}: expected a loss of {want}, got {got}");
+            assert!((got - want).abs() <= most, "kl_div, reduction {name}: expected a loss of {want}, got {got}");
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
             assert!(
                 (got - want).abs() <= 64.0 * f64::EPSILON,
-                "reduction {name}: expected a gradient of {want}, got {got}"
+                "kl_div, reduction {name}: expected a gradient of {want}, got {got}"
             );
         }
     }

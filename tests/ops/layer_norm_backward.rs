@@ -175,7 +175,7 @@ fn outcomes<E: Bits>() {
             let root = 2.0 * 1.5f64.sqrt();
             assert!(
                 dweight.iter().zip([-root, 0.0, root]).all(|(a, b)| (a - b).abs() < 0.02),
-                "expected dweight [-{root}, 0, {root}], got {dweight:?}"
+                "layer_norm_backward: expected a dweight of [-{root}, 0, {root}], got {dweight:?}"
             );
             assert_eq!(dbias, [3.0, 2.0, 3.0]);
             assert!(report.is_clean());

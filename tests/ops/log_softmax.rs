@@ -69,7 +69,7 @@ fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
             assert!(
                 off <= 0.5 * len as f64,
                 "log_softmax of {len} logits, one 0 and the others -{gap}: expected an error of at most {len} / 2 \
-                 times the smallest subnormal number, got {off} times ({level})"
+                 times the smallest subnormal number, got {off} times this number ({level})"
             );
         });
     }
@@ -101,13 +101,13 @@ fn outcomes<E: Bits>() {
             );
         }
         expect(
-            "log_softmax of -inf only, FullyMasked::Zeros, must be -inf",
+            "log_softmax of -inf only with FullyMasked::Zeros must be -inf",
             [masked; 3],
             FullyMasked::Zeros,
             [masked; 3],
         );
         expect(
-            "log_softmax of -inf only, FullyMasked::Uniform, must be -ln 3",
+            "log_softmax of -inf only with FullyMasked::Uniform must be -ln 3",
             [masked; 3],
             FullyMasked::Uniform,
             [minus_ln_3; 3],
@@ -116,7 +116,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,
-            "log_softmax of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
+            "log_softmax of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];

@@ -73,13 +73,18 @@ fn outcomes<E: Bits>() {
                 E::from_wide(E::LIMITS.max),
             );
         }
-        expect("logsumexp of -inf only, FullyMasked::Zeros, must be -inf", [masked; 3], FullyMasked::Zeros, masked);
-        expect("logsumexp of -inf only, FullyMasked::Uniform, must be -inf", [masked; 3], FullyMasked::Uniform, masked);
+        expect("logsumexp of -inf only with FullyMasked::Zeros must be -inf", [masked; 3], FullyMasked::Zeros, masked);
+        expect(
+            "logsumexp of -inf only with FullyMasked::Uniform must be -inf",
+            [masked; 3],
+            FullyMasked::Uniform,
+            masked,
+        );
         let refused = Err(Error::fully_masked("logsumexp", 1));
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,
-            "logsumexp of -inf only, FullyMasked::Error, must give an error for row 1, {level}"
+            "logsumexp of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];

@@ -130,9 +130,18 @@ fn outcomes<E: Bits>() {
             };
             assert_eq!(expect("a NaN", [nan, masked], one, [nan, zero]).nan, 1);
             assert_eq!(expect("+inf", [inf, masked], one, [nan, zero]).infinite, 1);
-            assert_eq!(expect("NaN in dy must give NaN where unmasked", [one, masked], nan, [nan, zero]).nan, 1);
             assert_eq!(
-                expect("an infinity in dy must give NaN where unmasked", [one, masked], masked, [nan, zero]).infinite,
+                expect("a NaN in dy must give a NaN gradient for unmasked logits", [one, masked], nan, [nan, zero]).nan,
+                1
+            );
+            assert_eq!(
+                expect(
+                    "an infinity in dy must give a NaN gradient for unmasked logits",
+                    [one, masked],
+                    masked,
+                    [nan, zero]
+                )
+                .infinite,
                 1
             );
             assert!(expect("one live", [masked, one], one, [zero, one]).is_clean());

@@ -101,7 +101,7 @@ fn check<E: Bits>(row: &Row<E>) -> [f64; 4] {
     for (i, op) in ["softmax", "log_softmax", "logsumexp", "cross_entropy"].into_iter().enumerate() {
         assert!(
             errors[i] <= bounds[i],
-            "{op}: expected an error of at most {} ULP, got {} ULP for the values and their counts {}",
+            "{op}: expected an error of at most {} ULP, got {} ULP for a row of these values and counts: {}",
             bounds[i],
             errors[i],
             row.what()

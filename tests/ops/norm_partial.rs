@@ -164,33 +164,51 @@ fn what_cannot_be_put_together() {
     let part = |columns: Range<usize>| NormPartial::rms_norm(view(columns.clone()), (columns.start, 600), &options);
     let message = |error: Error| error.to_string();
     let start = message(part(100..600).unwrap_err());
-    assert!(start.contains("100") && start.contains("256"), "the error must contain 100 and 256, got {start}");
+    assert!(
+        start.contains("100") && start.contains("256"),
+        "a part from column 100: the error must contain 100 and 256, got {start}"
+    );
     let end = message(part(0..300).unwrap_err());
-    assert!(end.contains("300") && end.contains("600"), "the error must contain 300 and 600, got {end}");
+    assert!(
+        end.contains("300") && end.contains("600"),
+        "a part of columns 0..300 of 600: the error must contain 300 and 600, got {end}"
+    );
     let mut all = part(0..256).unwrap();
     assert!(message(all.merge(part(0..512).unwrap()).unwrap_err()).contains("column 0"));
     let missing = message(all.next(view(0..256), 0).unwrap_err());
-    assert!(missing.contains("without column 256"), "the error must contain `without column 256`, got {missing}");
+    assert!(
+        missing.contains("without column 256"),
+        "columns 0..256 of 600: the error must contain `without column 256`, got {missing}"
+    );
     let other = NormPartial::layer_norm(view(256..600), (256, 600), &LayerNorm::default()).unwrap();
     let unlike = message(all.merge(other).unwrap_err());
     assert!(
         unlike.contains("layer_norm of F32") && unlike.contains("rms_norm of F32"),
-        "the error must name both ops, got {unlike}"
+        "merging rms_norm with layer_norm: the error must name both ops, got {unlike}"
     );
     all.merge(part(256..600).unwrap()).unwrap();
     let eps = message(all.finish_rms_norm(view(0..256), 0, &options.eps(0.5)).unwrap_err());
-    assert!(eps.contains("eps 0.5"), "the error must contain `eps 0.5`, got {eps}");
+    assert!(eps.contains("eps 0.5"), "finishing with a different eps: the error must contain `eps 0.5`, got {eps}");
     let weight = [1.0f32; 256];
     let short = message(all.finish_rms_norm(view(0..256), 0, &options.weight(&weight)).unwrap_err());
-    assert!(short.contains("600 columns"), "the error must contain `600 columns`, got {short}");
+    assert!(
+        short.contains("600 columns"),
+        "a weight of 256 elements: the error must contain `600 columns`, got {short}"
+    );
 
     let x = vec![0.5f64; 600];
     let rows = Rows::new(&x, 1, 600).unwrap();
     let mut first = NormPartial::rms_norm(rows, (0, 600), &options).unwrap();
     let early = message(first.finish_rms_norm(rows, 0, &options).unwrap_err());
-    assert!(early.contains("an intermediate result"), "the error must contain `an intermediate result`, got {early}");
+    assert!(
+        early.contains("an intermediate result"),
+        "finishing after round 1: the error must contain `an intermediate result`, got {early}"
+    );
     let second = first.next(rows, 0).unwrap().unwrap();
     let rounds = message(first.merge(second.clone()).unwrap_err());
-    assert!(rounds.contains("a different round"), "the error must contain `a different round`, got {rounds}");
+    assert!(
+        rounds.contains("a different round"),
+        "merging rounds 1 and 2: the error must contain `a different round`, got {rounds}"
+    );
     assert_eq!(second.finish_rms_norm(rows, 0, &options).unwrap(), rms_norm(rows, &options).unwrap());
 }

@@ -122,7 +122,7 @@ impl<E: Bits> Case<E> {
             assert_eq!(
                 first.bits(),
                 y.bits(),
-                "{op:?}: equal elements of a row must give equal results, got different ones for {self:?}"
+                "{op:?}: equal elements of a row must give equal results, but the results differ for {self:?}"
             );
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {

@@ -196,7 +196,7 @@ fn outcomes<E: Bits>() {
         let root = 1.5f64.sqrt();
         assert!(
             dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02),
-            "expected dweight 2 * [{root}, 0, {root}], got {dweight:?}"
+            "rms_norm_backward: expected a dweight of 2 * [{root}, 0, {root}], got {dweight:?}"
         );
         assert!(report.is_clean());
     });

@@ -153,7 +153,7 @@ fn rounded_first<E: Bits>() {
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
                 assert!(
                     (y.widen() - sum).abs() <= slack(*terms),
-                    "row rounded before the product: expected {sum}, got {y:?}"
+                    "rms_norm_linear with rows rounded before the product: expected {sum}, got {y:?}"
                 );
             }
             if rounding == Rounding::BeforeWeight {
@@ -274,21 +274,24 @@ fn refusals() {
     let other = refused(Rows::new(&matrix, 3, 4).unwrap(), &options);
     assert!(
         other.contains("matrix has 4 columns") && other.contains("3 columns"),
-        "the error must name 4 and 3 columns, got {other}"
+        "a matrix of 4 columns for rows of 3: the error must name 4 and 3 columns, got {other}"
     );
     let bias = refused(of_matrix, &options.bias(&[0.0f32; 3]));
     assert!(
         bias.contains("bias has 3 elements") && bias.contains("4 rows"),
-        "the error must name 3 elements and 4 rows, got {bias}"
+        "a bias of 3 elements for 4 rows: the error must name 3 elements and 4 rows, got {bias}"
     );
     let weight = refused(of_matrix, &options.norm(RmsNorm::default().weight(&[0.0f32; 4])));
-    assert!(weight.contains("weight has 4 elements"), "the error must contain `weight has 4 elements`, got {weight}");
+    assert!(
+        weight.contains("weight has 4 elements"),
+        "a weight for 4 columns: the error must contain `weight has 4 elements`, got {weight}"
+    );
     let eps = refused(of_matrix, &options.norm(RmsNorm::default().eps(-1.0)));
-    assert!(eps.contains("eps is -1"), "the error must contain `eps is -1`, got {eps}");
+    assert!(eps.contains("eps is -1"), "rms_norm_linear with eps -1: the error must contain `eps is -1`, got {eps}");
     let out = RowsMut::new(&mut y, 4, 2).unwrap();
     let shape = rms_norm_linear_into(rows, of_matrix, out, &options).unwrap_err().to_string();
     assert!(
         shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"),
-        "the error must name both shapes, got {shape}"
+        "an output of shape [4, 2]: the error must also name the shape `2 rows of 4`, got {shape}"
     );
 }

@@ -159,7 +159,11 @@ fn outcomes<E: Bits>() {
 
         // Tokens with a logit of +inf have equal probabilities, whatever the filters.
         for config in [default, default.top_k(1), default.top_p(0.1), default.min_p(1.0), default.temperature(0.0)] {
-            assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "{config:?} must keep both +inf ({level})");
+            assert_eq!(
+                tokens(&[inf, zero, inf], config),
+                Ok(vec![0, 2]),
+                "{config:?} must keep both tokens with a logit of +inf ({level})"
+            );
         }
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
         assert_same_bits("infinities", &halves, &[0.5, 0.0, 0.5]);
@@ -173,7 +177,11 @@ fn outcomes<E: Bits>() {
         // Greedy: the lowest index among equal logits is the only candidate.
         let ties = [zero, one, masked, one, one];
         for config in [default.temperature(0.0), default.temperature(0.0).top_k(3).top_p(0.9), default.top_k(1)] {
-            assert_eq!(tokens(&ties, config), Ok(vec![1]), "{config:?} must keep only the first maximum ({level})");
+            assert_eq!(
+                tokens(&ties, config),
+                Ok(vec![1]),
+                "{config:?} must keep only the first token with the largest logit ({level})"
+            );
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
         assert_eq!((greedy.token, greedy.logprob, greedy.kept), (1, 0.0, 1));
@@ -297,7 +305,11 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
             let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
             assert_eq!(got.tokens(), expected, "{config:?} of {logits:?} must keep the tokens {expected:?} ({level})");
         });
-        assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "reference must keep {expected:?}");
+        assert_eq!(
+            reference::sample(logits, &config).unwrap().tokens,
+            expected,
+            "the reference sampler must keep {expected:?}"
+        );
     }
 }
 
@@ -317,7 +329,11 @@ fn ties_are_cut_exactly() {
                     let got = sampler(SamplerConfig::default().top_p(p))
                         .distribution(&logits, None, Draw::default())
                         .unwrap();
-                    assert_eq!(got.tokens(), tokens, "top-p {p:e} of {n} ties must keep {expected} tokens ({level})");
+                    assert_eq!(
+                        got.tokens(),
+                        tokens,
+                        "top-p {p:e} of {n} equal logits must keep {expected} tokens ({level})"
+                    );
                 });
             }
         }
@@ -378,7 +394,7 @@ fn draws_do_not_depend_on_company<E: Bits>() {
                 let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
                 assert!(
                     got == alone,
-                    "expected the same draws as for each row alone: {rows} rows of {cols}, {threads} threads, {level}"
+                    "{rows} rows of {cols}, {threads} threads, {level}: expected the same draws as for each row alone"
                 );
                 for (got, alone) in got.iter().zip(&alone) {
                     assert_eq!(got.logprob.to_bits(), alone.logprob.to_bits());
@@ -408,12 +424,12 @@ fn masks<E: Bits>() {
         };
         // Logits that a keep flag masks are not read.
         let kept = of(&spoilt, &by_keep);
-        assert_eq!(kept, of(&logits, &by_keep), "{level}: masked logits and the form of the mask must not matter");
-        assert_eq!(kept, of(&logits, &by_bias), "{level}: masked logits and the form of the mask must not matter");
+        assert_eq!(kept, of(&logits, &by_keep), "{level}: the distribution must not depend on masked logits");
+        assert_eq!(kept, of(&logits, &by_bias), "{level}: keep and bias masks must give the same distribution");
         for (r, row) in kept.iter().enumerate() {
             let row = row.as_ref().unwrap();
             let expected: Vec<u32> = (0..cols as u32).filter(|&t| keep[r * cols + t as usize]).collect();
-            assert_eq!(row.tokens(), expected, "row {r}, {level}: expected to keep the unmasked tokens {expected:?}");
+            assert_eq!(row.tokens(), expected, "row {r}, {level}: sample must keep the unmasked tokens {expected:?}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
                 assert!(
@@ -435,7 +451,7 @@ fn masks<E: Bits>() {
         let is_near = |(a, b): (f64, f64)| (a - b).abs() < 1e-12;
         assert!(
             got.logprobs().zip(expected.logprobs()).all(is_near),
-            "sample: expected a bias mask to give the log-probabilities of logits plus bias ({level})"
+            "sample with a bias mask: expected the same log-probabilities as for logits + bias ({level})"
         );
     });
 }
@@ -466,14 +482,14 @@ fn draws_follow_the_probabilities() {
             assert_eq!(
                 (sampled.logprob, sampled.kept),
                 (logprobs[index], logprobs.len()),
-                "{name}: the draw must have the log-probability and the kept count of the distribution"
+                "{name}: expected the token's log-probability and the number of candidates as in the distribution"
             );
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
             if *p == 0.0 {
-                assert_eq!(*count, 0, "{name}: expected no draw of a token of probability 0, got {count}");
+                assert_eq!(*count, 0, "{name}: expected no draw of a token of probability 0, got {count} draws");
             } else {
                 let expected = p * DRAWS as f64;
                 statistic += (*count as f64 - expected).powi(2) / expected;

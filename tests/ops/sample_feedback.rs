@@ -66,7 +66,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
                 );
             }
             let sampled = sampler.sample(&logits, step).unwrap();
-            assert_eq!(sampled, got.draw(draw), "sample with {at}: expected the token that its distribution draws");
+            assert_eq!(sampled, got.draw(draw), "sample with {at}: expected the token that `distribution` draws");
             let place = support.tokens.binary_search(&sampled.token).unwrap();
             assert!(
                 (sampled.feedback - next[place]).abs() <= 1e-11,
@@ -96,7 +96,7 @@ fn a_sequence_carries_the_feedback() {
             assert_eq!(
                 sequence.sample(&logits, None).unwrap(),
                 by_hand,
-                "{config:?}: the sequence must draw the token of a sampler with the same feedback"
+                "{config:?}: the sequence must draw the same token as a sampler with the same feedback"
             );
             values.push(by_hand.feedback);
         }
@@ -109,12 +109,15 @@ fn a_sequence_carries_the_feedback() {
             let sampled = sample_rows(Rows::new(&logits, 1, 8).unwrap(), None, &[request]).unwrap();
             sequence.accept_sampled(sampled[0].as_ref().unwrap());
         }
-        assert_eq!(sequence.output(), whole, "{config:?}: accepting the sampled tokens must give the same sequence");
+        assert_eq!(sequence.output(), whole, "{config:?}: a sequence of accepted samples must have the same output");
 
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);
         let after = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
-        assert_eq!(before, after, "a token that was not sampled must not change the distribution: {config:?}");
+        assert_eq!(
+            before, after,
+            "{config:?}: accepting a token that was not sampled must not change the distribution"
+        );
     }
 }
 
@@ -158,7 +161,7 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
         let message = config.validate().unwrap_err().to_string();
         assert!(
             message.contains(named) && message.contains("left unset with mirostat"),
-            "the error must contain {named:?}, got {message}"
+            "an option that mirostat excludes: the error must contain {named:?}, got {message}"
         );
     }
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));
@@ -190,6 +193,6 @@ fn feedback_is_finite() {
     let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
     assert!(
         message.contains("feedback is NaN in row 0; it must be finite"),
-        "expected an error about row 0, got {message}"
+        "sample with a NaN feedback: the error must name row 0, got {message}"
     );
 }

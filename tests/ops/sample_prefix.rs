@@ -112,7 +112,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
         assert_eq!(
             kept(logits, *config),
             *expected,
-            "{name}: expected {config:?} of {logits:?} to keep the tokens {expected:?}"
+            "{name}: {config:?} must keep the tokens {expected:?} of the logits {logits:?}"
         );
     }
     let samplers: Vec<Sampler> = cuts.iter().map(|cut| cut.config.validate().unwrap()).collect();

@@ -263,7 +263,10 @@ fn where_engines_differ() {
                 refused.retain(|p| *p != profile);
                 let config = config.profile(profile);
                 let expected = reference::sample(logits, &config).unwrap();
-                assert_eq!(expected.tokens, *kept, "{name}, {profile:?}: the reference sampler must keep {kept:?}");
+                assert_eq!(
+                    expected.tokens, *kept,
+                    "{name}, {profile:?}: the reference sampler must keep the tokens {kept:?}"
+                );
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
                     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
@@ -471,7 +474,7 @@ fn dry_penalties_are_rounded_once() {
         assert_eq!(
             got.to_bits(),
             expected.to_bits(),
-            "penalty {multiplier} {base}^{exponent}: expected {expected:e}, got {got:e}"
+            "DRY penalty {multiplier} * {base}^{exponent}: expected {expected:e}, got {got:e}"
         );
         count += 1;
     }
@@ -489,7 +492,7 @@ fn parameters_are_read_and_written() {
     let unknown = serde_json::from_str::<SamplerConfig>(r#"{"topp":0.9}"#).unwrap_err();
     assert!(
         unknown.to_string().contains("unknown field `topp`"),
-        "the error must contain `unknown field`, got {unknown}"
+        "the unknown field topp: the error must contain `unknown field`, got {unknown}"
     );
     for &profile in Profile::ALL {
         assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());

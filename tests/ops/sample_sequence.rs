@@ -151,7 +151,7 @@ fn rows_with_parameters_of_their_own() {
             let view = Rows::new(&logits, rows, cols).unwrap();
             let got = on_threads(threads, level, || sample_rows(view, None, &requests).unwrap());
             let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
-            assert_eq!(got, alone, "{threads} threads, {level}: expected the tokens of each row alone");
+            assert_eq!(got, alone, "{threads} threads, {level}: expected the same tokens as for each row alone");
         }
     });
     let few = sample_rows(Rows::new(&logits, rows, cols).unwrap(), None, &requests[1..]).unwrap_err();
@@ -187,7 +187,10 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
     for (token, (count, p)) in counts.iter().zip(&probs).enumerate() {
         let expected = p * DRAWS as f64;
         if *p == 0.0 {
-            assert_eq!(*count, 0, "{name}: expected no draw of token {token} of probability 0, got {count}");
+            assert_eq!(
+                *count, 0,
+                "{name}: expected no draw of token {token}, which has probability 0, got {count} draws"
+            );
         } else {
             statistic += (*count as f64 - expected).powi(2) / expected;
         }

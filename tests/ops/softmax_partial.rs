@@ -224,30 +224,45 @@ fn what_cannot_be_put_together() {
     let message = |error: Error| error.to_string();
     let mut all = part(0..5, &options).unwrap();
     let beyond = message(SoftmaxPartial::new(view(0..5), (4, 8), &options).unwrap_err());
-    assert!(beyond.contains("first column is 4"), "the error must contain `first column is 4`, got {beyond}");
+    assert!(
+        beyond.contains("first column is 4"),
+        "columns 4..9 of 8: the error must contain `first column is 4`, got {beyond}"
+    );
     let twice = message(all.merge(part(3..8, &options).unwrap()).unwrap_err());
     assert!(
         twice.contains("column 3") && twice.contains("not merged yet"),
-        "expected `column 3` in the error, got {twice}"
+        "merging column 3 twice: the error must contain `column 3`, got {twice}"
     );
     let missing = message(all.sums(view(0..5), 0, &options).unwrap_err());
-    assert!(missing.contains("without column 5"), "the error must contain `without column 5`, got {missing}");
+    assert!(
+        missing.contains("without column 5"),
+        "columns 0..5 of 8: the error must contain `without column 5`, got {missing}"
+    );
     let unlike = message(all.merge(part(5..8, &options.scale(0.5)).unwrap()).unwrap_err());
     assert!(
         unlike.contains("scale 0.5") && unlike.contains("scale 1"),
-        "the error must name both scales, got {unlike}"
+        "merging parts with scale 0.5 and 1: the error must name both scales, got {unlike}"
     );
     all.merge(part(5..8, &options).unwrap()).unwrap();
     let other = message(all.sums(Rows::new(&[0.5f64; 5], 1, 5).unwrap(), 0, &options).unwrap_err());
-    assert!(other.contains("F64") && other.contains("F32"), "the error must name both types, got {other}");
+    assert!(
+        other.contains("F64") && other.contains("F32"),
+        "f64 rows after f32 rows: the error must name both types, got {other}"
+    );
     let mut sums = all.sums(view(0..5), 0, &options).unwrap();
     let missing = message(sums.softmax(view(0..5), 0, &options).unwrap_err());
-    assert!(missing.contains("without column 5"), "the error must contain `without column 5`, got {missing}");
+    assert!(
+        missing.contains("without column 5"),
+        "columns 0..5 of 8: the error must contain `without column 5`, got {missing}"
+    );
     assert!(message(sums.merge(sums.clone()).unwrap_err()).contains("column 0"));
     let y = [7.0f32; 8];
     let elsewhere = SoftmaxPartial::new(Rows::new(&y, 1, 8).unwrap(), (0, 8), &options).unwrap();
     let unlike = message(sums.merge(elsewhere.sums(view(5..8), 5, &options).unwrap()).unwrap_err());
-    assert!(unlike.contains("other maxima"), "the error must contain `other maxima`, got {unlike}");
+    assert!(
+        unlike.contains("other maxima"),
+        "sums of different rows: the error must contain `other maxima`, got {unlike}"
+    );
     sums.merge(all.sums(view(5..8), 5, &options).unwrap()).unwrap();
     assert_eq!(sums.softmax(view(5..8), 5, &options).unwrap(), [0.125f32; 3]);
     let log_sums = all.log_sums(view(0..8), 0, &options).unwrap();

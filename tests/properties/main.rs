@@ -83,7 +83,7 @@ fn finite_in_finite_out<E: Bits>() {
                 }
                 Err(error) => assert!(
                     op.kind == Kind::Sampler && *cols == 0,
-                    "{}: expected a result, got error: {error}",
+                    "{}: expected a result, got the error: {error}",
                     op.name
                 ),
             }
@@ -206,7 +206,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 }
                 Err(error) => {
                     let first = (0..case.rows).find_map(|row| alone(row).err().map(|error| (row, error)));
-                    let (row, alone) = first.expect("a call that rejects all rows must also reject one of them alone");
+                    let (row, alone) = first.expect("if a call fails, the call for some row alone must fail too");
                     prop_assert_eq!(error.name(), alone.name());
                     prop_assert_eq!(error.row().unwrap_or(0), row);
                 }
@@ -221,7 +221,7 @@ fn every_instruction_set<E: Bits>() {
         proptest!(generate::cases(CASES), |(case in prop_oneof![valid::<E>(op), anything::<E>(op)])| {
             let expected = with_level(Level::Portable, || outcome(&case)).unwrap();
             each_level(|level| {
-                assert_eq!(outcome(&case), expected, "{} on {level}: expected the portable bits", op.name);
+                assert_eq!(outcome(&case), expected, "{} on {level}: expected the bits of the portable level", op.name);
             });
         });
     }
@@ -234,7 +234,7 @@ fn every_number_of_threads<E: Bits>() {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
             each_level(|level| {
-                assert!(on(2, level) == expected, "{} on {level}: two threads must give the bits of one", op.name);
+                assert!(on(2, level) == expected, "{} on {level}: 2 threads must give the bits of 1 thread", op.name);
             });
         });
     }

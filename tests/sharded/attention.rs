@@ -84,7 +84,7 @@ impl<E: Bits> Case<E> {
                 _ => assert_eq!(
                     ours.unwrap_err(),
                     *whole.as_ref().unwrap_err(),
-                    "{what}: expected the error of attention on one rank"
+                    "{what}: expected the same error as from attention on one rank"
                 ),
             }
         }
@@ -247,9 +247,9 @@ fn quarter(comm: &Comm) -> Range<usize> {
 #[track_caller]
 fn assert_said(errors: &[Error], expected: &[&str]) {
     for text in errors.iter().map(Error::to_string) {
-        expected
-            .iter()
-            .for_each(|expected| assert!(text.contains(expected), "the error must contain {expected:?}, got {text}"));
+        expected.iter().for_each(|expected| {
+            assert!(text.contains(expected), "attention: the error must contain {expected:?}, got {text}")
+        });
     }
 }
 
@@ -304,7 +304,7 @@ fn other_shapes_and_cuts() {
     });
     assert!(
         matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }),
-        "expected a ShapeMismatch error about k, got {}",
+        "rank 2, one key too few: expected a ShapeMismatch error about k, got {}",
         errors[2]
     );
     assert_said(&errors, &["255 keys", "512..768"]);
@@ -320,7 +320,7 @@ fn other_shapes_and_cuts() {
     for (ours, _) in case.dealt(&[0..256, 256..600], &uniform) {
         assert!(
             matches!(ours, Err(Error::InvalidArgument { argument: "fully_masked", .. })),
-            "expected an InvalidArgument error about fully_masked, got {ours:?}"
+            "FullyMasked::Uniform: expected an InvalidArgument error about fully_masked, got {ours:?}"
         );
     }
 }
@@ -418,7 +418,7 @@ fn a_rank_that_gives_something_else() {
     let error = errors[0].as_ref().unwrap();
     assert!(
         matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }),
-        "expected an error that names rank 1, got {error}"
+        "attention on rank 0: expected a Collective error about rank 1, got {error}"
     );
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }

@@ -249,7 +249,7 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             assert_eq!(
                 exchanged,
                 [3, given, got],
-                "{ranks} ranks: the counts of calls, of bytes sent and of bytes received must be as expected"
+                "{ranks} ranks: expected 3 calls, {given} bytes sent and {got} bytes received, got {exchanged:?}"
             );
         }
         for exchanged in of_type::<f64>(ranks) {
@@ -282,19 +282,19 @@ fn attention_takes_what_256_keys_come_to() {
             assert_eq!(
                 of_type::<f32>(ranks, queries, &none),
                 all,
-                "attention of {queries} f32 queries on {ranks} ranks must exchange the expected bytes"
+                "attention of {queries} f32 queries on {ranks} ranks must exchange the expected number of bytes"
             );
             assert_eq!(
                 of_type::<f64>(ranks, queries, &none),
                 all,
-                "attention of {queries} f64 queries on {ranks} ranks must exchange the expected bytes"
+                "attention of {queries} f64 queries on {ranks} ranks must exchange the expected number of bytes"
             );
             // The queries attend to the last keys only.
             let last = expected(rows * (blocks - 1 + 2 + 5));
             assert_eq!(
                 of_type::<f32>(ranks, queries, &window),
                 last,
-                "attention of {queries} queries with a window of 100 on {ranks} ranks must exchange the expected bytes"
+                "attention of {queries} queries, window 100, {ranks} ranks must exchange the expected number of bytes"
             );
         }
     }

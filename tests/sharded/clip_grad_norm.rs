@@ -94,7 +94,10 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
                     (ours.row(), ours.index()),
                     "{what}: the error must name the tensor and index that one process reports, got {ours}"
                 );
-                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: expected NonFiniteShard, got {ours}");
+                assert!(
+                    matches!(ours, Error::NonFiniteShard { .. }),
+                    "{what}: expected a NonFiniteShard error, got {ours}"
+                );
             }
             (theirs, ours) => panic!("{what}: expected {theirs:?}, got {ours:?}"),
         }
@@ -211,7 +214,10 @@ fn limit() -> ClipGradNorm {
 fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
     for error in errors {
         assert_eq!(error, &errors[0]);
-        assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
+        assert!(
+            error.to_string().contains(expected),
+            "clip_grad_norm: the error must contain {expected:?}, got {error}"
+        );
         assert!(
             matches!(error, Error::Collective { rank: named, .. } if *named == rank),
             "clip_grad_norm: expected a Collective error about rank {rank:?}, got {error:?}"
@@ -345,7 +351,10 @@ fn what_one_rank_refuses_or_has_otherwise() {
             _ => clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &limit()),
         });
         for (rank, error) in errors.iter().enumerate() {
-            assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
+            assert!(
+                error.to_string().contains(expected),
+                "clip_grad_norm: the error must contain {expected:?}, got {error}"
+            );
             match rank {
                 2 => assert_eq!(error.row(), row, "rank {rank}: expected row {row:?} in the error, got {error}"),
                 _ => assert!(

@@ -227,7 +227,7 @@ fn one_rank_does_another_thing() {
             let text = error.to_string();
             assert!(
                 text.starts_with("cross_entropy_backward: ") && text.contains(expected),
-                "the error must contain {expected:?}, got {text}"
+                "cross_entropy_backward on rank {rank}: the error must contain {expected:?}, got {text}"
             );
             let own = refused && rank == 2;
             assert!(

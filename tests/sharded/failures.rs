@@ -34,7 +34,7 @@ fn assert_named(errors: &[Error], deviant: usize, expected: &[&str]) {
         let text = error.to_string();
         assert!(
             matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant),
-            "expected an error that names rank {deviant}, got {text}"
+            "expected a Collective error about rank {deviant}, got {text}"
         );
         assert!(text.contains(&format!("rank {deviant}")), "the error must contain `rank {deviant}`, got {text}");
         expected
@@ -115,11 +115,11 @@ fn arguments_that_one_rank_refuses() {
     let errors = with(1, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
     });
-    let [zero, one, rest @ ..] = &errors[..] else { panic!("expected an error of each rank, got {errors:?}") };
+    let [zero, one, rest @ ..] = &errors[..] else { panic!("expected an error on every rank, got {errors:?}") };
     // Rank 1 itself gets the error that the call without other ranks would give.
     assert!(
         matches!(one, Error::InvalidArgument { argument: "softcap", .. }),
-        "expected an InvalidArgument error about softcap, got {one}"
+        "rank 1: expected an InvalidArgument error about softcap, got {one}"
     );
     for error in [zero].into_iter().chain(rest) {
         assert_named(std::slice::from_ref(error), 1, &["rank 1 reported an error: softmax: softcap is -1"]);
@@ -128,7 +128,11 @@ fn arguments_that_one_rank_refuses() {
     let errors = with(3, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 4, 128)?, &Softmax::default()).map(drop)
     });
-    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "expected a ShapeMismatch error, got {}", errors[3]);
+    assert!(
+        matches!(errors[3], Error::ShapeMismatch { .. }),
+        "rank 3: expected a ShapeMismatch error, got {}",
+        errors[3]
+    );
     assert_named(&errors[..3], 3, &["rank 3 reported an error", "128 columns"]);
     // A norm over ranks must be split at multiples of 256 columns.
     let x = [1.0f32; 512];
@@ -150,7 +154,7 @@ fn arguments_that_one_rank_refuses() {
     });
     assert!(
         matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }),
-        "expected a ShapeMismatch error, got {}",
+        "layer_norm_backward on rank 1: expected a ShapeMismatch error, got {}",
         errors[1]
     );
     assert_named(&errors[..1], 1, &["rank 1 reported an error: layer_norm_backward: dy"]);

@@ -190,7 +190,7 @@ fn shards_of_gradients_that_cannot_be() {
     }
     assert!(
         refused > 50,
-        "expected clip_grad_norm to reject false words of another rank more than 50 times, got {refused}"
+        "expected clip_grad_norm to reject false data of another rank more than 50 times, got {refused} times"
     );
 }
 
@@ -245,7 +245,7 @@ fn more_columns_or_ranks_than_there_are() {
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();
     assert!(
         matches!(refused, Error::OutOfMemory { op: "threads", .. }),
-        "expected an OutOfMemory error of threads, got {refused}"
+        "`Threads::new(usize::MAX, ...)`: expected an OutOfMemory error, got {refused}"
     );
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }

@@ -40,8 +40,8 @@ fn same_masked<E: Bits>(
             assert_eq!(
                 bits(ours),
                 bits(whole),
-                "{what}, row {row}, rank {rank} of {cuts:?}, {config:?}: the sharded sample must equal that of \
-                 sample_rows"
+                "{what}, row {row}, rank {rank} of {cuts:?}, {config:?}: the sharded sample must equal the \
+                 result of sample_rows"
             );
         }
     }
@@ -283,9 +283,12 @@ fn ranks_with_other_masks_are_named() {
         for error in [&errors[0], &errors[2]] {
             assert!(
                 matches!(error, Error::Collective { rank: Some(1), .. }),
-                "expected an error that names rank 1, got {error}"
+                "expected a Collective error about rank 1, got {error}"
             );
-            assert!(error.to_string().contains(expected), "the error must contain {expected:?}, got {error}");
+            assert!(
+                error.to_string().contains(expected),
+                "sharded sample: the error must contain {expected:?}, got {error}"
+            );
         }
     }
 }
@@ -410,7 +413,7 @@ fn ranks_with_other_requests_are_named() {
             let error = error.unwrap_err();
             assert!(
                 matches!(error, Error::Collective { rank: Some(1), .. }),
-                "expected an error that names rank 1, got {error}"
+                "expected a Collective error about rank 1, got {error}"
             );
             assert!(
                 error.to_string().contains("requests of digest"),
@@ -451,7 +454,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
                     assert_eq!(
                         counts(exchanged),
                         expected,
-                        "{ranks} ranks, {all} tokens, {config:?}: wrong counts of calls, bytes sent and bytes received"
+                        "{ranks} ranks, {all} tokens, {config:?}: expected {expected:?} calls, bytes sent and received"
                     );
                 }
             }

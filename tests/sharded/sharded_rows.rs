@@ -73,7 +73,7 @@ pub fn assert_dealt<E: Bits>(
         let what = format!("{what}, rank {rank} of {cuts:?}");
         match &whole {
             Ok(whole) => assert_same(&what, &own.unwrap(), &columns(whole, all, &cuts[rank])),
-            Err(error) => assert_eq!(own.unwrap_err(), *error, "{what}: expected the error of the op on one rank"),
+            Err(error) => assert_eq!(own.unwrap_err(), *error, "{what}: expected the same error as on one rank"),
         }
     }
 }

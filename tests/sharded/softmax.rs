@@ -21,7 +21,7 @@ fn same<E: Bits>(what: &str, (x, dims): (&[E], &[usize]), cuts: &[Range<usize>],
     for (ours, _) in dealt((x, dims), cuts, |_, shard, x| shard.logsumexp(x, options)) {
         match logsumexp(whole, options) {
             Ok(theirs) => assert_same(&what, &ours.unwrap(), &theirs),
-            Err(error) => assert_eq!(ours.unwrap_err(), error, "{what}: expected the error of logsumexp on one rank"),
+            Err(error) => assert_eq!(ours.unwrap_err(), error, "{what}: expected the same error as on one rank"),
         }
     }
 }

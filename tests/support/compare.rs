@@ -37,7 +37,7 @@ const USUAL: [(&str, DType, f64); 22] = [
 pub fn usual<E: Element>(op: &str) -> f64 {
     let table = || {
         accuracy::bound(op, E::DTYPE)
-            .unwrap_or_else(|| panic!("accuracy::bound has no bound for {op} in {}", E::DTYPE))
+            .unwrap_or_else(|| panic!("`accuracy::bound` must have a bound for {op} in {}", E::DTYPE))
             .ulps
     };
     USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE).map_or_else(table, |(.., ulps)| *ulps)
@@ -56,7 +56,7 @@ impl Checker {
     /// Creates a checker with the op's bound from the accuracy table.
     pub fn new<E: Element>(op: &'static str) -> Self {
         let bound = accuracy::bound(op, E::DTYPE)
-            .unwrap_or_else(|| panic!("accuracy::bound has no bound for {op} in {}", E::DTYPE));
+            .unwrap_or_else(|| panic!("`accuracy::bound` must have a bound for {op} in {}", E::DTYPE));
         Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
     }
 

@@ -74,7 +74,7 @@ fn lane(rng: &mut SmallRng) -> Partial {
             (x, sum, error - x.mul_add(x, -square) - lost)
         });
         let worst = candidates.max_by(|a, b| (a.2 / a.1).total_cmp(&(b.2 / b.1)));
-        (*element, sum, error) = worst.expect("one of the 60 candidates must be the worst");
+        (*element, sum, error) = worst.expect("one of the 60 candidates must have the largest error");
     }
     Partial { node: Node::Lane(elements), sum, error }
 }

@@ -290,24 +290,52 @@ pub fn outcomes<G: FromOutput, E: Bits>() {
             report.op(G::NAME)
         };
         let (ones, broken) = ([one; 3], [nan, nan, zero]);
-        assert_eq!(expect("a NaN in y", [half, nan, masked], ones, broken).nan, 1);
-        assert_eq!(expect("a NaN and an infinity in y", [inf, nan, masked], ones, broken).nan, 1);
-        assert_eq!(expect("an infinity in y", [inf, half, masked], ones, broken).infinite, 1);
-        assert_eq!(expect("an infinity in y with a dy of 0", [half, inf, masked], [zero; 3], broken).infinite, 1);
-        assert_eq!(expect("a NaN in dy", [half, half, masked], [nan, one, one], broken).nan, 1);
+        assert_eq!(expect("a NaN in y must give NaN where y is unmasked", [half, nan, masked], ones, broken).nan, 1);
+        assert_eq!(
+            expect("a NaN and an infinity in y must give NaN where y is unmasked", [inf, nan, masked], ones, broken)
+                .nan,
+            1
+        );
+        assert_eq!(
+            expect("an infinity in y must give NaN where y is unmasked", [inf, half, masked], ones, broken).infinite,
+            1
+        );
+        assert_eq!(
+            expect(
+                "an infinity in y with a dy of 0 must give NaN where y is unmasked",
+                [half, inf, masked],
+                [zero; 3],
+                broken
+            )
+            .infinite,
+            1
+        );
+        assert_eq!(
+            expect("a NaN in dy must give NaN where y is unmasked", [half, half, masked], [nan, one, one], broken).nan,
+            1
+        );
         for dy in [[inf, one, nan], [inf, minus_inf, zero], [one, minus_inf, inf]] {
-            assert_eq!(expect("an infinity in dy", [half, half, masked], dy, broken).infinite, 1);
+            assert_eq!(
+                expect("an infinity in dy must give NaN where y is unmasked", [half, half, masked], dy, broken)
+                    .infinite,
+                1
+            );
         }
         let single = G::forward(&[one])[0];
-        let unread = expect("NaN and an infinity where masked", [masked, single, masked], [nan, one, inf], [zero; 3]);
+        let unread = expect(
+            "a NaN and an infinity in dy must give 0 where y is masked",
+            [masked, single, masked],
+            [nan, one, inf],
+            [zero; 3],
+        );
         assert!(unread.is_clean());
-        let all = expect("a fully masked row", [masked; 3], [nan, inf, one], [zero; 3]);
+        let all = expect("a fully masked row must have a dx of 0", [masked; 3], [nan, inf, one], [zero; 3]);
         assert_eq!((all.fully_masked, all.nan, all.infinite), (1, 0, 0));
         assert!(expect("gradients of 0", [half, half, masked], [zero; 3], [zero; 3]).is_clean());
 
         for value in [one, E::from_wide(-E::LIMITS.max), E::from_wide(E::LIMITS.min_subnormal)] {
             let got = row::<G, E>(&[single], &[value], &SoftmaxFromOutput::default());
-            assert_eq!(got[0].widen(), 0.0, "the dx of a single element must be 0, {level}");
+            assert_eq!(got[0].widen(), 0.0, "a row of one element must have a dx of 0 ({level})");
         }
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             let empty = || Rows::<E>::new(&[], rows, cols).unwrap().into();

@@ -360,7 +360,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
 
         for value in [one, E::from_wide(-E::LIMITS.max), E::from_wide(E::LIMITS.min_subnormal)] {
             let got = row::<G, E>(&[value], &[value], &Softmax::default());
-            assert_eq!(got[0].widen(), 0.0, "the dx of a single element must be 0, {level}");
+            assert_eq!(got[0].widen(), 0.0, "a row of one element must have a dx of 0 ({level})");
         }
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             let empty = || Rows::<E>::new(&[], rows, cols).unwrap().into();

@@ -77,7 +77,7 @@ fn sizes_at_the_ends() {
     assert_eq!(clipped, Ok(1));
     assert!(
         (huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0],
-        "expected clipped [1, -1, 1, 1], got {huge:?}"
+        "AdaptiveClip: expected the clipped gradient [1, -1, 1, 1], got {huge:?}"
     );
 }
 

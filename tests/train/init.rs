@@ -244,14 +244,17 @@ fn what_makes_no_sense_is_refused() {
         Init::kaiming_normal(Gain::LeakyRelu(f64::NAN), Fan::In),
         Init::kaiming_normal(1e6, Fan::In),
     ] {
-        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "{init:?} must return InvalidArgument");
+        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "{init:?} must give the error InvalidArgument");
     }
     assert_eq!(refused(Init::lecun_normal(), &[6]), "ShapeMismatch");
     assert_eq!(refused(Init::lecun_normal(), &[]), "ShapeMismatch");
     let mut six = [0f32; 6];
     for shape in [&[5][..], &[2, 4], &[usize::MAX, 2, 3]] {
         let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. }), "expected a ShapeMismatch error, got {error}");
+        assert!(
+            matches!(error, Error::ShapeMismatch { .. }),
+            "6 weights of shape {shape:?}: expected a ShapeMismatch error, got {error}"
+        );
     }
     // Empty tensors and distributions without spread are valid.
     assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());

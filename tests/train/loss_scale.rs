@@ -40,7 +40,8 @@ fn as_in_torch() {
         assert_eq!(
             scaler.scale(),
             scales[finite.len()],
-            "{fields:?}: the loss scale after the last step must equal the last expected one"
+            "{fields:?}: expected the loss scale {} after the last step",
+            scales[finite.len()]
         );
         let taken = finite.iter().filter(|finite| **finite == b'1').count() as u64;
         assert_eq!((scaler.taken(), scaler.skipped()), (taken, finite.len() as u64 - taken));
@@ -144,7 +145,7 @@ fn settings_that_have_no_meaning() {
     ];
     for settings in bad {
         let error = settings.validate().map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "{settings:?} must return InvalidArgument");
+        assert_eq!(error.name(), "InvalidArgument", "{settings:?} must give the error InvalidArgument");
     }
     let mut state = ok.validate().unwrap().state();
     state.tracker = 2000;

@@ -383,7 +383,7 @@ fn the_same_bits_everywhere() {
     for level in evenkeel::simd::Level::ALL.iter().copied().filter(|level| level.is_available()) {
         assert!(
             one == evenkeel::simd::with_level(level, || run(rule)).unwrap(),
-            "the weights and states on {level} must have the bits of the default level"
+            "{level}: expected the same weights and states as on the default level"
         );
     }
 }
@@ -392,7 +392,7 @@ fn the_same_bits_everywhere() {
 fn settings_that_have_no_meaning() {
     fn refused<R: Rule + std::fmt::Debug>(rule: R) {
         let error = Optimizer::new(rule, &[]).map(|_| ()).unwrap_err();
-        assert_eq!(error.name(), "InvalidArgument", "{rule:?} must return InvalidArgument");
+        assert_eq!(error.name(), "InvalidArgument", "{rule:?} must give the error InvalidArgument");
     }
     let ok = AdamW::default();
     for beta in [-0.1, 1.0, f64::NAN] {

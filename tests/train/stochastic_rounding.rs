@@ -138,7 +138,10 @@ fn the_same_bits_everywhere() {
     // FNV-1a of all results.
     let hash =
         all.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &x| (hash ^ u64::from(x)).wrapping_mul(0x0100_0000_01b3));
-    assert_eq!(hash, 0xddc0_8219_7770_7da8, "the hash of the results must be 0xddc0821977707da8, got {hash:#x}");
+    assert_eq!(
+        hash, 0xddc0_8219_7770_7da8,
+        "stochastic_round: the hash of the results must be 0xddc0821977707da8, got {hash:#x}"
+    );
 }
 
 #[test]
@@ -214,5 +217,5 @@ fn it_goes_on_after_a_restart() {
 fn a_parameter_of_another_length_is_refused() {
     let mut optimizer = Optimizer::new(Sgd::default(), &[(&[bf16::ONE; 5]).into()]).unwrap().stochastic_rounding(1);
     let error = optimizer.step(&mut [(&mut [bf16::ONE; 3]).into()], &[Some((&[1f32; 3]).into())]).unwrap_err();
-    assert_eq!(error.name(), "ShapeMismatch", "expected a ShapeMismatch error, got {error}");
+    assert_eq!(error.name(), "ShapeMismatch", "3 weights instead of 5: expected a ShapeMismatch error, got {error}");
 }

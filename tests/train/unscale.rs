@@ -32,7 +32,9 @@ fn as_a_division_and_then_a_clip() {
                     let (mut x, mut y, mut z) = scaled(f64::from(scale));
                     let mut scaler = scaler(scale);
                     let got = scaler.unscale(&mut [(&mut x).into(), (&mut y).into(), (&mut z).into()], &clip);
-                    let Ok(Unscaled::Ready { norm: ours, .. }) = got else { panic!("expected Ready, got {got:?}") };
+                    let Ok(Unscaled::Ready { norm: ours, .. }) = got else {
+                        panic!("unscale must return Ready, got {got:?}")
+                    };
                     assert_eq!(ours, norm, "scale {scale}, {clip:?}: expected the norm of the unscaled gradients");
                     assert!((a, b, c) == (x, y, z), "scale {scale}, {clip:?}: expected the clipped unscaled gradients");
                     assert_eq!(scaler.step(), Ok(true));

@@ -26,7 +26,7 @@ pub fn mean_pool(call: &Call<'_>) -> Result<Results> {
     if let Some(dy) = dy.filter(|_| call.wants("dx")) {
         let (x_type, dy_type) = (x.values.floats().dtype(), dy.values.floats().dtype());
         if x_type != dy_type {
-            return Err(Failure::dtype(format!("mean_pool: dy is {dy_type}; it must be {x_type}, x's type")));
+            return Err(Failure::dtype(format!("mean_pool: dy is {dy_type}; it must be {x_type}, like x")));
         }
         let dx = each_type!(&dy.values, grads => {
             Output::new(&x.shape, &evenkeel::mean_pool_backward(grads, [batch, tokens, width], &options)?)

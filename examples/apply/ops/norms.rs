@@ -149,7 +149,7 @@ fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
     match &input {
         Some(other) if dtype(other) != dtype(x) => {
             let (op, other, x) = (call.name(), dtype(other), dtype(x));
-            Err(Failure::dtype(format!("{op}: {name} is {other}; it must be {x}, x's type")))
+            Err(Failure::dtype(format!("{op}: {name} is {other}; it must be {x}, like x")))
         }
         _ => Ok(input),
     }

@@ -37,7 +37,7 @@ struct Case<E: Element> {
 impl<E: Element> Case<E> {
     /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
-        let ours = ours.expect("the op must accept the arguments of its plot");
+        let ours = ours.expect("the op must accept the arguments that the plot uses");
         assert_eq!(
             (exact.len(), exact.len()),
             (ours.len(), naive.len()),

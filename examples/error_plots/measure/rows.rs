@@ -212,7 +212,7 @@ impl<E: Element> Attended<E> {
     fn views(&self) -> [Heads<'_, E>; 3] {
         let view = |data| {
             Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH])
-                .expect("the lengths of q, k and v must be multiples of WIDTH")
+                .expect("the lengths of q, k and v must be multiples of the head width")
         };
         [view(&self.q), view(&self.k), view(&self.v)]
     }
@@ -245,7 +245,7 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
         terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
     };
     let [q, k, v] = attended.views();
-    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("dy must have WIDTH elements");
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the length of dy must equal the head width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
     // Each logit's gradient is a difference of two terms, which may cancel. The unit of error is therefore the ULP of a
@@ -275,11 +275,11 @@ fn reversed<E: Element>(x: &[E]) -> Vec<E> {
 }
 
 fn row<E: Element>(x: &[E]) -> Rows<'_, E> {
-    Rows::new(x, 1, x.len()).expect("the values must form one row")
+    Rows::new(x, 1, x.len()).expect("all values must fit into one row")
 }
 
 fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
-    Lanes::new(x, 1, x.len() / width, width).expect("the length of the values must be a multiple of the width")
+    Lanes::new(x, 1, x.len() / width, width).expect("the number of values must be a multiple of the width")
 }
 
 /// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.

@@ -61,7 +61,7 @@ fn a_table_with_the_worst_first() {
     let (_, stdout, _) = texts(&run(&folder, &["model.safetensors", "--top", "1"]));
     assert!(
         stdout.contains("and 3 more") && !stdout.contains("up.weight"),
-        "stdout must contain `and 3 more` and not `up.weight`, got: {stdout}"
+        "the stdout of `inspect` must contain `and 3 more` and not `up.weight`, got: {stdout}"
     );
 }
 
@@ -123,7 +123,7 @@ fn a_picture() {
     assert_eq!(status, Some(2));
     assert!(
         stderr.contains("no tensor has a type that is analysed"),
-        "expected an error that no tensor can be drawn, got: {stderr}"
+        "expected stderr to report that no tensor can be drawn, got: {stderr}"
     );
     assert_eq!(files(&ids), 1);
 }
@@ -132,9 +132,9 @@ fn a_picture() {
 fn bad_usage_and_bad_files() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "CHECKPOINT"),
-        (&["nowhere.safetensors"], "nowhere.safetensors: it cannot be opened"),
+        (&["nowhere.safetensors"], "nowhere.safetensors: the path cannot be opened"),
         (&["model.safetensors", "--warn", "norm_max"], "NAME=VALUE"),
-        (&["model.safetensors", "--warn", "norm=1"], "NAME must be one of nan, infinite"),
+        (&["model.safetensors", "--warn", "norm=1"], "`norm` is unknown; it must be one of nan, infinite"),
         (&["model.safetensors", "--warn", "norm_max=NaN"], "norm_max is NaN; it must be a number of at least 0"),
         (&["model.safetensors", "--warn", "norm_max=-1"], "norm_max is -1"),
         (&["model.safetensors", "--fail-on", "note"], "note"),

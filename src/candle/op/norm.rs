@@ -21,7 +21,9 @@ pub fn operand(
     device: &Device,
 ) -> Result<Option<Tensor>> {
     match (tensor, slice) {
-        (Some(_), Some(_)) => Err(Error::invalid(op, argument, "given as tensor and option", "given only once"))?,
+        (Some(_), Some(_)) => {
+            Err(Error::invalid(op, argument, "given as a tensor and as an option", "given only once"))?
+        }
         (Some(tensor), None) if tensor.rank() == 1 => tensor.contiguous().map(Some),
         (Some(tensor), None) => Err(Error::shape(op, argument, format!("shape {:?}", tensor.dims()), "one axis"))?,
         (None, Some(values)) => match values {

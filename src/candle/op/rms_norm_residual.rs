@@ -120,7 +120,9 @@ impl Norm {
     fn take(&self) -> Result<Storage> {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The slot is full here: candle runs this op once, right after the sum.
-        norm.ok_or_else(|| Error::Msg(format!("{NAME}: candle ran the op twice for the same sum")).bt())
+        norm.ok_or_else(|| {
+            Error::Msg(format!("{NAME}: candle must run the op once after each sum, but ran it twice")).bt()
+        })
     }
 }
 

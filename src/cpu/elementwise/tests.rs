@@ -42,10 +42,10 @@ fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
             }
             let (mut pairs, mut wide) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             with_level(level, || {
-                apply(&x, &mut pairs, function).expect("each tested level must be available");
-                apply(&x, &mut wide, InF64(function)).expect("each tested level must be available");
+                apply(&x, &mut pairs, function).expect("each tested instruction set must be available");
+                apply(&x, &mut wide, InF64(function)).expect("each tested instruction set must be available");
             })
-            .expect("each tested level must be available");
+            .expect("each tested instruction set must be available");
             for ((x, pair), wide) in x.iter().zip(&pairs).zip(&wide) {
                 assert_eq!(pair.to_bits(), wide.to_bits(), "{name}({x:e}) at {level}: expected {wide:e}, got {pair:e}");
             }
@@ -125,7 +125,7 @@ fn check_short<E: Element, F: Function>(name: &str, function: F) {
             apply(&exact, &mut values, InF64(function))
         })
         .flatten()
-        .expect("each tested level must be available");
+        .expect("each tested instruction set must be available");
         let mut worst = (0.0, 0.0);
         for ((x, short), exact) in x.iter().zip(short).zip(values) {
             if short.is_finite() && (E::LIMITS.min_normal..=E::LIMITS.max).contains(&exact.abs()) {

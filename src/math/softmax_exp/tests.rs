@@ -206,14 +206,14 @@ impl Kernel for StepEnds {
                 *ends = [of_key(last), of_key(first)];
                 assert!(
                     step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1),
-                    "{ends:?} must round to {n} and {n} + 1 multiples of ln2/8 for d = {d:?}"
+                    "d = {d:?}: {ends:?} must round to {n} and {n} + 1 multiples of ln2/8"
                 );
             }
             let powers = [0, 1].map(|side| isa.array_f32(exp.exp_fast(isa.load_f32(&ends.map(|ends| ends[side])))));
             for (ends, (below, above)) in ends.into_iter().zip(powers[0].into_iter().zip(powers[1])) {
                 assert!(
                     below <= above,
-                    "the power {below:e} of {:?} must be at most {above:e}, the power of {:?} (d = {d:?}, M = {steps})",
+                    "d = {d:?}, M = {steps}: e^{:?} = {below:e} must be at most e^{:?} = {above:e}",
                     ends[0],
                     ends[1]
                 );
@@ -276,9 +276,9 @@ fn weights_keep_their_bound() {
         relative = [relative[0].min(error), relative[1].max(error)];
     }
     println!("{} numbers: {ulps} ULP, {relative:?} times 2^-24", z.len());
-    assert!(ulps <= 0.69, "the error must be at most 0.69 ULP, got {ulps} ULP");
+    assert!(ulps <= 0.69, "the error of the exponential must be at most 0.69 ULP, got {ulps} ULP");
     assert!(
         -1.16 <= relative[0] && relative[1] <= 1.16,
-        "relative errors in units of 2^-24 must be from -1.16 to 1.16, got {relative:?}"
+        "the relative errors of the exponential, in units of 2^-24, must be from -1.16 to 1.16, got {relative:?}"
     );
 }

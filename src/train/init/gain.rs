@@ -93,7 +93,7 @@ impl Fan {
                 return Err(Error::shape(
                     OP,
                     "the shape",
-                    format!("{shape:?}"),
+                    format!("the axes {shape:?}"),
                     "at least two axes: outputs and inputs",
                 ));
             };

@@ -183,7 +183,7 @@ impl Init {
                 within(if mean < low { "low" } else { "high" }, if mean < low { low } else { high }, largest)?;
                 Law::Truncated { mean, std, low, high, within: [least, most] }
             }
-            Init::Scaled { .. } => unreachable!("of_shape must have replaced Scaled"),
+            Init::Scaled { .. } => unreachable!("`of_shape` must have replaced `Init::Scaled`"),
         };
         Ok((0.0, Some(law)))
     }

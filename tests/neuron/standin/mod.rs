@@ -173,7 +173,7 @@ impl Standin {
         unsafe {
             self.library
                 .get::<unsafe extern "C" fn() -> c_int>(function)
-                .expect("the fake Neuron runtime must export the function")()
+                .expect("the fake Neuron runtime must export the requested function")()
         }
     }
 

@@ -18,7 +18,7 @@ pub enum Error {
     #[error("counts.tsv: {0}")]
     Table(#[from] csv::Error),
     /// Callgrind wrote an unexpected number of counts.
-    #[error("expected one callgrind count per call, {expected} in all, got {found}")]
+    #[error("callgrind must write one count per call: expected {expected} counts, got {found}")]
     Counts { found: usize, expected: usize },
     /// The function names in this program do not identify kernels.
     #[error(

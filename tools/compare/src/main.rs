@@ -50,6 +50,6 @@ fn measure(time: &Time) -> Result<()> {
     ensure!(time.threads > 0, "`--threads` must be at least 1, got {}", time.threads);
     let pool = (time.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(time.threads).build()).transpose()?;
     let records = rust::run(&time.choice, rten.as_ref(), pool.as_ref())?;
-    ensure!(!records.is_empty(), "no case has a name that contains one of the texts of `--filter`");
+    ensure!(!records.is_empty(), "`--filter` must match the name of at least one case, but it matches none");
     Run { level: evenkeel::simd::level()?.name().into(), facts, records }.write(&time.out)
 }

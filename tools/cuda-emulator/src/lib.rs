@@ -41,7 +41,7 @@ pub enum Error {
     OtherThreads(String, u32),
     #[error("kernel {0} was launched with {1} bytes of arguments, which is not the size of its arguments")]
     OtherArguments(String, usize),
-    #[error("kernel {0} is stuck: some of its threads wait for others that never arrive, or loop forever")]
+    #[error("kernel {0} is stuck: some threads loop forever, or wait for threads that never arrive")]
     Stuck(String),
 }
 

@@ -131,7 +131,7 @@ fn replay(ops: &[Op], text: &str) -> Result<bool, String> {
         .find(|op| op.name == case.op)
         .ok_or_else(|| format!("unknown op {}; `--list` shows the ops that can be searched", case.op))?;
     if !(op.spec)(case.dtype).fits(&case) {
-        return Err(format!("the sizes, options or operands of the candidate do not fit its op {}", case.op));
+        return Err(format!("the op {} does not accept the sizes, options or operands of the candidate", case.op));
     }
     let mut holds = true;
     println!("sizes {:?}, options {:?}", case.sizes, case.options);

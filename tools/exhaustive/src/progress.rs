@@ -74,7 +74,7 @@ impl Progress {
         if !is_same || stored.chunks > CHUNKS {
             return Err(Error::damaged(
                 &path,
-                "the function, instruction set, sample and chunks must be those of the walk in the file's name",
+                "the function, instruction set, sample and number of chunks must match the file's name",
             ));
         }
         if stored.provenance != self.provenance {

@@ -19,7 +19,10 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 #[test]
 fn usage() {
     let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program generate must start")
+        Command::new(env!("CARGO_BIN_EXE_generate"))
+            .args(arguments)
+            .output()
+            .expect("the program `generate` must start")
     };
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");
@@ -33,7 +36,7 @@ fn usage() {
     if !cfg!(feature = "candle-cuda") {
         refused(
             run(&["--backend", "cuda:1"]),
-            "cuda: not compiled in; build with `--features candle-cuda` to use device 1",
+            "cuda: the backend is not in this build; build with `--features candle-cuda` to use device 1",
         );
     }
 }
@@ -76,7 +79,7 @@ fn checkpoints() {
     refuse(new().number("tokenizer.ggml.eos_token_id", 10_000), "eos_token_id is U32(10000)");
     refuse(new().without("llama.block_count"), "has no llama.block_count");
     refuse(new().number("llama.block_count", 0), "llama.block_count is U32(0); it must be in 1 ..= 1024");
-    refuse(new().number("llama.block_count", 3), "has no weights blk.2.attn_norm.weight");
+    refuse(new().number("llama.block_count", 3), "has no tensor `blk.2.attn_norm.weight`");
     refuse(new().number("llama.embedding_length", u32::MAX), "llama.embedding_length");
     refuse(new().number("llama.embedding_length", 66), "4 heads can't share 66 columns evenly");
     refuse(new().number("llama.embedding_length", 60), "heads have 15 columns; an even number is needed");
@@ -87,7 +90,7 @@ fn checkpoints() {
     refuse(new().number("llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8; it must be 16");
     refuse(new().number("llama.rope.freq_base", 0), "freq_base is U32(0); it must be a number");
     refuse(new().number("llama.expert_count", 8), "llama.expert_count");
-    refuse(new().without("blk.1.ffn_up.weight"), "has no weights blk.1.ffn_up.weight");
+    refuse(new().without("blk.1.ffn_up.weight"), "has no tensor `blk.1.ffn_up.weight`");
     let mut scaled = new();
     scaled.set("rope_freqs.weight", &[8], GgmlDType::F32);
     refuse(scaled, "rope_freqs");

@@ -26,7 +26,7 @@ fn each_failure_is_played_beside_its_remedy() {
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
         "naive     probability tensor contains either inf, nan or element < 0",
         "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at 17123",
-        "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 are masked",
+        "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 tokens are masked",
         "Evenkeel draws a token that the filters keep in 96 of 96.",
         // Scene: key norms.
         "3.56, 9.13, 96.5",
@@ -42,13 +42,15 @@ fn each_failure_is_played_beside_its_remedy() {
         // Text of the tiny model.
         "A tiny model and its text",
     ] {
-        assert!(text.contains(part), "expected {part:?} in the printed scenes, got: {text}");
+        assert!(text.contains(part), "expected {part:?} in the stdout of `generate`, got: {text}");
     }
     let line = |start: &str| -> Vec<&str> {
         let line = text.lines().find(|line| line.trim_start().starts_with(start));
-        line.unwrap_or_else(|| panic!("expected a line that begins with {start:?} in the printed scenes, got: {text}"))
-            .split_whitespace()
-            .collect()
+        line.unwrap_or_else(|| {
+            panic!("expected a line that begins with {start:?} in the stdout of `generate`, got: {text}")
+        })
+        .split_whitespace()
+        .collect()
     };
     // Infinite f16 sums make every layer add 0. Saturating sums make a layer's output NaN. Evenkeel's layers add
     // moderate values.

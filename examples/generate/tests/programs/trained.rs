@@ -46,7 +46,7 @@ impl Tiny {
     }
 
     fn without(mut self, name: &str) -> Self {
-        self.tensors.remove(name).unwrap_or_else(|| panic!("the built-in file must have the weights {name}"));
+        self.tensors.remove(name).unwrap_or_else(|| panic!("the built-in weights file must have the tensor `{name}`"));
         self
     }
 
@@ -109,7 +109,7 @@ fn descriptions() {
         refused(run(&Tiny::built_in().with(key, value).file("evenkeel")), why);
     };
     refuse("layers", json!(0), "layers is 0; it must be in 1 ..= 1024");
-    refuse("layers", json!(5), "has no weights blk.4.attn_norm.weight");
+    refuse("layers", json!(5), "has no tensor `blk.4.attn_norm.weight`");
     refuse("layers", json!(-1), "metadata: invalid value: integer `-1`");
     refuse("hidden", json!(0), "hidden is 0");
     refuse("hidden", json!(u64::MAX), "hidden is 18446744073709551615; it must be in 1 ..= 65536");
@@ -133,13 +133,17 @@ fn weights() {
     let refuse = |tiny: Tiny, why: &str| refused(run(&tiny.file("evenkeel")), why);
     let new = Tiny::built_in;
     refused(run(&new().file("other")), "was not written by the example `train`: its metadata has no entry `evenkeel`");
-    refuse(new().without("output_norm.weight"), "has no weights output_norm.weight");
-    refuse(new().without("blk.3.ffn_down.weight"), "has no weights blk.3.ffn_down.weight");
+    refuse(new().without("output_norm.weight"), "has no tensor `output_norm.weight`");
+    refuse(new().without("blk.3.ffn_down.weight"), "has no tensor `blk.3.ffn_down.weight`");
     refuse(new().tensor("output_norm.weight", Dtype::BF16, &[127]), "has shape [127]; [128] is needed");
     refuse(new().tensor("output_norm.weight", Dtype::F32, &[128]), "output_norm.weight is in F32; BF16 is needed");
     refuse(new().tensor("blk.0.attn_q.weight", Dtype::BF16, &[128]), "has shape [128]; [128, 128] is needed");
     let mut broken = new();
-    broken.tensors.get_mut("output_norm.weight").expect("the built-in file must have output_norm.weight").2[..2]
+    broken
+        .tensors
+        .get_mut("output_norm.weight")
+        .expect("the built-in weights file must have the tensor `output_norm.weight`")
+        .2[..2]
         .copy_from_slice(&[0xff; 2]);
     let output = run(&broken.file("evenkeel"));
     assert_eq!(output.status.code(), Some(1));
@@ -222,7 +226,7 @@ fn a_seed_makes_the_weights() {
     }
     assert_eq!(
         new.description, committed.description,
-        "the committed weights must have the description that `train` now writes; retrain them"
+        "the description in the committed weights file must equal the one that `train` writes; train the weights again"
     );
 }
 
@@ -265,8 +269,10 @@ fn the_text_is_collected() {
 #[test]
 fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
-    let (_, _, bytes) =
-        model.tensors.get_mut("blk.2.ffn_up.weight").expect("the built-in file must have blk.2.ffn_up.weight");
+    let (_, _, bytes) = model
+        .tensors
+        .get_mut("blk.2.ffn_up.weight")
+        .expect("the built-in weights file must have the tensor `blk.2.ffn_up.weight`");
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.safetensors");
@@ -290,6 +296,6 @@ fn a_broken_weight_is_traced() {
     // The prompt and one token have 10 points each: the embeddings, two per layer in four layers, and the logits.
     assert!(
         stderr.contains("trace: 20 points, all finite"),
-        "expected 20 points in the trace, all finite, got: {stderr}"
+        "expected `trace: 20 points, all finite` in stderr, got: {stderr}"
     );
 }

@@ -62,7 +62,7 @@ fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
         assert_eq!(
             (ends(".jsonl"), ends(".svg"), ends("tfevents"), ends(".safetensors")),
             (1, 1, 2, 1),
-            "expected the folder to have 1 log, 1 picture, 2 event files and 1 state, got {names:?}"
+            "expected 1 log, 1 picture, 2 event files and 1 state file in the output folder, got {names:?}"
         );
     }
 }

@@ -85,7 +85,7 @@ fn not_finite<E: Bits>(device: &Device) {
                 let same = ours == host || ours.is_nan() && host.is_nan() || (ours - host).abs() <= 1e-5 * host.abs();
                 assert!(
                     same,
-                    "row of {} with {options:?}: expected a loss of {host} as on the host, got {ours}",
+                    "cross_entropy of row {:?} with {options:?}: expected the loss {host} as on the host, got {ours}",
                     x.names[row]
                 );
             }

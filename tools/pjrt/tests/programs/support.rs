@@ -197,7 +197,7 @@ impl Worst {
         let Worst { what, bound, .. } = self;
         assert!(
             error <= *bound,
-            "{what}, {case}: expected {exact:e} with an error of at most {bound} ULP, got {:e} with {error} ULP",
+            "{what}, {case}: expected {exact:e} within {bound} ULP, got {:e} with an error of {error} ULP",
             got.widen()
         );
         self.worst = self.worst.max(error);

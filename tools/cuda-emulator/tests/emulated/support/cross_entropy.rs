@@ -102,7 +102,9 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
                 wanted_gradient[row * cols..][..cols].fill(E::from_wide(f64::NAN));
             }
         }
-        losses.compare(&wanted_losses).map_err(|found| describe(format!("expected the CPU's loss: {found}")))?;
+        losses
+            .compare(&wanted_losses)
+            .map_err(|found| describe(format!("the loss differs from the loss on the CPU: {found}")))?;
         match form {
             Form::Loss => from.compare(logits),
             Form::Gradient => from.compare(logits).and(to.compare(&wanted_gradient)),

@@ -44,7 +44,7 @@ pub fn case<E: DeviceElement>(
                 .unwrap()
                 .1
                 .compare(&sum)
-                .map_err(|found| describe(format!("the sum of x and the residual differs from the CPU's: {found}")))
+                .map_err(|found| describe(format!("x + residual differs from the sum on the CPU: {found}")))
         }
     }
 }
