@@ -43,7 +43,10 @@ fn ops_are_in_every_room() {
             format!("benches/{test}.rs"),
             format!("docs/error/{name}.svg"),
         ] {
-            assert!(root().join(&path).is_file(), "the op {name} must have the file {path}");
+            assert!(
+                root().join(&path).is_file(),
+                "the op {name} must have the file {path}; CONTRIBUTING.md says how to write it"
+            );
         }
     }
 }
@@ -264,6 +267,14 @@ fn bounds_have_evidence() {
 #[test]
 fn performance_lists_every_op() {
     check_generated("docs/performance.md", &performance::table(&read("docs/performance.tsv")));
+}
+
+/// Checks the number of digests that README states.
+#[test]
+fn readme_has_the_number_of_digests() {
+    let count = read("tests/vectors/digest.tsv").lines().filter(|line| !line.starts_with('#')).count();
+    let claim = format!("{},{:03} results", count / 1000, count % 1000);
+    assert!(read("README.md").contains(&claim), "README.md must have {claim:?}, the number of digests");
 }
 
 /// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes it.

@@ -89,6 +89,15 @@ macro_rules! define {
                 }
             }
 
+            /// Returns the function of one operand with this name and no options, if it has a kernel.
+            #[cfg(feature = "candle-cuda")]
+            pub(crate) fn of_one(name: &str) -> Option<Function> {
+                match name {
+                    $(stringify!($one) => Some(Function::$One),)*
+                    _ => None,
+                }
+            }
+
             /// Returns whether the function takes two operands.
             pub fn is_of_two(&self) -> bool {
                 matches!(self, $(Function::$Two)|* | $(Function::$TwoBy(_))|*)

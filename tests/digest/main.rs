@@ -57,7 +57,12 @@ fn bless(cases: &[Case]) {
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (mut cases, committed) = (cases(), committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
-    assert_eq!(cases.len(), committed.len(), "this test and `digest.tsv` must have the same number of cases");
+    assert_eq!(
+        cases.len(),
+        committed.len(),
+        "`digest.tsv` must have as many cases as this test; after adding cases, run `EVENKEEL_BLESS=1 cargo test --test \
+         digest --features testing`"
+    );
     cases.retain(|case| case.name.contains("F16 ") == of_16_bits);
     if !level.is_available() {
         return;
@@ -191,6 +196,7 @@ fn cases_differ() {
         distinct.len(),
         committed.len()
     );
-    let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
-    assert_eq!(names.len(), committed.len(), "every case of the test must have its own name");
+    let cases = cases();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len(), "every case of the test must have its own name");
 }

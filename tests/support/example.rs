@@ -10,7 +10,7 @@ pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of the running test must be known");
     let profile = test.ancestors().nth(2).expect("the running test must be in the folder `deps` of a build profile");
     let program = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    let remedy = format!("run `cargo test`, or `cargo build --example {name}` first");
+    let remedy = format!("run `cargo test`, or first `cargo build --profile test --features testing --example {name}`");
     assert!(program.is_file(), "the example's program {} does not exist; {remedy}", program.display());
     let sources = std::fs::read_to_string(program.with_extension("d"))
         .expect("cargo must have written the dependency file of the example");

@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 use {
     crate::candle::cuda::{each_type, supports, written},
     crate::cuda::elementwise::Function,
-    candle_core::CudaStorage,
+    candle_core::{CudaStorage, Error},
 };
 
 /// Applies an elementwise op with its kernel, or with `composed` for a tensor without a kernel.
@@ -121,12 +121,14 @@ macro_rules! elementwise {
 
             #[cfg(feature = "candle-cuda")]
             fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
-                has_cuda_kernel(xs, operands)
+                has_cuda_kernel(xs, operands) && Function::of_one(self.name()).is_some()
             }
 
             #[cfg(feature = "candle-cuda")]
             fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-                cuda_fwd(self.name(), Function::$Op, None, args)
+                let name = self.name();
+                let missing = || Error::Cuda(format!("{name} has no CUDA kernel").into());
+                cuda_fwd(name, Function::of_one(name).ok_or_else(missing)?, None, args)
             }
 
             fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {

@@ -13,12 +13,19 @@ const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
 /// additional function call per block exceeds this ratio.
 const LIMIT: f64 = 1.5;
 
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Row {
     op: String,
     dtype: String,
     simd: String,
     instructions_per_element: f64,
+}
+
+impl Row {
+    /// Returns whether both rows count the same op, type and instruction set.
+    fn is_same(&self, other: &Row) -> bool {
+        (&self.op, &self.dtype, &self.simd) == (&other.op, &other.dtype, &other.simd)
+    }
 }
 
 fn table() -> PathBuf {
@@ -40,9 +47,19 @@ fn count() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Counts the instructions, and writes the table.
-pub fn write() -> Result<()> {
-    let rows = count()?;
+fn known() -> Result<Vec<Row>> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').from_path(table())?;
+    Ok(reader.deserialize().collect::<std::result::Result<_, _>>()?)
+}
+
+/// Counts the instructions, and writes the table. If an op is given, the rows of all other ops remain.
+pub fn write(op: Option<&str>) -> Result<()> {
+    let known = known()?;
+    let rows = count()?.into_iter().map(|row| match op {
+        Some(op) if row.op != op => known.iter().find(|known| known.is_same(&row)).cloned().unwrap_or(row),
+        _ => row,
+    });
+    let rows: Vec<Row> = rows.collect();
     let mut writer = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());
     rows.iter().try_for_each(|row| writer.serialize(row))?;
     let text = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
@@ -51,12 +68,11 @@ pub fn write() -> Result<()> {
 
 /// Counts the instructions, and compares them with the table. Returns whether all counts are within the limit.
 pub fn check() -> Result<bool> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').from_path(table())?;
-    let known = reader.deserialize().collect::<std::result::Result<Vec<Row>, _>>()?;
-    let rows = count()?;
+    let (known, rows) = (known()?, count()?);
     let mut found = Vec::new();
-    for Row { op, dtype, simd, instructions_per_element: now } in &rows {
-        let before = known.iter().find(|row| (&row.op, &row.dtype, &row.simd) == (op, dtype, simd));
+    for row in &rows {
+        let Row { op, dtype, simd, instructions_per_element: now } = row;
+        let before = known.iter().find(|known| known.is_same(row));
         match before.map(|row| row.instructions_per_element) {
             None => found.push(format!("{op} {dtype} {simd}: {now}, not in counts.tsv")),
             Some(before) if *now > before * LIMIT => found.push(format!("{op} {dtype} {simd}: {now}, was {before}")),

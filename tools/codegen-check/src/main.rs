@@ -38,9 +38,9 @@ struct Arguments {
 enum Command {
     /// Compare the instructions per element with `counts.tsv`; needs valgrind.
     Counts {
-        /// Write `counts.tsv` instead of comparing.
-        #[arg(long)]
-        write: bool,
+        /// Write the counts of this op to `counts.tsv` instead of comparing; without an op, of all ops.
+        #[arg(long, value_name = "OP")]
+        write: Option<Option<String>>,
     },
     /// Inspect which functions kernels call and which registers they use; needs objdump.
     Kernels,
@@ -63,8 +63,8 @@ fn main() -> ExitCode {
 /// Runs a command, and returns whether its check passed.
 fn run(command: &Command) -> Result<bool> {
     match command {
-        Command::Counts { write: true } => counts::write().map(|()| true),
-        Command::Counts { write: false } => counts::check(),
+        Command::Counts { write: Some(op) } => counts::write(op.as_deref()).map(|()| true),
+        Command::Counts { write: None } => counts::check(),
         Command::Kernels => kernels::check(),
         Command::Run => cases::run().map(|()| true),
     }
