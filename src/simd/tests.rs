@@ -375,10 +375,8 @@ impl Kernel for Tails {
             assert_eq!(written, expected, "length {len}");
             for guard in [0, len + 1] {
                 // SAFETY: all of the memory was initialised above.
-                assert!(
-                    unsafe { memory[guard].assume_init() }.is_nan(),
-                    "span of {len} elements: expected no write outside of it"
-                );
+                let value = unsafe { memory[guard].assume_init() };
+                assert!(value.is_nan(), "span of {len} elements: expected no write outside of it");
             }
             let mut data = source.clone();
             Span::in_place(&mut data).map(
