@@ -33,7 +33,7 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     checker().check("two steps", &one, &above(2), &[1.0]);
     let text = failure(|| checker().check("three steps", &one, &above(3), &[1.0]));
     assert!(
-        text.contains("softmax F32: three steps: 1 of 1 results are more than 2 ULP off"),
+        text.contains("softmax F32: three steps: 1 of 1 results have an error above 2 ULP"),
         "softmax with an error of 3 ULP: expected the message that the error exceeds 2 ULP, got {text:?}"
     );
     failure(|| checker().check("a NaN", &one, &[f32::NAN], &[1.0]));
@@ -54,7 +54,7 @@ fn slices_are_compared_in_ulps() {
     assert_ulps!(next[..1], got[..1], 0, "the first of {}", next.len());
     let text = failure(|| assert_ulps!(next, got, 0.99));
     assert!(
-        text.starts_with("F32 next: 1 of 2 results are more than 0.99 ULP off:\n  [1]: got 2"),
+        text.starts_with("F32 next: 1 of 2 results have an error above 0.99 ULP:\n  [1]: got 2"),
         "result one ULP above the exact 2: expected the message that its error exceeds 0.99 ULP, got {text:?}"
     );
     let text = failure(|| assert_ulps!(next, got, 0, "row {}", 7));

@@ -99,7 +99,7 @@ fn what_it_does_instead_of_compiling_is_said() {
     );
     for (how, reason) in [
         ("writes_nothing", "no NEFF was written: No such file"),
-        ("writes_empty", "the output is not a NEFF: the file has 0 bytes, fewer than a header of 1024"),
+        ("writes_empty", "the output is not a NEFF: the file has 0 bytes; a header alone has 1024 bytes"),
         ("writes_rubbish", "the output is not a NEFF: the header states its size as "),
     ] {
         let (output, _folder) = compiled(&[("STANDIN_COMPILER", how)]);

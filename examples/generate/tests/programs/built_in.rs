@@ -80,7 +80,7 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     let cases: &[(&[&str], &str)] = &[
         (&["--temperature", "-1"], "temperature is -1; it must be finite and not negative"),
         (&["--top-p", "0"], "top_p is 0; it must be in (0, 1]"),
-        (&["--tokens", "4294967295"], "and --tokens is 4294967295"),
+        (&["--tokens", "4294967295"], "and `--tokens` is 4294967295"),
         (&["--tokens", "0"], "0 is not in 1.."),
         (&["--prompt", "a", "--top-k", "0"], "top_k is 0"),
         (&["--prompt", "a", "--profile", "gpt"], "the engine must be one of evenkeel, hf, vllm, llama_cpp, candle"),

@@ -55,7 +55,7 @@ fn parameters() {
         (&["--prompt", "a", "--top-k", "-1"], "--top-k"),
         (
             &["--prompt", "a", "--tokens", "600"],
-            "the prompt has 1 tokens and --tokens is 600, together 601; the model's context is 600",
+            "the prompt has 1 tokens and `--tokens` is 600, 601 tokens in all; the model's context is 600",
         ),
     ];
     let checkpoint = Checkpoint::new();
