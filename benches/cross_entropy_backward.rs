@@ -42,7 +42,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
                 cross_entropy_backward_into(view, &targets, &[1.0], out, &options).map(drop)
             })
         });
-        // Each call overwrites its logits by their gradients. So each iteration uses the previous gradients as logits.
+        // Each call overwrites its logits with their gradients. So each iteration uses the previous gradients as
+        // logits.
         let mut z = x.clone();
         group.bench_function("in place", |b| {
             b.iter(|| {

@@ -1,4 +1,4 @@
-//! Benchmark of `group_norm` with 32 groups, weight and bias against candle's.
+//! Benchmark of `group_norm` against candle's, with 32 groups, a weight and a bias.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::Module;

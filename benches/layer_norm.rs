@@ -1,4 +1,4 @@
-//! Benchmark of `layer_norm` with weight and bias against candle's.
+//! Benchmark of `layer_norm` against candle's, with a weight and a bias.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

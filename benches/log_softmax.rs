@@ -1,4 +1,4 @@
-//! Benchmark of `log_softmax` over the last axis against candle's.
+//! Benchmark of `log_softmax` against candle's, over the last axis.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

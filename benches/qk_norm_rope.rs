@@ -1,5 +1,5 @@
-//! Benchmark of `qk_norm_rope` with heads of 128 columns, against `rms_norm` followed by `rope` in Evenkeel and in
-//! candle.
+//! Benchmark of `qk_norm_rope` against `rms_norm` followed by `rope`, in Evenkeel and in candle. Heads have 128
+//! columns.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

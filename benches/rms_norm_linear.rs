@@ -1,4 +1,4 @@
-//! Benchmark of `rms_norm_linear` for one token and for a prompt against candle's norm and matrix product.
+//! Benchmark of `rms_norm_linear` against candle's norm and matrix product, for one token and for a prompt.
 
 use crate::support::{Race, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! Benchmark of `rope` with heads of 128 columns against candle's, which gets the same tables.
+//! Benchmark of `rope` against candle's, which gets the same tables. Heads have 128 columns.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

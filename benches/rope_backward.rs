@@ -1,4 +1,4 @@
-//! Benchmark of `rope_backward` with heads of 128 columns against candle's rope with tables of the negated angles.
+//! Benchmark of `rope_backward` against candle's rope, which gets tables of the negated angles. Heads have 128 columns.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

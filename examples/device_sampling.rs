@@ -1,8 +1,8 @@
 //! Guarded sampling for an engine that keeps its logits on a CUDA device. The sampler takes the address of the logits
 //! and returns tokens.
 //!
-//! `engine` simulates such an engine, which exposes nothing but that address. Each step copies the requests to the
-//! device and the outcomes back, 16 bytes per row. The logits stay on the device.
+//! `engine` simulates such an engine, which exposes only the address of its logits. Each step copies the requests to
+//! the device and the outcomes back, 16 bytes per row. The logits stay on the device.
 
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
 use evenkeel::cuda::sample::{Outcome, Request};

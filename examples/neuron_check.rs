@@ -117,8 +117,8 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
     Ok(lines.take(10).collect())
 }
 
-/// Samples from the device's candidates and on the CPU. Returns a line for each draw with different tokens, up to 10
-/// lines.
+/// Draws tokens in two ways: from the candidates that the device finds, and on the CPU alone. Returns a line for each
+/// draw with different tokens, up to 10 lines.
 fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
     let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();
     let rows = Rows::new(&x, LOGITS.len(), 4)?;

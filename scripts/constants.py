@@ -107,13 +107,14 @@ def monotone_poly(c):
 
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
     near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
-    two exponentials add up to at most `errors`. The polynomial must leave a larger gap between the two. The last
-    rounding is monotonic, so it keeps their order.
+    two exponentials add up to at most `errors`. The polynomial must leave a larger gap between the two
+    exponentials. The last rounding is monotonic, so it keeps their order.
     """
     # `half` is the largest |r|. For |r| near `half`, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit`
     # is half an ULP.
     half, unit = LN2 / 16, mpf(2) ** -29
-    # Error of r: one rounding to f32, one in the addition of the table's low part, and up to 739 errors of ln2/8.
+    # Error of r: one rounding to f32, one rounding in the addition of the table's low part, and up to 739 times the
+    # error of the constant ln2/8.
     argument = 2 * unit + mpf(2) ** -47
     # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)

@@ -75,7 +75,7 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listing, kernel, pieces, elements):
-    """Returns the number of instructions of a thread on the path with the most writes to shared memory."""
+    """Returns the number of instructions on the shortest of the paths with the most writes to shared memory."""
     found, labels = instructions(listing, kernel)
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements, writes)):

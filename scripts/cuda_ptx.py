@@ -22,7 +22,7 @@ def storage(entry):
 
 
 def modules(text):
-    """Yields one module for each storage type: the head of the source, and its kernels of that type."""
+    """Yields one module for each storage type: the head of the source, and the source's kernels for that type."""
     head, *entries = text.split(ENTRY)
     for kind in dict.fromkeys(map(storage, entries)):
         yield head + "".join(ENTRY + entry for entry in entries if storage(entry) == kind)

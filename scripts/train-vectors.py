@@ -104,7 +104,7 @@ with open("tests/vectors/train.tsv", "w") as out:
         # The factors are not powers of two, so each product is rounded to f32.
         scaler(1000.0, 1.7, 0.3, 2, [random.random() < 0.75 for _ in range(200)]),
         scaler(3.0, 1.0001, 0.9999, 1, [random.random() < 0.5 for _ in range(100)]),
-        # Instead of growing to infinity, the scale stays as it is, and the count of finite steps starts again.
+        # If growth would make the scale infinite, the scale stays as it is. The count of finite steps starts again.
         scaler(2.0**120, 2.0, 0.5, 1, [True] * 10 + [False] + [True] * 3),
         scaler(2.0**126, 3.0, 0.5, 2, [True] * 7 + [False] * 2 + [True] * 9),
         scaler(65536.0, 2.0, 0.5, 2000, [True] * 4001 + [False, True]),

@@ -20,9 +20,9 @@
 //! up to 16,384 columns, even if all roundings go in the same direction. The ops' pages state the increase for longer
 //! rows, and the largest errors measured on rows that were not constructed to maximise the error.
 //!
-//! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The unit of
-//! the bounds of `layer_norm` depends on the weighted value. A weighted value below a minimum counts as the minimum,
-//! which the op's page gives. From 2^18 columns on, the minimum grows in proportion to the number of columns.
+//! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The bounds of
+//! `layer_norm` in these types are in ULP of the largest of four magnitudes: the weighted value, the bias, the result
+//! and a floor. The op's page gives the floor, which grows in proportion to the number of columns from 2^18 columns on.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
 //! Selection of the backend, once at startup, by an environment variable or in code.
 //!
 //! Backends are tried in the order of [`Backend::ALL`]: neuron, cuda, cpu. An unavailable backend is skipped, and the
-//! reason is recorded. A backend requested by name is never skipped: if it is unavailable, an error is returned. If a
-//! backend fails later, that is an error too, never a silent switch. With the feature `tracing`, the choice and the
-//! reasons are emitted as events.
+//! reason is recorded. A backend requested by name is never skipped: if it is unavailable, an error is returned. If the
+//! selected backend fails later, the failing call returns an error, and no other backend replaces the failed one. With
+//! the feature `tracing`, the choice and the reasons are emitted as events.
 //!
 //! ```
 //! use evenkeel::backend::{self, BackendChoice};
@@ -68,9 +68,9 @@ impl BackendChoice {
     /// opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Any error of `make`, with one exception. [`Error::Unavailable`] only skips the backend, unless the backend was
-    /// requested by name or is the last one. No other error skips a backend: a device that is out of memory is an
-    /// error.
+    /// Returns the first error of `make`, unless the error only skips a backend. Only [`Error::Unavailable`] can skip a
+    /// backend, which must not be the last one and must not have been requested by name. For example, a device that is
+    /// out of memory is never skipped.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),

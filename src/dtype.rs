@@ -44,8 +44,8 @@ impl fmt::Display for DType {
     }
 }
 
-/// Range and precision of a storage type, and the arguments at which exp leaves that range. Every value is exact in
-/// `f64`.
+/// Range and precision of a storage type, and the arguments at which exp leaves the range of the type. Every value is
+/// exact in `f64`.
 ///
 /// ```
 /// use evenkeel::DType;

@@ -13,8 +13,8 @@ use half::{bf16, f16};
 
 pub use crate::dtype::{DType, Limits};
 
-/// Storage type: `f64`, `f32`, `f16` or `bf16`. Sealed. It has no arithmetic, so that a generic kernel cannot
-/// accumulate in a narrow type by accident.
+/// Storage type: `f64`, `f32`, `f16` or `bf16`. The trait is sealed. It has no arithmetic, so that a generic kernel
+/// cannot accumulate in a narrow type by accident.
 ///
 /// ```
 /// use evenkeel::Element;

@@ -91,7 +91,7 @@ pub enum Error {
     NonFiniteInput {
         /// Name of the op that was called.
         op: &'static str,
-        /// Lowest row that holds a rejected value. In clipping, the first tensor that holds one.
+        /// Lowest row that holds a rejected value. For clipping, the first tensor that holds a rejected value.
         row: usize,
         /// Lowest index of a rejected value within the row or, in clipping, within the tensor.
         index: usize,
@@ -280,7 +280,8 @@ impl Error {
         }
     }
 
-    /// Returns the index within the row that the error names, if any.
+    /// Returns the index of the rejected element, if the error names one. It is an index within a row or within a
+    /// tensor.
     pub fn index(&self) -> Option<usize> {
         match self {
             Error::NonFiniteInput { index, .. } => Some(*index),
@@ -301,7 +302,7 @@ impl Error {
         self
     }
 
-    /// Returns the error of a data exchange with its op replaced by `of`, the op that needed the exchange.
+    /// Returns the error with its op replaced by `of`, which names the op that needed the data exchange.
     #[cfg(feature = "sharded")]
     pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
         if let Error::Collective { op, .. } = &mut self {

@@ -232,7 +232,7 @@ impl FloatsMut<'_> {
         }
     }
 
-    /// Overwrites all values with the same number of f64 values, each rounded once.
+    /// Overwrites the values with `numbers`, which has the same length. Each number is rounded once.
     pub(crate) fn store(&mut self, numbers: &[f64]) {
         fn each<E: Element>(values: &mut [E], numbers: &[f64]) {
             for (value, &number) in values.iter_mut().zip(numbers) {

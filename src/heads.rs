@@ -30,8 +30,8 @@ impl<'a, E: Element> Heads<'a, E> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape.
-    /// [`Error::InvalidArgument`] for more than 2^21 positions if they have no features, because memory does not limit
-    /// the number of such positions.
+    /// [`Error::InvalidArgument`] if the shape has no features but more than 2^21 positions. Such positions take no
+    /// memory, so their number needs a limit.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
@@ -48,8 +48,9 @@ impl<'a, E: Element> Heads<'a, E> {
     /// memory.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] as for
-    /// [`Heads::new`], and for more than 2^32 positions in total if positions share memory.
+    /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] if the
+    /// shape has no features but more than 2^21 positions, or if positions share memory and are more than 2^32 in
+    /// total.
     pub fn strided(data: &'a [E], shape: [usize; 4], strides: [usize; 3]) -> Result<Self> {
         if shape.contains(&0) {
             // No element is read, so the strides do not matter.

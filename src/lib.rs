@@ -22,14 +22,14 @@
 //! Every op keeps these promises, in every storage type and on every instruction set.
 //!
 //! 1. **Total.** Valid parameters and finite input give finite output, unless the exact result is out of the type's
-//!    range. A NaN in the input makes only its own row NaN; the sampler rejects it with a typed error. A mask is an
+//!    range. A NaN in the input makes only its own row NaN; the sampler rejects a NaN with a typed error. A mask is an
 //!    argument of the op, and one policy ([`FullyMasked`]) defines the result of a fully masked row. Nothing panics.
 //!    No value is changed silently: [`report::scope`] counts masked and non-finite rows.
 //! 2. **Accurate.** Exponentials are added exactly, as integers; other sums are computed in f64 ([`math::sum`]). Only
 //!    attention adds its products and weighted values in f32, in chains of 32 terms. Softmax computes its exponentials
 //!    in f32. All other results are computed in f64, in pairs of f32, or for f16 and bf16 in f32. [`accuracy::TABLE`]
-//!    states the error bounds of this arithmetic in ULP, [`accuracy::evidence()`] how each was obtained, and tests
-//!    assert them against [`mod@reference`].
+//!    states the error bounds of this arithmetic in ULP. [`accuracy::evidence()`] states how each bound was obtained.
+//!    Tests assert the bounds against [`mod@reference`].
 //! 3. **Reproducible.** A row gives the same bits in any batch, on any number of threads, on any instruction set and on
 //!    any machine. There are no exceptions so far. The caller's
 //!    [floating-point environment](#the-floating-point-environment) has no influence either.
@@ -86,8 +86,8 @@
 //! Every op runs in the default environment on all of its threads: round to nearest, subnormals kept, exceptions
 //! masked. A caller's thread may be in another environment, for example in a program linked with `-ffast-math`. The op
 //! then sets the default and restores the caller's environment when it returns or unwinds. Functions that an op calls,
-//! such as the one that creates a row's [`Request`], run in the default environment. If the op changed the environment,
-//! it restores the caller's sticky exception flags; otherwise its operations add their flags.
+//! such as the one that creates a row's [`Request`], run in the default environment. An op that had to set the default
+//! environment restores the caller's sticky exception flags too. Otherwise, the op's operations add their flags.
 //!
 //! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. The
 //! following run in the caller's environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`],
@@ -96,13 +96,15 @@
 //! # Machines without a fused multiply-add
 //!
 //! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
-//! (x86-64 before 2013, WebAssembly) emulate it exactly and give the same bits, but are about 30 to 60 times slower
-//! than with the instruction.
+//! (x86-64 before 2013, WebAssembly) emulate the instruction exactly and give the same bits. The emulation makes them
+//! about 30 to 60 times slower.
 
 // Results of std's `exp`, `ln`, `powi` and other functions in `clippy.toml` differ between machines. The library denies
-// these functions, because its results have the same bits everywhere. Modules without that promise allow them below.
+// these functions, because its results have the same bits everywhere. A module whose results need not be the same
+// everywhere allows these functions below.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
-// Public enums and structs may get more members later. The others allow these lints, with a reason.
+// Public enums and structs may get more members later. An enum or struct that never gets more allows these lints, with
+// a reason.
 #![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(

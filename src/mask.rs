@@ -1,7 +1,7 @@
 //! Attention masks: one mask has several parts, which are broadcast and combined by AND.
 //!
-//! Adding a causal mask to a padding mask often leaves rows fully masked, which produces NaN in practice. Here both are
-//! parts of one mask, and [`FullyMasked`] defines the result of such rows.
+//! In practice, the sum of a causal mask and a padding mask often masks all keys of a row, and the row becomes NaN.
+//! Here, causality and padding are parts of one mask, and [`FullyMasked`] defines the result of such a row.
 
 #![forbid(unsafe_code)]
 
@@ -32,9 +32,9 @@ pub enum FullyMasked {
 
 /// A mask of several parts. A position is attended to only if every part allows it; a mask without parts masks nothing.
 ///
-/// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or
-/// the window. A score whose keep flag is 0 is never read, so a NaN there is harmless. A finite bias, however low
-/// (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
+/// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or the
+/// window. A score whose keep flag is 0 is never read, so this score may be NaN. A finite bias, however low (-1e9,
+/// `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
 ///
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax};
@@ -179,8 +179,8 @@ impl<'a> Mask<'a> {
         self
     }
 
-    /// Adds lengths: either one, or one for each entry of the first axis. The last axis holds the keys. See
-    /// [`Mask::lengths`].
+    /// Adds lengths: either a single length, or a length for each entry of the first axis. The last axis holds the
+    /// keys. See [`Mask::lengths`].
     pub fn and_lengths(mut self, lengths: &'a [usize]) -> Self {
         self.lengths.push(Cow::Borrowed(lengths));
         self
@@ -188,8 +188,7 @@ impl<'a> Mask<'a> {
 
     /// Adds a window: a query at position p sees no key before p - `keys` + 1.
     ///
-    /// Positions are counted as in [`Mask::and_causal`]. A window does not hide keys after p; [`Mask::and_causal`]
-    /// does.
+    /// Positions are counted as in [`Mask::and_causal`]. To hide keys after p too, add [`Mask::and_causal`].
     pub fn and_window(self, keys: usize) -> Self {
         Self { window: Some(keys), ..self }
     }
@@ -399,8 +398,8 @@ impl Resolved<'_> {
         }
     }
 
-    /// Writes the bias of a lane, from `low` on, to `to` and returns it. Returns `None` unless the mask has exactly one
-    /// bias, with values that f32 represents exactly.
+    /// Writes the bias of a lane, from `low` on, to `to`, and returns `to`. Returns `None` unless the mask has exactly
+    /// one bias, with values that f32 represents exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
@@ -452,10 +451,10 @@ impl Resolved<'_> {
     }
 }
 
-/// Clamps `value` to the finite range wherever `from` is finite.
+/// Clamps each lane of `value` to the finite range, if the same lane of `from` is finite.
 ///
-/// `from` is the largest magnitude of the operands of `value`. If an operand is not finite, `value` is returned
-/// unchanged.
+/// `from` is the largest magnitude of the operands of `value`. If an operand of a lane is not finite, the lane is
+/// returned unchanged.
 #[inline(always)]
 pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
     let finite = from.lt(isa.f64(f64::INFINITY));

@@ -1,6 +1,6 @@
 //! The list of all ops, each with its backends and storage types.
 //!
-//! Tests, benchmarks, fuzzing and the documentation cover every op in this list; `tests/coverage.rs` checks it.
+//! `tests/coverage.rs` checks that tests, benchmarks, fuzzing and the documentation cover every op in this list.
 
 #![forbid(unsafe_code)]
 

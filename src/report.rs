@@ -61,7 +61,7 @@ impl Report {
         self.ops.iter().copied()
     }
 
-    /// Returns the counts of one op; all zero if it was not called.
+    /// Returns the counts of one op. They are all zero if the op was not called.
     pub fn op(&self, name: &str) -> Counts {
         self.ops().find(|(op, _)| *op == name).map_or_else(Counts::default, |(_, counts)| counts)
     }

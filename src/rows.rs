@@ -60,7 +60,8 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// Memory layout of a view: `outer` groups of `[len, inner]` elements, whose starts are `stride` elements apart.
+/// Memory layout of a view: `outer` groups of `[len, inner]` elements. The starts of the groups are `stride` elements
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
     pub shape: Shape,
@@ -215,7 +216,7 @@ macro_rules! views {
             /// Creates a view of the rows along the last axis of a tensor of this shape. Masks broadcast to the shape.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions,
+            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions.
             /// [`Error::InvalidArgument`] for a shape without axes.
             pub fn shaped(data: $from, dims: &[usize]) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, -1)?, true)
@@ -252,7 +253,7 @@ macro_rules! views {
             /// last one.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions,
+            /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions.
             /// [`Error::InvalidArgument`] for an axis that the shape does not have.
             pub fn shaped(data: $from, dims: &[usize], axis: isize) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, axis)?)

@@ -84,8 +84,8 @@ thread_local! {
 
 /// Runs `f` and returns its result with the trace of its calls to [`point`](crate::trace::point()) on this thread.
 ///
-/// Scopes nest; an outer scope does not include the points of an inner one. Tasks that the thread runs while it waits
-/// in a thread pool are treated as by [`report::scope`](crate::report::scope()).
+/// Scopes nest; an outer scope does not include the points of an inner one. A thread that waits in a thread pool may
+/// run other tasks. [`report::scope`](crate::report::scope()) describes which of these tasks a scope includes.
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
     /// Closes the scope if `f` unwinds.
     struct Close;

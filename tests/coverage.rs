@@ -110,7 +110,7 @@ fn ops_are_in_every_table() {
 }
 
 /// Returns the documentation of an op. It is the doc comment above the op's function, or above the line of a macro call
-/// that generates the function. Without either, it is the whole file.
+/// that generates the function. If the file has neither, the documentation is the whole file.
 fn page(source: &str, name: &str) -> String {
     let is_function = |line: &str| {
         let rest = line.strip_prefix("pub fn ").and_then(|rest| rest.strip_prefix(name));

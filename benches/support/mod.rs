@@ -13,7 +13,8 @@ use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Returns shapes as rows and columns: one that fits in the L2 cache, and one that does not.
+/// Returns two shapes, each as a number of rows and a number of columns. The first fits in the L2 cache, and the second
+/// does not.
 pub fn shapes() -> Vec<(usize, usize)> {
     to_run(ACTIVATIONS[..2].iter().map(|rows| rows.shape()).collect())
 }
@@ -94,8 +95,8 @@ impl<'c, E: Element> Race<'c, E> {
         self.group.bench_function("unfused", |b| b.iter(|| run(y)));
     }
 
-    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both functions. Each allocates its
-    /// result.
+    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both functions. Each function
+    /// allocates its result.
     pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,

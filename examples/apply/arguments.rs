@@ -21,10 +21,11 @@ pub struct Arguments {
     /// Backend to compute on: cpu, cuda or neuron.
     #[arg(long, default_value = "cpu", value_parser = backend)]
     pub backend: Backend,
-    /// Instruction set of the CPU: auto (the best available), portable, avx2 or avx512. All give the same bits.
+    /// Instruction set of the CPU: auto (the best available), portable, avx2 or avx512. The choice does not change the
+    /// results.
     #[arg(long, env = "EVENKEEL_SIMD", default_value = "auto")]
     pub simd: Level,
-    /// Number of threads, 1 to 1024; by default one per core. Any number gives the same bits.
+    /// Number of threads, 1 to 1024; by default one per core. The number does not change the results.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }

@@ -236,8 +236,8 @@ impl<'a> Call<'a> {
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        // An integral f64 below 2^65 converts to i128 exactly. Larger ones are rejected, because no attribute allows
-        // 2^64 or more.
+        // An integral f64 below 2^65 converts to i128 exactly. Larger values are rejected: every attribute must be
+        // below 2^64.
         let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
         let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
         match exact.or(float).filter(|v| range.contains(v)) {
@@ -301,7 +301,7 @@ fn known(op: &Op, kind: &str, members: &Members, known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the tensor name that a value holds, or all names of a list.
+/// Returns the tensor names in a JSON value, which is a single name or, if `list` is true, a list of names.
 fn tensor_names(value: &Value, list: bool) -> Option<Vec<&str>> {
     if list { value.as_array()?.iter().map(Value::as_str).collect() } else { Some(vec![value.as_str()?]) }
 }

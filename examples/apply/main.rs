@@ -1,6 +1,6 @@
 //! Runs single ops on tensors from files, to compare Evenkeel with another framework without writing Rust.
 //!
-//! The input tensors come from a safetensors file and the ops to run from a JSON file. The results go to another
+//! A safetensors file holds the input tensors, and a JSON file lists the ops to run. The results are written to another
 //! safetensors file. `--help` explains the format, and lists every op with its inputs, attributes and outputs.
 
 #![forbid(unsafe_code)]

@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     written.rename()
 }
 
-/// Returns the reason why a device can't answer the jobs: it is absent, or this program computes on the CPU only.
+/// Returns the reason why a device can't answer the jobs: the device is absent, or this program does not support it.
 fn not_here(backend: Backend) -> evenkeel::Error {
     available(backend).err().unwrap_or_else(|| {
         let reason = format!("it is available, but apply computes on {} only", Backend::Cpu.name());

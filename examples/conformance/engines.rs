@@ -70,7 +70,7 @@ macro_rules! engine {
 engine!(candle_nn_functions, candle_nn);
 engine!(evenkeel_functions, evenkeel::candle);
 
-/// Tests candle's second layer norm, which its `LayerNorm` uses for non-contiguous tensors.
+/// Tests candle's `layer_norm_slow`, which candle's `LayerNorm` uses for non-contiguous tensors.
 fn layer_norm_slow<E: Stored>(reports: &mut Vec<Named>) {
     let report = conformance::layer_norm(|x: &[E], rows, cols, eps| {
         let (weight, bias) = (constant::<E>(1.0, cols)?, constant::<E>(0.0, cols)?);

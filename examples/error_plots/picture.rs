@@ -8,16 +8,16 @@ use std::fs;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
-/// Range of drawn errors in ULP. Errors outside of the range are clamped to its ends. At the upper end, no digit of a
-/// result is correct in any of the drawn types.
+/// Range of drawn errors in ULP. Larger or smaller errors are clamped to the range. A result with the largest drawn
+/// error has no correct digit in any of the drawn types.
 const ULPS: (f64, f64) = (0.125, 1e8);
 /// Upper end of the y axis, in ULP.
 const TOP: f64 = 3e8;
 /// Colours from the palette of Okabe and Ito.
 const OURS: RGBColor = RGBColor(0, 114, 178);
 const NAIVE: RGBColor = RGBColor(213, 94, 0);
-/// Stroke of the naive curves, and the dashed stroke that replaces it in the SVG text. The crate `plotters` would draw
-/// each dash as a separate line.
+/// Stroke of the naive curves in the SVG text, and the dashed stroke that replaces it. The crate `plotters` can't be
+/// used for the dashes, because it would draw each dash as a separate line.
 const DASHES: (&str, &str) = (r##"stroke="#D55E00""##, r##"stroke="#D55E00" stroke-dasharray="6 3""##);
 /// Height of the legend, in pixels.
 const LEGEND: i32 = 24;

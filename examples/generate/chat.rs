@@ -11,7 +11,7 @@ pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
     let template = checkpoint.optional_text("tokenizer.chat_template")?;
     let template = template.context("the checkpoint has no chat template; leave `--chat` out")?;
     let mut environment = Environment::new();
-    // These settings match how transformers renders templates.
+    // With these settings, templates give the same text as with Hugging Face transformers.
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     let token = |key| -> Result<String> {
         let id = checkpoint.token(key)?;

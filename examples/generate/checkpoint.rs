@@ -147,7 +147,7 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle does not vectorise products with these types. Products with f32 weights are several times faster.
+        // Candle has no vectorised product for the types below. Products with f32 weights are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }
@@ -195,7 +195,7 @@ impl Pretrained for Checkpoint {
     }
 }
 
-/// Runs candle's reader, and turns a panic into an error: the reader panics on some invalid files.
+/// Runs candle's reader, which panics on some invalid files, and returns an error instead of a panic.
 fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));

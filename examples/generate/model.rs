@@ -83,8 +83,8 @@ impl<O: Ops> Model<O> {
 
     /// Reads tokens `[batch, positions]`, and returns the logits `[batch, vocabulary]` of the next token.
     ///
-    /// `keep`, `[batch, keys]`, holds a flag for each token read so far, including these tokens. The flag of padding is
-    /// 0.
+    /// `keep`, `[batch, keys]`, holds a flag for each token read so far, including the tokens of this call. The flag is
+    /// 0 for padding.
     pub fn forward(&mut self, tokens: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
         let mut x = self.embed(tokens)?;
         for layer in 0..self.layers.len() {

@@ -8,7 +8,7 @@ use evenkeel::{Attention, Mask, RmsNorm, RopeTable};
 /// Ops of a model.
 pub trait Ops {
     /// Computes the attention of queries `[batch, heads, queries, features]`. Keys and values may have fewer heads than
-    /// the queries. A query attends to the keys up to its own position that are also `visible`.
+    /// the queries. A query attends to the keys up to its own position, unless `visible` excludes them.
     fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor>;
 
     /// Computes the RMS normalization of rows.
@@ -25,7 +25,7 @@ pub trait Ops {
 pub struct Visible<'a> {
     /// Flags, `[batch, keys]`, that are 0 for excluded keys.
     pub keep: Option<&'a [u8]>,
-    /// Number of keys that a query attends to: its own key, and the last ones before it.
+    /// Number of keys that a query attends to: the key at its own position, and the keys just before this position.
     pub window: Option<usize>,
 }
 

@@ -97,7 +97,7 @@ struct Neuron {
 impl Place {
     fn neuron(sampler: &Sampler, vocabulary: usize) -> evenkeel::Result<Self> {
         use evenkeel::neuron::{self, Device as Core, MAX_CANDIDATES, Session};
-        // Number of candidates: the k of top-k. A temperature of 0 only needs the most likely token.
+        // Number of candidates: the k of top-k. A temperature of 0 needs only one candidate, the most likely token.
         let candidates = sampler.config().top_k.unwrap_or(1).min(MAX_CANDIDATES).min(vocabulary).max(1);
         // Checks for the runtime and the compiler before cores are reserved.
         neuron::available()?;

@@ -24,7 +24,7 @@ pub trait Pretrained: Weights {
     fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>>;
 }
 
-/// Returns the tokens of a text. `around` adds the tokens that the tokenizer itself puts around a text.
+/// Returns the tokens of a text. If `around` is true, the tokenizer adds its special tokens before and after the text.
 pub fn encode(tokenizer: &Tokenizer, text: &str, around: bool) -> Result<Vec<u32>> {
     let encoding = tokenizer.encode(text, around).map_err(|e| anyhow!("the tokenizer: {e}"))?;
     Ok(encoding.get_ids().to_vec())

@@ -14,8 +14,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Number of prompt positions that are read at once. It limits the attention logits of a head to this number times the
-/// prompt's length.
+/// Number of prompt positions that are read at once. A head has at most this number of attention logits for each token
+/// of the prompt.
 const CHUNK: usize = 256;
 
 /// Text to be written. All arguments and files have been checked.

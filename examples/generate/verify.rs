@@ -71,8 +71,8 @@ fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec
     penalised
 }
 
-/// Returns each token that would extend a repetition of the last tokens, with the length of the longest such
-/// repetition.
+/// Returns each token that would extend a repetition of the last tokens. For each token, also returns the length of the
+/// longest repetition that it would extend.
 fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
     let mut longest = BTreeMap::new();
     for (i, token) in tokens.iter().enumerate() {

@@ -10,14 +10,14 @@ const NEGATIVE: RGBColor = RGBColor(204, 68, 0);
 const LIMIT: RGBColor = RGBColor(90, 90, 90);
 /// Lower end of the count axis. The axis is logarithmic, so it can't start at 0.
 const FLOOR: f64 = 0.5;
-/// Smallest number of binades on the axis. With fewer, the bars would be as wide as the panel.
+/// Smallest number of binades on the axis. With only one binade, a bar would be as wide as the panel.
 const FEWEST_BINADES: i32 = 16;
 
 /// Function that returns the number of positive or of negative elements in a binade.
 type Count = fn(&Binade) -> u64;
 
-/// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. A line
-/// marks the largest value of each narrow type, if it is in range.
+/// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. For
+/// each narrow type, a line marks its largest value, if the axis reaches this value.
 pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
     let (from, to) = range(stats);
     let most = stats.binades.iter().map(|b| b.negative.max(b.positive)).max().unwrap_or(0).max(1) as f64;

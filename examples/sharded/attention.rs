@@ -9,7 +9,7 @@ const OF_KEYS: usize = 2;
 const QUERIES: usize = 6;
 const FEATURES: usize = 8;
 
-/// Returns one case per query and head: its result and its log-sum-exp.
+/// Returns the bits of each query's result and log-sum-exp, for each head.
 fn cases<E: Element>(attended: Result<(Vec<E>, Vec<f64>)>) -> Result<Vec<Bits>> {
     let (y, lse) = attended?;
     Ok(y.chunks(FEATURES).zip(&lse).map(|(y, lse)| [bits(y), bits(&[*lse])].concat()).collect())

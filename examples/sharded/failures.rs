@@ -54,7 +54,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
     Ok(ExitCode::from(if found && in_time { FOUND } else { MISSED }))
 }
 
-/// Lets the last rank miss the call. The other ranks must report in time that it is missing.
+/// Lets the last rank miss the call. The other ranks must report in time that the last rank is missing.
 pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let start = Instant::now();
     if rank.rank + 1 == rank.size {

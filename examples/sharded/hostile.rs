@@ -22,7 +22,7 @@ pub fn numbers<E: Element>(count: usize) -> Vec<E> {
     (0..count).map(|i| E::from_wide(number(i))).collect()
 }
 
-/// Returns a number near the type's largest number, and one near its smallest positive number.
+/// Returns two numbers: one near the largest number of the type, and one near its smallest positive number.
 fn limits<E: Element>() -> [f64; 2] {
     match E::DTYPE {
         DType::F64 => [1e300, 1e-310],
@@ -51,7 +51,7 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Returns [`ROWS`] rows of `all` numbers, for use as inputs of norms and as gradients. The first two rows have an
+/// Returns [`ROWS`] rows of `all` numbers each, as inputs of norms and as gradients. Each of the first two rows has an
 /// element that is not finite.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();
@@ -77,8 +77,8 @@ fn rows<E: Element>(all: usize, value: impl Fn(usize, usize) -> f64) -> Vec<E> {
     (0..ROWS * all).map(|at| E::from_wide(value(at / all, at % all))).collect()
 }
 
-/// Returns divisions of the columns at multiples of `unit`: equal shards, unequal shards, and shards in reverse order
-/// where the first rank has no columns.
+/// Returns three divisions of the columns at multiples of `unit`: equal shards, unequal shards, and shards in reverse
+/// order. In the last one, the first rank has no columns.
 pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let units = all.div_ceil(unit);
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {

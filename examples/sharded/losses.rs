@@ -4,7 +4,7 @@ use crate::hostile::{self, ROWS, cuts, numbers};
 use crate::table::{Bits, Table, bits, columns, rows};
 use evenkeel::{CrossEntropy, Element, Loss, Reduction, Result, Rows, cross_entropy, cross_entropy_backward};
 
-/// Returns the losses as cases: one per row, or a single one for the reduced loss.
+/// Returns the bits of the loss of each row, or of the reduced loss.
 fn of_loss(loss: &Loss) -> Vec<Bits> {
     loss.as_slice().iter().map(|loss| bits(&[*loss])).collect()
 }
@@ -35,7 +35,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         options.iter().try_for_each(|options| {
             let both = cross_entropy_backward(whole, &targets, &dloss, options);
             let cases = |loss: &Loss, dx: Vec<E>| -> Result<Vec<Bits>> {
-                // A case combines a row's loss and gradient, so both must be correct.
+                // The loss and the gradient of a row are compared together, so both must be correct.
                 let of_rows = rows(Ok(dx), ROWS)?.into_iter().zip(of_loss(loss));
                 Ok(of_rows.map(|(dx, loss)| [loss, dx].concat()).collect())
             };

@@ -1,8 +1,9 @@
 //! Training of an output layer over a vocabulary, with its loss. The layer is either unsharded or sharded by classes.
 //!
-//! The layer is initialized with the embedding of the model in `examples/generate`. The layer's inputs are rows of that
-//! embedding. They are not trained, because their gradient would be a sum over ranks, in an order that the network
-//! determines.
+//! The embedding of the model in `examples/generate` provides the initial weights of the layer, and rows of the
+//! embedding are the layer's inputs. The inputs are not trained: their gradient would be a sum over ranks, in an order
+//! that the network determines.
+//!
 //! Matrix products are plain loops with a documented order of additions. The products of a class do not depend on other
 //! ranks, so they have the same bits as in the unsharded layer.
 
@@ -127,8 +128,8 @@ impl Task {
         Ok((layer, done))
     }
 
-    /// Returns the input of a step: rows of the embedding, and the classes to predict. Each token is two bytes of the
-    /// text.
+    /// Returns the input of a step: rows of the embedding, and the classes to predict. Two consecutive bytes of the
+    /// text make one token.
     fn batch(&self, step: usize) -> (Vec<f32>, Vec<i64>) {
         let pairs = TEXT.as_chunks::<2>().0;
         let token = |at: usize| usize::from(u16::from_le_bytes(pairs[at % pairs.len()])) % self.classes;

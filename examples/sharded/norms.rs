@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Gradient dx, and the gradients of weight and bias.
 type Gradients<E> = (Vec<E>, [Option<Vec<E>>; 2]);
 
-/// Returns the columns `own` of each row of dx, then of each gradient of a weight or bias.
+/// Returns the bits of the columns `own`: of each row of dx, then of each gradient of a weight or bias.
 fn cases<E: Element>((dx, others): &Gradients<E>, count: usize, all: usize, own: &Range<usize>) -> Result<Vec<Bits>> {
     let others = others.iter().flatten().map(|gradient| bits(&columns(gradient, all, own)));
     Ok(rows(Ok(columns(dx, all, own)), count)?.into_iter().chain(others).collect())
@@ -40,8 +40,9 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // dy is x with its halves swapped, so each row differs from its gradient. The second pair of x and dy has only
-    // finite rows, because a non-finite row would turn sums over rows into NaN.
+    // dy holds the rows of x in another order: the second half of the rows first. So each row differs from its
+    // gradient. The second pair of x and dy has only finite rows, because a non-finite row would turn sums over rows
+    // into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

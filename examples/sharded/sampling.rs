@@ -4,8 +4,8 @@ use crate::hostile::{self, ROWS, cuts};
 use crate::table::{Bits, Table};
 use evenkeel::{Draw, Element, Mask, Request, Result, Rows, Sampled, SamplerConfig, Step, sample_rows};
 
-/// Returns a case per row: the token, the bits of its log-probability and the number of kept tokens, or the error
-/// message.
+/// Returns the bits to compare for each row: the token, its log-probability and the number of kept tokens. For a failed
+/// row, returns the error message.
 fn cases(drawn: Vec<Result<Sampled>>) -> Vec<Bits> {
     let case = |drawn: Result<Sampled>| match drawn {
         Ok(Sampled { token, logprob, kept, .. }) => vec![token.into(), (logprob + 0.0).to_bits(), kept as u64],

@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// Bits of a case's results. Every NaN is stored with the same bits.
+/// Bits of a case, which is a part of a result that is compared as a whole, such as a row. All NaN have the same bits.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {
@@ -20,7 +20,7 @@ pub fn differing<E: Element>(a: &[E], b: &[E]) -> u64 {
     (differ + a.len().abs_diff(b.len())) as u64
 }
 
-/// Returns a case per row of `y`, or the error.
+/// Returns the bits of each row of `y`, or the error of `y`.
 pub fn rows<E: Element>(y: Result<Vec<E>>, count: usize) -> Result<Vec<Bits>> {
     let y = y?;
     Ok((0..count).map(|row| bits(&y[row * y.len() / count..(row + 1) * y.len() / count])).collect())
@@ -62,7 +62,7 @@ impl<'r> Table<'r> {
         Table { rank, all: Tally::default() }
     }
 
-    /// Runs `cases`. The first rank prints the line for them.
+    /// Runs `cases`, and prints their line of the table on the first rank.
     pub fn line<E: Element>(
         &mut self,
         op: &str,

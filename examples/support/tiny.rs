@@ -1,7 +1,7 @@
 //! File format of the tiny model. `train` writes the file and `generate` reads it.
 //!
-//! It is a safetensors file with bf16 weights, which have the same names as in GGUF files. One metadata entry holds
-//! everything else about the model, as JSON.
+//! The file is a safetensors file with bf16 weights, which have the same names as in GGUF files. A single metadata
+//! entry holds everything else about the model, as JSON.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use evenkeel::Rope;

@@ -85,7 +85,7 @@ fn without_marker(line: &str) -> (bool, &str) {
     }
 }
 
-/// Returns a paragraph without markup. Links are reduced to their text, and paths lose `crate::`.
+/// Returns a paragraph without markup. Links are reduced to their text, and `crate::` is removed from paths.
 fn plain(paragraph: &str) -> String {
     let (mut text, mut rest) = (String::new(), paragraph);
     while let Some(at) = rest.find(['[', ']', '`', '*', '\\']) {

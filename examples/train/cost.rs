@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Number of initial steps that are not timed.
 const FIRST: u64 = 20;
 
-/// Times alternating steps of two models that start with the same weights, and have the same ops and optimizer. One is
-/// trained by a plain loop, the other with `StableStep`, a log and event files.
+/// Measures the time of steps of two models, in alternation. The models have the same initial weights, ops and
+/// optimizer. A plain loop trains one model. `StableStep`, with a log and event files, trains the other.
 pub fn measure(task: &Task<'_>) -> Result<()> {
     ensure!(task.steps() > FIRST, "`--cost` needs more than {FIRST} steps, got {}", task.steps());
     let (plain, watched) = (task.decoder(&ops::GUARDED)?, task.decoder(&ops::GUARDED)?);

@@ -30,7 +30,7 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Learning rate of runs without guards, which do not limit the size of a step.
+/// Learning rate of runs without guards. Nothing limits the size of a step in such runs.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;

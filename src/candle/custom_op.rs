@@ -14,7 +14,7 @@ use candle_core::{
 
 /// An op with its kernels and its gradients.
 pub trait Op {
-    /// Returns the name of the op in errors and reports.
+    /// Returns the op's name for errors and reports.
     fn name(&self) -> &'static str;
 
     /// Computes the result and its shape on the CPU.
@@ -25,7 +25,8 @@ pub trait Op {
         false
     }
 
-    /// Returns whether a kernel computes the op for this tensor and these operands. If not, the composition does.
+    /// Returns whether a kernel computes the op for this tensor and these operands. If no kernel does, candle's own ops
+    /// compute it.
     ///
     /// # Errors
     /// Candle's error for a type that Evenkeel does not support.
@@ -40,8 +41,8 @@ pub trait Op {
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
     /// The gradient of an untracked argument may be `None`, or be left out at the end of the list. Gradients must not
-    /// share memory with other tensors, because the adapter takes their memory. The default implementation is for ops
-    /// that are only applied to untracked tensors, such as an op that computes a gradient.
+    /// share memory with other tensors, because the adapter takes the memory of the gradients. The default
+    /// implementation is for ops that are only applied to untracked tensors, such as an op that computes a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Err(Error::BackwardNotSupported { op: self.name() }.bt())
     }
@@ -49,7 +50,7 @@ pub trait Op {
 
 /// An op that can overwrite a contiguous tensor on the CPU with its result.
 pub trait InPlace: Op {
-    /// Overwrites `xs`, which has the shape `dims`. `args` are the op's other arguments.
+    /// Overwrites `xs` with the result. `xs` has the shape `dims`. `args` are the op's other arguments.
     fn overwrite(&self, xs: Memory<'_>, dims: &[usize], args: &[View<'_>]) -> Result<()>;
 }
 
@@ -107,7 +108,7 @@ impl<O: Op> Custom<O> {
 }
 
 /// Implements one of candle's traits for custom ops. Kernels set the default floating-point environment themselves;
-/// `in_default` sets it for the code around them.
+/// `in_default` sets it for the code around the kernels.
 macro_rules! custom {
     ($CustomOp:ident, $Gradients:ty, $($storage:ident $layout:ident $arg:ident),+) => {
         impl<O: Op> $CustomOp for Custom<O> {
@@ -166,8 +167,8 @@ pub fn apply(xs: &Tensor, operands: &[Tensor], op: impl Op + Send + Sync + 'stat
     }
 }
 
-/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, it keeps the op for the backward
-/// pass. `own` then converts the op to one without borrows.
+/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, candle keeps the op for the
+/// backward pass. In this case, `own` converts the op to an op without borrows.
 pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     xs: &Tensor,
     op: A,

@@ -23,8 +23,9 @@ impl From<Error> for Candle {
 
 /// Unwraps the typed error that candle's error carries, at any depth of contexts, or translates candle's own error.
 ///
-/// An unsupported type becomes [`Error::UnsupportedDType`], a dimension out of range [`Error::InvalidArgument`], and a
-/// mismatch of two shapes [`Error::ShapeMismatch`]. Any other error becomes [`Error::Framework`] with candle's error.
+/// An unsupported type becomes [`Error::UnsupportedDType`]. A dimension out of range becomes
+/// [`Error::InvalidArgument`]. A mismatch of two shapes becomes [`Error::ShapeMismatch`]. Any other error becomes
+/// [`Error::Framework`] with candle's error.
 impl From<Candle> for Error {
     fn from(error: Candle) -> Self {
         typed(&error).unwrap_or_else(|| Error::framework("candle", Source::new(error)))

@@ -1,7 +1,7 @@
 //! Replacement for `candle_transformers::generation` that draws tokens with Evenkeel's sampler.
 //!
 //! The strategies have the same meaning as in candle and select the same set of tokens. Top-k keeps the k largest
-//! logits, and the lowest indices among equal ones. Top-p keeps the shortest prefix, in descending order, whose
+//! logits. Among equal logits, it keeps the lowest indices. Top-p keeps the shortest prefix, in descending order, whose
 //! probability reaches p. The differences are:
 //!
 //! - The random stream differs. Draws are counter-based ([`Draw`]): a processor's n-th token depends only on its
@@ -11,8 +11,9 @@
 //!   temperature.
 //! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, only -inf, no logits, a
 //!   `k` of 0, or an invalid temperature or `p`. `evenkeel::Error::from` returns the typed error. For some of these
-//!   inputs, candle draws a token. For others, it returns an error that does not name the cause.
-//! - A token with a logit of +inf is always drawn. If there are several, each of them has the same probability.
+//!   inputs, candle draws a token. For the other inputs, candle returns an error that does not name the cause.
+//! - A token with a logit of +inf is always drawn. If several tokens have a logit of +inf, each of them has the same
+//!   probability.
 //! - A temperature of 0 is greedy, even from [`LogitsProcessor::from_sampling`], where candle divides by 0.
 
 #![forbid(unsafe_code)]
@@ -26,7 +27,7 @@ use candle_core::{DType, Device, Result, Tensor};
 #[derive(Clone, PartialEq, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "it replaces candle's enum, with the same variants")]
 pub enum Sampling {
-    /// Greedy: the largest logit, and the lowest index among equal ones.
+    /// Greedy: the token with the largest logit. Among equal logits, the token with the lowest index.
     ArgMax,
     /// A draw from all tokens.
     All {
@@ -57,8 +58,8 @@ pub enum Sampling {
         /// Divisor of the logits.
         temperature: f64,
     },
-    /// A draw from all tokens, computed like [`Sampling::All`]. Selecting the largest logit after adding Gumbel noise,
-    /// as the name suggests, has the same distribution.
+    /// A draw from all tokens, computed like [`Sampling::All`]. The name refers to another method with the same
+    /// distribution: add Gumbel noise to the logits and select the largest.
     GumbelSoftmax {
         /// Divisor of the logits. Sampling is greedy if it is 0 or negative.
         temperature: f64,
@@ -93,10 +94,10 @@ impl LogitsProcessor {
 
     /// Creates a processor from an optional temperature and top-p.
     ///
-    /// Without a temperature, or with one below 1e-7, it is greedy. Otherwise it draws from the most probable tokens
-    /// whose total probability reaches `top_p`, or from all tokens if `top_p` is `None`.
+    /// The processor is greedy without a temperature, and with a temperature below 1e-7. Otherwise it draws from the
+    /// most probable tokens whose total probability reaches `top_p`, or from all tokens if `top_p` is `None`.
     pub fn new(seed: u64, temperature: Option<f64>, top_p: Option<f64>) -> Self {
-        // A temperature of NaN is not below 1e-7. So it is kept here, and gives an error when a token is drawn.
+        // A temperature of NaN is not below 1e-7. So this function keeps it, and drawing a token returns an error.
         let sampling = match (temperature, top_p) {
             (None, _) => Sampling::ArgMax,
             (Some(temperature), _) if temperature < 1e-7 => Sampling::ArgMax,
@@ -118,7 +119,7 @@ impl LogitsProcessor {
 
     /// Draws a token as [`LogitsProcessor::sample`] does, after `f` has changed the probabilities.
     ///
-    /// `f` receives the f32 probabilities of all tokens, before any filter. The values that it leaves need not add up
+    /// `f` receives the f32 probabilities of all tokens, before any filter. The values that `f` leaves need not add up
     /// to 1. Top-p compares sums of these values with p without normalising them. `f` is not called for greedy sampling
     /// or [`Sampling::GumbelSoftmax`], which compute no probabilities.
     ///
@@ -191,8 +192,8 @@ impl Plan {
         if temperature < 0.0 {
             Err(Typed::invalid("sample", "temperature", temperature, "finite and not negative"))?;
         }
-        // The sampler requires a finite temperature. Like +inf, the largest f64 makes all tokens equally likely, except
-        // those with a logit of -inf.
+        // The sampler requires a finite temperature. A temperature of +inf is therefore replaced by the largest f64.
+        // Both make all tokens equally likely, except those with a logit of -inf.
         let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }

@@ -1,8 +1,8 @@
 //! Gradients that cannot be differentiated again.
 //!
-//! Kernels compute gradients, and these kernels have no gradients of their own. As an untracked tensor, a gradient
-//! would count as a constant in a second backward pass, and second derivatives would silently lack terms. The gradient
-//! is therefore the result of an op on the argument, and the backward pass of this op is an error.
+//! The kernels that compute gradients have no gradients of their own. If a gradient were an untracked tensor, a second
+//! backward pass would treat it as a constant, and second derivatives would silently lack terms. Each gradient is
+//! therefore the result of an op on the argument. The backward pass of this op returns an error.
 
 #![forbid(unsafe_code)]
 

@@ -13,8 +13,8 @@ use candle_nn::{Init, VarBuilder};
 /// This is [`candle_nn::GroupNorm`] with Evenkeel's kernel. The input may have any layout.
 ///
 /// Groups whose spread is far smaller than their values are normalised correctly. Results of f16 and bf16 are rounded
-/// once, after weight and bias. Weight and bias may have another float type than the input; see [`crate::group_norm`].
-/// If shapes do not match, candle's error wraps [`Error::ShapeMismatch`].
+/// once, after weight and bias are applied. Weight and bias may have another float type than the input; see
+/// [`crate::group_norm`]. If shapes do not match, candle's error wraps [`Error::ShapeMismatch`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Tensor};

@@ -15,7 +15,7 @@ pub use candle_nn::init::*;
 ///
 /// # Errors
 /// The errors of [`crate::train::init::fill`]; [`Error::UnsupportedDType`] for a type that Evenkeel does not support;
-/// [`Error::Framework`].
+/// [`Error::Framework`] for candle's own errors.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -63,8 +63,8 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fan-in and fan-out are also defined for tensors with one axis. They may be 0 for an empty
-            // tensor, and are raised to 1.
+            // Candle's fan-in and fan-out are also defined for tensors with one axis. For an empty tensor they may be
+            // 0, and 0 is replaced by 1.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
@@ -110,7 +110,7 @@ pub struct Seeded {
 }
 
 impl Seeded {
-    /// Creates a backend with this seed that follows all hints.
+    /// Creates a backend with this seed. It follows all hints of candle's initialisation.
     pub fn new(map: &VarMap, seed: u64) -> Self {
         Seeded { map: map.clone(), seed, choice: None }
     }

@@ -24,7 +24,7 @@ use candle_nn::VarBuilder;
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     norm: candle_nn::LayerNorm,
-    // `candle_nn::LayerNorm` returns `eps` and `remove_mean` only since candle 0.11.
+    // Copies of the fields of `norm`, because candle gives access to these fields only since version 0.11.
     eps: f64,
     remove_mean: bool,
 }

@@ -15,7 +15,7 @@ use candle_core::{DType, Error, Result, Tensor};
 /// Computes the cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///
 /// Exponentials are computed in f32, or in f64 for f64 logits. Everything else is computed in f64. The loss and its
-/// gradient are each rounded once; see [`crate::cross_entropy`]. Otherwise this function behaves like
+/// gradient are each rounded once; see [`crate::cross_entropy`]. In all other respects, this function behaves like
 /// [`candle_nn::loss::cross_entropy`], whose mean counts every row. For more options, see
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
@@ -38,8 +38,8 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
     if is_foreign(inp) {
         return candle_nn::loss::cross_entropy(inp, target);
     }
-    // In candle, a target that is the largest number of its type gives the row a loss of 0. The row still counts in the
-    // mean.
+    // As in candle, a row whose target is the largest number of the targets' type has a loss of 0. The row still counts
+    // in the mean.
     let largest = match target.dtype() {
         DType::U8 => u8::MAX.into(),
         DType::U32 => u32::MAX.into(),
@@ -59,8 +59,8 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
 ///
 /// The loss and its gradients are finite for all finite logits. Candle's loss is infinite or NaN once the sigmoid
 /// rounds to 0 or 1. Loss and gradient are computed in f64 and each rounded once; see [`crate::bce_with_logits`]. If
-/// candle tracks the targets, the [`composition`] is used, which also has a gradient for them. Otherwise this function
-/// behaves as [`candle_nn::loss::binary_cross_entropy_with_logit`]. For weights, see
+/// candle tracks the targets, this function uses the [`composition`], which also computes the targets' gradient. In all
+/// other respects, this function behaves like [`candle_nn::loss::binary_cross_entropy_with_logit`]. For weights, see
 /// [`guarded::bce_with_logits`](super::guarded::bce_with_logits).
 ///
 /// # Errors

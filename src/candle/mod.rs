@@ -1,7 +1,8 @@
 //! Drop-in replacements for candle's functions, and guarded ops with more options, on candle tensors.
 //!
-//! This module re-exports all of candle-nn under the same paths. Functions and types that Evenkeel implements replace
-//! candle's, with the same signatures. To adopt them, change one import, of a single module or of the whole crate:
+//! This module re-exports all of candle-nn under the same paths. Where Evenkeel implements a function or a type, its
+//! version replaces candle's version and has the same signature. To adopt Evenkeel's versions, change one import, of a
+//! single module or of the whole crate:
 //!
 //! ```
 //! use evenkeel::candle as candle_nn;
@@ -34,8 +35,8 @@
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
-//! Differentiating the gradient of a kernel again is an error. If an op of candle is applied before the kernel, candle
-//! may detach the gradient, which hides this error.
+//! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If an op of candle is
+//! applied before the kernel, candle may detach the gradient, which hides this error.
 //!
 //! # Versions of candle
 //!
@@ -48,7 +49,7 @@
 //! cargo update -p candle-core@0.11.1 --precise 0.9.2
 //! ```
 //!
-//! For a revision from git, the application's `Cargo.toml` replaces candle for all packages:
+//! To use a revision of candle from git, replace candle for all packages in the application's `Cargo.toml`:
 //!
 //! ```toml
 //! [patch.crates-io]
@@ -56,18 +57,20 @@
 //! candle-nn = { git = "https://github.com/huggingface/candle", rev = "35d7ae7" }
 //! ```
 //!
-//! Before 0.11, candle multiplies no bf16 matrices on the CPU, so functions that need such a product return its error.
+//! Before 0.11, candle multiplies no bf16 matrices on the CPU, so functions that need such a product return candle's
+//! error.
 //!
 //! # How a call runs
 //!
 //! 1. A drop-in such as [`ops::softmax`], or the function of the same name in [`guarded`], checks its arguments and
 //!    calls the function in `op/softmax.rs`.
-//! 2. That function asks `Op::has_kernel` whether a kernel supports the tensor. If not, it returns the [`composition`].
-//! 3. Otherwise candle calls the op through the adapter in `custom_op.rs`: `cpu_fwd` on the CPU, `cuda_fwd` on a CUDA
-//!    device, and `bwd` in the backward pass.
+//! 2. That function asks `Op::has_kernel` whether a kernel supports the tensor. If no kernel does, the function calls
+//!    the [`composition`].
+//! 3. If a kernel does, candle calls the op through the adapter in `custom_op.rs`: `cpu_fwd` on the CPU, `cuda_fwd` on
+//!    a CUDA device, and `bwd` in the backward pass.
 //!
-//! A file of `op` has everything about an op: its kernels on all devices, its gradient and its in-place version. The
-//! norms share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's
+//! Each file in `op` has everything about one op: its kernels on all devices, its gradient and its in-place version.
+//! The norms share `op/norm.rs`, and two of the losses share `op/row_loss.rs`. `view.rs` and `cuda.rs` convert candle's
 //! storage to the arguments of kernels. `support.rs` lists the supported types.
 
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
-//! All of [`candle_nn::ops`], with some ops replaced by Evenkeel's under the same signatures.
+//! All of [`candle_nn::ops`], with some ops replaced by Evenkeel's ops, which have the same signatures.
 //!
-//! The replaced ops differ from candle's as follows:
+//! Evenkeel's ops differ from candle's ops as follows:
 //!
 //! - Sums of f16 and bf16 values are computed in a wider type, and results are rounded once. The softmax of a bf16 row
 //!   of 131,072 equal logits adds up to 1; candle's adds up to 512.
@@ -8,7 +8,8 @@
 //!   another float type than the rows.
 //! - All ops have gradients, including those without a gradient in candle.
 //! - Where candle panics, these ops return an error, or an empty result for an empty tensor.
-//! - A float type that only candle supports (f8) is passed to candle's op. An integer type gives candle's error.
+//! - Tensors of f8, a float type that only candle supports, are passed to candle's op. Integer tensors give candle's
+//!   error.
 //! - Tensors that are not on the CPU use [compositions](super::composition) of candle's ops, or CUDA kernels with
 //!   feature `candle-cuda`.
 
@@ -25,8 +26,8 @@ use candle_core::{D, Error, Result, Shape, Tensor};
 
 /// Computes softmax along a dimension.
 ///
-/// A row that contains only -inf gives zeros; candle gives NaN. Otherwise the values are as in [`crate::softmax`];
-/// shape and type are as in [`candle_nn::ops::softmax`].
+/// A row that contains only -inf gives zeros; candle gives NaN. For all other rows, the values are as in
+/// [`crate::softmax`]; shape and type are as in [`candle_nn::ops::softmax`].
 ///
 /// # Errors
 /// Candle's error for a dimension that is out of range or an integer type.
@@ -64,8 +65,8 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes the logarithm of softmax along a dimension.
 ///
-/// A row that contains only -inf gives -inf; candle gives NaN. Otherwise the values are as in [`crate::log_softmax`];
-/// shape and type are as in [`candle_nn::ops::log_softmax`].
+/// A row that contains only -inf gives -inf; candle gives NaN. For all other rows, the values are as in
+/// [`crate::log_softmax`]; shape and type are as in [`candle_nn::ops::log_softmax`].
 ///
 /// # Errors
 /// The errors of [`softmax`].
@@ -119,7 +120,7 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
 /// [`crate::layer_norm`]; shape and type are as in [`candle_nn::ops::layer_norm`].
 ///
 /// # Errors
-/// The errors of [`rms_norm`], which apply to `alpha` and `beta`.
+/// The errors of [`rms_norm`], for `alpha` and for `beta`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -161,7 +162,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::silu(xs)
 }
 
-/// Computes [`silu`] of the first half of the last dimension times the second half, rounded once.
+/// Computes [`silu`] of a, times b. Here a is the first half of the last dimension, and b is the second half. The
+/// result is rounded once.
 ///
 /// # Errors
 /// The errors of [`sigmoid`]; also candle's error for a last dimension of odd length.

@@ -2,14 +2,14 @@
 //!
 //! [`AdamW`] replaces candle's, with the same signatures. [`Sgd`] adds momentum, dampening, weight decay and Nesterov's
 //! method, which candle's `SGD` lacks. A gradient may have another float type than its variable; for example,
-//! [`guarded::unscale`](super::guarded::unscale) converts f16 gradients to f32. See [`crate::train::Optimizer`] for the
-//! state that is kept and for how a step is computed.
+//! [`guarded::unscale`](super::guarded::unscale) converts f16 gradients to f32. [`crate::train::Optimizer`] describes
+//! the state and the computation of a step.
 //!
 //! # Errors
-//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient; everything is then unchanged. Its `row` is the
-//! index of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors are
-//! as for [`crate::train::Optimizer`]. All these errors are wrapped in candle's error; `evenkeel::Error::from` unwraps
-//! them.
+//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. After this error everything is unchanged. The
+//! error's `row` is the index of the variable in the optimiser's order, and candle's error also gives the variable's
+//! name. Other errors are as for [`crate::train::Optimizer`]. All these errors are wrapped in candle's error;
+//! `evenkeel::Error::from` unwraps them.
 
 #![forbid(unsafe_code)]
 
@@ -204,10 +204,10 @@ impl<S: Settings> Stepper<S> {
     /// Returns the optimiser's whole state as tensors on the CPU.
     ///
     /// A key is a variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables that are not
-    /// rounded stochastically; a name from [`Rule::kept`]. Without names, a variable's index replaces its name.
+    /// rounded stochastically; a name from [`Rule::kept`]. If a variable has no name, its index is used instead.
     ///
     /// # Errors
-    /// [`Error::Framework`].
+    /// [`Error::Framework`] for candle's own errors.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let (cpu, rule) = (&Device::Cpu, self.settings.rule());
         let mut tensors = HashMap::new();
@@ -233,7 +233,7 @@ impl<S: Settings> Stepper<S> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a tensor that is missing or not finite; [`Error::ShapeMismatch`] for a tensor of
-    /// another shape or type. The optimiser is then unchanged.
+    /// another shape or type. After an error the optimiser is unchanged.
     pub fn restore(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let rule = self.settings.rule();
         let op = S::Rule::OP;

@@ -1,10 +1,10 @@
-//! All of [`candle_nn::rotary_emb`], with `rope`, `rope_i` and `rope_thd` replaced by Evenkeel's under the same
-//! signatures.
+//! All of [`candle_nn::rotary_emb`], with `rope`, `rope_i` and `rope_thd` replaced by Evenkeel's functions, which have
+//! the same signatures.
 //!
 //! Products are computed in f64 and rounded once. Tensors may have any layout and may be f64, and tables may have
 //! another float type than the rows. Tables may have more positions than `xs`. If such a table has a batch axis,
-//! candle's own function reads the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle tracks
-//! them.
+//! candle's own function reads the wrong positions. `xs` has a gradient. `cos` and `sin` have gradients if candle
+//! tracks them.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Checks whether Evenkeel's kernels support the type and the device of a tensor.
+//! Functions that check a tensor's type and device for support by Evenkeel's kernels.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,8 @@ pub fn limits(xs: &Tensor, op: &'static str) -> Result<Limits> {
     dtype(xs).map(crate::DType::limits).ok_or_else(|| Error::UnsupportedDTypeForOp(xs.dtype(), op).bt())
 }
 
-/// Returns whether candle supports this float type and Evenkeel does not. The drop-ins then call candle's op.
+/// Returns whether candle supports this float type but Evenkeel does not. For such a type, the drop-ins call candle's
+/// op.
 pub fn is_foreign(xs: &Tensor) -> bool {
     xs.dtype().is_float() && dtype(xs).is_none()
 }

@@ -173,7 +173,7 @@ pub fn with_storages<R>(tensors: &[&Tensor], f: impl FnOnce(&[(&Storage, &Layout
     f(&storages.collect::<Vec<_>>())
 }
 
-/// Returns the address of a tensor's storage, which tensors that share memory have in common.
+/// Returns the address of a tensor's storage. Tensors that share memory have the same address.
 pub fn address(tensor: &Tensor) -> *const Storage {
     &raw const *tensor.storage_and_layout().0
 }

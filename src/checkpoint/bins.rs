@@ -36,7 +36,7 @@ impl Tables {
         rest.iter().for_each(|&x| self.even[usize::from(pattern(x))] += 1);
     }
 
-    /// Counts 16-bit patterns. Reading four at a time takes two thirds of the time of single reads.
+    /// Counts 16-bit patterns. Reading four patterns at a time takes two thirds of the time that single reads take.
     pub fn add_bits16(&mut self, bytes: &[u8]) {
         let (fours, rest) = bytes.as_chunks::<8>();
         for &four in fours {

@@ -73,7 +73,7 @@ fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
 /// Opens a file, and returns it with its length.
 fn opened(path: &Path) -> Result<(File, u64)> {
     let failed = |e| Error::read(path, "the path cannot be opened", e);
-    // Opening a pipe could block, and a pipe has no length.
+    // The type of the file is checked before it is opened, because opening a pipe could block.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::format(path, "the path is not a regular file"));

@@ -1,5 +1,5 @@
-//! The header of a GGUF file, versions 2 and 3. The header describes the tensors. Only the alignment is used from the
-//! header's metadata.
+//! The header of a GGUF file, versions 2 and 3. The header describes the tensors. Of the metadata in the header, only
+//! the alignment is used.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -15,7 +15,7 @@ pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Maximum number of axes in ggml.
 const MOST_AXES: u32 = 4;
 /// Maximum length of a metadata key in the format, in bytes. The same limit is applied to tensor names, although the
-/// format requires shorter ones.
+/// format requires shorter names.
 const LONGEST_NAME: u64 = 65_535;
 /// Maximum depth of nested lists that is supported.
 const DEEPEST: u32 = 8;
@@ -97,7 +97,8 @@ impl Header<'_> {
         Ok(())
     }
 
-    /// Reads a count of items that take at least `smallest` bytes each, and checks it against the rest of the header.
+    /// Reads a count of items, and checks that so many items fit into the rest of the header. An item takes at least
+    /// `smallest` bytes.
     fn count(&mut self, what: &str, smallest: u64) -> Result<u64> {
         let count = self.u64(what)?;
         let most = (self.end - self.at) / smallest;
@@ -220,8 +221,8 @@ impl Header<'_> {
 
     /// Computes the position of each tensor, and checks its offset.
     ///
-    /// Each tensor must start at the first aligned position after the end of the previous one. No padding is required
-    /// after the last tensor.
+    /// Each tensor must start at the first aligned position after the end of the previous tensor. No padding is
+    /// required after the last tensor.
     fn placed(&self, listed: Vec<Listed>, alignment: u64) -> Result<Vec<Tensor>> {
         let data = self.at.next_multiple_of(alignment);
         let mut expected = 0;

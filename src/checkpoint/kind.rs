@@ -13,7 +13,7 @@ pub(crate) struct Kind {
     pub block: u64,
     /// Number of bytes in a block.
     pub bytes: u64,
-    /// How the values are decoded, or `None` for a type that is not analysed.
+    /// Method that decodes the values, or `None` for a type that is not analysed.
     pub decode: Option<Decode>,
 }
 

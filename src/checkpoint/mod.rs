@@ -36,16 +36,16 @@
 //! | | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K | blocks are decoded to f32 and then analysed as F32 |
 //! | integers, BOOL, F4, F6, E8M0, FNUZ, C64 | integers, IQ, TQ, MXFP4, Q8_1 | not analysed, only listed with their sizes |
 //!
-//! Some checkpoints store norm weights minus 1, such as Gemma in safetensors. These are analysed as stored.
+//! Some checkpoints, such as Gemma in safetensors, store norm weights minus 1. The stored values are analysed.
 //!
 //! # Cost
 //! The files are read once. Each thread needs 512 KiB for counts, a buffer of 256 KiB and up to 3 MiB for decoded
 //! blocks. Headers are kept in memory. A header may have at most 100 MB. Results do not depend on the number of
 //! threads.
 //!
-//! On one core of an AMD EPYC with AVX2 that also ran other work, `inspect` reads 4 GB of bf16 from the page cache at
-//! 2.6 GB/s, and 4 GB of f32 at 2.3 GB/s. `cat` reads the same data at 8.6 GB/s. Quantised blocks take 2 ns per
-//! element, which is 0.28 GB/s for Q4_K.
+//! The following rates were measured on one core of an AMD EPYC with AVX2, while other work ran too. `inspect` reads 4
+//! GB of bf16 from the page cache at 2.6 GB/s, and 4 GB of f32 at 2.3 GB/s. `cat` reads the same data at 8.6 GB/s.
+//! Quantised blocks take 2 ns per element, which is 0.28 GB/s for Q4_K.
 //!
 //! # Errors
 //! Files are not trusted. A count in a header is checked against the file's size before memory is allocated for it. An
@@ -109,8 +109,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error`] for files that cannot be read; for headers that are truncated, too long or not headers at all; and for
-    /// tensors that are duplicated, extend past the file, overlap, have gaps between them, or have a size that does not
-    /// match their shape and type.
+    /// tensors that are duplicated, extend past the end of the file, overlap, have gaps between them, or have a size
+    /// that does not match their shape and type.
     ///
     /// # Panics
     /// Never.
@@ -137,7 +137,8 @@ impl Checkpoint {
     /// Reads every tensor and returns its statistics, in the order of [`Checkpoint::tensors`].
     ///
     /// # Errors
-    /// [`Error::Read`] for a file that cannot be read, or that was truncated after opening; [`Error::Simd`].
+    /// [`Error::Read`] for a file that cannot be read, or that was truncated after opening. [`Error::Simd`] if
+    /// `EVENKEEL_SIMD` names an instruction set that is unknown or not available.
     ///
     /// # Panics
     /// Never.

@@ -11,7 +11,7 @@ pub struct Narrow {
     pub name: &'static str,
     /// Largest finite value of the type.
     pub max: f64,
-    /// Midpoint between `max` and the value that would follow it in a type with a larger range.
+    /// Midpoint between `max` and the next larger value in a type with the same precision and a larger range.
     pub(crate) edge: f64,
     /// Whether the midpoint is rounded down to `max`.
     pub(crate) edge_fits: bool,

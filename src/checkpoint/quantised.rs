@@ -32,7 +32,8 @@ pub(super) fn q4_1(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns a function that returns 16 if the fifth bit of an element in the block is set, and 0 otherwise.
+/// Returns a function of an element's index in the block. The function returns 16 if the element's fifth bit is set,
+/// and 0 otherwise.
 fn fifth(block: &[u8], at: usize) -> impl Fn(usize) -> u8 {
     let bits = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     move |i| (bits >> i & 1) as u8 * 16
@@ -75,7 +76,7 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns the 16 bytes that store two bits for each of a group's 16 elements. Four groups share these bytes.
+/// Returns 16 bytes that store two bits of each element of a group of 16. Four groups share the bytes.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]
@@ -141,8 +142,8 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
         for (group, &scale) in scales.iter().enumerate() {
             let d = d * f32::from(scale as i8);
-            // Half a block has 8 groups, in four rows of two groups. Rows 0 and 2 share bytes of `low`, as do rows 1
-            // and 3. All four rows share the bytes of `high`.
+            // Half a block has 8 groups, in four rows of two groups. Rows 0 and 2 use the same bytes of `low`, and rows
+            // 1 and 3 use the next bytes. All four rows use the same bytes of `high`.
             let (half, row, side) = (group / 8, group % 8 / 2, group % 2 * 16);
             let low = &low[half * 64 + row % 2 * 32 + side..][..16];
             let high = &high[half * 32 + side..][..16];

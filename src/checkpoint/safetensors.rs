@@ -56,8 +56,8 @@ struct Data<'a> {
 impl Data<'_> {
     /// Checks the tensors, and returns them in order of their position.
     ///
-    /// The first tensor must start at offset 0, and each of the others where the previous one ends. The last tensor
-    /// must end where the file ends.
+    /// The first tensor must start at offset 0. Each other tensor must start where the previous tensor ends. The last
+    /// tensor must end where the file ends.
     fn tensors(&self, mut entries: Vec<(String, Entry)>) -> Result<Vec<Tensor>> {
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
         let mut end = 0;

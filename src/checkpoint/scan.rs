@@ -27,7 +27,7 @@ struct Span {
     bytes: u64,
 }
 
-/// Counts and other statistics of the spans of a tensor that were scanned so far.
+/// Counts and other statistics of a tensor. They cover the spans that were scanned so far.
 #[derive(Default)]
 struct Counted {
     bins: Vec<Bin>,
@@ -43,8 +43,8 @@ struct Pending {
     stats: Option<Stats>,
 }
 
-/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, `progress` is called
-/// on the reading thread with the number of bytes read.
+/// Returns the statistics of each tensor, or `None` for a tensor that is not analysed. After each read, `progress` is
+/// called on the reading thread with the number of bytes read.
 pub(crate) fn scan(
     files: &[PathBuf],
     tensors: &[Tensor],

@@ -9,7 +9,7 @@ use serde::Serialize;
 /// Probabilities of the quantiles in [`Stats`].
 pub const QUANTILES: [f64; 5] = [0.001, 0.01, 0.5, 0.99, 0.999];
 
-/// Statistics of a tensor. Counts cover all elements, the other statistics only the finite ones.
+/// Statistics of a tensor. Counts cover all elements. All other statistics cover only the finite elements.
 ///
 /// If no element is finite, all statistics except the counts are NaN, which is null in JSON. A statistic that is zero
 /// is +0. For quantised types, the statistics are those of the decoded values.
@@ -39,8 +39,8 @@ pub struct Stats {
     pub rms: f64,
     /// Largest magnitude, exact.
     pub max_abs: f64,
-    /// Quantiles of the finite elements, one for each probability p in [`QUANTILES`]. Each is element number ceil(p n)
-    /// of the n sorted elements, counted from 1.
+    /// Quantiles of the finite elements, one for each probability p in [`QUANTILES`]. A quantile is element number
+    /// ceil(p n) of the n sorted elements, counted from 1.
     pub quantiles: [f64; 5],
     /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],
@@ -53,8 +53,8 @@ pub struct Stats {
     pub bin_width: f64,
     /// Losses from rounding to each type of [`Narrow::ALL`].
     pub fits: Vec<Fit>,
-    /// Numbers of elements with a magnitude in `2^exponent .. 2^(exponent+1)`, by increasing exponent, without empty
-    /// ranges.
+    /// Numbers of elements in each range of magnitudes `2^exponent .. 2^(exponent+1)`. Ranges are sorted by exponent.
+    /// Empty ranges are left out.
     pub binades: Vec<Binade>,
 }
 
@@ -89,7 +89,7 @@ impl Stats {
     }
 }
 
-/// A magnitude, with the numbers of negative and positive elements that have it.
+/// A magnitude, with the numbers of negative and positive elements of this magnitude.
 struct MagnitudeCounts {
     magnitude: f64,
     negative: u64,
@@ -191,12 +191,12 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     }
 }
 
-/// Computes the mean in a first pass over the values, and the deviation from it in a second pass.
+/// Computes the mean in a first pass over the values, and the standard deviation in a second pass.
 fn moments(finite: &[MagnitudeCounts]) -> Moments {
     let count: u64 = finite.iter().map(MagnitudeCounts::count).sum();
     let mean = match finite {
         [] => f64::NAN,
-        // If all elements are equal, the mean is that element, without rounding.
+        // If all elements are equal, the mean is equal to the elements, without rounding.
         [one] if one.negative == 0 => one.magnitude,
         [one] if one.positive == 0 => -one.magnitude,
         _ => {

@@ -41,38 +41,41 @@ macro_rules! thresholds {
 }
 
 thresholds! {
-    /// Largest number of NaN elements without an error. 0 by default.
+    /// Largest allowed number of NaN elements; a larger number gives an error. 0 by default.
     nan: 0.0,
-    /// Largest number of infinite elements without an error. 0 by default.
+    /// Largest allowed number of infinite elements; a larger number gives an error. 0 by default.
     infinite: 0.0,
-    /// Largest fraction of subnormal elements without a warning. 0.01 by default.
+    /// Largest allowed fraction of subnormal elements; a larger fraction gives a warning. 0.01 by default.
     subnormal: 0.01,
-    /// Largest fraction of elements that may overflow in f16 without a warning. 0 by default.
+    /// Largest allowed fraction of elements that overflow in f16; a larger fraction gives a warning. 0 by default.
     f16_overflow: 0.0,
-    /// Largest fraction of elements that may become 0 in f16 without a warning. 0.01 by default.
+    /// Largest allowed fraction of elements that become 0 in f16; a larger fraction gives a warning. 0.01 by default.
     f16_underflow: 0.01,
-    /// Largest fraction of elements that may overflow in bf16 without a warning. 0 by default.
+    /// Largest allowed fraction of elements that overflow in bf16; a larger fraction gives a warning. 0 by default.
     bf16_overflow: 0.0,
-    /// Largest fraction of elements that may become 0 in bf16 without a warning. 0.01 by default.
+    /// Largest allowed fraction of elements that become 0 in bf16; a larger fraction gives a warning. 0.01 by default.
     bf16_underflow: 0.01,
-    /// Largest fraction of elements that may overflow in unscaled fp8 E4M3FN without a note. 0 by default.
+    /// Largest allowed fraction of elements that overflow in unscaled fp8 E4M3FN; a larger fraction gives a note. 0 by
+    /// default.
     e4m3_overflow: 0.0,
-    /// Largest fraction of elements that may become 0 in unscaled fp8 E4M3FN without a note. 0.1 by default.
+    /// Largest allowed fraction of elements that become 0 in unscaled fp8 E4M3FN; a larger fraction gives a note. 0.1
+    /// by default.
     e4m3_underflow: 0.1,
-    /// Largest fraction of elements that may overflow in unscaled fp8 E5M2 without a note. 0 by default.
+    /// Largest allowed fraction of elements that overflow in unscaled fp8 E5M2; a larger fraction gives a note. 0 by
+    /// default.
     e5m2_overflow: 0.0,
-    /// Largest fraction of elements that may become 0 in unscaled fp8 E5M2 without a note. 0.1 by default.
+    /// Largest allowed fraction of elements that become 0 in unscaled fp8 E5M2; a larger fraction gives a note. 0.1 by
+    /// default.
     e5m2_underflow: 0.1,
-    /// Largest magnitude of a norm's weights without a warning. 16 by default.
+    /// Largest allowed magnitude of a norm's weights; a larger magnitude gives a warning. 16 by default.
     norm_max: 16.0,
-    /// Largest rms of a norm's weights without a warning. 8 by default.
+    /// Largest allowed rms of a norm's weights; a larger rms gives a warning. 8 by default.
     norm_rms: 8.0,
-    /// Largest rms of an embedding's rows without a warning. 8 by default.
+    /// Largest allowed rms of an embedding's rows; a larger rms gives a warning. 8 by default.
     embedding_rms: 8.0,
     /// Largest factor by which an embedding's rms may be above or below 1/sqrt(hidden). Within this factor, the note
     /// says that the norm of the rows is near 1. 1.5 by default.
     embedding_near: 1.5,
-    /// Smallest number of elements for which a constant tensor gets a note, or a warning if it is a matrix of zeros. 2
-    /// by default.
+    /// Smallest size of a constant tensor that gets a note. A matrix of zeros gets a warning instead. 2 by default.
     constant: 2.0,
 }

@@ -9,7 +9,7 @@ use crate::simd::{Isa, Kernel, Token};
 
 /// Number of elements that are processed together. They fit in the L1 cache.
 pub(crate) const RUN: usize = 2048;
-/// Number of independent accumulators of a loop, so that the compiler can vectorise it.
+/// Number of independent accumulators of a loop. Independent accumulators allow the compiler to vectorise the loop.
 const BLOCK: usize = 8;
 /// Number of the bin that holds the zeros.
 const ZEROS: u16 = 0x7fff;
@@ -25,9 +25,10 @@ pub(crate) trait Wide: Copy + PartialOrd {
     const INFINITY: Self;
     const MIN_NORMAL: Self;
     /// Smallest normal value of f32. Magnitudes at or above it are not subnormal and do not become 0 in bf16. Smaller
-    /// magnitudes are checked one by one, because a bin may hold both affected and unaffected magnitudes.
+    /// magnitudes are checked one by one, because some magnitudes of a bin may become 0 or be subnormal while others do
+    /// not.
     const SMALL: Self;
-    /// Whether squares may overflow or underflow in f64.
+    /// Whether squares of values of this type may overflow or underflow in f64.
     const SCALED: bool;
     fn abs(self) -> Self;
     fn widen(self) -> f64;
@@ -141,7 +142,7 @@ impl Beside {
         self.max = self.max.max(max);
         self.min_abs = self.min_abs.min(smallest.widen());
         self.moments = self.moments.and(moments);
-        // Only magnitudes below [`Wide::SMALL`] can be subnormal or become 0 in bf16. Few blocks have any.
+        // Only magnitudes below [`Wide::SMALL`] can be subnormal or become 0 in bf16. Few blocks have such magnitudes.
         if smallest < T::SMALL {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
@@ -196,7 +197,7 @@ impl<T: Wide> Kernel for Finite<'_, T> {
     }
 }
 
-/// Counts the magnitudes of a block that satisfy a condition.
+/// Counts the elements of a block whose magnitude satisfies a condition.
 #[inline(always)]
 fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()

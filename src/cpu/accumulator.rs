@@ -14,7 +14,7 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// Numbers of the whole call. This part adds only a range of them.
+    /// All numbers of the call. This part adds only some of them.
     numbers: Floats<'a>,
     /// Index of the first number that this part adds.
     start: usize,

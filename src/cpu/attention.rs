@@ -1,12 +1,13 @@
-//! Attention. A tile of queries that share a key head is computed with one block of keys at a time, so the whole score
-//! matrix is never stored.
+//! Attention. A tile of queries that share a key head is processed together, one block of keys at a time. The whole
+//! score matrix is thus never stored.
 //!
 //! A block holds 256 keys, counted from the first key. For each query and block, f32 arithmetic computes the scores,
-//! their maximum, the exponentials, their sum (the fixed-point sum of `math::sum`) and the weighted sum of the values.
-//! Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. If an
-//! unmasked score or a weighted sum is NaN or beyond the range of f32, the block is computed again in f64 (`wide`) for
-//! this query. If the scale is outside [`NARROW_SCALES`], all blocks are computed in f64. Blocks are merged in f64, in
-//! order (`merge`). Neither the grouping of queries nor the number of threads affects the bits.
+//! the maximum score, the exponentials, the sum of the exponentials (a fixed-point sum of `math::sum`) and the weighted
+//! sum of the values. Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are
+//! added in order. If an unmasked score or a weighted sum is NaN or beyond the range of f32, the block is computed
+//! again in f64 (`wide`) for this query. If the scale is outside [`NARROW_SCALES`], all blocks are computed in f64.
+//! Blocks are merged in f64, in order (`merge`). Neither the grouping of queries nor the number of threads affects the
+//! bits.
 
 mod decode;
 pub mod merge;
@@ -57,9 +58,10 @@ pub struct Attention<'a, E> {
     pub scores: LogitTransform<'a>,
     /// Sink of each query head: an extra logit without a value vector.
     pub sinks: Option<Floats<'a>>,
-    /// Index of this call's first key among all keys that the mask covers; a multiple of [`KEYS`].
+    /// Index of the first key of this call, counted over all keys that the mask covers. The index is a multiple of
+    /// [`KEYS`].
     pub first: usize,
-    /// Power of two that the f64 sums are multiplied by.
+    /// Power of two that multiplies the f64 sums.
     pub factor: f64,
 }
 
@@ -94,7 +96,7 @@ impl<E: Element> Attention<'_, E> {
         self.first..self.first + self.k.shape()[2]
     }
 
-    /// Returns the keys visible to each row, and the transform into logits.
+    /// Returns the keys visible to each row, and the transform of query-key products into logits.
     #[inline(always)]
     pub fn sight(&self) -> Sight<'_> {
         let keys = self.keys();
@@ -134,7 +136,7 @@ impl<E: Element> Attention<'_, E> {
         self.rows_before(tile)..self.rows_before(tile + 1)
     }
 
-    /// Returns the number of rows in all tiles before this one.
+    /// Returns the total number of rows in the tiles before this tile.
     fn rows_before(&self, tile: usize) -> usize {
         let tiles = self.tiles_a_head().max(1);
         tile / tiles * self.rows_a_head() + (tile % tiles * QUERIES).min(self.rows_a_head())
@@ -164,7 +166,7 @@ impl Sight<'_> {
         }
     }
 
-    /// Returns whether a row attends to a key: range, flags and biases must all leave it unmasked.
+    /// Returns whether a row attends to a key: neither the range nor a flag nor a bias masks the key.
     pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
         let kept = |mask: &Resolved<'_>| {
             mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
@@ -175,7 +177,7 @@ impl Sight<'_> {
 }
 
 /// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, these partial
-/// results are merged in the order of the slice. Keys and values are not read in this case, except the values of a
+/// results are merged in the order of the slice. With `parts`, keys and values are not read, except the values of a
 /// fully masked row under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,

@@ -1,4 +1,5 @@
-//! Binary cross-entropy of logits, as the sum of two non-negative terms, so that the loss has no cancellation.
+//! Binary cross-entropy of logits. The loss is computed as the sum of two non-negative terms, so that it has no
+//! cancellation.
 
 use super::row_loss::{Row, Upstream, elements, or_one, times, total};
 use crate::floats::Floats;

@@ -1,7 +1,7 @@
-//! Norms of tensors, and the scales that reduce them to a limit.
+//! Norms of tensors, and the scales that reduce the norms to a limit.
 //!
-//! A norm has an explicit power-of-two exponent: the norm of f64 gradients may overflow f64, and so
-//! may the sums it is computed from.
+//! A norm has an explicit power-of-two exponent, because the norm of f64 gradients and the sums behind it may overflow
+//! f64.
 
 use super::moments::{add_square, unit_for};
 use super::tensor_reduce::{self, Overwrite, Overwriting, Pass};
@@ -12,7 +12,7 @@ use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
 /// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. `value` is
-/// computed from the elements divided by 2^exponent. It is NaN or infinite only if an element is.
+/// computed from the elements divided by 2^exponent. `value` is NaN or infinite only if an element is NaN or infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,
@@ -33,10 +33,10 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 /// Contributions of the tiles of a tensor.
 #[derive(Clone, Debug)]
 pub struct Tiles {
-    /// Sum of each tile. Empty for the norm of infinite order, which is the largest magnitude.
+    /// Sum of each tile. There are no sums for the norm of infinite order, which is the largest magnitude.
     pub sums: Vec<f64>,
-    /// Largest magnitude of all tiles. It is NaN for [`NormType::Infinity`] if an element is NaN. Other norms need it
-    /// only for f64, and ignore NaN.
+    /// Largest magnitude of all tiles. For [`NormType::Infinity`], it is NaN if an element is NaN. For other norms, it
+    /// ignores NaN and is used only for f64.
     pub largest: f64,
 }
 
@@ -66,7 +66,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of all parts together, added by the tiled sum.
+    /// Returns the norm of all parts together. The tiled sum adds the contributions of the parts.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -89,7 +89,7 @@ impl Norm {
         self.value.is_finite()
     }
 
-    /// Returns the norm as f64. This is infinity if finite elements have a norm beyond the range of f64.
+    /// Returns the norm as f64. The result is infinity if finite elements have a norm beyond the range of f64.
     pub fn to_f64(self) -> f64 {
         scaled(self.value, self.exponent)
     }
@@ -103,8 +103,8 @@ impl Norm {
     /// Returns the norm after all elements are multiplied by `factor`, which is positive and finite.
     pub fn times(self, factor: f64) -> Self {
         let (fraction, exponent) = fraction(factor);
-        // A factor that is a power of two changes only the exponent. The significand of any other factor, between 1 and
-        // 2, is halved, so that the product cannot overflow.
+        // A factor that is a power of two changes only the exponent. Any other factor has a significand between 1 and
+        // 2. The significand is halved, so that the product cannot overflow.
         let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }

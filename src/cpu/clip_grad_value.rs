@@ -20,7 +20,7 @@ impl NonFinite {
 
 /// Clamps every element except NaN to `-limit ..= limit`.
 pub fn clip<E: Element>(x: &mut [E], limit: f64) -> Result<NonFinite> {
-    // Rounding the limit to the type first does not change the rounded results.
+    // Rounding the limit to the element type first does not change the rounded results.
     simd::run(Overwrite { x, kernel: Within { limit: E::from_wide(limit).widen() } })
 }
 

@@ -1,4 +1,5 @@
-//! Cross-entropy of rows: (max - z_t) + ln(sum), which has no cancellation, plus label smoothing and z-loss.
+//! Cross-entropy of rows, plus label smoothing and z-loss. With the target's logit z_t, the loss is (max - z_t) +
+//! ln(sum), which has no cancellation.
 
 use super::lanes::GuardCounts;
 use super::scores::{Live, LogitTransform, Logits, Row};
@@ -120,7 +121,7 @@ impl CrossEntropy<'_> {
     }
 
     /// Returns the loss of a row that is not [`Row::Live`]. The terms of the loss are infinite if the row is fully
-    /// masked, otherwise NaN.
+    /// masked. Otherwise they are NaN.
     #[inline(always)]
     pub fn fill_value<E: Element>(
         &self,

@@ -1,4 +1,4 @@
-//! Gradient of the cross-entropy: computes a row's statistics, loss and gradient in one visit.
+//! Gradient of the cross-entropy. Each row is visited once, to compute its statistics, loss and gradient.
 
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
@@ -139,8 +139,9 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     }
 }
 
-/// Factors of a row's gradient. With probabilities p and class weights w, the gradient is `of_both p_j - of_weight w_j`
-/// at every column j except the target, and `of_all p - of_weight w - of_target (1 - p)` at the target.
+/// Factors of a row's gradient. With the probability p_j and the class weight w_j of class j, the gradient is
+/// `of_both p_j - of_weight w_j` at every column j except the target. At the target t, the gradient is
+/// `of_all p_t - of_weight w_t - of_target (1 - p_t)`.
 pub struct Factors {
     of_target: f64,
     of_all: f64,
@@ -165,7 +166,7 @@ impl Gradient<'_> {
         Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
     }
 
-    /// Writes the gradient of the columns from `first` on; `exps` holds their exponentials.
+    /// Writes the gradient of the columns from `first` on; `exps` holds the exponentials of these columns.
     #[inline(always)]
     pub fn write<I: Isa, E: Element>(
         &self,
@@ -279,22 +280,23 @@ fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
 fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
-    // A quotient that is not finite has no remainder. Near the smallest numbers, a quotient's remainder is negligible.
+    // A quotient that is not finite has no remainder. The remainder of a quotient near the smallest numbers is
+    // negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
-/// Sums of a row's exponentials, with and without one of them.
+/// Sum of all exponentials of a row, and the sum of all except `one`.
 pub struct Parts {
     /// Sum of all exponentials, as a high and a low part.
     pub sum: (f64, f64),
     /// Exponential that `others` leaves out.
     pub one: f64,
-    /// Sum of the other exponentials, accurate even if it is small.
+    /// Sum of all exponentials except `one`, accurate even if this sum is small.
     pub others: f64,
 }
 
 impl Parts {
-    /// Computes the sum, and the sum of all terms but `one`, for a row of this length.
+    /// Computes the sum of all terms, and the sum of all terms except `one`, for a row of this length.
     #[inline(always)]
     pub fn new<E: Element>(sum: &ExpSum, one: f64, row_len: usize) -> Self {
         Parts { sum: sum.value::<E>(row_len), one, others: sum.without::<E>(one, row_len) }

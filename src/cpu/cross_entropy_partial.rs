@@ -45,7 +45,7 @@ impl Sums {
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
-/// Returns how many of the [`UNITS`] integers are used in rows of this length.
+/// Returns the number of the [`UNITS`] integers that are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(row_len: usize) -> usize {
     1 + exp_sum::units_for::<E>(true, row_len)

@@ -25,7 +25,7 @@ pub trait Function: Copy + Sync {
     /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// Returns two bounds of the value, one from each side, rounded to f32. Where the bounds have the same bits, they
+    /// Returns a bound on each side of the value, both rounded to f32. Where the two bounds have the same bits, they
     /// are the correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {

@@ -7,7 +7,7 @@ use crate::math::{derivative, exp2, gelu, gelu_tanh, reciprocal};
 use crate::simd::{Float, Isa, Kernel, Select};
 use std::marker::PhantomData;
 
-/// Derivative, and the range of x outside which it is replaced by 0.
+/// Derivative, and the range of x outside which the derivative is replaced by 0.
 #[derive(Clone, Copy)]
 pub struct Gradient {
     pub derivative: Derivative,
@@ -83,7 +83,7 @@ derivatives! {
     Exp2: |isa, x, dy| derivative::times::<I, E>(isa, dy, exp2::derivative::<I, E>(isa, x));
     /// The normal distribution function plus x times its density.
     Gelu: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu::gelu_derivative::<I, E>(isa, x));
-    /// s + x z' s (1 - s), with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
+    /// s + x z' s (1 - s), with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3) and z' = dz/dx.
     GeluTanh: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_derivative::<I, E>(isa, x));
     /// 1 / x; NaN below zero.
     Log: |isa, x, dy| dy / from_zero_on(isa, x);

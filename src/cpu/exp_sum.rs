@@ -1,4 +1,4 @@
-//! Sum of the exponentials of a row or of its shard. It stays accurate when the largest exponential is left out.
+//! Sum of the exponentials of a row or of its shard. The sum stays accurate when the largest exponential is left out.
 
 use super::scores::{leaves_digits, log_of_units};
 use crate::element::Element;
@@ -105,8 +105,8 @@ impl ExpSum {
         sum
     }
 
-    /// Returns whether the row is max-dominated: whether its f64 sum is below 1, or so little above 1 that subtracting
-    /// 1 leaves few digits.
+    /// Returns whether the row is max-dominated: its f64 sum is below 1, or so close above 1 that subtracting 1 leaves
+    /// few digits.
     fn is_max_dominated(&self, row_len: usize) -> bool {
         let [first, second, _] = self.grids;
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
@@ -168,7 +168,8 @@ impl ExpSum {
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
-            // Any term but the largest, which is 1, is at most half of the sum, so subtracting it does not cancel.
+            // A term other than the largest, which is 1, is at most half of the sum. Subtracting such a term does not
+            // cancel.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);
@@ -203,9 +204,9 @@ impl ExpSum {
     /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
     /// [`units_for`] gives the number of integers used.
     ///
-    /// There are two fixed-point sums: `units` has all terms, `rest` all but the largest. In long rows, each may exceed
-    /// 64 bits, so it is split into a fraction and a whole number. A fraction's word has 16 spare bits, for adding up
-    /// to 65,536 parts. The two whole numbers share a word, as each is at most 2^21.
+    /// There are two fixed-point sums: `units` has all terms, and `rest` has all but the largest. In long rows, each
+    /// sum may exceed 64 bits, so each is split into a fraction and a whole number. A fraction's word has 16 spare
+    /// bits, so that 65,536 parts can be added. The two whole numbers share a word, because each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);

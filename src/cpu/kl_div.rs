@@ -121,7 +121,7 @@ impl KlDiv<'_> {
         if self.log_target { self.targets.block(isa, range, i) } else { log(isa, p).round::<f64>(isa) }
     }
 
-    /// Replaces x = ln q by p (ln p - x), and writes the gradients to `dx`.
+    /// Replaces x = ln q by the loss p (ln p - x), and writes the gradients to `dx`.
     #[inline(always)]
     fn elements<I: Isa>(&self, isa: I, range: Range<usize>, [x, dx]: [&mut [f64]; 2], p: &[f64]) {
         let each = self.upstream.dloss.len() > 1;

@@ -1,4 +1,5 @@
-//! Driver that runs row kernels over every lane of a tensor, in place or not, split over threads.
+//! Driver that runs row kernels over every lane of a tensor. It works in place or out of place, and splits the lanes
+//! over threads.
 
 use super::scratch::{self, Scratch};
 use super::transpose::{gather, scatter};

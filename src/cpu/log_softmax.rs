@@ -1,4 +1,5 @@
-//! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; in f32 for rows of 16-bit types.
+//! Log-softmax of a row: (z - max) - ln(sum). It is computed in f32 for 16-bit types, otherwise in f64, and rounded
+//! once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::scores::{Live, LogitTransform, Logits, Row};

@@ -9,7 +9,7 @@ use crate::simd::{BLOCK, Float, Isa, Select};
 #[derive(Clone, Copy)]
 pub struct LogSoftmax;
 
-/// A y above 0 counts as 0, so that e^y is at most 1.
+/// A y above 0 is replaced by 0, so that e^y is at most 1.
 impl Formula for LogSoftmax {
     const MASKED: f64 = f64::NEG_INFINITY;
     const LONG: bool = true;
@@ -30,7 +30,7 @@ impl Formula for LogSoftmax {
     #[inline(always)]
     fn add<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64 {
         let (y, dy) = (E::load(isa, y), E::load(isa, dy));
-        // The term is dy + y * 0: NaN if y is NaN or +inf. A y of -inf gives 0.
+        // The term is dy + y * 0, which is NaN if y is NaN or +inf. A y of -inf is masked, so its term is 0.
         sum + isa.widen(live(isa, y, y.mul_add(isa.f32(0.0), dy)))
     }
 

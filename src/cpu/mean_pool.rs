@@ -22,7 +22,7 @@ pub struct MeanPool<'m> {
 /// Unmasked tokens of a sequence.
 pub struct Tokens<'s> {
     range: Range<usize>,
-    /// A flag for each token in `range`, 0 if it is masked. `None` if no token in `range` is masked.
+    /// Flag of each token in `range`: 0 if the token is masked. `None` if no token in `range` is masked.
     keep: Option<&'s [u8]>,
     pub count: usize,
 }
@@ -37,8 +37,8 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Adds one fully masked row for each column to the counts, for a sequence whose tokens are all masked. A sequence
-    /// without tokens is not counted.
+    /// If all tokens of the sequence are masked, counts one fully masked row for each column. A sequence without tokens
+    /// is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
             guards.counts.fully_masked += columns as u64;

@@ -7,13 +7,15 @@
 //! a sum of two f64:
 //!
 //! - f32, f16, bf16: the rounded quotient of the row's sum and n, plus the exact remainder divided by n. If f64 holds
-//!   the row's sum exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|.
-//!   In rows whose variance comes from one pass, this error is at most 32.02 c u times the standard deviation. In other
-//!   rows the second pass also averages the deviations from the quotient. If this average differs from the remainder by
-//!   more than (c + 2) u times the deviations' root mean square, the difference is not rounding noise, and the average
-//!   replaces the remainder. The error of the mean is then at most 2 (c + 2) u times the standard deviation.
-//! - f64: a provisional mean, plus the average deviation from it. The error of this average is (c + 1) u times the
-//!   mean magnitude of the deviations. The two are added without error, and the rounded sum becomes the high part.
+//!   the row's sum exactly, as in near-constant rows, these two parts give the mean to 106 bits. Otherwise their error
+//!   is at most c u times the mean magnitude of the elements. In rows whose variance comes from one pass, this error is
+//!   at most 32.02 c u times the standard deviation. In other rows the second pass also averages the deviations from
+//!   the quotient. If this average differs from the remainder by more than (c + 2) u times the deviations' root mean
+//!   square, the difference is not rounding noise, and the average replaces the remainder. The error of the mean is
+//!   then at most 2 (c + 2) u times the standard deviation.
+//! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most (c + 1) u times
+//!   the mean magnitude of the deviations. The mean and the average are added without error, and the rounded sum
+//!   becomes the high part.
 //!
 //! One pass gives the variance with a relative error of 3280 c u, which is 2^-37 for 16,384 columns: the sum of squares
 //! has a relative error of c u, and the square of the mean is at most 1024 times the variance. Two passes give the
@@ -139,7 +141,7 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm from the mean that [`Moments::of_one_pass`] returned, the sum of the
-    /// deviations from its high part, and the sum of the squared deviations.
+    /// deviations from the mean's high part, and the sum of the squared deviations.
     #[inline(always)]
     pub fn of_deviations<E: Element>(
         len: usize,
@@ -193,8 +195,8 @@ impl Moments {
         self.scale
     }
 
-    /// Returns two powers of two whose product is `unit` * 2^exponent. Together with [`Moments::scale`], they scale a
-    /// gradient in units of 2^exponent like the row.
+    /// Returns two powers of two whose product is `unit` * 2^exponent. Multiplying a gradient in units of 2^exponent by
+    /// both powers and by [`Moments::scale`] scales it like the row.
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -217,7 +219,7 @@ impl Moments {
     }
 
     /// Returns the smallest nonzero magnitude in a row of f32, or the f32 just below it; +inf if all elements are 0.
-    /// LayerNorm does not compute it.
+    /// The moments for LayerNorm do not include this magnitude.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }

@@ -284,7 +284,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 /// The six pairwise folds of the tiled sum, for lanes that arrive in order. A missing lane counts as +0, which changes
 /// no sum.
 struct Fold<I: Isa> {
-    /// Sums of 2^level lanes, which wait for the sums of the next 2^level lanes.
+    /// Sums of 2^level lanes at each level. Each sum waits for the sum of the next 2^level lanes.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
 }
@@ -298,7 +298,7 @@ impl<I: Isa> Fold<I> {
         Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Returns a function that takes the next lane block by block, and adds the waiting sums to it.
+    /// Returns a function that takes the blocks of the next lane, and adds the waiting sums to each block.
     #[inline(always)]
     fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
         let level = self.lanes.trailing_ones() as usize;
@@ -330,7 +330,7 @@ impl<I: Isa> Fold<I> {
     }
 }
 
-/// Adds `other` to `to`. Addition commutes, so the order of two neighbours does not matter.
+/// Adds `other` to `to`. Addition is commutative, so the order of the two operands does not matter.
 #[inline(always)]
 fn add<B: Copy + Add<Output = B>>(to: &mut [B; 2], other: &[B; 2]) {
     *to = [to[0] + other[0], to[1] + other[1]];

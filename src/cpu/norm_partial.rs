@@ -86,9 +86,9 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers for a max-reduction. Their maxima over all ranks encode the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // The smallest magnitude is in the second integer if it is `stepped`, otherwise in the third; the other one is
-        // 0. The bits are inverted, so that the maximum selects the smallest. A NaN is ignored, as in
-        // [`ShardStats::merge`].
+        // The second integer holds the smallest magnitude if it is `stepped`, otherwise the third does. The unused one
+        // of these two integers is 0. The bits are inverted, so that the maximum selects the smallest magnitude. A NaN
+        // is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -96,7 +96,9 @@ impl ShardStats {
         [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
     }
 
-    /// Sets the largest and the smallest magnitude from the maxima of [`ShardStats::keys`] over all ranks.
+    /// Decodes the largest and the smallest magnitude of the complete row. The arguments are the maxima of
+    /// [`ShardStats::keys`] over all ranks. The keys hold the smallest magnitude with inverted bits, so the maximum
+    /// selects it.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },

@@ -26,7 +26,7 @@ pub fn step<S: Element>(weights: &mut [S], kept: Kept<'_, S>, gradient: Floats<'
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
-/// Runs one step on f32 master weights, and stores the rounded weights, which the model computes with. If a rounded
+/// Runs one step on f32 master weights, and stores the rounded weights that the model computes with. If a rounded
 /// weight was changed elsewhere, it replaces its master weight before the step.
 pub fn step_rounded<P: Element>(
     weights: &mut [f32],
@@ -38,7 +38,8 @@ pub fn step_rounded<P: Element>(
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
-/// Runs one step on 16-bit weights without master weights. The new weights are rounded to f32, and then stochastically.
+/// Runs one step on 16-bit weights without master weights. The new weights are rounded to f32, and then stochastically
+/// to the 16-bit type.
 pub fn step_stochastic<P: Element>(
     rounded: &mut [P],
     kept: Kept<'_, f32>,

@@ -23,10 +23,10 @@ use std::ops::Range;
 pub trait Formula: Copy + Send + Sync {
     /// Result of the forward call at a masked position.
     const MASKED: f64;
-    /// Whether the second pass has a long body, so that one block in an iteration is enough.
+    /// Whether the second pass has a long loop body, so that one block per iteration is enough.
     const LONG: bool;
-    /// Whether the exponentials of f32 lanes are rounded to f32. If the sum times the scale is very large, the lane
-    /// uses f64 exponentials: rounding errors could make a finite result infinite.
+    /// Whether the exponentials of f32 lanes are rounded to f32. A lane uses f64 exponentials instead if the sum times
+    /// the scale is very large, because rounding errors could then make a finite result infinite.
     const ROUNDED_EXP: bool;
     /// Exponential function for the second pass, prepared once for each lane.
     type Exp<I: Isa>: Copy;
@@ -239,7 +239,7 @@ const fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// Next lanes of `y`, of the source and of the destination, which the second pass prefetches if they are far.
+/// Next lanes of `y`, of the source and of the destination. The second pass prefetches them if `far` is set.
 #[derive(Clone, Copy)]
 struct Next<E> {
     y: PrefetchRow<E>,
@@ -321,7 +321,7 @@ fn clean<E: Element>(y: &[E], dy: &[E], masked: f64, to: &mut Vec<E>) {
     to.extend(y.iter().zip(dy).map(|(y, dy)| if y.widen() == masked { E::ZERO } else { *dy }));
 }
 
-/// Writes NaN, and 0 at masked positions. Counts the lane.
+/// Writes NaN to unmasked positions, and 0 to masked ones. Counts the lane.
 #[cold]
 #[inline(never)]
 fn spoil<E: Element>(y: &[E], dy: &[E], masked: f64, span: Span<'_, '_, E, E>, guards: &mut GuardCounts) -> Written {
@@ -358,8 +358,9 @@ impl Sums {
     #[inline(always)]
     fn of<I: Isa, E: Element, F: Formula>(isa: I, y: &[E], dy: &[E], scale: f64) -> Self {
         if !E::IS_F64 {
-            // Beyond 2^700 all gradients but 0 overflow. Smaller scales do not overflow in f64. The scale is rounded to
-            // 29 bits, so that its product with a mean that is an f32 is exact, and equal dy give gradients of 0.
+            // The scale is clamped to at most 2^700 in magnitude. A larger scale makes all gradients but 0 overflow. A
+            // smaller scale causes no overflow in f64. The scale is rounded to 29 bits, so that its product with an f32
+            // mean is exact. Equal dy then give gradients of 0.
             const LOW: u64 = (1 << (53 - 29)) - 1;
             let scale = scale.clamp(-power(700), power(700));
             let scale = f64::from_bits((scale.to_bits() + LOW / 2 + 1) & !LOW);

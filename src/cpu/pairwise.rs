@@ -17,9 +17,9 @@ const CHUNK: usize = 512;
 
 /// A function of two numbers, or a choice among several functions.
 pub trait Pairwise: Copy + Send + Sync {
-    /// Overwrites each value with the function of this value and of the number at the same index in `other`. The result
-    /// is meant to be rounded to `E`, which is f64 for f64 and f32 for all narrower types. Must be `#[inline(always)]`;
-    /// the functions that it calls are outlined.
+    /// Applies the function to each value and the number at the same index in `other`, and overwrites the value with
+    /// the result. The result is meant to be rounded to `E`, which is f64 for f64 and f32 for all narrower types. Must
+    /// be `#[inline(always)]`; the functions that it calls are outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
 }
 

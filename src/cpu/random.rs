@@ -1,5 +1,5 @@
-//! Tensors of random numbers. Each element depends only on its index and the stream, so it is the same however the work
-//! is split.
+//! Tensors of random numbers. Each element depends only on its index and the stream, so the split of the work does not
+//! affect the element.
 
 use crate::element::Element;
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub fn interval(low: f64, high: f64) -> [f64; 2] {
     [low.max(-reach), high.min(reach)]
 }
 
-/// Fills a tensor with numbers of this distribution. Each number depends on `stream` and its index.
+/// Fills a tensor with numbers of this distribution. Each number depends only on `stream` and the number's index.
 pub fn fill<E: Element>(x: &mut [E], stream: [u64; 2], law: Law) -> Result<()> {
     simd::run(Fill { x, start: 0, stream, law })
 }

@@ -1,4 +1,4 @@
-//! RMSNorm of a row or, with a residual, of the rounded sum of both.
+//! RMSNorm of a row or, with a residual, of the rounded sum of the row and the residual.
 //!
 //! The sum of squares and the scale of the row are f64. An f32 row well within f32's range is multiplied in pairs of
 //! f32, which is correctly rounded except for one result in millions. A row of a 16-bit type is multiplied in f32. All
@@ -101,7 +101,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// Reads `x` and the residual from two views, and writes the norm of their sum, and the sum itself, to two other views.
+/// Reads `x` and the residual from two views. Writes the sum of both and the norm of this sum to two other views.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],

@@ -1,9 +1,9 @@
 //! RMSNorm of rows, and the products of the normalised rows with the rows of a matrix. Sums are in f64 by the tiled
-//! sum, so batch size, threads and instruction set do not change their order. Products of f32 and narrower types
-//! neither overflow nor vanish in f64.
+//! sum, so the batch size, the number of threads and the instruction set do not change the order of additions. Products
+//! of f32 and narrower types neither overflow nor vanish in f64.
 //!
-//! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
-//! multiplied with the whole group while it is in a near cache.
+//! A group of rows is normalised first. Then the matrix is read once, a few rows at a time. These rows are multiplied
+//! with the whole group while the group is in a near cache.
 
 use super::lanes::GuardCounts;
 use super::moments::{OfRow, largest, power_of_two, unit_for};
@@ -18,7 +18,8 @@ use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, Span, Work, Written};
 
-/// Number of rows normalised at a time: enough for the matrix to be read rarely, few enough to stay in a near cache.
+/// Number of rows normalised at a time. The number is large enough for the matrix to be read rarely, and small enough
+/// for the rows to stay in a near cache.
 const TOGETHER: usize = 32;
 
 #[derive(Clone, Copy)]
@@ -71,7 +72,8 @@ pub fn apply<'a, E: Element>(
     Ok((finish.done(written), guards))
 }
 
-/// Weight plus its offset, times 2^exponent so that no product with the weight overflows or vanishes.
+/// Sum of a weight and its offset, times 2^exponent. The exponent keeps products with the weight from overflowing or
+/// vanishing.
 struct Weight {
     values: Vec<f64>,
     exponent: i32,
@@ -310,14 +312,14 @@ struct Beside<'a, E, const C: usize> {
     biases: [f64; C],
 }
 
-/// Returns the sum without its factor 2^exponent, plus the bias.
+/// Returns the sum divided by 2^exponent, plus the bias.
 #[inline(always)]
 fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // The unscaled sum may exceed the range of f64 even if the result does not. It is scaled in two steps by normal
-    // numbers, first to a quarter of the result.
+    // The unscaled sum may exceed the range of f64 even if the result does not. So the sum is first scaled to a quarter
+    // of its final value, by two normal powers of two, and the result is multiplied by 4.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

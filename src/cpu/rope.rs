@@ -88,8 +88,9 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index. Pairs are elements at the same index of the two halves. Each half has `N` more
-    /// slices. `of` computes a block to rotate from a block of a half and the same blocks of these slices.
+    /// Rotates the row with this index. Elements at the same index of the row's two halves form a pair. Each half comes
+    /// with `N` additional slices. `of` computes the block to rotate from a block of the half and the blocks at the
+    /// same place in these slices.
     #[inline(always)]
     pub fn halves<I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
@@ -203,7 +204,8 @@ pub fn table(op: &'static str, positions: &[i64], frequencies: &[f64], factor: P
     let (mut cosines, mut sines) = (reserve(op, "the cosines", len)?, reserve(op, "the sines", len)?);
     for &position in positions {
         for frequency in frequencies {
-            // An angle beyond f64 becomes the largest f64. Any angle of that size is an arbitrary rotation.
+            // An angle beyond the range of f64 becomes the largest f64. Any angle of that size is an arbitrary
+            // rotation.
             let (sin, cos) = sin_cos((position as f64 * frequency).clamp(f64::MIN, f64::MAX));
             cosines.push(cos.times(factor).0);
             sines.push(sin.times(factor).0);

@@ -1,5 +1,5 @@
-//! Losses of rows with targets. A row is widened to f64. Its losses and its gradient are computed in one pass, and the
-//! gradient is rounded once.
+//! Losses of rows with targets. A row is widened to f64. One pass computes the row's losses and gradient. The gradient
+//! is rounded once.
 
 use super::bce_with_logits::{self, Bce};
 use super::kl_div::{self, KlDiv};

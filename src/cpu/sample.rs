@@ -2,7 +2,8 @@
 //!
 //! The mass of a token is its softmax exponential as an integer (see the fixed-point sum). Masses decide cutoffs and
 //! draws. Their sums are exact, so no cutoff depends on the order of addition. Reported probabilities come from f64
-//! exponentials of the remaining tokens. Tokens are ordered by descending logit, and those of equal logit by index.
+//! exponentials of the remaining tokens. Tokens are ordered by descending logit. Tokens of equal logit are ordered by
+//! index.
 
 mod candidates;
 mod feedback;

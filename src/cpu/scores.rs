@@ -104,7 +104,7 @@ pub enum Logits<'s> {
 }
 
 impl LogitTransform<'_> {
-    /// Returns whether the scores are the logits, except where the mask excludes them.
+    /// Returns whether each score is itself the logit, except where the mask excludes the score.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
     }
@@ -319,8 +319,8 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// Sets the maximum of the complete row. If `exact` is false, f32 cannot represent all logits of that
-    /// row exactly, so f32 logits are widened to f64.
+    /// Sets the maximum of the complete row. If `exact` is false, f32 cannot represent all logits of this row exactly,
+    /// so the f32 logits are widened to f64.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
     where

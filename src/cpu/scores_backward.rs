@@ -2,10 +2,10 @@
 //! derivatives of logits with respect to scores.
 //!
 //! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
-//! a masked position has no influence, and the result there is 0. In the sum, each term has the index of its column in
-//! the whole lane. So the bits do not depend on which part of a mask excludes a position.
+//! a masked position has no influence, and the result there is 0. Terms of the sum are indexed by their columns in the
+//! whole lane. Thus the bits do not depend on which part of a mask excludes a position.
 //!
-//! f64 gradients are scaled by a power of two if products of very large or very small gradients would leave the range.
+//! Very large or very small f64 gradients are scaled by a power of two if their products would leave the range of f64.
 //! Sums for f64 have a high and a low part, like the sums of the exponentials.
 
 #[cfg(feature = "sharded")]
@@ -401,7 +401,7 @@ pub fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 
-/// Returns d logit / d score times `scale` for each score, or `None` if it is `scale` everywhere.
+/// Returns `scale` times d logit / d score for each score. Returns `None` if this product is `scale` for all scores.
 #[inline(always)]
 pub fn derivatives<'s, I: Isa, E: Element>(
     isa: I,

@@ -1,9 +1,10 @@
 //! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
-//! unevaluated sum of two f32. It is computed once for the maximum, and again for its exponential.
+//! unevaluated sum of two f32. It is computed once for the row's maximum, and again for the exponential.
 //!
 //! This path serves rows whose largest logit is below 256 in magnitude. For each logit within 128 of the largest, the
 //! product of score and scale must be below 16,384. Other rows take the general path of [`super::scores`]. For a
-//! sharded row, each shard reports its statistics ([`MaskedStats`]), and these together decide the path of the row.
+//! sharded row, each shard reports its statistics ([`MaskedStats`]). The statistics of all shards decide the path of
+//! the row.
 
 use super::scores::{Extrema, LogitTransform};
 use super::scratch::{Buffers, scratch_slice};
@@ -48,7 +49,7 @@ pub struct Masked<'a> {
 }
 
 /// Values added to the scores of a row. Keep flags are stored as 0 if set, and as -inf otherwise. A flag of -inf
-/// replaces the score, even a NaN. A bias of -inf added to NaN gives NaN.
+/// replaces the score, even if the score is NaN. A bias of -inf added to NaN gives NaN.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
@@ -62,7 +63,7 @@ enum Bias<'a> {
 
 impl LogitTransform<'_> {
     /// Finds the row's maximum, or returns `None` if the row takes the general path. `columns` are the lane's bounds.
-    /// `found` has the extremes of their scores, if they are known.
+    /// `found` has the extremes of the scores in `columns` if the extremes are known.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
@@ -221,7 +222,7 @@ fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; BLOCK]) -> I::F32 {
     I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
 }
 
-/// Returns whether all biases are 0 or infinite. A bias of +inf is detected later, because the maximum is then +inf.
+/// Returns whether all biases are 0 or infinite. A bias of +inf is detected later, because it makes the maximum +inf.
 #[inline(always)]
 fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     // Only 0 and the infinities equal twice their value.
@@ -268,7 +269,7 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 ///
 /// This is the largest logit of the row, unless |score * scale| of a nearby logit is at least [`LARGEST_PRODUCT`]. Such
 /// rows take the general path. A bias of -inf masks a finite score even if score * scale overflows. An infinite score
-/// with such a bias gives NaN.
+/// with a bias of -inf gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,
@@ -368,7 +369,7 @@ fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; BLOCK]; 
 }
 
 /// Returns a block of logits, each as a high and a low part. The low part is meaningless where the high part is not
-/// finite. Both are meaningless where flags mask a NaN.
+/// finite. Both parts are meaningless where flags mask a NaN.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,

@@ -58,8 +58,8 @@ impl<I: Isa> Smallest<I> {
     }
 }
 
-/// [`Smallest::found`] for rows with zeros. The bits of each magnitude are lowered by 1. This turns 0 into a NaN, which
-/// is never the smallest.
+/// [`Smallest::found`] for rows with zeros. The bits of each magnitude are lowered by 1. Zeros thus become NaN, which
+/// the minimum ignores.
 struct SmallestBut0<'a, E>(&'a [E]);
 
 impl<E: Element> Kernel for SmallestBut0<'_, E> {

@@ -1,6 +1,6 @@
-//! Softmax of a row. Exponentials are written to the result, or to a buffer if the result is narrower. Their sum is
-//! exact. A second pass multiplies them by 1/sum, held as a high and a low part. In rows without options, this pass
-//! also finds the extremes of the next row.
+//! Softmax of a row. The exponentials are written to the result, or to a buffer if the result is narrower. The sum of
+//! the exponentials is exact. A last pass multiplies the exponentials by 1/sum, held as a high and a low part. In rows
+//! without options, the last pass also finds the extremes of the next row.
 
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};

@@ -1,4 +1,5 @@
-//! Stochastic rounding to 16-bit types. The random bits of an element depend only on its index, its tensor and the step.
+//! Stochastic rounding to 16-bit types. The random bits of an element depend only on the element's index, the tensor
+//! and the step.
 
 use super::random::halves;
 use crate::element::Element;
@@ -43,7 +44,7 @@ pub fn round<S: Element, P: Element>(from: &[S], to: &mut [P], first: usize, bit
 }
 
 /// Rounds x to one of its two neighbours. The probability of a neighbour is proportional to the distance from x to the
-/// other one.
+/// other neighbour.
 fn rounded<P: Element>(x: f64, random: u32) -> P {
     let magnitude = x.abs();
     if magnitude > P::LIMITS.max || x.is_nan() {

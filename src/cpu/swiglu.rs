@@ -1,7 +1,7 @@
-//! silu(gate) * up: in f32 where that is accurate enough, in f64 elsewhere.
+//! Product silu(gate) * up. It is computed in f32 for elements where f32 is accurate enough, otherwise in f64.
 //!
-//! The choice for an element depends on that element alone. The f64 computation is a separate function, which runs over
-//! each chunk with an element that needs it.
+//! The choice for an element depends on that element alone. The f64 computation is a separate function. It runs over
+//! every chunk with at least one element that needs f64.
 
 use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
 use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, Select, Span, Work, Written};
 
-/// Number of elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
+/// Number of elements processed at a time. If the gate is overwritten, each of its chunks is copied first.
 const CHUNK: usize = 512;
 
 /// Computes the products of two slices, and writes them to another of the same length.
@@ -79,7 +79,7 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Computes a chunk in f32. Computes it again if f32 is not accurate enough for all of its elements.
+/// Computes a chunk in f32. Computes the chunk again if f32 is not accurate enough for at least one element.
 #[inline(always)]
 fn by_narrow<'a, I: Isa, E: Element>(
     isa: I,

@@ -42,7 +42,8 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type: for any row, for rows that fit in a block's registers, and for longer rows.
+    /// Kernel names by type. Each type has three kernels: for any row, for rows that fit in a block's registers, and
+    /// for longer rows.
     kernels: [[&'static str; 3]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
@@ -66,16 +67,16 @@ const LOG_SOFTMAX: Op =
 const LOGSUMEXP: Op =
     Op { name: "logsumexp_backward", kernels: kernels!("logsumexp_backward"), of: 2, is_of_rows: true };
 
-/// Kernel names by type: for any row, and for rows that fit in a block's registers. The latter kernels need rows
-/// without bias and softcap, and a scale in [`masked::SCALES`].
+/// Kernel names by type. Each type has two kernels: for any row, and for rows that fit in a block's registers. The
+/// second kernel needs rows without bias and softcap, and a scale in [`masked::SCALES`].
 const MASKED: [[&str; 2]; 3] = [
     ["masked_backward_f32_any", "masked_backward_f32_8x4"],
     ["masked_backward_f16_any", "masked_backward_f16_8x4"],
     ["masked_backward_bf16_any", "masked_backward_bf16_8x4"],
 ];
 
-/// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, bit-identical to the CPU.
-/// For a device mask, use [`softmax_backward_masked_into`].
+/// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device. The results are
+/// bit-identical to the CPU's. For a device mask, use [`softmax_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -105,8 +106,8 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
     into(&SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, bit-identical to
-/// the CPU. For a device mask, use [`log_softmax_backward_masked_into`].
+/// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device. The results are
+/// bit-identical to the CPU's. For a device mask, use [`log_softmax_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -136,8 +137,9 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, bit-identical to the
-/// CPU. `dy` has one element for each row. For a device mask, use [`logsumexp_backward_masked_into`].
+/// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device. The results are
+/// bit-identical to the CPU's. `dy` has one element for each row. For a device mask, use
+/// [`logsumexp_backward_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -196,8 +198,8 @@ fn into<E: DeviceElement>(
     })
 }
 
-/// Returns the kernel for the gradient of softmax on `rows` rows of `cols` scores, and its arguments; `None` if there
-/// are no elements.
+/// Returns the kernel for the gradient of softmax on a `rows` × `cols` matrix of scores, and its arguments; `None` if
+/// there are no elements.
 ///
 /// Takes the addresses of the scores, of the incoming gradients, of the gradients to be written, and of the counters
 /// described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input. The
@@ -329,7 +331,7 @@ fn launch_masked(
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Number of pieces of sixteen bytes that the registers of a block of 256 threads hold.
+/// Number of 16-byte pieces that fit in the registers of a block of 256 threads.
 const MOST_HELD: usize = 256 * 4;
 
 /// Returns whether rows can be read and written sixteen bytes at a time.

@@ -67,15 +67,15 @@ from_view!(f32, F32);
 from_view!(f16, F16);
 from_view!(bf16, BF16);
 
-/// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, bit-identical to the CPU.
-/// Writes the norm to `norm`, which has one element. Only norms of type 2 are supported.
+/// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device. The results are
+/// bit-identical to the CPU's. Writes the norm to `norm`, which has one element. Only norms of type 2 are supported.
 ///
 /// The list of gradients is copied to the device if it differs from the stream's previous list.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`]; [`Error::Failed`].
-/// With [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite), the host waits for the stream and returns
-/// [`Error::NonFiniteInput`] as on the CPU. Without it, the host does not wait.
+/// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`] unless `norm` has one
+/// element; [`Error::Failed`] if the device fails. With [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite), the
+/// host waits for the stream and returns [`Error::NonFiniteInput`] as on the CPU. Without it, the host does not wait.
 pub fn clip_grad_norm(
     stream: &Arc<CudaStream>,
     grads: &mut [Gradient<'_>],
@@ -99,7 +99,7 @@ pub fn clip_grad_norm(
         let plan = Plan::new(&list, options)?;
         let (norm, _written) = device::write((OP, "norm"), &mut norm, stream)?;
         workspace::with(stream, |workspace| {
-            // The workspace begins with the sums of squares, so that the host can read them.
+            // The sums of squares come first in the workspace, because the host reads them from its start.
             let count = plan.tensors.len();
             let parts = workspace.words(OP, count + 2 + plan.tiles())?;
             let behind = |words: usize| parts + (words * size_of::<f64>()) as u64;
@@ -131,11 +131,11 @@ pub struct Memory {
     pub tensors: u64,
     /// Workspace of [`Plan::tiles`] f64, to be written.
     pub tiles: u64,
-    /// Sum of squares of each tensor, as one f64, to be written.
+    /// Output: the sum of squares of each tensor, as one f64.
     pub parts: u64,
     /// Norm, as one f64, to be written.
     pub norm: u64,
-    /// Two f64, to be written: the clipping factor, and 1 if elements are multiplied by it, else 0.
+    /// Output: two f64, the clipping factor and a flag. The flag is 1 if elements are multiplied by the factor, else 0.
     pub scale: u64,
 }
 
@@ -206,5 +206,5 @@ impl Plan {
 
 /// Number of tiles in a run, the part of a tensor that a block processes at a time.
 const TILES_OF_RUN: usize = 32;
-/// Maximum number of blocks. With more runs or tensors, a block processes several.
+/// Maximum number of blocks. If there are more runs or tensors than blocks, a block processes several.
 const MOST_BLOCKS: u64 = 1 << 20;

@@ -63,10 +63,10 @@ impl<'a> Targets<'a> {
     }
 
     /// Waits for the stream, and returns an error if a target is neither a class nor ignored. [`cross_entropy_into`]
-    /// returns NaN for such a row.
+    /// returns NaN for a row with such a target.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Failed`].
+    /// [`Error::InvalidArgument`] with the row of the first such target; [`Error::Failed`] if the device fails.
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
         let rows = self.classes.len();
         let settled = workspace::with(stream, |workspace| {
@@ -87,16 +87,17 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// Computes [`cross_entropy`](crate::cross_entropy()) of rows on the stream's device, bit-identical to the CPU. Writes
-/// one number to `loss`, or one for each row under [`Reduction::None`]. Class weights are set in `targets`, not in the
-/// options.
+/// Computes [`cross_entropy`](crate::cross_entropy()) of rows on the stream's device. The results are bit-identical to
+/// the CPU's. Writes one number to `loss`, or one for each row under [`Reduction::None`]. Class weights are set in
+/// `targets`, not in the options.
 ///
 /// The host does not wait and never reads the targets. A row whose target is neither a class nor ignored has a loss of
 /// NaN, and a reduced loss is then NaN too. The gradients of the other rows are computed as if this target were
 /// ignored. [`Targets::check`] rejects such targets.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, or a weight in them; [`Error::Failed`].
+/// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::InvalidArgument`] for invalid options, or class
+/// weights in the options; [`Error::Failed`] if the device fails.
 pub fn cross_entropy_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,
@@ -109,9 +110,9 @@ pub fn cross_entropy_into<E: DeviceElement>(
     run(op, stream, [logits, 0], shape, targets, (None, loss), options)
 }
 
-/// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of rows on the stream's device, bit-identical
-/// to the CPU. Writes the gradient to `dlogits`, and the loss as [`cross_entropy_into`] does. `dloss` has the length of
-/// `loss`.
+/// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of rows on the stream's device. The results are
+/// bit-identical to the CPU's. Writes the gradient to `dlogits`, and the loss as [`cross_entropy_into`] does. `dloss`
+/// has the length of `loss`.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_into`]. A row whose loss is NaN because of its target has a gradient of NaN too.
@@ -194,18 +195,18 @@ fn run(
 pub struct Memory {
     /// Rows of logits.
     pub logits: u64,
-    /// Gradient of the logits, to be written; or 0 for none. It may be at the address of the logits.
+    /// Output: the gradient of the logits, or 0 for none. It may be at the address of the logits.
     pub dlogits: u64,
     /// Target of each row, as a 64-bit integer.
     pub targets: u64,
     /// Gradient of the loss: one f64, or one for each row under [`Reduction::None`]. It is not read if no gradient of
     /// the logits is computed.
     pub dloss: u64,
-    /// Loss, to be written: one f64, or one for each row under [`Reduction::None`].
+    /// Output: the loss, as one f64, or as one for each row under [`Reduction::None`].
     pub losses: u64,
-    /// Cross-entropy and z-loss of each row, as two f64, to be written; unused under [`Reduction::None`].
+    /// Output: the cross-entropy and the z-loss of each row, as two f64. Unused under [`Reduction::None`].
     pub parts: u64,
-    /// Workspace of [`SETTLED`] 64-bit words, to be written.
+    /// Workspace of [`SETTLED`] 64-bit words, which the kernels write.
     pub settled: u64,
     /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
     pub guards: u64,
@@ -213,8 +214,8 @@ pub struct Memory {
 
 /// Number of 64-bit words in [`Memory::settled`].
 pub const SETTLED: usize = 4;
-/// Index of the word with the number of the first row whose target is neither a class nor ignored. Without such a row,
-/// all bits of the word are set.
+/// Index of a word in the workspace. The word holds the number of the first row whose target is neither a class nor
+/// ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
 /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a block of
@@ -226,8 +227,8 @@ const NAMES: [[&str; 4]; 3] = [
 ];
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
-/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in launch order, and the arguments
-/// that all of them take. The kernels also compute the gradient if its address is not 0.
+/// Returns the kernels that compute the losses for a `rows` × `cols` matrix of logits, in launch order, and the
+/// arguments that all of them take. The kernels also compute the gradient if its address is not 0.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_into`]; [`Error::UnsupportedDType`] for f64.
@@ -282,8 +283,8 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the name and the block size of the smallest kernel that holds a row in registers. If none does, returns
-/// those of a kernel that reads the row repeatedly.
+/// Returns the name and the block size of the smallest kernel that holds a row in registers. If none does, returns the
+/// name and the block size of a kernel that reads the row repeatedly.
 fn kernel(
     op: &'static str,
     dtype: DType,

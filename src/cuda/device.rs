@@ -36,9 +36,8 @@ pub struct Launch {
 /// Returns the context of the device with this ordinal.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if there is no driver, no such device, the driver is older than CUDA 11.2, or the device's
-/// compute capability is below 8.0.
-/// [`Error::Failed`] if the driver fails to open the device.
+/// [`Error::Unavailable`] if there is no driver or no such device, if the driver is older than CUDA 11.2, or if the
+/// device's compute capability is below 8.0. [`Error::Failed`] if the driver fails to open the device.
 pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(Error::unavailable(BACKEND, "there is no CUDA driver on this machine (libcuda was not found)"));
@@ -60,8 +59,8 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded; otherwise `cudarc` would panic. The check in `cudarc` only works
-/// in programs that do not link the driver, and candle's `cuda` feature links it.
+/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. The check in `cudarc`
+/// only works in programs that do not link the driver, but candle's `cuda` feature links it.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.
@@ -88,9 +87,9 @@ fn not_opened(ordinal: usize, error: DriverError) -> Error {
     }
 }
 
-/// Returns whether the driver's status means that the device is not there, or that the driver cannot use it in this
-/// process. Any other status, such as 2 for too little memory, is a failure of the device. The statuses are numbers,
-/// because the older versions of CUDA do not name all of them.
+/// Returns whether the driver's status means that the device does not exist, or that the driver cannot use the device
+/// in this process. Any other status, such as 2 for too little memory, is a failure of the device. The code compares
+/// numbers, because older versions of CUDA do not name all statuses.
 fn is_absent(status: u32) -> bool {
     matches!(
         status,
@@ -120,7 +119,7 @@ pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T>
 }
 
 /// Returns the address of values that a kernel on this stream reads, and a guard that marks the end of the read when
-/// dropped. The values are named in errors as `argument`.
+/// dropped. Errors call the values `argument`.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if the values are in the memory of another device.
@@ -153,7 +152,8 @@ fn check_device(op: &'static str, argument: &'static str, of: &CudaStream, strea
     Err(Error::invalid(op, argument, format!("in the memory of device {}", of.ordinal()), expected))
 }
 
-/// Allocates memory for `len` elements, which must be at least one. A kernel must write them before they are read.
+/// Allocates memory for `len` elements; `len` must be at least 1. A kernel must write the elements before they are
+/// read.
 #[cfg(feature = "candle-cuda")]
 pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<E>> {
     // SAFETY: every bit pattern is a valid number, so reading an element that was never written is defined.
@@ -268,7 +268,7 @@ pub fn preload(
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(modules.len());
     thread::scope(|scope| {
-        // Fewer threads do the work if the system refuses to start one.
+        // If the system refuses to start a thread, fewer threads do the work.
         let others: Vec<_> = (1..threads).flat_map(|_| thread::Builder::new().spawn_scoped(scope, work)).collect();
         let own = work();
         let join = |other: thread::ScopedJoinHandle<'_, Result<()>>| {

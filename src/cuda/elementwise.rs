@@ -106,7 +106,7 @@ macro_rules! define {
 
         $(
             #[doc = concat!("Computes [`", stringify!($one), "`](crate::", stringify!($one), ").")]
-            /// The results, computed on the stream's device, are bit-identical to the CPU.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
@@ -120,7 +120,7 @@ macro_rules! define {
         )*
         $(
             #[doc = concat!("Computes [`", stringify!($two), "`](crate::", stringify!($two), ").")]
-            /// The results, computed on the stream's device, are bit-identical to the CPU.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
@@ -135,7 +135,7 @@ macro_rules! define {
         )*
         $(
             #[doc = concat!("Computes [`", stringify!($one_by), "`](crate::", stringify!($one_by), ").")]
-            /// The results, computed on the stream's device, are bit-identical to the CPU.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
@@ -151,7 +151,7 @@ macro_rules! define {
         )*
         $(
             #[doc = concat!("Computes [`", stringify!($two_by), "`](crate::", stringify!($two_by), ").")]
-            /// The results, computed on the stream's device, are bit-identical to the CPU.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
@@ -239,5 +239,5 @@ pub fn launch(
 }
 
 const THREADS: u32 = 256;
-/// Maximum number of blocks. Beyond it, a block processes several tiles.
+/// Maximum number of blocks. If there are more tiles than blocks, a block processes several tiles.
 const MOST_BLOCKS: usize = 1 << 20;

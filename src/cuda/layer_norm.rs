@@ -31,12 +31,13 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Computes [`layer_norm`](crate::layer_norm) of rows on the stream's device, bit-identical to the CPU. The weight and
-/// the bias are arguments, not options.
+/// Computes [`layer_norm`](crate::layer_norm) of rows on the stream's device. The results are bit-identical to the
+/// CPU's. The weight and the bias are arguments, not options.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// invalid options, or a weight or bias in them; [`Error::Failed`](crate::Error::Failed).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the lengths do not match;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for invalid options, or a weight or bias in the options;
+/// [`Error::Failed`](crate::Error::Failed) if the device fails.
 pub fn layer_norm_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -60,7 +61,7 @@ pub fn layer_norm_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the kernel that normalises `rows` rows of `cols` elements, and its arguments; `None` if there are no
+/// Returns the kernel that normalises each row of a `rows` × `cols` matrix, and its arguments; `None` if there are no
 /// elements.
 ///
 /// `x` and `y` are the addresses of the input and output rows, which may be equal.

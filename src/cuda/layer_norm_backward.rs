@@ -22,12 +22,13 @@ fn norm(options: &LayerNorm<'_>) -> Result<Norm> {
     Ok(Norm { op: OP, weight_offset: 0.0, eps: options.eps, is_centred: true, is_rounded: false })
 }
 
-/// Computes [`layer_norm_backward_into`](crate::layer_norm_backward_into) on the stream's device, bit-identical to the
-/// CPU. The weight is an argument, not an option. The bias does not affect the gradients.
+/// Computes [`layer_norm_backward_into`](crate::layer_norm_backward_into) on the stream's device. The results are
+/// bit-identical to the CPU's. The weight is an argument, not an option. The bias does not affect the gradients.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// invalid options, or a weight or bias in them; [`Error::Failed`](crate::Error::Failed).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the lengths do not match;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for invalid options, or a weight or bias in the options;
+/// [`Error::Failed`](crate::Error::Failed) if the device fails.
 pub fn layer_norm_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     [x, dy]: [Rows<'_, E>; 2],
@@ -39,7 +40,7 @@ pub fn layer_norm_backward_into<E: DeviceElement>(
     norm_backward::into(stream, &norm(options)?, [x, dy], weight, dx, gradients)
 }
 
-/// Returns the kernels that compute the gradients of `rows` rows of `cols` elements, in order, with their arguments.
+/// Returns the kernels that compute the gradients for a `rows` × `cols` matrix, in launch order, with their arguments.
 ///
 /// Takes the addresses of x, dy and dx. dx must not be at the address of x. It may be at the address of dy only if no
 /// gradient of the weight or bias is requested.

@@ -21,8 +21,8 @@ const OP: Op = Op {
     held: None,
 };
 
-/// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device, bit-identical to the CPU. For a device
-/// mask, use [`log_softmax_masked_into`].
+/// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device. The results are bit-identical to the
+/// CPU's. For a device mask, use [`log_softmax_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -50,8 +50,8 @@ pub fn log_softmax_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out.data, mask, options)
 }
 
-/// Returns the kernel that computes log-softmax of `rows` rows of `cols` elements, and its arguments; `None` if there
-/// are no elements. The addresses are as for [`softmax::launch`](super::softmax::launch).
+/// Returns the kernel that computes log-softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if
+/// there are no elements. The addresses are as for [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors
 /// The errors of [`log_softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

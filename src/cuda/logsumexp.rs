@@ -21,8 +21,8 @@ const OP: Op = Op {
     held: None,
 };
 
-/// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device, bit-identical to the CPU. Writes one result
-/// for each row. For a device mask, use [`logsumexp_masked_into`].
+/// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device. The results are bit-identical to the CPU's.
+/// Writes one result for each row. For a device mask, use [`logsumexp_masked_into`].
 ///
 /// # Errors
 /// The errors of [`softmax_into`](super::softmax_into).
@@ -50,8 +50,8 @@ pub fn logsumexp_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out, mask, options)
 }
 
-/// Returns the kernel that computes log-sum-exp of `rows` rows of `cols` elements, and its arguments; `None` if there
-/// are no rows. Takes the addresses of the rows, of one result for each row, and of the counters described at
+/// Returns the kernel that computes log-sum-exp for each row of a `rows` × `cols` matrix, and its arguments; `None` if
+/// there are no rows. Takes the addresses of the rows, of one result for each row, and of the counters described at
 /// [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors

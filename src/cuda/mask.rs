@@ -8,9 +8,9 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, DeviceRepr, SyncOnDrop};
 use half::{bf16, f16};
 use std::sync::Arc;
 
-/// A mask whose flags, biases and lengths are in a device's memory. It follows the rules of [`crate::Mask`]: a position
-/// is unmasked only if every part allows it, and parts broadcast by NumPy's rules. It has at most two parts of each
-/// kind.
+/// A mask whose flags, biases and lengths are in a device's memory. The rules of [`crate::Mask`] apply: a position is
+/// unmasked only if every part allows it, and parts broadcast by NumPy's rules. A device mask has at most two parts of
+/// each kind.
 ///
 /// ```
 /// use evenkeel::cuda::Mask;
@@ -141,7 +141,7 @@ impl Mask<'static> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Failed`].
+    /// [`Error::Failed`] if the device fails.
     pub fn copy(stream: &Arc<CudaStream>, mask: &crate::Mask<'_>) -> Result<Self> {
         let keep = mask.keep.iter().map(|(flags, shape)| Ok((MaskData::copy(stream, flags)?, shape.clone())));
         let bias = mask.bias.iter().map(|(bias, shape)| Ok((Bias::copy(stream, bias.floats())?, shape.clone())));
@@ -176,7 +176,8 @@ impl<'a> Mask<'a> {
         Mask::none().and_keep(flags, shape)
     }
 
-    /// Returns a mask from a bias of the given shape, added to the scores; a bias of -inf masks.
+    /// Returns a mask from a bias of the given shape. The bias is added to the scores, and a bias of -inf masks a
+    /// position.
     pub fn bias(values: impl Into<Bias<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_bias(values, shape)
     }

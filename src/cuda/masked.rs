@@ -53,8 +53,8 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout without padding, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Range of scales for which kernels may compute logits as float-float pairs. The low part of such a scale is a normal
-/// f32 number. The low part of a scaled score is normal too, unless it is too small to change the result.
+/// Range of scales for which kernels may compute logits as float-float pairs. Within the range, the low part of the
+/// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 /// Maximum number of rows. Kernels add the number of blocks to a row index, and the sum must fit in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
@@ -78,8 +78,8 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
 }
 
 /// Returns the kernel of an op's source for rows of this shape, and its arguments; `None` if there are no rows.
-/// `kernel` returns the kernel's name, given the type's index, the number of columns, and how many elements fit in
-/// sixteen bytes.
+/// `kernel` returns the kernel's name. It takes the type's index, the number of columns, and the number of elements
+/// that fit in sixteen bytes.
 pub fn plan(
     (op, source): (&'static str, &'static str),
     dtype: DType,

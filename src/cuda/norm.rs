@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 
 /// Maximum number of blocks.
 const MOST_BLOCKS: usize = 1 << 13;
-/// Number of rows per block in calls of 8,192 to 32,768 rows. A block checks the operands' magnitudes once for all its
-/// rows.
+/// Number of rows per block in calls of 8,192 to 32,768 rows. Each block checks the operands' magnitudes once for all
+/// of its rows.
 const ROWS_OF_BLOCK: usize = 4;
-/// Number of blocks that keep a device busy. Fewer rows have one block each.
+/// Number of blocks that keep a device busy. If there are fewer rows, each row has its own block.
 const ENOUGH_BLOCKS: usize = 1 << 11;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;
@@ -79,7 +79,7 @@ pub(super) fn not_of_the_host(op: &'static str, argument: &'static str, is_given
     Ok(())
 }
 
-/// Checks that the rows to be written have the shape of the rows read.
+/// Checks that the output rows have the shape of the input rows.
 pub(super) fn same_shape<E>(
     op: &'static str,
     argument: &'static str,

@@ -58,11 +58,11 @@ pub struct Columns {
     pub workspace: u64,
 }
 
-/// Rows (`TILE`) and columns (`RUN`) that a block of the column kernels processes at a time.
+/// Number of rows (`TILE`) and of columns (`RUN`) that a block of the column kernels processes at a time.
 const TILE: usize = 256;
 const RUN: usize = 128;
 const MOST_BLOCKS: usize = 1 << 20;
-/// Count of the numbers stored for each row: its mean, scale factor and shift.
+/// Number of values stored for each row: the mean, the scale factor and the shift.
 const MOMENTS: usize = 3;
 
 /// Returns the workspace length for the gradients of weight and bias, in f64 numbers.

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, SyncOnDrop};
 use half::{bf16, f16};
 
-/// One number for each column, of any type that kernels support. The type may differ from the rows' type.
+/// A weight or bias: one number for each column, of any type that kernels support. The type may differ from the rows'
+/// type.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operand<'a> {
@@ -61,7 +62,7 @@ impl Operand<'_> {
     }
 }
 
-/// An [`Operand`] to be written, such as the gradient of a weight.
+/// An [`Operand`] that a kernel writes, such as the gradient of a weight.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OperandMut<'a> {

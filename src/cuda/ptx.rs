@@ -95,7 +95,8 @@ fn index() -> impl Iterator<Item = (&'static str, usize)> {
     lines.filter_map(|line| line.split_once(' ').and_then(|(name, length)| Some((name, length.parse().ok()?))))
 }
 
-/// Returns the text before the first kernel, and all kernels of the storage type. `None` if there are none.
+/// Returns the text before the first kernel, and all kernels of the storage type. Returns `None` if there are no such
+/// kernels.
 pub(super) fn module(text: &str, of: &str) -> Option<String> {
     let mut parts = text.split(ENTRY);
     let mut module = parts.next()?.to_string();

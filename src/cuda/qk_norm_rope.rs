@@ -45,14 +45,14 @@ unsafe impl DeviceRepr for Arguments {}
 pub const MOST_COLS: usize = 2 * TILE;
 
 /// Computes [`rms_norm`](crate::rms_norm) and then [`rope`](crate::rope()) of rows on the stream's device. The result
-/// is bit-identical to that of the two ops in turn, because the normalised row is rounded to its type in between.
-/// Queries and keys need one call each, with their own weights.
+/// is bit-identical to calling the two ops one after the other, because the normalised row is rounded to its type
+/// before the rotation. Queries and keys have different weights, so each needs its own call.
 ///
 /// `x` is `[.., positions, cols]` as rows of up to [`MOST_COLS`] columns. The weight is an argument, not an option.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, a weight in them, or too many columns;
-/// [`Error::Failed`].
+/// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::InvalidArgument`] for invalid options, a weight in
+/// the options, or too many columns; [`Error::Failed`] if the device fails.
 pub fn qk_norm_rope_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -100,8 +100,8 @@ fn run(
     let positions = (table.positions, table.interleaved);
     let weight = weight.as_ref().map(|(at, _)| *at);
     match launch(dtype, [x, y, cos, sin], weight, (rows, cols), positions, options)? {
-        // SAFETY: the views hold `rows * cols` elements each, the table `cols / 2` for each position; all are used on
-        // this stream.
+        // SAFETY: each view holds `rows * cols` elements, and the table holds `cols / 2` for each position. All are
+        // used on this stream.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
@@ -130,8 +130,8 @@ const NAMES: [[&str; 4]; 3] = [
     ],
 ];
 
-/// Returns the kernel that normalises and rotates `rows` rows of `cols` elements, and its arguments; `None` if there
-/// are no elements.
+/// Returns the kernel that normalises and rotates each row of a `rows` × `cols` matrix, and its arguments; `None` if
+/// there are no elements.
 ///
 /// Takes the addresses of the rows, of the results, and of the table's cosines and sines as for
 /// [`rope::launch`](super::rope::launch). Rows and results may be at the same address. `positions` is the number of
@@ -193,8 +193,9 @@ pub fn launch(
 
 const THREADS: u32 = 128;
 const WARP: usize = 32;
-/// Number of threads that fills a device. In larger calls, a thread processes up to `MOST_ROWS` rows of a position.
+/// Number of threads that keeps a device busy. In larger calls, a thread processes up to `MOST_ROWS` rows of a
+/// position.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
-/// Maximum number of blocks. In larger calls, a thread processes several groups of rows and loads the weights once.
+/// Maximum number of blocks. In larger calls, a thread loads the weights once and processes several groups of rows.
 const MOST_BLOCKS: usize = 1 << 13;

@@ -33,12 +33,13 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Computes [`rms_norm`](crate::rms_norm) of rows on the stream's device, bit-identical to the CPU. The weight is an
-/// argument, not an option.
+/// Computes [`rms_norm`](crate::rms_norm) of rows on the stream's device. The results are bit-identical to the CPU's.
+/// The weight is an argument, not an option.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// invalid options, or a weight in them; [`Error::Failed`](crate::Error::Failed).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the lengths do not match;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for invalid options, or a weight in the options;
+/// [`Error::Failed`](crate::Error::Failed) if the device fails.
 pub fn rms_norm_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -60,8 +61,8 @@ pub fn rms_norm_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Computes [`rms_norm_residual`](crate::rms_norm_residual) of rows on the stream's device, bit-identical to the CPU.
-/// Writes the norm of `x + residual` to `out`, and the sum itself to `residual_out`.
+/// Computes [`rms_norm_residual`](crate::rms_norm_residual) of rows on the stream's device. The results are
+/// bit-identical to the CPU's. Writes the sum `x + residual` to `residual_out`, and the norm of the sum to `out`.
 ///
 /// # Errors
 /// The errors of [`rms_norm_into`].
@@ -90,12 +91,12 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the kernel that normalises `rows` rows of `cols` elements, and its arguments; `None` if there are no
+/// Returns the kernel that normalises each row of a `rows` × `cols` matrix, and its arguments; `None` if there are no
 /// elements.
 ///
-/// `x` and `y` are the addresses of the input and output rows. If given, `residual` holds the address of the residual
-/// and the address for the sum of rows and residual. The kernel then normalises this sum. Each output may be at the
-/// address of the input rows or of the residual.
+/// `x` and `y` are the addresses of the input and output rows. If there is a residual, `residual` holds its address,
+/// and the address for the sum of the input and the residual. The kernel then normalises the sum. Each output may be at
+/// the address of the input rows or of the residual.
 ///
 /// # Errors
 /// The errors of [`rms_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

@@ -42,7 +42,7 @@ impl RopeTable {
     /// Copies the table to the stream's device.
     ///
     /// # Errors
-    /// [`Error::Failed`].
+    /// [`Error::Failed`] if the device fails.
     pub fn new(stream: &Arc<CudaStream>, table: &rope::RopeTable) -> Result<Self> {
         let (cos, sin) = table.cos_sin();
         Ok(RopeTable {
@@ -66,10 +66,10 @@ pub struct Turn {
     pub back: bool,
 }
 
-/// Computes [`rope`](crate::rope()) of rows on the stream's device, bit-identical to the CPU.
+/// Computes [`rope`](crate::rope()) of rows on the stream's device. The results are bit-identical to the CPU's.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::Failed`].
+/// [`Error::ShapeMismatch`] if the shapes do not match; [`Error::Failed`] if the device fails.
 pub fn rope_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -79,7 +79,8 @@ pub fn rope_into<E: DeviceElement>(
     turn(stream, (OP, "out"), x, out, table)
 }
 
-/// Computes [`rope_backward`](crate::rope_backward()) of rows on the stream's device, bit-identical to the CPU.
+/// Computes [`rope_backward`](crate::rope_backward()) of rows on the stream's device. The results are bit-identical to
+/// the CPU's.
 ///
 /// # Errors
 /// The errors of [`rope_into`].
@@ -111,17 +112,18 @@ fn turn<E: DeviceElement>(
     let (cos, _cos) = device::read((op, "table"), &table.cos, stream)?;
     let (sin, _sin) = device::read((op, "table"), &table.sin, stream)?;
     match launch(E::DTYPE, [x, y, cos, sin], (rows, cols), turn)? {
-        // SAFETY: the views hold `rows * cols` elements each, the table `cols / 2` for each position; all are used on
-        // this stream.
+        // SAFETY: each view holds `rows * cols` elements, and the table holds `cols / 2` for each position. All are
+        // used on this stream.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
 }
 
-/// Returns the kernel that rotates `rows` rows of `cols` elements, and its arguments; `None` if there are no elements.
+/// Returns the kernel that rotates each row of a `rows` × `cols` matrix, and its arguments; `None` if there are no
+/// elements.
 ///
 /// Takes the addresses of the rows, of the results, and of the table's cosines and sines. Rows and results may be at
-/// the same address. The table has `cols / 2` cosines and as many sines for each position, in f64.
+/// the same address. For each position, the table has `cols / 2` cosines and `cols / 2` sines, in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for an odd number of columns, or if the number of rows is not a multiple of the positions;
@@ -162,7 +164,7 @@ pub fn launch(
 }
 
 const THREADS: u32 = 128;
-/// Number of threads that fills a device. In larger calls, a thread rotates up to `MOST_ROWS` rows.
+/// Number of threads that keeps a device busy. In larger calls, a thread rotates up to `MOST_ROWS` rows.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
 /// Maximum number of blocks. In larger calls, a thread processes several groups of rows.

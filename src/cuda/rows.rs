@@ -38,7 +38,7 @@ fn check(argument: &'static str, len: usize, rows: usize, cols: usize) -> Result
 }
 
 impl<'a, E> Rows<'a, E> {
-    /// Views a slice as `rows` rows of `cols` columns.
+    /// Views a slice as a matrix of `rows` × `cols` elements.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] unless the slice has `rows * cols` elements.
@@ -50,8 +50,8 @@ impl<'a, E> Rows<'a, E> {
     /// Views a tensor of this shape as rows along its last axis. Masks broadcast to this shape.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the slice length differs from the shape's, or if the shape has no axes or more than
-    /// eight.
+    /// [`Error::ShapeMismatch`] if the slice's length is not the number of elements of the shape, or if the shape has
+    /// no axes or more than eight axes.
     pub fn shaped(data: CudaView<'a, E>, dims: &[usize]) -> Result<Self> {
         let shape = Shape::new(dims)?;
         let Some((&cols, outer)) = dims.split_last() else {
@@ -62,7 +62,7 @@ impl<'a, E> Rows<'a, E> {
 }
 
 impl<'a, E> RowsMut<'a, E> {
-    /// Views a slice as `rows` mutable rows of `cols` columns.
+    /// Views a slice as a mutable matrix of `rows` × `cols` elements.
     ///
     /// # Errors
     /// The errors of [`Rows::new`].

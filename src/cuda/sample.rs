@@ -25,7 +25,7 @@ const TEMPERATURE: u32 = 0;
 const TOP_K: u32 = 1;
 const TOP_P: u32 = 2;
 const MIN_P: u32 = 3;
-/// Maximum number of filters: temperature, top-k, top-p and min-p, each once.
+/// Maximum number of filters. The filters are temperature, top-k, top-p and min-p, each at most once.
 const MOST_FILTERS: usize = 4;
 
 /// Sampling parameters of one row in the layout of the kernels, to be copied to the device.
@@ -112,13 +112,13 @@ impl Request {
         Ok(request)
     }
 
-    /// Sets the number of the draw, for another draw of the same sequence.
+    /// Sets the number of the draw, to draw again for the same sequence.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
     }
 
-    /// Sets the device address of a counter. Each time a kernel draws, it adds the counter to the number of the draw;
-    /// the sum wraps. If a CUDA graph captures [`advance`] after the sampling, each replay draws with other random
+    /// Sets the device address of a counter. Each kernel that draws adds the counter to the number of the draw; the sum
+    /// wraps. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
     /// numbers.
     ///
     /// # Safety
@@ -138,7 +138,7 @@ impl Request {
 
     /// Sets the prompt and output tokens that the penalties count, as the address and length of each list. To apply a
     /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome
-    /// an error, even without penalties. The CPU does not read the lists without penalties.
+    /// an error, even if there are no penalties. The CPU reads the lists only if there are penalties.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, these must be the device addresses and lengths of lists of 32-bit tokens.
@@ -163,11 +163,11 @@ unsafe impl DeviceRepr for Outcome {}
 unsafe impl ValidAsZeroBits for Outcome {}
 
 impl Outcome {
-    /// Returns the token, and how many tokens the filters kept.
+    /// Returns the token, and the number of tokens that the filters kept.
     ///
     /// # Errors
-    /// The errors of [`Sampler::sample`]; [`Error::InvalidArgument`] for a token in the history that is outside the
-    /// vocabulary, and for penalties without an `adjusted` buffer.
+    /// The errors of [`Sampler::sample`]; [`Error::InvalidArgument`] if a token of the history is outside the
+    /// vocabulary, or if there are penalties but no `adjusted` buffer.
     pub fn result(self, row: usize, vocabulary: usize) -> Result<(u32, usize)> {
         match self.status {
             0 => Ok((self.token, self.kept as usize)),
@@ -223,7 +223,7 @@ pub struct AdjustArguments {
 
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
-// SAFETY: the struct has plain integers in the C layout of the kernels.
+// SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for AdjustArguments {}
 
 /// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
@@ -231,8 +231,9 @@ unsafe impl DeviceRepr for AdjustArguments {}
 /// be omitted if no request has penalties.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::EmptyInput`]; [`Error::InvalidArgument`] for more than 2^21 tokens;
-/// [`Error::Failed`]. Errors of a single row are reported in its [`Outcome`].
+/// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::EmptyInput`] for rows without tokens;
+/// [`Error::InvalidArgument`] for more than 2^21 tokens; [`Error::Failed`] if the device fails. Errors of a single row
+/// are reported in its [`Outcome`].
 pub fn sample_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,
@@ -278,7 +279,7 @@ pub fn sample_into<E: DeviceElement>(
 /// Adds 1 to a counter of draws on the stream's device; see [`Request::counter`]. The host neither waits nor allocates.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the view does not have exactly one element; [`Error::Failed`].
+/// [`Error::ShapeMismatch`] if the view does not have exactly one element; [`Error::Failed`] if the device fails.
 pub fn advance(stream: &Arc<CudaStream>, mut counter: CudaViewMut<'_, u64>) -> Result<()> {
     if counter.len() != 1 {
         return Err(Error::shape(OP, "counter", format!("{} elements", counter.len()), "1 element"));
@@ -358,7 +359,7 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
     Err(Error::UnsupportedDType { op: OP, dtype: dtype.to_string(), backend: "cuda" })
 }
 
-/// Maximum number of blocks. With more rows, each block processes several rows.
+/// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
 /// Row length above which a block has 512 threads.
 const LONG: usize = 8192;

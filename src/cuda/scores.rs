@@ -15,7 +15,7 @@ use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
-/// Maximum number of blocks. With more rows, each block processes several rows.
+/// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.
@@ -57,8 +57,8 @@ pub(super) use plain;
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
-    /// Whether the op returns one result for each row, even for rows without columns. Other ops return one for each
-    /// element.
+    /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
+    /// each element.
     pub is_of_rows: bool,
     /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a
     /// warp, of a block of up to 256 threads or of a block of up to 512 threads, and longer rows.
@@ -110,12 +110,12 @@ pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Laun
     }
 }
 
-/// Returns whether the scores are used as logits unchanged.
+/// Returns whether the logits equal the scores: there is no mask, scale or softcap.
 pub fn is_plain(parts: &Parts, options: &Softmax<'_>) -> bool {
     *parts == Parts::default() && options.scale == 1.0 && options.softcap.is_none()
 }
 
-/// Returns an op's kernel for `rows` rows of `cols` scores, and its arguments; `None` if there are no results.
+/// Returns an op's kernel for a `rows` × `cols` matrix of scores, and its arguments; `None` if there are no results.
 pub fn launch(
     op: &Op,
     dtype: DType,
@@ -209,7 +209,7 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
 }
 
 /// Calls `f` with the address of the row counters if the policy is [`FullyMasked::Error`], and with 0 otherwise. Under
-/// that policy, waits for the stream and returns an error if a row is fully masked.
+/// the policy [`FullyMasked::Error`], waits for the stream and returns an error if a row is fully masked.
 pub fn refusing(
     op: &'static str,
     stream: &Arc<CudaStream>,

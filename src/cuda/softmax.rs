@@ -21,14 +21,15 @@ const OP: Op = Op {
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
 };
 
-/// Computes [`softmax`](crate::softmax) of rows on the stream's device, bit-identical to the CPU. For a device mask,
-/// use [`softmax_masked_into`].
+/// Computes [`softmax`](crate::softmax) of rows on the stream's device. The results are bit-identical to the CPU's. For
+/// a device mask, use [`softmax_masked_into`].
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// options out of range, or a mask in them; [`Error::Failed`](crate::Error::Failed).
-/// [`Error::FullyMasked`](crate::Error::FullyMasked) under [`FullyMasked::Error`](crate::FullyMasked::Error). Under
-/// this policy, the host waits for the stream.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the shapes do not match;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options out of range, or a mask in the options;
+/// [`Error::Failed`](crate::Error::Failed) if the device fails. [`Error::FullyMasked`](crate::Error::FullyMasked) for a
+/// fully masked row, under the policy [`FullyMasked::Error`](crate::FullyMasked::Error). Under this policy, the host
+/// waits for the stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -54,13 +55,13 @@ pub fn softmax_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out.data, mask, options)
 }
 
-/// Returns the kernel that computes softmax of `rows` rows of `cols` elements, and its arguments; `None` if there are
-/// no elements.
+/// Returns the kernel that computes softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if
+/// there are no elements.
 ///
-/// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device. The last address may be
-/// 0 for no counters. Rows and results may be at the same address. The kernel increases the first three counters by
-/// the numbers of rows with NaN, with +inf, and fully masked. It lowers the fourth to the index of the first fully
-/// masked row.
+/// Takes the addresses of the rows, of the results, and of four 64-bit counters on the device. The last address is 0 if
+/// there are no counters. Rows and results may be at the same address. The kernel increases the first three counters by
+/// the number of rows with NaN, of rows with +inf, and of fully masked rows. It lowers the fourth counter to the index
+/// of the first fully masked row.
 ///
 /// # Errors
 /// The errors of [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

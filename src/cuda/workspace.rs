@@ -1,5 +1,5 @@
-//! Workspace that ops need in addition to their arguments. Each stream keeps its own, so that running an op again at
-//! the same size allocates nothing.
+//! Workspace that ops need in addition to their arguments. Each stream keeps its own workspace, so that running an op
+//! again at the same size allocates nothing.
 //!
 //! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain addresses
 //! of the workspace. Until the stream is dropped, only [`release`] frees an allocation that a graph may use.
@@ -17,18 +17,18 @@ pub(super) struct Workspace {
     stream: Arc<CudaStream>,
     /// All allocations so far. New launches use the last one; captured graphs may use the others.
     words: Vec<CudaSlice<u64>>,
-    /// Host copy of the tensor list that is on the device.
+    /// Host copy of the list of tensors that is on the device.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.
     is_in_graph: bool,
-    /// Earlier lists. Captured graphs contain their addresses, so they stay allocated.
+    /// Earlier lists of tensors. They stay allocated, because captured graphs contain their addresses.
     lists_in_graphs: Vec<CudaSlice<Tensor>>,
 }
 
 /// Key of a stream: its context, its handle and, for the per-thread default stream, its thread.
 type Key = (usize, usize, Option<ThreadId>);
-/// Handle of the per-thread default stream. Handles up to this one are predefined streams, which always exist.
+/// Handle of the per-thread default stream. Handles up to this value denote predefined streams, which always exist.
 const PER_THREAD: usize = 2;
 
 /// Calls `f` with exclusive access to the stream's workspace.
@@ -64,8 +64,8 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 }
 
 /// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
-/// destroys its stream. For the per-thread default stream, each thread calls it. Graphs captured from the stream must
-/// not run afterwards, because they use the workspace. The next op on the stream allocates a new workspace.
+/// destroys its stream. For the per-thread default stream, each thread calls this function. Graphs captured from the
+/// stream must not run afterwards, because they use the workspace. The next op on the stream allocates a new workspace.
 ///
 /// ```no_run
 /// use evenkeel::cuda;
@@ -111,7 +111,7 @@ impl Workspace {
             // SAFETY: kernels write these words before they read them.
             self.words.push(device::check(unsafe { self.stream.alloc(len.max(2 * has)) })?);
         }
-        // No events are needed, because only this stream uses the memory, in its own order.
+        // No events are needed, because only this stream uses the memory, and its operations run in order.
         Ok(self.words.last().map_or(0, |slice| slice.device_ptr(&self.stream).0))
     }
 
@@ -131,7 +131,7 @@ impl Workspace {
         }
     }
 
-    /// Returns the address of a device copy of the list. The list is copied only if it differs from the previous one.
+    /// Returns the address of a device copy of the list. The list is copied only if it differs from the previous list.
     pub(super) fn list(&mut self, op: &'static str, tensors: &[Tensor]) -> Result<u64> {
         if tensors.is_empty() {
             return Ok(0);

@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Fault>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Use another backend, if no work is done yet. The device, or something that it needs, is not available.
+    /// Use another backend, if no work has been done yet. The device, or something that it needs, is not available.
     FallBack,
     /// Report the error to the user. Results cannot be trusted, or the device is broken.
     Surface,
@@ -107,7 +107,7 @@ pub enum Fault {
         /// Required value.
         expected: String,
     },
-    /// The device broke earlier in this process, which cannot use it any more.
+    /// The device broke earlier in this process. The process cannot use the device any more.
     #[error("this process no longer uses the device, because a call failed with {status}")]
     #[non_exhaustive]
     Broken {

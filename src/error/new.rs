@@ -90,7 +90,7 @@ impl Error {
         Error::Framework { framework, source }
     }
 
-    /// Creates an [`Error::Collective`]. `rank` is the rank that causes the error, if known.
+    /// Creates an [`Error::Collective`]. `rank` is the rank that caused the error, if this rank is known.
     #[cfg(feature = "sharded")]
     pub fn collective(op: &'static str, rank: Option<usize>, reason: impl Into<String>) -> Self {
         Error::Collective { op, rank, reason: reason.into() }

@@ -8,7 +8,7 @@ const BINS: usize = 4;
 const WIDTH: i32 = 31;
 /// Index of the top bin while all terms are zero.
 const NONE: i32 = i32::MIN;
-/// Index of the top bin if a term is NaN or too large for any bin. The result is then the sum of all such terms.
+/// Value of `top` once a term is NaN or too large for any bin. The result is then NaN or an infinity.
 const BEYOND: i32 = i32::MAX;
 /// Largest magnitude of a term that fits in a bin.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
@@ -17,7 +17,7 @@ const MOST: f64 = f64::from_bits((1023 + 960) << 52);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bins {
     top: i32,
-    /// Sums of the bins from the top one down, each an exact multiple of its bin's unit.
+    /// Sums of the bins, in order from the top bin down. Each sum is an exact multiple of its bin's unit.
     sums: [f64; BINS],
 }
 
@@ -29,7 +29,7 @@ impl Default for Bins {
 
 impl Bins {
     /// Computes the binned sum of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15, with zeros
-    /// past the end.
+    /// after the last term.
     #[inline(always)]
     pub fn of<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> Self {
         let zero = isa.f64(0.0);
@@ -101,8 +101,8 @@ impl Bins {
     }
 }
 
-/// Splits terms from 0 to 1 into multiples of 2^-31, 2^-62 and 2^-93. Returns the three sums of these multiples, which
-/// are exact for up to 2^21 terms.
+/// Splits each term from 0 to 1 into a multiple of 2^-31, a multiple of 2^-62 and a multiple of 2^-93. Returns the sum
+/// of each of these three parts over all terms. The sums are exact for up to 2^21 terms.
 #[inline(always)]
 pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
     let (mut shifters, mut sums) = ([isa.f64(0.0); 3], [isa.f64(0.0); 3]);
@@ -120,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of each block's lanes. A loop replaces `map`, whose closure might be compiled without the vector
-/// instructions.
+/// Returns the sum of the lanes of each block. A loop is used, because the closure of a `map` call might be compiled
+/// without the vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];
@@ -144,8 +144,8 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Moves sums from an array that starts with bin `top` to an array that starts with bin `to`, which must not be below
-/// `top`. Drops the sums that no longer fit.
+/// Moves sums from an array whose first bin is `top` to an array whose first bin is `to`. `to` must be at least `top`.
+/// Sums of bins that no longer fit are dropped.
 #[inline(always)]
 fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
@@ -156,31 +156,31 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     moved
 }
 
-/// Returns the sum of the terms that are NaN or too large for any bin, with each large term replaced by an infinity of
-/// its sign. Returns `None` if there are no such terms.
+/// Returns the sum of the terms that are NaN or too large for any bin. Each large term counts as an infinity of its
+/// sign. Returns `None` if all terms fit in bins.
 fn infinite(terms: &[f64]) -> Option<f64> {
     let beyond = terms.iter().filter(|term| term.is_nan() || term.abs() > MOST);
     beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
 }
 
-/// Returns the largest magnitude of a term that fits if `bin` is the top bin.
+/// Returns the largest magnitude that a term may have when the top bin is `bin`.
 fn room_of(bin: i32) -> f64 {
     let above = WIDTH * (bin + 1) - 1;
     if above < -1022 { 0.0 } else { power_of_two(above).next_down() }
 }
 
-/// Returns the top bin for terms with this largest magnitude.
+/// Returns the top bin for terms whose largest magnitude is `magnitude`.
 fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
     }
-    // For a subnormal magnitude, `exponent` is one less than the smallest normal exponent.
+    // If `magnitude` is subnormal, `exponent` is -1023, one less than the smallest exponent of a normal number.
     let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
     (exponent + 1).div_euclid(WIDTH)
 }
 
-/// Returns 1.5 * 2^52 times the unit of each bin, from the top one down. Adding it to a term rounds the term to a
-/// multiple of the unit.
+/// Returns 1.5 * 2^52 times the unit of each bin, in order from the top bin down. Adding such a number to a term rounds
+/// the term to a multiple of the bin's unit.
 fn shifters(top: i32) -> [f64; BINS] {
     let mut shifters = [0.0; BINS];
     for (bin, shifter) in (0..).zip(&mut shifters) {

@@ -1,7 +1,8 @@
-//! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
+//! Derivatives of the element-wise functions, each as the sum of two f64, and products of a derivative and a gradient.
 //!
 //! Most derivatives are quotients and products of positive numbers, without cancellation. Only the derivatives of silu,
-//! gelu and gelu_tanh have two terms that cancel, near the derivative's zeros. Both terms have low parts.
+//! gelu and gelu_tanh are sums of two terms that cancel near the zeros of the derivative. Each of these terms is kept
+//! as the sum of two f64.
 
 use super::exp::{exp_below_one, exp_parts};
 use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
@@ -13,7 +14,7 @@ const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::
 /// 1.5 * 2^52. Adding it to an integer leaves the integer in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Returns a number x so large that a * b * e^-x is zero for any two finite numbers a and b of the type. Likewise, a *
+/// Returns a number x so large that a * b * e^-x is zero for any two finite numbers a and b of type `E`. Likewise, a *
 /// b * e^x is infinite for any two nonzero numbers.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
@@ -22,7 +23,7 @@ pub const fn far<E: Element>() -> f64 {
     }
 }
 
-/// Clamps x to within `limit` of zero. NaN stays NaN.
+/// Clamps x to the range from -`limit` to `limit`. NaN stays NaN.
 #[inline(always)]
 pub fn within<I: Isa>(isa: I, x: I::F64, limit: f64) -> I::F64 {
     isa.f64(limit).min(isa.f64(-limit).max(x))
@@ -37,7 +38,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
 /// Computes the derivative of erf, 2/sqrt(pi) e^(-x^2), for any x.
 #[inline(always)]
 pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // The exponent is clamped again in `exp`, because the rounded square may lie a little beyond the limit.
+    // The function `exp` clamps the exponent again, because the rounded square may be slightly larger than the limit.
     let x = within(isa, x, far::<E>().sqrt());
     let minus = isa.f64(-0.0) - x;
     let power = x * minus;
@@ -47,11 +48,12 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi, lo, ..e }
 }
 
-/// t = e^z and 1 + t for an exponent z <= 0. [`Logistic::new`] takes z as the sum of two f64, `minus + low`.
+/// The numbers t = e^z and 1 + t, for an exponent z <= 0. [`Logistic::new`] gets z as two f64, `minus` and `low`, with
+/// z = `minus` + `low`.
 struct Logistic<I: Isa> {
     /// t with its power of two as a separate exponent.
     t: Wide<I>,
-    /// t as a sum of two f64 without a separate exponent; 0 where `minus` is below -690.
+    /// t as a sum of two f64, without a separate exponent. It is 0 where `minus` is below -690.
     plain: (I::F64, I::F64),
     /// 1 + t.
     d: (I::F64, I::F64),
@@ -68,7 +70,7 @@ impl<I: Isa> Logistic<I> {
     }
 }
 
-/// Computes t / (1 + t)^2 with t = e^minus, for `minus` not above zero.
+/// Computes t / (1 + t)^2 with t = e^minus. `minus` must be at most 0.
 #[inline(always)]
 pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
     let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
@@ -77,7 +79,8 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
     Wide { hi, lo, ..t }
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, with t = e^minus, for `minus` not above zero.
+/// Computes 1 / (1 + t), or t / (1 + t) in lanes where `negative` is set. Here t is e^minus, and `minus` must be at
+/// most 0.
 #[inline(always)]
 pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wide<I> {
     let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
@@ -87,11 +90,11 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). For a function z of x and w = x z', this is the derivative of x s.
-/// w must have the sign of z.
+/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). w must have the sign of z. If z is a function of x and w is x z',
+/// the result is the derivative of x s.
 ///
-/// With t = e^-|z|, this equals (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0. The
-/// arguments are -|z| and w, each as a sum of two f64, and the mask of lanes where z < 0.
+/// Let t be e^-|z|. The result is (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0.
+/// The arguments are -|z|, w, and the mask of the lanes in which z < 0. -|z| and w are sums of two f64.
 #[inline(always)]
 pub fn gate<I: Isa, E: Element>(
     isa: I,
@@ -110,7 +113,7 @@ pub fn gate<I: Isa, E: Element>(
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Returns the exponent where the mask is set, and 0 elsewhere.
+/// Returns `exponent` in lanes where `mask` is set, and 0 in the other lanes.
 #[inline(always)]
 pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Option<I::I64> {
     exponent.map(
@@ -119,11 +122,12 @@ pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Opt
     )
 }
 
-/// Computes -1/2 dy x^(-3/2) for x >= 0: the gradient `dy` times the derivative of 1 / sqrt(x). The derivative itself
+/// Computes -1/2 dy x^(-3/2) for x >= 0, the gradient `dy` times the derivative of 1 / sqrt(x). This derivative alone
 /// may be out of f64's range.
 #[inline(always)]
 pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
-    // A tiny gradient is scaled up, because its product with 1 / sqrt(x) could be subnormal although the result is not.
+    // A tiny gradient is scaled up. Otherwise its product with 1 / sqrt(x) could be subnormal although the result is
+    // not.
     let tiny = dy.abs().lt(isa.f64(f64::from_bits((1023 - 900) << 52)));
     let one = isa.f64(1.0);
     let up = I::F64::select(tiny, isa.f64(f64::from_bits((1023 + 110) << 52)), one);
@@ -133,12 +137,13 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
     let q = p / x;
     let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
-    // At x = 0 and x = infinity, `rest` is NaN or infinite, so it is dropped.
+    // Where x is 0 or infinite, `rest` is NaN or infinite, and 0 is added instead.
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
-/// Computes the gradient `dy` times a derivative (hi + lo) 2^exponent. |hi + lo| is below 2^60, and above 2^-60 unless
-/// the derivative's terms cancel. The result is rounded to f64; for a narrower `E`, the store then rounds to `E`.
+/// Computes the gradient `dy` times the derivative (hi + lo) 2^exponent. |hi + lo| must be below 2^60. It must also be
+/// above 2^-60, unless the derivative is a sum of two terms that cancel. The result is rounded to f64. If `E` is
+/// narrower, storing the result rounds it to `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
     let n = match derivative.exponent {
@@ -148,7 +153,7 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     if !E::IS_F64 {
         return (derivative.hi + derivative.lo) * power_of_two(isa, n) * dy;
     }
-    // A gradient far from 1 is scaled nearer to 1, and its power of two is moved to the exponent of the derivative.
+    // A very large or very small gradient is scaled towards 1. The derivative's exponent compensates for this scaling.
     let abs = dy.abs();
     let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
     let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
@@ -159,8 +164,8 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::
     let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
     // For an infinite product, the computed error is infinity - infinity, which is NaN, so it is set to 0.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
-    // Exponents beyond 1700 in magnitude give 0 or infinity, because the product is between 2^-540 and 2^540 in
-    // magnitude.
+    // The product is between 2^-540 and 2^540 in magnitude. An exponent beyond 1700 in magnitude therefore gives 0 or
+    // infinity.
     let shifter = isa.f64(SHIFTER);
     let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
     let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));

@@ -1,7 +1,7 @@
-//! The error function in f64 with a low part.
+//! The error function as the sum of two f64.
 //!
-//! Below 3/4, erf x = x P(x^2) (relative error 2^-59.12). Above, erf x = 1 - e^(-x^2) Q(1/(x + 2)) / (x + 2) (relative
-//! error of the second term 2^-59.47).
+//! P and Q are polynomials. For 0 <= x < 3/4, erf x is x P(x^2), with a relative error of 2^-59.12. For larger x, erf x
+//! is 1 - e^(-x^2) Q(1/(x + 2)) / (x + 2). The relative error of the second term is 2^-59.47.
 
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
@@ -74,7 +74,7 @@ pub fn erf<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let hi = I::F64::select(is_near, near, far);
     let lo = I::F64::select(is_near, near_low, error - t_low);
-    // `sign` is 1 with the sign of x, even if x is a zero.
+    // `sign` is 1 or -1, with the sign of x. For x = -0, `sign` is -1.
     let sign = I::F64::from_bits((x.to_bits() & isa.i64(i64::MIN)) | isa.f64(1.0).to_bits());
     Wide { hi: hi * sign, lo: I::F64::select(x.eq(zero), x, lo * sign), exponent: None }
 }

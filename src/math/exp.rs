@@ -1,18 +1,18 @@
-//! The exponential in f64 with a low part.
+//! The exponential as the sum of two f64.
 //!
-//! x = n ln2 + r with |r| <= ln2/2, and e^r = 1 + r + r^2 q(r) with q of degree 10 (relative error 2^-60.3). r is kept
-//! as two f64. The sum is left unevaluated, so that the caller rounds once. The error is 0.65 ULP in f64, and the
-//! result is correctly rounded in every narrower type.
+//! x is n ln2 + r with an integer n and |r| <= ln2/2. e^r is 1 + r + r^2 q(r), where q is a polynomial of degree 10.
+//! The relative error of this formula is 2^-60.3. r is kept as two f64. The two f64 of the result are not added, so
+//! that the caller rounds once. The error is 0.65 ULP in f64. In every narrower type, the result is correctly rounded.
 
 use super::wide::{Wide, fast_two_sum, horner, horner_halves};
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
-/// ln 2 to 42 bits, so that its product with n is exact.
+/// ln 2 rounded to 42 bits. The product of this number with n is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
 const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
-/// 1.5 * 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
+/// 1.5 * 2^52. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/2.
 pub const POLY: [f64; 11] = [
@@ -29,7 +29,7 @@ pub const POLY: [f64; 11] = [
     f64::from_bits(0x3e21_f9df_719b_67ac),
 ];
 
-/// e^x as `(1 + high + low) * 2^n`, for exp and expm1.
+/// Representation of e^x as `(1 + high + low) * 2^n`, for exp and expm1.
 struct Reduced<I: Isa> {
     /// Remainder r of [`split`].
     high: I::F64,
@@ -58,8 +58,7 @@ fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
 }
 
-/// Computes e^(x + low), with the power of two as a separate exponent. |x| must be at most about 2^20, as for
-/// [`split`].
+/// Computes e^(x + low), with the power of two as a separate exponent. |x| must be at most about 2^20.
 #[inline(always)]
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     let Reduced { high, low: rest, n } = reduce(isa, x);
@@ -68,7 +67,7 @@ pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
 }
 
-/// Computes e^x for x <= 0, for use as a term of a sum. The error is about 1 ULP, and the result is 0 below -700.
+/// Computes e^x for x <= 0, for use as a term of a sum. The error is about 1 ULP. For x below -700 the result is 0.
 #[inline(always)]
 pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     let counts = isa.f64(-700.0).le(x);
@@ -90,8 +89,8 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     without_nan::<I, E>(isa, x, exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0)))
 }
 
-/// Sets the exponent of `power` to 0 where x is NaN, because adding an exponent to the bits of a NaN would change it.
-/// For f64 the exponent stays, because it is applied by a multiplication.
+/// Sets the exponent of `power` to 0 in lanes where x is NaN. Adding an exponent to the bits of a NaN would change the
+/// NaN. If `E` is f64, the exponents stay, because they are applied by multiplication.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::IS_F64 {
@@ -110,7 +109,7 @@ pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     (hi, error + low * power)
 }
 
-/// Converts e^x, for x <= 0, to a sum of two f64 without an exponent. The result is 0 for x below -690.
+/// Converts e^x, for x <= 0, to a sum of two f64 without a separate exponent. The result is 0 for x below -690.
 #[inline(always)]
 pub fn exp_below_one<I: Isa>(isa: I, parts: &Wide<I>, x: I::F64) -> (I::F64, I::F64) {
     let power = match parts.exponent {

@@ -1,8 +1,9 @@
-//! Powers of two in f64 with a low part.
+//! Powers of two as the sum of two f64.
 //!
-//! x = n + f with |f| <= 1/2, exactly. 2^f = e^r is computed by the polynomial of [`super::exp`], with r = f ln2 as two
-//! f64. The polynomial's first term, r^2/2, is two f64 too. The error is 0.53 ULP in f64, or 0.8 where a subnormal
-//! result is rounded a second time. The result is correctly rounded in every narrower type, and exact for an integer x.
+//! x = n + f with |f| <= 1/2, exactly. 2^f equals e^r with r = f ln2, and is computed by the polynomial of
+//! [`super::exp`]. r and the polynomial's first term, r^2/2, are kept as two f64 each. The error is 0.53 ULP in f64, or
+//! 0.8 ULP where a subnormal result is rounded a second time. In every narrower type, the result is correctly rounded.
+//! For an integer x, the result is exact.
 
 use super::derivative::within;
 use super::exp::{POLY, without_nan};
@@ -12,7 +13,7 @@ use crate::simd::{Float, Isa};
 
 /// ln 2, as a high and a low part.
 const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3c7a_bc9e_3b39_803f)];
-/// 1.5 * 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
+/// 1.5 * 2^52. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// Computes 2^x for x within a few thousand of zero.
@@ -38,7 +39,7 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
 /// Computes 2^x, for any x.
 #[inline(always)]
 pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // Magnitude of x beyond which 2^x is 0 or infinite in the type.
+    // Magnitude of x above which 2^x is 0 or infinite in type `E`.
     let far = if E::IS_F64 { 1100.0 } else { 200.0 };
     without_nan::<I, E>(isa, x, parts(isa, within(isa, x, far)))
 }
@@ -46,7 +47,7 @@ pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 /// Computes the derivative of 2^x, ln2 2^x, for any x.
 #[inline(always)]
 pub fn derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // Magnitude of x beyond which 2^x times any number of the type is zero or infinite.
+    // Magnitude of x above which 2^x times any number of type `E` is zero or infinite.
     let far = if E::IS_F64 { 2200.0 } else { 300.0 };
     let power = parts(isa, within(isa, x, far)).normalised();
     let (hi, lo) = product(isa, (power.hi, power.lo), (isa.f64(LN2[0]), isa.f64(LN2[1])));

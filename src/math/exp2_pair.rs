@@ -9,11 +9,11 @@ use crate::simd::{Float, Isa};
 
 /// ln 2, as a high and a low part.
 const LN2: [f32; 2] = [f32::from_bits(0x3f31_7218), f32::from_bits(0xb102_e308)];
-/// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
+/// Magnitude of x above which 2^x may be infinite, or its low part may lose digits to underflow.
 const LARGEST: f32 = 108.0;
 
-/// Returns an upper and a lower estimate of 2^x, rounded to f32, for the x that [`serves`] accepts. If both agree, the
-/// result is correctly rounded.
+/// Returns an upper and a lower estimate of 2^x, each rounded to f32. x must be accepted by [`serves`]. If the two
+/// estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (f, j) = split(isa, x);

@@ -1,10 +1,10 @@
-//! The exponential in pairs of f32, with a test of whether the rounding is certain.
+//! The exponential in pairs of f32, with a test of whether the rounded result is certain.
 //!
-//! x = n ln2/16 + r. The remainder r, the table's powers and the polynomial are kept in two f32 each. The exponential
-//! is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). If hi + lo plus and minus this bound
-//! round to the same f32, the rounding is correct. Lanes with two different roundings, about 2 in 1000, are computed in
-//! f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test has the correctly rounded
-//! result.
+//! x is n ln2/16 + r with an integer n. The remainder r, the powers in the table and the polynomial are kept in two f32
+//! each. The exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). If hi + lo + bound
+//! and hi + lo - bound round to the same f32, this f32 is the correctly rounded result. About 2 in 1000 lanes fail this
+//! rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the
+//! rounding test has the correctly rounded result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
@@ -38,7 +38,7 @@ const TABLE: [f32; 16] = {
     }
     table
 };
-/// Relative remainders of the table, (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
+/// Relative rounding errors of the table: (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
 const TABLE_LOW: [f32; 16] = {
     let bits: [u32; 16] = [
         0x0000_0000,
@@ -72,14 +72,14 @@ const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
 /// ln2/16 as two f32. `STEP_HI` has 21 significant bits, so that its product with n is exact.
 const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
 const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
-/// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32, with the first one fixed at 1/2; error 2^-37.4.
+/// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32. The first coefficient is fixed at 1/2. The error is 2^-37.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
 /// Bound on the error of hi + lo, relative to 2^(n/16).
 pub const UNCERTAINTY: f32 = 7e-11;
-/// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
+/// Magnitude of x above which e^x may be infinite, or its low part may lose digits to underflow.
 pub const LARGEST: f32 = 75.0;
 
-/// Exponential as two f32, and the power 2^(n/16) that its error is relative to.
+/// Exponential as the sum of two f32, and the power 2^(n/16). The error bound is relative to this power.
 pub struct Pair<I: Isa> {
     pub hi: I::F32,
     pub lo: I::F32,
@@ -108,7 +108,7 @@ pub fn exp_short<I: Isa>(isa: I, x: I::F32, low: I::F32) -> I::F32 {
     short_of_reduced(isa, r + low, j)
 }
 
-/// Computes e^r times 2^(n/16) as one f32, where `j` has n in its low bits.
+/// Computes e^r times 2^(n/16) as one f32. The low bits of `j` hold n.
 #[inline(always)]
 pub fn short_of_reduced<I: Isa>(isa: I, r: I::F32, j: I::F32) -> I::F32 {
     let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
@@ -117,7 +117,7 @@ pub fn short_of_reduced<I: Isa>(isa: I, r: I::F32, j: I::F32) -> I::F32 {
     s.mul_add((r * r).mul_add(q, r), s)
 }
 
-/// Returns the remainder x - n ln2/16 as two f32, and a third f32 with n in its low bits.
+/// Returns the remainder x - n ln2/16 as two f32, and a third f32 whose low bits hold n.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
@@ -127,7 +127,7 @@ fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     (r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
 }
 
-/// Computes e^(r + r_low) times 2^(n/16), where `j` has n in its low bits.
+/// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
     let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
@@ -140,8 +140,8 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I
     Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
 }
 
-/// Returns an upper and a lower estimate of e^x, rounded to f32, for the x that [`serves`] accepts. If both agree, the
-/// result is correctly rounded.
+/// Returns an upper and a lower estimate of e^x, each rounded to f32. x must be accepted by [`serves`]. If the two
+/// estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn exp<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let e = exp_pair(isa, x);
@@ -154,7 +154,7 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     x.abs().lt(isa.f32(LARGEST))
 }
 
-/// Returns hi + lo plus and minus `uncertainty * scale`, each rounded to f32.
+/// Returns hi + lo + `uncertainty * scale` and hi + lo - `uncertainty * scale`, each rounded to f32.
 #[inline(always)]
 pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty: f32) -> [I::F32; 2] {
     let above = hi + scale.mul_add(isa.f32(uncertainty), lo);
@@ -162,7 +162,7 @@ pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty:
     [above, below]
 }
 
-/// Returns `value` plus and minus `uncertainty * value`, each rounded to f32.
+/// Returns `value` + `uncertainty * value` and `value` - `uncertainty * value`, each rounded to f32.
 #[inline(always)]
 pub fn round_wide<I: Isa>(isa: I, value: I::F64, uncertainty: f64) -> [I::F32; 2] {
     [isa.narrow(value.mul_add(isa.f64(uncertainty), value)), isa.narrow(value.mul_add(isa.f64(-uncertainty), value))]

@@ -1,8 +1,8 @@
-//! e^x - 1 in f64 with a low part.
+//! e^x - 1 as the sum of two f64.
 //!
-//! x = n ln2 + r as in [`super::exp`]. e^r - 1 = r + r^2/2 + r^3 q(r) with q of degree 9 (relative error 2^-60.34).
-//! Each of the first two terms is kept as two f64. The error is below 2^-57 of the result, so the result is correctly
-//! rounded in every type narrower than f64.
+//! x = n ln2 + r as in [`super::exp`]. e^r - 1 is r + r^2/2 + r^3 q(r), where q is a polynomial of degree 9 (relative
+//! error 2^-60.34). r and r^2/2 are kept as two f64 each. The error is below 2^-57 of the result, so the result is
+//! correctly rounded in every type narrower than f64.
 
 use super::exp::split;
 use super::wide::{Wide, fast_two_sum, horner, power_of_two, two_sum};
@@ -11,7 +11,8 @@ use crate::simd::{Float, Isa, Select};
 
 /// Argument below which the result is -1 in every type.
 pub const LOWEST: f64 = -40.0;
-/// Argument above which subtracting 1 has no effect. The power of two is then kept as a separate exponent.
+/// Argument above which subtracting 1 from e^x has no effect. For larger arguments, the power of two is kept as a
+/// separate exponent.
 const HIGH: f64 = 42.0;
 /// Coefficients of (e^r - 1 - r - r^2/2) / r^3 on |r| <= ln2/2.
 const POLY: [f64; 10] = [
@@ -27,8 +28,8 @@ const POLY: [f64; 10] = [
     f64::from_bits(0x3e21_f92c_a329_8802),
 ];
 
-/// Computes e^x - 1 for x from [`LOWEST`] up, as a sum of two f64 times a power of two. The separate exponent is 0
-/// below [`HIGH`].
+/// Computes e^x - 1 for x >= [`LOWEST`], as a sum of two f64 times a power of two. The exponent of this power is 0 for
+/// x below [`HIGH`].
 #[inline(always)]
 fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (r, r_low, n) = split(isa, x);

@@ -1,19 +1,22 @@
-//! Fixed-point sums of [`super::sum`]: f32 from 0 to 1 are rounded to multiples of a unit and added as integers.
+//! Fixed-point sums, as defined in [`super::sum`]. f32 numbers from 0 to 1 are rounded to multiples of a unit and added
+//! as integers.
 //!
-//! A sampler's masses, which are sums of weights, are computed here too. For rows of up to 262,144 weights they are
-//! fixed-point sums as defined in [`super::sum`]. Longer rows use the unit 2^-42, so that every mass fits in 64 bits.
+//! This module also computes a sampler's masses. A mass is a sum of weights. In rows of up to 262,144 weights, a mass
+//! is a fixed-point sum as defined in [`super::sum`]. In longer rows, masses have the unit 2^-42, so that they fit in
+//! 64 bits.
 
 use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 
 /// Maximum length of a row whose fixed-point sum fits in 64 bits.
 const FINE_TERMS: usize = 1 << 18;
-/// Number of fraction bits of the fixed-point sum of a longer row: its unit is 2^-48.
+/// Number of fraction bits of the fixed-point sum of a row longer than [`FINE_TERMS`]. The unit of this sum is 2^-48.
 pub(crate) const LONG_BITS: u32 = 48;
 
-/// Computes the fixed-point sum of the terms, directly from its definition: in units of 2^-45, or of 2^-48 for more
-/// than 262,144 terms.
+/// Computes the fixed-point sum of the terms, directly from its definition. The unit of the result is 2^-45 for up to
+/// 262,144 terms, and 2^-48 for more.
 ///
-/// Terms should be at most 1; a sum of larger ones saturates at `u128::MAX`. A negative or NaN term counts as 0.
+/// Terms should be at most 1. If larger terms make the sum overflow, the result is `u128::MAX`. A negative or NaN term
+/// counts as 0.
 ///
 /// ```
 /// use evenkeel::math::sum::fixed_point_sum;
@@ -25,13 +28,13 @@ pub fn fixed_point_sum(terms: &[f32]) -> u128 {
     in_default(|| terms.iter().map(units).fold(0, u128::saturating_add))
 }
 
-/// Returns the number of fraction bits of the fixed-point sum of a row of this length.
+/// Returns the number of fraction bits of the fixed-point sum of a row of `row_len` terms.
 #[inline(always)]
 pub(crate) fn sum_bits(row_len: usize) -> u32 {
     if is_long(row_len) { LONG_BITS } else { 45 }
 }
 
-/// Returns whether the fixed-point sum of a row of this length may need more than 64 bits.
+/// Returns whether the fixed-point sum of a row of `row_len` terms may need more than 64 bits.
 #[inline(always)]
 pub(crate) fn is_long(row_len: usize) -> bool {
     row_len > FINE_TERMS
@@ -73,8 +76,9 @@ impl RowSum {
     }
 }
 
-/// Accumulator like [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
-/// because a call after each addition would make the code for shorter rows spill registers.
+/// Accumulator like [`RowSum`], for terms that stay in memory. A short row is summed as its terms are added. A long row
+/// is summed at the end, from memory, because a call for each of its terms would make the code for short rows spill
+/// registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {
     row_len: usize,
@@ -94,14 +98,14 @@ impl KeptSum {
         }
     }
 
-    /// Returns the sum of all added terms, in units. `terms` must hold exactly these terms.
+    /// Returns the sum of all added terms, in units. `terms` must hold all added terms and no others.
     #[inline(always)]
     pub(crate) fn units<I: Isa, S: Storage>(self, isa: I, terms: &[S]) -> u128 {
         if is_long(self.row_len) { isa.outline(Long(terms)) } else { self.short.into() }
     }
 }
 
-/// Converts the fixed-point sum of a row of this length to f64, rounded once.
+/// Converts the fixed-point sum of a row of `row_len` terms to f64, rounded once.
 #[inline(always)]
 pub(crate) fn units_to_f64(sum: u128, row_len: usize) -> f64 {
     if is_long(row_len) { long_to_f64(sum) } else { sum as u64 as f64 / (1u64 << 45) as f64 }
@@ -149,8 +153,8 @@ fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
 
-/// Returns n, where 2^-n is the unit of a sampler's masses for a row of `terms` weights. In this unit, the mass of the
-/// row fits in 64 bits.
+/// Returns n for a row of `terms` weights, where 2^-n is the unit of a sampler's masses. The mass of the whole row fits
+/// in 64 bits in this unit.
 pub(crate) fn unit_bits(terms: usize) -> u32 {
     if is_long(terms) { 42 } else { 45 }
 }
@@ -158,7 +162,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 /// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// 2^52. Adding it to a number rounds the number to an integer, in the low bits of the sum.
+    /// 2^52. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
@@ -203,13 +207,13 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
     total
 }
 
-/// Returns an f32 whose last place is the unit of masses: 1.5 times a power of two.
+/// Returns an f32 whose unit in the last place is the unit of masses. This f32 is 1.5 times a power of two.
 #[inline(always)]
 pub(crate) fn grid(row_len: usize) -> f32 {
     1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
 }
 
-/// Returns the mass, in units, that [`add_q`] accumulated over at most 511 `blocks`.
+/// Returns the mass, in units, that [`add_q`] accumulated. `blocks` is the number of accumulated blocks, at most 511.
 #[inline(always)]
 pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
     let blocks = blocks as u32;
@@ -217,7 +221,7 @@ pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: us
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
     for i in 0..BLOCK {
-        // A lane holds up to 511 * 2^23, which exceeds i32, so it is read as u32.
+        // A lane may hold 511 * 2^23. This exceeds i32, so the lane is read as u32.
         high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);
     }

@@ -1,8 +1,8 @@
-//! The Gaussian error linear unit in f64 with a low part.
+//! The Gaussian error linear unit as the sum of two f64.
 //!
-//! Gelu is x times the normal distribution function. Near zero, this function is 1/2 + x P(x^2) (relative error
-//! 2^-62.12). Below -1 it is a tail e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39), and above 1 it is
-//! 1 minus the tail.
+//! Gelu is x F(x), where F is the normal distribution function. P and Q are polynomials. From -1 to 1, F(x) is 1/2 + x
+//! P(x^2), with a relative error of 2^-62.12. Let the tail be e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3), whose relative
+//! error is 2^-57.39. F(x) is the tail for x below -1, and 1 minus the tail for x above 1.
 
 use super::derivative;
 use super::exp::exp_below_one;
@@ -71,7 +71,7 @@ const TAIL: Tail<24> = Tail {
 #[inline(always)]
 pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
-    // Magnitude of x beyond which x times the tail is zero in the type.
+    // Magnitude of x above which x times the tail is zero in type `E`.
     let largest = if E::IS_F64 { 40.0 } else { 20.0 };
     let a = isa.f64(largest).min(x.abs());
     let x = isa.f64(-largest).max(x);
@@ -100,9 +100,10 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi, lo, exponent: Some(exponent) }
 }
 
-/// Computes the derivative of gelu, for any x: the normal distribution function plus x times its density.
+/// Computes the derivative of gelu, for any x: the normal distribution function plus x times the normal density.
 ///
-/// Below -1 both terms have the factor e^(-x^2/2). Above 1 the derivative is 1 minus the derivative at -x.
+/// For x below -1, both terms have the factor e^(-x^2/2). For x above 1, the derivative is 1 minus the derivative at
+/// -x.
 #[inline(always)]
 pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
@@ -111,7 +112,7 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // Below -1, with e = e^(-x^2/2), the tail is e * `scaled`, and the derivative is e * (`scaled` - a * DENSITY).
+    // For x below -1, let e be e^(-x^2/2). The tail is e * `scaled`. The derivative is e * (`scaled` - a * DENSITY).
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));

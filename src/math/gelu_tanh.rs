@@ -1,5 +1,5 @@
-//! The tanh approximation of the Gaussian error linear unit, in f64 with a low part. It is x times the logistic
-//! function of the argument 2 sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
+//! The tanh approximation of the Gaussian error linear unit, as the sum of two f64. It is x times the logistic function
+//! at the argument 2 sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
 
 use super::derivative;
 use super::sigmoid::{logistic, times};
@@ -45,7 +45,8 @@ pub fn gelu_tanh_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
     let a = isa.f64(LARGEST).min(x.abs());
     let (z, z_low) = inner(isa, a, CUBIC);
-    // w is x times the derivative of z, which is even in x. w is computed for |x| and then gets the sign of x.
+    // w is x times the derivative of z. This derivative is an even function of x. Therefore w is computed for |x| and
+    // then gets the sign of x.
     let (w, w_low) = inner(isa, a, CUBIC_SLOPE);
     let negative = x.lt(zero);
     let w = (I::F64::select(negative, minus - w, w), I::F64::select(negative, minus - w_low, w_low));

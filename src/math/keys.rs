@@ -1,4 +1,4 @@
-//! Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
+//! Integer keys that have the order of the floats they encode. A maximum of floats thus becomes a maximum of integers.
 
 macro_rules! keys {
     ($of:ident, $to:ident, $float:ty, $key:ty) => {
@@ -13,7 +13,7 @@ macro_rules! keys {
             }
         }
 
-        /// Returns the float of a key. All bits are restored, except that every NaN becomes the same NaN.
+        /// Returns the float that a key encodes. Every NaN becomes the same NaN. All other floats keep their bits.
         pub fn $to(key: $key) -> $float {
             const SIGN: $key = !(<$key>::MAX >> 1);
             match key {

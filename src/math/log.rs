@@ -1,4 +1,4 @@
-//! The natural logarithm in f64 with a low part.
+//! The natural logarithm as the sum of two f64.
 //!
 //! x = 2^k m with m in [sqrt(1/2), sqrt(2)), and f = m - 1 is exact. With s = f / (2 + f), log m = 2s + s R(s^2), where
 //! R is a minimax polynomial (error 2^-61.5). s is kept as two f64. R is small, so its rounding has little effect: the
@@ -7,7 +7,7 @@
 use super::wide::{Wide, fast_two_sum, horner};
 use crate::simd::{Float, Int, Isa, Select};
 
-/// ln 2 to 41 bits, so that its product with k is exact.
+/// ln 2 rounded to 41 bits. The product of this number with k is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3000);
 const LN2_LO: f64 = f64::from_bits(0x3d53_de6a_f278_ece6);
 const SQRT_HALF_BITS: i64 = 0x3fe6_a09e_667f_3bcd;
@@ -26,7 +26,7 @@ const POLY: [f64; 8] = [
     f64::from_bits(0x3fc0_f63e_9a45_79ae),
 ];
 
-/// Computes ln x, for any x. The result is NaN below zero, and -inf at zero.
+/// Computes ln x, for any x. The result is NaN for x below zero, and -inf for x = 0.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (f, k) = split(isa, x);
@@ -58,7 +58,7 @@ pub fn at_the_ends<I: Isa>(isa: I, x: I::F64, hi: I::F64, lo: I::F64) -> Wide<I>
     Wide { hi, lo, exponent: None }
 }
 
-/// Returns k + 1023 and m of a positive normal number x = 2^k m, given its bits.
+/// Splits a positive normal number x = 2^k m, given by its bits. Returns k + 1023 and m.
 #[inline(always)]
 pub fn exponent_and_fraction<I: Isa>(isa: I, bits: I::I64) -> (I::I64, I::F64) {
     let offset = bits + isa.i64(ONE_BITS - SQRT_HALF_BITS);

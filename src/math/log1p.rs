@@ -1,4 +1,4 @@
-//! ln(1 + x) in f64 with a low part: the logarithm of the rounded sum 1 + x, corrected by the sum's rounding error.
+//! ln(1 + x) as the sum of two f64: the logarithm of the rounded sum 1 + x, corrected by the sum's rounding error.
 
 use super::log::{exponent_and_fraction, parts};
 use super::wide::{Wide, fast_two_sum, two_sum};
@@ -6,11 +6,11 @@ use crate::simd::{Float, Int, Isa, Select};
 
 /// Argument beyond which adding 1 has no effect.
 const LARGE: f64 = 1e30;
-/// Magnitude 2^-54, below which x - x^2/2 gives the result to twice the digits of f64.
+/// Magnitude 2^-54. For smaller x, x - x^2/2 equals ln(1 + x) to twice the digits of f64.
 const TINY: f64 = f64::from_bits((1023 - 54) << 52);
 
-/// Computes ln(1 + x + low) as a sum of two f64, for x + low above -1 and `low` below half a unit in the last place of
-/// x. |x| must be so large that half of x^2 is not subnormal.
+/// Computes ln(1 + x + low) as a sum of two f64. x + low must be above -1, and |low| below half a unit in the last
+/// place of x. |x| must be so large that half of x^2 is not subnormal.
 #[inline(always)]
 pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::F64) {
     let (sum, rest) = two_sum(isa.f64(1.0), x);
@@ -27,7 +27,7 @@ pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::
     parts(isa, f, Some(f_low), k)
 }
 
-/// Computes ln(1 + x), for any x. The result is NaN below -1, and -inf at -1.
+/// Computes ln(1 + x), for any x. The result is NaN for x below -1, and -inf for x = -1.
 #[inline(always)]
 pub fn log1p<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (hi, lo) = log1p_sum(isa, x, None);

@@ -9,7 +9,8 @@ use super::log_pair::{Reduced, reduce, rounded};
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa};
 
-/// -log2 of each c in the table of [`super::log_pair`], as a multiple of 2^-16 (`LOG_HI`) and a remainder (`LOG_LO`).
+/// Values of -log2 c for each c in the table of [`super::log_pair`]. Each value is the sum of a multiple of 2^-16
+/// (`LOG_HI`) and a remainder (`LOG_LO`).
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbed3_c800),
     f32::from_bits(0xbe99_3200),
@@ -62,8 +63,8 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, square.mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// Returns an upper and a lower estimate of log2 x, rounded to f32, for the x that `log_pair::serves` accepts. If both
-/// agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of log2 x, each rounded to f32. x must be accepted by `log_pair::serves`. If
+/// the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn log2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log2_pair(isa, x);

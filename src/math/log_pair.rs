@@ -26,7 +26,8 @@ const RECIPROCAL: [f32; 8] = [
     f32::from_bits(0x3f4d_0000),
     f32::from_bits(0x3f3a_0000),
 ];
-/// -ln c of each c in [`RECIPROCAL`], as a multiple of 2^-16 (`LOG_HI`) and a remainder (`LOG_LO`).
+/// Values of -ln c for each c in [`RECIPROCAL`]. Each value is the sum of a multiple of 2^-16 (`LOG_HI`) and a
+/// remainder (`LOG_LO`).
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbe92_cc00),
     f32::from_bits(0xbe54_6000),
@@ -47,7 +48,7 @@ const LOG_LO: [f32; 8] = [
     f32::from_bits(0xb507_21fe),
     f32::from_bits(0x365c_271c),
 ];
-/// -ln c of each c in [`RECIPROCAL`], rounded to f32.
+/// Values of -ln c for each c in [`RECIPROCAL`], rounded to f32.
 const LOG: [f32; 8] = [
     f32::from_bits(0xbe92_cb01),
     f32::from_bits(0xbe54_5f68),
@@ -84,7 +85,7 @@ pub struct Reduced<I: Isa> {
     pub square_low: I::F32,
 }
 
-/// Splits x = 2^k m. Returns k, m, and an integer with the index of c in its low bits.
+/// Splits x = 2^k m. Returns k, m, and an integer whose low bits hold the index of m's reciprocal c in the table.
 #[inline(always)]
 fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::I32) {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);
@@ -131,8 +132,8 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// Returns an upper and a lower estimate of ln x, rounded to f32, for the x that [`serves`] accepts. If both agree, the
-/// result is correctly rounded.
+/// Returns an upper and a lower estimate of ln x, each rounded to f32. x must be accepted by [`serves`]. If the two
+/// estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log_pair(isa, x);
@@ -145,7 +146,7 @@ pub fn rounded<I: Isa>(isa: I, hi: I::F32, lo: I::F32) -> [I::F32; 2] {
     round(isa, hi, lo, hi.abs(), UNCERTAINTY)
 }
 
-/// Returns the lanes in which logarithms are valid: x is positive, normal and finite.
+/// Returns the lanes in which x is positive, normal and finite. The logarithms are valid only in these lanes.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(f32::MIN_POSITIVE).le(x) & x.lt(isa.f32(f32::INFINITY))

@@ -1,5 +1,5 @@
-//! Integral of the normal distribution, for erf and gelu. Near zero it is an odd polynomial, and far from zero a scaled
-//! tail function.
+//! Integral of the normal distribution, for erf and gelu. Near zero, the integral is an odd polynomial. Far from zero,
+//! it is computed from a scaled tail function.
 
 use super::exp::exp_parts;
 use super::wide::{Wide, fast_two_sum, horner, product, quotient, two_sum};
@@ -8,14 +8,14 @@ use crate::simd::{Float, Isa};
 /// Unevaluated sum of two f64.
 type Sum<I> = (<I as Isa>::F64, <I as Isa>::F64);
 
-/// Polynomial whose first two coefficients have low parts.
+/// Polynomial whose first two coefficients are sums of two f64.
 pub struct Polynomial<const N: usize> {
     pub coefficients: [f64; N],
     pub low: [f64; 2],
 }
 
 impl<const N: usize> Polynomial<N> {
-    /// Evaluates the polynomial at x + low, as a sum. The first coefficient must be the largest term.
+    /// Evaluates the polynomial at x + low, as a sum of two f64. The term of the first coefficient must be the largest.
     #[inline(always)]
     fn eval<I: Isa>(&self, isa: I, x: I::F64, low: I::F64) -> (I::F64, I::F64) {
         let rest = horner(isa, x, self.coefficients.split_at(1).1);

@@ -36,7 +36,7 @@ const FAR: [f64; 13] = [
     f64::from_bits(0xc12e_3d34_e80a_2060),
     f64::from_bits(0xc139_1990_2be3_8531),
 ];
-/// Largest argument for which the polynomial is valid. There, 1 minus the tail rounds to 1 in f32.
+/// Largest argument for which the polynomial is valid. At this argument, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.25;
@@ -65,8 +65,8 @@ fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
     isa.widen(e.hi) + isa.widen(e.lo)
 }
 
-/// Returns an upper and a lower estimate of x (1 + erf(x / sqrt(2))) / 2, rounded to f32, for the x that
-/// [`gelu_serves`] accepts. If both agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of x (1 + erf(x / sqrt(2))) / 2, each rounded to f32. x must be accepted by
+/// [`gelu_serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST).min(x.abs());
@@ -82,8 +82,8 @@ pub fn gelu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
 }
 
-/// Returns an upper and a lower estimate of erf x, rounded to f32, for every number. If both agree, the result is
-/// correctly rounded.
+/// Returns an upper and a lower estimate of erf x, each rounded to f32, for every x. If the two estimates are equal,
+/// they are the correctly rounded result.
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST_OF_ERF).min(x.abs());

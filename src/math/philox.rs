@@ -4,10 +4,11 @@
 //! # Domains
 //!
 //! For a sampler's draw, the counter holds the draw's number and row, and the key is the seed. For an element of an
-//! initialiser, the counter holds the element's index and the tensor's number. A draw may have an equal counter, so the
-//! initialiser's key is the seed with the bits of [`INITIALISERS`] flipped. Stochastic rounding flips the bits of
-//! [`ROUNDINGS`], and derives a key for each step from the result. One seed can therefore be used for all three without
-//! repeated random numbers.
+//! initialiser, the counter holds the element's index and the tensor's number. A draw and an element may have equal
+//! counters, so their keys must differ. The initialiser's key is therefore the seed with the bits of [`INITIALISERS`]
+//! flipped. Stochastic rounding flips the bits of [`ROUNDINGS`] in the seed, and derives a key for each step from the
+//! flipped seed. One seed can therefore serve draws, initialisers and stochastic rounding without repeated random
+//! numbers.
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];

@@ -1,5 +1,5 @@
-//! Logarithm, exponential and integer powers in pairs of f64, with relative errors of about 2^-100. They serve the
-//! frequencies of rotary embedding and the repetition penalties.
+//! Logarithm, exponential and integer powers in pairs of f64, with relative errors of about 2^-100. Rotary embedding
+//! uses them for its frequencies, and the sampler for its repetition penalties.
 //!
 //! Logarithm and exponential are computed by series. Each takes up to a microsecond, which is acceptable because a
 //! table of rotary embedding is computed only once.
@@ -109,7 +109,7 @@ impl Pair {
     }
 
     /// Raises a number of 1 or more to an integer power by squaring. The relative error is at most 2^-100 times the
-    /// exponent. If the power is beyond f64, the first part is infinite or NaN.
+    /// exponent. If the power is out of f64's range, the first part is infinite or NaN.
     pub fn to_the(self, mut exponent: u64) -> Pair {
         let (mut square, mut power) = (self, Pair(1.0, 0.0));
         loop {

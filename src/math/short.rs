@@ -4,7 +4,7 @@
 //! change the rounding to that type. With random low bits, at most 1 normal result in 128 fails this test. All other
 //! results, and inputs that a function does not accept, are computed in f64. Results are therefore correctly rounded,
 //! and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every accepted f16 and bf16
-//! input with a normal result, even with the least accurate estimate.
+//! input with a normal result. The test also uses the least accurate reciprocal estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;
@@ -35,8 +35,8 @@ const ERF: [f32; 5] = [
 const EDGE_OF_ERF: f32 = 0.6;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.2;
-/// Constants for the probability that a normal variable exceeds a, for a from 0 to 9. It is approximated by
-/// e^(-a^2/2) r P(r - CENTRE) with r = 1 / (a + POLE). TAIL has the coefficients of P. Relative error 2^-23.2.
+/// Constants for the probability that a normal variable exceeds a, for a from 0 to 9. The probability is approximated
+/// by e^(-a^2/2) r P(r - CENTRE) with r = 1 / (a + POLE). TAIL has the coefficients of P. Relative error 2^-23.2.
 const POLE: f32 = 2.5;
 const CENTRE: f32 = f32::from_bits(0x3e79_525d);
 const TAIL: [f32; 8] = [

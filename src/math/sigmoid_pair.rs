@@ -17,8 +17,8 @@ const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5
 /// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.
 const LARGEST_OF_GELU: f32 = 9.0;
 
-/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, with t = e^-|x|, as two f32, for the x that
-/// [`serves`] accepts.
+/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, as two f32. Here t is e^-|x|. x must be accepted by
+/// [`serves`].
 #[inline(always)]
 pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // For x above LARGEST the quotient rounds to 1, so t need not be exact.
@@ -26,11 +26,13 @@ pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
 }
 
-/// Computes 1 / (1 + t), or t / (1 + t) where `negative` is set, as the sum of two f32. t is hi + lo.
+/// Computes 1 / (1 + t), or t / (1 + t) in lanes where `negative` is set. t is the sum of two f32, `hi` and `lo`. The
+/// result is the sum of two f32 too.
 #[inline(always)]
 fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (I::F32, I::F32) {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-    // `lo` may be as large as 2^-12 of `hi`. The sum is renormalised, because the quotient neglects the square of `lo`.
+    // `lo` may be as large as 2^-12 times `hi`. The quotient neglects the square of `lo`, so hi + lo is renormalised
+    // first.
     let (t, t_low) = fast_two_sum(hi, lo);
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);
@@ -41,8 +43,8 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
     (q, rest * reciprocal)
 }
 
-/// Returns an upper and a lower estimate of 1 / (1 + e^-x), rounded to f32, for the x that [`serves`] accepts. If both
-/// agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of 1 / (1 + e^-x), each rounded to f32. x must be accepted by [`serves`]. If
+/// the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = share(isa, x);
@@ -55,8 +57,8 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x)
 }
 
-/// Returns an upper and a lower estimate of x / (1 + e^-x), rounded to f32, for the x that [`silu_serves`] accepts. If
-/// both agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of x / (1 + e^-x), each rounded to f32. x must be accepted by [`silu_serves`].
+/// If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
@@ -79,8 +81,8 @@ pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     serves(isa, x) & x.lt(isa.f32(f32::INFINITY)) & (isa.f32(TINY).lt(x.abs()) | x.eq(isa.f32(0.0)))
 }
 
-/// Returns an upper and a lower estimate of x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, rounded to f32, for the x
-/// that [`gelu_tanh_serves`] accepts. If both agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, each rounded to f32. x
+/// must be accepted by [`gelu_tanh_serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let zero = isa.f32(0.0);

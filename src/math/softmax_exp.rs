@@ -1,9 +1,10 @@
-//! The exponential of softmax, in f32: the row's maximum is subtracted exactly, and its own term is exactly 1.
+//! The exponential of softmax, in f32: the row's maximum is subtracted exactly, and the term of the maximum is exactly
+//! 1.
 //!
 //! Let m be the maximum, and x = n ln2/8 + r with an integer n. Then e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is
 //! the multiple of ln2/8 nearest to m, and d = m - M ln2/8. One register holds the table of the eight powers 2^(j/8),
-//! and another holds their low parts minus d. Adding a low part thus corrects the table's rounding and subtracts d, and
-//! the difference x - m is never rounded. The error is 0.63 ULP.
+//! and another holds their low parts minus d. Adding a low part thus corrects the table's rounding and also subtracts
+//! d. The difference x - m is never rounded. The error is 0.63 ULP.
 //!
 //! # Error
 //!
@@ -14,11 +15,11 @@
 //! - 1 each for the low part of the table, its sum with r, the product with STEP_LO, and t;
 //! - 0.2 for r^2 and the polynomial.
 //!
-//! Relative to e^r >= 0.957, the sum is 8.6, or 0.27 times 2^-24. If logits are pairs of f32, the sum of two low parts
-//! and the error of a product add 1.2, and the total is 0.31 times 2^-24. The last operation rounds by half an ULP. The
-//! relative error of an exponential is therefore at most 1.31 times 2^-24. The largest error found is 1.13 times 2^-24.
-//! For the maximum's own term, the argument is at most 5 units of 2^-29, and the term rounds to 1.
-//! `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
+//! The sum of these errors, relative to e^r >= 0.957, is 8.6 units, or 0.27 times 2^-24. If logits are pairs of f32,
+//! the sum of two low parts and the error of a product add 1.2, and the total is 0.31 times 2^-24. The last operation
+//! rounds by half an ULP. The relative error of an exponential is therefore at most 1.31 times 2^-24. The largest error
+//! found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5 units of 2^-29, and the term rounds
+//! to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
 //!
 //! Subnormal results are kept. In rows whose values span more than 87, results are computed 2^64 times too large and
 //! scaled down at the end. This rounds subnormal results once, and does not change normal results. Results that must be
@@ -41,13 +42,13 @@
 //!
 //! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. On each side of the boundary,
 //!   the error is at most 1/2 for each of these roundings, and 0.03 for r^2 and q: 3.06 for both sides. The cubic
-//!   coefficient of its polynomial is smaller than the most accurate one by 2^-13.8. That lowers the powers below the
-//!   boundary and raises those above it, by 3.09 in total, so that their order is kept. This costs 0.1 ULP of accuracy:
-//!   the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
+//!   coefficient of its polynomial is smaller than the most accurate one by 2^-13.8. This change lowers the powers
+//!   below the boundary and raises the powers above it, by 3.09 in total, so that their order is kept. This costs 0.1
+//!   ULP of accuracy: the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
 //! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, two neighbours are 16 units apart or more, and the errors are
-//!   4.1 at most. For smaller |x|, the two logits at each boundary were compared, for every d (a multiple of 2^-27),
-//!   M mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order. The tests check about every
-//!   thousandth d, and all of them on request.
+//!   4.1 at most. For smaller |x|, the two logits at each boundary were compared, for every d (a multiple of 2^-27), M
+//!   mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order. The tests check about every
+//!   thousandth d by default, and every d on request.
 //!
 //! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high part. If two
 //! logits are closer than 2^-26, their powers may be in the wrong order, by an ULP. This happens at 15 of the 1,200
@@ -77,10 +78,10 @@ const STEP_HI: f32 = f32::from_bits(0x3db17218);
 const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/16, with the first one fixed at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
-/// Coefficients of [`WeightExp`]. The second one is smaller than in [`POLY`], so that a larger logit never gets a
-/// smaller power.
+/// Coefficients of [`WeightExp`]. The second coefficient is smaller than the second one of [`POLY`], so that a larger
+/// logit never gets a smaller power.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23. Adding it to a number rounds the number to an integer, in the low bits of the sum.
+/// 1.5 * 2^23. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;
 
 /// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps
@@ -88,9 +89,9 @@ pub const SHIFTER: f32 = 12_582_912.0;
 pub const NARROW: f32 = 87.0;
 /// Distance below a row's maximum at which the exponential becomes 0.
 const DEEPEST: f32 = 104.0;
-/// Distance below the largest logit beyond which tokens have no mass.
+/// Distance of a token's logit below the largest logit. A token at a larger distance has no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of the magnitude of a row's maximum. Below it, the tables account for the maximum. Otherwise the maximum is
+/// Limit of the magnitude of a row's maximum. The tables account for a maximum below this limit. A larger maximum is
 /// subtracted from each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
@@ -98,8 +99,8 @@ pub const SMALL_MAXIMUM: f32 = 256.0;
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
-    /// Amount subtracted from x first: the row's maximum if it is large, otherwise 0. The subtraction is exact for
-    /// every x whose result is not 0.
+    /// Amount subtracted from x first: the row's maximum if the maximum is large, and 0 otherwise. The subtraction is
+    /// exact for every x whose result is not 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M, where M ln2/8 is the multiple of ln2/8 nearest to the maximum.
@@ -174,8 +175,8 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s) * lower(self.isa, self.deepest.lt(x))
     }
 
-    /// Computes the exponential of sums of two f32. Where `low` is 0, the bits are those of [`SoftmaxExp::any`]. Where
-    /// `high` is -inf, `low` is ignored.
+    /// Computes the exponential of sums of two f32. Where `low` is 0, the result has the same bits as the result of
+    /// [`SoftmaxExp::any`]. Where `high` is -inf, `low` is ignored.
     #[inline(always)]
     pub fn pair(&self, high: I::F32, low: I::F32) -> I::F32 {
         let counts = self.deepest.lt(high);
@@ -265,7 +266,7 @@ fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
 }
 
 /// Returns the table of the powers 2^(j/8), each with `j << 20` subtracted from its bits. [`parts_of`] adds `j << 20`
-/// back, together with the exponent. Unless `narrow`, the powers are multiplied by 2^64.
+/// back, together with the exponent. Unless `narrow` is set, the powers are multiplied by 2^64.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };

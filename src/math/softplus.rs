@@ -50,22 +50,24 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     let above = a.lt(b);
     let (high, low) = (I::F64::select(above, b, a), I::F64::select(above, a, b));
     let (minus, rest) = two_sum(low, minus_zero - high);
-    // If a and b are far apart, the rounding error of the difference is negligible or NaN, so it is replaced by 0.
+    // If a and b are far apart, the rounding error of the difference is negligible or NaN, so this error is replaced by
+    // 0.
     let lowest = isa.f64(lowest::<E>());
     let rest = I::F64::select(minus.lt(lowest), zero, rest);
     let t = exp_parts(isa, lowest.max(minus), rest).normalised();
     let (t_high, t_low) = exp_below_one(isa, &t, lowest.max(minus));
     let (mut log, mut log_low) = log1p_sum(isa, t_high, Some(t_low));
     if E::IS_F64 {
-        // Below FAR, the logarithm equals t. As t may be subnormal in f64, it is rounded before the addition.
+        // If `minus` is below FAR, the logarithm equals t. t may be subnormal in f64, so t is rounded before the
+        // addition.
         let far = minus.lt(isa.f64(FAR));
         log = I::F64::select(far, t.round::<f64>(isa), log);
         log_low = I::F64::select(far, zero, log_low);
     }
     let (hi, error) = two_sum(high, log);
     let lo = error + log_low;
-    // For an infinite sum, the low part is infinity - infinity, which is NaN, so it is replaced by 0. If a and b are
-    // the same infinity, the sum is NaN too, and is replaced by a.
+    // If `hi` is infinite, the low part is infinity - infinity, which is NaN, so the low part is replaced by 0. If a
+    // and b are the same infinity, `hi` is NaN, so `hi` is replaced by a.
     let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
     let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
     Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }

@@ -35,8 +35,8 @@ fn value<I: Isa>(isa: I, x: I::F32) -> I::F64 {
     (s + s).mul_add(horner_halves(isa, s * s, &POLY), isa.widen(x.max(zero)))
 }
 
-/// Returns an upper and a lower estimate of ln(1 + e^x), rounded to f32, for the x that [`serves`] accepts. If both
-/// agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of ln(1 + e^x), each rounded to f32. x must be accepted by [`serves`]. If the
+/// two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn softplus<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round_wide(isa, value(isa, x), RELATIVE)
@@ -48,8 +48,8 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
 }
 
-/// Returns an upper and a lower estimate of -ln(1 + e^-x), rounded to f32, for the x that [`log_sigmoid_serves`]
-/// accepts. If both agree, the result is correctly rounded.
+/// Returns an upper and a lower estimate of -ln(1 + e^-x), each rounded to f32. x must be accepted by
+/// [`log_sigmoid_serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn log_sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let value = value(isa, isa.f32(0.0) - x);

@@ -31,8 +31,8 @@ pub fn sqrt<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: x.sqrt(), lo: isa.f64(-0.0), exponent: None }
 }
 
-/// Returns an upper and a lower estimate of 1 / sqrt(x), rounded to f32, for the x that [`rsqrt_serves`] accepts. Where
-/// they agree, the rounding is correct, as [`super::exp_pair`] explains.
+/// Returns an upper and a lower estimate of 1 / sqrt(x), each rounded to f32. x must be accepted by [`rsqrt_serves`].
+/// If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn rsqrt_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     /// Bound on the relative error. The Newton step squares the relative error of `y`.

@@ -1,10 +1,10 @@
-//! Definitions of the sums. They are part of the definition of every result, so vector width, thread count, block size
-//! and alignment never change a bit.
+//! Definitions of the sums. A definition fixes every bit of a sum, so vector width, thread count, block size and
+//! alignment never change a result.
 //!
 //! # Tiled sum (`tiled_sum`): every float sum outside the softmax family and attention
 //!
-//! The terms v_0 .. v_(n-1) are exact in f64: they are values of a narrower type, or products of two of them. Tile t
-//! holds the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
+//! The terms v_0 .. v_(n-1) are exact in f64: they are values of a narrower type, or products of two such values. Tile
+//! t holds the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
 //! increasing i, in f64. The 64 lanes are then folded six times, `new[j] = old[2j] + old[2j+1]`, which leaves the
 //! tile's sum. The tile sums are reduced in the same way, as if they were one long tile: lane t mod 64 adds them in
 //! increasing t, and the lanes are folded six times. Finally, +0 is added.
@@ -159,7 +159,7 @@ fn binned(terms: &[f64]) -> f64 {
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
-/// row, with zeros past its end; i may be up to three blocks beyond the last.
+/// row, with zeros after the last term. i may exceed the index of the last block by up to three.
 #[inline(always)]
 pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
     let blocks = len.div_ceil(BLOCK);
@@ -169,7 +169,8 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
         #[inline(always)]
         |t| {
             let start = t * BLOCKS;
-            // Hides the count from the compiler, which would unroll the long body of a loop of at most four iterations.
+            // Hides the count from the compiler. The compiler would otherwise unroll this loop of at most four
+            // iterations, although its body is long.
             let quads = opaque((blocks - start).min(BLOCKS).div_ceil(CHAINS));
             sums_of_tile(
                 isa,
@@ -336,7 +337,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     group.sums(isa)
 }
 
-/// Slices of equal length, read in quads: chunks of 64 elements, or four blocks.
+/// Slices of equal length, read in quads. A quad is a chunk of 64 elements, or four blocks.
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],

@@ -7,18 +7,18 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Smallest magnitude at which f32 can represent the rounding error of a product of pairs.
+/// Smallest magnitude of a product of two f32 pairs whose rounding error f32 can represent.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
-/// Computes gate / (1 + e^-gate) * up for any numbers, to be rounded to `E`.
+/// Computes gate / (1 + e^-gate) * up for any numbers. The caller rounds the result to `E`.
 #[inline(always)]
 pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
     // If the gate is below this bound, silu(gate) times any finite number of the type rounds to zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
-    // The result has the sign of gate * up, and at most the same magnitude. A gate * up of 0 or -0 is therefore the
-    // result.
+    // The result has the sign of gate * up, and at most the same magnitude. If gate * up is 0 or -0, the result is
+    // therefore gate * up.
     let most = x * up;
     let y = if E::IS_F64 {
         let share = derivative::share::<I, f64>(isa, minus, x.lt(zero));
@@ -34,8 +34,8 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 
-/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate, to be rounded to `E`. It is dy up (s +
-/// gate s (1 - s)) with s = 1 / (1 + e^-gate).
+/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate. The caller rounds the result to `E`. It
+/// is dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate).
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
@@ -51,7 +51,7 @@ pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64)
     without_derivative(isa, dy, gate.either_nan(up), dx)
 }
 
-/// Computes `dy` times the derivative of [`swiglu`] with respect to `up`, to be rounded to `E`.
+/// Computes `dy` times the derivative of [`swiglu`] with respect to `up`. The caller rounds the result to `E`.
 #[inline(always)]
 pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
     without_derivative(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
@@ -101,8 +101,8 @@ impl<I: Isa> Narrow<I> {
         Narrow { isa, exp: SoftmaxExp::new(isa, 0.0, f32::NEG_INFINITY) }
     }
 
-    /// Returns the product to be rounded to `E`, and the lanes in which it is valid. In those lanes no intermediate
-    /// value that the result needs underflows or overflows.
+    /// Returns the product before rounding to `E`, and the lanes in which the product is valid. In these lanes, no
+    /// intermediate value that affects the product underflows or overflows.
     #[inline(always)]
     pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
         let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));
@@ -118,7 +118,7 @@ impl<I: Isa> Narrow<I> {
             let silu = gate * (I::F32::select(gate.lt(zero), t, one) / (one + t));
             (silu, silu * up, gate.eq(gate))
         };
-        // The result is at most gate * up in magnitude, so a zero gate * up is the result.
+        // The result is at most gate * up in magnitude. If gate * up is zero, the result is therefore gate * up.
         let most = gate * up;
         let is_zero = most.eq(zero);
         let least = self.isa.f32(LEAST);

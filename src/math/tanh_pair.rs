@@ -2,7 +2,8 @@
 //! computed in f64, by [`super::tanh::tanh_wide`]. A run over all 2^32 inputs showed that every lane that passes has
 //! the same bits as the f64 computation.
 //!
-//! Below 0.1, tanh x = x + x^3 P(x^2). Above, it is (1 - t) / (1 + t) with t = e^(-2|x|).
+//! For |x| below 0.1, tanh x is x + x^3 P(x^2), where P is a polynomial. For larger |x|, tanh |x| is (1 - t) / (1 + t)
+//! with t = e^(-2|x|).
 
 use super::exp_pair::{UNCERTAINTY, exp_pair};
 use super::wide::{fast_two_sum, horner_narrow};
@@ -24,8 +25,8 @@ const NEAR: f32 = 4.0 / (1 << 24) as f32;
 /// Bound on the error for |x| >= EDGE: half of the exponential's error, plus a small error of the quotient.
 const FAR: f32 = 0.56 * UNCERTAINTY;
 
-/// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. If both agree, the result is
-/// correctly rounded.
+/// Returns an upper and a lower estimate of tanh x, each rounded to f32, for every x. If the two estimates are equal,
+/// they are the correctly rounded result.
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));

@@ -1,8 +1,8 @@
 //! Sine and cosine of one number in f64, within 1 ULP, for every finite argument.
 //!
-//! The reduction by pi/2 multiplies the argument's 53 bits by the 192 bits of 2/pi that matter for it (Payne and Hanek,
-//! 1983), in integers. The remainder has 128 bits after the binary point. Two polynomials on |r| <= pi/4 give the
-//! results. Only additions and multiplications are used, so every machine gives the same bits.
+//! The reduction by pi/2 multiplies the argument's 53 bits by the 192 bits of 2/pi that affect the result (Payne and
+//! Hanek, 1983), in integers. The remainder has 128 bits after the binary point. Two polynomials on |r| <= pi/4 give
+//! the results. Only additions and multiplications are used, so every machine gives the same bits.
 
 use super::power::Pair;
 
@@ -50,7 +50,7 @@ const COS: [f64; 6] = [
     f64::from_bits(0xbda8_fae9_c69b_38f2),
 ];
 
-/// Returns sine and cosine, each as a number and its rounding error. Both are NaN if x is not finite.
+/// Returns sine and cosine, each as an f64 and its rounding error. Sine and cosine are NaN if x is not finite.
 pub fn sin_cos(x: f64) -> (Pair, Pair) {
     if !x.is_finite() {
         return (f64::NAN.into(), f64::NAN.into());
@@ -69,7 +69,7 @@ pub fn sin_cos(x: f64) -> (Pair, Pair) {
     }
 }
 
-/// Returns a + b with its rounding error, where b is the smaller in magnitude.
+/// Returns a + b with its rounding error. |b| must be at most |a|.
 fn sum(a: f64, b: f64) -> Pair {
     Pair(a + b, b - ((a + b) - a))
 }
@@ -90,7 +90,7 @@ fn reduce(x: f64) -> (u64, f64, f64) {
     let high = (mantissa * u128::from(w2) + (mid >> 64)) as u64;
     let (mid, low) = (mid as u64, low as u64);
     let fraction = u128::from(high << 2 | mid >> 62) << 64 | u128::from(mid << 2 | low >> 62);
-    // Read as a signed number, the fraction is in [-1/2, 1/2). If it is negative, the quadrant is one higher.
+    // The fraction is read as a signed number in [-1/2, 1/2). If this number is negative, the quadrant is one higher.
     let fraction = fraction as i128;
     let quadrant = (high >> 62).wrapping_add(u64::from(fraction < 0));
     let near = fraction as f64;

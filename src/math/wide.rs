@@ -35,7 +35,7 @@ pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64
     (hi, error + a.mul_add(b_low, a_low * b))
 }
 
-/// Computes the quotient of two unevaluated sums as an unevaluated sum, given 1 / d.0.
+/// Computes the quotient of two unevaluated sums as an unevaluated sum. The last argument is the reciprocal of `d.0`.
 #[inline(always)]
 pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), reciprocal: I::F64) -> (I::F64, I::F64) {
     let q = n.0 * reciprocal;
@@ -55,7 +55,7 @@ pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     sum
 }
 
-/// Evaluates a polynomial as [`horner`] does, with even and odd powers in two chains. That halves the number of
+/// Evaluates a polynomial as [`horner`] does, with even and odd powers in two chains. Two chains halve the number of
 /// dependent steps.
 ///
 /// Each iteration takes two coefficients and does not branch between the chains, because compilers unroll such a loop.
@@ -115,15 +115,16 @@ impl<I: Isa> Wide<I> {
     }
 }
 
-/// Rounds the sum to odd: if it is inexact and its last bit is even, moves it by one unit in the last place toward its
-/// error.
+/// Rounds the sum to odd. If the sum is inexact and its last bit is even, the sum moves by one unit in the last place,
+/// in the direction of its rounding error.
 #[inline(always)]
 fn to_odd<I: Isa>(isa: I, sum: I::F64, error: I::F64) -> I::F64 {
     let bits = sum.to_bits();
     let zero = isa.f64(0.0);
     let inexact = zero.lt(error.abs());
     let even = (bits & isa.i64(1)).eq(isa.i64(0));
-    // Step away from zero if sum and error have one sign. Their product could underflow, so the sign bits are compared.
+    // Step away from zero if the sum and the error have the same sign. The sign bits are compared, because the product
+    // of the sum and the error could underflow.
     let away = (bits.shr::<63>()).eq(error.to_bits().shr::<63>());
     let step = I::I64::select(away, isa.i64(1), isa.i64(-1));
     I::F64::from_bits(I::I64::select(inexact & even, bits + step, bits))
@@ -137,7 +138,7 @@ fn scale<I: Isa>(isa: I, value: I::F64, exponent: I::I64) -> I::F64 {
     value * power_of_two(isa, half) * power_of_two(isa, exponent - half)
 }
 
-/// Returns `2^exponent` for exponents whose result is normal.
+/// Returns `2^exponent`, which must be a normal number.
 #[inline(always)]
 pub fn power_of_two<I: Isa>(isa: I, exponent: I::I64) -> I::F64 {
     I::F64::from_bits((exponent + isa.i64(1023)).shl::<52>())

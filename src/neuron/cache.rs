@@ -28,8 +28,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Returns the cache in the folder that `EVENKEEL_NEURON_CACHE` names, or else in `evenkeel/neuron` in the user's
-    /// cache folder.
+    /// Returns the cache in the folder that `EVENKEEL_NEURON_CACHE` names. If this variable is not set, the folder is
+    /// `evenkeel/neuron` in the user's cache folder.
     pub fn from_env() -> Self {
         let users = || {
             let caches = settings::path("XDG_CACHE_HOME").map(PathBuf::from);

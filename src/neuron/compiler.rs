@@ -77,8 +77,8 @@ impl Target {
     /// number.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] for an unknown family, or one that the compiler has no target for; [`Fault::Setting`] if
-    /// a variable has an invalid value.
+    /// [`Fault::Unavailable`] for an unknown family, or a family for which the compiler has no target;
+    /// [`Fault::Setting`] if a variable has an invalid value.
     pub fn of_instance(family: Option<u32>) -> Result<Self> {
         let trn2 = || Ok(Target::Trn2 { logical_cores: settings::logical_cores()? });
         match settings::text(settings::TARGET).as_deref() {

@@ -14,14 +14,14 @@ pub trait Execute {
     /// Runs a program once. Inputs and outputs are in the program's order, row-major and little-endian.
     ///
     /// # Errors
-    /// [`Error::Failed`] and `Error::Neuron`; [`Error::ShapeMismatch`] for inputs of wrong sizes.
+    /// [`Error::Failed`] or `Error::Neuron` if the executor fails; [`Error::ShapeMismatch`] for inputs of wrong sizes.
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
 }
 
 /// State of a row, from the status output of a program.
 ///
-/// Programs do no arithmetic on non-finite numbers. The outputs besides the status are therefore meaningful only for
-/// `Plain` rows.
+/// Programs do no arithmetic on non-finite numbers. The other outputs are therefore meaningful only for rows whose
+/// status is `Plain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {

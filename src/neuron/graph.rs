@@ -1,4 +1,5 @@
-//! Graphs that programs are made of: typed values with static shapes, and the few operators that all devices support.
+//! Graphs of programs. A graph consists of typed values with static shapes, and the few operators that all devices
+//! support.
 //!
 //! Operands of an operator are broadcast to a common shape. A scalar broadcasts to any shape. One value for each row
 //! broadcasts to all elements of its row.
@@ -222,7 +223,7 @@ impl Graph {
         self.in_f32(columns)
     }
 
-    /// Concatenates matrices with equal numbers of rows side by side.
+    /// Concatenates matrices side by side. Their numbers of rows must be equal.
     pub fn concatenate(&mut self, parts: &[Value]) -> Value {
         let rows = parts.first().map_or(0, |v| self.dims(*v).first().copied().unwrap_or(0));
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
@@ -390,7 +391,7 @@ impl Graph {
     /// Returns the graph if all operands match.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`].
+    /// [`Error::ShapeMismatch`] if the operands of an operator do not match.
     pub fn finish(self, op: &'static str) -> Result<Self> {
         match &self.misfit {
             None => Ok(self),

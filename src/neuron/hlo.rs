@@ -110,7 +110,7 @@ fn instruction(id: usize, opcode: &str, shape: Message) -> Message {
     Message::default().text(1, &format!("{opcode}.{id}")).text(2, opcode).message(3, shape).number(35, id)
 }
 
-/// Returns a computation with two scalar operands, as used by a reduction, and its id.
+/// Returns a computation with two scalar operands for use in a reduction, and the id of the computation.
 fn scalar_computation(ids: &mut Ids, function: Binary) -> (Message, usize) {
     let f32 = || shape(Type::Of(ElementType::F32), &[]);
     let [id, a, b, root] = [0; 4].map(|_| ids.next());

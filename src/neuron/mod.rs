@@ -1,17 +1,17 @@
 //! Programs for AWS Neuron devices (Trainium and Inferentia). For finite logits, no intermediate value becomes NaN,
-//! because these devices end a run at any NaN, even one that is discarded later.
+//! because these devices end a run at any NaN, even if the NaN would be discarded later.
 //!
 //! Each function here, such as [`softmax`], builds the [`Program`] of an op for a type and a shape. The function of the
 //! same name in [`run`] computes the op with that program on any implementation of [`Execute`]. The device's results
-//! are correct for rows of finite numbers and masks. Rows with other numbers, and fully masked rows, are reported in a
-//! [`Status`] for each row; [`run`] computes them on the host.
+//! are correct for a row in which every number is finite or masked. Rows with other numbers, and fully masked rows, are
+//! reported in a [`Status`] for each row; [`run`] computes them on the host.
 //!
 //! Results are within the bounds of [`accuracy::NEURON`](crate::accuracy::NEURON), but not bit-identical to the CPU.
 //! These devices flush subnormal numbers and sum in their own order.
 //!
 //! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps the compiled files, and
-//! the runtime's library loads them. Errors are [`Fault`]s. [`Fault::action`] tells whether to use another backend
-//! instead.
+//! the runtime's library loads them. Errors are [`Fault`]s. [`Fault::action`] tells whether a program may use another
+//! backend instead.
 //!
 //! An application can be built and started without Neuron's packages. Missing packages are reported when a device is
 //! opened.

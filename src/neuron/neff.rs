@@ -8,7 +8,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes)
 }
 
-/// Checks that the bytes start with a NEFF header; returns the reason if not.
+/// Checks that the bytes start with a NEFF header. Returns the reason if they do not.
 pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() < HEADER {
         return Err(format!("the file has {} bytes; a header alone has {HEADER} bytes", bytes.len()));
@@ -19,9 +19,9 @@ pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core; returns the reason
-/// if not. After a mismatch the program is only compiled again, because Neuron does not document that the sizes in the
-/// header match the file.
+/// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core. Returns the reason
+/// if it is not. A mismatch only causes the program to be compiled again, because Neuron does not document that the
+/// sizes in the header match the file.
 pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();

@@ -28,7 +28,7 @@ impl ElementType {
     /// Returns the element type for a storage type.
     ///
     /// # Errors
-    /// [`Error::UnsupportedDType`] for f64, which these devices do not support.
+    /// [`Error::UnsupportedDType`] for f64, which Neuron devices do not support.
     pub(super) fn of(op: &'static str, dtype: DType) -> Result<Self> {
         match dtype {
             DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "neuron" }),
@@ -87,7 +87,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Creates a program from a graph, if its operands match.
+    /// Creates a program from a graph, if the operands of each operator match.
     pub(super) fn new(op: &'static str, name: String, graph: Graph) -> Result<Self> {
         let graph = graph.finish(op)?;
         let specs = |values: &[Value]| values.iter().filter_map(|value| spec(&graph, *value)).collect();

@@ -7,13 +7,13 @@ use crate::error::fault::{Fault, Result};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Path of the runtime's library, instead of the usual names.
+/// Variable with the path of the runtime's library, which replaces the search under the usual names.
 pub(super) const LIBRARY: &str = "EVENKEEL_LIBNRT";
-/// Path of the compiler, instead of `neuronx-cc` on the PATH.
+/// Variable with the path of the compiler. By default, `neuronx-cc` on the PATH is used.
 pub(super) const COMPILER: &str = "EVENKEEL_NEURONX_CC";
-/// Form in which programs are passed to the compiler: `hlo` or `stablehlo`.
+/// Variable with the form in which programs are passed to the compiler: `hlo` or `stablehlo`.
 pub(super) const FORM: &str = "EVENKEEL_NEURON_FORM";
-/// Compilation target. It is required if the runtime does not report the instance family.
+/// Variable with the compilation target. It is required if the runtime does not report the instance family.
 pub(super) const TARGET: &str = "EVENKEEL_NEURON_TARGET";
 /// Maximum number of seconds for one compilation.
 pub(super) const LIMIT: &str = "EVENKEEL_NEURON_COMPILE_SECONDS";

@@ -21,15 +21,15 @@ use crate::simd::{Output, filled, in_default, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Attention<'a> {
-    /// Factor of the products of queries and keys. Finite; 1/sqrt(features) by default.
+    /// Factor that the products of queries and keys are multiplied by. Finite; 1/sqrt(features) by default.
     pub scale: Option<f64>,
     /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.
     pub softcap: Option<f64>,
-    /// Mask of the scores, which have shape `[batch, heads, queries, keys]`; nothing is masked by default.
+    /// Mask of the scores. The scores have the shape `[batch, heads, queries, keys]`. Nothing is masked by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// One extra logit for each head of the queries, as in gpt-oss. It has no value vector, so it takes a share of the
-    /// softmax and adds nothing to the result. None by default.
+    /// One extra logit for each query head, as in gpt-oss. It has no value vector, so it takes a share of the softmax
+    /// and adds nothing to the result. None by default.
     pub sinks: Option<Floats<'a>>,
     /// Result for a fully masked query; zeros by default. A query with a sink above -inf never counts as fully masked.
     pub fully_masked: FullyMasked,
@@ -81,8 +81,8 @@ impl<'a> Attention<'a> {
         Ok(())
     }
 
-    /// Checks the operands and options, and returns the call for the kernel. `k` and `v` may hold a shard: the keys
-    /// from index `first` on, out of `all_keys` keys.
+    /// Checks the operands and options, and returns the call for the kernel. `k` and `v` may hold a shard of the
+    /// `all_keys` keys, which begins at key `first`.
     pub(super) fn resolve<'c, E: Element>(
         &self,
         op: &'static str,
@@ -110,8 +110,8 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Maximum number of query-key pairs if queries or values have no features. In that case the size of the operands does
-/// not limit the work, and computing 2^32 weights takes a minute.
+/// Maximum number of query-key pairs if queries or values have no features. Operands without features take no memory,
+/// so their size does not limit the work. Computing 2^32 weights takes a minute.
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
@@ -120,8 +120,8 @@ fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expecte
 
 pub(crate) const OP: &str = "attention";
 
-/// Computes scaled dot-product attention: for each query, the mean of the values, weighted by the softmax of its
-/// products with the keys.
+/// Computes scaled dot-product attention: for each query, the weighted mean of the values. The weights are the softmax
+/// of the query's products with the keys.
 ///
 /// # Formula
 /// ```text
@@ -135,8 +135,8 @@ pub(crate) const OP: &str = "attention";
 /// of heads of keys divides the number of heads of `q`, and head h of `q` uses head h / (heads / heads of keys) of `k`
 /// and `v`. The result is `[batch, heads, queries, features of values]`, without gaps.
 ///
-/// The size of the workspace does not depend on the number of keys, with one exception: with few queries and more
-/// threads than heads, it is up to a 16th of the size of `k` and `v`.
+/// The size of the workspace does not depend on the number of keys, with one exception: for few queries and more
+/// threads than heads, the workspace takes up to a 16th of the size of `k` and `v`.
 ///
 /// # Special values
 /// | input | y |
@@ -160,24 +160,25 @@ pub(crate) const OP: &str = "attention";
 /// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
-/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). A sink,
-/// or a key's bias, counts in M if the weight of the sink or key is above this minimum: with its whole magnitude in
-/// f64, and with 2^-29 times its magnitude in the other types. Where weighted values are subnormal, the error may be
-/// larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
+/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). A sink
+/// whose weight is above this minimum counts in M, and so does the bias of a key whose weight is above it. In f64 the
+/// whole magnitude of the sink or bias counts, and in the other types 2^-29 times the magnitude. Where weighted values
+/// are subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
 /// `(41 M + 2.6) 2^-24 + |lse| 2^-53`. Each further 32 features add M 2^-53 in f64, and M 2^-24 in the other types.
 ///
-/// Products of queries and keys, and weighted sums of values, are computed in f32 (for f64 operands, in f64). Their
-/// terms are added by chains of 32 fused multiply-adds, and the chains in order. Exponentials are added by a
-/// [fixed-point sum](crate::math::sum), and in f64 by a binned sum. Blocks of 256 keys, counted from the first key, are
-/// merged in order in f64. For f32, f16 and bf16, a query's results for a block are computed in f64 if a score or a
-/// weighted sum exceeds the range of f32, or if the scale is not 0 and its magnitude is outside of 1e-30 to 1e30. If
-/// the operands are finite, a score that exceeds the range of f64 is replaced by the largest finite f64 with its sign.
+/// Products of queries and keys, and weighted sums of values, are computed in f32 (for f64 operands, in f64). The terms
+/// of a product or weighted sum are added by chains of 32 fused multiply-adds, and the results of the chains are added
+/// in order. Exponentials are added by a [fixed-point sum](crate::math::sum), and in f64 by a binned sum. Blocks of 256
+/// keys, counted from the first key, are merged in order in f64. For f32, f16 and bf16, a query's results for a block
+/// are computed in f64 if a score or a weighted sum exceeds the range of f32, or if the scale is not 0 and its
+/// magnitude is outside of 1e-30 to 1e30. If the operands are finite, a score that exceeds the range of f64 is replaced
+/// by the largest finite f64 with its sign.
 ///
-/// A query's result has the same bits in any batch, with any other queries and heads, in prefill and in decoding, on
-/// any number of threads and on any instruction set.
+/// A query's result does not depend on the batch, or on other queries and heads. It has the same bits in prefill and in
+/// decoding, for every thread count and every instruction set.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if shapes do not fit each other; [`Error::InvalidArgument`] if an option is out of range;
@@ -229,7 +230,7 @@ pub fn attention_into<'a, E: Element>(
     write(resolve([q, k, v], options)?, None, out.into(), None)
 }
 
-/// Computes [`attention`] and the log-sum-exp of each query's logits, and returns both in this order.
+/// Returns the result of [`attention`] and the log-sum-exp of each query's logits, in this order.
 ///
 /// The log-sum-exps are f64, have shape `[batch, heads, queries]` and include the sink. A log-sum-exp is -inf for a
 /// fully masked query, NaN if a logit is NaN, and +inf if a logit is +inf.
@@ -282,8 +283,8 @@ fn resolve<'c, E: Element>(
     options.resolve(OP, [q, k, v], (0, k.shape()[2]))
 }
 
-/// Writes the result of a checked call to `out`, and the log-sum-exps to `lse` if it is given. If `parts` is given,
-/// merges these partial results instead of computing attention.
+/// Writes the result of a checked call to `out`. Writes the log-sum-exps to `lse` if it is given. If `parts` is given,
+/// the function merges these partial results instead of computing attention.
 pub(super) fn write<'a, E: Element>(
     call: cpu::attention::Attention<'_, E>,
     parts: Option<&[cpu::attention::Parts]>,

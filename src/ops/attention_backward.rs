@@ -22,14 +22,15 @@ pub struct AttentionGradients<E> {
     pub dk: Vec<E>,
     /// Gradient of the values.
     pub dv: Vec<E>,
-    /// Gradient of the sinks, if there are any: one number for each head of the queries.
+    /// Gradient of the sinks, with one number for each query head. Present only if there are sinks.
     pub dsinks: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks from
-/// `dy`, the gradient of its result.
+/// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks, from
+/// `dy`, the gradient of the result.
 ///
-/// It needs nothing from the forward pass, because it computes the softmax weights again, block by block.
+/// The forward pass does not have to keep anything, because this function computes the softmax weights again, block by
+/// block.
 ///
 /// # Formula
 /// ```text
@@ -38,14 +39,14 @@ pub struct AttentionGradients<E> {
 /// dq_t = scale sum_s dz_ts k_s,   dk_s = scale sum_t dz_ts q_t,   dsink = -sum_t p_t m_t
 /// ```
 /// Names are as in [`attention`](crate::attention()). c_ts is 1 - tanh^2(scale q_t k_s / softcap), or 1 without a
-/// softcap. In the formula of dsink, p_t is the softmax weight of the sink for query t. The gradients of keys and
-/// values are sums over the queries of all heads that share them. No gradient is computed for the mask's bias.
+/// softcap. In the formula of dsink, p_t is the softmax weight of the sink for query t. The gradient of a key or value
+/// is a sum over the queries of all heads that share this key or value. No gradient is computed for the mask's bias.
 ///
 /// # Shapes
-/// `q`, `k` and `v` have the shapes that [`attention`](crate::attention()) expects, and `dy` has the shape of its
-/// result. Each gradient has the shape of its operand, without gaps. Gradients of sinks are summed over batches and
-/// queries. The workspace of a thread holds the f64 gradients of one head of keys, and one block of weights. Its size
-/// therefore does not grow with the product of the numbers of queries and keys.
+/// `q`, `k` and `v` have the shapes that [`attention`](crate::attention()) expects, and `dy` has the shape of the
+/// forward result. Each gradient has the shape of its operand, without gaps. Gradients of sinks are summed over batches
+/// and queries. The workspace of a thread holds the f64 gradients of one head of keys, and one block of weights. The
+/// size of the workspace therefore does not grow with the product of the numbers of queries and keys.
 ///
 /// # Special values
 /// | input | gradients |
@@ -67,18 +68,19 @@ pub struct AttentionGradients<E> {
 ///
 /// f32: 0.501 ULP of S. f16, bf16: 0.51 ULP of S.
 ///
-/// f64: 188 ULP of S (1 + M), with the M of [`attention`](crate::attention()), for up to 256 features, 1,024 keys, and
-/// 1,024 queries that share a head of keys. The bound grows by 4 ULP for each further 32 features, by 17 for each
-/// further 256 keys, and by 1 for each further 32 queries. For dsinks it also grows by 1 for each query and each entry
-/// of the batch. The magnitudes of biases and sinks are added to M. Under a softcap, replace M by M (1 + 1 / cap). A
-/// dz_ts whose magnitude is below 2^-1022 counts in S as 2^-1022.
+/// f64: 188 ULP of S (1 + M), where M is defined in [`attention`](crate::attention()), for up to 256 features, 1,024
+/// keys, and 1,024 queries that share a head of keys. The bound grows by 4 ULP for each further 32 features, by 17 for
+/// each further 256 keys, and by 1 for each further 32 queries. For dsinks, the bound also grows by 1 for each query
+/// and by 1 for each entry of the batch. The magnitudes of biases and sinks are added to M. Under a softcap, replace M
+/// by M (1 + 1 / cap). A dz_ts whose magnitude is below 2^-1022 counts in S as 2^-1022.
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for M up to 1,024, and in f64 for products within the range of
 /// f64. On random operands the error in f64 is below 4 ULP.
 ///
 /// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, and the chains are added in order. The
 /// first chain over keys begins at the first key. Chains over queries follow the order of heads and positions, and a
-/// new chain begins at every 64th query. The bits are the same on any number of threads and on any instruction set.
+/// new chain begins at every 64th query. The bits of the gradients are the same for every thread count and every
+/// instruction set.
 ///
 /// # Errors
 /// The errors of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong

@@ -16,7 +16,7 @@ use crate::simd::{filled, new_vec};
 /// The machines exchange partials and merge them in any order. The result has the same bits as
 /// [`attention`](crate::attention()) over all keys, for any shards. The partial keeps the sums of each block of 256
 /// keys separate, because the result of a float sum depends on its order. [`AttentionPartial::finish`] then adds the
-/// blocks in the order of the keys. For each query of each head, a block takes `features of values + 2` numbers in f64.
+/// blocks in the order of the keys. A block takes `features of values + 2` f64 numbers for each query of each head.
 ///
 /// ```
 /// use evenkeel::{Attention, AttentionPartial, Heads, attention};
@@ -44,18 +44,19 @@ pub struct AttentionPartial {
     heads: usize,
     /// Total number of keys, over all shards.
     keys: usize,
-    /// Power of two that all sums are multiplied by, so that sums for f64 operands stay within the range of f64.
+    /// Power of two that all sums are multiplied by. It keeps the sums of f64 operands within the range of f64.
     factor: f64,
     /// Partial sums, sorted by their blocks of keys.
     parts: Vec<Parts>,
 }
 
 impl AttentionPartial {
-    /// Computes the partial of a shard that begins at key `keys.0`, out of `keys.1` keys in total.
+    /// Computes the partial of a shard of the keys. The shard begins at key `keys.0`, and there are `keys.1` keys in
+    /// total.
     ///
     /// `q`, `k` and `v` are as for [`attention`](crate::attention()), but `k` and `v` hold only the shard. The mask
-    /// covers all keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries are applied
-    /// only by [`AttentionPartial::finish`].
+    /// covers all keys: its shape is `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries
+    /// are applied only by [`AttentionPartial::finish`].
     ///
     /// # Errors
     /// The errors of `attention`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
@@ -103,7 +104,7 @@ impl AttentionPartial {
         Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, factor, parts })
     }
 
-    /// Merges another partial, for other keys and the same queries, into this one.
+    /// Merges another partial into this one. `other` must be for other keys and the same queries.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the partials differ in shape or type; [`Error::InvalidArgument`] if `other` has keys
@@ -133,7 +134,7 @@ impl AttentionPartial {
 
     /// Computes the attention result and each query's log-sum-exp, in this order. All keys must have been merged.
     ///
-    /// Both have the same bits as the results of [`attention_with_lse`](crate::attention_with_lse()), with one
+    /// These results have the same bits as the results of [`attention_with_lse`](crate::attention_with_lse()), with one
     /// exception: for f64 operands, a weighted sum of values that exceeds the range of f64 is infinite here.
     ///
     /// # Errors
@@ -181,7 +182,8 @@ pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     }
 }
 
-/// Version of the format of [`AttentionPartial::to_words`], stored in the first word. Must change with the format.
+/// Format version of [`AttentionPartial::to_words`], stored in the first word. This number must change when the format
+/// changes.
 #[cfg(feature = "sharded")]
 const FORM: u64 = 1;
 
@@ -189,10 +191,11 @@ const FORM: u64 = 1;
 impl AttentionPartial {
     /// Returns the partial as words, for [`AttentionPartial::merge_words`] on another machine (feature `sharded`).
     ///
-    /// A header of eight words holds the version of the format, the type and the shapes. Then follow ranges of
-    /// consecutive blocks of 256 keys. A range begins with two words: its first block, and the first block after it.
-    /// Then each block has `features of values + 2` words for each query of each head. Only one word is stored for a
-    /// query that sees no key of the block or has a logit of NaN or +inf.
+    /// A header of eight words holds the version of the format, the type and the shapes. The header is followed by
+    /// ranges of consecutive blocks of 256 keys. A range begins with two words: the index of its first block, and the
+    /// index of the first block after the range. These two words are followed by the blocks. A block has `features of
+    /// values + 2` words for each query of each head. Only one word is stored for a query that sees no key of the block
+    /// or has a logit of NaN or +inf.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};
@@ -234,7 +237,7 @@ impl AttentionPartial {
         words
     }
 
-    /// Merges the words of another partial into this one, like [`AttentionPartial::merge`] (feature `sharded`).
+    /// Merges another partial, given as words, into this one, like [`AttentionPartial::merge`] (feature `sharded`).
     ///
     /// `self` may be the partial of a shard without keys.
     ///
@@ -271,8 +274,8 @@ impl AttentionPartial {
         [FORM, self.dtype as u64, batch, heads, queries, features, self.heads as u64, self.keys as u64]
     }
 
-    /// Computes the partial like [`AttentionPartial::new`], but multiplies all sums by a small power of two, so that
-    /// they do not overflow for f64 operands.
+    /// Computes the partial like [`AttentionPartial::new`], but multiplies all sums by a small power of two. The sums
+    /// of f64 operands then do not overflow.
     pub(crate) fn small<E: Element>(
         operands: [Heads<'_, E>; 3],
         keys: (usize, usize),

@@ -24,14 +24,15 @@ pub struct BceWithLogits<'a> {
     /// Weight of each element, of any float type; 1 by default. Finite and not negative. An element with weight 0 has
     /// loss 0 for any logit.
     pub weight: Option<Floats<'a>>,
-    /// One factor for each column, which multiplies the target in the loss (`pos` in the formula of
-    /// [`bce_with_logits`]); 1 by default. Finite and not negative.
+    /// Factor of the positive class for each column, called `pos` in the formula of [`bce_with_logits`]; 1 by default.
+    /// Finite and not negative.
     pub pos_weight: Option<Floats<'a>>,
     /// Exponent gamma of a focal loss, which lowers the loss of elements that are already classified well. In
     /// 0 ..= 1000. The default is 0, which leaves the loss unchanged.
     pub focal_gamma: f64,
     /// Weight alpha of the positive class, in 0 ..= 1. The negative class has the weight 1 - alpha. If alpha is not
-    /// set, both weights are 1. They apply in addition to `pos_weight`; focal losses usually set only alpha.
+    /// set, both weights are 1. These weights apply in addition to `pos_weight`. For a focal loss, usually only alpha
+    /// is set.
     pub alpha: Option<f64>,
     /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
@@ -88,7 +89,7 @@ impl<'a> BceWithLogits<'a> {
         one_a_logit(op, "target", targets, (rows, cols), "in 0 ..= 1", |target| (0.0..=1.0).contains(&target))
     }
 
-    /// Returns how many losses are stored for each row, and how many in total.
+    /// Returns two numbers: the losses stored for each row, and the losses stored in total.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)
@@ -120,8 +121,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// line of the formula. Its terms are never negative, so they do not cancel.
 ///
 /// The factor f is 1 by default. With `focal_gamma` and `alpha`, the loss is torchvision's `sigmoid_focal_loss`.
-/// torchvision's defaults are gamma 2, alpha 0.25 and no reduction; they are not applied here. ln q is computed from
-/// logits, so f keeps its relative accuracy for confident elements.
+/// torchvision's defaults (gamma 2, alpha 0.25 and no reduction) are not applied here. ln q is computed from logits, so
+/// f keeps its relative accuracy for confident elements.
 ///
 /// # Shapes
 /// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
@@ -140,10 +141,11 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// | finite logits of any magnitude | finite, unless the sum of the losses exceeds the range of f64 |
 ///
 /// # Accuracy
-/// The loss of an element, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 8). The elements of each
-/// row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each of these two steps adds the error
-/// of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For other types it adds 2^-28 times this
-/// number, in ULP of the type, and only if gamma is above 10.
+/// The loss of an element has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most
+/// 8 ULP of f64. The elements of each row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each
+/// of these two steps adds the error of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
+/// other types, a focal loss adds 2^-28 times this number, in ULP of the type, if gamma is above 10, and nothing
+/// otherwise.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
@@ -192,16 +194,16 @@ pub fn bce_with_logits<'t, E: Element>(
 /// gradient.
 ///
 /// # Special values
-/// For an infinite logit the gradient is the limit of the formula. For a NaN logit it is NaN. It is 0 if the weight of
-/// the element, or the weight that `alpha` gives its class, is 0.
+/// For an infinite logit the gradient is the limit of the formula. For a NaN logit the gradient is NaN. If the weight
+/// of the element is 0, or if `alpha` gives its class the weight 0, the gradient is 0.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,
 /// because the terms cancel if p is near the target. A focal loss adds as many ULP as in [`bce_with_logits`].
 ///
 /// # Errors
-/// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an
-/// error no output has been written.
+/// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if the shape of `dloss` or of an output is wrong.
+/// After an error no output has been written.
 ///
 /// ```
 /// use evenkeel::{BceWithLogits, Rows, bce_with_logits_backward};

@@ -9,7 +9,7 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "clamped_exp";
 
-/// Options of [`clamped_exp`]: the range that exponents are clamped to.
+/// Options of [`clamped_exp`]. They set the range to which exponents are clamped.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ClampedExp {
@@ -67,7 +67,7 @@ impl ClampedExp {
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `min` or `max` is NaN, or if `min` is above `max` (an
 /// option that is not set counts as the type's default); [`Error::Unavailable`](crate::Error::Unavailable) if
 /// `EVENKEEL_SIMD` names an unknown or unavailable instruction set. `_into` also returns
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` and `x` differ in length.
 ///
 /// # Panics
 /// Never.
@@ -102,7 +102,7 @@ pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Re
     E::clamped_exp_in_place(x, Kernel { min, max })
 }
 
-/// Computes the gradient of [`clamped_exp`]: dx from x and dy, the gradient of the result.
+/// Computes dx, the gradient of [`clamped_exp`] with respect to its input x. dy is the gradient of the result.
 ///
 /// # Formula
 /// ```text

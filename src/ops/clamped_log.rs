@@ -56,8 +56,8 @@ impl ClampedLog {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] unless `floor` is finite and above 0; [`Error::Unavailable`] if `EVENKEEL_SIMD` names an
-/// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`] if `out` has another length
-/// than `x`.
+/// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`] if `out` and `x` differ in
+/// length.
 ///
 /// # Panics
 /// Never.
@@ -91,7 +91,7 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
     E::clamped_log_in_place(x, Kernel { floor })
 }
 
-/// Computes the gradient of [`clamped_log`]: dx from x and dy, the gradient of the result.
+/// Computes dx, the gradient of [`clamped_log`] with respect to its input x. dy is the gradient of the result.
 ///
 /// # Formula
 /// ```text

@@ -11,7 +11,7 @@ pub use crate::options::NormType;
 
 pub(crate) const OP: &str = "clip_grad_norm";
 
-/// Factor that [`clip_grad_norm`] multiplies gradients by.
+/// Formula for the factor by which [`clip_grad_norm`] multiplies the gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClipMode {
@@ -47,7 +47,7 @@ pub struct ClipGradNorm {
 }
 
 impl ClipGradNorm {
-    /// Creates options with the given limit, and defaults otherwise.
+    /// Creates options with the given limit. The other options have their defaults.
     pub fn new(max_norm: f64) -> Self {
         ClipGradNorm { max_norm, norm_type: NormType::Two, mode: ClipMode::Exact, error_if_nonfinite: true }
     }
@@ -74,13 +74,13 @@ impl ClipGradNorm {
         if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }
 
-    /// Computes the norm over all tensors and the scale, which is `None` if the gradients stay unchanged. Records for
-    /// [`report`] how many tensors have a NaN and how many have an infinity.
+    /// Computes the norm over all tensors, and the scale. The scale is `None` if the gradients stay unchanged. For
+    /// [`report`], the function records how many tensors have a NaN and how many have an infinity.
     pub(crate) fn finish(&self, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         self.finish_scaled(OP, parts, 1.0)
     }
 
-    /// Does the same as [`ClipGradNorm::finish`] for gradients that are multiplied by a positive `factor` before
+    /// Computes the result of [`ClipGradNorm::finish`] for gradients that are multiplied by a positive `factor` before
     /// clipping. The returned scale includes `factor`.
     pub(crate) fn finish_scaled(&self, op: &'static str, parts: &[TensorNorm], factor: f64) -> (f64, Option<Scale>) {
         in_default(|| self.finish_here(op, parts, factor))
@@ -93,7 +93,8 @@ impl ClipGradNorm {
         self.scaled(Norm::of(parts, self.norm_type).times(factor), factor)
     }
 
-    /// Returns the norm in f64 and the scale to apply, if any.
+    /// Returns the norm in f64, and the scale that the caller must apply. The scale is `None` if the gradients stay
+    /// unchanged.
     fn scaled(&self, norm: Norm, factor: f64) -> (f64, Option<Scale>) {
         let wide = norm.to_f64();
         let clipped = match self.mode {
@@ -105,11 +106,13 @@ impl ClipGradNorm {
             ClipMode::Torch => Some(Scale::by(factor * (self.max_norm / wide))),
         };
         let scale = clipped.or((factor != 1.0).then_some(Scale::by(factor)));
-        // The bits of a NaN depend on the order in which an instruction set combines elements, so return one fixed NaN.
+        // The bits of a NaN depend on the order in which an instruction set combines elements. Therefore every NaN is
+        // replaced by the same NaN.
         (if wide.is_nan() { f64::NAN } else { wide }, scale)
     }
 
-    /// Returns the index of the first tensor with a NaN or an infinity, if the options make this an error.
+    /// Returns the index of the first tensor with a NaN or an infinity if the options reject such values. Otherwise
+    /// returns `None`.
     pub(crate) fn refuses(&self, parts: &[TensorNorm]) -> Option<usize> {
         if self.error_if_nonfinite { broken(parts) } else { None }
     }
@@ -151,13 +154,14 @@ pub(crate) fn broken(parts: &[TensorNorm]) -> Option<usize> {
 /// the error of the norm. The error of the norm is at most 16 ULP of f64, plus 1 ULP for every 16,384 elements. On
 /// random gradients, the measured error was 2 ULP.
 ///
-/// A [tiled sum](crate::math::sum) adds the elements of each tensor, and another adds the results of the tensors. The
-/// bits are the same on any number of threads.
+/// A [tiled sum](crate::math::sum) adds the squares or magnitudes of each tensor's elements, and another tiled sum adds
+/// the results of the tensors. The bits are the same for every thread count.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if max_norm is negative or NaN; [`Error::NonFiniteInput`] for a NaN or an infinity, where
-/// `row` is the first tensor that has one and `index` the first such element in it; [`Error::Unavailable`] if the
-/// requested instruction set is unavailable. After an error the gradients are unchanged.
+/// `row` is the index of the first tensor with such an element, and `index` is the index of the first such element in
+/// this tensor; [`Error::Unavailable`] if the requested instruction set is unavailable. After an error the gradients
+/// are unchanged.
 ///
 /// # Panics
 /// Never.
@@ -193,7 +197,8 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all tensors by the scale. Starts with the last, which is still cached after the norm was computed.
+/// Multiplies all tensors by the scale. The last tensor comes first, because it is still in the cache after the norm
+/// was computed.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }

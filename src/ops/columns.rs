@@ -1,4 +1,4 @@
-//! Column ranges covered so far by the merged shards of a row.
+//! Column ranges of a row that the merged shards cover so far.
 
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -39,7 +39,7 @@ impl Columns {
         }
     }
 
-    /// Adds the columns of `other`, which the caller must have checked with [`Columns::check_new`].
+    /// Adds the columns of `other`. The caller must have checked these columns with [`Columns::check_new`].
     pub fn merge(&mut self, other: Columns) {
         self.0.extend(other.0);
     }

@@ -26,12 +26,13 @@ use crate::simd::in_default;
 pub struct CrossEntropy<'a> {
     /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Target of rows to ignore, whose logits are not read; -100 by default. May be a valid class number.
+    /// Target that marks a row to be ignored; -100 by default. It may be a valid class number. The logits of ignored
+    /// rows are not read.
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
-    /// Coefficient of the z-loss: this factor times the square of a row's log-sum-exp is added to the row's loss.
-    /// Finite and not negative; 0 by default.
+    /// Coefficient of the z-loss, which adds this coefficient times the square of a row's log-sum-exp to the row's
+    /// loss. Finite and not negative; 0 by default.
     pub z_loss: f64,
     /// Smooth bound of the logits, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
     pub softcap: Option<f64>,
@@ -186,8 +187,8 @@ pub(crate) struct Resolved {
     weight_sum: f64,
     /// Number of rows that are not ignored.
     counted: usize,
-    /// Sum of the targets' weights over the rows that are not ignored. If there are no weights, the number of these
-    /// rows.
+    /// Sum of the targets' weights over the rows that are not ignored. Without weights, the number of rows that are not
+    /// ignored.
     of_targets: f64,
 }
 
@@ -227,11 +228,12 @@ const OP: &str = "cross_entropy";
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// Each row's loss, rounded to f32 (f64 for f64 logits), is at most 2.5 ULP off (f64: 10). The unit is the ULP of
+/// Each row's loss has an error of at most 2.5 ULP after rounding to f32. For f64 logits, the error is at most 10 ULP
+/// of f64. The unit is the ULP of
 /// ```text
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```
-/// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
+/// which equals the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
 /// bound. The bound does not include the rounding of softcapped logits to f64.
 ///
 /// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the
@@ -242,14 +244,14 @@ const OP: &str = "cross_entropy";
 /// rows, the weights of their targets and the weights of all classes. The errors of these tiled sums are not part of
 /// the bound. The number of rows is exact for every type of logits.
 ///
-/// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more for each
-/// 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n 2^-150.
-/// For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more ULP for
+/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n
+/// 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is
-/// out of range, or if a target is neither a class nor `ignore_index` (the error has its row); [`Error::Unavailable`]
-/// if the requested instruction set is unavailable.
+/// out of range, or if a target is neither a class nor `ignore_index` (the error contains the row);
+/// [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -17,7 +17,7 @@ const OP: &str = "cross_entropy_backward";
 ///
 /// Returning the loss takes no additional time. `dloss` is the upstream gradient: the derivative of the final result
 /// with respect to the loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final
-/// result, pass 1; if it is scaled, pass the scale.
+/// result, pass 1. If the final result is the loss times a scale, pass the scale.
 ///
 /// # Formula
 /// ```text
@@ -48,13 +48,14 @@ const OP: &str = "cross_entropy_backward";
 /// f32: at most 3.7 ULP, and 2 on random rows. f16, bf16: 0.51 ULP. f64: 8 ULP.
 ///
 /// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of S, the sum of the terms' magnitudes.
-/// In S, a p below the smallest normal number of the type, or of f32 for f16 and bf16, is replaced by that number. The
-/// log-sum-exp is replaced by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP,
-/// and one more for each 16,384 classes. The bounds do not include the rounding of softcapped logits to f64.
+/// In S, a p below the smallest normal number of the type, or of f32 for f16 and bf16, is replaced by this smallest
+/// normal number, and the log-sum-exp is replaced by the larger of |max| and ln(sum). In f64, label smoothing with
+/// class weights adds 15 ULP, and one more ULP for each 16,384 classes. The bounds do not include the rounding of
+/// softcapped logits to f64.
 ///
 /// # Errors
-/// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has
-/// another shape. After an error no output has been written.
+/// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if the shape of `dloss` or of
+/// an output is wrong. After an error no output has been written.
 ///
 /// # Panics
 /// Never.
@@ -141,7 +142,7 @@ pub(super) fn gradient<'k>(
     targets: &'k [i64],
     dloss: &'k [f64],
 ) -> Gradient<'k> {
-    // The mean over no rows is 0, and so is a mean with weights that sum to 0. Their gradients are 0 too.
+    // The mean over no rows is 0. A mean with weights that sum to 0 is also 0. The gradients of these means are 0 too.
     let divisor = |divisor: f64| if divisor == 0.0 { None } else { Some(divisor) };
     let factors = in_default(|| options.divisors(resolved).map(divisor));
     Gradient { forward: options.kernel(resolved, targets), dloss, divisors: factors }

@@ -24,8 +24,8 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 /// Maxima of a shard of the vocabulary: the first of two partials that machines exchange if each holds a part of the
 /// vocabulary.
 ///
-/// There are two exchanges, as for [`SoftmaxPartial`](crate::SoftmaxPartial). Their results do not depend on the order
-/// of merging:
+/// The machines exchange two kinds of partials, as for [`SoftmaxPartial`](crate::SoftmaxPartial). The results do not
+/// depend on the order of merging:
 ///
 /// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
 ///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.
@@ -34,13 +34,13 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 ///    for rows of more than 262,144 columns. There is also a [binned sum](crate::math::sum) for f64 logits, and one for
 ///    label smoothing. A binned sum consists of four numbers and their exponent.
 ///
-/// Then each machine computes the loss, and the gradient of its own columns. Both have the same bits as
-/// [`cross_entropy`](crate::cross_entropy()) and [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole
-/// rows, for any shards and any order of merging. Rows with NaN, infinities or masked logits also give the results
-/// documented there.
+/// After the second exchange, each machine computes the loss, and the gradient of its own columns. Loss and gradient
+/// have the same bits as [`cross_entropy`](crate::cross_entropy()) and
+/// [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole rows, for any shards and any order of
+/// merging. Rows with NaN, infinities or masked logits also give the results that those two functions document.
 ///
 /// Targets are class numbers in the whole vocabulary, and the weights cover all classes. Each method for a shard takes
-/// the shard's rows and first column, the targets and the options again. They must be the same in all calls.
+/// the shard's rows and first column, the targets and the options again. These arguments must be the same in all calls.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, CrossEntropyPartial, Rows, cross_entropy_backward};
@@ -127,7 +127,8 @@ impl Frame {
 }
 
 impl CrossEntropyPartial {
-    /// Computes the partial of the shard `logits`, whose first class is `columns.0`, of `columns.1` classes in total.
+    /// Computes the partial of the shard `logits`. `columns.0` is the first class of the shard, and `columns.1` is the
+    /// total number of classes.
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()) for rows of `columns.1` columns;
@@ -169,7 +170,8 @@ impl CrossEntropyPartial {
     ///
     /// # Errors
     /// The errors of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`;
-    /// [`Error::ShapeMismatch`] if the call has another number of rows, type, softcap or label smoothing than `self`.
+    /// [`Error::ShapeMismatch`] if the number of rows, the type, the softcap or the label smoothing differs from
+    /// `self`.
     pub fn sums<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -193,20 +195,20 @@ impl CrossEntropyPartial {
         self.found.iter().flat_map(ShardStats::plain_keys).collect()
     }
 
-    /// Replaces this partial by the partial of all columns, given as max-reduced keys. Afterwards,
-    /// [`CrossEntropyPartial::take_seconds`] has to store the second-largest logits.
+    /// Replaces this partial by the partial of all columns. `keys` holds the keys after a max-reduction over all ranks.
+    /// Afterwards the caller must call [`CrossEntropyPartial::take_seconds`] to store the second-largest logits.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_plain_keys).collect();
         Ok(())
     }
 
-    /// Returns the keys for a max-reduction that yields the second-largest logits; `all` is the partial of all columns.
+    /// Returns the keys for a max-reduction that yields the second-largest logits. `all` is the partial of all columns.
     pub(crate) fn second_keys(&self, all: &CrossEntropyPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Stores the second-largest logits, given as max-reduced keys.
+    /// Stores the second-largest logits. They are given as the keys that a max-reduction over all ranks returned.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
@@ -221,7 +223,7 @@ pub struct CrossEntropySums {
 }
 
 impl CrossEntropySums {
-    /// Merges the sums of other columns of the same rows into these.
+    /// Merges the sums of other columns of the same rows into these sums.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] if `other`
@@ -246,7 +248,7 @@ impl CrossEntropySums {
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()) for targets and options; [`Error::InvalidArgument`] if
-    /// columns are missing, or if a row was ignored when the sums were computed and has a class as its target now;
+    /// columns are missing, or if a row's target is a class now but was ignored when the sums were computed;
     /// [`Error::ShapeMismatch`] if the softcap or the label smoothing has changed. Other changes of the targets are not
     /// detected.
     pub fn loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {
@@ -255,8 +257,8 @@ impl CrossEntropySums {
         Ok(loss)
     }
 
-    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. Returns
-    /// the loss and the counts to report.
+    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. The
+    /// result is the loss and the counts to report.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
@@ -275,13 +277,13 @@ impl CrossEntropySums {
 
     /// Computes the gradient for the shard `logits` that begins at column `first`.
     ///
-    /// The result has the same bits as these columns of the result of
+    /// The result has the same bits as the shard's columns in the result of
     /// [`cross_entropy_backward`](crate::cross_entropy_backward()).
     ///
     /// # Errors
     /// The errors of [`CrossEntropySums::loss`]; [`Error::ShapeMismatch`] if the number of rows has changed, or if
-    /// `dloss` has the wrong length. Unlike `loss`, this does not detect a row that was ignored when the sums were
-    /// computed and has a class as its target now.
+    /// `dloss` has the wrong length. Unlike `loss`, this function does not detect a row whose target is a class now but
+    /// was ignored when the sums were computed.
     pub fn backward<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -318,8 +320,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Does the same as [`CrossEntropySums::backward_in_place`], but returns the counts instead of reporting them. A
-    /// caller that computes several shards of the same rows reports the counts of one shard only.
+    /// Computes [`CrossEntropySums::backward_in_place`], but returns the counts instead of reporting them. A caller
+    /// with several shards of the same rows reports the counts of one shard only.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -384,15 +386,15 @@ impl CrossEntropySums {
 /// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
-    /// Returns the integers that a sum-reduction adds over ranks: for each row, the key of the target's logit (0 on the
-    /// ranks without the target) and the sum of exponentials.
+    /// Returns the integers for a sum-reduction over ranks. For each row they are the sum of exponentials, and the key
+    /// of the target's logit. The key is 0 on ranks that do not hold the target.
     pub(crate) fn units<E: Element>(&self) -> Vec<u64> {
         let all = self.partial.frame.all;
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
     /// Replaces the integer sums of this rank by `units`, the sums over all ranks. Removes the binned sums of this rank
-    /// and returns them as words, because [`CrossEntropySums::add_bins`] then adds the words of every rank.
+    /// and returns them as words. [`CrossEntropySums::add_bins`] must then add the words of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
@@ -407,7 +409,7 @@ impl CrossEntropySums {
         Ok(words)
     }
 
-    /// Adds the binned sums of one rank, given as words.
+    /// Adds the binned sums of one rank, which are given as words.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         let in_bins = self.partial.frame.in_bins();
         let mut bins = words.as_chunks().0.iter().copied().map(Bins::of_words);

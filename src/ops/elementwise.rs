@@ -75,7 +75,7 @@ pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
     }
 }
 
-/// Checks that an argument has as many elements as the input.
+/// Checks that an argument and the input have the same number of elements.
 pub(crate) fn as_long(op: &'static str, argument: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         return Ok(());

@@ -23,8 +23,8 @@ elementwise_op! {
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
-    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than
-    /// `x`.
+    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` and `x` differ in
+    /// length.
     ///
     /// # Panics
     /// Never.
@@ -39,7 +39,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// Computes the gradient of [`erf`]: dx from x and dy, the gradient of the result.
+    /// Computes dx, the gradient of [`erf`] with respect to its input x. dy is the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -58,7 +58,7 @@ elementwise_backward_op! {
     ///
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone would overflow or
-    /// underflow in the type, but dx does not.
+    /// underflow in the type although dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -24,8 +24,8 @@ elementwise_op! {
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
-    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than
-    /// `x`.
+    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` and `x` differ in
+    /// length.
     ///
     /// # Panics
     /// Never.
@@ -41,7 +41,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// Computes the gradient of [`exp`]: dx from x and dy, the gradient of the result.
+    /// Computes dx, the gradient of [`exp`] with respect to its input x. dy is the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -59,12 +59,12 @@ elementwise_backward_op! {
     /// | NaN, or dy is NaN | NaN |
     /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite |
     ///
-    /// The last row takes precedence over the others. An element masked out of the loss has a dy of 0, and must not
-    /// turn into NaN.
+    /// The last row takes precedence over the other rows: an element that is masked out of the loss has a dy of 0, and
+    /// its dx must not become NaN.
     ///
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone would overflow or
-    /// underflow in the type, but dx does not.
+    /// underflow in the type although dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

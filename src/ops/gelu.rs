@@ -24,8 +24,8 @@ elementwise_op! {
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction
-    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than
-    /// `x`.
+    /// set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` and `x` differ in
+    /// length.
     ///
     /// # Panics
     /// Never.
@@ -44,7 +44,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// Computes the gradient of [`gelu`]: dx from x and dy, the gradient of the result.
+    /// Computes dx, the gradient of [`gelu`] with respect to its input x. dy is the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -64,9 +64,9 @@ elementwise_backward_op! {
     /// | any but NaN, and dy is 0 | dy |
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16. In f64, 2 ULP of |dy t|, where t is the larger term of the derivative. The two
-    /// terms cancel near a zero of the derivative. The bounds also hold where the derivative alone would overflow or
-    /// underflow in the type, but dx does not.
+    /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 2 ULP of |dy t|, where t is the larger of the derivative's
+    /// two terms. These terms cancel near a zero of the derivative. The bounds also hold where the derivative alone
+    /// would overflow or underflow in the type although dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

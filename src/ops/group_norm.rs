@@ -33,7 +33,7 @@ pub struct GroupNorm<'a> {
 }
 
 impl<'a> GroupNorm<'a> {
-    /// Creates options with this number of groups, without weight and bias.
+    /// Creates options with the given number of groups, without weight and bias.
     pub fn new(groups: usize) -> Self {
         GroupNorm { groups, weight: None, bias: None, eps: 1e-5 }
     }
@@ -73,8 +73,8 @@ impl<'a> GroupNorm<'a> {
         valid_eps(OP, eps)
     }
 
-    /// Returns the kernel for these options. A row of the kernel is one group or, if `whole` is true, all groups of a
-    /// batch entry.
+    /// Returns the kernel for these options. Each row of the kernel is one group. If `whole` is true, each row is a
+    /// batch entry with all its groups.
     fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
         self.check(x.len())?;
         let GroupNorm { groups, weight, bias, eps } = *self;
@@ -93,12 +93,12 @@ const OP: &str = "group_norm";
 /// ```text
 /// y = (x - mean) / sqrt(var + eps) * weight_c + bias_c,   var = mean((x - mean)^2)
 /// ```
-/// Here c is the channel of x. Both means are over the elements of the group that contains c.
+/// Here c is the channel of the element x. Both means are taken over the elements of the group that contains c.
 ///
 /// # Shapes
-/// `x` is `[batch, channels, inner]`, viewed as lanes along the channels. For a tensor `[N, C, ..]`, create them by
-/// [`Lanes::shaped`] with axis 1; for `[N, C]`, pass its [`Rows`]. Weight and bias are `[channels]`. The result has as
-/// many elements as `x`, without gaps.
+/// `x` is `[batch, channels, inner]`, viewed as lanes along the channels. For a tensor `[N, C, ..]`, create the lanes
+/// by [`Lanes::shaped`] with axis 1. For a tensor `[N, C]`, pass its [`Rows`]. Weight and bias are `[channels]`. The
+/// result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | group | y |
@@ -112,11 +112,11 @@ const OP: &str = "group_norm";
 /// # Accuracy
 /// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
 /// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of these
-/// three. f64: 32 ULP of the largest of these three and the weight. The exception that `layer_norm` describes applies
-/// to groups whose sum is not exact in f64.
+/// three. f64: 32 ULP of the largest of these three and the weight. The exception described in `layer_norm` applies to
+/// groups whose sum is not exact in f64.
 ///
-/// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, or on the threads and
-/// instruction set.
+/// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, the thread count or
+/// the instruction set.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if `groups` does not divide the number of channels, or for a weight or bias of another
@@ -173,11 +173,12 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     finish_call(OP, guards)
 }
 
-/// Returns the numbers of rows and columns that the kernel processes. A row is a group, or a batch entry if there are
-/// gaps between batch entries.
+/// Returns the number of rows and the number of columns that the kernel processes. A row is a group. If there are gaps
+/// between batch entries, a row is a batch entry.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
-    // Zero channels may have any number of groups, even a huge one, so count one row for each batch entry.
+    // Zero channels may be split into any number of groups, even a huge one. One row is counted for each batch entry
+    // instead.
     let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
     (x.outer() * rows_each, groups_a_row * channels * inner)
 }

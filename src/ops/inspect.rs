@@ -11,7 +11,7 @@ const OP: &str = "inspect";
 
 /// Counts the elements that are NaN or infinite, and finds the first one.
 ///
-/// This takes one pass, and does not compute the statistics of [`inspect`].
+/// The function reads the elements once, and does not compute the statistics of [`inspect`].
 ///
 /// ```
 /// let finite = evenkeel::finite(&[1.0f32, f32::INFINITY, f32::NAN, f32::NAN])?;
@@ -47,8 +47,8 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// # Accuracy
 /// min, max and max_abs are exact. For every type, the errors of mean and std are in ULP of f64. The error of the mean
 /// is at most 16 ULP of max_abs, because the terms may cancel. The error of std is at most 16 ULP of std. Both bounds
-/// grow by 1 ULP for every 16,384 elements, as the error of a [tiled sum](crate::math::sum) does. The measured errors
-/// were 1 ULP on random elements, and 5 ULP on a million elements with nine different values.
+/// grow by 1 ULP for every 16,384 elements, because the error of a [tiled sum](crate::math::sum) grows. The measured
+/// errors were 1 ULP on random elements, and 5 ULP on a million elements with nine different values.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) if the requested instruction set is unavailable.

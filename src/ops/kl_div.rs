@@ -27,7 +27,7 @@ pub struct KlDiv {
     /// Whether `logits` holds log-probabilities, as in PyTorch's `kl_div`; false by default. If true, there is a loss
     /// for each element, not for each row.
     pub log_probs: bool,
-    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default. Must be 1 with `log_probs`.
+    /// Factor of the logits, the reciprocal of the temperature. Finite; 1 by default. Must be 1 if `log_probs` is set.
     pub scale: f64,
     /// Reduction of the losses; their mean by default. Without `log_probs`, the mean is PyTorch's `batchmean`.
     pub reduction: Reduction,
@@ -100,9 +100,9 @@ const BACKWARD: &str = "kl_div_backward";
 ///
 /// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
-/// Here p_j is the target of column j, or with `log_target`, e^target. The loss is PyTorch's
-/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`. PyTorch's `mean` also divides by the column count.
-/// The sum of the targets may differ from 1.
+/// Here p_j is the target of column j. With `log_target`, p_j is e^target. The loss is PyTorch's
+/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`. PyTorch's `mean` also divides by the column count. The
+/// sum of the targets may differ from 1.
 ///
 /// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is PyTorch's `mean`:
 /// ```text
@@ -130,11 +130,11 @@ const BACKWARD: &str = "kl_div_backward";
 /// | with `log_probs`: x NaN | NaN; with `Reduction::None` for this element only |
 ///
 /// # Accuracy
-/// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The unit is the ULP of
-/// the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond
-/// 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. The bounds do not include the rounding of
-/// scaled logits to f64. They also hold for rows in which p and q are almost 1 for the same class. With `log_probs`, an
-/// element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
+/// The loss of a row has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most 24
+/// ULP of f64. The unit is the ULP of the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the
+/// distributions are close. Beyond 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. The bounds do
+/// not include the rounding of scaled logits to f64. They also hold for rows in which p and q are almost 1 for the same
+/// class. With `log_probs`, an element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
@@ -172,9 +172,9 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// dlogits_j = (dloss / D) scale (q_j sum(p) - p_j),   q = softmax(z)
 /// with log_probs: dx = -(dloss / D) p
 /// ```
-/// Names are as in [`kl_div`]. D is 1 except under `Mean`, where it is the number of rows (with `log_probs`, of
-/// elements). At the largest logit, the gradient is computed from the probabilities of the other columns, so that a
-/// confident row keeps its gradient.
+/// Names are as in [`kl_div`]. Under `Mean`, D is the number of rows, or with `log_probs` the number of elements.
+/// Otherwise D is 1. At the largest logit, the gradient is computed from the probabilities of the other columns, so
+/// that a confident row keeps its gradient.
 ///
 /// # Special values
 /// A masked logit with a target above 0 has a finite gradient, although the loss is not finite. A fully masked row has
@@ -185,8 +185,8 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
 /// f32, f16 and bf16: 0.501 ULP. f64: 24 ULP. The unit is the ULP of the larger of the two terms in the formula.
 ///
 /// # Errors
-/// The errors of [`kl_div`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error no
-/// output has been written.
+/// The errors of [`kl_div`], and [`Error::ShapeMismatch`] if the shape of `dloss` or of an output is wrong. After an
+/// error no output has been written.
 ///
 /// ```
 /// use evenkeel::{KlDiv, Rows, kl_div_backward};

@@ -69,12 +69,12 @@ const OP: &str = "l2_normalize";
 /// | no elements | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 11 ULP for lanes of up to 16,384 elements, and 0.5 more for each further
-/// 16,384. At most 4 ULP were measured on lanes that were not constructed to maximise the error.
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 11 ULP for lanes of up to 16,384 elements, and 0.5 ULP more for each
+/// further 16,384 elements. At most 4 ULP were measured on lanes that were not constructed to maximise the error.
 /// `docs/accuracy/norms.md` derives the bounds.
 ///
-/// The squares are added by a [tiled sum](crate::math::sum), so the bits of a lane do not depend on its position, or on
-/// the threads and instruction set.
+/// The squares are added by a [tiled sum](crate::math::sum), so the bits of a lane do not depend on its position, the
+/// thread count or the instruction set.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;

@@ -89,16 +89,17 @@ const OP: &str = "layer_norm";
 /// f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of
 /// these three.
 ///
-/// f64: 32 ULP of the largest of these three and the weight, for up to 16,384 columns, and 1.5 more for each further
-/// 16,384. At most 4 ULP were measured on rows that were not constructed to maximise the error.
+/// f64: 32 ULP of the largest of these three and the weight, for up to 16,384 columns, and 1.5 ULP more for each
+/// further 16,384 columns. At most 4 ULP were measured on rows that were not constructed to maximise the error.
 ///
-/// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. That is the case if
-/// all elements are multiples of some power of two q and their magnitudes add up to at most 2^53 q, as in near-constant
-/// rows. In the bounds of other rows, a weighted value counts as at least a minimum: 2^-8 times the weight in f32, and
-/// 2^-24 times the weight in f16 and bf16. This matters only for elements close to the mean. From 2^18 columns on, the
-/// minimum grows in proportion to the number of columns. `docs/accuracy/norms.md` derives the bounds.
+/// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. The sum of a row is
+/// exact if all elements are multiples of some power of two q and their magnitudes add up to at most 2^53 q, as in
+/// near-constant rows. In the bounds of all other rows, a weighted value below a minimum counts as this minimum. The
+/// minimum is 2^-8 times the weight in f32, and 2^-24 times the weight in f16 and bf16. It matters only for elements
+/// close to the mean. From 2^18 columns on, the minimum grows in proportion to the number of columns.
+/// `docs/accuracy/norms.md` derives the bounds.
 ///
-/// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, or on the threads and
+/// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, the thread count or the
 /// instruction set. The mean is stored as a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x)
 /// mean) / cols in f64, unless mean^2 exceeds 1024 times this variance. In that case, and always for f64, the variance
 /// is the mean of (x - mean)^2. The results of f16 and bf16 rows are computed in f32 if all values are within the range

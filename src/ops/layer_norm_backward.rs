@@ -23,10 +23,10 @@ pub struct LayerNormGradients<E> {
     pub dbias: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias from `dy`, the
-/// gradient of its result.
+/// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias, from `dy`, the
+/// gradient of the result.
 ///
-/// Nothing is kept from the forward pass; the mean and variance of the rows are computed again.
+/// The forward pass does not have to keep anything, because the mean and variance of the rows are computed again.
 ///
 /// # Formula
 /// ```text
@@ -36,7 +36,7 @@ pub struct LayerNormGradients<E> {
 ///
 /// # Shapes
 /// `x` and `dy` are `[rows, cols]`, and weight, dweight and dbias `[cols]`. dx has as many elements as `x`, without
-/// gaps. The values of the bias are not used; dbias is computed if the options have a bias.
+/// gaps. dbias is computed if the options have a bias. The values of the bias are not used.
 ///
 /// # Special values
 /// | row | dx | dweight, dbias |
@@ -55,20 +55,20 @@ pub struct LayerNormGradients<E> {
 /// of T in f32, and 0.51 in f16 and bf16.
 ///
 /// In f64, T may also be one of two further terms, `r |n_i| mean|h|` and `r mean|h n|`. The bound is 120 ULP of T for
-/// up to 16,384 columns, and 6 more for each further 16,384. At most 8 ULP were measured on rows that were not
-/// constructed to maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent range
-/// were unlimited. Where such terms cancel, dx may be infinite although the exact value is finite.
+/// up to 16,384 columns, and 6 ULP more for each further 16,384 columns. At most 8 ULP were measured on rows that were
+/// not constructed to maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent
+/// range were unlimited. Where terms out of range cancel, dx may be infinite although the exact value is finite.
 ///
-/// dweight and dbias have the same bounds. For dweight, they are in ULP of W, the sum of |dy_i n_i| over the rows, and
-/// for dbias in ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by that minimum. In f64 the
-/// minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum: 2^-8 in f32, and
+/// dweight and dbias have the same bounds. The bound of dweight is in ULP of W, the sum of |dy_i n_i| over the rows.
+/// The bound of dbias is in ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by the minimum. In f64
+/// the minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum: 2^-8 in f32, and
 /// 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()).
 ///
 /// If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the error of dweight is at most 2^-38 W if
 /// the sum of every row of x is exact. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for f16 and bf16.
 ///
-/// All sums are [tiled sums](crate::math::sum): over columns, and for dweight and dbias over the rows in order. The
-/// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
+/// All sums are [tiled sums](crate::math::sum). For dweight and dbias, the rows are added in order. The bits are the
+/// same for every thread count. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, weight, bias, dweight or dbias has the wrong shape;
@@ -106,8 +106,8 @@ pub fn layer_norm_backward<E: Element>(
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
-/// Writes the gradients of [`layer_norm_backward`] to `dx` and, if they are given, to `dweight` and `dbias`; returns
-/// the memory of `dx`.
+/// Writes the gradients of [`layer_norm_backward`] to `dx`, and to `dweight` and `dbias` if they are given. Returns the
+/// memory of `dx`.
 ///
 /// `dx` has the shape of `x`. `dweight` and `dbias` have one element per column, of any float type, and are
 /// overwritten.

@@ -8,7 +8,7 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "log_add_exp";
 
-/// Computes ln(e^a + e^b) of each pair of elements, which adds two probabilities stored as logarithms.
+/// Computes ln(e^a + e^b) of each pair of elements. This adds two probabilities that are stored as logarithms.
 ///
 /// # Formula
 /// ```text

@@ -31,10 +31,10 @@ const OP: &str = "log_softmax";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds also hold for a result close to 0, in a row with one large
-/// logit. There, ln of the sum is computed as log1p of the sum of all terms but the largest. `docs/accuracy/softmax.md`
-/// derives the bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2
-/// ULP in f32.
+/// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds also hold for a result close to 0, which occurs in a row
+/// with one large logit. In such a row, the logarithm of the sum is computed as log1p of the sum of all terms but the
+/// largest. `docs/accuracy/softmax.md` derives the bounds for every row. On rows whose rounding errors are unrelated,
+/// such as random rows, tests assert 2 ULP in f32.
 ///
 /// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below n 2^-126, its error may be larger by
 /// n 2^-150. In f64, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.

@@ -10,15 +10,15 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x` from `dy`, the
-/// gradient of its result.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x`, from `dy`, the
+/// gradient of the result.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i (dy_i - y_i sum_j dy_j),   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// Without a softcap, c_i = 1. Masked positions are left out of the sum, because their results are -inf for every
-/// score. The softmax is recomputed from the scores under the same options.
+/// Without a softcap, c_i = 1. Masked positions are left out of the sum, because the result at a masked position is
+/// -inf for every score. The softmax is recomputed from the scores under the same options.
 ///
 /// # Shapes
 /// Shapes are as for [`softmax_backward`](crate::softmax_backward()).
@@ -28,8 +28,8 @@ const OP: &str = "log_softmax_backward";
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. In this unit, a y_i
-/// below the smallest normal number of the type, or of f32 for f16 and bf16, is replaced by that number. The bounds do
-/// not include the rounding of the logits to f64.
+/// below the smallest normal number of the type, or of f32 for f16 and bf16, is replaced by this smallest normal
+/// number. The bounds do not include the rounding of the logits to f64.
 ///
 /// The bounds are 3.7 in f32, 6 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

@@ -1,4 +1,4 @@
-//! The gradient of the logarithm of softmax from its result.
+//! The gradient of log-softmax, computed from the result of log-softmax.
 
 use super::same_lanes;
 use super::softmax::finish_call;
@@ -35,17 +35,17 @@ const OP: &str = "log_softmax_backward_from_output";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// The bounds treat the given y as exact. They are in ULP of the largest of `dx_i`, `scale |dy_i|` and
-/// `scale e^(y_i) sum_j |dy_j|`. In this unit, an exponential below the smallest normal number of the type, or of f32
-/// for f16 and bf16, is replaced by that number.
+/// The bounds treat the given y as exact. They are in ULP of the largest of `dx_i`, `scale |dy_i|` and `scale e^(y_i)
+/// sum_j |dy_j|`. In this unit, an exponential below the smallest normal number of the type, or of f32 for f16 and
+/// bf16, is replaced by this smallest normal number.
 ///
-/// The bounds are 2.4 in f32, 0.51 in f16 and bf16, and 4 in f64. `docs/accuracy/softmax.md` derives them for every
-/// row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
+/// The bounds are 2.4 in f32, 0.51 in f16 and bf16, and 4 in f64. `docs/accuracy/softmax.md` derives the bounds for
+/// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
 ///
-/// The rounding of y in the forward call is not part of these bounds. It moves dx_i by about u |y_i| e^(y_i) scale
-/// |sum_j dy_j|, where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. That is up to |y_i| ULP of
-/// the largest of the three magnitudes above. Because |y| e^y is at most 0.37, the change of dx_i is also at most 0.37
-/// u scale |sum_j dy_j|. [`log_softmax_backward`](crate::log_softmax_backward()) does not have this error.
+/// The rounding of y in the forward call is not part of these bounds. This rounding moves dx_i by about u |y_i| e^(y_i)
+/// scale |sum_j dy_j|, where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. This change is up to
+/// |y_i| ULP of the largest of the three magnitudes above. Because |y| e^y is at most 0.37, the change of dx_i is also
+/// at most 0.37 u scale |sum_j dy_j|. [`log_softmax_backward`](crate::log_softmax_backward()) does not have this error.
 ///
 /// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if the exact
 /// value is outside the range of the type; in f64, also if it is within 4 ULP of the largest number.

@@ -21,7 +21,7 @@ pub enum Reduction {
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// Returns the divisor for a sum of losses: for the mean, the number of losses, otherwise 1.
+    /// Returns the divisor for a sum of losses: the number of losses for the mean, and 1 otherwise.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }
@@ -60,7 +60,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Returns the mean or the sum. For losses that were not reduced, returns their sum.
+    /// Returns the mean or the sum of the losses. If the losses were not reduced, returns their sum.
     pub fn value(&self) -> f64 {
         in_default(|| match self {
             Loss::Value(value) => *value,

@@ -38,7 +38,7 @@ impl<'a> MeanPool<'a> {
         Self { fully_masked: policy, ..self }
     }
 
-    /// Checks the options against the view, whose lanes run along the tokens, and resolves the mask.
+    /// Checks the options against the view, and resolves the mask. The lanes of the view run along the tokens.
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<cpu::mean_pool::MeanPool<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none());
         if mask.is_some_and(|mask| !mask.is_of_keys()) {
@@ -88,8 +88,8 @@ const OP: &str = "mean_pool";
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with
-/// biases, causality or a window, and for the policy Uniform; [`Error::FullyMasked`] under the policy Error, with the
-/// sequence's index as its row; [`Error::Unavailable`] if the requested instruction set is unavailable.
+/// biases, causality or a window, and for the policy Uniform; [`Error::FullyMasked`] under the policy Error, where the
+/// row is the sequence's index; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

@@ -148,7 +148,7 @@ pub(crate) fn same_lanes(op: &'static str, argument: &'static str, got: &Geometr
     Ok(())
 }
 
-/// Checks that an operand, if there is one, has one value per column.
+/// Checks that an optional operand has one value per column.
 fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats<'_>>, cols: usize) -> Result<()> {
     match operand {
         Some(values) if values.len() != cols => Err(Error::shape(

@@ -1,4 +1,4 @@
-//! Driver shared by the gradients of the norms. Computes the gradients of weight and bias first, then dx.
+//! Code shared by the gradients of the norms. The gradients of weight and bias are computed first, then dx.
 
 use super::one_a_column;
 use super::softmax::finish_call;
@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
 use crate::rows::{Rows, RowsMut};
 
-/// Destinations for the gradients of the weight and the bias, each with its argument name; `None` skips a gradient.
+/// Destinations for the gradients of the weight and the bias, each with its argument name. A gradient whose destination
+/// is `None` is not computed.
 pub(crate) type Operands<'a, const N: usize> = [(&'static str, Option<FloatsMut<'a>>); N];
 
 /// Checks that each destination has one element per column.
@@ -53,7 +54,7 @@ pub(super) fn in_place<E: Element, const N: usize>(
     finish_call(op, guards)
 }
 
-/// Stores the requested gradients of weight and bias, and returns the moments of all rows so that dx can reuse them.
+/// Stores the requested gradients of weight and bias, and returns the moments of all rows for the computation of dx.
 /// Returns `None` if no gradient is requested or the rows have no columns.
 fn columns<E: Element, const N: usize>(
     x: [Rows<'_, E>; 2],

@@ -17,14 +17,14 @@ use std::ops::Range;
 
 /// Partial statistics of a shard of the columns, for a norm whose hidden size is split over machines.
 ///
-/// The machines exchange partials and merge them in any order, in one or more rounds. Then each machine computes the
-/// result for its own columns. The results have the same bits as [`rms_norm`](crate::rms_norm()) and
-/// [`layer_norm`](crate::layer_norm()) over whole rows.
+/// The machines exchange partials and merge them in any order, in one or more rounds. After the last round, each
+/// machine computes the result for its own columns. The results have the same bits as [`rms_norm`](crate::rms_norm())
+/// and [`layer_norm`](crate::layer_norm()) over whole rows.
 ///
 /// The summation order is fixed within each tile of 256 columns. A shard therefore begins at a multiple of 256, and
 /// ends at a multiple of 256 or at the end of the row. [`NormPartial::next`] returns the partial for the next round, if
-/// there is one. The number of rounds depends on the norm and the type. For `layer_norm` of types narrower than f64, it
-/// also depends on the rows:
+/// there is one. The number of rounds depends on the norm and the type. For `layer_norm` of types narrower than f64,
+/// the number of rounds also depends on the rows:
 ///
 /// | norm | rounds |
 /// |---|---|
@@ -33,10 +33,10 @@ use std::ops::Range;
 /// | `layer_norm` | 1: sums and squares; a second if a mean exceeds 32 sigma: deviations and their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
-/// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard, and in `rms_norm`
-/// 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles. Every
-/// machine needs the weights and biases of all columns, because their values decide whether rows are multiplied in f32
-/// or in f64.
+/// In a round that computes sums, a machine sends one or two f64 for each tile of each row of its shard. In `rms_norm`,
+/// it sends 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles.
+/// Every machine needs the weights and biases of all columns, because their values decide whether rows are multiplied
+/// in f32 or in f64.
 ///
 /// ```
 /// use evenkeel::{NormPartial, RmsNorm, Rows, rms_norm};
@@ -149,7 +149,7 @@ impl NormPartial {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the partials differ in the number of rows or columns, the norm, the type, eps or the
-    /// round; [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
+    /// round; [`Error::InvalidArgument`] if a column is already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         if in_default(|| self.known != other.known) {
@@ -166,7 +166,8 @@ impl NormPartial {
         Ok(())
     }
 
-    /// Computes the next round for the shard `x` that begins at column `first`; `None` if there is no further round.
+    /// Computes the next round for the shard `x` that begins at column `first`. Returns `None` if there is no further
+    /// round.
     ///
     /// `self` is the merged partial of all columns.
     ///
@@ -239,14 +240,15 @@ impl NormPartial {
 /// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl NormPartial {
-    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs none. All ranks return `None` in
-    /// the same rounds.
+    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs no max-reduction. All ranks
+    /// return `None` in the same rounds.
     pub(crate) fn keys(&self) -> Option<Vec<u64>> {
         let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
         asked.then(|| self.found.iter().flat_map(ShardStats::keys).collect())
     }
 
-    /// Replaces the maxima of the shard by the maxima of all columns, given as max-reduced keys.
+    /// Replaces the maxima of the shard by the maxima of all columns. `keys` holds the keys after a max-reduction over
+    /// all ranks.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
     }
@@ -264,8 +266,8 @@ impl NormPartial {
         sums.saturating_mul(columns.div_ceil(TILE))
     }
 
-    /// Replaces the shard's tile sums by the tile sums of all shards: `words[i]` comes from the shard with the columns
-    /// `columns[i]`.
+    /// Replaces the shard's tile sums by the tile sums of all shards. `words[i]` holds the tile sums of the shard with
+    /// the columns `columns[i]`.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
         self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;
         self.found.iter_mut().for_each(ShardStats::drop_tiles);

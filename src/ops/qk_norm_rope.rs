@@ -15,7 +15,7 @@ const OP: &str = "qk_norm_rope";
 /// Applies [`rms_norm`](crate::rms_norm()) to each head's row and [`rope`](crate::rope()) to the result.
 ///
 /// The result has the same bits as the two separate ops: the normalised row is rounded to its type in between. Queries
-/// and keys have different weights, so each takes a call of its own.
+/// and keys have different weights, so they need one call each.
 ///
 /// # Formula
 /// ```text

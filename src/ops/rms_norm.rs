@@ -23,7 +23,7 @@ pub use crate::options::Rounding;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RmsNorm<'a> {
-    /// Factor for each column of the normalised values, of any float type; ones by default.
+    /// Factor that the normalised values of each column are multiplied by, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
     /// Number added to the weight: 1 for checkpoints that store weights centred on zero. Finite; 0 by default.
     pub weight_offset: f64,
@@ -102,10 +102,10 @@ const OP: &str = "rms_norm";
 /// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] also rounds the normalised value before the weight
 /// multiplies it, and the error of this rounding adds to these bounds.
 ///
-/// f64: 11 ULP for up to 16,384 columns, and 0.5 more for each further 16,384. At most 4 ULP were measured on rows that
-/// were not constructed to maximise the error. In a row of n columns with an element above 2^400, a result may have a
-/// further error of sqrt(n) 2^-1075 times its weight. A normalised value below 2^-1022 is rounded to a multiple of
-/// 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
+/// f64: 11 ULP for up to 16,384 columns, and 0.5 ULP more for each further 16,384 columns. At most 4 ULP were measured
+/// on rows that were not constructed to maximise the error. In a row of n columns with an element above 2^400, a result
+/// may have a further error of sqrt(n) 2^-1075 times its weight. A normalised value below 2^-1022 is rounded to a
+/// multiple of 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
 /// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception: if all values
@@ -155,7 +155,7 @@ pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -
     finish_call(OP, guards)
 }
 
-/// Computes `x + residual` and its [`rms_norm`], and returns the norm and the sum, in this order.
+/// Computes the sum `x + residual` and the [`rms_norm`] of this sum. Returns the norm and the sum, in this order.
 ///
 /// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so both results
 /// have the same bits as an addition followed by [`rms_norm`].

@@ -22,7 +22,7 @@ pub struct RmsNormGradients<E> {
 }
 
 /// Computes the gradients of [`rms_norm`](crate::rms_norm()) with respect to `x` and the weight, from `dy`, the
-/// gradient of its result.
+/// gradient of the result.
 ///
 /// The forward pass has to keep only `x`, because the squares of the rows are summed again.
 ///
@@ -34,8 +34,9 @@ pub struct RmsNormGradients<E> {
 /// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx, the derivative
 /// of this rounding counts as 1, as in torch.
 ///
-/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass as `x` the sum that it returned. Then
-/// add to dx the gradient that the next layer returns for the sum. The total is the gradient of both summands.
+/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that `rms_norm_residual`
+/// returned as `x`. Then add to dx the gradient that the next layer returns for the sum. The total is the gradient of
+/// both summands.
 ///
 /// # Shapes
 /// `x` and `dy` are `[rows, cols]`, the weight and dweight `[cols]`; dx has as many elements as `x`, without gaps.
@@ -52,17 +53,17 @@ pub struct RmsNormGradients<E> {
 /// # Accuracy
 /// Bounds of dx are in ULP of the largest of r |h_i|, r |n_i| mean|h n| and the result, because these terms may cancel.
 /// They are 0.501 in f32, 0.51 in f16 and bf16, and 56 in f64. The bound of f64 is for up to 16,384 columns and grows
-/// by 2.5 for each further 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the
-/// error.
+/// by 2.5 for each further 16,384 columns. In f64 at most 8 ULP were measured on rows that were not constructed to
+/// maximise the error.
 ///
 /// dweight has the same bounds, but in ULP of the sum of |dy_i n_i|. The ULP is in dweight's type.
 ///
 /// In f64, values of n_i and of n_i mean(h n) below 2^-1022 are rounded to multiples of 2^-1074. If a term exceeds the
-/// range of the type, its ULP counts as if the exponent range were unlimited. Where such terms cancel, dx may be
-/// infinite although the exact value is finite.
+/// range of the type, its ULP counts as if the exponent range were unlimited. Where terms out of range cancel, dx may
+/// be infinite although the exact value is finite.
 ///
 /// Sums over columns are [tiled sums](crate::math::sum). dweight is a tiled sum over the rows, in their order. The bits
-/// are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
+/// are the same for every thread count. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, the weight or dweight has the wrong shape;
@@ -97,7 +98,7 @@ pub fn rms_norm_backward<E: Element>(
     Ok(RmsNormGradients { dx, dweight })
 }
 
-/// Writes the gradients of [`rms_norm_backward`] to `dx` and, if it is given, to `dweight`; returns the memory of `dx`.
+/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns the memory of `dx`.
 ///
 /// `dx` has the shape of `x`. `dweight` has one element per column, of any float type, and is overwritten.
 pub fn rms_norm_backward_into<'a, E: Element>(

@@ -24,9 +24,9 @@ pub struct RmsNormLinear<'a> {
     pub norm: RmsNorm<'a>,
     /// Numbers added to the results, one for each row of the matrix, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Whether the normalised row is rounded to the type of `x` before it is multiplied by the matrix. Results then
-    /// equal [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order. By default the
-    /// normalised row stays in f64.
+    /// Whether the normalised row is rounded to the type of `x` before it is multiplied by the matrix. If true, the
+    /// result equals that of [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order.
+    /// By default the normalised row stays in f64.
     pub rounded: bool,
 }
 
@@ -95,12 +95,12 @@ const OP: &str = "rms_norm_linear";
 ///
 /// # Accuracy
 /// Bounds are in ULP of the sum of the magnitudes of the products and the bias. f32, f16 and bf16: 0.501 ULP, which is
-/// one rounding. f64: 30 ULP for up to 16,384 columns, and 1.5 more for each further 16,384. If the options round
-/// before the weight or before the products, the error of each such rounding adds to these bounds. In f64 a normalised
-/// value below 2^-1022 is rounded to a multiple of 2^-1074. `docs/accuracy/norms.md` derives these bounds.
+/// one rounding. f64: 30 ULP for up to 16,384 columns, and 1.5 ULP more for each further 16,384 columns. If the options
+/// round before the weight or before the products, the error of each such rounding adds to these bounds. In f64 a
+/// normalised value below 2^-1022 is rounded to a multiple of 2^-1074. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The products are added in f64 by fused multiply-adds, in the order of a [tiled sum](crate::math::sum). The bits are
-/// the same in any batch, on any number of threads and with any instruction set.
+/// the same in any batch, for every thread count and every instruction set.
 ///
 /// # Speed
 /// The fixed summation order costs time compared with a product that adds f32 in the fastest order. The table has

@@ -62,8 +62,8 @@ impl<'a> Rope<'a> {
 /// Cosines and sines in f64 for a list of positions, computed once and used for every head and layer.
 ///
 /// The angle of pair i at position p is the f64 product of p and the pair's frequency. The frequency is theta^(-2i/d),
-/// or its value after [`RopeScaling`], rounded to f64. Sine and cosine are within 1 ULP for every angle, however large.
-/// YaRN and LongRoPE multiply sine and cosine by an attention factor before the rounding to f64.
+/// changed by [`RopeScaling`] if a scaling is set, and rounded to f64. Sine and cosine are within 1 ULP for every
+/// angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the rounding to f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -78,7 +78,8 @@ impl RopeTable {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for an odd number of columns, or LongRoPE lists without one factor per pair;
-    /// [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range; [`Error::OutOfMemory`].
+    /// [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range; [`Error::OutOfMemory`] if the
+    /// table cannot be allocated.
     pub fn new(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
         in_default(|| Self::compute(positions, cols, options))
     }
@@ -161,8 +162,8 @@ pub(crate) fn check_shape(
     Ok(())
 }
 
-/// Cosines and sines that the caller computed, of any float type. They have the shape `[positions, cols / 2]`, either
-/// once for the whole batch or once for each batch entry.
+/// Cosines and sines that the caller computed, of any float type. A table has the shape `[positions, cols / 2]`. There
+/// is one table for the whole batch, or one table for each batch entry.
 #[cfg(feature = "candle")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenTable<'a> {
@@ -203,8 +204,8 @@ impl GivenTable<'_> {
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of |a|, |b| and the result. They are 0.501 in f32, 0.51 in f16 and bf16, and 2 in
-/// f64. With an attention factor, |a| and |b| are multiplied by it first. In f32, if the two products of a result do
-/// not cancel, its error is about half an ULP of the result.
+/// f64. If the table has an attention factor, |a| and |b| are first multiplied by this factor. In f32, if the two
+/// products of a result do not cancel, its error is about half an ULP of the result.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Unavailable`] if the requested

@@ -13,7 +13,7 @@ const OP: &str = "rope_backward";
 /// Computes the gradient of [`rope`](crate::rope()) by applying the opposite rotation to `dy`, the gradient of the
 /// result.
 ///
-/// If the table has an attention factor, the gradient is multiplied by it too. The input `x` is not needed.
+/// If the table has an attention factor, the gradient is multiplied by this factor too. The input `x` is not needed.
 ///
 /// # Formula
 /// ```text

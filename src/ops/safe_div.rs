@@ -38,7 +38,8 @@ impl SafeDiv {
     }
 }
 
-/// Computes x / d for each pair of elements. The result is finite unless an operand is NaN or both are infinite.
+/// Computes x / d for each pair of elements. The result is finite unless an operand is NaN or both operands are
+/// infinite.
 ///
 /// # Formula
 /// ```text

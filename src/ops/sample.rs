@@ -31,8 +31,8 @@ impl Sampler {
     /// contains a random number is drawn.
     ///
     /// The bias of the [`Step`] and the penalties change logits in f32, or in f64 if the logits are f64, and every
-    /// operation is rounded to that type. First the bias is added. Then the repetition penalty divides or multiplies,
-    /// and the frequency and presence penalties are subtracted.
+    /// operation is rounded to that type. First the bias is added. Then the logit is divided or multiplied by the
+    /// repetition penalty, and the frequency and presence penalties are subtracted.
     ///
     /// # Shapes
     /// `logits` is `[vocabulary]`; the token is an index into it.
@@ -48,7 +48,8 @@ impl Sampler {
     /// # Accuracy
     /// Filters and draws represent probabilities by integers, in units of 2^-45 of the largest probability. A larger
     /// logit never has a smaller integer. The distribution of a draw is within 2^-24.6 of the exact distribution in
-    /// total variation. Vocabularies of more than 262,144 tokens use units of 2^-42; their draws are within 2^-21.8.
+    /// total variation. Vocabularies of more than 262,144 tokens use units of 2^-42. The distribution of their draws is
+    /// within 2^-21.8.
     ///
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
@@ -59,7 +60,7 @@ impl Sampler {
     /// exact. `docs/accuracy/sampling.md` derives the bounds.
     ///
     /// # Errors
-    /// The errors of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
+    /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
     /// [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if [`Step::allowed`] has too few words for the
     /// vocabulary; [`Error::Unavailable`] if the requested instruction set is unavailable.
     ///

@@ -11,7 +11,7 @@ use crate::simd::new_vec;
 const OP: &str = "softmax_backward";
 
 /// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores `x`, from `dy`, the gradient of
-/// its result.
+/// the result.
 ///
 /// # Formula
 /// ```text

@@ -12,8 +12,8 @@ use crate::simd::new_vec;
 /// Options of [`softmax_backward_from_output`] and
 /// [`log_softmax_backward_from_output`](crate::log_softmax_backward_from_output()).
 ///
-/// A softcap is not offered, because its derivative depends on the scores. A mask is not needed: masked positions are
-/// those where the result of the forward call is 0, or -inf for log_softmax.
+/// A softcap is not offered, because its derivative depends on the scores. A mask is not needed: a position is masked
+/// if the result of the forward call is 0, or -inf for log_softmax.
 ///
 /// ```
 /// use evenkeel::SoftmaxFromOutput;
@@ -87,13 +87,13 @@ const OP: &str = "softmax_backward_from_output";
 /// y_i max |dy|. In this unit, y_i is raised to at least the smallest normal number of the type, or of f32 for f16 and
 /// bf16.
 ///
-/// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives them for every
-/// row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
+/// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives the bounds for
+/// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
 ///
-/// The rounding of y in the forward call is not part of these bounds. It moves dx_i by at most 3 u scale y_i max |dy|,
-/// where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. That is at most 3 ULP of the larger of the
-/// two magnitudes above. If y_i is subnormal, it has an absolute error, which is half of the smallest positive number
-/// of the type.
+/// The rounding of y in the forward call is not part of these bounds. This rounding moves dx_i by at most 3 u scale y_i
+/// max |dy|, where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. This change is at most 3 ULP of
+/// the larger of the two magnitudes above. If y_i is subnormal, it has an absolute error, which is half of the smallest
+/// positive number of the type.
 ///
 /// Intermediate values do not overflow for y from -1 to 1, even for the largest finite gradients. A result is infinite
 /// only if it is outside the range of the type.

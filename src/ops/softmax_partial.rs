@@ -20,21 +20,21 @@ const OP: &str = "softmax";
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
 /// relative to the maximum of a single shard would be in different units, and converting them would cause rounding
-/// errors. Sharded rows therefore take two exchanges. Both consist of maxima and exact sums, which do not depend on
-/// the order of merging:
+/// errors. Sharded rows therefore take two exchanges. The exchanged data are maxima and exact sums, which do not depend
+/// on the order of merging:
 ///
 /// 1. `SoftmaxPartial` holds, for each row, the two largest logits (for f64, only the largest), whether f32 represents
 ///    all logits exactly, and statistics of masked scores. This is about 60 bytes per row. Merging the partials of all
 ///    shards gives the partial of the whole row.
 /// 2. [`SoftmaxSums`] for softmax, or [`SoftmaxLogSums`] for log-softmax and log-sum-exp, hold sums relative to the
 ///    merged maximum. For types narrower than f64, `SoftmaxSums` consists of one integer sum per row, and
-///    `SoftmaxLogSums` of two. For f64, both consist of three exact sums per row. `SoftmaxLogSums` of f64 additionally
-///    has four numbers and their exponent per row, which are a [binned sum](crate::math::sum).
+///    `SoftmaxLogSums` of two integer sums per row. For f64, each of the two types consists of three exact sums per
+///    row. `SoftmaxLogSums` of f64 also has a [binned sum](crate::math::sum) per row: four numbers and their exponent.
 ///
-/// Then each machine computes the results of its own columns. They have the same bits as [`softmax`](crate::softmax),
-/// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, for any shards and any
-/// order of merging. Each call takes the shard's rows, its first column and the options, which must be the same in all
-/// calls. The mask covers whole rows.
+/// After the second exchange, each machine computes the results of its own columns. The results have the same bits as
+/// [`softmax`](crate::softmax), [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole
+/// rows, for any shards and any order of merging. Each call takes the shard's rows, its first column and the options,
+/// which must be the same in all calls. The mask covers whole rows.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
@@ -123,7 +123,7 @@ impl SoftmaxPartial {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the partials differ in the shape of the whole rows, the type, the scale or the
-    /// softcap; [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
+    /// softcap; [`Error::InvalidArgument`] if a column is already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
@@ -164,19 +164,19 @@ impl SoftmaxPartial {
         self.found.iter().flat_map(ShardStats::keys).collect()
     }
 
-    /// Replaces this partial by the partial of all columns. `keys` has the maxima of all ranks' [`Self::keys`].
+    /// Replaces this partial by the partial of all columns. `keys` holds the maxima of [`Self::keys`] over all ranks.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
         self.found = keys.as_chunks().0.iter().copied().map(ShardStats::of_keys).collect();
         Ok(())
     }
 
-    /// Returns the keys for a max-reduction that yields the second-largest logits; `all` is the partial of all columns.
+    /// Returns the keys for a max-reduction that yields the second-largest logits. `all` is the partial of all columns.
     pub(crate) fn second_keys(&self, all: &SoftmaxPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Stores the second-largest logits, given as max-reduced keys.
+    /// Stores the second-largest logits. They are given as the keys that a max-reduction over all ranks returned.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
@@ -206,7 +206,7 @@ impl SoftmaxPartial {
         Sums::new(self, x, first, options, For::Gradient)
     }
 
-    /// Returns the first fully masked row. Returns `None` if there is none, or if rows have no columns.
+    /// Returns the first fully masked row. Returns `None` if no row is fully masked, or if the rows have no columns.
     pub(crate) fn first_masked(&self) -> Option<usize> {
         self.found.iter().position(ShardStats::is_masked).filter(|_| self.frame.all() > 0)
     }
@@ -233,8 +233,8 @@ impl SoftmaxSums {
     /// Adds the sums of other columns to these sums.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] for columns
-    /// that are already merged. After an error `self` is unchanged.
+    /// [`Error::ShapeMismatch`] if the sums are not relative to the same maxima; [`Error::InvalidArgument`] if a column
+    /// is already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxSums) -> Result<()> {
         self.0.merge(other.0)
     }
@@ -310,8 +310,8 @@ impl Sums {
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns. For logarithms of f64, also returns this rank's binned
-    /// sums as words, which [`Sums::add_bins`] merges.
+    /// Replaces the integer sums by the sums over all columns. For logarithms of f64, the function also returns this
+    /// rank's binned sums as words. [`Sums::add_bins`] merges these words.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
@@ -327,7 +327,7 @@ impl Sums {
         Ok(words)
     }
 
-    /// Adds the binned sums of one rank, given as words.
+    /// Adds the binned sums of one rank, which are given as words.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         for (sum, words) in self.sums.iter_mut().zip(words.as_chunks().0) {
             sum.add_bins(Bins::of_words(*words));

@@ -35,8 +35,8 @@ const NAME: &str = "swiglu";
 ///
 /// # Accuracy
 /// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and elements of f16
-/// and bf16 in f32. Elements of f64 are computed in f64, as are others if their intermediate values would overflow or
-/// underflow.
+/// and bf16 in f32. Elements of f64 are computed in f64. Elements of the other types are computed in f64 if
+/// intermediate values would overflow or underflow in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

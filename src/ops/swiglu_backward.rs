@@ -27,8 +27,8 @@ const NAME: &str = "swiglu_backward";
 /// | NaN, or dy is NaN | NaN | NaN |
 /// | any but NaN, and dy is 0 | dy | dy |
 ///
-/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence: an element masked out of the
-/// loss has a dy of 0, and must not turn into NaN.
+/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence: an element that is masked out
+/// of the loss has a dy of 0, and its gradients must not become NaN.
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of the product of |dy up| and the larger term of silu's

@@ -4,8 +4,8 @@
 //! the available precision", 1971). The power of two is stored separately. So finite results do not overflow, and
 //! results that would be subnormal or zero in f64 keep all their digits. The sums, products and quotients are
 //! algorithms 6, 12 and 17 of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of
-//! double-word arithmetic", 2017. The functions are computed from Taylor series, and the tail of the normal
-//! distribution from a continued fraction. `scripts/constants.py` prints the constants.
+//! double-word arithmetic", 2017. The functions are computed from Taylor series. The tail of the normal distribution is
+//! computed from a continued fraction. `scripts/constants.py` prints the constants.
 
 use super::Real;
 use std::cmp::Ordering;

@@ -34,7 +34,7 @@ pub fn cross_entropy_backward<E: Element>(
     let exps: Vec<E::Exact> = z.iter().map(|&z| (z - max).exp()).collect();
     let add = |sum: E::Exact, &e: &E::Exact| sum + e;
     let sum = exps.iter().fold(real(0.0), add);
-    // 1 - p of the target, computed without a subtraction.
+    // Computes 1 - p without a subtraction, where p is the probability of the target.
     let others = exps[..target].iter().chain(&exps[target + 1..]).fold(real(0.0), add) / sum;
 
     let smoothing = real(options.label_smoothing);

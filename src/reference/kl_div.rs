@@ -10,7 +10,7 @@ fn probability<R: Real>(target: f64, log_target: bool) -> (R, R) {
     if log_target { (target.exp(), target) } else { (target, target.ln()) }
 }
 
-/// Returns the unrounded [`kl_div`](crate::kl_div()) of a row, and the sum of the magnitudes of its terms.
+/// Returns the unrounded [`kl_div`](crate::kl_div()) of a row, and the sum of the magnitudes of the loss's terms.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -38,7 +38,7 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
 }
 
 /// Returns the unrounded loss of each element under [`KlDiv::log_probs`](crate::KlDiv::log_probs), where `x` holds
-/// logarithms of probabilities. Each loss has two terms. Also returns, for each loss, the larger magnitude of the two.
+/// logarithms of probabilities. Each loss has two terms. Also returns the larger of their magnitudes, for each loss.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -60,7 +60,7 @@ pub fn kl_div_log_probs<E: Element>(x: &[E], targets: &[f64], log_target: bool) 
 }
 
 /// Returns the gradient of [`kl_div`] with respect to the elements of a row. Each element's gradient has two terms.
-/// Also returns, for each element, the larger magnitude of the two.
+/// Also returns the larger of their magnitudes, for each element.
 ///
 /// ```
 /// use evenkeel::reference;

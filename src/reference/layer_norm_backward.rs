@@ -18,7 +18,7 @@ pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>
     let weight_of = |i: usize| DoubleDouble::from(weight.map_or(1.0, |w| w[i]));
     let h: Vec<DoubleDouble> =
         dy.iter().enumerate().map(|(i, dy)| DoubleDouble::from(dy.widen()) * weight_of(i)).collect();
-    // d(d_j / root) / dx_i = ([i = j] - 1/n) / root - d_i d_j / (n root^3)
+    // With d = x - mean: d(d_j / root) / dx_i = ([i = j] - 1/n) / root - d_i d_j / (n root^3)
     let mean = h.iter().fold(zero, |sum, &h| sum + h) / n;
     let along = h.iter().zip(&d).fold(zero, |sum, (&h, &d)| sum + h * d) / (n * root * root);
     let of = |(&h, &d): (&DoubleDouble, &DoubleDouble)| (h - mean - d * along) / root;

@@ -4,7 +4,7 @@ use super::Real;
 use crate::element::Element;
 
 /// Returns the logits of a row of scores under the options of [`Softmax`](crate::Softmax). Applies the scale, then the
-/// softcap, then the bias, and rounds to f64 after each of them. A logit is -inf if `keep` is false or the score is
+/// softcap, then the bias, and rounds to f64 after each step. A logit is -inf if its `keep` is false or its score is
 /// -inf.
 ///
 /// `bias` and `keep` have the row's length. Scores that `keep` excludes are not read. The product of a finite score and
@@ -62,7 +62,7 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Clamps `value` to the finite range of f64 if `finite` is true: the operands of `value` are finite.
+/// Clamps `value` to the finite range of f64 if `finite` is true, which says that the operands of `value` are finite.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

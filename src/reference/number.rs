@@ -83,7 +83,7 @@ impl<T: Float + From<f64> + Debug> Real for Number<T> {
     fn from_double_double(value: DoubleDouble) -> Self {
         let high = value.to_f64();
         let low = (value - DoubleDouble::from(high)).to_f64();
-        // `low` is NaN if `value` is infinite or NaN. `high` alone is then the result.
+        // `low` is NaN if `value` is infinite or NaN. In this case, `high` is the result.
         if low.is_nan() { Self::from(high) } else { Self::from(high) + Self::from(low) }
     }
     fn sin_cos(angle: f64) -> (Self, Self) {

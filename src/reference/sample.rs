@@ -56,7 +56,7 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
 /// drawn, the feedback for the next step, which is 0 without mirostat and adaptive-p.
 ///
 /// # Errors
-/// The errors of [`sample`].
+/// Returns the same errors as [`sample`].
 ///
 /// # Source
 /// Mirostat: Basu et al., "Mirostat: a neural text decoding algorithm that directly controls perplexity", 2021, as in

@@ -147,7 +147,7 @@ impl<'a> Adjustments<'a> {
         sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64))
     }
 
-    /// Applies DRY: penalises tokens that would continue an earlier occurrence of the last tokens.
+    /// Applies DRY. If the last tokens occurred earlier in the sequence, DRY penalises the token that followed them.
     fn break_repetitions<E: Element>(&self, part: &mut LogitSliceMut<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 || c.dry_base < 1.0 {
@@ -186,8 +186,8 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Each word of the mask covers 32 tokens. Logits before the first word boundary are handled here, and later
-        // ones in blocks of 32.
+        // Each word of the mask covers 32 tokens. Logits before the first word boundary are handled here. Later logits
+        // are handled in blocks of 32.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

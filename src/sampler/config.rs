@@ -8,9 +8,9 @@ use crate::simd::in_default;
 
 /// Parameters of the sampler: temperature, filters and penalties.
 ///
-/// Filters that are not set do nothing. Engines differ in the order of filters and in details, which the [`Profile`]
-/// selects. The fields are described for the default profile. [`SamplerConfig::validate`] checks the parameters once
-/// per request.
+/// Filters that are not set do nothing. Engines differ in the order of filters and in details. The [`Profile`] selects
+/// an engine's rules. The fields are described for the default profile. [`SamplerConfig::validate`] checks the
+/// parameters once per request.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig};
@@ -40,14 +40,14 @@ pub struct SamplerConfig {
     /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
     /// Number of tokens that top-k keeps. It keeps the largest logits, and the lowest indices among equal logits. At
-    /// least 1; all tokens stay if it exceeds the vocabulary.
+    /// least 1. If the number exceeds the vocabulary, all tokens stay.
     pub top_k: Option<usize>,
-    /// Fraction of the remaining mass that top-p keeps. In (0, 1]. Tokens are ordered as for top-k, and the shortest
-    /// prefix with at least this mass is kept.
+    /// Fraction of the remaining probability mass that top-p keeps. Above 0, at most 1. Tokens are ordered as for
+    /// top-k, and the shortest prefix with at least this mass is kept.
     pub top_p: Option<f64>,
-    /// Smallest probability to keep, relative to the largest probability. In \[0, 1\].
+    /// Smallest probability to keep, relative to the largest probability. From 0 to 1.
     pub min_p: Option<f64>,
-    /// Fraction of the remaining mass that typical sampling keeps. In (0, 1].
+    /// Fraction of the remaining probability mass that typical sampling keeps. Above 0, at most 1.
     ///
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
     /// prefix with at least this mass is kept. Tokens at the same distance as the prefix's last token are kept too.
@@ -56,27 +56,28 @@ pub struct SamplerConfig {
     /// temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
-    /// are always kept, as are tokens that tie with the last of them. In \[0, 1).
+    /// are always kept, as are tokens that tie with the last of them. At least 0, below 1.
     pub epsilon_cutoff: Option<f64>,
     /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of eta and sqrt(eta)
-    /// e^-entropy. In \[0, 1).
+    /// e^-entropy. At least 0, below 1.
     pub eta_cutoff: Option<f64>,
     /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
-    /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of them except the last are top choices. In \[0,
-    /// 1\]; 0 by default.
+    /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of these tokens except the last are top choices.
+    /// From 0 to 1; 0 by default.
     pub xtc_probability: f64,
-    /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
+    /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Minimum number of tokens that a filter keeps: the first ones in the filter's order. At least 1, the default.
+    /// Minimum number of tokens that a filter keeps. It keeps the first tokens in its order. At least 1, the default.
     pub min_keep: usize,
-    /// Divisor of positive logits, and factor of negative logits, of tokens that occur in the prompt or the output.
-    /// Finite, above 0; 1 by default.
+    /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
+    /// multiplies their negative logits. Finite, above 0; 1 by default.
     pub repetition_penalty: f64,
     /// Number subtracted from the logits of tokens that occur in the output. Finite; 0 by default.
     pub presence_penalty: f64,
     /// Number subtracted from a logit for each occurrence of its token in the output. Finite; 0 by default.
     pub frequency_penalty: f64,
-    /// Number of last tokens, of prompt and output together, that the penalties consider; all if not set. At least 1.
+    /// Number of last tokens that the penalties consider, counted in prompt and output together. At least 1; if not
+    /// set, all tokens.
     pub penalty_window: Option<usize>,
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
@@ -88,12 +89,12 @@ pub struct SamplerConfig {
     pub dry_base: f64,
     /// Minimum length of repetitions that DRY penalises; 2 by default.
     pub dry_allowed_length: usize,
-    /// Number of last tokens, of prompt and output together, in which DRY searches for repetitions; all if not set. At
-    /// least 1.
+    /// Number of last tokens in which DRY searches for repetitions, counted in prompt and output together. At least 1;
+    /// if not set, all tokens.
     pub dry_window: Option<usize>,
     /// Version of mirostat: 1 or 2; 0, the default, turns it off. Mirostat keeps the mean surprise of the drawn tokens
-    /// near [`SamplerConfig::mirostat_tau`]. It runs after the temperature. All other filters, the dynamic temperature,
-    /// `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
+    /// near [`SamplerConfig::mirostat_tau`]. Mirostat runs after the temperature. All other filters, the dynamic
+    /// temperature, `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
     ///
     /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
     /// except tokens of mass 0, which are never drawn. Version 1 keeps the k largest logits. It computes k from mu and
@@ -107,15 +108,15 @@ pub struct SamplerConfig {
     pub mirostat_tau: f64,
     /// Learning rate of mirostat, eta. Finite, not negative; 0.1 by default.
     pub mirostat_eta: f64,
-    /// Target of adaptive-p, which prefers tokens whose probability is near the target. In \[0, 1\]; not set by
+    /// Target of adaptive-p, which prefers tokens whose probability is near the target. From 0 to 1; not set by
     /// default. Adaptive-p changes the probabilities after all filters.
     ///
     /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
     /// `adaptive_target`. After a token of original probability p, m becomes decay * m + (1 - decay) * p. The target of
-    /// a step is t = 2 `adaptive_target` - m, clamped to \[0, 1\]. A token of probability p gets the logit 5 - 10 d^2 /
-    /// (1 + d), with d = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
+    /// a step is t = 2 `adaptive_target` - m, clamped to the range from 0 to 1. A token of probability p gets the logit
+    /// 5 - 10 d^2 / (1 + d), with d = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
     pub adaptive_target: Option<f64>,
-    /// Decay of the mean of adaptive-p. In \[0, 0.99\]; 0.9 by default.
+    /// Decay of the mean of adaptive-p. From 0 to 0.99; 0.9 by default.
     pub adaptive_decay: f64,
 }
 

@@ -1,4 +1,5 @@
-//! DRY ("don't repeat yourself"): length of the repetition that each token would prolong, and its penalty.
+//! DRY ("don't repeat yourself"): the length of the repetition that each token would prolong, and the penalty of this
+//! token.
 
 use super::Step;
 use crate::math::power::{self, Pair};
@@ -17,10 +18,11 @@ pub struct Repeats {
 
 impl Repeats {
     /// Returns the tokens that would prolong a repetition of at least `least` tokens, each with the length of the
-    /// longest such repetition.
+    /// longest repetition that it would prolong.
     ///
     /// A repetition is an earlier occurrence of the sequence's last tokens. The token after that occurrence would
-    /// prolong the repetition. Repetitions do not extend across a breaker, and breakers themselves are not returned.
+    /// prolong the repetition. Repetitions do not extend across the step's breakers, and breakers themselves are not
+    /// returned.
     pub fn prolonged(&mut self, step: &Step<'_>, window: Option<usize>, least: usize) -> &[(u32, usize)] {
         let all = step.prompt.len() + step.output.len();
         let count = window.unwrap_or(all).min(all);

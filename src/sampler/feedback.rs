@@ -55,7 +55,7 @@ impl Controller {
     }
 
     /// Returns the feedback value for the next step, given the log-probability of the drawn token. Returns 0 if
-    /// `controller` is `None`. `prob` is the token's probability before adaptive-p changed it.
+    /// `controller` is `None`. `prob` is the probability of the drawn token before adaptive-p changed it.
     pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
         let Some(Controller { feedback, value }) = controller else { return 0.0 };
         match feedback {

@@ -4,10 +4,10 @@
 /// values.
 ///
 /// In exact arithmetic, a row keeps the same candidates as in that engine. If the engine does not define which of
-/// several equally likely tokens are removed, those with the highest indices are removed. Rejected rows and the results
-/// of rows with infinities are the same under every profile. A parameter that is not set is off under every profile:
-/// the defaults of an engine, such as llama.cpp's top-k of 40, are not applied. Every profile rejects a NaN, an
-/// infinite temperature, and a repetition penalty of 0 or below, although some engines accept them.
+/// several equally likely tokens it removes, the tokens with the highest indices are removed. Rejected rows and the
+/// results of rows with infinities are the same under every profile. A parameter that is not set is off under every
+/// profile: the defaults of an engine, such as llama.cpp's top-k of 40, are not applied. Every profile rejects a NaN,
+/// an infinite temperature, and a repetition penalty of 0 or below, although some engines accept them.
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|
@@ -116,7 +116,7 @@ pub(crate) enum Beyond {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Coldest {
     Refused,
-    /// Sampling is greedy at 0. Temperatures between 0 and `least` are raised to `least`.
+    /// Sampling is greedy at 0. Temperatures between 0 and `least` are replaced by `least`.
     Greedy {
         least: f64,
     },
@@ -156,7 +156,7 @@ pub(crate) struct Rules {
     /// Meaning of a top-n-sigma of 0 or below.
     pub top_n_sigma_zero: Beyond,
     pub top_k_zero: Beyond,
-    /// Whether top-k keeps all tokens whose logit equals that of the k-th token.
+    /// Whether top-k keeps all tokens whose logit equals the logit of the k-th token.
     pub top_k_keeps_equals: bool,
     pub top_p_zero: Beyond,
     pub top_p_negative: Beyond,
@@ -166,7 +166,7 @@ pub(crate) struct Rules {
     pub top_p_highest_first: bool,
     /// Whether the p of top-p is a fraction of the mass of all tokens, rather than of the remaining tokens.
     pub top_p_of_all: bool,
-    /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. Otherwise a min-p
+    /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. If not, a min-p
     /// above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
     /// Whether typical sampling keeps all ties, which are tokens as far from the entropy as the last kept token. If
@@ -178,7 +178,8 @@ pub(crate) struct Rules {
     pub penalties: Penalties,
     /// Whether penalties can be limited to a window of the last tokens.
     pub has_window: bool,
-    /// Whether bad words are matched in the output only. A bad word that begins in the prompt can then be completed.
+    /// Whether bad words are matched in the output only. If true, a bad word that begins in the prompt can be
+    /// completed.
     pub bad_words_of_output: bool,
     pub has_dry: bool,
     /// Whether the engine has mirostat and adaptive-p.
@@ -186,8 +187,9 @@ pub(crate) struct Rules {
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
-    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. With mirostat, such an
-    /// engine turns other filters and penalties off, while other engines with mirostat reject other filters.
+    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If mirostat is set, such an
+    /// engine turns all other filters and penalties off. An engine with mirostat for which this field is false rejects
+    /// other filters instead.
     pub is_lenient: bool,
 }
 

@@ -1,10 +1,11 @@
-//! Inputs of a draw other than logits and parameters, and the result of a draw.
+//! The result of a draw, and the inputs of a draw apart from logits and parameters.
 
 use crate::math::philox::philox4x32;
 
 /// Key of the random number that a draw uses.
 ///
-/// The same three numbers give the same token from the same row, alone or in a batch, on any machine.
+/// The same three numbers give the same token from the same logits, on any machine, whether a row is sampled alone or
+/// in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_structs, reason = "a draw depends on these three numbers by definition")]
 pub struct Draw {
@@ -118,8 +119,8 @@ impl<'a> Step<'a> {
         Self { bias, ..self }
     }
 
-    /// Sets token sequences that must not occur. The last token of a sequence is forbidden if prompt and output end
-    /// with its other tokens. A sequence of one token is always forbidden.
+    /// Sets token sequences that must not occur. The last token of a sequence is forbidden if the tokens so far end
+    /// with all other tokens of the sequence. A sequence of one token is always forbidden.
     pub fn bad_words(self, words: &'a [Vec<u32>]) -> Self {
         Self { bad_words: words, ..self }
     }

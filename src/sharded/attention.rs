@@ -42,7 +42,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         options: &Attention<'_>,
     ) -> Result<(Vec<E>, Vec<f64>)> {
         in_default(|| {
-            // An empty shard may start at the end of the keys. No block can start there, so 0 is used.
+            // An empty shard may start at the end of the keys. No block can start at this position, so 0 is used.
             let first = if self.columns.is_empty() { 0 } else { self.columns.start };
             let keys = (first, self.all);
             let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));

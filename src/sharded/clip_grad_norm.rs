@@ -41,9 +41,10 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with boundaries that are not allowed, with the
-/// tensor's number as `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank if one has a NaN or an
-/// infinity; [`Error::Collective`] if shards do not cover a tensor, replicas differ, or another rank returns an error,
-/// has other options, or does not join. After each of these errors the gradients are unchanged on every rank.
+/// tensor's number as `row`; [`Error::ShapeMismatch`] for a shard whose number of elements does not match its
+/// dimensions; [`Error::NonFiniteShard`] on every rank if a shard of any rank has a NaN or an infinity;
+/// [`Error::Collective`] if shards do not cover a tensor, replicas differ, or another rank returns an error, has other
+/// options, or does not join. After each of these errors the gradients are unchanged on every rank.
 ///
 /// # Example
 /// ```
@@ -188,7 +189,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
     }
 
     /// Returns this rank's shard of a tensor if this rank contributes the shard to the norm. If several ranks hold a
-    /// shard, only the lowest contributes it.
+    /// shard, only the lowest of these ranks contributes it.
     fn spoken_for(&self, number: usize, tensor: &Tensor) -> Option<Floats<'_>> {
         let rank = self.ranks.comm.rank();
         let here = tensor.parts.iter().any(|part| part.holders[0] == rank);

@@ -15,8 +15,8 @@ const OP: &str = "cross_entropy";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`cross_entropy`](crate::cross_entropy()) of sharded rows. This rank holds the columns `x`. Every rank
-    /// gets the loss. Targets are class indices among all columns, and weights cover all classes; both must be the same
-    /// on every rank.
+    /// gets the loss. Targets are class indices among all columns, and weights cover all classes. Targets and weights
+    /// must be the same on every rank.
     ///
     /// # Exchange
     /// Each rank sends 24 bytes to check that all ranks make the same call, and 48 bytes per row. For f64, each rank

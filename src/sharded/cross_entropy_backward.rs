@@ -1,4 +1,4 @@
-//! Gradient of cross-entropy of sharded rows of logits, with the loss.
+//! Cross-entropy of sharded rows of logits, and its gradient.
 
 use super::Sharded;
 use super::collective::Collective;

@@ -5,8 +5,9 @@ use super::collective::Collective;
 use crate::error::{Error, Result};
 use crate::simd::reserve;
 
-/// Calls a collective with this thread's scopes suspended: reports, traces, forced level, floating-point environment.
-/// The call may wait inside rayon, which may run unrelated tasks on this thread meanwhile.
+/// Calls a collective. During the call, this thread's scopes are suspended: reports, traces, the forced level and the
+/// floating-point environment. The reason is that the call may wait inside rayon, which may then run unrelated tasks on
+/// this thread.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
     let _suspended = crate::simd::suspend();
@@ -40,7 +41,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if longest == 0 {
             return Ok(vec![Vec::new(); lens.len()]);
         }
-        // The lengths come from other ranks and may be huge, so this checks first that memory suffices.
+        // The lengths come from other ranks and may be huge, so the function checks first that memory suffices.
         reserve::<u64>(op, "the exchanged words", longest.saturating_mul(lens.len()))?;
         let mut padded = words.to_vec();
         padded.resize(longest, 0);

@@ -132,7 +132,7 @@ impl Place {
             return Ok(());
         }
         // Checks both ends of the first range, and the start of the second one. If these are multiples of 256, all
-        // other ends are too.
+        // other boundaries are too.
         let (inner, all) = (self.inner(), self.all());
         let second = if self.outer() > 1 { (dims[*axis] + own.start) * inner } else { all };
         let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;
@@ -150,8 +150,8 @@ impl Place {
         words.extend(dims.iter().map(|dim| *dim as u64));
     }
 
-    /// Decodes a location that [`Place::to_words`] encoded. Returns it with the remaining words, or `None` if the words
-    /// are invalid.
+    /// Decodes a location that [`Place::to_words`] encoded. Returns the location and the remaining words, or `None` if
+    /// the words are invalid.
     pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
         let (&[tensor, dtype, axis, start, end, dims], rest) = words.split_first_chunk()?;
         let (dims, rest) = rest.split_at_checked(dims as usize)?;

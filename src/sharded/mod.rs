@@ -1,5 +1,6 @@
-//! Ops on rows sharded column-wise across ranks. Results are bit-identical to those of the same op over whole rows, for
-//! any number of ranks and any split of the columns. Norms and attention need a split at multiples of 256.
+//! Ops on rows sharded column-wise across ranks. Results are bit-identical to the results of the same op over whole
+//! rows, for every number of ranks and for every split of the columns. Norms and attention need splits at multiples of
+//! 256.
 //!
 //! Each rank creates a [`Sharded`] from its [`Collective`] and its range of columns. It then calls ops as methods, in
 //! the same order as every other rank.
@@ -47,8 +48,8 @@
 //!
 //! Before each op, ranks check that all are about to make the same call: the op, the type, the shape, and the options
 //! with masks and weights. They also check that each column belongs to exactly one rank. If a rank deviates, or rejects
-//! its arguments, every rank returns an error that names this rank. If a rank never joins the call, the others return
-//! [`Error::Collective`](crate::Error::Collective) after the deadline of the [`Collective`].
+//! its arguments, every rank returns an error that names the deviating rank. If a rank never joins the call, the others
+//! return [`Error::Collective`](crate::Error::Collective) after the deadline of the [`Collective`].
 
 #![deny(unsafe_code)]
 

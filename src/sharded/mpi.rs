@@ -110,7 +110,7 @@ impl<C: Communicator> Mpi<C> {
     fn reduce(&self, what: &'static str, words: &mut [u64], op: ffi::MPI_Op) -> Result<()> {
         let comm = self.comm.as_raw();
         let got = self.exchange(what, words, words.len(), |given, got, count, request| {
-            // SAFETY: both buffers have `count` words, and live until the exchange is done or are leaked.
+            // SAFETY: both buffers have `count` words. Both buffers live until the exchange is done, or are leaked.
             unsafe { ffi::MPI_Iallreduce(given.cast(), got.cast(), count, ffi::RSMPI_UINT64_T, op, comm, request) }
         })?;
         words.copy_from_slice(&got);
@@ -120,7 +120,7 @@ impl<C: Communicator> Mpi<C> {
 
 /// Returns MPI's description of a code.
 fn text(code: i32) -> String {
-    /// More bytes than `MPI_MAX_ERROR_STRING` of any implementation.
+    /// Size of the buffer in bytes. It exceeds `MPI_MAX_ERROR_STRING` of every implementation.
     const ROOM: usize = 4096;
     let (mut text, mut len) = (vec![0u8; ROOM], 0);
     // SAFETY: the buffer is longer than the longest text, and `len` is valid for writing.
@@ -161,8 +161,8 @@ impl<C: Communicator> Collective for Mpi<C> {
             return Err(Error::Collective { op: "gather", rank: None, reason });
         }
         self.exchange("gather", words, words.len().saturating_mul(self.size()), |given, got, count, request| {
-            // SAFETY: `given` has `count` words, and `got` has `count` words for each rank. Both live until the
-            // exchange is done or are leaked.
+            // SAFETY: `given` has `count` words, and `got` has `count` words for each rank. Both buffers live until the
+            // exchange is done, or are leaked.
             unsafe {
                 let of = ffi::RSMPI_UINT64_T;
                 ffi::MPI_Iallgather(given.cast(), count, of, got.cast(), count, of, comm, request)

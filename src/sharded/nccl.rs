@@ -1,6 +1,6 @@
 //! Ranks with one CUDA device each.
 
-// Unsafe code probes for the library, because `cudarc` panics if it is missing.
+// Unsafe code probes for the library, because `cudarc` panics if the library is missing.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -64,7 +64,7 @@ impl Nccl {
     /// Creates the id that connects the ranks. One rank creates it and sends it to all others.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if it returns an error.
+    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if the library returns an error.
     pub fn id() -> Result<Id> {
         check_library()?;
         Id::new().map_err(|error| Error::failed(BACKEND, describe(error)))
@@ -73,8 +73,8 @@ impl Nccl {
     /// Creates this rank, of `size` ranks that share `id`, with a deadline of 30 seconds.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if it returns an error;
-    /// [`Error::InvalidArgument`] if the rank is not below `size`, or `size` not below 2^31.
+    /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if the library returns an error;
+    /// [`Error::InvalidArgument`] if the rank is not below `size`, or if `size` is not below 2^31.
     pub fn new(stream: Arc<CudaStream>, rank: usize, size: usize, id: Id) -> Result<Self> {
         check_library()?;
         // NCCL stores ranks as i32.
@@ -109,7 +109,7 @@ impl Nccl {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        // The flag stays set unless the whole exchange succeeds.
+        // `broken` is set first, and cleared only if the whole exchange succeeds.
         self.broken.set(true);
         let of_driver = |error: DriverError| failed(format!("the CUDA driver returned {error:?}"));
         let stream = self.comm.stream();

@@ -1,4 +1,4 @@
-//! Gradients of root-mean-square normalisation of sharded rows.
+//! Gradients of root-mean-square normalisation, for sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;

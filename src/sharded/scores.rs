@@ -36,7 +36,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(self.maxima_of(op, x, options, beside, checked)?.1)
     }
 
-    /// Exchanges maxima. Returns the partial statistics of this rank's columns, and those of all columns.
+    /// Exchanges maxima. Returns two partial statistics: one of this rank's columns, and one of all columns.
     fn maxima_of<E: Element>(
         &self,
         op: &'static str,

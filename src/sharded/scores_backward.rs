@@ -1,4 +1,4 @@
-//! Exchanges of the gradients of softmax, log-softmax and log-sum-exp.
+//! Exchanges for the gradients of softmax, log-softmax and log-sum-exp.
 
 use super::Sharded;
 use super::collective::Collective;

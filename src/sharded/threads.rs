@@ -50,7 +50,7 @@ struct State {
     /// Number of ranks that have not taken the words of the complete exchange yet.
     to_take: usize,
     gone: Vec<bool>,
-    /// Error that ended the group: no exchange can complete after it.
+    /// Error that ended the group. After this error no exchange can complete.
     broken: Option<Broken>,
 }
 
@@ -70,7 +70,7 @@ impl Threads {
     /// Creates `size` ranks. None of their calls waits longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`] if an allocation fails.
     pub fn new(size: usize, timeout: Duration) -> Result<Vec<Self>> {
         const OP: &str = "threads";
         let mut ranks = reserve(OP, "the ranks", size)?;

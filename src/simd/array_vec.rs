@@ -50,7 +50,7 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
 }
 
 /// Applies `f` to each value, in code for the caller's instruction set. [`array::map`] does not ensure this, because
-/// the compiler need not inline the functions that it calls.
+/// the compiler may leave the functions inside [`array::map`] out of line.
 #[inline(always)]
 pub fn map_array<T: Copy, R: Copy, const N: usize>(values: [T; N], mut f: impl FnMut(T) -> R) -> [R; N] {
     let mut results = [const { MaybeUninit::<R>::uninit() }; N];

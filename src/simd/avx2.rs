@@ -296,8 +296,8 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn long_lookup(self, [low, high]: [__m256; 2], index: I32) -> F32 {
         F32(each!(two I => {
-            // Bit 3 of the index selects the half of the table. The shift moves it to the sign bit, which the blend
-            // reads.
+            // Bit 3 of the index selects the half of the table. The shift moves this bit to the sign bit, which the
+            // blend reads.
             let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index.0[I]));
             let (low, high) = (_mm256_permutevar8x32_ps(low, index.0[I]), _mm256_permutevar8x32_ps(high, index.0[I]));
             _mm256_blendv_ps(low, high, half)

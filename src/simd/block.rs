@@ -25,7 +25,7 @@ pub trait Float: Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output =
     /// Returns `if self < other { self } else { other }`.
     fn min(self, other: Self) -> Self;
     fn abs(self) -> Self;
-    /// Returns the square root, rounded once. It is NaN below zero.
+    /// Returns the square root, rounded once. The square root of a negative number is NaN.
     fn sqrt(self) -> Self;
     fn lt(self, other: Self) -> Self::Mask;
     fn le(self, other: Self) -> Self::Mask;
@@ -58,7 +58,7 @@ pub trait MaskBits: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Ou
 /// Token of an instruction set, with its block types. The token proves that the CPU has the instructions.
 ///
 /// # Safety
-/// A token may be constructed only after a test found the CPU to have the instructions.
+/// A token may be constructed only after a test has found that the CPU has the instructions.
 pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type F32: Float<Bits = Self::I32, Mask = Self::M32> + Load<Self> + Store<Self>;
     type F64: Float<Bits = Self::I64, Mask = Self::M64> + Load<Self> + Store<Self>;
@@ -68,15 +68,15 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type M64: MaskBits;
     /// Number of vector registers of the instruction set.
     const REGISTERS: usize;
-    /// Whether loops of short kernels process two blocks per iteration.
+    /// Whether the loops in short kernels process two blocks per iteration.
     const UNROLLS: bool = true;
     /// Table of eight floats for [`Isa::lookup`].
     type Table: Copy;
     /// Table of sixteen f32 for [`Isa::long_lookup`].
     type LongTable: Copy;
 
-    /// Runs the kernel as a separate function, compiled for this instruction set. This suits code that several kernels
-    /// share and that takes much longer than a function call.
+    /// Runs the kernel as a separate function, compiled for this instruction set. A separate function suits code that
+    /// several kernels share and that takes much longer than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
     /// Returns this instruction set as a value, for functions that are not generic over it.

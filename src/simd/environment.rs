@@ -1,16 +1,16 @@
 //! The floating-point environment: rounding mode, treatment of subnormals, traps.
 //!
 //! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
-//! may run its threads in another environment, and a thread inherits its creator's. For example, programs linked with
-//! `-ffast-math` flush subnormals. All float computations therefore run through [`in_default`]. If the environment is
-//! not the default, [`in_default`] sets the default and restores the caller's environment at the end, even when
-//! unwinding.
+//! may run its threads in another environment, and a new thread inherits the environment of its creator. For example,
+//! programs linked with `-ffast-math` flush subnormals. All float computations therefore run through [`in_default`]. If
+//! the environment is not the default, [`in_default`] sets the default and restores the caller's environment at the
+//! end, even when unwinding.
 //!
 //! If the environment is the default already, [`in_default`] only reads and compares it, once for each call of an op
 //! and once for each part of a call that is spread over threads.
 //!
 //! Sticky exception flags are not part of the results. In the default environment, operations add their flags to the
-//! caller's. Calls from any other environment restore the caller's flags unchanged.
+//! caller's flags. Calls from any other environment restore the caller's flags unchanged.
 
 use register::{DEFAULT, FLAGS, Word};
 use std::cell::Cell;
@@ -20,7 +20,7 @@ thread_local! {
     static CALLERS: Cell<Option<Word>> = const { Cell::new(None) };
 }
 
-/// Runs `f` in the default environment and restores the caller's.
+/// Runs `f` in the default environment, then restores the caller's environment.
 #[inline]
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     let _entered = enter();
@@ -42,7 +42,8 @@ pub(crate) fn enter() -> Option<Entered> {
     (callers & !FLAGS != DEFAULT).then(|| Entered::new(callers))
 }
 
-/// Guard that keeps the default environment set. Dropping it restores the caller's, even when unwinding.
+/// Guard that keeps the default environment set. Dropping the guard restores the caller's environment, even when
+/// unwinding.
 pub(crate) struct Entered {
     callers: Word,
     /// Environment that the enclosing guard restores, if guards are nested.
@@ -97,7 +98,7 @@ pub(crate) fn leave() -> Left {
     Left(callers)
 }
 
-/// Guard that keeps the caller's environment set. Dropping it sets the default again.
+/// Guard that keeps the caller's environment set. Dropping the guard sets the default environment again.
 #[cfg(feature = "parallel")]
 pub(crate) struct Left(Option<Word>);
 

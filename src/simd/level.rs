@@ -17,7 +17,7 @@ use super::{avx2::Avx2, avx512::Avx512};
 /// Environment variable that forces an instruction set.
 const VARIABLE: &str = "EVENKEEL_SIMD";
 
-/// Instruction set. All give the same bits, at different speeds.
+/// Instruction set. All instruction sets give the same bits, at different speeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
@@ -152,7 +152,7 @@ pub(crate) fn put_forced(forced: Option<Token>) {
 /// Computation that is generic over the instruction set.
 ///
 /// `run_portable`, `run_avx2` and `run_avx512` are methods of the trait, so that the compiler places their code next to
-/// the kernel's type. It can then compile the kernels of different modules in parallel.
+/// the kernel's type. The kernels of different modules can then be compiled in parallel.
 pub trait Kernel: Sized {
     type Out;
 

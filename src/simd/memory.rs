@@ -105,7 +105,7 @@ impl Add for Written {
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, follows) = (self.start == 0, self.end == rest.start);
-        // Without branches, which would make the kernels longer.
+        // Branches are avoided, because they would make the kernels longer.
         let start = select_unpredictable(is_first, rest.start, self.start);
         Written { start, end: select_unpredictable(is_first | follows, rest.end, GAP) }
     }
@@ -138,7 +138,7 @@ impl<'a, T> Finish<'a, T> {
 /// request more memory than exists. Allocations no larger than the caller's slices are exempt.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`].
+/// [`Error::OutOfMemory`] if the allocation fails.
 pub fn reserve<T>(op: &'static str, what: &'static str, len: usize) -> Result<Vec<T>> {
     let mut vec = Vec::new();
     match vec.try_reserve_exact(len) {
@@ -200,7 +200,7 @@ pub fn new_vecs<T: Copy, const N: usize>(
     }))
 }
 
-/// Name of the allocation by [`new_vec`], for error messages.
+/// Name by which error messages call the memory that [`new_vec`] allocates.
 const RESULT: &str = "the result";
 
 /// Returns flags as the bytes that kernels read.

@@ -16,8 +16,8 @@ mod blocks;
 pub(crate) mod environment;
 mod level;
 mod memory;
-// The portable level is optional on x86-64, where it is half of the library's code. It serves CPUs from before 2013.
-// Ops are 30 to 60 times slower there, because fused multiply-adds are emulated.
+// The portable level is optional on x86-64, where it is half of the library's code. It serves CPUs from before 2013. On
+// these CPUs, ops are 30 to 60 times slower, because fused multiply-adds are emulated.
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
 mod portable;
 mod prefetch;

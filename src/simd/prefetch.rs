@@ -18,8 +18,8 @@ impl<T> PrefetchRow<T> {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address `lanes` lanes after `lane`. If lanes are longer than [`Self::LONGEST`], returns the address
-    /// of `lane` itself, whose prefetch costs nothing.
+    /// Returns the address that is `lanes` times `len` elements after `lane`. If lanes are longer than
+    /// [`Self::LONGEST`], returns the address of `lane` itself, because prefetching it costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
@@ -68,8 +68,8 @@ pub struct PrefetchSpan<S, D> {
 }
 
 impl<S, D> PrefetchSpan<S, D> {
-    /// Returns a prefetch without a destination. Its source is `elements` elements after the start of `part`, or `part`
-    /// itself if `elements` exceeds the maximum size of a lane.
+    /// Returns a prefetch without a destination. The source begins `elements` elements after the start of `part`. If
+    /// `elements` exceeds the maximum size of a lane, the source is `part` itself.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

@@ -55,7 +55,7 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Part of the work: its input until it has run, and then its output.
+/// Part of the work. It holds its input before it runs, and its output afterwards.
 struct Part<W: Work> {
     work: Option<W>,
     out: Option<W::Out>,

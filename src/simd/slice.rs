@@ -68,13 +68,14 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.far
     }
 
-    /// Returns the span with the `far` flag of another span of the same data.
+    /// Returns the span with this `far` flag, which comes from another span of the same data.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }
     }
 
-    /// Returns the source and destination `lanes` lanes after this one, for prefetching. Assumes contiguous lanes.
+    /// Returns the source and the destination of a later span, for prefetching. Spans are assumed to be contiguous and
+    /// equally long. The later span comes `lanes` spans after this one.
     #[inline(always)]
     pub fn next(&self, lanes: usize) -> PrefetchSpan<S, D> {
         let lanes = if self.far { lanes } else { 0 };
@@ -85,7 +86,8 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         }
     }
 
-    /// Returns the destination `lanes` lanes after this one, for prefetching. Assumes contiguous lanes.
+    /// Returns the destination of a later span, for prefetching. Spans are assumed to be contiguous and equally long.
+    /// The later span comes `lanes` spans after this one.
     pub fn ahead(&self, lanes: usize) -> PrefetchRow<D> {
         PrefetchRow::new(self.to.cast_const().cast(), self.len, lanes)
     }

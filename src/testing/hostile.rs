@@ -159,7 +159,7 @@ pub fn vectors<E: Element>(len: usize) -> Vec<Hostile<E>> {
     ]
 }
 
-/// Returns a row with a tiny spread around a large mean, for which mean x^2 - mean^2 has no correct digits.
+/// Returns a row with a tiny spread around a large mean. For this row, mean(x^2) - mean(x)^2 has no correct digits.
 pub fn far_mean<E: Element>(len: usize) -> Hostile<E> {
     let far = (1.0 / E::LIMITS.epsilon) * 0.75;
     let row = (0..len).map(|i| E::from_wide(far + (2.0 * scattered(i)).floor())).collect();

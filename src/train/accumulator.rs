@@ -41,17 +41,18 @@ impl Accumulator {
     /// Creates sums of zeros, for one tensor of each of these lengths.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`] if an allocation fails.
     pub fn new(lens: &[usize]) -> Result<Self> {
         let sums = lens.iter().map(|len| filled(OP, "the sums", *len, 0.0)).collect::<Result<_>>()?;
         Ok(Accumulator { sums })
     }
 
-    /// Adds the gradients of a batch, for the tensors that have one.
+    /// Adds the gradients of a batch. Tensors without a gradient are skipped.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the number or lengths of the tensors differ from those passed to
-    /// [`Accumulator::new`]; the sums are then unchanged. [`Error::Unavailable`].
+    /// [`Error::ShapeMismatch`] if the number or the lengths of the tensors differ from the lengths passed to
+    /// [`Accumulator::new`]; the sums are unchanged in this case. [`Error::Unavailable`] if the requested instruction
+    /// set is unavailable.
     pub fn add(&mut self, grads: &[Option<Floats<'_>>]) -> Result<()> {
         if grads.len() != self.sums.len() {
             return Err(Error::shape(OP, "grads", grads.len().to_string(), self.sums.len().to_string()));

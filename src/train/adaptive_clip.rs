@@ -77,8 +77,8 @@ impl AdaptiveClip {
     /// # Errors
     /// [`Error::InvalidArgument`] for settings that are negative or not finite. [`Error::ShapeMismatch`] if the number
     /// of gradients or weights does not match the shape. [`Error::NonFiniteInput`] for a NaN or an infinity in a unit's
-    /// gradient or weights, with the first such unit as `row`. [`Error::Unavailable`]. After an error the gradient is
-    /// unchanged.
+    /// gradient or weights, with the first such unit as `row`. [`Error::Unavailable`] if the requested instruction set
+    /// is unavailable. After an error the gradient is unchanged.
     pub fn clip<'a, 'b>(
         &self,
         grad: impl Into<FloatsMut<'a>>,

@@ -27,13 +27,13 @@ pub struct LossScale {
     /// Scale of the first step; 65536 by default. The default exceeds the range of f16, so losses must be scaled in
     /// f32.
     pub init: f32,
-    /// Factor that the scale is multiplied by after [`LossScale::interval`] consecutive finite steps; 2 by default. The
-    /// scale does not grow beyond the range of f32. With 1 it never grows.
+    /// Factor that the scale is multiplied by after [`LossScale::interval`] consecutive steps with finite gradients; 2
+    /// by default. The scale does not grow beyond the range of f32. With a factor of 1, the scale never grows.
     pub growth: f64,
-    /// Factor that the scale is multiplied by after a step with non-finite gradients; 0.5 by default. With 1 it never
-    /// shrinks.
+    /// Factor that the scale is multiplied by after a step with non-finite gradients; 0.5 by default. With a factor of
+    /// 1, the scale never shrinks.
     pub backoff: f64,
-    /// Number of consecutive finite steps after which the scale grows; 2000 by default.
+    /// Number of consecutive steps with finite gradients after which the scale grows; 2000 by default.
     pub interval: u32,
     /// Minimum of the scale; 1 by default.
     ///
@@ -45,8 +45,8 @@ pub struct LossScale {
 }
 
 impl LossScale {
-    /// Returns PyTorch's defaults: a scale of 65536 that doubles after 2000 finite steps and is halved after a step
-    /// that is not finite. Its minimum is 1.
+    /// Returns PyTorch's defaults: a scale of 65536, which is doubled after 2000 consecutive steps with finite
+    /// gradients, and halved after a step with non-finite gradients. The minimum of the scale is 1.
     pub fn dynamic() -> Self {
         LossScale { init: 65536.0, growth: 2.0, backoff: 0.5, interval: 2000, min_scale: 1.0 }
     }

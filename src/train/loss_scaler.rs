@@ -25,11 +25,12 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and keeps the scale near the largest that leaves gradients finite.
+/// Scales losses, decides which steps are taken, and keeps the scale near the largest value for which gradients are
+/// finite.
 ///
 /// A step has three stages, and each stage has its calls:
-/// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call
-///    [`LossScaler::record`] with whether they are finite.
+/// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, check
+///    whether they are finite, and pass the answer to [`LossScaler::record`].
 /// 2. UNSCALED: [`LossScaler::step`] returns whether the optimiser may step.
 /// 3. STEPPED: [`LossScaler::update`] computes the scale of the next step.
 ///
@@ -74,7 +75,7 @@ pub struct LossScalerState {
     pub settings: LossScale,
     /// The current scale.
     pub scale: f32,
-    /// Number of consecutive finite steps that count towards the next growth of the scale.
+    /// Number of consecutive steps with finite gradients that count towards the next growth of the scale.
     pub tracker: u32,
     /// Number of steps taken. It saturates at `u64::MAX`.
     pub taken: u64,
@@ -107,7 +108,7 @@ impl LossScaler {
         Ok(LossScaler { state, stage: Stage::Ready, finite: true })
     }
 
-    /// Returns the state. It does not include what was recorded in the current, unfinished step.
+    /// Returns the state. The state does not include the record of the current, unfinished step.
     pub fn state(&self) -> LossScalerState {
         self.state
     }
@@ -152,8 +153,8 @@ impl LossScaler {
         Ok(self.finite)
     }
 
-    /// Ends the step, and computes the scale of the next one. The stage becomes READY. As in PyTorch, this
-    /// may be called in the stage UNSCALED too. The step then counts as neither taken nor skipped.
+    /// Ends the step, and computes the scale of the next one. The stage becomes READY. As in PyTorch, this method may
+    /// also be called in the stage UNSCALED. In this case, the step counts as neither taken nor skipped.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the stage is READY, or if the gradients are not finite although the scale is

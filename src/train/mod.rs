@@ -12,12 +12,12 @@
 //! | [`precision`] | lists the types in which the parts of a step are stored and computed |
 //! | [`Monitor`] | logs losses, norms and layers, and warns about them |
 //!
-//! All of these work on slices. `evenkeel::candle` has the equivalents for candle tensors: `init`, `optim`, `unscale`
-//! and `adaptive_clip` in `guarded`, and a complete step in `train`. Results have the same bits on any number of
-//! threads and any instruction set.
+//! All items of the table work on slices. `evenkeel::candle` has the equivalents for candle tensors: the modules `init`
+//! and `optim`; the functions `guarded::unscale` and `guarded::adaptive_clip`; and a complete step in the module
+//! `train`. Results have the same bits for every number of threads and on every instruction set.
 //!
-//! A step has a fixed order: scale the loss, run the backward pass, unscale and clip, step, update the scale. The
-//! scaler rejects any other order.
+//! A step has a fixed order: scale the loss, run the backward pass, unscale and clip the gradients, update the weights,
+//! update the scale. The scaler rejects any other order.
 //!
 //! ```
 //! use evenkeel::ClipGradNorm;

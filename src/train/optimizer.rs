@@ -1,5 +1,5 @@
-//! The common part of all optimisers. It checks all arguments before anything changes, keeps f32 master weights for
-//! 16-bit models, and saves and restores states.
+//! The common part of all optimisers. This part checks all arguments before anything changes, keeps f32 master weights
+//! for 16-bit models, and saves and restores states.
 
 use super::init::Stream;
 use crate::cpu::optimizer::{self, Formula};
@@ -13,9 +13,10 @@ use crate::simd::in_default;
 /// An optimiser. Its settings are a [`Rule`]: [`AdamW`](super::AdamW) or [`Sgd`](super::Sgd).
 ///
 /// Parameters of f16 and bf16 are the rounded values of master weights in f32. Parameters of f32 and f64 have no master
-/// weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for all others. Each step is
-/// computed in f64, and the new state is rounded once. If a 16-bit parameter was overwritten between two steps, its new
-/// value replaces the master weight. With [`Optimizer::stochastic_rounding`], 16-bit parameters have no master weights.
+/// weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for all other parameters. Each
+/// step is computed in f64, and the new state is rounded once. If a 16-bit parameter was overwritten between two steps,
+/// its new value replaces the master weight. With [`Optimizer::stochastic_rounding`], 16-bit parameters have no master
+/// weights.
 ///
 /// # Errors
 /// Errors are returned before anything changes:
@@ -25,7 +26,7 @@ use crate::simd::in_default;
 ///   with such a gradient. Its `index` is the position of the first NaN or infinity in this gradient.
 /// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient beyond the range of f32 if the
 ///   state is f32.
-/// - [`Error::Unavailable`].
+/// - [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -347,7 +348,7 @@ impl ParameterState {
     }
 }
 
-/// Borrows each state variable as the slice that `of` returns. Missing variables are empty.
+/// Returns the slice that `of` borrows from each state variable. A missing variable gives an empty slice.
 fn each<'a, T>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; 2] {
     let mut kept = kept.iter_mut().map(of);
     [kept.next().unwrap_or_default(), kept.next().unwrap_or_default()]

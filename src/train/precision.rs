@@ -23,8 +23,8 @@ pub struct PartPrecision {
     pub name: &'static str,
     /// Type in which the part's result is stored.
     pub stored: Width,
-    /// Narrowest type in which the part's result is computed, for models in f16 and bf16. Sums are f64 or exact
-    /// integers, but matrix products and attention sum their products in f32.
+    /// Narrowest type in which the part's result is computed, for models in f16 and bf16. Matrix products and attention
+    /// add up products in f32. All other sums are f64 or exact integers.
     pub computed: Width,
     /// Reason for these types.
     pub reason: &'static str,
@@ -36,8 +36,9 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 
 /// All parts of a step, in order.
 ///
-/// The table is the same for f16 and bf16. They differ only in their loss scale, which [`loss_scale`] returns. There is
-/// no setting for the wider types, because Evenkeel's ops take 16-bit values and use wider arithmetic internally.
+/// The table is the same for f16 and bf16. The two types differ only in their loss scale, which [`loss_scale`] returns.
+/// There is no setting for the wider types, because Evenkeel's ops take 16-bit values and use wider arithmetic
+/// internally.
 ///
 /// ```
 /// use evenkeel::train::precision::{PARTS, Width};

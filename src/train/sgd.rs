@@ -42,9 +42,9 @@ const OP: &str = "sgd";
 pub struct Sgd {
     /// Learning rate; 1e-3 by default.
     pub lr: f64,
-    /// Factor that b is multiplied by in each step; 0 by default.
+    /// Factor by which each step multiplies the state b of the formula; 0 by default.
     pub momentum: f64,
-    /// Fraction of the gradient that is not added to b; 0 by default.
+    /// Fraction of the gradient that is not added to the state b of the formula; 0 by default.
     pub dampening: f64,
     /// Weight decay: this factor times the weight is added to the gradient; 0 by default.
     pub weight_decay: f64,

@@ -45,26 +45,28 @@ impl LossScaler {
     /// ```text
     /// g_i = g_i / scale * min(1, max_norm / norm),   norm = norm of all g_i / scale
     /// ```
-    /// The reciprocal of the scale is rounded to f32, as in PyTorch. The two factors are multiplied first, so that each
-    /// gradient is rounded only once. If the scale is a power of two, the result has the same bits as an exact division
-    /// by the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
+    /// The reciprocal of the scale is rounded to f32, as in PyTorch. The reciprocal and the factor min(..) are
+    /// multiplied first, so that each gradient is rounded only once. If the scale is a power of two, the result has the
+    /// same bits as an exact division by the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Shapes
     /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
-    /// because small gradients would vanish without their scale. Widen them to f32, for example with an
+    /// because small gradients would vanish when they are unscaled. Widen f16 gradients to f32, for example with an
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// The same as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. They are never an
-    /// error, even if [`ClipGradNorm::error_if_nonfinite`] is set: nothing is changed, and the step must be skipped.
-    /// With a scale below 1, a gradient may exceed its type and become infinite, unless it is clipped.
+    /// The same as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN or an infinity is
+    /// never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. Nothing is changed in this case, and the
+    /// step must be skipped. With a scale below 1, a gradient may exceed its type and become infinite, unless it is
+    /// clipped.
     ///
     /// # Accuracy
     /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless the stage is READY, for a `max_norm` that is negative or NaN, and for f16
-    /// gradients unless the scale is 1; [`Error::Unavailable`]. After an error nothing has changed.
+    /// gradients unless the scale is 1. [`Error::Unavailable`] if the requested instruction set is unavailable. After
+    /// an error nothing has changed.
     ///
     /// # Panics
     /// Never.

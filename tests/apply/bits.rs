@@ -1,4 +1,4 @@
-//! Tests that results have the same bits on every instruction set and any number of threads.
+//! Tests that results have the same bits on every instruction set, whatever the number of threads.
 
 use crate::program::{Apply, FLOATS};
 use evenkeel::simd::Level;

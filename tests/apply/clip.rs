@@ -1,4 +1,4 @@
-//! Tests of clip_grad_norm, clip_grad_value and adaptive_clip, whose inputs are lists of names.
+//! Tests of clip_grad_norm, clip_grad_value and adaptive_clip. Each input of these ops is a list of tensor names.
 
 use crate::program::{Apply, FLOATS, Outcome, assert_close};
 use safetensors::Dtype;

@@ -52,7 +52,7 @@ fn unknown_names() {
     ]);
 }
 
-/// Checks that the program knows every op. The answer to an unknown op lists the known ones.
+/// Checks that the program knows every op. The answer to an unknown op lists the known ops.
 #[test]
 fn registered_names() {
     let outcome = fixture().run_text(br#"[{"id": "0", "op": "", "inputs": {}, "outputs": {"y": "y"}}]"#);

@@ -100,7 +100,7 @@ impl Apply {
         self.run_files(jobs, &self.file())
     }
 
-    /// Runs the program with these contents of both files.
+    /// Runs the program on a file of jobs and a file of tensors with these contents.
     pub fn run_files(&self, jobs: &[u8], tensors: &[u8]) -> Outcome {
         let folder = tempfile::tempdir().expect("a temporary folder must be created");
         let path = |name: &str| folder.path().join(name);

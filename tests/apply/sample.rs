@@ -1,4 +1,4 @@
-//! Tests of sample: candidates, probabilities and keyed draws.
+//! Tests of the op `sample`: candidates, probabilities and keyed draws.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;

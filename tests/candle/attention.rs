@@ -1,5 +1,5 @@
-//! Tests of attention on tensors. In every layout, results and gradients must have the bits of the slice functions, and
-//! be close to the composition.
+//! Tests of attention on tensors. In every layout, results and gradients must have the same bits as the results and
+//! gradients of the slice functions. They must also be close to a composition of candle's ops.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};
@@ -147,7 +147,8 @@ fn padding_is_not_read() -> Result<()> {
         for form in FORMS {
             let q = Var::from_tensor(&q)?;
             let (want, got) = (form(&q, &k, &v, &options)?, form(&q, &bad_k, &bad_v, &options)?);
-            // A block that contains NaN is computed in f64, so the results may differ slightly.
+            // Blocks that contain NaN are computed in f64 and all others in f32, so results with and without NaN may
+            // differ slightly.
             assert_close("y", &flat(&got), &flat(&want), |i| 1e-4 + flat(&want)[i].abs() * 0.01);
             assert!(flat(&got)[48..].iter().all(|y| *y == 0.0));
             assert!(flat(got.backward()?.get(&q).unwrap()).iter().all(|dq| dq.is_finite()));

@@ -1,4 +1,5 @@
-//! Tests of clipping the gradients in a `GradStore` of candle. Results must have the bits of the slice functions.
+//! Tests of clipping the gradients in a `GradStore` of candle. Results must have the same bits as the results of the
+//! slice function.
 
 use crate::support::{CPU, DTYPES, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var};
@@ -14,7 +15,7 @@ fn all_vars() -> Result<Vec<Var>> {
         .collect()
 }
 
-/// Computes the gradient of the sum of squares, which is twice each variable.
+/// Computes the gradient of the sum of the squares of all variables. The gradient of a variable is twice its value.
 fn backward(vars: &[Var]) -> Result<candle_core::backprop::GradStore> {
     let losses = vars.iter().map(|var| var.sqr()?.sum_all()?.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&losses, 0)?.sum_all()?.backward()
@@ -105,8 +106,8 @@ fn a_look_at_any_layout() -> Result<()> {
     Ok(())
 }
 
-/// Checks that adaptive clipping gives the bits of the slice function, and that a rejected gradient leaves all others
-/// unchanged.
+/// Checks that adaptive clipping gives the same bits as the slice function. If one gradient is rejected, no gradient
+/// may change.
 #[test]
 fn by_the_weights() -> Result<()> {
     let vars = all_vars()?;

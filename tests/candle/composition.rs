@@ -9,7 +9,7 @@ use evenkeel::{
     SafeDiv, Softmax,
 };
 
-/// Returns the epsilon of the type that a composition computes in.
+/// Returns the machine epsilon of the type in which a composition computes: f64 for f64, otherwise f32.
 fn unit(dtype: evenkeel::DType) -> f64 {
     if dtype == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) }
 }
@@ -108,7 +108,8 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // The rows that kernel and composition multiply by the weight are rounded, and may differ by one ULP.
+            // The kernel and the composition both round the normalised row before the weight multiplies it. The two
+            // rounded rows may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
             let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };
@@ -154,7 +155,7 @@ fn norms_keep_squares_in_range() -> Result<()> {
     Ok(())
 }
 
-/// Compares the kernels' gradients with the gradients for devices without kernels.
+/// Compares the gradients of the kernels with the gradients that are computed on devices without kernels.
 #[test]
 fn gradients_of_norms() -> Result<()> {
     let eps = 1e-3;
@@ -206,7 +207,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 assert_near("l2_normalize", ours, &composition::l2_normalize(&x, axis, &options)?, &want, error, 0.0);
             }
         }
-        // Tests magnitudes whose sums of squares overflow or underflow, and zeros, with every eps.
+        // Tests zeros, and magnitudes whose sums of squares overflow or underflow. Each is tested with every eps.
         let largest = ours.limits().max;
         for magnitude in [0.0, largest, largest.sqrt(), ours.limits().min_normal] {
             let x = (tensor(&[4, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
@@ -214,8 +215,8 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let options = L2Normalize::default().eps(eps);
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
-                // In f32, an eps of 1e-300 becomes 0. With an eps of 1, the smallest inputs give results below the
-                // normal range, which may lose digits.
+                // In f32, an eps of 1e-300 becomes 0. With an eps of 1, the smallest inputs give subnormal results,
+                // which have fewer digits.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,
@@ -355,7 +356,7 @@ fn single_elements() -> Result<()> {
             for &(op, composed, kernel) in &ops {
                 // The bound `error` covers the rounding of an exponent and the rounding of a division.
                 let error = 8.0 * unit(ours);
-                // The forms of GELU add 1 to a number close to -1, or use a rounded cube, so they need an absolute
+                // GELU adds 1 to a number close to -1, and its tanh form uses a rounded cube. Both need an absolute
                 // tolerance.
                 let absolute = if op.starts_with("gelu") { 4.0 * error } else { 0.0 };
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, absolute);

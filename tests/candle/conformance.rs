@@ -1,5 +1,5 @@
-//! Runs the conformance suites on candle-nn 0.11, where they must find each known defect, and on the replacement
-//! functions, where they must find none.
+//! Runs the conformance suites twice. The suites must find each known defect of candle-nn 0.11, and no defect in the
+//! replacement functions.
 
 #[path = "../../examples/conformance/engines.rs"]
 mod engines;

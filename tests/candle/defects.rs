@@ -99,7 +99,7 @@ fn losses_of_confident_logits() -> Result<()> {
         "binary_cross_entropy_with_logit: expected (400 + ln 2) / 3, got {loss}"
     );
 
-    // The losses of this batch sum to far more than 256, where bf16 stops representing every integer.
+    // The losses of this batch sum to far more than 256. Above 256, bf16 cannot represent every integer.
     let n = 4096;
     let (x, targets) = (Tensor::zeros((n, 2), DType::BF16, CPU)?, Tensor::zeros(n, DType::U32, CPU)?);
     let loss = flat(&ours::loss::cross_entropy(&x, &targets)?)[0];

@@ -39,7 +39,7 @@ fn integer_types_are_candles_error() -> Result<()> {
     Ok(())
 }
 
-/// Returns the error without a backtrace that candle may have added.
+/// Returns the error, without the backtrace if candle added one.
 fn peeled(error: &candle_core::Error) -> &candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => peeled(inner),
@@ -111,7 +111,7 @@ fn typed_errors_come_through_candle() -> Result<()> {
     let typed = Error::fully_masked("softmax", 7);
     let wrapped = candle_core::Error::from(typed.clone()).context("in a layer").with_path("model").bt();
     assert_eq!(Error::from(wrapped), typed);
-    // `context` on a result wraps errors of candle and of other libraries in a new error of candle.
+    // Calling `context` on a failed result wraps the error, from candle or another library, in a new candle error.
     let failed = Err::<(), _>(candle_core::Error::from(typed.clone()));
     let inner = candle_core::Context::context(failed, "in a layer");
     let outer = candle_core::Context::context(inner, "in a model").unwrap_err();
@@ -126,7 +126,8 @@ fn typed_errors_come_through_candle() -> Result<()> {
     assert!(std::error::Error::source(&plain).is_some_and(|source| source.is::<candle_core::Error>()));
     let foreign = candle_core::Context::context(Err::<(), _>(std::fmt::Error), "writing").unwrap_err();
     assert!(matches!(Error::from(foreign), Error::Framework { .. }));
-    // A device without free memory is not a missing backend, so the choice of a backend does not skip it.
+    // A backend whose device has no free memory counts as available. Backend selection therefore fails instead of
+    // skipping the backend.
     let full = || Error::from(candle_core::Error::Cuda("CUDA_ERROR_OUT_OF_MEMORY".into()));
     let chosen = BackendChoice::AUTO.set_up(|backend| if backend == Backend::Cpu { Ok(()) } else { Err(full()) });
     assert_eq!(chosen, Err(full()));

@@ -1,4 +1,4 @@
-//! Tests of the logits processor. It follows candle's rules, but rejects all invalid logits.
+//! Tests of the logits processor, which follows candle's rules but rejects all invalid logits.
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -6,7 +6,7 @@ use evenkeel::Error;
 use evenkeel::candle::generation::{LogitsProcessor, Sampling};
 use std::collections::BTreeSet;
 
-/// Returns the tokens that a strategy can draw, by candle's rules written as plain loops.
+/// Returns the tokens that a strategy can draw. Plain loops implement candle's rules.
 fn support(sampling: &Sampling, logits: &[f64]) -> BTreeSet<u32> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -203,12 +203,12 @@ fn a_closure_changes_the_probabilities_before_any_filter() -> Result<()> {
         let mut processor = strategy(sampling);
         (0..400).map(|_| processor.sample_f(&logits, f)).collect()
     };
-    // The probabilities are the softmax of the logits over the temperature, in f32.
+    // The probabilities are the softmax, in f32, of the logits divided by the temperature.
     let want: Vec<f32> = evenkeel::candle::ops::softmax((&logits / 0.5)?.as_ref(), D::Minus1)?.to_vec1()?;
     strategy(Sampling::TopK { k: 2, temperature: 0.5 }).sample_f(&logits, |given| {
         assert!(given.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-7), "expected {want:?}, got {given:?}");
     })?;
-    // A token with probability 0 is never drawn and does not count for k.
+    // A token with probability 0 is never drawn, and is not one of the k tokens that top-k keeps.
     let ban = |given: &mut [f32]| given[3] = 0.0;
     assert_eq!(drawn(Sampling::TopK { k: 2, temperature: 5.0 }, ban)?, [1, 2].into());
     assert_eq!(drawn(Sampling::All { temperature: 5.0 }, ban)?, [0, 1, 2].into());

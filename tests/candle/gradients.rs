@@ -47,7 +47,7 @@ fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// Reshapes a table to broadcast to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
+/// Reshapes a table so that it broadcasts to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }
@@ -459,7 +459,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Computes a scalar that depends on each element of the result differently. Masked elements (-inf) do not count.
+/// Computes the sum of all elements, each with its own pseudo-random weight. Masked elements (-inf) do not count.
 pub fn objective(y: &Tensor) -> Result<Tensor> {
     let weights = tensor(y.dims(), y.dtype(), 1.0, 77)?;
     let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
@@ -651,8 +651,8 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
 
 #[test]
 fn masked_elements_stay_without_gradient() -> Result<()> {
-    // The op is followed by a selection that drops one element. Candle's own gradient of this element is NaN, from 0
-    // times infinity.
+    // A selection after the op drops one element. Candle's own gradient of this element is NaN, because it multiplies 0
+    // by infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;
     let ops = [

@@ -1,5 +1,5 @@
-//! Tests of group normalisation. Results must have the bits of the slice functions. Gradients are compared with those
-//! of layer normalisation, and the module with candle's.
+//! Tests of group normalisation. Results must have the same bits as the results of the slice function. Gradients are
+//! compared with the gradients of layer normalisation. The module is compared with candle's module.
 
 use crate::support::{CPU, DTYPES, allowed, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var, WithDType};
@@ -11,7 +11,7 @@ const DIMS: [&[usize]; 4] = [&[2, 6], &[2, 6, 5], &[3, 6, 2, 3], &[1, 6, 1, 2, 2
 
 fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
     let dtype = <E as WithDType>::DTYPE;
-    // A weight with a type other than the tensor's is used without conversion.
+    // A weight whose type differs from the tensor's type is used without conversion.
     let (weight, bias) = (tensor(&[6], DType::F32, 2.0, 2)?, tensor(&[6], dtype, 2.0, 3)?);
     let (w, b): (Vec<f32>, Vec<E>) = (weight.to_vec1()?, bias.to_vec1()?);
     for dims in DIMS {
@@ -193,7 +193,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
         assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "group norm must reject the shape {dims:?}");
     }
-    // A tensor of a type that only candle supports gives the result or the error of candle's op.
+    // A tensor whose type only candle supports gives the same result or error as candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;
     let eights = |t: Tensor| t.to_dtype(DType::F8E4M3);
     let (ones, zeros) = (eights(Tensor::ones(6, DType::F32, CPU)?)?, eights(Tensor::zeros(6, DType::F32, CPU)?)?);
@@ -215,7 +215,7 @@ fn the_constructor_finds_what_candles_does() -> Result<()> {
     assert_same("loaded", &norm.forward(&x)?, &want);
     assert!(ours::group_norm(2, 5, 1e-3, vb.pp("norm")).is_err());
     assert!(ours::group_norm(3, 4, 1e-3, vb.pp("norm")).is_err());
-    // A new module starts with ones and zeros, and is trainable.
+    // A new module has a weight of ones and a bias of zeros. Both are trainable.
     let vars = candle_nn::VarMap::new();
     let vb = candle_nn::VarBuilder::from_varmap(&vars, DType::F32, CPU);
     let norm = ours::group_norm(2, 4, 1e-3, vb)?;

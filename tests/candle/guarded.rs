@@ -21,7 +21,7 @@ fn policies_for_fully_masked_rows() -> Result<()> {
     let refusing = masked.fully_masked(FullyMasked::Error);
     let refused = Error::fully_masked("softmax", 2);
     assert_eq!(guarded::softmax(&x, 2, &refusing).unwrap_err(), refused);
-    // For a variable, candle records the op, but the error stays the same.
+    // If the tensor is a variable, candle records the op. The error must be the same.
     let variable = candle_core::Var::from_tensor(&x)?;
     assert_eq!(guarded::softmax(&variable, 2, &refusing).unwrap_err(), refused);
     let refused = Error::fully_masked("logsumexp", 2);
@@ -52,7 +52,7 @@ fn masks_of_tensors() -> Result<()> {
         let mask = guarded::mask::keep(flags)?.and_causal();
         assert_same("keep", &guarded::softmax(&scores, 2, &Softmax::default().mask(&mask))?, &want);
     }
-    // A bias that masks the same positions gives the same result, whatever its type.
+    // A bias that masks the same positions as the mask gives the same result, whatever the type of the bias.
     let hidden = Tensor::full(f64::NEG_INFINITY, flags.shape(), CPU)?;
     let bias = flags.where_cond(&hidden.zeros_like()?, &hidden)?;
     for (dtype, _) in DTYPES {

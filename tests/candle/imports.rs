@@ -1,11 +1,11 @@
-//! Checks that replacing one import suffices: everything that candle-nn exports exists with the same signatures.
+//! Checks that replacing one import suffices: Evenkeel exports every item of candle-nn with the same signature.
 
 #![allow(clippy::type_complexity)]
 
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// Engine code in which only one import is Evenkeel's.
+/// Engine code in which `evenkeel::candle` replaces both `candle_nn` and `candle_transformers`.
 mod engine {
     use candle_core::{D, IndexOp, Result, Tensor};
     use candle_nn::{Activation, Embedding, LayerNorm, Linear, Module, RmsNorm, VarBuilder, linear_no_bias, rms_norm};
@@ -68,7 +68,7 @@ fn an_engine_by_one_changed_import() -> Result<()> {
     assert!(model.sample(&logits)? < 10);
     let loss = evenkeel::candle::loss::cross_entropy(&logits.unsqueeze(0)?, &Tensor::new(&[3u32], &Device::Cpu)?)?;
     let grads = loss.backward()?;
-    // Every trained variable has a gradient, including through the norms and the softmax.
+    // Every trained variable gets a gradient, even if norms and a softmax separate it from the loss.
     assert!(vars.all_vars().iter().all(|var| grads.get(var).is_some()));
     Ok(())
 }
@@ -109,8 +109,8 @@ fn functions_have_candles_types() {
     generic::<D>();
 }
 
-/// Generates code that uses every exported item of a module with an explicit type. Only candle 0.11 has `eps`,
-/// `remove_mean` and `RmsNorm::weight`, so they are missing here.
+/// Generates code that mentions every exported item of a module together with its expected type. `eps`, `remove_mean`
+/// and `RmsNorm::weight` are missing here, because only candle 0.11 has them.
 macro_rules! surface {
     ($name:ident, $root:path) => {
         mod $name {

@@ -1,4 +1,5 @@
-//! Tests of in-place forms. They must give the bits of the allocating forms, and reject tensors that must not change.
+//! Tests of in-place forms. In-place forms must give the same bits as allocating forms, and must reject tensors that
+//! may not be overwritten.
 
 use crate::support::{DTYPES, assert_same, tensor};
 use candle_core::{DType, Result, Tensor, Var};
@@ -144,7 +145,7 @@ fn what_can_not_be_overwritten() -> Result<()> {
         assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "{op} must reject integers");
         assert_same(op, &x, &before);
     }
-    // The weight shares memory with the tensor to overwrite.
+    // The weight shares memory with the tensor that would be overwritten.
     let x = tensor(&[2, 8], DType::F32, 2.0, 1)?;
     let refused = guarded::rms_norm_in_place(&x, Some(&x.get(0)?), &RmsNorm::default());
     assert_eq!(refused.unwrap_err().name(), "InvalidArgument");

@@ -17,7 +17,8 @@ fn get(map: &VarMap, name: &str) -> Vec<f64> {
     flat(&map.data().lock().unwrap()[name])
 }
 
-/// Checks that candle's own layers get the values that the slice function `fill` gives for each variable's name.
+/// Checks that the variables of candle's own layers get the values that the slice function `fill` gives for their
+/// names.
 #[test]
 fn hints_are_drawn_by_name() -> Result<()> {
     let (map, vb) = builder(9, DType::F32);
@@ -87,7 +88,7 @@ fn what_makes_no_sense_says_the_name() {
     assert!(error.to_string().contains("variable w"), "stdev of -1: expected \"variable w\" in the error, got {error}");
     assert_eq!(Error::from(error).name(), "InvalidArgument");
     assert!(map.all_vars().is_empty());
-    // Non-random values may have any type that candle supports.
+    // Constant values may have any type that candle supports.
     let ints = vb.get_with_hints_dtype(3, "n", Init::Const(1.0), DType::I64).unwrap();
     assert_eq!(ints.to_vec1::<i64>().unwrap(), [1; 3]);
 }

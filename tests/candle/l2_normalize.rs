@@ -1,5 +1,5 @@
-//! Tests of l2_normalize and the clamped functions. Results must have the bits of the slice functions. Gradients must
-//! be right where a naive formula fails.
+//! Tests of l2_normalize and the clamped functions. Results must have the same bits as the results of the slice
+//! functions. Gradients must be correct even where a naive formula fails.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -59,8 +59,8 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
                     "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN in row 3 only, got {dx:?}"
                 );
-                // The gradient of a row of zeros is 0 if eps is 0, otherwise dy / eps, limited to the range of the
-                // type.
+                // If eps is 0, a row of zeros has a gradient of 0. Otherwise its gradient is dy / eps, clamped to the
+                // range of the type.
                 let of_zeros = if eps == 0.0 {
                     0.0
                 } else {

@@ -1,4 +1,4 @@
-//! Checks that any layout gives the bits of the contiguous layout, which equal the bits of the slice functions.
+//! Checks that every layout gives the same bits as the contiguous layout and as the slice functions.
 
 use crate::support::{CPU, assert_same, layouts, tensor};
 use candle_core::{D, DType, Result, Tensor};

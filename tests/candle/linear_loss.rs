@@ -1,5 +1,5 @@
-//! Tests of the chunked cross-entropy of a linear layer: it equals the loss of all logits at once, for every chunk
-//! size.
+//! Tests of the chunked cross-entropy of a linear layer. For every chunk size, the loss must equal the loss that is
+//! computed from all logits at once.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp, values};
 use allocation_counter::measure;
@@ -69,8 +69,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Computes the expected gradients by f64 matrix products from the gradient of all logits. The op computes the gradient
-/// of the logits in chunks, with the same bits.
+/// Computes the expected gradients. The reference computes the gradient of all logits at once, then multiplies matrices
+/// in f64. The op computes the gradient of the logits in chunks, with the same bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
@@ -218,7 +218,7 @@ fn every_layout_and_what_is_met() -> Result<()> {
     let none = Tensor::zeros(0, DType::U32, CPU)?;
     let loss = linear_cross_entropy(&nobody, &layer.weight, None, &none, &CrossEntropy::default(), Some(4))?;
     assert_eq!(loss.to_scalar::<f32>()?, 0.0);
-    // Rows are counted once per loss, not once per chunk.
+    // The report counts each row once per loss, not once per chunk.
     let (loss, report) = report::scope(|| layer.loss(&options, Some(4)).unwrap());
     assert_eq!(report.op("cross_entropy").rows, ROWS as u64);
     let report = report::scope(|| loss.sum_all().unwrap().backward().unwrap()).1;
@@ -254,7 +254,8 @@ fn what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Checks that loss and gradients for many classes take a fraction of the memory that the logits would take.
+/// Checks that, for many classes, the loss and its gradients need only a fraction of the memory that the logits would
+/// need.
 #[test]
 fn logits_are_never_all_there() -> Result<()> {
     const MANY: usize = 40_000;

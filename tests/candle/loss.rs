@@ -98,7 +98,7 @@ fn the_composition() -> Result<()> {
             assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
             assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
         }
-        // Class 1 is masked in both rows. It is the target of the second row only.
+        // Class 1 is masked in both rows. It is the target only of the second row.
         let inf = f64::INFINITY;
         let masked = Tensor::new(&[[0.0, -inf, 0.0], [0.0, -inf, 0.0]], CPU)?.to_dtype(dtype)?;
         let options = CrossEntropy::default().reduction(Reduction::None);
@@ -255,7 +255,7 @@ fn losses_beside_targets() -> Result<()> {
                     (dims, kind),
                     "{name}: the loss must have the shape {dims:?} and the type {kind:?}"
                 );
-                // The tolerance covers a few roundings of terms of up to 100.
+                // The tolerance covers a few roundings. The rounded terms have magnitudes up to 100.
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;
                 let unit = dtype_unit(dtype).max(unit);
@@ -292,7 +292,7 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     }
     let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
     assert_eq!(Error::from(drop_in).row(), Some(1));
-    // Tracked targets get a gradient: -x divided by the number of elements.
+    // Tracked targets get a gradient: the negated logit, divided by the number of elements.
     let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
     let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
     let (got, want) =

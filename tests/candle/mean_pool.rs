@@ -1,4 +1,5 @@
-//! Tests of the mean over tokens, by kernel and by composition. The kernel must give the bits of the slice functions.
+//! Tests of the mean over tokens. The kernel must give the same bits as the slice functions. The composition of
+//! candle's ops is also tested.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -117,7 +118,7 @@ fn what_is_refused() -> Result<()> {
     for form in FORMS {
         let refused = form(&x, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err();
         assert_eq!(refused, Error::fully_masked("mean_pool", 1));
-        // For a variable, candle records the op, but the error stays the same.
+        // If the tensor is a variable, candle records the op. The error must be the same.
         let variable = Var::from_tensor(&x)?;
         assert_eq!(form(&variable, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err(), refused);
         let name = |options: &MeanPool<'_>| form(&x, 1, options).unwrap_err().name();

@@ -1,4 +1,4 @@
-//! Tests of optimisers of candle's variables: their steps, errors and states.
+//! Tests of optimisers for candle's variables: their steps, errors and states.
 
 use crate::support::{CPU, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -19,8 +19,8 @@ fn loss(var: &Var) -> Result<Tensor> {
     (x.sqr()? * 0.5)?.add(&x.sin()?)?.sum_all()
 }
 
-/// Compares AdamW with candle's AdamW in f64. Both round about a dozen times per step. After 100 steps of 0.01, all
-/// values are still between -4 and 4.
+/// Compares AdamW with candle's AdamW in f64. Both optimisers round about a dozen times per step. After 100 steps of
+/// 0.01, all values are still between -4 and 4.
 #[test]
 fn adamw_is_candle_s() -> Result<()> {
     let start = tensor(&[3, 5], DType::F64, 2.0, 1)?;
@@ -38,7 +38,8 @@ fn adamw_is_candle_s() -> Result<()> {
     Ok(())
 }
 
-/// Checks that steps give the bits of the slice functions, for every type and any layout of variable and gradient.
+/// Checks that steps give the same bits as the slice functions, for every type and for any layout of variable and
+/// gradient.
 #[test]
 fn steps_are_those_of_slices() -> Result<()> {
     steps_of_slices::<f64>()?;

@@ -1,5 +1,5 @@
-//! Tests of safe_div, swiglu and log_add_exp. Results must have the bits of the slice functions, and gradients must be
-//! right for extreme operands.
+//! Tests of safe_div, swiglu and log_add_exp. Results must have the same bits as the results of the slice functions.
+//! Gradients must be correct for extreme operands.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -71,13 +71,14 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
             for (form, apply) in [("kernel", kernel), ("composition", composed)] {
                 let (x, d) = (Var::from_tensor(&x)?, Var::from_tensor(&d)?);
                 let y = apply(&x, &d)?;
-                // The gradient of y is 3 for every pair, so that a NaN of one pair cannot affect another.
+                // The gradient of y is 3 for every pair, so that a NaN in one pair cannot affect another pair.
                 let grads = (y * 3.0)?.backward()?;
                 let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("both arguments must have gradients")));
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
                     let what = format!("{op} by {form} in {dtype:?} of {a} and {b}");
                     if is_plain(a, b) {
-                        // If the derivative is very large, candle's own product overflows.
+                        // The composition's gradient may be infinite, because a product in candle overflows if the
+                        // derivative is very large.
                         assert!(
                             is_plain(dx[i], dd[i]) || form == "composition",
                             "{what}: expected finite gradients, got {} and {}",
@@ -92,7 +93,7 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
                         );
                     }
                     if a.is_nan() || b.is_nan() {
-                        // The composition's gradient of an infinite operand may be any value.
+                        // For an infinite operand, the composition may return any gradient.
                         let spoilt = |dv: f64, v: f64| dv.is_nan() || (form == "composition" && v.is_infinite());
                         assert!(
                             spoilt(dx[i], a) && spoilt(dd[i], b),
@@ -118,10 +119,12 @@ fn derivatives_at_the_edges() -> Result<()> {
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
         assert_eq!(of(div, 3.0, -2.0, 4.0)?, [-2.0, -3.0]);
-        // A divisor of 0 or -0 is replaced by eps or -eps. This is a constant, so the gradient is 0.
+        // A divisor of 0 or -0 is replaced by eps or -eps. The replacement is a constant, so the gradient of the
+        // divisor is 0.
         assert_eq!(of(div, 1e-308, 0.0, 1e-300)?, [1e-300 / small, 0.0]);
         assert_eq!(of(div, 1e-308, -0.0, 1e-300)?, [-1e-300 / small, 0.0]);
-        // A quotient beyond the largest value is replaced by that value. This is a constant, so the gradients are 0.
+        // A quotient beyond the largest finite value is replaced by this value. The replacement is a constant, so both
+        // gradients are 0.
         assert_eq!(of(div, 1e10, 1e-300, 1.0)?, [0.0, 0.0]);
         assert_eq!(of(div, INF, 2.0, 1.0)?, [0.0, 0.0]);
         // The squares of these divisors underflow or overflow f64.
@@ -142,7 +145,7 @@ fn derivatives_at_the_edges() -> Result<()> {
         assert_eq!(of(add, -INF, 3.0, 2.0)?, [0.0, 2.0]);
         assert_eq!(of(add, -INF, -INF, 2.0)?, [0.0, 0.0]);
         assert_eq!(of(add, 1e308, -1e308, 2.0)?, [2.0, 0.0]);
-        // The gradient of the smaller operand keeps all its digits.
+        // The gradient of the smaller operand is accurate to full precision.
         let [_, share] = of(add, 0.0, -100.0, 1.0)?;
         assert_close("share", &[share], &[(-100f64).exp()], |_| 1e-15 * (-100f64).exp());
     }

@@ -131,7 +131,8 @@ fn weights_that_begin_as_nothing_or_as_anything() {
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
 
-/// Checks a loss that is a sum of 65,536 squares. In f16 and bf16, it stops growing below the exact sum.
+/// Checks a loss that is a sum of 65,536 squares. In f16 and bf16, a running sum stops growing before it reaches the
+/// exact sum.
 #[test]
 fn a_loss_in_half_precision() {
     let report = |loss: fn(&Tensor) -> Result<Tensor>| {

@@ -1,5 +1,5 @@
-//! Tests of training steps: a step is applied fully or not at all, a resumed run has the same bits, and each step is
-//! recorded.
+//! Tests of training steps. A step is applied fully or not at all. A resumed run gives the same bits as an
+//! uninterrupted run. Each step is recorded.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, Optimizer, ParamsAdamW, VarMap, linear};
@@ -131,7 +131,7 @@ fn a_loss_that_is_no_number_moves_nothing() {
     let error = step.run(|| setup.loss()? * f64::NAN).unwrap_err();
     assert_eq!(error.to_string(), "train: the loss of step 0 is NaN; resume from an earlier checkpoint");
     assert_eq!(setup.values(), first);
-    // Without `raise_on_nan`, the step is skipped instead.
+    // Without `raise_on_nan`, the step is skipped and the call returns no error.
     let mut step = setup.step(LossScale::dynamic(), 1.0).monitor(Monitor::default().raise_on_nan(false));
     let stepped = step.run(|| setup.loss()? * f64::INFINITY).unwrap();
     assert!(
@@ -141,7 +141,7 @@ fn a_loss_that_is_no_number_moves_nothing() {
     assert_eq!((setup.values(), step.scaler().scale()), (first, 32768.0));
 }
 
-/// Checks that a gradient that stays NaN becomes an error when the scale reaches its minimum.
+/// Checks that a persistent NaN gradient becomes an error when the loss scale reaches its minimum.
 #[test]
 fn a_model_that_is_broken_is_an_error() {
     let setup = Setup::new(DType::F32);
@@ -236,8 +236,8 @@ fn no_nan_goes_to_disk() {
     );
 }
 
-/// Checks that gradients of two half batches add up to the gradient of the whole batch, in f32, and that the next sum
-/// starts at zero.
+/// Checks that, in f32, the gradients of two half batches add up to the gradient of the whole batch. The next sum must
+/// start at zero.
 #[test]
 fn halves_of_a_batch_add_up() {
     for dtype in [DType::F32, DType::BF16] {

@@ -1,4 +1,4 @@
-//! Writes files for tests: valid ones, and the parts of invalid ones.
+//! Writes valid files for tests, and the parts of invalid files.
 
 use evenkeel::checkpoint::{Checkpoint, Error, Inspected};
 use half::{bf16, f16};
@@ -133,7 +133,7 @@ pub fn refused(bytes: &[u8], words: &[&str]) {
     }
 }
 
-/// Returns approximately normal numbers with mean 0 and this standard deviation, the same each time.
+/// Returns approximately normal numbers with mean 0 and this standard deviation. Each call returns the same numbers.
 pub fn normals(seed: u64, count: usize, deviation: f64) -> Vec<f64> {
     let mut state = seed;
     let mut uniform = || {

@@ -110,7 +110,7 @@ int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
     return stream != NULL || event == NULL || flags == ~0u;
 }
 
-// Fails during a capture, and if the same image was loaded before.
+// Returns an error during a capture, or if the same image was loaded before.
 int cuModuleLoadData(void **module, const void *image) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static char *images[100];

@@ -1,5 +1,5 @@
-//! Tests that need a driver, but no kernel: several devices, captures, old versions. They run in a process that loads a
-//! stand-in for the driver, which is compiled here.
+//! Tests that need a driver, but no kernel: several devices, captures, and old versions of the driver. The tests run in
+//! a process that loads a stand-in for the driver, which is compiled here.
 
 use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
@@ -188,8 +188,8 @@ fn drivers_from_11_2_on_are_used() {
     }
 }
 
-/// Checks that a capture never compiles a module, and that `preload` compiles each module once. The stand-in fails in
-/// both cases.
+/// Checks that a capture never compiles a module, and that `preload` compiles each module once. The stand-in returns an
+/// error if a module is loaded during a capture, or loaded twice.
 #[test]
 fn kernels_are_compiled_before_a_capture() {
     if !has_standin("standin::kernels_are_compiled_before_a_capture", 13000) {

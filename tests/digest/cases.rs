@@ -33,7 +33,7 @@ impl Case {
         (self.run)(0..self.rows)
     }
 
-    /// Returns the bits of the rows computed one after the other.
+    /// Computes the rows one after the other, and returns the bits of their results.
     pub fn alone(&self) -> Vec<u64> {
         (0..self.rows).flat_map(|row| (self.run)(row..row + 1)).collect()
     }

@@ -36,7 +36,7 @@ fn words<T>(result: Result<T>, bits: impl FnOnce(T) -> Vec<u64>) -> Vec<u64> {
     }
 }
 
-/// Returns every call, on ordinary numbers and on small ones, whose products are subnormal.
+/// Returns every call, on ordinary numbers and on numbers so small that their products are subnormal.
 pub fn calls() -> Vec<Call> {
     let mut calls = Vec::new();
     for (size, unit) in [("", 1.0), (" of small numbers", 1e-38), (" of subnormal numbers", 1e-42)] {

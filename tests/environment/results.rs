@@ -1,5 +1,5 @@
-//! Checks that computations outside kernels give the same results in every environment. `tests/digest` checks the same
-//! for its cases.
+//! Checks that computations outside kernels give the same results in every environment. `tests/digest` makes the same
+//! check for its cases.
 
 use crate::calls::calls;
 use crate::environment::{Environment, is_default};

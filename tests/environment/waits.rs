@@ -49,8 +49,9 @@ struct Held {
     foreign: Foreign,
 }
 
-/// Samples rows on two threads, within scopes and at `level_of_call`. The second thread spawns a task of another request
-/// and waits until the task has run. Only the first thread, which waits for the second one, can run the task.
+/// Samples rows on two threads, within scopes and at the SIMD level `level_of_call`. The second thread spawns a task of
+/// another request and waits until the task has run. Only the first thread, which waits for the second one, can run the
+/// task.
 fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panics: bool) -> Held {
     const COLS: usize = 1 << 15;
     let build = || rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

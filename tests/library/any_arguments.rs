@@ -262,7 +262,7 @@ impl<E: Bits> Calls<'_, E> {
 
     fn heads(&mut self) {
         let rng = &mut *self.rng;
-        // The shapes fit each other in nine of ten cases. In the others, one count does not fit.
+        // The shapes fit each other in nine of ten cases. In the other cases, one count does not fit.
         let [batch, of_keys, queries, keys, features, of_values, group] = std::array::from_fn(|_| count(rng));
         let heads = of_keys.wrapping_mul(group);
         let mut shapes = [

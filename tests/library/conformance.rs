@@ -84,8 +84,8 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let is_masked = |z: &bf16| *z == bf16::NEG_INFINITY && row.iter().any(|z| z.is_finite());
         row.iter().zip(y).map(|(z, y)| if is_masked(z) { 1e-30 } else { y }).collect()
     });
-    // Masked positions get 1e-30 instead of 0. The suite also detects this in a row of -1e30 and -inf, and reports it
-    // as a defect of extreme values.
+    // Masked positions get 1e-30 instead of 0. The suite finds this defect in rows with a mask, and again in a row of
+    // extreme values, -1e30 and -inf.
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =
         suite(|row, y| y.iter().zip(row).map(|(y, z)| if y.is_nan() && !z.is_nan() { 0.0 } else { *y }).collect());

@@ -41,8 +41,8 @@ const LAYERS: &[&[&str]] = &[
     &["testing"],
 ];
 
-/// The only import from a higher layer: its file and its Rust path. A caller's bound `E: Element` must imply the entry
-/// points of all ops, and only a supertrait can do that.
+/// The only import from a higher layer: its file and its Rust path. A caller's bound `E: Element` must give access to
+/// the entry points of all ops, and only a supertrait can provide this access.
 const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 
 /// Largest number of files in a cycle of imports.

@@ -89,8 +89,8 @@ fn combinations<E: Bits>() {
     }
 }
 
-/// Checks that keep flags, a bias of -inf, lengths, causality and windows that keep the same positions give the same
-/// bits.
+/// Checks five kinds of masks: keep flags, a bias of -inf, lengths, causality and windows. Masks that keep the same
+/// positions must give the same bits.
 fn parts_that_mean_the_same<E: Bits>() {
     let mut rng = generate::rng("mask, the same");
     let (batch, queries, keys) = (3, 40, 75);
@@ -221,7 +221,8 @@ fn finite_fills_are_data<E: Bits>() {
     });
 }
 
-/// Checks that a bias gives the same bits in every type that represents it, expanded or broadcast.
+/// Checks that a bias gives the same bits in every type that represents it exactly, whether it is expanded or
+/// broadcast.
 fn a_bias_of_any_type<E: Bits>() {
     let mut rng = generate::rng("mask, types of a bias");
     for (rows, cols) in [(3, 7), (2, 100), (1, 5000)] {

@@ -102,8 +102,8 @@ fn functions_have_a_hundred_bits() {
     assert!(count > 300, "expected more than 300 lines of scalar functions in `reference.tsv`, got {count}");
 }
 
-/// Checks the reference in f64, which is used for the narrower types. Most of its functions come from the standard
-/// library.
+/// Checks the f64 reference, which gives the expected results of the narrower types. Most functions of the f64
+/// reference come from the standard library.
 #[test]
 fn functions_of_f64_have_all_but_one_of_their_bits() {
     for vector in vectors() {
@@ -116,7 +116,7 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
-/// Parses a theta and, if present, the name and the parameters of a scaling. Calls `with` with these options.
+/// Parses a theta and, if present, the name and the parameters of a scaling. Passes these options to `with`.
 fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) -> T {
     let options = Rope::default().theta(float(parameters[0]));
     let Some((name, numbers)) = parameters[1..].split_first() else { return with(&options) };
@@ -297,7 +297,8 @@ fn references_keep_to_their_pages() {
     }
 }
 
-/// Checks the reference with another crate's double-double type. Both agree to more digits than f64 has.
+/// Compares the reference's results in another crate's double-double type and in `DoubleDouble`. They agree to more
+/// digits than f64 has.
 #[test]
 fn floats_of_other_crates_are_numbers() {
     use evenkeel::reference::Number;

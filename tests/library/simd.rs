@@ -19,7 +19,7 @@ fn attended<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<E> {
     evenkeel::attention(heads, heads, heads, &Attention::default().scale(0.3).softcap(15.0)).unwrap()
 }
 
-/// Computes the gradients of [`attended`] for queries, keys and values.
+/// Computes the gradients of [`attended`] with respect to queries, keys and values.
 fn attended_backward<E: Element>(x: &[E], dy: &[E], rows: usize, cols: usize) -> Vec<E> {
     let [heads, dy] = [x, dy].map(|data| Heads::new(data, [1, 1, rows, cols]).unwrap());
     let options = Attention::default().scale(0.3).softcap(15.0);

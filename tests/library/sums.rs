@@ -2,7 +2,8 @@
 
 use evenkeel::math::sum::{binned_sum, fixed_point_sum, tiled_sum};
 
-/// Returns the fields of each line in tests/vectors/sums.tsv that tests the sum `rule`.
+/// Returns the lines of tests/vectors/sums.tsv for one kind of sum. Each line is split into its fields. `rule` is the
+/// first field, which names the kind.
 fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =

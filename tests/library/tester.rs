@@ -172,9 +172,10 @@ fn one_step_at_one_input_is_found() {
     );
 }
 
-/// Correct softmax, compared with a naive formula that is also correct, so that no row shows a difference.
+/// Correct softmax, paired with a naive formula that is also correct. The checks must report that the naive formula
+/// never fails.
 struct NoPower;
-/// Softmax computed with the naive formula, so the checks must fail.
+/// Softmax that is computed with the naive formula. The checks must fail.
 struct AsWritten;
 
 macro_rules! function_of_rows {

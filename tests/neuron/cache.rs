@@ -65,7 +65,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     assert_eq!((calls(), entries(&folder).len()), (8, 2));
     cache.forget(&compiler, &program, Target::Inf2);
     assert_eq!(entries(&folder), std::slice::from_ref(entry));
-    // A NEFF whose header has another number of cores is neither stored nor used.
+    // If the header of a NEFF does not have the target's number of cores, the NEFF is neither stored nor used.
     let two = Target::Trn2 { logical_cores: 2 };
     neff(two);
     neff(two);

@@ -68,7 +68,7 @@ fn tokens(place: &Place) -> Result<Vec<u32>> {
         .collect()
 }
 
-/// Chooses a backend from the environment and samples, in a process of its own.
+/// Reads the choice of a backend from the environment, and then draws tokens. Runs in a process of its own.
 #[test]
 #[ignore = "run by other tests in a process of its own"]
 fn sampling() {

@@ -1,4 +1,4 @@
-//! Tests of a fault at every call in turn: nothing leaks, and each fault is reported.
+//! Tests that make each library call fail, one at a time: nothing leaks, and each fault is reported.
 
 #![forbid(unsafe_code)]
 

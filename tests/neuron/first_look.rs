@@ -1,4 +1,5 @@
-//! Tests of the check that `scripts/neuron-check` runs on a device: it accepts correct results and detects wrong ones.
+//! Tests of the check that `scripts/neuron-check` runs on a device: it accepts correct results and detects wrong
+//! results.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,7 @@ use evenkeel::{DType, Mask, Softmax};
 #[allow(dead_code)]
 mod neuron_check;
 
-/// Computes the program, and flips one bit of the first output.
+/// Interprets the program, and flips one bit of its first output.
 fn damaged(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     let status = interpret(program, inputs, outputs);
     outputs[0][3] ^= 1;

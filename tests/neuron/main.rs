@@ -1,5 +1,5 @@
-//! Tests of the Neuron backend without Neuron: a fake library and a fake compiler replace the real ones, and fail in
-//! every way.
+//! Tests of the Neuron backend without Neuron: a fake library and a fake compiler replace the real library and
+//! compiler, and fail in every way.
 
 #![cfg(unix)]
 

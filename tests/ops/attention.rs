@@ -1,5 +1,5 @@
-//! Tests that attention is accurate, handles overflow and masked or missing keys, and gives a query the same bits alone
-//! and in a batch.
+//! Tests of attention. Results must be accurate even with overflow and masked or missing keys. A query must give the
+//! same bits alone and in a batch.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, bell};
@@ -79,7 +79,7 @@ impl<E: Bits> Case<E> {
         batch * heads * queries
     }
 
-    /// Returns the query of a row with its keys and values.
+    /// Returns the query, the keys and the values of a row.
     pub fn operands(&self, row: usize) -> (&[E], Vec<&[E]>, Vec<&[E]>) {
         let Shape([_, heads, of_keys, queries, keys, features, of_values]) = self.shape;
         let head = row / queries;
@@ -92,7 +92,7 @@ impl<E: Bits> Case<E> {
         (of(&self.q, features, row), all(&self.k, features), all(&self.v, of_values))
     }
 
-    /// Computes the exact logits of a row. `bias` is added per row and key; -inf masks a key.
+    /// Computes the exact logits of a row. `bias` has one element per row and key, and -inf masks a key.
     pub fn logits(&self, options: &Attention<'_>, row: usize, bias: impl Fn(usize, usize) -> f64) -> Logits<E::Exact> {
         let (query, keys, _) = self.operands(row);
         let scale = options.scale.unwrap_or(1.0 / (query.len() as f64).sqrt());
@@ -123,8 +123,8 @@ impl<E: Bits> Case<E> {
         Logits { logits, derivatives, largest }
     }
 
-    /// Compares results with the reference; `bias` is added per row and key, and -inf masks a key. Checks the bound
-    /// derived in `docs/accuracy/attention.md` and the bound of the accuracy table.
+    /// Compares results with the reference. `bias` has one element per row and key, and -inf masks a key. Checks both
+    /// the bound derived in `docs/accuracy/attention.md` and the bound of the accuracy table.
     #[track_caller]
     pub fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Shape([_, heads, _, queries, keys, features, of_values]) = self.shape;
@@ -191,7 +191,7 @@ fn roundings(terms: usize) -> f64 {
 
 pub struct Logits<R> {
     pub logits: Vec<R>,
-    /// Derivative of each logit with respect to its scaled product.
+    /// Derivative of each logit with respect to its scaled dot product.
     pub derivatives: Vec<R>,
     /// Maximum of |scale| sum(|q k|) + |bias| over the keys. The errors of the logits are relative to this maximum.
     pub largest: f64,
@@ -209,7 +209,8 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Calls `check` with masking options, and with the equivalent bias per row and key.
+/// Calls `check` with several sets of options. Each comes with the bias per row and key that has the effect of its
+/// mask.
 pub fn each_mask(
     rng: &mut SmallRng,
     shape: Shape,
@@ -288,7 +289,7 @@ fn masked_is_not_there<E: Bits>() {
     }
 }
 
-/// Compares two runs. The tolerance covers blocks that only one of the runs computed in f64 instead of f32.
+/// Compares two runs. The tolerance covers blocks that one run computed in f32 and the other in f64.
 #[track_caller]
 fn assert_near_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
     for (got, expected) in got.iter().zip(expected) {
@@ -357,8 +358,8 @@ fn nan_and_infinities<E: Bits>() {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
             }
         }
-        // If a key contains NaN, all results of its query heads are NaN. If a value contains an infinity, one feature
-        // of these results is affected.
+        // If a key contains NaN, all results of the query heads that use this key are NaN. If a value contains an
+        // infinity, each of these results is infinite in the same feature only.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;
@@ -400,7 +401,8 @@ fn nan_and_infinities<E: Bits>() {
     }
 }
 
-/// Checks that a query has the same result bits alone and in a batch, on any instruction set and number of threads.
+/// Checks that a query has the same result bits alone and in a batch, on every instruction set and with any number of
+/// threads.
 fn company_and_threads<E: Bits>() {
     let mut rng = generate::rng("company");
     for shape in SHAPES {
@@ -417,7 +419,7 @@ fn company_and_threads<E: Bits>() {
             });
             for row in 0..case.rows() {
                 let (query, keys_of, values) = case.operands(row);
-                // With a causal mask, a query attends to the keys up to its own, as in decoding.
+                // With a causal mask, a query attends to the keys up to its own position, as in decoding.
                 let seen = if causal { (keys + row % queries + 1).saturating_sub(queries) } else { keys };
                 let (k, v) = (keys_of[..seen].concat(), values[..seen].concat());
                 let y = attention(
@@ -436,8 +438,8 @@ fn company_and_threads<E: Bits>() {
     }
 }
 
-/// Checks that masked keys and values do not change a bit of a result. A row of a prompt therefore has the same bits as
-/// in decoding, where later keys do not exist yet.
+/// Checks that masked keys and values do not change a bit of a result. Causal attention to a whole prompt therefore
+/// gives the same bits as decoding, where later keys do not exist yet.
 fn masked_leaves_no_bit<E: Bits>() {
     let mut rng = generate::rng("no bit");
     for shape in [Shape([1, 2, 1, 40, 300, 16, 20]), Shape([1, 2, 1, 2, 300, 16, 20]), Shape([1, 1, 1, 2, 530, 5, 3])] {
@@ -477,7 +479,7 @@ fn masked_leaves_no_bit<E: Bits>() {
     }
 }
 
-/// Checks strided heads: the heads of one position are adjacent, so that a head is not contiguous.
+/// Checks strided heads. The heads of one position are adjacent, so a head is not contiguous.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
@@ -515,7 +517,7 @@ fn sinks<E: Bits>() {
         let case = Case::<E>::new(&mut rng, shape, 1.0);
         let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, 40.0, f32::NEG_INFINITY][head % 4]).collect();
         case.check(&Attention::default().sinks(&sinks[..]), NONE);
-        // Fully masked queries attend to the sink only, which has no value.
+        // Fully masked queries attend only to the sink, which has no value.
         let mask = Mask::lengths(&[0]);
         let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);
         let [q, k, v] = case.views();
@@ -561,7 +563,7 @@ fn nothing_to_attend_to<E: Bits>() {
             "attention of {shape:?} must give the error FullyMasked"
         );
     }
-    // The shapes have no keys, no queries or no features.
+    // Each of these shapes has no keys, no queries or no features.
     let none: [E; 0] = [];
     let q = [E::from_wide(1.0); 6];
     let empty = Heads::new(&none, [1, 1, 0, 3]).unwrap();

@@ -1,5 +1,5 @@
-//! Tests that the gradients of attention agree with the reference and with finite differences, handle overflow and
-//! masked or missing keys, and have the same bits on any number of threads.
+//! Tests of the gradients of attention. Gradients must agree with the reference and with finite differences, even with
+//! overflow and masked or missing keys. Gradients must have the same bits on any number of threads.
 
 use super::attention::{Case, Logits, Shape, each_mask};
 use crate::support::compare;
@@ -28,7 +28,8 @@ for_each_dtype!(
     strides,
 );
 
-/// Shapes of the cases; [`Shape`] names the seven numbers. The kernels sum in chains of 64 queries and 256 keys.
+/// Shapes to test; [`Shape`] names the seven numbers. The kernels sum over queries in chains of 64, and over keys in
+/// chains of 256.
 const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 1, 1, 1, 1]),
     Shape([1, 2, 1, 3, 5, 4, 2]),
@@ -72,7 +73,7 @@ impl<E: Bits> Graded<E> {
         (head / heads * of_keys + head % heads / (heads / of_keys)) * keys
     }
 
-    /// Compares gradients with the reference; `bias` is added per row and key, and -inf masks a key.
+    /// Compares gradients with the reference. `bias` has one element per row and key, and -inf masks a key.
     #[track_caller]
     fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Case { shape, q, k, v } = &self.case;
@@ -179,7 +180,7 @@ fn sinks<E: Bits>() {
         let graded = Graded::<E>::new(&mut rng, shape, 1.0);
         let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, f32::NEG_INFINITY][head % 3]).collect();
         graded.check(&Attention::default().sinks(&sinks[..]), |_, _| 0.0);
-        // If the queries attend to the sink only, all gradients are zero, including the sink's.
+        // If the queries attend only to the sink, all gradients are zero, including the sink's gradient.
         let mask = Mask::lengths(&[0]);
         if shape.0[0] == 1 && shape.0[1] < 3 {
             let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);
@@ -222,8 +223,8 @@ fn differences_of_the_forward_pass() {
                     let above = loss(&case, &options);
                     part(&mut case)[i] -= 2.0 * STEP;
                     let derivative = (above - loss(&case, &options)) / (2.0 * STEP);
-                    // The loss is below 100 and has a rounding error of about 1e-14. Most of the tolerance is for the
-                    // third derivative, which the difference neglects.
+                    // The loss is below 100 and has a rounding error of about 1e-14. Most of the tolerance covers the
+                    // third derivative, which the central difference neglects.
                     assert!(
                         (derivative - got).abs() < 1e-7,
                         "{name} at {i} of {shape:?}: expected the finite difference {derivative}, got {got}"
@@ -260,7 +261,8 @@ fn assert_same<E: Bits>(what: &str, got: &AttentionGradients<E>, expected: &Atte
     assert_eq!(got.dsinks.is_some(), expected.dsinks.is_some());
 }
 
-/// Checks that masked keys and values change nothing, whatever they contain, and that their gradients are zero.
+/// Checks that masked keys and values do not affect the other gradients, whatever they contain. Their own gradients
+/// must be zero.
 fn masked_is_not_there<E: Bits>() {
     let mut rng = generate::rng("masked");
     for shape in SHAPES {
@@ -326,7 +328,7 @@ fn nothing_to_attend_to<E: Bits>() {
                     expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
                 }
             }
-            // `rest` is the rounded contribution of the other queries to dv.
+            // `rest` is the rounded sum that the other queries contribute to dv.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
             assert!(
                 (got.widen() - expected).abs() <= allowed,
@@ -345,7 +347,7 @@ fn nothing_to_attend_to<E: Bits>() {
         graded.dy[..of_values].fill(E::NAN);
         assert_same("NaN in it", &graded.run(&options), &zeros);
     }
-    // The shapes have no keys, no queries or no features.
+    // Each of these shapes has no keys, no queries or no features.
     let none: [E; 0] = [];
     let six = [E::from_wide(1.0); 6];
     let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());
@@ -493,7 +495,7 @@ fn nan_and_infinities<E: Bits>() {
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
-        // A NaN in the first query affects only the keys that it attends to.
+        // A NaN in the first query affects dk and dv only for the keys to which this query attends.
         if queries > 1 && queries == keys.min(queries) && group == 1 && batch == 1 {
             let mut graded = clean.clone();
             graded.case.q[0] = E::NAN;
@@ -507,8 +509,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
-        // A NaN in the last key makes dq NaN for the queries that attend to it. An infinity in the last value affects
-        // dq of these queries and dk of the keys that they attend to, but no dv.
+        // A NaN in the last key makes dq NaN for the queries that attend to this key. An infinity in the last value
+        // affects dq of the same queries, and dk of the keys to which they attend. It affects no dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;
@@ -585,7 +587,8 @@ fn levels_and_threads<E: Bits>() {
     }
 }
 
-/// Checks strided heads (the heads of one position are adjacent), and results written to memory of the caller.
+/// Checks strided heads, where the heads of one position are adjacent. Also checks results that are written to the
+/// caller's memory.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;

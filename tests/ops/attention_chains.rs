@@ -1,5 +1,5 @@
-//! Tests of attention with sums whose rounding errors all have the same sign. The kernels split sums into chains, so
-//! that few errors accumulate.
+//! Tests of attention with sums whose rounding errors all have the same sign. The kernels split each sum into chains,
+//! so that few errors accumulate in a chain.
 
 use super::attention::{Case, Shape};
 use crate::support::generate::{self, Bits};

@@ -1,5 +1,5 @@
-//! Tests of attention over key ranges. Merging partial results gives the same bits as all keys together, however the
-//! keys are cut. Incompatible parts are rejected.
+//! Tests of attention over key ranges. Merged partial results must have the same bits as attention over all keys,
+//! wherever the keys are split. Incompatible parts must be rejected.
 
 use super::attention::{Case, SHAPES, Shape};
 use crate::support::compare::assert_same_bits;
@@ -11,7 +11,7 @@ use std::ops::Range;
 
 for_each_dtype!(equal_the_whole, broken_keys_spoil_their_rows);
 
-/// Computes partial attention over a range of the keys of a case.
+/// Computes partial attention over one range of keys.
 fn part<E: Bits>(case: &Case<E>, shape: Shape, keys: Range<usize>, options: &Attention<'_>) -> AttentionPartial {
     let Shape([batch, _, of_keys, _, all, features, of_values]) = shape;
     let of = |data: &[E], width: usize| -> Vec<E> {

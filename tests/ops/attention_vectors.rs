@@ -59,7 +59,7 @@ fn as_others_define_it<E: Bits>() {
         // No number exceeds 4 in magnitude, so each feature adds at most 16 to a dot product.
         let terms = 4.0 * (1.0 + 16.0 * features as f64 * scale);
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-        // The expected results have f64 rounding errors of their own.
+        // The tolerance also covers the f64 rounding errors of the expected results.
         let theirs = 64.0 * 2f64.powi(-53) * terms;
         assert_eq!(
             y.len(),

@@ -26,8 +26,8 @@ fn targets(count: usize) -> Vec<f32> {
     (0..count).map(|i| [0.0, 1.0, soft(i), 0.5, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0][i % 6]).collect()
 }
 
-/// Compares each element's loss and gradient with the reference. The reference is multiplied by weight and dloss,
-/// because loss and gradient are linear in them.
+/// Compares each element's loss and gradient with the reference. The reference is multiplied by the weight and by
+/// dloss, because loss and gradient are proportional to these factors.
 #[track_caller]
 fn check<E: Bits>(
     what: &str,
@@ -104,8 +104,8 @@ fn weighted<E: Bits>() {
     check("pos_weight", &x, cols, &targets, &dloss, None, Some(&pos));
     check("both", &x, cols, &targets, &dloss, Some(&weight), Some(&pos));
 
-    // All reductions use the same elements, so their losses and gradients must agree. The weights are bf16, to test a
-    // type other than that of the logits.
+    // All reductions use the same elements, so their losses and gradients must agree. The weights are bf16, so that
+    // their type differs from the type of the logits.
     let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f64(w)).collect();
     let options = BceWithLogits::default().weight(&narrow).pos_weight(&pos);
     let run = |reduction, dloss: &[f64]| {
@@ -198,8 +198,8 @@ fn a_nan_stays_in_its_element<E: Bits>() {
     assert!(dx_with[33].widen().is_nan());
 }
 
-/// Checks that every form gives the same bits: strided, into a buffer, in place, and on any number of threads and
-/// instruction set.
+/// Checks that every form gives the same bits: strided, into a buffer and in place. Tests every instruction set and
+/// several numbers of threads.
 fn forms<E: Bits>() {
     let (rows, cols, stride) = (9, 70, 75);
     let mut rng = generate::rng("bce_with_logits, forms");

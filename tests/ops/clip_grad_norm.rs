@@ -1,5 +1,5 @@
-//! Tests that clipping by norm is accurate for any limit, and on gradients that break the naive formula. The bits must
-//! be the same on any number of threads and any instruction set.
+//! Tests of clipping by norm. Results must be accurate for any limit, and on gradients that break the naive formula.
+//! They must have the same bits on every instruction set and with any number of threads.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -99,8 +99,8 @@ fn within_the_limit<E: Bits>() {
     }
 }
 
-/// Checks NaN and infinities among many elements. By default, the call returns an error that names the tensor and the
-/// index, and it changes nothing. With that error disabled, the default mode clips nothing.
+/// Checks NaN and infinities among many elements. By default, the call changes nothing and returns an error with the
+/// tensor and the index of the element. If this error is disabled, the default mode clips nothing.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {
@@ -196,8 +196,9 @@ fn what_is_no_limit() {
     }
 }
 
-/// Checks 100,000 large elements in f16, where a single square overflows and the norm overflows too. The test computes
-/// the expected norm with two roundings: of the square root and of the product.
+/// Checks 100,000 large elements in f16, where the square of a single element overflows, and the norm overflows too.
+/// The expected norm has two rounding errors: one from the square root, and one from multiplying the root by the
+/// element.
 #[test]
 fn a_hundred_thousand_large_ones_in_f16() {
     for large in [300.0, 65_504.0] {
@@ -215,7 +216,7 @@ fn a_hundred_thousand_large_ones_in_f16() {
     }
 }
 
-/// Checks that a single NaN or infinity is found and reported. It changes other elements only in the PyTorch mode.
+/// Checks that a single NaN or infinity is found and reported. It may change other elements only in the PyTorch mode.
 #[test]
 fn one_among_fifty_million() {
     const AT: usize = 37_654_321;
@@ -242,7 +243,7 @@ fn one_among_fifty_million() {
     }
 }
 
-/// Checks that the norm is the same NaN on all instruction sets, whatever NaN the input has.
+/// Checks that a NaN norm has the same bits on all instruction sets, whatever NaN the input contains.
 #[test]
 fn a_norm_is_one_nan() {
     for bits in [0x7fc0_0001, 0xffc1_2345, 0xff80_0001] {
@@ -270,7 +271,7 @@ fn the_largest_and_the_smallest_together_in_f32() {
 
 #[test]
 fn beyond_f64() {
-    // In the first case, only the squares overflow f64. In the second case, the norm does, too.
+    // In the first case, only the squares overflow f64. In the second case, the norm overflows f64, too.
     let mut grads = [3e200, -4e200];
     let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5.0)).unwrap();
     assert!(
@@ -300,7 +301,8 @@ fn beyond_f64() {
     assert!((norm / 5e-200 - 1.0).abs() < 1e-15 && (grads[0] / 3e-201 - 1.0).abs() < 1e-15);
 }
 
-/// Clips tensors of all types together. Their magnitudes are so different that their squares share no digit.
+/// Clips tensors of all types together. Their magnitudes differ so much that the digits of their squares do not
+/// overlap.
 #[test]
 fn types_together() {
     let (mut a, mut b, mut c, mut d) =

@@ -1,5 +1,5 @@
-//! Compares cross-entropy with the reference under every option. Checks reductions, rows that are ignored or have
-//! weight 0, and that every form gives the same bits.
+//! Compares cross-entropy with the reference under every option. Checks reductions, ignored rows and rows of weight 0.
+//! Every form must give the same bits.
 
 use crate::support::compare::usual;
 use crate::support::generate::{self, Bits, scattered};
@@ -56,7 +56,7 @@ fn check_terms<E: Element>(
             let [entropy, z] = reference::cross_entropy(row, target as usize, options);
             let exact = entropy + z;
             let at = ulp::toward_zero(exact).max(term(row, target as usize));
-            // Half an ULP of the bound is left for the rounding to the storage type.
+            // Half an ULP of the bound is reserved for the rounding to the storage type.
             let error = ((E::Exact::from(loss[r]) - exact) / E::Exact::from(unit::<E>(at))).to_f64().abs();
             let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
             let right = error + rounding <= bound || loss[r] == exact.to_f64();
@@ -226,8 +226,8 @@ fn far_logits<E: Bits>() {
         check("far apart", &row, 3, &[target], &each());
         check("far apart, smoothed", &row, 3, &[target], &each().label_smoothing(0.2));
     }
-    // The difference of these two logits exceeds f64. With label smoothing, the loss is a quarter of the difference,
-    // which f64 represents.
+    // The difference of these two logits exceeds the range of f64. With label smoothing, the loss is a quarter of the
+    // difference, which f64 represents.
     let ends = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
     assert!(
@@ -271,7 +271,7 @@ fn outcomes<E: Bits>() {
         let smoothed = each().label_smoothing(0.1);
         assert_eq!(value(&row, 3, &[0], &smoothed), f64::INFINITY);
         assert!(value(&row, 3, &[0], &smoothed.weight(&[1.0f32, 0.0, 1.0])).is_finite());
-        // A weight of 0 gives a loss of 0, even if the loss is infinite otherwise.
+        // A weight of 0 gives a loss of 0, even where the loss would otherwise be infinite.
         assert_eq!(value(&row, 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0])), 0.0);
         assert_eq!(value(&[masked; 3], 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0]).reduction(Reduction::Sum)), 0.0);
         // If all rows are ignored, or there are no rows, the loss is 0.
@@ -287,7 +287,8 @@ fn outcomes<E: Bits>() {
         let (_, report) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));
         assert_eq!(report.to_string(), "cross_entropy: 1 of 3 rows fully masked");
     });
-    // A count in bf16 would stop at 256 and make the mean wrong by 1 in 256.
+    // If rows were counted in bf16, the count would stop at 256, and the mean would be too large by a factor of
+    // 257/256.
     let many = vec![zero; 257 * 2];
     assert!(near(value(&many, 2, &[0; 257], &mean), ln_2));
 }

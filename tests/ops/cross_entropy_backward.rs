@@ -1,5 +1,5 @@
-//! Compares the gradient of cross-entropy with the reference under every option. Checks rows that are ignored or have
-//! weight 0, and that every form gives the same bits.
+//! Compares the gradient of cross-entropy with the reference under every option. Checks ignored rows and rows of weight
+//! 0. Every form must give the same bits.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::generate::{self, Bits, scattered};
@@ -57,7 +57,8 @@ fn check<E: Element>(checker: &Checker, what: &str, row: &[E], target: usize, op
     check_terms(checker, what, row, target, 1.0, options, 0.0);
 }
 
-/// Checks rows that break the naive formula. The naive formula also fails at the target, because 1 - p cancels.
+/// Checks rows that break the naive formula. The formula fails at the target, too, because it subtracts a probability
+/// close to 1 from 1.
 fn hostile_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {
@@ -202,7 +203,7 @@ fn outcomes<E: Bits>() {
         assert_same_bits("ignored", &of([nan; 3], -100), &[zero; 3]);
         assert_same_bits("the target masked", &of([masked, one, one], 0), &[minus(one), half, half]);
         assert_same_bits("one left", &of([masked, one, masked], 1), &[zero; 3]);
-        // A masked class has a derivative of 0 with a softcap, too.
+        // The gradient of a masked class is 0, also with a softcap.
         let capped = run(&[masked, one, one], 3, &[0], &[1.0], &mean.softcap(30.0)).1;
         assert_eq!(capped[0].widen(), 0.0);
         assert!(capped[1].widen() > 0.49 && capped[1].widen() <= 0.5);
@@ -220,14 +221,14 @@ fn outcomes<E: Bits>() {
         let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";
         assert_eq!(report.to_string(), said);
     });
-    // A `dloss` close to overflow leaves the gradient at 0 for a class of probability 0.
+    // For a class of probability 0, the gradient stays 0 even if `dloss` is close to overflow.
     let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
     assert!(
         got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0,
         "cross_entropy_backward of [0, -max, 1], target 0: expected gradients < 0, = 0 and > 0, got {got:?}"
     );
-    // Gradients are not NaN for extreme logits, and with a softcap they are finite.
+    // For extreme logits, no gradient is NaN. With a softcap, all gradients are finite.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);
     for target in 0..3 {
         let (_, got) = run(&ends, 3, &[target], &[1.0], &mean.label_smoothing(0.2).z_loss(0.5));
@@ -345,8 +346,8 @@ fn refusals_write_nothing() {
     assert_eq!(y, [7.0; 6]);
 }
 
-/// Checks gradients in f16 for equal logits of 4,096 classes. A mean over 8,192 rows makes most gradients too small to
-/// represent. A loss scale avoids that.
+/// Checks gradients in f16 for 4,096 classes with equal logits. In a mean over 8,192 rows, most gradients are too small
+/// for f16. A loss scale makes them representable.
 #[test]
 fn a_scaled_loss_in_f16() {
     let x = vec![f16::ZERO; 64 * 4096];

@@ -1,5 +1,5 @@
-//! Tests of cross-entropy over column ranges. Loss and gradient have the bits of whole rows, for any cuts and any order
-//! of merging. Incompatible parts are rejected.
+//! Tests of cross-entropy over column ranges. Loss and gradient must have the same bits as for whole rows, wherever the
+//! columns are split and in whatever order the parts are merged. Incompatible parts must be rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, scattered};
@@ -93,7 +93,7 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Cuts the columns into up to five ranges in random order. Some are empty, and some have one column.
+/// Splits the columns into up to five ranges in random order. Some ranges are empty, and some have one column.
 fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..=all)).collect();
     if let Some(end) = ends.first().filter(|end| **end < all) {

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Type of the function that writes the results to a buffer of the caller.
+/// Type of a function that writes its results to the caller's buffer.
 type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
 
 /// Gradient of an elementwise function in all its forms, with its reference.
@@ -21,7 +21,7 @@ struct Gradient<E> {
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
     into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
-    /// Reference of the function. `derivative` is the reference of its derivative.
+    /// Reference of the function. `derivative` is the reference of the function's derivative.
     value: fn(f64) -> DoubleDouble,
     derivative: fn(f64) -> DoubleDouble,
 }
@@ -49,7 +49,7 @@ evenkeel::for_each_elementwise!(gradients);
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;
-    // In the narrower types, the documented bound holds in ULP of the derivative, even where its terms cancel.
+    // In the narrower types, the documented bound holds in ULP of the derivative, even where the two terms cancel.
     if unit == Unit::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
         return (derivative, derivative.abs());
     }
@@ -58,7 +58,7 @@ fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDoubl
     (derivative, if share > rest { share } else { rest })
 }
 
-/// Checks one gradient at every x, with the dy of the same index.
+/// Checks one gradient at every x. Element i of `dy` belongs to element i of x.
 fn check<E: Element>(gradient: &Gradient<E>, checker: &Checker, what: &str, x: &[E], dy: &[E]) {
     let derivatives: Vec<_> = x.par_iter().map(|&x| exact(gradient, x)).collect();
     check_derivatives(gradient, checker, what, x, dy, &derivatives);
@@ -168,8 +168,8 @@ fn sampled<E: Bits>() {
     }
 }
 
-/// Checks that every form, instruction set and number of threads gives the same bits as computing one element at a
-/// time.
+/// Checks that every form, every instruction set and any number of threads give the same bits as computing one element
+/// at a time.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("forms");
     for len in [0, 1, 15, 16, 17, 511, 513, 4097, 150_000] {
@@ -238,7 +238,8 @@ fn lengths_that_do_not_fit() {
     }
 }
 
-/// Gradients whose derivative jumps, with the positive points of the jumps; the negative points jump too.
+/// Gradients whose derivative has jumps, each with the positive inputs x of its jumps. A jump at x implies a jump at
+/// -x.
 const JUMPS: &[(&str, &[f64])] = &[];
 
 /// Checks the reference derivatives against finite differences of the reference functions, except at jumps.

@@ -46,8 +46,8 @@ fn special_values<E: Bits>() {
         (limits.max, f64::INFINITY),
         (-limits.max, 0.0),
     ]);
-    // Tests each power that the type represents, and the first powers outside its range. Half of the smallest number is
-    // a tie that rounds to 0.
+    // Tests every power of two that the type represents, and the first powers outside its range. Half of the smallest
+    // number is a tie, which rounds to 0.
     let (first, last) = (limits.min_subnormal.log2() as i32, limits.max.log2().ceil() as i32);
     let powers = std::iter::successors(Some(limits.min_subnormal), |power| Some(power * 2.0));
     let whole: Vec<(f64, f64)> = (first..last).map(f64::from).zip(powers).collect();

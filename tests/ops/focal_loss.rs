@@ -14,7 +14,7 @@ fn each() -> BceWithLogits<'static> {
     BceWithLogits::default().reduction(Reduction::None)
 }
 
-/// Returns the number of ULP that the documentation adds to the bound for a focal loss.
+/// Returns the number of ULP by which the documentation increases the bound for a focal loss.
 fn added<R: Real>(dtype: DType, x: R, target: f64, gamma: f64) -> f64 {
     let q = R::from(target) * reference::sigmoid_of(-x) + R::from(1.0 - target) * reference::sigmoid_of(x);
     let wide = 2.0 * gamma * (2.0 + q.ln().to_f64().abs().min(2000.0));

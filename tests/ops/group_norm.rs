@@ -42,8 +42,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; layouts, outcomes, forms);
 
-/// Shapes `[batch, channels, inner]`, each with a number of groups. A channel has one element, part of a block, or many
-/// blocks.
+/// Shapes `[batch, channels, inner]`, each with a number of groups. A channel has one element, a part of a block, or
+/// many blocks.
 const LAYOUTS: [([usize; 3], usize); 10] = [
     ([1, 1, 1], 1),
     ([2, 6, 1], 3),
@@ -87,7 +87,8 @@ fn layouts<E: Bits>() {
                 });
             });
         }
-        // In every form, a batch entry must have the same bits alone, and a group must have the bits of layer_norm.
+        // In every form, a batch entry must have the same bits alone and in the batch. Each group must have the same
+        // bits as a row of layer_norm.
         let view = || Lanes::new(&x, batch, channels, inner).unwrap();
         let entry = channels * inner;
         let grouped = Rows::new(&x, batch * groups, entry / groups).unwrap();

@@ -1,5 +1,5 @@
-//! Tests that `inspect` and `finite` are accurate, handle NaN and infinities, and give the same bits on any number of
-//! threads and any instruction set.
+//! Tests of `inspect` and `finite`. Both functions must be accurate and handle NaN and infinities. Their results must
+//! have the same bits on every instruction set and with any number of threads.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
@@ -189,8 +189,8 @@ fn where_the_first_is<E: Bits>() {
     });
 }
 
-/// Checks that the mean of f32 is the tiled sum ([`tiled_sum`]) over the elements, divided by their count. A non-finite
-/// element adds nothing and is not counted.
+/// Checks that the mean of f32 elements is their tiled sum ([`tiled_sum`]) divided by their count. A non-finite element
+/// adds nothing and is not counted.
 #[test]
 fn the_mean_is_a_tiled_sum() {
     let mut rng = generate::rng("inspect, the tiled sum");

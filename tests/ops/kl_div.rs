@@ -27,8 +27,8 @@ fn each() -> KlDiv {
     KlDiv::default().reduction(Reduction::None)
 }
 
-/// Generates four lists of target probabilities for a row: one class, all classes equally, all classes unequally, and
-/// every third class. They need not sum to 1.
+/// Generates four lists of target probabilities for a row. The probability lies on one class, equally on all classes,
+/// unequally on all classes, or on every third class. The probabilities of a list need not sum to 1.
 fn targets(len: usize) -> [Vec<f32>; 4] {
     let mut one = vec![0.0; len];
     one[len / 2] = 1.0;
@@ -71,7 +71,7 @@ fn lengths() -> impl Iterator<Item = usize> {
 fn hostile_rows<E: Bits>() {
     for len in lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
-            // A difference of logits beyond f64 gives an infinite loss, as documented.
+            // If a difference of logits exceeds the range of f64, the loss is infinite, as documented.
             let most = row.iter().filter(|v| v.widen().is_finite()).map(|v| v.widen().abs()).fold(0.0, f64::max);
             if most > 1e300 {
                 continue;
@@ -93,8 +93,7 @@ fn rows_of_every_length<E: Bits>() {
             targets(len).iter().for_each(|targets| check("a bell", &row, targets, &each()));
         }
     }
-    // The logits give nearly all probability to the target class. The loss is then the small probability of the other
-    // classes.
+    // The target class has nearly all of the probability. The loss is then the small probability of the other classes.
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();
@@ -130,7 +129,7 @@ fn options<E: Bits>() {
     assert_eq!((bits(&dx), bits(&dx)), (bits(&dx_of_sum), bits(&dx_of_mean)));
 }
 
-/// Checks the option `log_probs`, which reads elements as logarithms of probabilities. Includes special values.
+/// Checks the option `log_probs`, which reads elements as logarithms of probabilities. Special values are included.
 fn log_probabilities<E: Bits>() {
     let bound = |op| accuracy::bound(op, E::DTYPE).unwrap().ulps;
     let (of_loss, of_gradient) = (bound("kl_div"), bound("kl_div_backward"));
@@ -206,7 +205,7 @@ fn outcomes<E: Bits>() {
             "kl_div_backward of [0, {spoilt}]: expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
         );
     }
-    // The logits are plus and minus the largest value of their type, or of f32 if that is smaller.
+    // The logits are plus and minus the largest value of their type or of f32, whichever value is smaller.
     let most = E::LIMITS.max.min(f64::from(f32::MAX));
     let (loss, dx) = run(&[most, -most], &[0.0, 1.0]);
     assert_eq!((loss, dx), (2.0 * E::from_wide(most).widen(), vec![1.0, -1.0]));
@@ -247,8 +246,8 @@ fn a_nan_stays_in_its_row<E: Bits>() {
     }
 }
 
-/// Checks that every form gives the same bits: strided, into a buffer, in place, and on any number of threads and
-/// instruction set.
+/// Checks that every form gives the same bits: strided, into a buffer and in place. Tests every instruction set and
+/// several numbers of threads.
 fn forms<E: Bits>() {
     let (rows, cols, stride) = (9, 70, 75);
     let mut rng = generate::rng("kl_div, forms");

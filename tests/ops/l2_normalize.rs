@@ -34,7 +34,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; least_norms, outcomes, forms, axes);
 
-/// Checks norms on both sides of eps. eps is f64 for every type, and may be extreme itself.
+/// Checks norms on both sides of eps. eps is an f64 for every type, and may itself be extreme.
 fn least_norms<E: Bits>() {
     let mut rng = generate::rng("l2_normalize, eps");
     let checker = Checker::of_usual_rows::<E>("l2_normalize");

@@ -45,8 +45,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; small_spreads, weights, columns, outcomes, forms);
 
-/// Checks values far from zero that differ only in their last digits. A variance from the mean of squares would lose
-/// these differences.
+/// Checks values far from zero that differ only in their last digits. Subtracting the squared mean from the mean of
+/// squares would lose these differences.
 fn small_spreads<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
     for len in [3, 4, 16, 100, 300, 1000] {

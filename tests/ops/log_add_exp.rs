@@ -14,8 +14,8 @@ fn check<E: Element>(a: &[E], b: &[E]) {
         let y = log_add_exp(a, b).unwrap();
         checker.check_terms(&format!("{level}"), a, &y, &exact, &|i| {
             let larger = a[i].widen().abs().max(b[i].widen().abs());
-            // The terms are the larger input and a logarithm of at most ln 2. The smaller input is no term: its
-            // magnitude may be much larger than the result's.
+            // The result is the sum of two terms: the larger input, and a logarithm of at most ln 2. The smaller input
+            // is not a term. Its magnitude may be much larger than the magnitude of the result.
             larger.min(a[i].widen().max(b[i].widen()).abs().max(std::f64::consts::LN_2))
         });
     });

@@ -56,8 +56,8 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Checks gaps beyond 87, where the exponentials of the other logits are subnormal. Each exponential has an error of up
-/// to half the smallest subnormal number.
+/// Checks rows in which the largest logit exceeds the others by more than 87. The exponentials of the others are then
+/// subnormal. Each exponential has an error of up to half the smallest subnormal number.
 #[test]
 fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
     for (len, gap) in [(2, 88.0), (16, 100.0), (1000, 95.0), (1000, 103.0), (100, 110.0)] {

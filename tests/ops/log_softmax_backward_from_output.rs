@@ -36,9 +36,9 @@ impl FromOutput for OfLogSoftmax {
 
 output_tests!(OfLogSoftmax; next_to_the_largest_value);
 
-/// Checks gradients within a few ULP of the largest finite value. Each is a product of an exponential and a large sum.
-/// An error of the exponential must not make the product infinite. In f64 this is allowed, because no type is more
-/// precise.
+/// Checks gradients within a few ULP of the largest finite value. Each gradient is the product of an exponential and a
+/// large sum. An error of the exponential must not make the product infinite. f64 is not tested: there, an infinite
+/// product is allowed, because no type is more precise.
 fn next_to_the_largest_value<E: Bits>() {
     if E::DTYPE == DType::F64 {
         return;
@@ -50,7 +50,7 @@ fn next_to_the_largest_value<E: Bits>() {
         let mut y = [first; 9];
         y[1..].fill(E::from_wide(-3.0));
         let half = E::from_wide(max / 2.0).widen();
-        // The sum of dy, times minus the first exponential, is half of the largest value.
+        // The first exponential times the negated sum of dy is half of the largest value.
         let other = -half / 8.0 / first.widen().exp() - half / 8.0;
         let mut dy = [E::from_wide(other); 9];
         dy[0] = E::from_wide(half);

@@ -36,7 +36,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; two_terms, outcomes, forms, axes);
 
-/// Checks rows whose largest score is 0. Their result is the logarithm of the sum alone, so it shows the errors of the
+/// Checks rows whose largest score is 0. The result is then the logarithm of the sum alone, and shows the errors of the
 /// exponentials.
 fn two_terms<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("logsumexp");
@@ -143,8 +143,8 @@ fn axes<E: Bits>() {
     }
 }
 
-/// Checks a row whose sum is barely above 1. Both small exponentials are rounded down, and the rounding of the sum
-/// loses another part of them.
+/// Checks a row whose sum is barely above 1. The two small exponentials are rounded down, and the sum is rounded down,
+/// too.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();

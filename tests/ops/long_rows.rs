@@ -1,6 +1,6 @@
-//! Tests of the softmax family on rows of 262,145 to 2^21 columns, which reveal a fixed-point sum with too coarse a
-//! unit. Each row has few distinct values, so that many equal rounding errors add up. A search looks for the largest
-//! error.
+//! Tests of the softmax family on rows of 262,145 to 2^21 columns. On such rows, a fixed-point sum with too coarse a
+//! unit has visible errors. Each row has few distinct values, so that many equal rounding errors add up. A search looks
+//! for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -161,8 +161,8 @@ fn searched_rows<E: Bits>() {
     println!("{}: worst of softmax, log_softmax, logsumexp, cross_entropy: {worst:.3?}", E::DTYPE);
 }
 
-/// Checks that partial results have the bits of the whole row. In some rows the sum is close to 1 and is computed
-/// without its largest term.
+/// Checks that partial results have the same bits as the results of the whole row. In some rows the sum is close to 1,
+/// and the kernel computes the sum without its largest term.
 fn parts_agree<E: Bits>() {
     let mut rng = generate::rng("long rows in parts");
     let options = Softmax::default();

@@ -25,7 +25,7 @@ pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, b
     );
 }
 
-/// Returns the fields of each line in `tests/vectors/losses.tsv` whose first field is `name`.
+/// Selects the lines of `tests/vectors/losses.tsv` whose first field is `name`, and returns the fields of each.
 pub fn vectors(name: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/losses.tsv").lines().map(|line| line.split('\t').collect::<Vec<_>>());
     lines.filter(|fields| fields[0] == name).collect()

@@ -1,5 +1,5 @@
-//! Tests that means over tokens are accurate under every mask, handle NaN and infinities, and give a sequence the same
-//! bits alone and in a padded batch.
+//! Tests of means over tokens. Means must be accurate under every mask. NaN and infinities are included. A sequence
+//! must have the same bits alone and in a padded batch.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::generate::{self, Bits};

@@ -1,5 +1,5 @@
-//! Tests that the gradient of means over tokens is correctly rounded, is zero for masked tokens, and has the same bits
-//! on any number of threads.
+//! Tests of the gradient of means over tokens. The gradient must be correctly rounded, and zero for masked tokens. It
+//! must have the same bits on any number of threads.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

@@ -1,5 +1,6 @@
-//! Tests of norms over column ranges. Results have the bits of whole rows, for any cuts and any order of merging. Also
-//! checks how often parts must be merged, and that incompatible parts are rejected.
+//! Tests of norms over column ranges. Results must have the same bits as for whole rows, wherever the columns are split
+//! and in whatever order the parts are merged. Other tests count the merges that a norm needs, and check that
+//! incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -37,7 +38,7 @@ impl<E: Bits> Dealt<E> {
         self.parts.iter().zip(&self.cuts).map(|(part, cut)| (Rows::new(part, self.rows, cut.len()).unwrap(), cut.start))
     }
 
-    /// Merges all parts until the statistics are final. Returns them with the number of times that all parts were
+    /// Merges all parts until the statistics are final. Returns the statistics, and how many times all parts were
     /// merged.
     fn merged(&self, new: impl Fn(Rows<'_, E>, (usize, usize)) -> NormPartial) -> (NormPartial, usize) {
         let merge = |parts: Vec<NormPartial>| {
@@ -69,7 +70,7 @@ impl<E: Bits> Dealt<E> {
     }
 }
 
-/// Checks rms_norm and layer_norm, and returns how often each had to merge all parts.
+/// Checks rms_norm and layer_norm. Returns for each norm how many times all parts were merged.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -127,8 +128,8 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits beyond which products are not computed in f32. Whether a row exceeds these limits
-/// depends on the smallest nonzero element of all parts, and on all weights.
+/// Checks rows near the limits beyond which products are not computed in f32. Two things decide whether a row exceeds
+/// the limits: the smallest nonzero element of all parts, and all weights.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

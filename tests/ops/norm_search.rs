@@ -81,7 +81,7 @@ impl<E: Bits> Case<E> {
         .unwrap()
     }
 
-    /// Returns for each value the exact result and the largest of its terms.
+    /// Returns, for each value, the exact result and the largest term of this result.
     fn exact(&self, op: Op) -> Vec<(DoubleDouble, f64)> {
         let dd = DoubleDouble::from;
         let mut normalised = self.row.normalised(op.is_centred(), self.eps);
@@ -158,7 +158,7 @@ fn near_constant_rows_of_every_width<E: Bits>() {
             Case::plain(row, eps).check(Op::LayerNorm, &mut worst);
         }
     }
-    // Widths at which earlier versions exceeded the bound.
+    // Earlier versions exceeded the bound at these widths.
     for len in [2969, 3072, 8978] {
         let row = FewValues::<E>::at_places(E::from_wide(1.0).place(), len, &[(1, 1)]);
         each_level(|_| Case::plain(row.clone(), 1e-5).check(Op::LayerNorm, &mut worst));
@@ -194,7 +194,7 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
     let values = &mut changed.row.0;
     let which = rng.random_range(0..values.len());
     match rng.random_range(0..8) {
-        // Changes a value: to a close one, to a far one, or to the opposite sign.
+        // Changes one value: to a number close by, to a number far away, or to its negation.
         0 => values[which].0 = near(values[which].0, rng.random_range(-3..=3)),
         1 => values[which].0 = near(values[which].0, 1 << rng.random_range(0..E::WIDTH - 2)),
         2 => values[which].0 = E::from_wide(-values[which].0.widen()),
@@ -206,7 +206,7 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
             values.push((value, rng.random_range(1..9)));
         }
         6 => changed.eps = [0.0, 1e-5, 1e-12, 1e-300][rng.random_range(0..4)],
-        // Sets a weight, and a bias that cancels the weighted value of an element.
+        // Sets a weight. For a centred norm, also sets a bias that cancels the weighted value of one element.
         _ => {
             let weight = rng.random_range(-4.0..4.0f32) * 2f32.powi(rng.random_range(-8..8));
             changed.weight = Some(if weight == 0.0 { 1.0 } else { weight });
@@ -220,7 +220,8 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
     if changed.row.len() > WIDEST { case.clone() } else { changed }
 }
 
-/// Returns the value `steps` representable numbers away, or `value` itself if that is not finite.
+/// Returns the number that is `steps` representable numbers away from `value`, or `value` itself if that number is not
+/// finite.
 fn near<E: Bits>(value: E, steps: i64) -> E {
     let other = E::at_place(value.place().saturating_add(steps));
     if other.widen().is_finite() { other } else { value }

@@ -29,7 +29,8 @@ impl<E: Bits> Case<E> {
             0 => generate::bell::<E>(rng, len, 0.0, magnitude),
             // A constant gradient. A centred norm removes it.
             1 => vec![E::from_wide(magnitude); len],
-            // A gradient proportional to the distances from the row's first element. A centred norm removes it, too.
+            // A gradient proportional to the distances from the row's first element. A centred norm removes this
+            // gradient, too.
             2 => {
                 let base = x[0].widen();
                 x.iter().map(|x| E::from_wide((x.widen() - base) * magnitude)).collect()
@@ -48,8 +49,8 @@ impl<E: Bits> Case<E> {
         if self.is_centred { "layer_norm_backward" } else { "rms_norm_backward" }
     }
 
-    /// Returns the largest error of dx and the largest error of dweight, in ULP of the largest term. Each comes with
-    /// its column.
+    /// Returns the largest error of dx and the largest error of dweight, in ULP of the largest term. Each error is
+    /// paired with its column.
     fn errors(&self) -> [(f64, usize); 2] {
         let Case { x, dy, weight, eps, is_centred } = self;
         let (eps, len) = (*eps, x.len());

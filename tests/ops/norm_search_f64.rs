@@ -1,5 +1,5 @@
-//! Tests of norms of f64 on rows whose rounding errors have the same sign. The derived bounds hold for them, and
-//! smaller bounds would not.
+//! Tests of norms of f64 on rows whose rounding errors all have the same sign. The derived bounds hold for these rows.
+//! Smaller bounds would fail.
 
 use crate::support::compare::Checker;
 use crate::support::generate;
@@ -26,7 +26,7 @@ fn squares_that_are_rounded_up() {
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let dy = generate::bell::<f64>(&mut rng, LEN, 0.3, 0.4);
 
-    // A bound of 4 ULP holds for all rows whose rounding errors have different signs, but not for this row.
+    // The measured bound for rows whose rounding errors have different signs is 4 ULP. This row exceeds it.
     let exact = reference::rms_norm(&x, Some(&weight), 0.0, 0.0);
     let got = rms_norm(view(&x), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
@@ -49,7 +49,7 @@ fn squares_that_are_rounded_up() {
     Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, &|i| terms[i]);
 }
 
-/// Uses a row whose squares are rounded up, with alternating signs. Its mean is therefore nearly 0.
+/// Uses a row with alternating signs, so that its mean is nearly 0. Its squares are rounded up.
 #[test]
 fn squared_deviations_that_are_rounded_up() {
     let mut rng = generate::rng("squared deviations that are rounded up");
@@ -67,7 +67,7 @@ fn squared_deviations_that_are_rounded_up() {
     Checker::new::<f64>("layer_norm_backward").check_terms("layer_norm_backward", &x, &got, &exact, &|i| terms[i]);
 }
 
-/// Checks rows whose spread is a few ULP: all digits of the low part of the mean must be correct.
+/// Checks rows whose spread is a few ULP. On such rows, all digits of the mean's low part must be correct.
 #[test]
 fn spreads_of_a_few_steps() {
     let mut rng = generate::rng("spreads of a few steps");
@@ -78,8 +78,8 @@ fn spreads_of_a_few_steps() {
             let x: Vec<f64> = steps.iter().map(|step| 1.3 + step.round() * f64::EPSILON).collect();
             let exact = reference::layer_norm(&x, None, None, 0.0);
             let got = layer_norm(view(&x), &LayerNorm::default().eps(0.0)).unwrap();
-            // All deviations are multiples of the same ULP, so their sums are exact. The error is therefore within the
-            // bound in ULP of the result.
+            // All deviations are multiples of the same ULP, so their sums are exact. The bound therefore holds in ULP
+            // of the result.
             checker.check(&format!("{len} columns"), &x, &got, &exact);
         }
     }

@@ -1,5 +1,5 @@
-//! Tests that the fused norm and rotary embedding of heads has the bits of the two separate ops, is accurate with
-//! weights like those of real models, and has the same bits in every form.
+//! Tests of the fused norm and rotary embedding of heads. Results must have the same bits as the two separate ops, and
+//! the same bits in every form. Results must be accurate with weights like those of real models.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -23,7 +23,7 @@ fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNor
     rope(Rows::new(&normalised, x.len() / cols, cols).unwrap(), table).unwrap()
 }
 
-/// Checks that rows at these positions have the bits of the unfused ops and the documented accuracy.
+/// Checks rows at these positions: they must have the same bits as the unfused ops, and the documented accuracy.
 fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope<'_>) {
     let cols = weight.len();
     let checker = Checker::of_usual_rows::<E>("qk_norm_rope");
@@ -78,7 +78,7 @@ fn weights_of_checkpoints<E: Bits>() {
     }
 }
 
-/// Generates a head's weights with this mean, standard deviation and largest value.
+/// Generates the weights of one head with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
     // `largest` is the maximum in standard deviations above the mean. The other weights are chosen to give the
@@ -126,8 +126,8 @@ fn adversarial_weights<E: Bits>() {
     }
 }
 
-/// Checks that every rounding, offset, eps and scaling gives the bits of the unfused ops. Some heads are longer than a
-/// block of weights.
+/// Checks that every rounding, offset, eps and scaling gives the same bits as the unfused ops. Some heads are longer
+/// than a block of weights.
 fn options<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, options");
     for cols in [2, 6, 64, 100, 514, 1026] {

@@ -64,8 +64,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks rounding before the weight: narrow types are rounded twice, at the same places as in the transformers
-/// library.
+/// Checks the option that rounds before the weight multiplies. Narrow types are then rounded twice, at the same places
+/// as in the transformers library.
 fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
     let checker = Checker::of_usual_rows::<E>("rms_norm");
@@ -77,8 +77,8 @@ fn rounded_before_the_weight<E: Bits>() {
         let options = RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight);
         let unrounded = reference::rms_norm(&x, None, 0.0, 1e-6);
         let exact = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
-        // Elements whose intermediate value is near a rounding tie are skipped, because they may round either way. In
-        // f64, this intermediate rounding changes nothing.
+        // An element is skipped if its intermediate value is near a rounding tie, because this value may round either
+        // way. In f64, rounding the intermediate value changes nothing.
         let is_certain = |i: usize| {
             E::DTYPE == DType::F64 || {
                 let n = E::from_wide(evenkeel::reference::Real::to_f64(unrounded[i]));
@@ -224,9 +224,9 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other
-/// sum would change many results. Within 2^-18 ULP of a tie, either neighbour is accepted, because the product of
-/// element and scale is not correctly rounded there.
+/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares divided by their count, on every
+/// instruction set. Summing in another order would change many results. Within 2^-18 ULP of a tie, both neighbours are
+/// accepted, because the product of element and scale is not correctly rounded there.
 #[test]
 fn the_mean_square_is_a_tiled_sum() {
     let mut rng = generate::rng("rms_norm, the tiled sum");

@@ -98,7 +98,7 @@ fn columns<E: Bits>() {
                 check_columns(&checker, &format!("{rounding:?}, {rows} x {cols}, {level}"), &got, &exact, &terms);
             });
         }
-        // Writes dweight in f64, which may be wider than the type of the rows.
+        // Writes dweight in f64. f64 may be wider than the type of the rows.
         let options = RmsNorm::default();
         let wide = |x: &[E]| x.iter().map(|x| x.widen()).collect::<Vec<f64>>();
         let exact = reference::rms_norm_backward_weight(&wide(&x), &wide(&dy), cols, 1e-6, false);
@@ -145,7 +145,7 @@ fn far_apart<E: Bits>() {
             }
         }
     }
-    // In one column, partial sums overflow, although the total does not.
+    // In one column, partial sums overflow although the whole sum does not.
     let largest = E::from_wide(limits.max);
     let dy = [largest, largest, E::from_wide(-limits.max), E::from_wide(-limits.max)];
     let (x, options) = ([E::from_wide(1.0); 4], RmsNorm::default().weight(&[1.0f32]).eps(0.0));

@@ -1,5 +1,6 @@
-//! Tests of a norm fused with a linear layer. Results must be accurate, equal `rms_norm` followed by tiled sums, have
-//! the same bits in any batch, and be finite even if their products exceed the range of the type.
+//! Tests of a norm fused with a linear layer. Results must be accurate, and equal to `rms_norm` followed by tiled sums.
+//! A row must have the same bits in any batch. Results must be finite even if their products exceed the range of the
+//! type.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -106,8 +107,8 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of two rows. The normalised row is rounded
-/// to its type first. If the type is f32 or narrower, its products are exact in f64.
+/// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of a normalised row and a matrix row. The
+/// normalised row is first rounded to its type. If the type is f32 or narrower, the products are exact in f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
         let layer = Layer::<E>::new("by definition", [3, 7, cols]);
@@ -166,7 +167,7 @@ fn rounded_first<E: Bits>() {
     }
 }
 
-/// Checks that a row has the same bits in any batch, on any number of threads and instruction set, and for any
+/// Checks that a row has the same bits in any batch, on every instruction set, with any number of threads, and for any
 /// destination.
 fn alone_as_in_a_batch<E: Bits>() {
     let [rows, results, cols] = [70, 37, 300];
@@ -211,7 +212,7 @@ fn products_beyond_the_type<E: Bits>() {
         }
     });
     // In the first case, a matrix with small elements brings the product of a huge weight back into the range of the
-    // type. In the second case, a bias does so.
+    // type. In the second case, a bias brings it back.
     let weight = vec![E::LIMITS.max * 0.75; 300];
     let tiny = vec![E::from_wide(E::LIMITS.min_normal); 300];
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight));

@@ -13,8 +13,8 @@ use evenkeel::{
 
 for_each_dtype!(positions, scalings, hostile_pairs, layouts, outcomes, forms);
 
-/// Returns, for each element, the larger magnitude of the two elements of its pair. A result is a sum of two products,
-/// one per element of the pair.
+/// Returns, for each element, the larger of the two magnitudes in its pair. A result is a sum of two products, one per
+/// element of the pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
@@ -47,8 +47,8 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Returns every kind of scaling for rows of `cols` columns: parameters of real checkpoints, and some with an empty
-/// ramp.
+/// Returns every kind of scaling for rows of `cols` columns. The parameters are those of real checkpoints, and some
+/// that give an empty ramp.
 fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);
     let long = |sequence| LongRope::new(&SHORT[..cols / 2], &LONG[..cols / 2], 4096, sequence).factor(32.0);
@@ -119,8 +119,8 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     y[pair + cols / 2].atan2(y[pair])
 }
 
-/// Compares the frequencies of real checkpoints with results of mpmath. An angle computed from its sine and cosine has
-/// a relative error of at most 2^-51.
+/// Compares the frequencies of real checkpoints with results of mpmath. The test computes an angle from its sine and
+/// cosine, with a relative error of at most 2^-51.
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
@@ -231,7 +231,8 @@ fn scalings_out_of_range_are_refused() {
     }
 }
 
-/// Checks pairs whose rotation overflows, underflows or cancels. Includes angles that the type cannot resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels. Some angles are so large that their ULP exceeds a full
+/// turn.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope");
     let limits = E::LIMITS;

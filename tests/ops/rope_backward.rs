@@ -1,5 +1,5 @@
-//! Tests that the gradient of rotary embedding is accurate at every position, equals the opposite rotation, and has the
-//! same bits in every form.
+//! Tests of the gradient of rotary embedding. The gradient must be accurate at every position, equal the rotation by
+//! the opposite angle, and have the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -13,8 +13,8 @@ use evenkeel::{
 
 for_each_dtype!(positions, hostile_pairs, outcomes, forms);
 
-/// Returns, for each element, the larger magnitude of the two elements of its pair. A result is a sum of two products,
-/// one per element of the pair.
+/// Returns, for each element, the larger of the two magnitudes in its pair. A result is a sum of two products, one per
+/// element of the pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
@@ -41,8 +41,8 @@ fn positions<E: Bits>() {
                         let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
                         let got = row(&dy, position, &options);
                         checker.check_terms(&what, &dy, &got, &exact, &|i| terms[i]);
-                        // The gradient is the rotation by the opposite angle. Every position but the smallest i64 has
-                        // an opposite.
+                        // The gradient is the rotation by the opposite angle. Every position except the smallest i64
+                        // can be negated.
                         if let Some(opposite) = position.checked_neg() {
                             let table = RopeTable::new(&[opposite], cols, &options).unwrap();
                             let turned = rope(Rows::new(&dy, 1, cols).unwrap(), &table).unwrap();
@@ -55,7 +55,8 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Checks pairs whose rotation overflows, underflows or cancels. Includes angles that the type cannot resolve.
+/// Checks pairs whose rotation overflows, underflows or cancels. Some angles are so large that their ULP exceeds a full
+/// turn.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope_backward");
     let limits = E::LIMITS;

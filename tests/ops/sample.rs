@@ -1,5 +1,5 @@
-//! Tests that the sampler keeps the same tokens as a reference that sorts the vocabulary, rejects invalid parameters,
-//! and draws tokens with the right probabilities.
+//! Tests of the sampler. The sampler must keep the same tokens as a reference that sorts the vocabulary, reject invalid
+//! parameters, and draw tokens with the right probabilities.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -16,7 +16,8 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Generates rows as a model may give them: around a mean, on a grid with ties, max-dominated, or half masked.
+/// Generates random rows that resemble a model's logits. Some are rounded to integers or to bf16, some have one
+/// dominant logit, and some are half masked.
 fn any_row<E: Bits>(rng: &mut SmallRng, len: usize) -> Vec<E> {
     let (mean, spread) = (rng.random_range(-30.0..30.0), rng.random_range(0.1..8.0));
     let mut row = generate::bell::<E>(rng, len, mean, spread);
@@ -47,8 +48,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Returns whether the sampler and the f64 reference may disagree about a token, because a filter's limit is close to
-/// it. The sampler's exponentials have errors of up to 0.69 ULP of f32.
+/// Returns whether the sampler and the f64 reference may disagree about a token. This happens if the token is close to
+/// a filter's limit: the sampler's exponentials have errors of up to 0.69 ULP of f32.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {
@@ -313,7 +314,8 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     }
 }
 
-/// Checks cuts between equal tokens. All tokens have the same share of the total mass, so the cut is exact.
+/// Checks top-p on equal tokens. All tokens have the same share of the total mass, so the expected number of kept
+/// tokens is exact.
 #[test]
 fn ties_are_cut_exactly() {
     for n in [2usize, 3, 4, 7, 10, 64, 100, 1000] {
@@ -321,8 +323,8 @@ fn ties_are_cut_exactly() {
         for kept in 1..n.min(40) {
             let near = kept as f64 / n as f64;
             for p in [near, near.next_up(), near.next_down()] {
-                // `expected` is the smallest integer that is at least p n. The fused multiply-add does not round the
-                // product.
+                // `expected` is the smallest integer that is at least p times n. The fused multiply-add does not round
+                // this product.
                 let expected = if p.mul_add(n as f64, -(kept as f64)) > 0.0 { kept + 1 } else { kept };
                 let tokens: Vec<u32> = (0..expected as u32).collect();
                 each_level(|level| {
@@ -340,8 +342,8 @@ fn ties_are_cut_exactly() {
     }
 }
 
-/// Checks logits so close that their weights are equal or adjacent. Some lie where the exponential changes to another
-/// entry of its table.
+/// Checks logits so close that their weights are equal or adjacent. Some logits lie where the exponential switches to
+/// another entry of its table.
 #[test]
 fn neighbours_are_cut_in_order() {
     const TOKENS: usize = 3000;
@@ -350,7 +352,7 @@ fn neighbours_are_cut_in_order() {
     for case in 0..400 {
         let temperature = [1.0, 0.7, 2.0][case % 3];
         let max = [0.0, 5.0, -3.0][case / 3 % 3];
-        // All logits but the largest are close to `about`. In half of the cases, the exponential changes to another
+        // All logits except the largest are close to `about`. In half of the cases, the exponential switches to another
         // entry of its table at `about`.
         let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
         let about = max - below * step * temperature;
@@ -377,7 +379,8 @@ fn neighbours_are_cut_in_order() {
     }
 }
 
-/// Checks that a row gives the same token alone and in a batch, on any instruction set and any number of threads.
+/// Checks that a row gives the same token alone and in a batch, on every instruction set and with any number of
+/// threads.
 fn draws_do_not_depend_on_company<E: Bits>() {
     let mut rng = generate::rng("sample, draws");
     for (rows, cols) in [(1, 1), (5, 7), (9, 300), (40, 5000)] {
@@ -404,7 +407,8 @@ fn draws_do_not_depend_on_company<E: Bits>() {
     }
 }
 
-/// Checks that a masked token is never drawn, for every kind of mask. A bias is added before the temperature divides.
+/// Checks that a masked token is never drawn, for every kind of mask. A bias is added before the division by the
+/// temperature.
 fn masks<E: Bits>() {
     let mut rng = generate::rng("sample, masks");
     let (rows, cols) = (4, 37);

@@ -6,8 +6,8 @@ use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{Draw, Element, SamplerConfig};
 use rand::RngExt;
 
-/// Returns the share of the total mass in the `count` tokens with the largest logits, exact to 2^-53. This share is the
-/// largest p with which top-p keeps at most `count` tokens.
+/// Returns the share of the total mass that belongs to the `count` tokens with the largest logits, exact to 2^-53. This
+/// share is the largest p with which top-p keeps at most `count` tokens.
 fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f64 {
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
     while high - low > 1 {
@@ -71,7 +71,8 @@ fn distribution_of_draws<E: Element>() {
     }
     let mut z = [low.1, high.1];
     z.sort_by(|a, b| b.total_cmp(a));
-    // With these numbers of tokens, both logits in `z` have the same total mass. The token of logit 0 has little mass.
+    // With these numbers of tokens, the two logits in `z` have equal total masses. The token of logit 0 has little
+    // mass.
     let counts = z.map(|of| (100_000.0 * (z[1] - of).exp()).round() as usize);
     let got = total_variation::<E>(z, counts, 1.0);
     let errors = [low, high].map(|(error, z)| (error * 2f64.powi(24), z));
@@ -111,8 +112,8 @@ fn distribution_of_draws_of_f64() {
     distribution_of_draws::<f64>();
 }
 
-/// Checks the loss from rounding masses to integers. All masses but the largest are just below 1/2, so they round to 0.
-/// The derived bound is n 2^-46 for up to 262,144 tokens and n 2^-43 beyond.
+/// Checks the error from rounding masses to integers. All masses except the largest are just below 1/2, so they round
+/// to 0. For n tokens, the derived bound is n 2^-46 if n is at most 262,144, otherwise n 2^-43.
 #[test]
 fn masses_that_are_rounded_away() {
     for (count, unit, bound) in [(262_144, 45, 2f64.powf(-24.6)), (1 << 21, 42, 2f64.powf(-21.8))] {

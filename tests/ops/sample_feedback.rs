@@ -1,5 +1,5 @@
-//! Compares mirostat and adaptive-p with llama.cpp's definition, computed by sorting the vocabulary. Checks that
-//! sequences carry the feedback from step to step.
+//! Compares mirostat and adaptive-p with llama.cpp's definition, which the reference computes by sorting the
+//! vocabulary. Checks that sequences carry the feedback from step to step.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -22,8 +22,8 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
     }
 }
 
-/// Returns the reference's tokens and next feedback, or `None` if a change of the feedback by 1e-6 changes the tokens.
-/// Such steps are not compared, because the sampler rounds masses and the reference rounds mirostat's k.
+/// Returns the reference's tokens and its next feedback. Returns `None` if a change of the feedback by 1e-6 changes the
+/// tokens. Such steps are not compared, because the sampler rounds masses and the reference rounds mirostat's k.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);
@@ -121,8 +121,8 @@ fn a_sequence_carries_the_feedback() {
     }
 }
 
-/// Checks that the mean surprise of a long sequence is near tau for logits of a power law, which is the distribution
-/// that version 1 assumes.
+/// Checks that the mean surprise of a long sequence is near tau. The logits follow a power law, which version 1 of
+/// mirostat assumes.
 #[test]
 fn mirostat_reaches_its_surprise() {
     let logits: Vec<f32> = (1..=2000).map(|i| -1.1 * (i as f32).ln()).collect();
@@ -132,8 +132,8 @@ fn mirostat_reaches_its_surprise() {
         let steps = 4000;
         let surprises = (0..steps).map(|_| -sequence.sample(&logits, None).unwrap().logprob / std::f64::consts::LN_2);
         let mean = surprises.sum::<f64>() / f64::from(steps);
-        // Each step changes mu by eta times the difference between tau and the surprise. mu varies by at most about 20,
-        // so the differences sum to at most 20 / eta.
+        // Each step changes mu by eta times (tau - surprise). mu varies by at most about 20, so these differences sum
+        // to at most 20 / eta.
         assert!(
             (mean - tau).abs() < 20.0 / 0.1 / f64::from(steps),
             "mirostat {version}: expected a mean surprise of about {tau} bits, got {mean} bits"

@@ -1,6 +1,6 @@
 //! Checks that top-p keeps the fewest tokens, in the order of their logits, whose integer masses reach p. The logits
-//! lie where the exponential changes to another entry of its table, because masses of neighbouring logits are closest
-//! there. Every form of the sampler is checked.
+//! lie where the exponential switches to another entry of its table. Masses of neighbouring logits are closest there.
+//! Every form of the sampler is checked.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -47,7 +47,7 @@ struct Cut<E> {
 
 /// Returns the largest p that keeps at most `count` tokens.
 fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
-    // The bits of positive numbers have the order of the numbers.
+    // The bit patterns of positive floats are in the same order as the floats.
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -56,7 +56,8 @@ fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
     f64::from_bits(low)
 }
 
-/// Adds cuts for pairs of adjacent values of p, where the larger p keeps one more token than the smaller.
+/// Adds two rows for each count: with the largest p that keeps `count` tokens, and with the next larger p, which keeps
+/// one token more.
 fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>) {
     let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
@@ -71,7 +72,7 @@ fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>
     }
 }
 
-/// Returns four negative arguments at which the exponential may change its table entry. They are midpoints between
+/// Returns four negative arguments at which the exponential may switch its table entry. Each is the midpoint of two
 /// adjacent f32 values.
 fn ends_of_step(step: i32) -> [f64; 4] {
     let near = (-(f64::from(step) - 0.5) * STEP) as f32;
@@ -80,15 +81,15 @@ fn ends_of_step(step: i32) -> [f64; 4] {
     [[far, below], [below, near], [near, above], [above, close]].map(|[a, b]| (f64::from(a) + f64::from(b)) / 2.0)
 }
 
-/// Generates rows of six tokens. One has the largest logit. The logits of the others are adjacent values, between which
-/// the exponential may change its table entry.
+/// Generates rows of six tokens. One token has the largest logit. The logits of the other five are adjacent values,
+/// between which the exponential may switch its table entry.
 fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -> E) -> Vec<Cut<E>> {
     let mut cuts = Vec::new();
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {
         for step in (1 + i as i32..STEPS).step_by(if i == 0 { 1 } else { 7 }) {
             for end in ends_of_step(step) {
                 // The five adjacent logits are near 0, where floats are closest. The largest logit is chosen so that
-                // the exponential changes its table entry at these logits.
+                // the exponential switches its table entry at these five logits.
                 let small = 2f64.powf(rng.random_range(-14.0..-4.0)) * [1.0, -1.0][usize::from(rng.random_bool(0.5))];
                 let max = E::from_wide(small - end * temperature);
                 let mut near = E::from_wide(max.widen() + end * temperature);
@@ -106,7 +107,7 @@ fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -
     cuts
 }
 
-/// Checks the cuts for single rows, in a batch with parameters per row, and with the columns sharded over ranks.
+/// Checks the kept tokens of single rows, of a batch with parameters per row, and of columns sharded over ranks.
 fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     for Cut { logits, config, expected } in cuts {
         assert_eq!(
@@ -161,8 +162,8 @@ fn neighbours_at_the_ends_of_steps_are_cut_by_their_logits() {
     assert_cuts("bf16", &cuts_of_neighbours(&mut rng, of_bf16));
 }
 
-/// Checks rows of a thousand tokens that differ in their last bits only. In rows this long, the sampler uses a sample
-/// of the weights to search for the cut.
+/// Checks rows of a thousand tokens whose logits differ only in their last bits. In rows this long, the sampler uses a
+/// sample of the weights to find the limit of top-p.
 #[test]
 fn long_rows_of_neighbours_are_cut_by_their_logits() {
     const TOKENS: usize = 1000;

@@ -1,5 +1,5 @@
-//! Compares each profile of the sampler with its engine's definition, computed by sorting the vocabulary. Tests random
-//! rows and parameters, and cases that engines define differently.
+//! Compares each profile of the sampler with its engine's definition, which the reference computes by sorting the
+//! vocabulary. Tests random rows and parameters, and cases that engines define differently.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -177,7 +177,7 @@ fn long_rows<E: Bits>() {
     }
 }
 
-/// Case: a name, logits, parameters, and the tokens kept by the profiles that accept the parameters.
+/// Test case: name, logits, parameters, and the kept tokens for each profile that accepts the parameters.
 type Case<'a> = (&'a str, &'a [f64], SamplerConfig, &'a [(&'a [Profile], &'a [u32])]);
 
 /// Checks the tokens that each engine keeps in cases where engines differ.
@@ -351,7 +351,7 @@ fn penalties() {
         near(logit_of_first(2.0, config, Step::default().prompt(&[0])), 1.0);
         near(logit_of_first(2.0, config, Step::default()), 2.0);
     }
-    // Only llama.cpp applies frequency and presence penalties to tokens of the prompt.
+    // Only llama.cpp applies the frequency and presence penalties to tokens of the prompt.
     let prompt = Step::default().prompt(&[0]);
     near(logit_of_first(2.0, all, prompt), 1.0);
     near(logit_of_first(2.0, all.profile(Profile::LlamaCpp), prompt), 0.25);
@@ -401,8 +401,8 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks that XTC excludes tokens as often as its probability says, within 6 standard deviations. The draw number
-/// decides whether a step excludes tokens.
+/// Checks that XTC excludes tokens with the given probability, within 6 standard deviations. The draw number decides
+/// whether a step excludes tokens.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;
@@ -422,8 +422,8 @@ fn top_choices_are_excluded_as_often_as_asked() {
     }
 }
 
-/// Checks the repetitions that DRY counts after 3 5 1 2 3 7 1 2 3. A 7 would prolong the repetition 1 2 3 of three
-/// tokens. A 5 would prolong the repetition of a single 3, which is too short.
+/// Checks the repetitions that DRY counts after the tokens 3 5 1 2 3 7 1 2 3. The token 7 would extend the repetition 1
+/// 2 3, which has three tokens. The token 5 would extend the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
     let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "penalty {got} must be {expected}");
@@ -438,8 +438,8 @@ fn dry_counts_repetitions() {
     near(off(config, step, 7), 0.5 * 2.0);
     near(off(config, step, 5), 0.0);
     near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
-    // The breaker 1, or a window of six tokens, shortens the repetition to 2 3. A window of four tokens has no
-    // repetition.
+    // With token 1 as a breaker, or with a window of six tokens, the repetition is only 2 3. A window of four tokens
+    // has no repetition.
     near(off(config, step.breakers(&[1]), 7), 0.5);
     near(off(config.dry_window(4), step, 7), 0.0);
     near(off(config.dry_window(6), step, 7), 0.5);

@@ -1,4 +1,5 @@
-//! Tests which values of the sampler's parameters each profile accepts, rejects, ignores or replaces.
+//! Tests of parameter ranges: for each profile of the sampler, the values that it accepts, rejects, ignores or
+//! replaces.
 
 use evenkeel::{Draw, Error, Profile, SamplerConfig, Step};
 
@@ -48,8 +49,8 @@ const PARAMETERS: &[Parameter] = &[
 const NAN: f64 = f64::NAN;
 const INF: f64 = f64::INFINITY;
 
-/// Name of each parameter with test values and their effects, in the order of the profile's documentation. A parameter
-/// that the engine lacks accepts its neutral value only.
+/// Parameters, each with its name, its test values and their effects. They are in the order of the profile's
+/// documentation. A parameter that the engine lacks accepts only its neutral value.
 type Ranges = &'static [(&'static str, &'static [(f64, Meaning)])];
 
 const EVENKEEL: Ranges = &[
@@ -78,8 +79,8 @@ const EVENKEEL: Ranges = &[
     ("adaptive_decay", &[(-1.0, Refused), (0.0, Acts), (0.99, Acts), (1.0, Refused), (NAN, Refused)]),
 ];
 
-/// Ranges in transformers. The constructors in `generation/logits_process.py` reject values. `generate` in
-/// `generation/utils.py` leaves a filter out if its value has no effect.
+/// Ranges in transformers. The constructors in `generation/logits_process.py` reject invalid values. `generate` in
+/// `generation/utils.py` omits a filter if its value has no effect.
 const HUGGING_FACE: Ranges = &[
     ("temperature", &[(-1.0, Refused), (0.0, Refused), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),
@@ -220,7 +221,7 @@ fn every_profile_has_the_ranges_of_its_engine() {
     }
 }
 
-/// Checks windows of 0 tokens. They disable a penalty in the profile of llama.cpp, and all other profiles reject them.
+/// Checks windows of 0 tokens. In the profile of llama.cpp, they disable a penalty. All other profiles reject them.
 #[test]
 fn windows_of_no_tokens() {
     for &profile in Profile::ALL {

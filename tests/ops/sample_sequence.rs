@@ -14,8 +14,8 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Checks that sampling a row gives the same token as drawing from the row's distribution. For long rows, the two run
-/// different code.
+/// Checks that sampling a row gives the same token as drawing from the row's distribution. For long rows, sampling and
+/// drawing run different code.
 fn a_draw_is_of_the_distribution<E: Bits>() {
     let mut rng = generate::rng("sample, draws of distributions");
     let c = SamplerConfig::default();
@@ -123,7 +123,8 @@ fn a_sequence_is_its_seed_and_its_tokens() {
     assert_eq!(sequence.sample(&[0.0f32; 4], Some(&[0b1101])).unwrap().token, 0);
 }
 
-/// Checks that rows of a batch with parameters per row give the same tokens as alone, on any number of threads.
+/// Checks that the rows of a batch with parameters per row give the same tokens as each row alone, with any number of
+/// threads.
 #[test]
 fn rows_with_parameters_of_their_own() {
     let mut rng = generate::rng("sample, requests");
@@ -167,8 +168,8 @@ fn chi_square_limit(cells: usize) -> f64 {
 
 const DRAWS: u64 = 200_000;
 
-/// Checks that verified tokens follow the target's probabilities, and that the accepted share of draft tokens is
-/// `accepts`.
+/// Checks that verified tokens follow the target's probabilities. `accepts` is the expected share of accepted draft
+/// tokens.
 fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: impl Fn(u64) -> Verified) {
     let probs = target.probs().unwrap();
     let mut counts = vec![0u64; probs.len()];
@@ -230,7 +231,7 @@ fn what_verification_leaves_follows_the_target() {
             let token = draft.draw(Draw { seed: 1, row: 0, draw: i }).token;
             target.verify(draft, token, Draw { seed: 2, row: 0, draw: i })
         });
-        // The same draw may be used for draft and verification, because they use different random bits.
+        // Draft and verification may use the same draw, because they use different random bits.
         assert_follows(&format!("{name}, one draw"), target, accepts, |i| {
             let draw = Draw { seed: 1, row: 0, draw: i };
             target.verify(draft, draft.draw(draw).token, draw)

@@ -70,9 +70,9 @@ fn equal_scores<E: Bits>() {
     }
 }
 
-/// Searches for the worst row with one score of 0 and all other scores equal. Half of the searches start near
-/// exponentials that are powers of two. Just above such a power, the relative errors of the exponential and of the sum
-/// are largest.
+/// Searches for the worst row with one score of 0 and all other scores equal. Half of the searches start near scores
+/// whose exponential is a power of two. Just above a power of two, the relative errors of the exponential and of the
+/// sum are largest.
 fn searched_equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, searched equal scores");
@@ -124,7 +124,7 @@ fn properties<E: Bits>() {
                     "softmax ({level}): expected equal results at {i} and {j}, whose logits are equal, got {y:?}"
                 );
             }
-            // In f64, the sum depends on the order of the exponentials. In the other types, it does not.
+            // In f64, the sum depends on the order of the exponentials. In narrower types, the order has no effect.
             if E::DTYPE != DType::F64 {
                 let (mut rotated, mut expected) = (x.clone(), y.clone());
                 rotated.rotate_left(rotation % x.len());
@@ -170,7 +170,7 @@ fn outcomes<E: Bits>() {
             "softmax of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
-        // A mask gives the same results, whatever the masked scores are.
+        // Under the same mask, results do not depend on the masked scores.
         let keep = [true, true, true, false, false, false, true, true, true];
         let mask = Mask::keep(&keep, &[3, 3]);
         for hidden in [zero, nan, inf] {
@@ -269,8 +269,8 @@ fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     });
 }
 
-/// Checks a row of distinct scores whose largest probability is 11 %. The errors of all exponentials but one have the
-/// same sign, so they add up.
+/// Checks a row of distinct scores whose largest probability is 11 %. The errors of all exponentials except one have
+/// the same sign, so they add up.
 #[test]
 fn errors_of_one_sign() {
     let x = [

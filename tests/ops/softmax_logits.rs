@@ -77,7 +77,7 @@ impl<E: Bits> Row<E> {
         error
     }
 
-    /// Checks that partial results have the bits of the whole row, wherever it is cut.
+    /// Checks that partial results have the same bits as the results of the whole row, wherever the row is split.
     fn check_parts(&self, rng: &mut SmallRng) {
         let all = self.x.len();
         let cut = rng.random_range(0..=all);
@@ -99,8 +99,8 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// Returns a random scale: 1 / sqrt(2^k) with odd k, as in attention, a number close to a power of two, or any other
-/// number.
+/// Returns a random scale. It is 1 / sqrt(2^k) with odd k, as in attention, or a number close to a power of two, or any
+/// other number.
 fn scale(rng: &mut SmallRng) -> f64 {
     match rng.random_range(0..4) {
         0 => 1.0 / (2f64.powi(rng.random_range(0..6) * 2 + 1)).sqrt(),
@@ -153,7 +153,7 @@ fn shown_rows<E: Bits>() {
     }
 }
 
-/// Checks random rows, and changes those with the largest errors to make them worse.
+/// Checks random rows. Rows with the largest errors are then changed to increase their errors.
 fn searched_rows<E: Bits>() {
     let mut rng = generate::rng("softmax of logits that cancel");
     let mut worst: Vec<(f64, Row<E>)> = Vec::new();
@@ -204,7 +204,7 @@ fn parts_agree<E: Bits>() {
 }
 
 /// Checks products up to 2^24. Such rows are computed in f64. There, rounding a product of 2^24 gives an error of
-/// 2^-30, and adding the bias gives another.
+/// 2^-30, and adding the bias gives a second error.
 fn large_products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("softmax of large products that cancel");
     for round in 0..3000 {
@@ -222,7 +222,7 @@ fn large_products_that_cancel<E: Bits>() {
     }
 }
 
-/// Checks biases that are 0 or -inf only, so the largest score gives the largest logit.
+/// Checks biases of 0 and -inf, so that the largest unmasked score gives the largest logit.
 fn flags_and_scale<E: Bits>() {
     let mut rng = generate::rng("softmax of flags and a scale");
     for round in 0..3000 {
@@ -238,8 +238,8 @@ fn flags_and_scale<E: Bits>() {
     }
 }
 
-/// Checks infinite products. A score of +inf with a bias of -inf is NaN, as in IEEE 754. A finite score whose product
-/// overflows f32 is masked by a bias of -inf. Partial results agree in both cases.
+/// Checks infinite products. A score of +inf with a bias of -inf gives NaN, as in IEEE 754. If the product of a finite
+/// score overflows f32, a bias of -inf still masks it. Partial results must have the same bits in both cases.
 fn infinite_products<E: Bits>() {
     let mut rng = generate::rng("softmax of infinite products");
     let [one, inf, largest] = [1.0, f64::INFINITY, E::LIMITS.max].map(E::from_wide);

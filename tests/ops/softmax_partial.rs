@@ -1,5 +1,5 @@
-//! Tests of softmax over column ranges. Results have the bits of whole rows, for any cuts and any order of merging.
-//! Incompatible parts are rejected.
+//! Tests of softmax over column ranges. Results must have the same bits as for whole rows, wherever the columns are
+//! split and in whatever order the parts are merged. Incompatible parts must be rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -78,7 +78,7 @@ impl<E: Bits> Dealt<'_, E> {
     }
 }
 
-/// Cuts the columns into up to five ranges in random order. Some may be empty.
+/// Splits the columns into up to five ranges in random order. Some ranges may be empty.
 fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = (0..rng.random_range(0..5)).map(|_| rng.random_range(0..=all)).collect();
     ends.push(all);
@@ -186,7 +186,7 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Checks fully masked parts next to parts that are not masked.
+/// Checks rows that have both fully masked parts and parts without a mask.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;

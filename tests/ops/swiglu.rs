@@ -37,7 +37,7 @@ fn every_input_of_16_bits() {
 fn sampled<E: Bits>() {
     let mut rng = generate::rng("swiglu");
     let (mut gate, mut up) = (generate::any_bits::<E>(&mut rng, 5000), generate::any_bits::<E>(&mut rng, 5000));
-    // Tests typical activations, and gates so far below zero that silu is tiny, with factors large enough to
+    // Tests typical activations. Also tests gates so far below zero that silu is tiny, with factors large enough to
     // compensate.
     for (mean, spread, other) in [(0.0, 1.0, 1.0), (0.0, 20.0, 1.0), (-80.0, 20.0, 1e36), (-740.0, 60.0, 1e300)] {
         gate.extend(generate::bell::<E>(&mut rng, 5000, mean, spread));
@@ -62,7 +62,7 @@ fn ten_million_f32() {
     }
 }
 
-/// Checks subnormal values of silu, where rounding both silu and the product loses accuracy.
+/// Checks subnormal values of silu. There, a formula that rounds both silu and the product loses accuracy.
 fn power<E: Bits>() {
     let limits = E::LIMITS;
     let gate: Vec<E> = (0..100).map(|i| E::from_wide(limits.exp_min + 1.0 + 0.01 * f64::from(i))).collect();
@@ -103,8 +103,8 @@ fn special_values<E: Bits>() {
     });
 }
 
-/// Checks that an element has the same bits whatever its neighbours are. Elements beyond the range of f32 are computed
-/// in f64.
+/// Checks that an element has the same bits, whatever the neighbouring elements are. Elements beyond the range of f32
+/// are computed in f64.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("swiglu forms");
     for len in [1, 17, 513, 150_000] {

@@ -10,11 +10,11 @@ use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
 /// Returns the exact gradients, and the magnitude whose ULP is the unit for errors of dgate. In f64, this magnitude is
-/// the larger of the two terms of dgate, which may cancel.
+/// the larger of dgate's two terms, which may cancel.
 fn exact<E: Element>(gate: E, up: E, dy: E) -> ([DoubleDouble; 2], DoubleDouble) {
     let [x, up, dy] = [gate, up, dy].map(E::widen);
     let [dgate, dup] = reference::swiglu_backward(x, up, dy);
-    // In the narrower types, the bound holds in ULP of dgate itself, even where its terms cancel.
+    // In the narrower types, the bound holds in ULP of dgate itself, even where the two terms of dgate cancel.
     if E::DTYPE != DType::F64 || !x.is_finite() {
         return ([dgate, dup], dgate.abs());
     }

@@ -1,5 +1,5 @@
-//! Complete list of cases in which finite operands and allowed options may give non-finite results, each with its
-//! reason.
+//! Complete list of the cases in which finite operands and allowed options may give non-finite results. The list names
+//! the reason of each case.
 
 use crate::call::{Call, lanes};
 use crate::cases::Case;

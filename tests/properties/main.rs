@@ -1,6 +1,6 @@
 //! Properties that all ops of the registry must have in every type, checked on random calls.
 //!
-//! `tests/forms.rs` checks that the forms of an op agree. The tests of each op check this on more rows.
+//! `tests/forms.rs` checks that the forms of an op agree. The tests of each op make the same check on more rows.
 
 #![forbid(unsafe_code)]
 
@@ -142,8 +142,9 @@ fn takes_two(op: &Op) -> bool {
     takes_two && !reads_one
 }
 
-/// Checks the effect of one NaN. Clipping by norm rejects it with its position, or gives a NaN norm and follows the
-/// clipping mode. Clipping by value changes no other result. `inspect` leaves the NaN out of its statistics.
+/// Checks the effect of one NaN. Clipping by norm either returns an error with the NaN's position, or returns a NaN
+/// norm and treats the gradients as the clipping mode requires. Clipping by value changes no other result. `inspect`
+/// leaves the NaN out of its statistics.
 fn a_nan_among_tensors<E: Bits>() {
     for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op), place in any::<prop::sample::Index>())| {
@@ -182,8 +183,8 @@ fn a_nan_among_tensors<E: Bits>() {
     }
 }
 
-/// Checks that a row alone gives the same bits as in its batch, including NaN. An error that names a row must agree
-/// too.
+/// Checks that a row alone gives the same bits as in its batch, including NaN. An error that names a row must also be
+/// the same.
 fn a_row_alone_is_as_in_its_batch<E: Bits>() {
     for op in OPS {
         let place = prop::option::of(any::<prop::sample::Index>());

@@ -225,7 +225,7 @@ fn alone() {
     assert_eq!(alone.unwrap(), case.whole(&options).unwrap());
 }
 
-/// Runs `call` on four ranks, of which rank 2 passes different arguments. Returns each rank's error.
+/// Runs `call` on four ranks. Rank 2 passes different arguments. Returns each rank's error.
 fn with_deviant(call: impl Fn(&Case<f32>, &Comm, bool) -> Both<f32> + Sync) -> Vec<Error> {
     let case = Case::<f32>::new(&mut generate::rng("deviants of attention"), Shape([1, 2, 1, 3, 1024, 4, 5]));
     let errors = on_ranks(4, LONG, |rank, comm| call(&case, &comm, rank == 2).unwrap_err());
@@ -423,7 +423,7 @@ fn a_rank_that_gives_something_else() {
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 
-/// Checks that the exchange is repeated only in f64, and only if a result is not finite.
+/// Checks when the ranks repeat their exchange: only for f64 inputs, and only if a result is not finite.
 #[test]
 fn a_second_time() {
     fn calls<E: Bits>(large: f64) -> u64 {

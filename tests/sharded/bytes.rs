@@ -1,4 +1,5 @@
-//! Tests that ops exchange the number of bytes per row that `docs/sharding.md` states, for any ranks and columns.
+//! Tests that ops exchange the number of bytes per row that `docs/sharding.md` states, for several numbers of ranks and
+//! columns.
 
 use crate::attention::{Case, Shape};
 use crate::sharded_rows::{LONG, RANKS, counts, cuts, dealt, on_ranks};
@@ -240,8 +241,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its own
-        // tensor.
+        // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its
+        // unsharded tensor.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;

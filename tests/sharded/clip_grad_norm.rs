@@ -227,7 +227,7 @@ fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
 
 #[test]
 fn what_is_not_finite_is_named_on_every_rank() {
-    // The infinity is in the last rank's shard, in its own tensor, or in its replica only.
+    // Only the last rank has an infinity: in its shard, in its unsharded tensor, or in its replica.
     for which in 0..3 {
         let errors = errors(|rank, comm, [a, b]| {
             let b_is = if which == 1 { 1 + rank } else { 1 };

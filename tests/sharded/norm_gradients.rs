@@ -107,8 +107,8 @@ fn hostile_rows<E: Bits>() {
             same("all equal", ([&x, &dy], all), &[1, 4], &mut rng, options);
         }
     }
-    // The squares of these magnitudes overflow or underflow in f32. The squares of 1e300, 1e-300 and 1e-320 also do so
-    // in f64. Types narrower than f64 round some magnitudes to infinity or 0.
+    // The squares of these magnitudes overflow or underflow in f32. The squares of 1e300, 1e-300 and 1e-320 also
+    // overflow or underflow in f64. Types narrower than f64 round some magnitudes to infinity or 0.
     for magnitude in [1e300, 1e38, 1e-38, 1e-300, 1e-320] {
         let x = generate::bell::<E>(&mut rng, 3 * all, 0.0, magnitude);
         let options = (RmsNorm::default().eps(0.0), LayerNorm::default().eps(0.0));

@@ -423,7 +423,7 @@ fn ranks_with_other_requests_are_named() {
     }
 }
 
-/// Checks calls and bytes per rank, which do not depend on the vocabulary.
+/// Checks the numbers of calls and bytes per rank, which do not depend on the vocabulary.
 #[test]
 fn bytes_do_not_depend_on_the_vocabulary() {
     let rows = 3;

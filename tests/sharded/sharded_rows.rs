@@ -78,7 +78,7 @@ pub fn assert_dealt<E: Bits>(
     }
 }
 
-/// Fails unless both lists have the same bits. Both may be empty.
+/// Fails unless the two lists have the same bits. Empty lists are allowed.
 #[track_caller]
 pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
     if ours.is_empty() && theirs.is_empty() {
@@ -87,7 +87,7 @@ pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
     assert_same_bits(what, ours, theirs);
 }
 
-/// Returns the numbers of calls, of sent and of received bytes.
+/// Returns the numbers of calls, sent bytes and received bytes.
 pub fn counts(exchanged: Exchanged) -> [u64; 3] {
     [exchanged.calls, exchanged.given, exchanged.got]
 }

@@ -1,5 +1,4 @@
-//! Randomly generated calls of any registered op, with any rows and options. Used by the fuzz target and by
-//! `tests/properties`.
+//! Random calls of any registered op, with any rows and options. The fuzz target and `tests/properties` use them.
 
 use arbitrary::Arbitrary;
 use evenkeel::registry::OPS;
@@ -84,7 +83,7 @@ pub fn lanes(cols: usize) -> (usize, usize) {
     (cols / width, width)
 }
 
-/// Inputs of a call. A row's index in the batch selects its further inputs, such as its position.
+/// Inputs of a call. Inputs other than `x` and `dy`, such as a row's position, depend on the row's index in the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a, E> {
     pub x: &'a [E],
@@ -324,13 +323,14 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
     Ok(Outcome::of_rows(&y, rows))
 }
 
-/// Returns the magnitudes, limited to 1. NaN and infinities are unchanged.
+/// Returns the magnitudes of the elements, with a maximum of 1. NaN and infinities are unchanged.
 fn probabilities<E: Element>(x: &[E]) -> Vec<E> {
     let probability = |x: f64| if x.is_finite() { x.abs().min(1.0) } else { x };
     x.iter().map(|x| E::from_wide(probability(x.widen()))).collect()
 }
 
-/// Returns a matrix of up to three rows, with multiples of 1/2 from -2 to 2. Each row of `x` is multiplied with it.
+/// Returns a matrix of up to three rows, with multiples of 1/2 from -2 to 2. Each row of `x` is multiplied by this
+/// matrix.
 pub fn matrix<E: Element>(cols: usize) -> Vec<E> {
     (0..cols.min(3) * cols).map(|i| E::from_wide((i * 7 % 9) as f64 / 2.0 - 2.0)).collect()
 }

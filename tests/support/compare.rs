@@ -1,5 +1,5 @@
-//! Comparisons that report each difference with its position. A comparison succeeds only if every value is within the
-//! bound; a NaN does not pass.
+//! Comparisons that report each difference with its position. A comparison succeeds only if every error is within the
+//! bound. A NaN does not pass.
 
 pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, within, within_terms};
 use evenkeel::{DType, Element, accuracy};
@@ -32,8 +32,8 @@ const USUAL: [(&str, DType, f64); 22] = [
     ("softmax_backward", DType::F64, 4.0),
 ];
 
-/// Returns the bound in ULP for rows whose rounding errors do not all have the same sign. Ops that [`USUAL`] does not
-/// list have the bound of the accuracy table.
+/// Returns the bound in ULP for rows whose rounding errors do not all have the same sign. For ops that [`USUAL`] does
+/// not list, this is the bound of the accuracy table.
 pub fn usual<E: Element>(op: &str) -> f64 {
     let table = || {
         accuracy::bound(op, E::DTYPE)
@@ -82,8 +82,8 @@ impl Checker {
         self.bound
     }
 
-    /// Fails unless every result is within the bound, in ULP of that result. A failure shows the elements of `input` if
-    /// it is as long as the results, otherwise only its length.
+    /// Fails unless every result is within the bound, in ULP of the result. If `input` is as long as the results, a
+    /// failure shows its elements, otherwise only its length.
     #[track_caller]
     pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
         self.finish(within(what, input, got, exact, self.bound), got.len());

@@ -20,8 +20,8 @@ pub trait Function {
     fn exact<R: Real>(x: R) -> R;
     /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: E) -> E;
-    /// Returns the inputs, other than zero and infinity, at which the implementation changes its method. `limits`
-    /// belong to the storage type.
+    /// Returns the inputs at which the implementation changes its method, except zero and infinity. `limits` are the
+    /// limits of the storage type.
     fn points(limits: &Limits) -> Vec<f64>;
 }
 
@@ -244,8 +244,8 @@ pub fn sampled<F: Function, E: Bits>(count: usize) {
     Tested::<E>::of::<F>().sampled(count);
 }
 
-/// Checks that every form, instruction set and number of threads gives the same bits as computing one element at a
-/// time.
+/// Checks that every form, every instruction set and any number of threads give the same bits as computing one element
+/// at a time.
 pub fn forms<F: Function, E: Bits>() {
     Tested::<E>::of::<F>().forms();
 }

@@ -1,4 +1,4 @@
-//! Random masks with their expansion: for every position, its keep flag and its biases.
+//! Random masks with their expansion: the keep flag and the biases of every position.
 
 use evenkeel::Mask;
 use rand::RngExt;
@@ -69,7 +69,7 @@ impl Parts {
         mask
     }
 
-    /// Returns the keep flags of all positions in order, and for each bias its value at every position.
+    /// Returns the keep flags of all positions in order. Also returns the values of each bias at all positions.
     pub fn expand(&self) -> (Vec<bool>, Vec<Vec<f64>>) {
         let rank = self.dims.len();
         let keys = self.dims[rank - 1];
@@ -104,14 +104,15 @@ impl Parts {
     }
 }
 
-/// Returns the index into a part of this shape for position `at` of the full shape. Follows NumPy's broadcasting rules:
-/// shapes are aligned at their last axes, and an axis of length 1 applies to every index.
+/// Returns the index of an element in a part with this shape, for position `at` of the full shape. Follows NumPy's
+/// broadcasting rules: shapes are aligned at their last axes, and an axis of length 1 applies to every index.
 fn place(shape: &[usize], at: &[usize]) -> usize {
     let aligned = &at[at.len() - shape.len()..];
     shape.iter().zip(aligned).fold(0, |place, (&len, &i)| place * len + if len == 1 { 0 } else { i })
 }
 
-/// Generates a shape that broadcasts to `dims`: leading axes are omitted, others have length 1.
+/// Generates a random shape that broadcasts to `dims`. The shape may omit leading axes, and some of its axes have
+/// length 1.
 fn broadcasting(rng: &mut SmallRng, dims: &[usize]) -> Vec<usize> {
     let skipped = rng.random_range(0..=dims.len());
     dims[skipped..].iter().map(|&d| if rng.random_bool(0.4) { 1 } else { d }).collect()

@@ -15,8 +15,8 @@ pub struct FewValues<E>(pub Vec<(E, usize)>);
 pub const FAMILIES: usize = 5;
 
 impl<E: Bits> FewValues<E> {
-    /// Returns a random row of the family. Rows of families 0 to 3 are nearly constant. In this order, they have one
-    /// outlier, two clusters, a value at the mean of two others, or a tiny spread. `around_the_mean` makes rows of
+    /// Returns a random row of the family. Rows of families 0 to 3 are nearly constant: they have one outlier (0), two
+    /// clusters (1), a value at the mean of two others (2), or a tiny spread (3). `around_the_mean` makes rows of
     /// family 4.
     pub fn of_family(rng: &mut SmallRng, len: usize, family: usize) -> Self {
         if family == 4 {
@@ -70,8 +70,9 @@ impl<E: Bits> FewValues<E> {
         FewValues(values)
     }
 
-    /// Returns a row of `len` elements at `base`, a position in the ordered sequence of values. `others` lists pairs of
-    /// an offset from `base` and a count. A value that is not finite is replaced by the base.
+    /// Returns a row of `len` elements. Most elements have the value at position `base` in the ordered sequence of all
+    /// values. `others` lists pairs of an offset from `base` and a count. A value that is not finite is replaced by the
+    /// value at `base`.
     pub fn at_places(base: i64, len: usize, others: &[(i64, usize)]) -> Self {
         let value = |step: i64| {
             let value = E::at_place(base + step);

@@ -1,4 +1,4 @@
-//! Checks that all forms of a row op give the same bits: on every instruction set, alone or in a batch, on any number
+//! Checks that all forms of a row op give the same bits: on every instruction set, alone or in a batch, with any number
 //! of threads, and for any destination.
 
 use super::compare::assert_same_bits;
@@ -15,7 +15,7 @@ pub trait RowOp<E: Element>: Sync {
     fn in_place(&self, x: RowsMut<'_, E>);
 }
 
-/// Fails unless every form, instruction set, stride and number of threads gives the same bits. The expected bits come
+/// Fails unless all forms, instruction sets, strides and numbers of threads give the same bits. The expected bits come
 /// from single rows on the portable instruction set.
 #[track_caller]
 pub fn assert_forms_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize) {

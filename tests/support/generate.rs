@@ -35,17 +35,17 @@ pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
 }
 
-/// Returns row lengths around the kernels' block sizes of 16, 256 and 4,096 elements.
+/// Returns row lengths close to the block sizes of the kernels: 16, 256 and 4,096 elements.
 pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
 }
 
-/// Row lengths on both sides of the limit above which the fixed-point sum uses a finer unit. The references of such
-/// rows are slow to compute.
+/// Row lengths just below and just above a limit. Above this limit, the fixed-point sum uses a finer unit. The
+/// references of such long rows are slow to compute.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
-/// Returns a proptest configuration with `count` cases and a printed seed. It writes no files; a failure prints its
-/// smallest input.
+/// Returns a proptest configuration with `count` cases and a printed seed. Tests with this configuration write no
+/// files. A failure prints its smallest input.
 pub fn cases(count: u32) -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(seed("proptest"));
     ProptestConfig { cases: count, rng_seed, failure_persistence: None, ..ProptestConfig::default() }

@@ -80,8 +80,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns a lower limit for some magnitudes in error bounds: the smallest normal number for f64, otherwise 0. Below
-/// this limit, f64 rounds to multiples of 2^-1074.
+/// Returns a lower limit for magnitudes in error bounds: the smallest normal number for f64, otherwise 0. Below this
+/// limit, f64 rounds to multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
@@ -90,7 +90,7 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// Returns the term for the rounding error of the mean, divided by the weight's magnitude. The bounds of layer_norm and
+/// Returns a term that covers the rounding error of the mean, for a weight of magnitude 1. The bounds of layer_norm and
 /// group_norm are in ULP of the largest term.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
@@ -138,7 +138,7 @@ pub fn tiled_sums_down(terms: &[f64], cols: usize) -> Vec<f64> {
     (0..cols).map(|j| tiled_sum(&terms.iter().skip(j).step_by(cols).copied().collect::<Vec<_>>())).collect()
 }
 
-/// Fails unless `run` gives the same bits on every instruction set and number of threads.
+/// Fails unless `run` gives the same bits on every instruction set and with any number of threads.
 pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + Sync) {
     let expected = with_level(Level::Portable, &run).unwrap();
     for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {

@@ -19,7 +19,8 @@ struct Partial {
     error: f64,
 }
 
-/// Number of partial sums kept at each level of the tree. Each is paired with `PARTNERS` of them, chosen at random.
+/// Number of partial sums that are kept at each level of the tree. Each is paired with `PARTNERS` random partial sums
+/// of its level.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 

@@ -1,4 +1,5 @@
-//! Tests shared by the gradients of softmax and log_softmax that start from the result `y` of the forward call.
+//! Tests shared by the softmax gradient and the log_softmax gradient, both computed from the result `y` of the forward
+//! call.
 
 use super::compare::{Checker, assert_same_bits, within_terms};
 use super::forms::transposed;
@@ -40,7 +41,7 @@ pub trait FromOutput {
         if Self::IS_LOG { log_softmax(x, &Softmax::default()) } else { softmax(x, &Softmax::default()) }.unwrap()
     }
 
-    /// Maps any number to the range of the forward call.
+    /// Maps any number to the range of the forward call's results.
     fn clamped<E: Element>(y: E) -> E {
         let y = y.widen();
         E::from_wide(if Self::IS_LOG { -y.abs() } else { y.abs().min(1.0) })
@@ -146,7 +147,7 @@ fn plain_gradients<E: Element>(len: usize) -> Vec<E> {
     (0..len).map(|i| E::from_wide(4.0 * scattered(i + 7) - 2.0)).collect()
 }
 
-/// Checks the results of scores that break naive formulas.
+/// Checks gradients for scores that break naive formulas.
 pub fn hostile<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in generate::lengths() {
@@ -157,7 +158,8 @@ pub fn hostile<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks rows of equal results. A sum in the storage type would stall on them, or accumulate its rounding errors.
+/// Checks rows whose results are all equal. A sum in the storage type would stall on such rows, or accumulate its
+/// rounding errors.
 pub fn equal_results<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in [4096, 131_072] {
@@ -191,7 +193,8 @@ pub fn long_rows<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks arbitrary results in the range of a forward call. Their probabilities need not sum to 1.
+/// Checks arbitrary values of `y` within the range of the forward call's results. Their probabilities need not sum to
+/// 1.
 pub fn any_finite_values<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     proptest!(generate::cases(256), |(values in generate::any_finite_row::<E>(2..=80))| {
@@ -222,7 +225,7 @@ pub fn ends_of_the_type<G: FromOutput, E: Bits>() {
             let dy: Vec<E> = (0..len).map(|i| E::from_wide(unit * (16.0 * scattered(i) - 8.0).round())).collect();
             check(&format!("about {unit:e}"), &dy);
         }
-        // Some gradients are so large that the small ones are below one ULP of the sum.
+        // Some gradients are so large that the small gradients are below one ULP of the sum.
         let dy: Vec<E> = (0..len).map(|i| if i % 16 == 2 { max } else { E::from_wide(scattered(i)) }).collect();
         check("some large", &dy);
     }
@@ -344,7 +347,7 @@ pub fn outcomes<G: FromOutput, E: Bits>() {
     });
 }
 
-/// Checks that every form, instruction set, stride and number of threads gives the same bits. The expected bits come
+/// Checks that all forms, instruction sets, strides and numbers of threads give the same bits. The expected bits come
 /// from single rows on the portable instruction set.
 pub fn forms<G: FromOutput, E: Bits>() {
     let mut rng = generate::rng(G::NAME);

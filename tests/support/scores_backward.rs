@@ -161,7 +161,7 @@ pub fn hostile<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks rows of equal logits. A sum in the storage type would stall on them, or accumulate its rounding errors.
+/// Checks rows of equal logits. A sum in the storage type would stall on such rows, or accumulate its rounding errors.
 pub fn equal_logits<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in [4096, 131_072] {
@@ -233,7 +233,7 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
             let dy: Vec<E> = (0..len).map(|i| E::from_wide(unit * (16.0 * scattered(i) - 8.0).round())).collect();
             check_plain::<G, E>(&checker, &format!("{len} about {unit:e}"), &x, &dy);
         }
-        // Some gradients are so large that the small ones are below one ULP of the sum.
+        // Some gradients are so large that the small gradients are below one ULP of the sum.
         let dy: Vec<E> = (0..len).map(|i| if i % 16 == 2 { max } else { E::from_wide(scattered(i)) }).collect();
         check_plain::<G, E>(&checker, &format!("{len}, some large"), &x, &dy);
     }
@@ -342,7 +342,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
                 let what = "an infinity in dy must give NaN where unmasked";
                 assert_eq!(expect(what, [one, one, masked], dy, [nan, nan, zero]).infinite, 1);
             }
-            // A score whose exponential is 0 is not masked, so the NaN in its gradient counts.
+            // A score whose exponential is 0 is not masked, so a NaN in its gradient has an effect.
             let far = E::from_wide(-E::LIMITS.max);
             let what = "NaN in dy at the lowest finite score must give NaN in the whole row";
             assert_eq!(expect(what, [one, far, one], [one, nan, one], [nan; 3]).nan, 1);
@@ -375,7 +375,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
     assert_eq!(error.to_string(), expected);
 }
 
-/// Checks that every form, instruction set, stride and number of threads gives the same bits. The expected bits come
+/// Checks that all forms, instruction sets, strides and numbers of threads give the same bits. The expected bits come
 /// from single rows on the portable instruction set.
 pub fn forms<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
@@ -450,8 +450,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. A term's
-/// place in the sum depends only on its column in the whole row.
+/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. A
+/// term's place in the sum depends only on its column in the whole row.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -21,8 +21,8 @@ fn wide(init: &Init) -> Vec<f64> {
     made(init, &[256, 256], Stream::named(7, "distribution"))
 }
 
-/// Returns the largest distance between the empirical and a known distribution, times the square root of the count. It
-/// exceeds 2.4 once in 50,000 runs (Kolmogorov: 2 e^(-2 d^2)).
+/// Returns the largest distance between the empirical and a known distribution, times the square root of the count. The
+/// result exceeds 2.4 once in 50,000 runs (Kolmogorov: 2 e^(-2 d^2)).
 fn distance(mut x: Vec<f64>, known: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len() as f64;
@@ -121,7 +121,7 @@ fn moments_are_those_of_the_closed_form() {
         let x: Vec<f64> = made(&init, &shape, Stream::numbered(11, i as u64));
         let n = x.len() as f64;
         let (mean, got) = moments(&x);
-        // Each statistic exceeds 5 standard deviations once in a million runs.
+        // Mean and variance are each off by 5 of their standard deviations once in a million runs.
         assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of about 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
         assert!((got / variance - 1.0).abs() < off, "{init:?}: expected a variance of {variance}, got {got}");

@@ -1,4 +1,5 @@
-//! Tests of the loss scaler: it matches PyTorch's step by step, and returns errors where PyTorch continues silently.
+//! Tests of the loss scaler: it matches PyTorch's scaler in every step, and returns errors where PyTorch continues
+//! silently.
 
 use crate::vectors::{f32s, lines};
 use evenkeel::train::{LossScale, LossScaler, LossScalerState};
@@ -86,8 +87,8 @@ fn stages() {
     assert_eq!(scaler, before);
     scaler.update().unwrap();
 
-    // As in PyTorch, a step may end without a call of `step`. Such a step changes the scale, but neither count of
-    // steps.
+    // As in PyTorch, a step may end without a call of `step`. Such a step changes the scale. It is counted
+    // neither as taken nor as skipped.
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
@@ -104,7 +105,7 @@ fn stages() {
 #[test]
 fn gradients_that_are_nan_for_good_are_an_error() {
     let mut scaler = LossScale::dynamic().min_scale(3.0).validate().unwrap();
-    // Each step halves the scale, down to 4. The next scale is the limit, 3.
+    // Each step halves the scale, down to 4. The next step reduces the scale to the limit, 3.
     for scale in (3..=16).rev().map(|e| (1u32 << (e - 1)) as f32).map(|scale| scale.max(3.0)) {
         step(&mut scaler, false);
         assert_eq!(scaler.scale(), scale);

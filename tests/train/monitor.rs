@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// Sink that keeps records for the test to inspect, or fails.
+/// Sink that keeps the records, so that a test can inspect them. If `refuses` is set, every record is an error instead.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     records: Arc<Mutex<Vec<Record>>>,
@@ -135,7 +135,8 @@ fn a_layer_is_seen_in_numbers() {
     assert_eq!(error.to_string(), "train: after has 3 elements; expected 2 elements");
 }
 
-/// Checks that every finite f16 is in one bin that contains it, and that bins ascend without overlaps.
+/// Checks a histogram of all f16. Each bin must count the finite values between its limits, every finite value must be
+/// counted once, and bins must ascend without overlaps.
 #[test]
 fn bins_hold_what_they_say() {
     let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();

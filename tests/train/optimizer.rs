@@ -60,9 +60,9 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 }
 
 /// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
-/// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps;
-/// the error of a weight never decays. The ratio of the mean to the root mean square has the errors of both, times at
-/// most 4.
+/// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps.
+/// The error of a weight never decays. The error of the ratio of mean to root mean square is at most 4 times the sum of
+/// the errors of mean and root mean square.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -169,7 +169,7 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<f16>(rule, 2000);
     stays_near_f64::<bf16>(rule, 2000);
     stays_near_f64::<f64>(rule, 200);
-    // Takes a hundred thousand steps, each of which is too small for 16 bits to represent.
+    // Takes a hundred thousand steps. Each step is too small for 16 bits to represent.
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
@@ -237,7 +237,7 @@ fn gradients_of_any_size() {
     any_size::<f64>(&[f64::MAX, 1e200, 1e155, 1.0, 1e-155, 1e-200, 1e-290]);
 }
 
-/// Checks non-finite gradients. Three parameters have different types, and one has no gradient.
+/// Checks non-finite gradients. The three parameters have different types, and the second parameter has no gradient.
 #[test]
 fn what_is_not_finite_is_refused_before_anything_changes() {
     let (mut a, mut b, mut c) = (vec![1.0f64; 3], vec![f16::ONE; 4], vec![1.0f32; 5]);

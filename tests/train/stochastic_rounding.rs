@@ -122,7 +122,7 @@ fn representable_values_are_kept() {
     }
 }
 
-/// Compares with fixed bits, which must be the same on every machine, for any number of threads.
+/// Compares with fixed bits, which must be the same on every machine, whatever the number of threads.
 #[test]
 fn the_same_bits_everywhere() {
     let from: Vec<f32> = (0..70_000).map(|i| 1.0 + i as f32 * 1e-5).collect();

@@ -1,5 +1,5 @@
-//! Tests of unscaling, checking and clipping in one call. The bits equal those of separate calls, and a skipped step
-//! leaves the gradients unchanged.
+//! Tests of unscaling, checking and clipping in one call. The results have the same bits as with separate calls, and a
+//! skipped step leaves the gradients unchanged.
 
 use evenkeel::train::{Accumulator, LossScale, LossScaler, Unscaled};
 use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm, report};

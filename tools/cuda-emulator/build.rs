@@ -34,8 +34,8 @@ fn main() {
         }
     }
     build.file("emulator/emulator.cpp");
-    // Kernels register themselves in static initializers. Without this modifier, the linker drops object files that
-    // nothing references.
+    // Kernels register themselves in static initializers, and nothing references their object files. Without
+    // `+whole-archive`, the linker would drop these files.
     build.link_lib_modifier("+whole-archive");
     build.compile("kernels");
     println!("cargo:rerun-if-changed=../../src/cuda/kernels");

@@ -1,7 +1,7 @@
-"""Times other libraries on a device, on the shapes of `gpu-check time` and in the same way.
+"""Measures the speed of other libraries on a device. Shapes and method are those of `gpu-check time`.
 
-Calls run in batches between two events, after copies that keep the device busy while the calls are queued. They cycle
-through more memory than the device's caches hold.
+Calls run in batches between two events, after copies that keep the device busy while the calls are queued.
+The calls cycle through more memory than the device's caches hold.
 
 usage: peers.py --out FILE [--seconds N] [--quick]
 
@@ -20,7 +20,7 @@ ROWS = [(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16384), (8192, 32768), 
 FLAT = [(8192, 16384)]
 HEADS = [(262144, 128)]
 LOGITS = [(128, 128256), (1, 128256)]
-# Shapes that are compiled before the others, because there may be no time to compile all.
+# Shapes that are compiled before the others, because the time may not suffice to compile all shapes.
 FIRST_COMPILED = {(8192, 4096), (8192, 32768), (8192, 16384), (262144, 128), (128, 128256)}
 
 ROUND = 256 << 20
@@ -46,8 +46,8 @@ def kinds_of_input(torch):
 class Op:
     """An op, with a function for each library that provides it.
 
-    A function takes the op's arguments and returns the results. For a library named in `prepare`, it returns a function
-    without arguments, which returns the results and is timed.
+    A function takes the op's arguments and returns the results. For a library named in `prepare`, the function
+    instead returns a second function without arguments. Only the second function is timed, and it returns the results.
     """
 
     def __init__(self, name, shapes, arguments, by, prepare=(), is_of_rows=True, compiled="torch"):
@@ -188,7 +188,7 @@ def ops(torch, triton, liger):
         Op("sample: top_k 50, top_p 0.9", LOGITS, ["x"], by(top_k_top_p), is_of_rows=False),
         Op("sample: temperature", LOGITS, ["x"], by(lambda x: draw(x.float().softmax(-1))), is_of_rows=False),
         Op("sample: top_p 0.95", LOGITS, ["x"], by(top_p), is_of_rows=False),
-        # Writes only one number per row, so it measures reading alone.
+        # This op writes only one number per row, so its time is the time to read the input.
         Op("read", [(8192, 32768)], ["x"], by(lambda x: x.amax(-1)), compiled=None),
     ]
 
@@ -234,7 +234,7 @@ class Clock:
         some(len(calls))
         self.torch.cuda.synchronize()
         # No copies keep the device busy before these calls. If the host is slower than the device, the measured time is
-        # too long. That only makes the batches shorter.
+        # too long. A measured time that is too long only makes the batches shorter.
         us, queueing = self._between(lambda: some(4))
         count = int(min(max(BATCH_US / (us / 4), 4), MOST_CALLS))
         copies = 4 + int(2 * count * queueing / 4 / self.copy_us)

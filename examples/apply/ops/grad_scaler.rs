@@ -9,7 +9,7 @@ pub fn grad_scaler(call: &Call<'_>) -> Result<Results> {
     if shape.len() != 1 {
         return Err(call.shape("found_inf", &shape, "it must have 1 axis: the steps"));
     }
-    // PyTorch's scaler has no minimum scale. The smallest normal f32 comes closest to that.
+    // PyTorch's scaler has no minimum scale. Evenkeel's scaler requires one, so it gets the smallest normal f32.
     let mut settings = LossScale::dynamic().min_scale(f32::MIN_POSITIVE);
     settings.init = call.number("init_scale")?.map_or(settings.init, |scale| scale as f32);
     settings.growth = call.number("growth_factor")?.unwrap_or(settings.growth);

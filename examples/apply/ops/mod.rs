@@ -26,7 +26,7 @@ pub struct Op {
     pub lists: &'static [&'static str],
     pub attrs: &'static [&'static str],
     pub outputs: &'static [&'static str],
-    /// Pairs of an output and the input that it requires.
+    /// Pairs of names: an output, and the input that must be given for this output.
     pub needs: &'static [(&'static str, &'static str)],
     pub run: fn(&Call<'_>) -> Result<Results>,
 }

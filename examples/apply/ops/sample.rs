@@ -5,7 +5,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{MaskInput, Output, each_type};
 use evenkeel::{Distribution, Draw, Error, Profile, Rows, Sampler, SamplerConfig, Step};
 
-/// Largest total number of draws over all rows. That many drawn tokens take 2 GiB as I64.
+/// Largest total number of draws over all rows. This number of drawn tokens takes 2 GiB as I64.
 const MOST_DRAWS: i128 = 1 << 28;
 
 pub fn sample(call: &Call<'_>) -> Result<Results> {
@@ -95,7 +95,7 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
         Profile::Vllm => -1,
         _ => 0,
     };
-    // In llama.cpp and vLLM, a negative k disables top-k, as 0 does.
+    // In llama.cpp and vLLM, a negative k disables top-k, and so does a k of 0.
     config.top_k = call.whole("top_k", least..=usize::MAX as i128)?.map(|k| k.max(0) as usize);
     config.top_p = call.number("top_p")?;
     config.min_p = call.number("min_p")?;
@@ -111,8 +111,8 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     Ok(config.validate()?)
 }
 
-/// Returns the distributions of all rows. If rows fail, returns the failure of the first row with a non-finite logit,
-/// or else the first failure.
+/// Returns the distributions of all rows. If rows fail, returns the error of the first row with a non-finite logit. If
+/// no row has a non-finite logit, returns the first error.
 fn all(rows: Vec<evenkeel::Result<Distribution>>) -> Result<Vec<Distribution>> {
     let broken = rows.iter().find_map(|row| row.as_ref().err().filter(|e| matches!(e, Error::NonFiniteInput { .. })));
     if let Some(error) = broken {

@@ -10,7 +10,7 @@ use std::ops::Range;
 const STRETCHES: usize = 160;
 const INPUTS: usize = 64;
 
-/// Smallest magnitude that `safe_div` allows a divisor.
+/// Smallest magnitude of a divisor in `safe_div`.
 const EPS: f64 = 1e-6;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
@@ -78,8 +78,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // The unit of error is at least the ULP of this magnitude. A very negative input does not enlarge the
-                // magnitude.
+                // The unit of error is at least the ULP of the returned magnitude. If only one input is very negative,
+                // the other input determines this magnitude.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })
@@ -110,7 +110,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// Measures a function. `truth` returns its exact value at x, and the result of the naive formula.
+/// Measures a function. `truth` returns the exact value of the function at x, and the result of the naive formula.
 fn functions<E: Element>(
     range: Range<f64>,
     ours: impl Fn(&[E]) -> Result<Vec<E>>,

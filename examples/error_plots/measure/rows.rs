@@ -10,7 +10,7 @@ use evenkeel::{
 };
 
 const EPS: f64 = 1e-5;
-/// Width of the tokens for `mean_pool`, and of the heads for attention.
+/// Width of a token in `mean_pool`, and of a head in attention.
 const WIDTH: usize = 8;
 /// Number of columns that are rotated.
 const HEAD: usize = 64;
@@ -139,7 +139,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(exact, ours, naive::layer_norm_backward(x, &dy, EPS)).beside(|_| 1.0)
         }),
         "mean_pool" => by_length("tokens", |tokens| {
-            // All numbers have the same sign, because a sum that cancels would show only rounding errors.
+            // All numbers have the same sign. If the terms cancelled, even a small rounding error would be many ULP of
+            // the sum.
             let x = workloads::numbers::<E>(tokens * WIDTH);
             let x: Vec<E> = x.iter().map(|x| E::from_wide(x.widen().abs())).collect();
             let ours = evenkeel::mean_pool(lanes(&x, WIDTH), &MeanPool::default());
@@ -232,7 +233,7 @@ fn attention_over<E: Element>(keys: usize) -> Case<E> {
     Case::new(exact.map_or_else(Vec::new, |(y, _)| y), ours, naive).beside(move |_| largest)
 }
 
-/// Measures the errors of the query's gradient, for one query and this number of keys.
+/// Measures the errors of the query's gradient, for one query and `keys` keys.
 fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let attended = Attended::<E>::new(keys);
     let dy = reversed(&attended.q);
@@ -248,8 +249,8 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the length of dy must equal the head width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // Each logit's gradient is a difference of two terms, which may cancel. The unit of error is therefore the ULP of a
-    // bound on the terms. 2 * `mean` bounds the sum of the magnitudes of both terms, over all keys.
+    // The gradient of a logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP of
+    // a bound on these terms. The sum of their magnitudes over all keys is at most 2 * `mean`.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();

@@ -13,8 +13,8 @@ const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     Some(match op {
-        // The error of the mean is in ULP of the largest number, and the error of the standard deviation in ULP of the
-        // standard deviation. Both results are rounded to the storage type.
+        // The error of the mean is in ULP of the largest number. The error of the standard deviation is in ULP of the
+        // exact standard deviation. Both results are rounded to the storage type.
         "inspect" => {
             let lengths = (2..=34).map(|step| 2f64.powf(f64::from(step) / 2.0).round() as usize);
             Curves::new("elements", true, lengths.map(|len| (len as f64, inspected::<E>(len))))

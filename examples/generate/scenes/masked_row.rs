@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
-/// Prompts of different lengths. The shortest is only the token that begins a text.
+/// Prompts of different lengths. The shortest prompt is a single token, which begins a text.
 const PROMPTS: [&[u32]; 3] = [&[BEGIN], &[BEGIN, 2, 3, 4], &[BEGIN, 2, 3, 4, 5, 6, 7]];
 
 /// Number of tokens to write after each prompt.

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use evenkeel::Rope;
 use std::collections::HashMap;
 
-/// Sentence that the model repeats, in pieces. Token 0 is `!`, as in Qwen's vocabulary; token 1 begins a text.
+/// Pieces of the sentence that the model repeats. Token 0 is `!`, as in Qwen's vocabulary, and token 1 begins a text.
 const PIECES: [&str; 18] = [
     "!", "\n", "An", " even", " keel", " holds", " a", " ship", " upright", " in", " any", " wind", ",", " and", " no",
     " one", " looks", " down",
@@ -59,7 +59,7 @@ impl Memorised {
         Memorised { config, generator, values: values.map(|(name, values)| (name.to_string(), values)).into() }
     }
 
-    /// Returns the weights with this name for modification; empty if there are none yet.
+    /// Returns the weights with this name for modification. The vector is empty if no weights have this name yet.
     pub fn values(&mut self, name: &str) -> &mut Vec<f32> {
         self.values.entry(name.to_string()).or_default()
     }

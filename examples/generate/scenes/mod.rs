@@ -1,4 +1,5 @@
-//! Replays numerical failures reported in the field on generated data, with the failing arithmetic and with Evenkeel's.
+//! Replays numerical failures reported in the field. Each failure is shown on generated data, with the failing
+//! arithmetic and with Evenkeel.
 
 #[path = "../../support/generated.rs"]
 mod generated;
@@ -12,7 +13,7 @@ mod stage;
 use anyhow::Result;
 use stage::Stage;
 
-/// Plays every scene, prints the guards' counts, and introduces the text that begins with this prompt.
+/// Plays every scene, and prints the guards' counts. Then prints the prompt, with which the generated text begins.
 pub fn play(prompt: &str) -> Result<()> {
     let mut stage = Stage::new();
     sampler::play(&mut stage)?;

@@ -10,7 +10,7 @@ use half::bf16;
 /// Vocabulary size of Mistral-7B.
 const VOCABULARY: usize = 32_000;
 
-/// Error of multinomial sampling for invalid probabilities.
+/// Error message of PyTorch's `multinomial` for invalid probabilities.
 const REFUSED: &str = "probability tensor contains either inf, nan or element < 0";
 
 pub fn play(stage: &mut Stage) -> Result<()> {
@@ -89,7 +89,7 @@ fn row(generator: &mut Generator, spread: f64) -> Vec<bf16> {
 /// Returns all tokens in order of decreasing logits.
 fn order(logits: &[bf16]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    // Adding 0 turns -0 into +0, so that both compare as equal.
+    // Adding 0 turns -0 into +0, so that `total_cmp` treats both zeros as equal.
     let logit = |token: &u32| logits[*token as usize] + bf16::ZERO;
     order.sort_by(|a, b| logit(b).total_cmp(&logit(a)));
     order
@@ -104,14 +104,14 @@ fn flags(tokens: &[u32]) -> Vec<u8> {
     keep
 }
 
-/// Tokens that may be drawn, in ascending order, and the total probability before top-p.
+/// Tokens that may be drawn, in ascending order. `sum` is the total probability before top-p.
 struct Support {
     sum: f64,
     tokens: Vec<u32>,
 }
 
-/// Computes the tokens that may be drawn, like an engine that keeps all numbers in bf16, and applies temperature,
-/// top-k, top-p and a mask in this order.
+/// Computes the tokens that may be drawn. All numbers are bf16, as in the failing engine. Temperature, top-k, top-p and
+/// a mask are applied in this order.
 fn naive_support(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Result<Support, &'static str> {
     let temperature = bf16::from_f64(config.temperature);
     let mut scores: Vec<bf16> = logits.iter().map(|&logit| logit / temperature).collect();

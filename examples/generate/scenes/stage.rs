@@ -21,7 +21,7 @@ impl Stage {
         self.heading(title)
     }
 
-    /// Runs Evenkeel's part of a scene. [`Stage::close`] prints what the guards report for it.
+    /// Runs the part of a scene that uses Evenkeel. [`Stage::close`] prints the guards' counts for this part.
     pub fn guarded<T>(&mut self, part: impl FnOnce() -> T) -> T {
         let (value, report) = report::scope(part);
         if let Some((_, sum)) = self.report.last_mut() {

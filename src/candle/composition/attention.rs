@@ -42,7 +42,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let [mut k, mut v] = [wide(k)?, wide(v)?];
     let all_values = v.clone();
     if let Some(mask) = &mask {
-        // Keys that every query masks are set to zero, so a NaN in them does not reach the result.
+        // If every query masks a key, the key and its value are set to zero. A NaN in the key or its value therefore
+        // does not reach the result.
         let seen = mask.seen(batch * of_keys);
         let seen = Tensor::from_vec(seen, (batch, of_keys, keys, 1), q.device())?;
         let clear = |xs: &Tensor| seen.broadcast_as(xs.shape())?.where_cond(xs, &xs.zeros_like()?);

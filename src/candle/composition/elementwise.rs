@@ -1,4 +1,4 @@
-//! Compositions of the elementwise ops on one tensor.
+//! Elementwise ops on one tensor, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 
@@ -46,14 +46,14 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     x.exp()?.to_dtype(xs.dtype())
 }
 
-/// Computes ln x of each element, after raising x to a floor, as [`crate::clamped_log`] does.
+/// Computes ln x of each element, after replacing x below a floor by the floor, as [`crate::clamped_log`] does.
 ///
 /// # Errors
 /// The errors of [`crate::clamped_log`], wrapped in candle's error.
 pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
     let floor = options.checked("clamped_log", &limits(xs, "clamped_log")?)?;
     let x = wide(xs)?;
-    // A floor that rounds to zero in this type still replaces 0 and negative numbers.
+    // If the floor rounds to 0 in the type of x, it still replaces 0 and negative numbers.
     let is_below = x.lt(floor.max(limits(&x, "clamped_log")?.min_subnormal))?;
     let above = is_below.where_cond(&x.ones_like()?, &x)?;
     #[allow(clippy::disallowed_methods, reason = "candle's own functions, which compute the rest, use std's too")]
@@ -71,8 +71,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
 }
 
-/// Raises x to at least -1000, where silu and gelu are already -0 in every type. Without this limit, candle's functions
-/// give NaN at -inf. NaN stays NaN.
+/// Replaces x below -1000 by -1000. At -1000, silu and gelu are already -0 in every type. Without the replacement,
+/// candle's functions give NaN at -inf. NaN stays NaN.
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
@@ -85,12 +85,13 @@ pub fn erf(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
 pub fn expm1(xs: &Tensor) -> Result<Tensor> {
-    /// Magnitude of x below which e^x - 1 may lose bits to cancellation. For such x, 2 t / (1 - t) is computed instead,
-    /// with t = tanh(x / 2).
+    /// Limit of |x|. Below the limit, e^x - 1 may lose bits to cancellation. In this case, the function computes 2 t /
+    /// (1 - t) with t = tanh(x / 2) instead.
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
-    // Elements that are not small are set to 0 here, so that the unselected branch has a finite gradient.
+    // For elements that are not small, `small` is not selected, but candle still computes its gradient. They are set to
+    // 0 here to keep this gradient finite.
     let t = (is_small.where_cond(&x, &x.zeros_like()?)? * 0.5)?.tanh()?;
     let small = ((&t * 2.0)? / (1.0 - &t)?)?;
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())
@@ -104,7 +105,7 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // Four terms of the series suffice if |x| is below about the fourth root of the type's unit roundoff.
+    // Four terms of the series of ln(1 + x) suffice if |x| is below about the fourth root of the type's unit roundoff.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;

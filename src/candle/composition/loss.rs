@@ -67,7 +67,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
 /// Logits and targets have gradients. The values of targets and weights are not checked.
 ///
 /// # Errors
-/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's error.
+/// [`crate::Error::ShapeMismatch`], wrapped in candle's error, if shapes do not match; candle's own errors.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogits<'_>) -> Result<Tensor> {
     same_shape("bce_with_logits", logits, targets)?;
     let x = wide(logits)?;
@@ -101,10 +101,10 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 
 /// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)), as [`crate::kl_div`] does.
 ///
-/// Targets must have the shape of the logits; their values are not checked.
+/// Targets must have the shape of the logits. The values of the targets are not checked.
 ///
 /// # Errors
-/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's error.
+/// [`crate::Error::ShapeMismatch`], wrapped in candle's error, if shapes do not match; candle's own errors.
 pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
     same_shape("kl_div", logits, targets)?;
     let x = wide(logits)?;

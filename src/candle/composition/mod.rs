@@ -1,4 +1,4 @@
-//! The ops composed of candle's own ops, for devices without Evenkeel kernels.
+//! Versions of the ops for devices without Evenkeel kernels. They are composed of candle's own ops.
 //!
 //! Compositions work on any device, including the CPU, and have the same guards as the kernels. Fully masked rows give
 //! zeros, squares do not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, compositions lack:
@@ -49,7 +49,7 @@ pub(crate) use rope::pairs;
 
 use candle_core::{DType, Result, Tensor};
 
-/// Converts a tensor to the type for computation: f32 for f16 and bf16, unchanged otherwise.
+/// Converts an f16 or bf16 tensor to f32 for the computation. Returns any other tensor unchanged.
 pub(crate) fn wide(xs: &Tensor) -> Result<Tensor> {
     match xs.dtype() {
         DType::F16 | DType::BF16 => xs.to_dtype(DType::F32),

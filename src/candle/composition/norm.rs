@@ -144,10 +144,11 @@ pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Resul
 
 /// Thresholds and powers of two that keep squares within the type's range.
 pub(crate) struct Range {
-    /// Upper threshold of magnitude. A lane with an element above it is scaled down, so that its sum of squares cannot
-    /// overflow.
+    /// Upper threshold of magnitude. A lane with a larger magnitude is scaled down, so that the lane's sum of squares
+    /// cannot overflow.
     large: f64,
-    /// Lower threshold of magnitude. A lane with all elements below it is scaled up, unless eps dominates its squares.
+    /// Lower threshold of magnitude. A lane in which all magnitudes are smaller is scaled up, unless eps dominates the
+    /// lane's squares.
     small: f64,
     /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
@@ -164,8 +165,8 @@ impl Range {
         }
     }
 
-    /// Returns a factor for each lane, a power of two: below 1 for large lanes, above 1 for small lanes if `up` is set,
-    /// and 1 otherwise.
+    /// Returns a power of two for each lane, which is the factor to scale the lane by. The factor is below 1 for large
+    /// lanes, above 1 for small lanes if `up` is set, and 1 for all other lanes.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;
@@ -190,13 +191,13 @@ pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)
     let mut x = xs.broadcast_mul(&scale)?;
     if kind.centred {
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        // The rounding error of the mean matters if the spread is far smaller than the mean. Subtracting the mean of
-        // the differences removes this error.
+        // The rounding error of the mean matters if the spread is far smaller than the mean. The mean of the centred
+        // values is this error, and the next line subtracts it.
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     }
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     let variance = (variance + (&scale * kind.eps.sqrt())?.sqr()?)?;
-    // If variance and eps are both 0, the divisor is 1, so the result is zeros.
+    // If variance and eps are both 0, the divisor is 1, so the result is 0.
     let variance = variance.eq(0.0)?.where_cond(&scale.ones_like()?, &variance)?;
     let inverse = variance.sqrt()?.recip()?;
     Ok((x.broadcast_mul(&inverse)?, (inverse * scale)?))
@@ -219,8 +220,8 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The derivative of the square root is infinite at 0. A sum of squares of 0 is therefore replaced by 1, and its
-    // root by 0.
+    // The derivative of the square root is infinite at 0. A sum of squares that is 0 is therefore replaced by 1 before
+    // the root is taken, and the root is set to 0.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;

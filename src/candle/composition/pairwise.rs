@@ -1,4 +1,4 @@
-//! Compositions of the elementwise ops on two tensors.
+//! Elementwise ops on two tensors, composed of candle's own ops.
 //!
 //! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, which may
 //! overflow. Candle's rule for a maximum treats the two elements differently, but log_add_exp is symmetric.
@@ -25,8 +25,8 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
 /// Returns the quotient x / d, and its derivatives with respect to x and d. A divisor with |d| below eps is replaced by
 /// eps with the sign of d. The quotient is not yet clamped.
 ///
-/// The derivatives are 1 / d and -x / d^2, except where a small change does not change the result. Both are 0 if the
-/// magnitude of the quotient exceeds `largest`, or if eps and d are 0. The derivative with respect to d is also 0 if
+/// The derivatives are 1 / d and -x / d^2, with the following exceptions. Both derivatives are 0 if the magnitude of
+/// the quotient exceeds `largest`, or if eps and d are both 0. The derivative with respect to d is also 0 if
 /// |d| is below eps. Both derivatives are NaN if the quotient is NaN. A derivative outside the type's range is limited
 /// to the type's largest value.
 pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result<(Tensor, [Tensor; 2])> {
@@ -70,8 +70,8 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (silu(&wide(gate)?)? * wide(up)?)?.to_dtype(gate.dtype())
 }
 
-/// Returns the derivatives of ln(e^a + e^b) with respect to a and b, which are e^a and e^b divided by their sum. Both
-/// are 0 if a and b are -inf.
+/// Returns the derivatives of ln(e^a + e^b) with respect to a and b: e^a / (e^a + e^b) and e^b / (e^a + e^b). If a and
+/// b are both -inf, both derivatives are 0.
 pub(crate) fn shares(a: &Tensor, b: &Tensor, sigmoid: fn(&Tensor) -> Result<Tensor>) -> Result<[Tensor; 2]> {
     let difference = difference(a, b)?;
     let (a, b, zero) = (a.detach(), b.detach(), difference.zeros_like()?);
@@ -86,11 +86,13 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// Returns `value` with gradients: each argument gets its derivative times the gradient of the result.
+/// Returns `value` with gradients. The gradient of each argument is the derivative with respect to this argument, times
+/// the gradient of the result.
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {
-        // An infinite argument would give inf - inf, which is NaN. It is therefore replaced by 0 and gets no gradient.
+        // An infinite argument would give inf - inf, which is NaN. The argument is therefore replaced by 0 and gets no
+        // gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
         y = (y + ((&arg - arg.detach())? * derivative)?)?;
     }

@@ -12,8 +12,8 @@ use candle_core::{Result, Tensor};
 /// Computes softmax along an axis, as [`crate::softmax`] does.
 ///
 /// # Errors
-/// [`Error::Unavailable`], wrapped in candle's error, for a mask, or for a policy other than zeros for fully masked
-/// rows.
+/// [`Error::Unavailable`], wrapped in candle's error, if the options have a mask, or if their policy for fully masked
+/// rows is not zeros.
 pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "softmax")?;
     let logits = logits("softmax", xs, options)?;
@@ -55,12 +55,12 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
     // For a row with a logit of +inf, `finite` is always NaN, from inf - inf. The result must be NaN only if the row
-    // has a NaN, and +inf otherwise. `nan` is NaN or 0 in these two cases, so inf + `nan` is correct.
+    // has a NaN, and +inf otherwise. `nan` is NaN if the row has a NaN, and 0 otherwise, so inf + `nan` is correct.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }
 
-/// Applies scale and softcap to the scores, and returns the logits in the type for computation.
+/// Applies scale and softcap to the scores, and returns the logits: f64 for f64 scores, and f32 otherwise.
 pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
     let refuse = |what: &str| {

@@ -53,7 +53,7 @@ fn with_gradient(grads: &GradStore, vars: &[Var]) -> Vec<usize> {
     (0..vars.len()).filter(|&i| grads.get(&vars[i]).is_some() && seen.insert(vars[i].id())).collect()
 }
 
-/// Counts the elements that are NaN or infinite, and finds the first one; see [`crate::finite`].
+/// Counts the elements that are NaN or infinite, and finds the first such element; see [`crate::finite`].
 ///
 /// A tensor on another device is copied to the CPU.
 ///
@@ -89,8 +89,8 @@ pub fn inspect(xs: &Tensor) -> Result<Stats> {
 /// copied to the CPU, clipped there and copied back.
 ///
 /// # Errors
-/// The errors of [`crate::clip_grad_norm`], where `row` is the variable's index in `vars`; see also the
-/// [module](super).
+/// The errors of [`crate::clip_grad_norm`]; see also the [module](super). The `row` of an error is the variable's index
+/// in `vars`.
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -140,7 +140,8 @@ fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> R
     }
 }
 
-/// Replaces the gradient `grad` of each variable in `places` by `into(grad)`, multiplied by `scale`.
+/// Replaces the gradients of the variables whose indices are in `places`. The new gradient is `into(grad)` multiplied
+/// by `scale`, where `grad` is the old gradient.
 fn multiply(
     op: &'static str,
     grads: &mut GradStore,
@@ -175,8 +176,8 @@ fn widened(grad: &Tensor) -> Result<Tensor> {
 /// with another type.
 ///
 /// # Errors
-/// The errors of [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). `row` is
-/// the variable's index in `vars`.
+/// The errors of [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). The
+/// `row` of an error is the variable's index in `vars`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};

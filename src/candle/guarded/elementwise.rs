@@ -30,7 +30,7 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     Ok(clamped::clamped_exp(xs, options)?)
 }
 
-/// Computes ln x of each element, after raising x to a floor; see [`crate::clamped_log`].
+/// Computes ln x of each element, after replacing x below a floor by the floor; see [`crate::clamped_log`].
 ///
 /// Elements below the floor have a gradient of zero.
 ///

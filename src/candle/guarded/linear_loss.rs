@@ -10,8 +10,8 @@ use candle_core::Tensor;
 /// Computes the [`cross_entropy`](super::cross_entropy) of a linear layer's output, without all logits in memory at
 /// once.
 ///
-/// For a large vocabulary, logits and their gradient take most of the memory in training. This function computes both
-/// for `chunk` classes at a time (8,192 by default), and then frees their memory.
+/// For a large vocabulary, logits and their gradient take most of the memory in training. This function computes the
+/// logits and their gradient for `chunk` classes at a time (8,192 by default), and frees them before the next chunk.
 ///
 /// # Formula
 /// ```text
@@ -30,20 +30,21 @@ use candle_core::Tensor;
 /// | by chunks | 2 forward, 3 backward | 2 or 3 times `N chunk` numbers; about 200 bytes per row between passes |
 ///
 /// The forward pass by chunks needs two products: one to find each row's maximum and one for the sums of exponentials.
-/// Extra memory is memory in addition to the operands and their gradients. If `chunk` is at least V, and on devices
-/// other than the CPU, all logits are computed at once, and candle computes the gradients of the product.
+/// Extra memory is memory in addition to the operands and their gradients. All logits are computed at once if `chunk`
+/// is at least V, or if the device is not the CPU. Candle then computes the gradients of the product.
 ///
 /// # Special values
 /// The same as for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target are treated as
-/// zeros, so a NaN in them does not reach the gradient of the weight. A NaN or an infinity in any other row does.
+/// zeros, so a NaN in them does not reach the gradient of the weight. A NaN or an infinity in any other row reaches
+/// this gradient.
 ///
 /// # Accuracy
 /// Logits are candle's matrix products, rounded to the type of `hidden`, and are recomputed in each pass. Given these
-/// logits, the loss and its gradient with respect to them have the same bits as from
+/// logits, the loss and its gradient with respect to the logits have the same bits as from
 /// [`cross_entropy`](crate::cross_entropy()) for whole rows, for any chunk size.
 ///
 /// The gradient of `weight` is one product for each chunk. The gradient of `hidden` is a sum in f64 of one product for
-/// each chunk. The gradient of `bias` is a sum over rows. For f16 and bf16, these products and row sums are in f32.
+/// each chunk. The gradient of `bias` is a sum over rows. For f16 and bf16, the products and the row sums are in f32.
 /// Each gradient is rounded once.
 ///
 /// # Errors

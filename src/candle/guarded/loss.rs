@@ -17,8 +17,8 @@ use candle_core::Tensor;
 /// the logits, in their type.
 ///
 /// # Errors
-/// The errors of [`crate::cross_entropy`]; see also the [module](super). Targets of another type are
-/// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
+/// The errors of [`crate::cross_entropy`]; see also the [module](super).
+/// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for targets of another type.
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};
@@ -66,9 +66,10 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 /// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)); see [`crate::kl_div`].
 ///
 /// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar.
-/// Under [`Reduction::None`](crate::Reduction::None), the loss has one number for each row, or for each element with
-/// [`KlDiv::log_probs`](crate::KlDiv::log_probs). It is f64 for f64 logits and f32 otherwise.
-/// [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
+/// Under [`Reduction::None`](crate::Reduction::None), the loss has one number for each row. With
+/// [`KlDiv::log_probs`](crate::KlDiv::log_probs), it has one number for each element instead. The loss is f64 for f64
+/// logits and f32 otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets
+/// have no gradient.
 ///
 /// # Errors
 /// The errors of [`crate::kl_div`]; see also the [module](super).

@@ -37,7 +37,7 @@ pub fn bias(values: &Tensor) -> Result<Mask<'static>> {
     and_bias(Mask::none(), values)
 }
 
-/// Adds flags to a mask, as [`keep`] does.
+/// Adds a tensor of flags to a mask. The flags are as for [`keep`].
 ///
 /// # Errors
 /// The errors of [`keep`].
@@ -48,7 +48,7 @@ pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
     Ok(mask.and_keep_owned(flags.flatten_all()?.to_vec1()?, flags.dims()))
 }
 
-/// Adds a bias to a mask, as [`bias`] does.
+/// Adds a bias tensor to a mask. The bias is as for [`bias`].
 ///
 /// # Errors
 /// The errors of [`bias`].

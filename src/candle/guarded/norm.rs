@@ -15,7 +15,7 @@ use candle_core::shape::Dim;
 /// Computes root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
 ///
 /// The weight has one dimension, may have any float type, and has a gradient. A weight in the options has no gradient.
-/// Giving both is an error.
+/// A call with both weights returns an error.
 ///
 /// # Errors
 /// The errors of [`crate::rms_norm`]; see also the [module](super).
@@ -35,7 +35,7 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
 
 /// Computes [`rms_norm`] of `xs + residual`; see [`crate::rms_norm_residual`].
 ///
-/// Returns the norm and the sum, which the next layer needs. One pass computes both.
+/// Returns the norm, and the sum `xs + residual`, which the next layer needs. One pass computes both tensors.
 ///
 /// # Errors
 /// The errors of [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another
@@ -145,9 +145,10 @@ pub fn group_norm(
 
 /// Divides each lane along a dimension by its Euclidean norm; see [`crate::l2_normalize`].
 ///
-/// The gradient follows the formula `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps.
-/// The gradient is computed with candle's ops in f64 and rounded once. If dy is finite, the gradient is limited to the
-/// type's finite range. Lanes of zeros have a gradient of zero if eps is 0.
+/// The gradient is `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps. Here y is the
+/// result, and dy is the gradient of the result. The gradient is computed with candle's ops in f64 and rounded once. If
+/// dy is finite, the gradient is limited to the type's finite range. Lanes of zeros have a gradient of zero if eps is
+/// 0.
 ///
 /// # Errors
 /// The errors of [`crate::l2_normalize`]; see also the [module](super).

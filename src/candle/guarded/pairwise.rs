@@ -10,11 +10,11 @@ use candle_core::Tensor;
 /// Computes x / d of each pair of elements, with a finite result; see [`crate::safe_div`]. Both tensors must have the
 /// same shape and type.
 ///
-/// The gradient of x is `dy / d`, the gradient of d is `-dy x / d^2`. If |d| is below eps, d is replaced by eps with
-/// the sign of d, as in the op. Gradients are computed with candle's ops in f64 and rounded once. Both gradients are 0
-/// if the quotient is limited to the largest value, or if `d` and `eps` are 0. The gradient of d is also 0 if |d| is
-/// below eps, because small changes of d then do not change the result. If dy is finite, gradients are limited to the
-/// type's largest finite value.
+/// With dy as the gradient of the result, the gradient of x is `dy / d`, and the gradient of d is `-dy x / d^2`. If |d|
+/// is below eps, d is replaced by eps with the sign of d, as in the op. Gradients are computed with candle's ops in f64
+/// and rounded once. Both gradients are 0 if the quotient is limited to the largest value, or if both `d` and `eps` are
+/// zero. The gradient of d is also 0 if |d| is below eps, because a small change of such a d does not change the
+/// result. If dy is finite, gradients are limited to the type's largest finite value.
 ///
 /// # Errors
 /// The errors of [`crate::safe_div`]; see also the [module](super).
@@ -36,8 +36,9 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
 /// Computes ln(e^a + e^b) of each pair of elements; see [`crate::log_add_exp`]. Both tensors must have the same shape
 /// and type.
 ///
-/// Gradients follow the formula: `dy / (1 + e^(b - a))` for a and `dy / (1 + e^(a - b))` for b. They are computed in
-/// f64 and rounded once. If both elements are +inf, each gradient is dy / 2; if both are -inf, each is 0.
+/// Let dy be the gradient of the result. The gradient of a is `dy / (1 + e^(b - a))`, and the gradient of b is
+/// `dy / (1 + e^(a - b))`. Gradients are computed in f64 and rounded once. Both gradients are `dy / 2` if both elements
+/// are +inf, and 0 if both elements are -inf.
 ///
 /// # Errors
 /// The errors of [`crate::log_add_exp`]; see also the [module](super).

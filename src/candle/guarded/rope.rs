@@ -28,7 +28,7 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
 /// Computes root-mean-square normalisation of the rows of `[.., positions, cols]`, then rotary embedding with a table;
 /// see [`crate::qk_norm_rope`].
 ///
-/// The weight is handled like that of [`rms_norm`](super::rms_norm).
+/// The weight is handled like the weight of [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
 /// The errors of [`crate::qk_norm_rope`]; see also the [module](super).

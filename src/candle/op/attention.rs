@@ -24,7 +24,7 @@ struct Attention<'a> {
     fully_masked: FullyMasked,
 }
 
-/// Computes attention of `[batch, heads, positions, features]`.
+/// Computes attention of tensors `[batch, heads, positions, features]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     for (argument, xs) in [("q", q), ("k", k), ("v", v)] {
         if xs.rank() != 4 {

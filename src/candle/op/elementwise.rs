@@ -27,8 +27,8 @@ where
     readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op))
 }
 
-/// Applies an op to the elements of a view. `op` reads a contiguous view. Any other view is copied, and `in_place`
-/// overwrites the copy.
+/// Applies an op to the elements of a view. If the view is contiguous, `op` computes the result. Any other view is
+/// copied, and `in_place` overwrites the copy with the result.
 pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],
@@ -85,7 +85,7 @@ where
     Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, &Custom(Gradient(op)))?)])
 }
 
-/// Calls one function with the elements of two views of the same type, and wraps its result in storage.
+/// Calls one function with the elements of two views of the same type, and wraps the function's result in storage.
 macro_rules! map_both {
     ($op:expr, $a:expr, $b:expr, $function:expr) => {
         map_storage!($op, $a, data => {

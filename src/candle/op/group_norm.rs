@@ -39,8 +39,8 @@ pub fn group_norm(
     apply(&readable(xs, 1)?, &operands, GroupNorm::new(options))
 }
 
-/// Returns the operands of the op: none, the weight, or weight and bias. A bias without a weight gets a weight of ones,
-/// which changes no bit of the result.
+/// Returns the operands of the op: none, the weight, or weight and bias. If there is a bias but no weight, the weight
+/// is a tensor of ones, which changes no bit of the result.
 pub fn operands(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -133,8 +133,9 @@ struct Groups<'a, E> {
 }
 
 impl<E: Element> Groups<'_, E> {
-    /// Returns dx. Appends dweight to `sums[0]` and dbias to `sums[1]`, unless these are `None`. Both gradients are
-    /// summed over the batch in order, and then over each channel by a tiled sum.
+    /// Returns the gradient of x. Appends the gradient of the weight to `sums[0]`, and the gradient of the bias to
+    /// `sums[1]`. A sum that is `None` is skipped. The gradients of weight and bias are summed over the batch in order,
+    /// and then over each channel by a tiled sum.
     fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
         let stride = self.channels * self.of_channel;
         let (batch, cols) = (self.x.len() / stride, stride / op.groups);

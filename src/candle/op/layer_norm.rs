@@ -38,8 +38,8 @@ pub fn layer_norm(
     apply(&readable(xs, axis)?, &operands, op)
 }
 
-/// Returns the operands of the op: none, the weight, or weight and bias. A bias without a weight gets a weight of ones,
-/// which changes no bit of the result.
+/// Returns the operands of the op: none, the weight, or weight and bias. If there is a bias but no weight, the weight
+/// is a tensor of ones, which changes no bit of the result.
 pub fn operands(
     xs: &Tensor,
     weight: Option<&Tensor>,

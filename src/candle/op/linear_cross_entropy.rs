@@ -155,7 +155,7 @@ fn factor(xs: &Tensor) -> Result<Tensor> {
 }
 
 /// Calls `f` with the elements, the number of rows and the number of columns of a chunk of logits. Returns the result
-/// of `f`, which may overwrite the elements.
+/// of `f`. `f` may overwrite the elements.
 fn visit<T>(logits: &Tensor, f: impl FnMut(Memory<'_>, usize, usize) -> Result<T>) -> Result<T> {
     let visit = Visit { f: RefCell::new(f), result: RefCell::new(None) };
     logits.inplace_op1(&visit)?;

@@ -11,8 +11,8 @@ use crate::rows::RowsMut;
 use candle_core::shape::Dim;
 use candle_core::{CpuStorage, D, DType, Device, Error as CandleError, Result, Storage, Tensor};
 
-/// Returns an optional operand of a norm as a tensor. It may be given as a tensor or as a slice in the options, but not
-/// as both.
+/// Returns an optional operand of a norm as a tensor. The caller may give the operand as a tensor, or as a slice in the
+/// options. Giving both is an error.
 pub fn operand(
     op: &'static str,
     argument: &'static str,

@@ -46,7 +46,8 @@ pub fn rms_norm_residual(
     Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
 }
 
-/// Slot for the norm. The op [`Sum`] computes both results and stores the norm here, and the op [`Norm`] takes it.
+/// Slot for the norm. The op [`Sum`] computes the sum and the norm, and stores the norm here. The op [`Norm`] takes the
+/// norm from here.
 type Slot = Arc<Mutex<Option<Storage>>>;
 
 /// Op that returns x + residual, and stores the norm of this sum for [`Norm`].

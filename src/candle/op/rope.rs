@@ -154,7 +154,8 @@ impl Op for Given {
     }
 
     /// Computes the gradients. The gradient of x is `grad`, rotated by the opposite angle. For a pair (a, b) of x whose
-    /// rotated pair has the gradient (da, db), dcos = da a + db b and dsin = db a - da b.
+    /// rotated pair has the gradient (da, db), the gradient of the cosine is da a + db b, and the gradient of the sine
+    /// is db a - da b.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];

@@ -31,7 +31,7 @@ pub fn apply<L: RowLoss>(logits: &Tensor, targets: &Tensor, loss: L) -> Result<T
     readable(logits, axis)?.apply_op2(&targets, Custom(Forward(Arc::new(loss))))
 }
 
-/// Checks that logits have at least one axis, and that targets have the same shape.
+/// Checks that logits have at least one axis, and that targets have the shape of the logits.
 pub fn same_shape(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<()> {
     if logits.rank() == 0 {
         return Err(Error::shape(op, "logits", "no axes", "at least one").into());

@@ -67,7 +67,7 @@ impl Accumulator {
     /// their gradient.
     ///
     /// # Errors
-    /// Candle's own errors; the sums are then unchanged.
+    /// Candle's own errors. After an error the sums are unchanged.
     pub fn take(&mut self, grads: &mut GradStore) -> Result<()> {
         let mut made = Vec::new();
         for (var, sum) in self.vars.iter().zip(&self.sums) {

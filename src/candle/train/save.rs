@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes named tensors to a safetensors file.
 ///
-/// All floats are checked first. If one is NaN or infinite, nothing is written and an existing file stays. The new file
-/// is written to the same folder under a temporary name, synced to the disk, and then renamed. So a file at this path
-/// is always complete, even if the program is killed.
+/// All floats are checked first. If a float is NaN or infinite, nothing is written and an existing file stays. The new
+/// file is written to the same folder under a temporary name, synced to the disk, and then renamed. So a file at this
+/// path is always complete, even if the program is killed.
 ///
 /// # Errors
 /// [`Error::Unsaved`], which gives the reason why writing failed, or names the first tensor (in the order of names)
@@ -63,7 +63,7 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
 
 /// Writes a file and syncs it to the disk.
 fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<()> {
-    // The safetensors writer creates files that only their owner can read. This restores the default permissions.
+    // Restores the default permissions, because the safetensors writer creates files that only their owner can read.
     let permissions = File::create(path)?.metadata()?.permissions();
     candle_core::safetensors::save(tensors, path)?;
     fs::set_permissions(path, permissions)?;

@@ -1,5 +1,5 @@
-//! A complete training step. It runs the forward pass and the scaled backward pass, checks, unscales and clips the
-//! gradients, steps or skips, and records the step.
+//! A complete training step. It runs the forward pass and the scaled backward pass. It then checks, unscales and clips
+//! the gradients. Finally it updates the parameters or skips the update, and records the step.
 
 use crate::candle::guarded::{self, clip::read};
 use crate::candle::optim::{Settings, Stepper};
@@ -69,8 +69,8 @@ pub enum Stepped {
     Skipped {
         /// Loss of the step.
         loss: f64,
-        /// Error that names the first gradient that is not finite; its row is the variable's index in the optimiser.
-        /// `None` if the loss itself is not finite.
+        /// Error that names the first gradient that is not finite. The error's row is the variable's index in the
+        /// optimiser. `None` if the loss itself is not finite.
         why: Option<Error>,
         /// Warnings from the monitor.
         warnings: Vec<Warning>,
@@ -102,7 +102,7 @@ impl<S: Settings> StableStep<S> {
         Self { monitor, ..self }
     }
 
-    /// Sets the number of the next step and the scaler, to continue a run from a checkpoint.
+    /// Sets the scaler, and the number of the next step, to continue a run from a checkpoint.
     pub fn resume(self, number: u64, scaler: LossScaler) -> Self {
         Self { number, scaler, ..self }
     }
@@ -186,7 +186,7 @@ impl<S: Settings> StableStep<S> {
         &self.optimizer
     }
 
-    /// Returns the optimiser for changes such as a new learning rate.
+    /// Returns a mutable reference to the optimiser, for changes such as a new learning rate.
     pub fn optimizer_mut(&mut self) -> &mut Stepper<S> {
         &mut self.optimizer
     }

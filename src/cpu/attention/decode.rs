@@ -1,6 +1,6 @@
-//! Attention of a few queries: their products with the keys of a block, and weighted sums of the block's values. Keys
-//! and values are read in place, because packing does not pay for data read once or twice. Sums are cut into the same
-//! chains of multiply-adds as in `product`.
+//! Attention of a few queries: products of the queries with the keys of a block, and weighted sums of the block's
+//! values. Keys and values are read in place, because packing is not worthwhile for data that is read only once or
+//! twice. Sums are cut into the same chains of multiply-adds as in `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
@@ -39,7 +39,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
 ) {
     const BLOCKS: usize = KEYS / BLOCK;
     let rows = out.len() / BLOCKS;
-    // With fewer than `R` rows, the last row is repeated.
+    // If there are fewer than `R` rows, the last row is repeated.
     let mut parts: [_; R] = [queries[..features].as_chunks::<BLOCK>(); R];
     let mut ends = [[0.0; BLOCK]; R];
     for r in 0..R {
@@ -102,8 +102,8 @@ fn ask<E: Element>(row: Option<&[E]>) {
     }
 }
 
-/// Computes a weighted sum of `count` values for each row. A row has [`KEYS`] numbers in `weights`, and its result in
-/// `out`.
+/// Computes a weighted sum of `count` values for each row. `weights` and `out` have a row for each query, and a row of
+/// `weights` has [`KEYS`] numbers.
 #[inline(always)]
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,

@@ -3,7 +3,8 @@
 use crate::math::exp::term;
 use crate::simd::{Float, Isa, Kernel, Span, Storage};
 
-/// Largest logit of a row so far, and the sum of e^(logit - max). The weighted sum of the values is stored separately.
+/// Largest logit `max` of a row so far, and the sum of e^(logit - max). The weighted sum of the values is stored
+/// separately.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
     pub max: f64,
@@ -56,7 +57,7 @@ impl State {
         State { sum: self.sum * factor, factor, ..self }
     }
 
-    /// Returns whether there is neither a key nor a sink.
+    /// Returns whether no key and no sink has contributed to the state.
     pub fn is_empty(&self) -> bool {
         self.max == f64::NEG_INFINITY
     }
@@ -73,8 +74,8 @@ impl State {
         }
     }
 
-    /// Merges a later part into the state, in f64. Sums relative to the smaller maximum are rescaled to the larger one.
-    /// Each merge rounds the rescaling factor once and each sum once.
+    /// Merges a later part into the state, in f64. Sums relative to the smaller maximum are rescaled to the larger
+    /// maximum. Each merge rounds the rescaling factor once and each sum once.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_none() {

@@ -23,7 +23,7 @@ pub struct Buffers {
     values: Vec<[f32; BLOCK]>,
     /// Indices of the block's keys whose values are not all finite.
     broken: Vec<usize>,
-    /// Scores, later replaced by weights: a row of [`KEYS`] for each query of a chunk.
+    /// Scores of each query of a chunk, in rows of [`KEYS`] numbers. Weights replace the scores later.
     weights: Vec<[f32; BLOCK]>,
     /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; BLOCK]>,
@@ -217,7 +217,8 @@ impl Kernel for Weigh<'_, '_> {
     }
 }
 
-/// Multiplies a row by the scale, rounding each product once. Returns whether all elements are finite before and after.
+/// Multiplies a row by the scale, rounding each product once. Returns whether all elements are finite before and after
+/// the multiplication.
 #[inline(always)]
 fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
     let (factor, infinity) = (isa.f32(scale), isa.f32(f32::INFINITY));

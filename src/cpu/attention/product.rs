@@ -16,11 +16,11 @@ pub struct Product<'a> {
     pub a: &'a [f32],
     pub a_stride: usize,
     pub terms: usize,
-    /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
+    /// Right matrix, in panels of sixteen columns. Consecutive panels begin `panel_len` terms apart.
     pub panels: &'a [[f32; BLOCK]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Result by rows; a row has one block for each panel.
+    /// Result by rows. Each row has one block for each panel.
     pub out: &'a mut [[f32; BLOCK]],
     pub out_stride: usize,
     pub columns: usize,
@@ -49,7 +49,7 @@ impl Kernel for Product<'_> {
 }
 
 impl Product<'_> {
-    /// Computes whole groups of `R` rows, `C` panels at a time, and the remaining panels one at a time.
+    /// Computes complete groups of `R` rows: first `C` panels at a time, then the remaining panels one at a time.
     #[inline(always)]
     fn block<I: Isa, const R: usize, const C: usize>(&mut self, isa: I, rows: Range<usize>) {
         let wide = self.columns - self.columns % C;
@@ -103,7 +103,7 @@ impl Product<'_> {
     }
 }
 
-/// Returns a sum of `terms` products for each row and column, added in order.
+/// Returns a sum of `terms` products for each row and column. The products are added in order.
 #[inline(always)]
 fn chain<I: Isa, const R: usize, const C: usize>(
     isa: I,

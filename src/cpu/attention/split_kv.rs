@@ -14,8 +14,8 @@ use std::ops::Range;
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part. NaN or +inf marks a
-    /// non-finite part.
+    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part. A maximum of NaN or +inf
+    /// marks a non-finite part.
     ends: Vec<End>,
     values: Vec<f64>,
 }
@@ -42,10 +42,11 @@ impl Shape {
     }
 }
 
-/// Returns whether to split the keys. This pays if there are fewer tiles than threads and the partial results take
+/// Returns whether to split the keys. Splitting pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// With this many rows, the results of a block take about a 16th of the memory of the block's f32 keys and values.
+    /// For this number of rows, the results of a block take about a 16th of the memory of the block's f32 keys and
+    /// values.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -103,7 +104,7 @@ impl Parts {
 #[cfg(feature = "sharded")]
 impl Parts {
     /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
-    /// block. The numbers are the largest logit and, if it is finite, the sum and the weighted values.
+    /// block. The numbers are the largest logit and, if this logit is finite, the sum and the weighted values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -117,7 +118,7 @@ impl Parts {
     }
 
     /// Reads parts from the start of `words`, and returns them with the remaining words. Returns `None` if the words
-    /// are not valid parts with blocks in `among`.
+    /// are invalid or a block is outside `among`.
     pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
@@ -131,7 +132,7 @@ impl Parts {
     }
 
     /// Reads all slots from the start of `words`. Returns the parts and the remaining words, or `None` if there are too
-    /// few words or one is invalid.
+    /// few words or a word is invalid.
     fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
         let shape = self.shape;
         let mut parts = self;
@@ -239,7 +240,7 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl BlockResult<'_> {
-    /// Writes the part's weighted values into `values`. Returns its largest logit and its sum of exponentials. For a
+    /// Writes the part's weighted values into `values`. Returns the part's largest logit and sum of exponentials. For a
     /// non-finite part, the largest logit is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {

@@ -1,4 +1,5 @@
-//! Computes one row for one block of keys in f64. This serves f64 rows, and results that f32 cannot represent.
+//! Computes one row for one block of keys in f64. This module is used for f64 rows, and for results that f32 cannot
+//! represent.
 
 use super::merge::{BlockResult, End, State};
 use super::{Attention, CHAIN, KEYS};
@@ -86,7 +87,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             sums.clear();
             sums.resize(call.v.shape()[3], 0.0);
         }
-        // Chains are counted from the block's first key, even if the row masks it.
+        // Chains are counted from the block's first key, even if this key is masked for the row.
         let before = low - first + columns.start;
         let positions = call.v.positions(batch, head, low - call.first + columns.start);
         for (i, weight) in weights.iter().enumerate() {
@@ -111,7 +112,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
     }
 }
 
-/// Computes the scores of `keys`. Masked keys are not read; their score is -inf.
+/// Computes the scores of `keys`. Masked keys are not read, and their scores are -inf.
 #[inline(always)]
 pub fn scores<E: Element>(
     call: &Attention<'_, E>,

@@ -25,8 +25,8 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // A block takes two registers of AVX-512 or four of AVX2. Six rows fill half of the registers of AVX-512, and
-        // two rows half of the registers of AVX2.
+        // A block takes two registers of AVX-512 or four of AVX2. Six rows fill half of the registers of AVX-512. Two
+        // rows fill half of the registers of AVX2.
         if I::REGISTERS >= 32 {
             self.by::<I, 6>(isa);
         } else {

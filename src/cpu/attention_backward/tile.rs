@@ -202,7 +202,7 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
 
 impl Untyped<'_> {
     /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
-    /// state, mean or dy is not finite, the unmasked entries that depend on it are NaN.
+    /// state, mean or dy is not finite, the unmasked entries that depend on this value are NaN.
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
         let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
@@ -253,7 +253,8 @@ impl Untyped<'_> {
                 [derivatives, logits],
                 #[inline(always)]
                 |_, grad: I::F64, [derivative, logit]| {
-                    // Masked entries are set to 0 again: with a score of -inf and a scale of 0, the derivative is NaN.
+                    // Masked entries are set to 0 again, because with a score of -inf and a scale of 0 the derivative
+                    // is NaN.
                     let derivative = grad * isa.load_f64(derivative);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
                 },

@@ -79,7 +79,7 @@ fn pairs_have_the_bits_of_the_f64_form() {
     compare_all(Level::ALL, 40_009);
 }
 
-/// The portable level is skipped: it has the same operations, and the sampled test covers it.
+/// The portable level is skipped, because it has the same operations and the sampled test covers it.
 #[test]
 #[ignore = "minutes: all 2^32 inputs"]
 fn pairs_have_the_bits_of_the_f64_form_for_every_input() {

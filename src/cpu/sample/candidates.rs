@@ -173,8 +173,8 @@ impl<S: Element> Candidates<S> {
         self.count = kept;
     }
 
-    /// Returns the last of the first `count` candidates by [`Candidate::order`], or the last of all if there are fewer.
-    /// `count` is at least 1.
+    /// Returns the last of the first `count` candidates in the order of [`Candidate::order`]. Returns the last of all
+    /// candidates if there are fewer than `count`, which is at least 1.
     pub fn last_of_first(&mut self, count: usize) -> Option<Candidate> {
         if count == 1 {
             let max = self.max();
@@ -189,7 +189,8 @@ impl<S: Element> Candidates<S> {
         last
     }
 
-    /// Returns the first `count` candidates by [`Candidate::order`], in this order, or all if there are fewer.
+    /// Returns the first `count` candidates in the order of [`Candidate::order`], sorted in this order. Returns all
+    /// candidates if there are fewer.
     pub fn first_in_order(&mut self, count: usize) -> &[Candidate] {
         let mut order = std::mem::take(&mut self.order);
         order.clear();
@@ -203,8 +204,8 @@ impl<S: Element> Candidates<S> {
         &self.order
     }
 
-    /// Keeps the first k candidates by [`Candidate::order`]. With `keeps_equals`, also keeps ties with the last of
-    /// them.
+    /// Keeps the first k candidates in the order of [`Candidate::order`]. With `keeps_equals`, also keeps all
+    /// candidates with the logit of the k-th.
     pub fn keep_first(&mut self, k: usize, keeps_equals: bool) {
         if k >= self.count {
             return;

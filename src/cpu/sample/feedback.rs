@@ -30,8 +30,8 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                // 2^-whole, for the integer part of mu, is exact. So if mu is an integer, a token with a surprise of
-                // exactly mu stays.
+                // The factor 2^-whole is exact, where `whole` is the integer part of mu. So if mu is an integer, a
+                // token with a surprise of exactly mu is kept.
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);
@@ -42,7 +42,8 @@ impl<S: Element> Filtering<'_, S> {
     }
 }
 
-/// Computes mirostat's k from the candidates with the largest logits, in descending order of logits.
+/// Computes the number k of tokens that mirostat keeps, from the candidates with the largest logits, in descending
+/// order of logits.
 struct MirostatK<'a> {
     first: &'a [Candidate],
     scale: Scale,

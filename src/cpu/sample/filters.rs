@@ -144,8 +144,8 @@ impl<S: Element> Filtering<'_, S> {
         }
     }
 
-    /// Keeps candidates with at least this probability. Always keeps the first `min_keep`, and ties with the last of
-    /// them.
+    /// Keeps candidates with at least this probability. Always keeps the first `min_keep` candidates, and ties with the
+    /// last one of these.
     #[inline(always)]
     fn cut_off<I: Isa>(&mut self, isa: I, probability: f64) {
         self.weigh(isa);
@@ -226,8 +226,8 @@ impl<S: Element> Filtering<'_, S> {
         self.rescale(Scale { max, ..scale });
     }
 
-    /// Removes the tokens of at least this probability, except the last of them by [`Candidate::order`]. Keeps all
-    /// tokens if fewer than `min_keep` would remain.
+    /// Removes the tokens of at least this probability, but keeps the last such token by [`Candidate::order`]. Keeps
+    /// all tokens if fewer than `min_keep` would remain.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);

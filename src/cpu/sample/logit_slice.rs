@@ -198,8 +198,8 @@ impl<S: Element> LogitSlice<'_, S> {
         );
     }
 
-    /// Appends the first k tokens by [`Candidate::order`] and, with `keeps_equals`, all tokens with the same logit as
-    /// the last of them.
+    /// Appends the first k tokens by [`Candidate::order`] and, with `keeps_equals`, all tokens with the logit of the
+    /// k-th.
     ///
     /// k is less than the number of logits. The `maxima` come from [`LogitSlice::survey`]. The k-th largest maximum is
     /// a lower bound of the logits to gather: at least k tokens reach it, and usually few more.

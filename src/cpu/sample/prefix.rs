@@ -1,7 +1,7 @@
 //! Search for the end of the shortest prefix of the sorted tokens whose mass reaches a bound.
 //!
 //! Only candidates with the same weight as the last one of the prefix are sorted. All masses are exact integers.
-//! Samples only narrow the search, so no result depends on them.
+//! Sampled weights are used only to narrow the search range, so no result depends on the samples.
 
 use super::candidates::Candidate;
 use super::logit_slice::{GROUP, LogitSlice, block_from, iota};
@@ -166,11 +166,11 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
     (low.max(least), high.max(low))
 }
 
-/// Returns the largest bound for which `such` returns true. `such` gets the mass and the number of the weights that are
-/// at least the bound.
+/// Returns the largest bound for which `such` returns true. The arguments of `such` are the mass and the number of the
+/// weights that are at least the bound.
 ///
-/// If `such` is true for a bound, it is true for all smaller ones. The search bisects the bit patterns of floats,
-/// without their last `coarse` bits.
+/// If `such` returns true for a bound, it returns true for all smaller bounds. The search bisects the bit patterns of
+/// floats, without their last `coarse` bits.
 #[inline(always)]
 fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: impl Fn(u64, usize) -> bool) -> f32 {
     // The bit patterns of nonnegative floats have the order of their values.
@@ -295,7 +295,8 @@ impl Kernel for Split<'_> {
     }
 }
 
-/// Returns block i. The complete blocks are followed by `last`, the padded remainder, and then by padding.
+/// Returns block i. The order is: the complete blocks, the block `last` with the padded remainder, then blocks of
+/// padding.
 #[inline(always)]
 fn block_of<'w>(blocks: &'w [[f32; BLOCK]], last: &'w [f32; BLOCK], i: usize) -> &'w [f32; BLOCK] {
     const NOTHING: [f32; BLOCK] = [-1.0; BLOCK];

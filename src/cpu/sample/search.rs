@@ -30,7 +30,7 @@ struct Place {
 /// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
-    /// Bound minus the count or mass of the tokens whose keys are above the known bits.
+    /// Remaining bound: the bound minus the count or mass of the tokens whose keys are above the known bits.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
@@ -42,15 +42,17 @@ pub struct Search {
     key: u64,
     /// Tokens of this rank whose keys have the known bits, in order of index.
     places: Vec<Place>,
-    /// Whether the prefix consists of all tokens, because even all tokens do not reach the bound.
+    /// Whether the prefix consists of all tokens, because their total does not reach the bound.
     is_all: bool,
-    /// Last of this rank's ties that is in the prefix, if any. Ties have the same logit as the prefix's last token.
+    /// Last tie of this rank that is in the prefix, if there is one. A tie is a token with the same logit as the
+    /// prefix's last token.
     ///
-    /// If the highest index comes first, the prefix contains the ties from this token on, otherwise the ties up to it.
+    /// If the highest index comes first, the prefix contains the ties from this token on. Otherwise it contains the
+    /// ties up to this token.
     last: Option<u32>,
 }
 
-/// Returns an integer key with the order of the logits. Both zeros have the same key.
+/// Returns an integer key. Keys have the same order as their logits. Both zeros have the same key.
 pub fn key<S: Element>(logit: f64) -> u64 {
     // Adding 0 turns -0 into 0.
     match S::DTYPE {

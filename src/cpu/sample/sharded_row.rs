@@ -21,7 +21,7 @@ use std::ops::Range;
 /// Maximum number of candidates that are gathered from all ranks instead of being filtered on the shards.
 pub const FEW: usize = 1024;
 
-/// Converts elements to another type, which represents them exactly.
+/// Converts elements to another type. The type must represent the elements exactly.
 fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
     x.iter().map(|z| S::from_wide(z.widen())).collect()
 }
@@ -143,8 +143,8 @@ fn few_first(filters: &[Filter]) -> Option<usize> {
     }
 }
 
-/// Returns whether a filter uses sums of floats or positions of candidates. Such a filter needs all candidates
-/// gathered.
+/// Returns whether a filter uses candidate positions or floating-point sums. All candidates must be gathered for such a
+/// filter.
 fn is_float(filter: &Filter) -> bool {
     matches!(
         filter,

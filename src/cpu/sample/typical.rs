@@ -1,7 +1,8 @@
 //! Typical sampling: finds the last token to keep, in order of distance from the entropy. Only tokens near the last one
 //! are sorted.
 
-/// Distance of a candidate's surprise (its negative log-probability) from the entropy, and the candidate's position.
+/// Place of a candidate: the distance of the candidate's surprise (its negative log-probability) from the entropy, and
+/// the candidate's position.
 ///
 /// Places are ordered by distance, and by position among equal distances.
 pub type Place = (f64, usize);
@@ -10,9 +11,9 @@ fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Returns the last place of the shortest prefix for whose mass `is_enough` returns true.
+/// Returns the last [`Place`] of the shortest prefix with enough mass. `is_enough` returns true for such a mass.
 ///
-/// `off` contains the distances. If there is no such prefix, the result is the last of all places.
+/// `off` contains the distances. If no prefix has enough mass, the result is the last of all places.
 pub fn last(
     off: &[f64],
     mass: impl Fn(usize) -> u64,

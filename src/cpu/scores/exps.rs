@@ -1,4 +1,4 @@
-//! Exponentials of a row's logits, their sum, and the logarithm of that sum.
+//! Exponentials of a row's logits, the sum of the exponentials, and the logarithm of the sum.
 
 use super::{Live, Logits};
 use crate::cpu::exp_sum::{ExpSum, RescaleExponent};

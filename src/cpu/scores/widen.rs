@@ -22,8 +22,8 @@ const fn is_half<E: Element>() -> bool {
 }
 
 impl LogitTransform<'_> {
-    /// Returns the scores as f32 or f64. Of 16-bit scores, `columns` are widened into the buffer, and their extremes are
-    /// returned too; other columns are unspecified. If `far` is set, the next row is prefetched.
+    /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer, and also returns the
+    /// extremes of `columns`. Other columns of the buffer are unspecified. If `far` is set, the next row is prefetched.
     ///
     /// The loop is part of its caller, because a call would be measurable in rows of 128 columns.
     #[inline(always)]
@@ -62,8 +62,8 @@ impl LogitTransform<'_> {
         (x, row)
     }
 
-    /// Classifies a row as [`Self::read`] does. `found` has the extremes of the scores in `columns`, the lane's bounds,
-    /// if they are known.
+    /// Classifies a row as [`Self::read`] does. `columns` are the lane's bounds. `found` has the extremes of the scores
+    /// in `columns` if the extremes are known.
     #[inline(always)]
     pub fn read_found<'s, I: Isa, E: Element>(
         &self,

@@ -193,7 +193,8 @@ pub struct RowSums {
 }
 
 impl RowSums {
-    /// Returns the sum of all shards' contributions. Each contribution is a list of one piece, or of two for f64.
+    /// Returns the sum of all shards' contributions. Each contribution is a list of one piece, or of two pieces for
+    /// f64.
     pub fn sum_of(gained: &[Vec<PartialTiles>]) -> (f64, f64) {
         let of = |which: usize| {
             let pieces: Vec<PartialTiles> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();

@@ -73,7 +73,8 @@ impl Sums {
         Sums { low, large: self.large.max(other.large), ..of }
     }
 
-    /// Returns one integer for `high` and `low`, ordered by `high` first, and one for `large`.
+    /// Returns two integers for a max-reduction. In the first, the upper bits encode `high` and the lower bits encode
+    /// `low`. The second encodes `large`.
     #[cfg(feature = "sharded")]
     fn keys(&self) -> [u64; 2] {
         // Adding 0 turns -0 into 0, because both zeros must have the same key.
@@ -87,7 +88,7 @@ impl Sums {
         Sums { high, low, large }
     }
 
-    /// Returns the maximum as a high and a low part; `None` if a logit with a large product is close to it.
+    /// Returns the maximum as a high and a low part; `None` if a logit with a large product is close to the maximum.
     #[inline(always)]
     pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
         let Sums { high, low, large } = sums?;

@@ -1,6 +1,6 @@
-// Approximations in f32 for arguments of 16-bit types. The error is a few f32 units in the last place. Where it may be
-// larger, the result is NaN. The caller recomputes in f64 any result that may round incorrectly. All 16-bit arguments
-// have been tested. The result for a NaN argument is unspecified.
+// Approximations in f32 for arguments of 16-bit types. The error is a few f32 units in the last place. Where the error
+// may be larger, the result is NaN. The caller recomputes in f64 any result that may round incorrectly. All 16-bit
+// arguments have been tested. The result for a NaN argument is unspecified.
 #pragma once
 #include "common.cuh"
 

@@ -152,7 +152,7 @@ DEVICE double ratio(double max_norm, double norm) {
     int of_max, of_norm;
     const double fraction = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
     const int exponent = of_max - of_norm;
-    // Elements are f32, f16 or bf16, so below 2^128. With a ratio below 2^-1000, every product rounds to zero.
+    // Elements are f32, f16 or bf16, so below 2^128. If the factor is below 2^-1000, every product rounds to zero.
     return exponent < -1000 ? 0.0 : fraction * power_of_two((u64)(long long)exponent);
 }
 

@@ -13,7 +13,8 @@
 // Defines a kernel that can be launched by name. `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
-// Defines a kernel for blocks of up to `THREADS` threads. The number of threads is a power of two, and at least a warp.
+// Defines a kernel for blocks of up to `THREADS` threads. A block's number of threads is a power of two, and at least a
+// warp.
 #define ENTRY_AT_MOST ENTRY
 // Defines a kernel like `ENTRY_AT_MOST`. It uses so few registers that a multiprocessor can run 768 threads at a time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
@@ -386,7 +387,7 @@ DEVICE double largest_of_block(double own, double* partial) {
     });
 }
 
-// The following functions reduce integers over a warp. All its threads get the result.
+// The following functions reduce integers over a warp. All threads of the warp get the result.
 DEVICE u32 sum_of_warp(u32 value) { return __reduce_add_sync(0xffffffffu, value); }
 DEVICE int largest_of_warp(int value) { return __reduce_max_sync(0xffffffffu, value); }
 DEVICE int smallest_of_warp(int value) { return __reduce_min_sync(0xffffffffu, value); }

@@ -2,8 +2,8 @@
 // them. Three kernels run one after the other without waiting for the host. The first reduces targets and weights, the
 // second processes the rows, and the third reduces the losses.
 //
-// Each block processes one row, as in `softmax.cu`. A row that fits in registers is read once and its gradient written
-// once. The gradient may overwrite the row.
+// Each block processes one row, as in `softmax.cu`. If a row fits in registers, the row is read once and its gradient
+// is written once. The gradient may overwrite the row.
 #include "cross_entropy.cuh"
 
 template <class S, template <class> class By, u32 WARPS>
@@ -212,8 +212,8 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        // If every target is ignored, the divisors of a mean are 0, for which `part` returns 0. An invalid target makes
-        // the loss NaN.
+        // If every target is ignored, the divisors of a mean are 0. `part` returns 0 for a divisor of 0. An invalid
+        // target makes the loss NaN.
         const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
         *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }

@@ -21,7 +21,7 @@ struct CrossEntropyArguments {
     u32 cols, weight_type, reduction, padding;
 };
 
-// Values that depend on the targets and class weights only.
+// Values that depend only on the targets and class weights.
 struct Settled {
     double of_targets; // Sum of the class weights of the targets for which `is_counted` holds.
     double counted;    // Number of these targets.
@@ -63,7 +63,7 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// Let s be the label smoothing, V the number of classes, and w a class weight. The distance s/V w (max - z) is
+// Let s be the label smoothing, V the number of classes, and w a class weight. The distance (s / V) w (max - z) is
 // multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
@@ -112,7 +112,7 @@ struct Gradient {
         const double of_target = finite(entropy * (weight * (1.0 - a.label_smoothing)));
         const double of_all = finite(entropy * (share * ((const Settled*)a.settled)->weight_sum) + of_lse);
         of_weight = entropy * share;
-        // If the target's exponential dominates the row, the sum of the others was computed separately.
+        // If the target's exponential dominates the row, the sum of the other exponentials was computed separately.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;
         const bool is_little = powers.max_dominated && power == 1.0f;
         const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);

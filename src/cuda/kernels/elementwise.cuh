@@ -1,8 +1,8 @@
 // Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
 // define them.
 //
-// Every function can be computed in f64. Some also have a faster approximation, which is used if it certainly rounds to
-// the same result. For elements of 16-bit types, the approximation is a single f32. For f32 elements it is a
+// Every function can be computed in f64. Some also have a faster approximation, which is used if it is certain to round
+// to the same result. For elements of 16-bit types, the approximation is a single f32. For f32 elements it is a
 // float-float pair, as on the CPU, or an f64 of reduced precision for erf and gelu.
 #pragma once
 #include "approx_f32.cuh"
@@ -100,8 +100,8 @@ template <class S>
 DEVICE u32 is_certain(float near) {
     const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
     const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // The rounding is uncertain in intervals from `OFF` below each tie to `OFF` above it. `above` is how far the
-    // magnitude is above the start of the last such interval.
+    // The rounding is uncertain in an interval around each tie, from `OFF` below the tie to `OFF` above it. `above` is
+    // the distance of the magnitude from the start of the last interval that starts at or below the magnitude.
     const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
     const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
     return is_zero | (is_normal & (above > 2 * OFF));

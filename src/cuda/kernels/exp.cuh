@@ -2,7 +2,7 @@
 #pragma once
 #include "wide.cuh"
 
-// Beyond these limits, exponentials are infinite or zero in f32 and in narrower types.
+// For arguments beyond these limits, exponentials are infinite or zero in f32 and in narrower types.
 const double EXP_MAX = 88.72283172607422, EXP_MIN = -103.97207641601562;
 
 // Coefficients of (e^r - 1 - r) / r^2.
@@ -46,7 +46,7 @@ DEVICE Wide exp_wide(double x) {
     return without_nan(x, exp_parts(smaller(EXP_MAX + 1.0, larger(EXP_MIN - 1.0, x)), 0.0));
 }
 
-// Converts `power`, which is e^x for x <= 0, to a pair without an exponent. The result is 0 for x below -690.
+// Converts `power`, which is e^x for x <= 0, to a pair without an exponent. If x is below -690, the result is 0.
 DEVICE Sum below_one(Wide power, double x) {
     const double scale = x < -690.0 ? 0.0 : power_of_two(power.exponent);
     return {power.hi * scale, power.lo * scale};

@@ -1,9 +1,9 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
-// Each block processes one row, which stays in its registers, so it is read once and written once. Four kinds of rows
-// are read again: longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean,
-// and rows of 16-bit types that need f64. Because f32 and f64 may give different bits, they are chosen as in
-// `src/cpu/layer_norm.rs`.
+// Each block holds one row in registers, so most rows are read once and written once. Four kinds of rows are read
+// again: longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean, and rows
+// of 16-bit types that need f64. f32 and f64 may give different bits, so the kernels choose between them as
+// `src/cpu/layer_norm.rs` does.
 #include "norm.cuh"
 
 struct LayerNormArguments {
@@ -82,7 +82,7 @@ DEVICE void layer_norm(const LayerNormArguments& a) {
         const double mean = moments.mean, scale = scale_of(moments.square, a.eps), shift = moments.shift(scale);
         const float high = (float)mean;
         const double low = (mean - (double)high) + moments.low;
-        // The low part must be zero or a normal f32, so that f32 represents it to full precision.
+        // The low part of the mean must be zero or a normal f32. Otherwise f32 does not represent it to full precision.
         const bool keeps_low = low == 0.0 || fabs(low) >= 0x1p-126;
         if (may_be_narrow && keeps_low && has_room(moments.square, scale)) {
             row.write_narrow(high, (float)low, scale, to);

@@ -2,7 +2,8 @@
 // `softmax.cu`.
 #include "log_sum.cuh"
 
-// Computes (z - max) - log_sum. 16-bit types use f32, because its two roundings do not change the result.
+// Computes (z - max) - log_sum. For 16-bit types, both subtractions are in f32, because their two roundings do not
+// change the result.
 template <class S>
 DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
     if (sizeof(typename S::Bits) == 2) {

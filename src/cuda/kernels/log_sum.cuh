@@ -47,13 +47,13 @@ DEVICE void log_parts(double x, double& high, double& low) {
 // Returns whether the largest term dominates the sum. The fixed-point sum then has too few digits of the other terms.
 DEVICE bool is_max_dominated(const Units& sum, u32 row_len) {
     const u32 unit_bits = is_long(row_len) ? 48 : 45;
-    // A sum of 3 or more is never dominated by its maximum. For a smaller sum, the shift below does not overflow.
+    // A sum of 3 or more is never dominated by its largest term. For a smaller sum, the shift below does not overflow.
     const u64 above_one = sum.units + ((u64)sum.whole << 48) - ((u64)1 << unit_bits);
     return sum.whole < 3 && above_one < (u64)row_len << (unit_bits - 21);
 }
 
-// Fixed-point sum of a row's exponentials. If the largest exponential dominates the sum, `rest` is the sum of the
-// others.
+// Fixed-point sum of a row's exponentials. If the largest exponential dominates the sum, `rest` is the sum of the other
+// exponentials.
 struct Powers {
     Units units;
     bool max_dominated;
@@ -141,8 +141,8 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(cols));
     exp.fill(shared.tables);
     __syncthreads();
-    // Rare rows (long ones, or those with a wide range or a dominant exponential) read memory again, so that they need
-    // no registers of their own.
+    // Rare rows (long ones, or those with a wide range or a dominant exponential) are read from memory again, so that
+    // the code for them needs no further registers.
     Held<S, Rolled, WARPS, 0> again(row, cols);
     const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
                                    : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);

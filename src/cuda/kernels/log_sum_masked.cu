@@ -16,8 +16,8 @@ DEVICE double log_sum_of(WideRow<S, Rolled, WARPS, 0, true>& row, LogSumShared<S
     return log_of_sum(powers, row.cols);
 }
 
-// Computes (z - max) - log_sum. 16-bit types use f32 if all logits are f32 values, because the two roundings then do
-// not change the result.
+// Computes (z - max) - log_sum. For 16-bit types, both subtractions are in f32 if all logits are f32 values: the two
+// roundings then do not change the result.
 template <class S>
 DEVICE u32 log_softmax_bits(double z, const WideExtremes& found, double log_sum) {
     if (sizeof(typename S::Bits) == 2 && !found.inexact) {

@@ -27,7 +27,7 @@ DEVICE Wide sigmoid_wide(double x) { return logistic(0.0 - fabs(x), 0.0, x < 0.0
 DEVICE Wide times(double x, Wide share) {
     const double hi = x * share.hi;
     double lo = fma(x, share.hi, 0.0 - hi) + x * share.lo;
-    // At +inf the computed error is inf - inf, which is NaN, so it is set to 0. A zero keeps its sign.
+    // At +inf the computed error would be inf - inf, which is NaN, so the error is set to 0. A zero keeps its sign.
     lo = lo != lo ? 0.0 : lo;
     return {hi, x == 0.0 ? x : lo, share.exponent};
 }
@@ -70,7 +70,7 @@ DEVICE Sum softplus_wide(double x) {
     const Sum log = log1p_sum<true>(t.hi, t.lo);
     const Sum sum = two_sum(larger(x, 0.0), log.hi);
     const double lo = sum.lo + log.lo;
-    // At +inf the computed error is inf - inf, which is NaN, so it is set to 0.
+    // At +inf the computed error would be inf - inf, which is NaN, so the error is set to 0.
     return {sum.hi, lo != lo ? 0.0 : lo};
 }
 
@@ -85,12 +85,14 @@ DEVICE Sum log_add_exp_wide(double a, double b) {
     const double high = above ? b : a, low = above ? a : b;
     const Sum difference = two_sum(low, -high);
     const double minus = larger(LOWEST, difference.hi);
-    // For arguments far apart, the error of the difference may be NaN. It does not matter, so it is set to 0.
+    // For arguments far apart, the error of the difference may be NaN. The error does not matter there, so it is set to
+    // 0.
     const double rest = difference.hi < LOWEST ? 0.0 : difference.lo;
     const Sum t = below_one(normalised(exp_parts(minus, rest)), minus);
     const Sum log = log1p_sum<true>(t.hi, t.lo);
     const Sum sum = two_sum(high, log.hi);
-    // An infinite sum has no error. For two equal infinities, the result is the same infinity.
+    // If the sum is infinite, its error is set to 0. If both arguments are the same infinity, the result is that
+    // infinity.
     const bool equal = a == b && fabs(a) == INFINITE;
     return {equal ? a : sum.hi, !equal && fabs(sum.hi) < INFINITE ? sum.lo + log.lo : 0.0};
 }

@@ -1,7 +1,7 @@
 // Rows with masks, scale and softcap: definitions shared by softmax, log_softmax and logsumexp, as in `src/mask.rs`,
 // `src/cpu/scores.rs` and `src/cpu/scores_masked.rs`.
 //
-// Each use of a logit recomputes it: in f64, which suits every row, or as a float-float pair.
+// Logits are recomputed at each use, in f64 or as float-float pairs. f64 suits every row.
 #pragma once
 #include "exp.cuh"
 #include "log_sum.cuh"
@@ -194,7 +194,7 @@ struct WideExtremes {
 };
 
 // Columns `first..end` of a row; all others are masked. A row held in registers must have no bias and no softcap. Its
-// scale must be positive, and so small that products do not overflow f64.
+// scale must be positive, and so small that a score times the scale does not overflow f64.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct WideRow {
     static const u32 COUNT = By<S>::COUNT;
@@ -214,7 +214,7 @@ struct WideRow {
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
         : WideRow(a.scale, a.softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 
-    // Creates a row of the mask's column range, which holds every unmasked column.
+    // Creates a row of the mask's column range, which contains every unmasked column.
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
         : WideRow(a, row, mask, mask.low, mask.high) {}
 
@@ -274,8 +274,8 @@ struct WideRow {
         exp.fill(tables);
     }
 
-    // Returns e^(z - max). If all logits are f32 values, it is computed as for rows without mask. Otherwise z - max is
-    // computed in f64 first.
+    // Returns e^(z - max). If all logits are f32 values, computes the result as for rows without mask. Otherwise first
+    // computes z - max in f64.
     DEVICE float power(const Tables& tables, double z) const {
         float high = (float)z - exp.shift, low = 0.0f;
         if (found.inexact) {
@@ -286,13 +286,13 @@ struct WideRow {
         return exp.pair(tables, high, low);
     }
 
-    // Returns the exponential of a score, or -1 if it is masked.
+    // Returns the exponential of a score, or -1 if the score is masked.
     DEVICE float kept_power(const Tables& tables, u32 column, float x) const {
         const double z = logit(column, x);
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // Returns a column's `kept_power`. Call `units` first, which replaces the scores in registers by these results.
+    // Returns a column's `kept_power`. Call `units` first: it replaces the scores in registers by these values.
     DEVICE float weight(const Tables& tables, u32 column, float x) const {
         return HELD > 0 ? x : kept_power(tables, column, x);
     }
@@ -359,8 +359,8 @@ struct PairRow {
         : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
 
     // Flags of an element, in this order: its logit is NaN; its bias is not an f32 value; its bias is neither 0 nor
-    // infinite; its score plus its bias is NaN. The first two require f64. The last one requires f64 only if the bias
-    // only masks: no element has `NOT_A_MASK`, and the mask has no keep flags.
+    // infinite; its score plus its bias is NaN. The first two flags require f64. The last flag requires f64 only if no
+    // element has `NOT_A_MASK` and the mask has no keep flags.
     static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
 
     struct RowMax {
@@ -375,7 +375,7 @@ struct PairRow {
 
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
-    // Returns score * scale, but not +inf for a finite score, because adding a bias of -inf would give NaN.
+    // Returns score * scale, never +inf for a finite score: adding a bias of -inf to +inf would give NaN.
     DEVICE float bounded(float x) const {
         const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
@@ -446,7 +446,7 @@ struct PairRow {
         return fabsf(max.high) < 256.0f;
     }
 
-    // Finds the largest logit as a pair. Its rounded value must be near the largest rounded value.
+    // Finds the largest logit as a pair, among the logits whose rounded value is near the largest rounded value.
     DEVICE Terms terms_of(Terms* partial) {
         const float near = max.high - 1.0f / 256.0f;
         Terms own = {{-INFINITE, -INFINITE}, -INFINITE};

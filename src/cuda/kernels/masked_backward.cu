@@ -90,7 +90,7 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 at masked columns, and counts the row. It is called for rows without a finite maximum or without
+    // Writes NaN, or 0 at masked columns, and counts the row. Called for rows without a finite maximum or without
     // finite gradients.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         WideRow<S, Rolled, WARPS, 0, HAS_BIAS> row(a.scores, index, mask, 0, a.scores.cols);

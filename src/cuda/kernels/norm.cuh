@@ -10,7 +10,8 @@ DEVICE u32 narrow_wide(double v) {
     if (sizeof(typename S::Bits) == 4) {
         return v != v ? S::NOT_A_NUMBER : bits_of(nearest);
     }
-    // Truncates to f32, and sets the last bit unless that was exact. Rounding this again equals rounding once.
+    // Truncates to f32, and sets the last bit unless the truncation was exact. Rounding the result to a narrower type
+    // then equals rounding the f64 once.
     const double back = (double)nearest;
     const u32 odd = (bits_of(nearest) - (fabs(back) > fabs(v) ? 1 : 0)) | (back != v ? 1 : 0);
     return v != v ? S::NOT_A_NUMBER : S::narrow(float_of(odd));
@@ -128,7 +129,7 @@ struct Operand {
     }
 };
 
-// Returns 1 / sqrt(square + eps), or 0 if both are 0.
+// Returns 1 / sqrt(square + eps), or 0 if `square` and `eps` are both 0.
 DEVICE double scale_of(double square, double eps) {
     const double root = sqrt(square + eps);
     return root == 0.0 ? 0.0 : 1.0 / root;
@@ -153,7 +154,7 @@ DEVICE double normalised(float x, double mean, double scale, double shift) {
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
                                OrderedSums<Places<S, By, WARPS>, 2>& shared) {
-    // Largest ratio of the mean's square to the variance for a single pass.
+    // Largest ratio of the mean's square to the variance for which a single pass suffices.
     const double ONE_PASS = 1024.0;
     const double n = (double)row.cols;
     double sums[2];
@@ -182,8 +183,8 @@ DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, H
     return {mean, low, square};
 }
 
-// Returns whether a row is finite, and its values after normalisation but before weights and biases are far from the
-// limits of f32.
+// Returns whether a row is finite and its normalised values are far from the limits of f32. Weights and biases are not
+// applied to these values.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }

@@ -1,10 +1,10 @@
 // Gradients of RMSNorm and LayerNorm, as `src/ops/rms_norm_backward.rs` and `src/ops/layer_norm_backward.rs` define
 // them. They are computed in f64 and rounded once.
 //
-// Let n be the normalised row, r its factor, and h = dy weight. Then dx = r (h - mean(h) - n mean(h n)), where mean(h)
-// is 0 unless rows are centred. Each block processes one row, and stores its mean and r. The gradients of weights and
-// biases are tiled sums over rows. One kernel sums tiles of 256 rows, with one column per thread. Another sums the
-// tiles.
+// Let n be the normalised row, r its factor, and h = dy weight. Then dx = r (h - mean(h) - n mean(h n)), but the term
+// mean(h) is omitted unless rows are centred. Each block processes one row, and stores its mean and r. The gradients of
+// weights and biases are tiled sums over rows. One kernel sums tiles of 256 rows, with one column per thread. Another
+// kernel adds the sums of the tiles.
 #include "norm.cuh"
 
 struct NormBackwardArguments {

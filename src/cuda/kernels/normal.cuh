@@ -92,7 +92,7 @@ DEVICE Wide gelu_wide(double x) {
     const Sum beyond = {negative ? far.value.hi : above.hi, negative ? far.value.lo : above.lo - t.lo};
     const Sum share = {is_near ? near.hi : beyond.hi, is_near ? integral.lo + near.lo : beyond.lo};
     const Sum value = product({x, 0.0}, share);
-    // At +inf the computed error is inf - inf, which is NaN, so it is set to 0. A zero keeps its sign.
+    // At +inf the computed error would be inf - inf, which is NaN, so the error is set to 0. A zero keeps its sign.
     const double lo = value.lo != value.lo ? 0.0 : value.lo;
     return {value.hi, x == 0.0 ? x : lo, x <= -1.0 ? far.value.exponent : 0};
 }

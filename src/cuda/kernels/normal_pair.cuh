@@ -1,4 +1,4 @@
-// Erf and gelu in f64 with reduced precision, as `src/math/normal_pair.rs` defines them, with the rounding test of
+// Erf and gelu in f64 with reduced precision, as `src/math/normal_pair.rs` defines them. They use the rounding test of
 // `pair.cuh`.
 #pragma once
 #include "pair.cuh"
@@ -13,7 +13,7 @@ __constant__ const double NORMAL_FAR[13] = {
     -0x1.f68ca65e5cc2dp+13, 0x1.fc31e63caa8fp+16, 0x1.9b0376e66996fp+17, -0x1.e3d34e80a206p+19,
     -0x1.919902be38531p+20};
 
-// Evaluates a polynomial like `horner`, but even and odd powers in parallel.
+// Evaluates a polynomial as `horner` does, but computes even and odd powers in parallel.
 template <u32 N>
 DEVICE double horner_halves(double x, const double (&c)[N]) {
     const double square = x * x;

@@ -1,6 +1,6 @@
 // Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
-// The pair minus and plus its error bound are both rounded. If they agree and the argument is in range, the rounded
-// result is correct. Otherwise the function is computed in f64.
+// The pair minus its error bound and the pair plus its error bound are rounded. If the two roundings agree and the
+// argument is in range, the rounded result is correct. Otherwise the function is computed in f64.
 #pragma once
 #include "common.cuh"
 
@@ -27,14 +27,14 @@ struct PairTables {
     }
 };
 
-// A result plus and minus its error bound, both rounded to f32, and whether the argument is in range.
+// A result minus its error bound and plus its error bound, each rounded to f32, and whether the argument is in range.
 struct Sides {
     float above, below;
     bool serves;
 };
 
-// Bound of an exponential's error, relative to its power of two. Beyond `PAIR_LARGEST`, the exponential may be
-// subnormal.
+// Bound of an exponential's error, relative to its power of two. For arguments beyond `PAIR_LARGEST`, the exponential
+// may be subnormal.
 const float UNCERTAINTY = 7e-11f, PAIR_LARGEST = 75.0f, PAIR_SHIFTER = 12582912.0f;
 
 struct FloatSum {
@@ -89,7 +89,7 @@ DEVICE Sides exp_sides(const PairTables& tables, float x) {
 
 const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
 
-// Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t is `e`.
+// Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t = `e`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);

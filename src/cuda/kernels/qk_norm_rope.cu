@@ -91,7 +91,7 @@ struct HeadRow {
         return has_room(square, scale) && keeps_low_parts(own, of_row, scale);
     }
 
-    // Writes the result of `f` for each element and its weight to shared memory.
+    // Calls `f` with each element and its weight, and writes the results to shared memory.
     template <class F>
     DEVICE void write(const float* weights, Bits* to, F f) {
         each([&](u32 column, const float* x) {

@@ -1,8 +1,8 @@
 // RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. With a residual, it normalises the rounded sum.
 //
-// Each block processes one row, which stays in its registers, so it is read once and written once. Three kinds of rows
-// are read again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. Because f64, float-float pairs
-// and f32 may give different bits, they are chosen as in `src/cpu/rms_norm.rs`.
+// Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are read
+// again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. f64, float-float pairs and f32 may give
+// different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
 #include "rms_norm.cuh"
 
 struct RmsNormArguments {

@@ -2,8 +2,8 @@
 #pragma once
 #include "norm.cuh"
 
-// Returns whether the weights' magnitudes allow f32. For f32 rows, the low parts of results must not underflow unless
-// the results do.
+// Returns whether the weights' magnitudes allow f32. For f32 rows, the low part of a result may only underflow if the
+// result itself does.
 template <class S, u32 COUNT, u32 WARPS>
 DEVICE bool leave_room(const Operand& weight, u32 cols, Magnitudes* partial) {
     const bool is_f32 = sizeof(typename S::Bits) == 4;

@@ -21,7 +21,7 @@ struct SampleRow {
     const LogitRow<S, WARPS> logits;
     SampleShared<WARPS>& shared;
     Candidates<WARPS> list;
-    // Largest and smallest logit, and the largest of this thread.
+    // Largest and smallest logit of the row, and the largest logit among this thread's tokens.
     float top, bottom, own_top;
     double max, inverse; // Largest logit, and 1 / temperature
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
@@ -105,7 +105,8 @@ struct SampleRow {
             if (k > THREADS / 2) {
                 return false;
             }
-            // At least k tokens reach the k-th largest of the threads' maxima: the maxima of k threads.
+            // Each thread has a largest logit. At least k tokens reach the k-th largest of these: the largest tokens of
+            // k threads.
             __syncthreads();
             shared.list[threadIdx.x] = (u64)key_of(own_top) << 32;
             list.count = THREADS;
@@ -355,7 +356,7 @@ struct SampleRow {
             ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
             : fill_bins(amount);
         const u64 needed = amount.is_mass ? ceil_of_product(filter.value, filter.flags & 2 ? all : kept) : k;
-        // Even if all `kept` tokens are needed, this excludes the tokens that are not listed.
+        // `shorten` also excludes tokens that are not listed, so it is called even if all `kept` tokens are needed.
         if (needed <= kept) {
             shorten(needed, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1, amount);
         }
@@ -396,7 +397,7 @@ struct SampleRow {
             }
             return mass;
         };
-        // The token is in the part of warp `part`. The mass before that part is `below`.
+        // The drawn token is in the part of the row that warp `part` reads. `below` is the mass before that part.
         u32 part = 0;
         u64 target = 0, below = 0;
         ROLLED

@@ -36,7 +36,7 @@ DEVICE u64 sum_before(u64 own, u64* partial) {
 }
 
 // Logits of a row and the tokens that are allowed. Each warp reads a part of neighbouring columns, sixteen bytes at a
-// time where they are aligned.
+// time where the columns are aligned.
 template <class S, u32 WARPS>
 struct LogitRow {
     typedef typename S::Bits Bits;
@@ -99,7 +99,7 @@ struct LogitRow {
                 words = {words.y, words.z, words.w, 0};
             }
         }
-        // The first warp also has the columns before the pieces, and the last warp those after them.
+        // The first warp also has the columns before the pieces, and the last warp the columns after the pieces.
         const u32 after = head + pieces * COUNT;
         const u32 single = warp == 0 ? lane : after + lane;
         if (warp == 0 ? single < head : warp == WARPS - 1 && single < cols) {
@@ -182,7 +182,7 @@ struct Candidates {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Returns the logit at which the running sum of `of(index, logit)` reaches `needed`. The total must reach it.
+    // Returns the logit at which the running sum of `of(index, logit)` reaches `needed`. The total must reach `needed`.
     template <class Term>
     DEVICE float reach(u64 needed, Term of) {
         const u32 share = (count + WARPS * WARP - 1) / (WARPS * WARP);

@@ -122,8 +122,9 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
-// Counts a row without a finite maximum in the four integers at `guards`, if that address is not 0. They are the
-// numbers of rows with NaN, with +inf and fully masked, and the index of the first fully masked row.
+// Counts a row without a finite maximum in the four integers at `guards`, if that address is not 0. The first three
+// integers count the rows with NaN, the rows with +inf and the fully masked rows. The fourth is the index of the first
+// fully masked row.
 DEVICE void count_guards(u64 guards, u64 row, bool nan, bool is_masked) {
     if (guards && seldom_thread() == 0) {
         u64* counts = (u64*)guards;

@@ -1,8 +1,8 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// Each block processes one row, which stays in its registers, so it is read once and written once. Longer rows, and
-// rows not aligned to 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact
-// in any order, so the bits do not depend on the number of threads.
+// Each block holds one row in registers, so most rows are read once and written once. Longer rows, and rows not aligned
+// to 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact in any order, so
+// the bits do not depend on the number of threads.
 #include "scores.cuh"
 
 template <u32 WARPS>
@@ -76,8 +76,8 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Handles rows that are not in registers, have no finite maximum, or have a wide range of values. Rows that fit in
-// registers are rarely among them. All rows are therefore read from memory again, which saves registers.
+// Handles rows that are not in registers, have no finite maximum, or have a wide range of values. Few of these rows fit
+// in registers. All of them are therefore read from memory again, which saves registers.
 template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
                           const Extremes& found, SoftmaxShared<WARPS>& shared) {

@@ -140,7 +140,8 @@ DEVICE void backward_held(const BackwardArguments& a) {
         const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);
         Bits* dx = (Bits*)a.dx + index * cols;
         Held<S, Vectors, WARPS, HELD> held(from, cols);
-        // Rows with a wide range are rare. They read memory again, so that they need no registers of their own.
+        // Rows with a wide range are rare. They are read from memory again, so that the code for them needs no further
+        // registers.
         Held<S, Singles, WARPS, 0> again(from, cols);
         Any any = {again, dy, dx, cols};
         const Extremes found = extremes(held, shared.extremes);

@@ -77,7 +77,7 @@ struct SoftmaxExp {
     }
 
     // Computes e^(x - max). `NARROW` selects a faster computation with the same bits, for rows that `is_narrow`
-    // accepts. The result for -inf, which no such row contains, is 0.
+    // accepts. If x is -inf, the result is 0; rows that `is_narrow` accepts contain no -inf.
     template <bool NARROW, class T>
     DEVICE float power(const T& tables, float x) const {
         if (NARROW) {

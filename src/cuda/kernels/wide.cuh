@@ -7,7 +7,8 @@ DEVICE double wide_of(u64 bits) { return __longlong_as_double((long long)bits); 
 
 const u64 SIGN = 1ull << 63, ONE_BITS = 0x3ff0000000000000;
 const double NOT_A_NUMBER = __builtin_nan("");
-// Adding and subtracting this number rounds to an integer. The sum holds the integer in its low bits.
+// Adding this number to a value and subtracting it again rounds the value to an integer. The sum holds the integer in
+// its low bits.
 const double SHIFTER = 0x1.8p52;
 
 // Pair hi + lo, with the larger part first.
@@ -79,7 +80,8 @@ DEVICE double rounded(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     u64 bits = bits_of_wide(sum.hi);
     if (fabs(sum.lo) > 0.0 && (bits & 1) == 0) {
-        // Moves to the neighbour farther from zero if sum and error have the same sign, else to the one nearer to zero.
+        // Moves to the neighbour farther from zero if sum and error have the same sign, else to the neighbour nearer to
+        // zero.
         bits += ((bits ^ bits_of_wide(sum.lo)) & SIGN) == 0 ? 1 : ~0ull;
     }
     return wide_of(bits + (v.exponent << 52));

@@ -1,5 +1,6 @@
-//! Tests that a larger logit never gets a smaller power. One test compares all f32. Others compare the logits around
-//! each change of the table entry, two of them for many row maxima. The last test checks the error bounds.
+//! Tests that a larger logit never gets a smaller power. One test compares the powers of all f32. Other tests compare
+//! the logits around each point where the table entry changes. Two of these tests use many row maxima. The last test
+//! checks the error bounds.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
@@ -39,7 +40,8 @@ fn assert_in_order(z: &[f64]) {
     }
 }
 
-/// Returns `z`, which must be below 0, and `count` neighbouring f64 on either side, in increasing order.
+/// Returns `z`, the `count` nearest f64 below `z` and the `count` nearest f64 above `z`, in increasing order. `z` must
+/// be below 0.
 fn neighbours(z: f64, count: u64) -> Vec<f64> {
     let bits = z.to_bits();
     (bits - count..=bits + count).rev().map(f64::from_bits).collect()
@@ -57,7 +59,7 @@ fn first_of_step(n: f32) -> f32 {
     -f32::from_bits(near)
 }
 
-/// Checks all 738 points at which [`WeightExp`] changes its table entry. Each is halfway between two f32.
+/// Checks all 738 points at which [`WeightExp`] changes its table entry. Each point is halfway between two f32.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_at_the_end_of_a_step() {
@@ -79,7 +81,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
     }
 }
 
-/// Compares neighbouring numbers, at distances from one f64 ULP to two f32 ULP.
+/// Compares the powers of neighbouring numbers, at distances from one f64 ULP to two f32 ULP.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_within_a_step() {
@@ -93,7 +95,7 @@ fn weights_do_not_fall_within_a_step() {
     };
     for _ in 0..200_000 {
         let z = -((random() >> 11) as f64 / (1u64 << 53) as f64) * 66.0;
-        // Test around the midpoint of two f32 too, where the nearest f32 changes.
+        // The nearest f32 changes at the midpoint of two f32, so the numbers around this midpoint are tested too.
         let high = z as f32;
         let middle = (f64::from(high) + f64::from(high.next_down())) / 2.0;
         for z in [z, middle] {
@@ -167,7 +169,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
 }
 
 /// Kernel that compares the two f32 at each change of the table entry, for rows whose maximum is M ln2/8 + `d` with M
-/// from 0 to 7. Only changes near zero are checked, where f32 are so close that errors could reverse their order.
+/// from 0 to 7. Only changes near zero are checked. There, neighbouring f32 are so close that errors could reverse the
+/// order of their powers.
 struct StepEnds {
     d: f32,
 }
@@ -196,7 +199,8 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect for the neighbouring f32 that round to n and n + 1 multiples of ln2/8.
+                // Bisect for two neighbouring f32. The multiple of ln2/8 nearest to one of them is n ln2/8, and that
+                // nearest to the other is (n + 1) ln2/8.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {
@@ -254,9 +258,9 @@ fn rows_of_every_maximum_are_in_order() {
     walk_ends(1);
 }
 
-/// Checks the bounds that [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is std's f64,
-/// whose error is less than 2^-50 of the power. The numbers include those where the table entry changes, because the
-/// polynomial is least accurate there.
+/// Checks the bounds that [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is the f64
+/// exponential of std, whose error is less than 2^-50 of the power. The tested numbers include the points where the
+/// table entry changes, because the polynomial is least accurate there.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_keep_their_bound() {

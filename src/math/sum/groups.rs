@@ -3,14 +3,15 @@
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel, map_array};
 
-/// Number of chains. Each is a block of accumulators; together they hold the 64 lanes of a tile.
+/// Number of chains. A chain is a block of accumulators. All chains together hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
 /// Number of terms in a quad, which has one block of terms for each chain.
 pub(super) const QUAD: usize = SUM_LANES;
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
-/// Computes the `N` sums of a tile of `quads` times [`QUAD`] terms, each as a block of 16 partial sums. `add` gets the
-/// indices of a quad and of a block in it, and the block's accumulators. `add` returns the accumulators plus the block.
+/// Computes the `N` sums of a tile, each as a block of 16 partial sums. The tile has `quads` quads of [`QUAD`] terms.
+/// `add` gets the index of a quad, the index of a block in this quad, and the accumulators of the block. `add` returns
+/// the accumulators plus the block.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,
@@ -31,7 +32,7 @@ pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     fold_chains(isa, chains)
 }
 
-/// Adds a tile's 64 lanes pairwise twice, which leaves one block of 16 partial sums.
+/// Adds a tile's 64 lanes in pairs, and then adds the 32 results in pairs. This leaves one block of 16 partial sums.
 #[inline(always)]
 pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; CHAINS]) -> [I::F64; N] {
     let mut tile = [isa.f64(0.0); N];
@@ -68,7 +69,7 @@ impl<const N: usize> Group<N> {
     }
 }
 
-/// Adds the partial sums of up to sixteen tiles pairwise, until each tile is one lane of a single block.
+/// Adds the partial sums of up to sixteen tiles pairwise, until each tile's sum is one lane of a single block.
 struct FoldTiles<'a, const N: usize>(&'a mut [[[f64; BLOCK]; N]]);
 
 impl<const N: usize> Kernel for FoldTiles<'_, N> {

@@ -13,7 +13,7 @@ use crate::rows::Rows;
 
 const OP: &str = "layer_norm";
 
-/// Limit of the largest magnitude of a row. Rows that reach it are scaled by `DOWN`, so that their sums do not
+/// Limit on the largest magnitude of a row. A row that reaches the limit is scaled by `DOWN`, so that its sums do not
 /// overflow.
 const HIGH: f32 = (1u128 << 100) as f32;
 const DOWN: f32 = 1.0 / (1u128 << 64) as f32;

@@ -19,7 +19,7 @@ const OP: &str = "log_softmax";
 /// Returns the program of [`log_softmax`](crate::log_softmax()). Inputs, outputs and errors are as for
 /// [`softmax`](super::softmax::program).
 ///
-/// Masked elements become -inf by overflow of the last operation, a multiplication.
+/// The last operation is a multiplication. It overflows for masked elements, so they become -inf.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();

@@ -1,8 +1,8 @@
 //! Programs of each op, and functions that run them on a device and compute the remaining rows on the host.
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
-//! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so the result of
-//! its maximum for a NaN does not matter. The host computes the rows that contain non-finite numbers.
+//! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
+//! matter how its maximum treats a NaN. The host computes the rows that contain non-finite numbers.
 
 #![forbid(unsafe_code)]
 
@@ -54,7 +54,8 @@ fn narrow(op: &'static str, argument: &'static str, value: f64) -> Result<f32> {
     Err(Error::invalid(op, argument, value, "0 or a normal f32 number on Neuron devices"))
 }
 
-/// Converts an operand with one value for each column to f32. Values beyond f32 saturate at its largest finite number.
+/// Converts an operand with one value for each column to f32. Values outside the range of f32 become the largest finite
+/// f32 number of the same sign.
 fn one_a_column(
     op: &'static str,
     argument: &'static str,

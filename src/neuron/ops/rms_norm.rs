@@ -129,7 +129,8 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<
 /// Computes [`rms_norm_residual`](crate::rms_norm_residual()) with its program.
 ///
 /// # Errors
-/// The errors of [`run`]; [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+/// The errors of [`run`]; [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the residual does not have the shape
+/// of x.
 pub fn run_residual<E: Element>(
     device: &impl Execute,
     x: Rows<'_, E>,

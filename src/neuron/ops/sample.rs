@@ -112,8 +112,9 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { logits: &logits[..count], tokens: &tokens[..count], ties, are_all, vocabulary })
     }
 
-    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. They do
-    /// not suffice if the request keeps more tokens, depends on the probabilities of other tokens, or changes logits.
+    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. The
+    /// candidates do not suffice if the request keeps more tokens, depends on the probabilities of other tokens, or
+    /// changes logits.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).

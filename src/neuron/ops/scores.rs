@@ -53,7 +53,7 @@ pub struct MaskedLogits {
 }
 
 impl MaskedLogits {
-    /// Adds parameters for the scores and, if present, the keep flags and the bias; computes the logits from them.
+    /// Adds parameters for the scores and, if present, the keep flags and the bias. Computes the logits.
     pub fn new(g: &mut Graph, of: Matrix, options: &Logits) -> Self {
         let x = g.parameter(of.dtype, &of.dims());
         let keep = options.has_keep.then(|| g.parameter(ElementType::U8, &of.dims()));
@@ -140,7 +140,8 @@ fn spoils_but_masks(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     g.select(is_masked, zero, spoilt)
 }
 
-/// Applies scale, softcap and bias, in this order. Results beyond f32 saturate at its largest finite magnitude.
+/// Applies scale, softcap and bias, in this order. Results outside the range of f32 become the largest finite f32
+/// number of the same sign.
 fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Value {
     let mut z = x;
     if options.scale != 1.0 {

@@ -29,8 +29,8 @@ const OP: &str = "softmax";
 /// logits are computed in f32.
 ///
 /// # Errors
-/// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64,
-/// [`Error::EmptyInput`](crate::Error::EmptyInput), [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+/// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64, [`Error::EmptyInput`](crate::Error::EmptyInput)
+/// for no elements, [`Error::InvalidArgument`](crate::Error::InvalidArgument) for invalid options or too many elements.
 ///
 /// ```
 /// use evenkeel::{DType, Softmax, neuron};

@@ -1,5 +1,5 @@
-//! Hand-written subset of libnrt's public headers. Layouts are those of 64-bit Unix, and did not change from 2022 to
-//! 2026. The numbers of element types did change.
+//! Hand-written subset of libnrt's public headers. The layouts are for 64-bit Unix. They are the same in the headers
+//! from 2022 to 2026, but the numbers that denote element types differ.
 
 #![forbid(unsafe_code)]
 
@@ -89,8 +89,8 @@ const _: () = {
     assert!(offset_of!(InstanceInfo, arch_name) == 8 && offset_of!(InstanceInfo, device_revision) == 24);
 };
 
-/// Numbering of element types, which depends on the library's age. For example, f32 was 1, a number that now denotes a
-/// 64-bit unsigned integer.
+/// Numbering of element types, which differs between old and new libraries. For example, 1 denotes f32 in old libraries
+/// and a 64-bit unsigned integer in new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbering {
     /// Numbering in the headers of 2022 and 2023, which count physical cores, not virtual ones.

@@ -118,7 +118,8 @@ impl About {
 }
 
 impl Runtime {
-    /// Runs `work` on the runtime's thread, unless the device is broken. Records a status that breaks the device.
+    /// Runs `work` on the runtime's thread, unless the device is broken. If `work` fails with a status that breaks the
+    /// device, records the status.
     fn call<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
         self.usable()?;
         let outcome = self.worker.call(work)?;
@@ -152,8 +153,8 @@ impl Runtime {
 
 /// A core of a Neuron device.
 ///
-/// The library is loaded when the process first opens a device. One thread makes all calls to it, one after the other.
-/// The process owns all its visible cores exclusively until it ends.
+/// The library is loaded when the process first opens a device. One thread makes all calls to the library, one after
+/// the other. The process owns all its visible cores exclusively until it ends.
 #[derive(Clone, Copy)]
 pub struct Device {
     runtime: &'static Runtime,

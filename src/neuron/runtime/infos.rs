@@ -5,8 +5,8 @@ use crate::error::fault::{Fault, Result};
 use crate::neuron::program::TensorSpec;
 use std::ffi::{CStr, CString};
 
-/// Checks that a program's tensors match the specifications. Returns their names in the program's order: inputs, then
-/// outputs.
+/// Checks that a program's tensors match the specifications. Returns the names of the tensors in the program's order:
+/// inputs, then outputs.
 ///
 /// # Safety
 /// `array` must come from `nrt_get_model_tensor_info` and must not be freed yet.
@@ -90,8 +90,8 @@ unsafe fn check(
     }
     let shape: Vec<usize> = match info.ndim {
         0 => Vec::new(),
-        // SAFETY: the caller guarantees that a shape that is not null has `ndim` entries. It is not null, as checked
-        // above.
+        // SAFETY: the shape is not null, as checked above. The caller guarantees that a shape that is not null has
+        // `ndim` entries.
         rank => unsafe { std::slice::from_raw_parts(info.shape, rank as usize) }.iter().map(|&n| n as usize).collect(),
     };
     // Accept a vector of one element for a scalar, and vice versa.

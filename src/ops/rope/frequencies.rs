@@ -17,7 +17,7 @@ const ZERO: Pair = Pair(0.0, 0.0);
 const ONE: Pair = Pair(1.0, 0.0);
 
 /// Computes theta^(-i / half) for each i below `half`, with the scaling applied. theta must be finite and positive, and
-/// above 1 with a scaling. Results beyond f64 become `f64::MAX`.
+/// above 1 with a scaling. Results above the range of f64 become `f64::MAX`.
 pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<RopeScaling<'_>>) -> Result<Vec<f64>> {
     let mut rounded = reserve(op, "the frequencies", half)?;
     let base = log(theta);
@@ -45,7 +45,8 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
             }
         }
         Some(RopeScaling::Yarn(Yarn { factor, original_positions, beta_fast, beta_slow, truncate, .. })) => {
-            // Returns the (fractional) index of the pair that makes `turns` turns within the original positions.
+            // Returns the index of the pair that makes `turns` turns within the original positions. The index may be
+            // fractional.
             let turning = |turns: f64| {
                 let log = log_of(count(original_positions)).minus(log(turns)).minus(LN_2_PI);
                 log.times((half as f64).into()).over(base)
@@ -125,7 +126,7 @@ fn within(ramp: Pair) -> Pair {
     } else if ramp.0 < 1.0 {
         ramp
     } else {
-        // NaN, which an overflow may have produced, also becomes 1.
+        // A NaN, which an overflow may have produced, also becomes 1.
         ONE
     }
 }

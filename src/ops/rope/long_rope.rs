@@ -44,7 +44,7 @@ impl<'a> LongRope<'a> {
         LongRope { short, long, original_positions, sequence, factor: 1.0, attention_factor: None }
     }
 
-    /// Sets [`LongRope::factor`]. In a transformers configuration this is `factor`, or if that is missing
+    /// Sets [`LongRope::factor`]. In a transformers configuration this is `factor`, or if `factor` is missing,
     /// `max_position_embeddings` / `original_max_position_embeddings`.
     pub const fn factor(self, factor: f64) -> Self {
         Self { factor, ..self }

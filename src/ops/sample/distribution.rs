@@ -89,7 +89,8 @@ impl Distribution {
         self.tokens.binary_search(&token).map_or(0, |i| self.masses[i])
     }
 
-    /// Returns the given token as if it had been drawn. If the filters removed the token, draws another one.
+    /// Returns the given token as if it had been drawn. If the filters removed this token, returns a random token of
+    /// the distribution.
     pub(super) fn sampled(&self, token: u32, draw: Draw) -> Sampled {
         match self.tokens.binary_search(&token) {
             Ok(i) => self.sampled_at(i),

@@ -4,11 +4,11 @@ use super::{Draw, Sampled, Sampler, Step};
 use crate::element::Element;
 use crate::error::Result;
 
-/// Sequence that is being sampled: a sampler with a seed and the tokens so far.
+/// Sequence that is being sampled: a sampler, a seed, and the tokens so far.
 ///
-/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or adaptive-p
-/// it also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`] gives the same
-/// tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
+/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or
+/// adaptive-p, this token also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`]
+/// gives the same tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;

@@ -71,7 +71,8 @@ impl Distribution {
         })
     }
 
-    /// Accepts the token with the probability `chance`, or draws a token in proportion to the integers of `residual`.
+    /// Accepts the token with the probability `chance`. Otherwise draws a token with a probability proportional to its
+    /// integer in `residual`.
     fn finish<R: Iterator<Item = u128>>(
         &self,
         token: u32,
@@ -161,7 +162,7 @@ mod tests {
     }
 
     /// A probability of a / b accepts exactly the ceil(2^64 a / b) smallest of the 2^64 random numbers. Multiplying a
-    /// and b by the same factor does not change this.
+    /// and b by the same factor does not change this count.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {
@@ -193,14 +194,16 @@ mod tests {
         })
     }
 
-    /// Each replacement token has an interval of random numbers that select it. The interval begins at the cumulative
-    /// probability of the earlier tokens, exact to 64 bits. With sums in f64, only 44 of 131,072 tokens could be drawn.
+    /// Each replacement token has an interval of random numbers that select it. The test checks that the interval
+    /// begins at the cumulative probability of the earlier tokens, exact to 64 bits. If the probabilities were added in
+    /// f64, only 44 of the 131,072 tokens could be drawn.
     #[test]
     #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Bits of the target's masses, bits of the draft's masses, and a number added to the middle mass of both.
+        // Each case has three numbers: the bits of the target's masses, the bits of the draft's masses, and a number
+        // that is added to the middle mass of both distributions.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();

@@ -60,8 +60,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Sorts the tokens by logit, and removes those that top-n-sigma rejects (false in `reaches`). Keeps at least
-/// `min_keep` tokens.
+/// Sorts the tokens by logit, and removes the tokens that top-n-sigma rejects. `reaches` is false for a rejected token.
+/// Keeps at least `min_keep` tokens.
 fn sort_with(tokens: &mut Tokens, reaches: Vec<bool>, min_keep: usize) {
     let kept = reaches.iter().filter(|r| **r).count();
     sort_descending(tokens);
@@ -76,8 +76,8 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
 }
 
 /// Applies the typical-p filter: keeps the tokens whose surprisal is closest to the entropy, until their probabilities
-/// add up to p. Tokens that tie with the last one are also kept. Keeps at least `min_keep` tokens. Does not reorder
-/// tokens.
+/// add up to at least p. Also keeps the tokens that tie with the last one. Keeps at least `min_keep` tokens, and does
+/// not reorder them.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

@@ -49,8 +49,8 @@ pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) 
     tokens::softmax(&probs.iter().map(logit).enumerate().collect())
 }
 
-/// Returns the feedback of the next step for each token. `probs` are the probabilities of the draw, and `before` the
-/// probabilities before adaptive-p.
+/// Returns the feedback of the next step for each token. `probs` holds the probabilities of the draw, and `before`
+/// holds the probabilities before adaptive-p.
 pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before: &[f64]) -> Vec<f64> {
     if config.mirostat != 0 {
         let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);

@@ -48,8 +48,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Removes tokens, the least probable first, as long as their total probability is at most the threshold. Keeps at
-/// least `least` tokens.
+/// Removes tokens, the least probable first, as long as the total probability of the removed tokens is at most the
+/// threshold. Keeps at least `least` tokens.
 pub fn top_p(tokens: &mut Tokens, threshold: f64, least: usize) {
     let probs = softmax(tokens);
     let mut order: Vec<usize> = (0..tokens.len()).collect();

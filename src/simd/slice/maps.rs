@@ -22,7 +22,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         )
     }
 
-    /// Works like [`Span::map`]; `f` also gets the blocks of other slices of the span's length.
+    /// Works like [`Span::map`]; `f` also gets the blocks of other slices, which have the span's length.
     #[inline(always)]
     pub fn map_with<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
@@ -50,7 +50,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         )
     }
 
-    /// Works like [`Span::map_unrolled`]; `f` also gets the blocks of other slices of the span's length.
+    /// Works like [`Span::map_unrolled`]; `f` also gets the blocks of other slices, which have the span's length.
     #[inline(always)]
     pub fn map_unrolled_with<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
@@ -85,8 +85,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         all.written()
     }
 
-    /// Maps two spans of equal length together. `f` computes both results from the blocks of both sources and of other
-    /// slices of this length.
+    /// Maps two spans of equal length together. `f` computes both results from the blocks of the two sources and of
+    /// other slices, which have the same length.
     #[inline(always)]
     pub fn map_pair<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         spans: [Self; 2],

@@ -47,7 +47,7 @@ pub enum Defect {
     AcceptsNothing,
     /// The same seed gives different tokens.
     NotRepeatable,
-    /// The error is larger than straightforward arithmetic in f32 or f64 causes.
+    /// The error is larger than the error of straightforward arithmetic in f32 or f64.
     Inaccurate,
     /// Valid input is rejected with an error.
     Refuses,

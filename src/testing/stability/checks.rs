@@ -11,7 +11,7 @@ use candle_nn::{Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use std::collections::HashMap;
 use std::fmt::Display;
 
-/// Allowed range of the standard deviation of the output for ordinary input.
+/// Allowed range of the output's standard deviation, for ordinary input.
 const SCALES: (f64, f64) = (1e-3, 1e3);
 
 const INITIALISE: &str = "initialise parameters by the size of their layer";

@@ -91,8 +91,8 @@ where
         Self { dtypes: dtypes.to_vec(), ..self }
     }
 
-    /// Sets the largest input magnitude; 1e4 by default. For f16 its square root is used, so that products of inputs
-    /// are in range.
+    /// Sets the largest input magnitude; 1e4 by default. For f16, the square root of this magnitude is used, so that
+    /// products of inputs are in range.
     pub fn magnitude(self, magnitude: f64) -> Self {
         Self { magnitude, ..self }
     }

@@ -18,20 +18,20 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gain {
-    /// No nonlinear function follows the linear layer or convolution: 1.
+    /// No nonlinear function after the linear layer or convolution, with the gain 1.
     #[default]
     Linear,
-    /// Sigmoid: 1.
+    /// Sigmoid, with the gain 1.
     Sigmoid,
-    /// Tanh: 5/3.
+    /// Tanh, with the gain 5/3.
     Tanh,
-    /// ReLU: sqrt(2).
+    /// ReLU, with the gain sqrt(2).
     Relu,
-    /// Leaky ReLU with this slope: sqrt(2 / (1 + slope^2)).
+    /// Leaky ReLU with this slope, and with the gain sqrt(2 / (1 + slope^2)).
     LeakyRelu(f64),
-    /// SELU: 3/4.
+    /// SELU, with the gain 3/4.
     Selu,
-    /// An explicit number. An f64 converts to this variant with `into()`.
+    /// A gain that is given as a number. An f64 converts to this variant with `into()`.
     Explicit(f64),
 }
 
@@ -86,7 +86,7 @@ impl Fan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for a shape with fewer than two axes, such as that of a bias.
+    /// [`Error::ShapeMismatch`] for a shape with fewer than two axes, such as the shape of a bias.
     pub fn of(self, shape: &[usize]) -> Result<f64> {
         in_default(|| {
             let &[outputs, inputs, ref kernel @ ..] = shape else {

@@ -1,9 +1,9 @@
 //! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
 //! An element depends only on a seed, the name or number of its tensor, and its index. Philox4x32-10 computes random
-//! bits from these three. The sampler uses this generator with another key, so it draws other numbers from the same
-//! seed. Numbers are computed in f64 by functions that give the same bits everywhere, and then rounded once. So f16
-//! weights are the rounded f64 weights.
+//! bits from these three values. The sampler uses the same generator with another key, so the sampler draws other
+//! numbers from the same seed. Numbers are computed in f64 by functions that give the same bits everywhere, and then
+//! rounded once. So f16 weights are the rounded f64 weights.
 
 mod gain;
 
@@ -235,7 +235,8 @@ impl Stream {
 /// # Errors
 /// [`Error::ShapeMismatch`] for a shape with another number of elements, or with fewer axes than a fan needs.
 /// [`Error::InvalidArgument`] for a negative gain or standard deviation, for a lower limit above the upper one, for
-/// values that are not finite, and if a number could exceed the type. After an error the tensor is unchanged.
+/// values that are not finite, and if a number could exceed the range of the type. After an error the tensor is
+/// unchanged.
 ///
 /// # Panics
 /// Never.

@@ -29,8 +29,8 @@ pub struct Bin {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Histogram {
-    /// The bins in increasing order, without empty ones. A power of two belongs to the bin of larger magnitudes. All
-    /// subnormal f64 numbers of one sign share a bin.
+    /// The bins in increasing order, without empty ones. A power of two belongs to the bin with the larger magnitudes.
+    /// All subnormal f64 numbers of one sign share a bin.
     pub bins: Vec<Bin>,
 }
 

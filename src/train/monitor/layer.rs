@@ -48,16 +48,18 @@ impl Layer {
     /// Adds the statistics of the gradient.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`] if the requested instruction set is unavailable.
     pub fn gradient<'a>(self, gradient: impl Into<Floats<'a>>) -> Result<Self> {
         let gradient = gradient.into();
         Ok(Self { gradient: Some(gradient.inspect()?), histogram: Some(Histogram::of(gradient)), ..self })
     }
 
-    /// Adds the statistics of the parameter after the step, and the update ratio relative to the values before it.
+    /// Adds the statistics of the parameter after the step, and the update ratio relative to the values before the
+    /// step.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `before` and `after` have different lengths; [`Error::Unavailable`].
+    /// [`Error::ShapeMismatch`] if `before` and `after` have different lengths; [`Error::Unavailable`] if the requested
+    /// instruction set is unavailable.
     pub fn update<'a>(self, before: impl Into<Floats<'a>>, after: impl Into<Floats<'a>>) -> Result<Self> {
         in_default(|| {
             let (before, after) = (before.into(), after.into());
@@ -100,7 +102,8 @@ fn norm(stats: &Stats) -> f64 {
     if count == 0 {
         return 0.0;
     }
-    // Mean and deviation are divided by the largest magnitude, because its square may exceed f64.
+    // Mean and deviation are divided by the largest magnitude, because the square of the largest magnitude may exceed
+    // f64.
     let unit = if stats.max_abs > 0.0 { stats.max_abs } else { 1.0 };
     in_default(|| {
         let (mean, std) = (stats.mean / unit, stats.std / unit);

@@ -1,5 +1,4 @@
-//! Monitoring of a training run: records of losses, norms and layers, warnings about them, and sinks that write the
-//! records.
+//! Monitoring of a training run. Records contain losses, norms, layers and warnings. Sinks write the records.
 
 mod histogram;
 mod layer;
@@ -34,7 +33,7 @@ pub use tracing::Tracing;
 use crate::error::{Error, Result, Source};
 use crate::simd::in_default;
 
-/// Checks the record of each step, adds warnings, and writes it to the sinks.
+/// Checks the record of each step, adds warnings to the record, and writes it to the sinks.
 ///
 /// ```
 /// use evenkeel::train::{Monitor, Step, Warning};
@@ -57,8 +56,8 @@ pub struct Monitor {
 }
 
 impl Default for Monitor {
-    /// Returns a monitor with default limits and without sinks. It records layers every hundred steps, and a loss that
-    /// is not finite is an error.
+    /// Returns a monitor with default limits and without sinks. The monitor records layers every hundred steps. It
+    /// returns an error for a loss that is not finite.
     fn default() -> Self {
         Monitor {
             limits: Limits::default(),
@@ -99,12 +98,12 @@ impl Monitor {
         self.layers_every != 0 && step.is_multiple_of(self.layers_every)
     }
 
-    /// Records a step: adds warnings to its record, writes it to every sink, and returns it.
+    /// Records a step: adds warnings to its record, writes the record to every sink, and returns the record.
     ///
     /// # Errors
     /// [`Error::Sink`] if a write to a sink failed; all other sinks are still written to. [`Error::Diverged`] for a
-    /// non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the record is written to the sinks in this case
-    /// too.
+    /// non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the record is written to the sinks even after this
+    /// error.
     pub fn record(&mut self, step: Step, layers: Vec<Layer>) -> Result<Record> {
         let warnings = in_default(|| self.limits.warnings(&step, &layers, self.summary.last_loss));
         let record = Record { step, layers, warnings };

@@ -92,7 +92,7 @@ pub struct Record {
     pub warnings: Vec<Warning>,
 }
 
-/// Serialises a finite value as a number, and any other as a string.
+/// Serialises a finite value as a number, and any other value as a string.
 #[cfg(feature = "serde")]
 pub(super) fn number<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { to.serialize_f64(*value) } else { to.collect_str(value) }

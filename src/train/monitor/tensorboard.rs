@@ -26,8 +26,8 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Creates a new file in this folder, and the folder if it does not exist. A resumed run writes to another new
-    /// file.
+    /// Creates a new file in this folder. Also creates the folder if it does not exist. A resumed run writes to another
+    /// new file.
     ///
     /// # Errors
     /// The errors of creating the folder and the file.
@@ -72,7 +72,7 @@ impl Sink for TensorBoard {
     }
 }
 
-/// Returns the event for a record. Must run in the default floating-point environment.
+/// Returns the event for a record. The function must run in the default floating-point environment.
 fn event(record: &Record) -> Event {
     let step = &record.step;
     let mut values = Vec::new();
@@ -117,7 +117,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Returns the masked CRC-32C of bytes, as frames store it. The mask avoids computing a CRC over data that contains
+/// Returns the masked CRC-32C of bytes, which frames store. The mask avoids computing a CRC over data that contains
 /// plain CRCs.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
@@ -176,8 +176,8 @@ struct HistogramProto {
 }
 
 impl HistogramProto {
-    /// Converts a histogram to buckets. A bucket starts at the limit of the previous one, so an empty bucket fills each
-    /// gap between bins.
+    /// Converts a histogram to buckets. A bucket starts at the limit of the previous bucket, so each gap between bins
+    /// needs an empty bucket.
     fn of(histogram: &Histogram) -> Self {
         let mut proto = HistogramProto::default();
         let mut add = |limit: f64, count: f64| {

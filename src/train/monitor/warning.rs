@@ -26,7 +26,7 @@ pub enum Warning {
         /// Limit for the norm.
         limit: f64,
     },
-    /// The loss is much larger than the previous one.
+    /// The loss is much larger than the previous loss.
     #[non_exhaustive]
     LossJump {
         /// The loss.
@@ -49,7 +49,7 @@ pub enum Warning {
     Update {
         /// Name of the layer.
         layer: String,
-        /// Ratio of the norm of the change to the norm of the parameter.
+        /// Norm of the change, divided by the norm of the parameter.
         ratio: f64,
         /// Limit for the ratio.
         limit: f64,

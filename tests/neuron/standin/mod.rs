@@ -1,5 +1,5 @@
-//! Fakes that replace a device in tests: the library, which is compiled here, the compiler, and programs that both
-//! accept.
+//! Fakes that replace a device in tests: a library, which is compiled here, and a compiler. Also builds programs that
+//! the fake library and the fake compiler accept.
 
 use evenkeel::neuron::{Device, ElementType, Execute, Interpreter, Program, TensorSpec};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,7 @@ pub struct Live {
 }
 
 impl Standin {
-    /// Opens the fake library in use, and sets the function that it computes with.
+    /// Opens the fake library that `EVENKEEL_LIBNRT` names, and sets the function that computes the programs.
     pub fn new(arithmetic: Compute) -> Self {
         *COMPUTE.lock().unwrap() = Some(arithmetic);
         let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent process must set `EVENKEEL_LIBNRT`");

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Instruction sets that callgrind supports.
 const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
-/// Largest allowed ratio of a count to the committed count. The counts of different compilers differ by less. One
-/// additional function call per block exceeds this ratio.
+/// Largest allowed ratio of a count to the committed count. Different compilers give ratios below this limit. One
+/// additional function call per block gives a ratio above it.
 const LIMIT: f64 = 1.5;
 
 #[derive(Clone, Serialize, Deserialize)]

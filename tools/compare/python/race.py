@@ -51,7 +51,7 @@ def timed(run, calls):
 
 
 def race(contenders, problem, quick):
-    """Returns pairs of contenders and their records. A contender whose first call fails is not timed."""
+    """Returns pairs of a contender and its record. A contender whose first call fails is not timed."""
     rounds, limit = (5, 3e7) if quick else (30, 2e8)
     turns, calls, notes, spent = {}, {}, {}, {}
     for contender in contenders:

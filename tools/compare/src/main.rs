@@ -1,5 +1,5 @@
-//! Compares the times and errors of Evenkeel and its competitors on the same inputs. A copy of as many bytes is timed
-//! too.
+//! Compares the times and errors of Evenkeel and its competitors on the same inputs. Also times a memory copy of the
+//! same number of bytes.
 //!
 //! `./run` builds and runs everything; see its usage text.
 

@@ -28,8 +28,8 @@ impl Pace {
     const WARMED: f64 = 2e7;
 }
 
-/// Largest total size, in bytes, of the input copies that an in-place function overwrites in turn. At this size, they
-/// fill half of a second-level cache.
+/// Largest total size, in bytes, of the input copies that an in-place function overwrites one after the other. At this
+/// size, the copies fill half of a second-level cache.
 const RING: usize = 512 << 10;
 
 /// Result and times of one contender.

@@ -75,8 +75,8 @@ __attribute__((noinline)) void resume(unsigned index) {
     setcontext(&context);
 }
 
-// Completes an exchange once all lanes of a warp have reached it, and returns whether it did. A lane that ended never
-// arrives, so its warp stays blocked.
+// Completes an exchange once all lanes of a warp have reached it. Returns whether the exchange was completed. A lane
+// that ended never arrives, so its warp stays blocked.
 bool release_exchange(unsigned first) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (fibers[first + lane].state != AT_EXCHANGE) {
@@ -93,7 +93,7 @@ bool release_exchange(unsigned first) {
     return true;
 }
 
-// Releases a barrier once all threads of the block have reached it, and returns whether it did.
+// Releases a barrier once all threads of the block have reached it. Returns whether the barrier was released.
 bool release_barrier() {
     for (const Fiber& fiber : fibers) {
         if (fiber.state != AT_BARRIER) {

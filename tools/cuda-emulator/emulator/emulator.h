@@ -45,7 +45,7 @@ struct Entry {
     }
 };
 
-// Waits for all threads of the block. If one of them has ended, the block is stuck.
+// Waits for all threads of the block. If one of these threads has ended, the block is stuck.
 void barrier();
 // Waits for all lanes of the warp, and returns the bits that lane `from` passed.
 unsigned long long exchange(unsigned long long bits, unsigned from);

@@ -65,8 +65,8 @@ impl Emulator {
     /// # Errors
     /// Returns the reason if the library can't be loaded.
     pub fn load(path: &Path) -> Result<Self, libloading::Error> {
-        // SAFETY: loading the library only runs the initializers that register kernels. The function has this type in
-        // `emulator.cpp`.
+        // SAFETY: loading the library only runs the initializers that register kernels. `emulator.cpp` defines `run`
+        // with this type.
         unsafe {
             let library = libloading::Library::new(path)?;
             let run = *library.get::<Run>(b"emulator_launch\0")?;
@@ -77,7 +77,7 @@ impl Emulator {
     /// Runs a kernel whose arguments point into this process.
     ///
     /// # Safety
-    /// The arguments have the kernel's type, and point to memory that it may read and write.
+    /// The arguments have the kernel's type, and point to memory that the kernel may read and write.
     ///
     /// # Errors
     /// Returns an [`Error`] if the kernel does not run to its end.

@@ -84,7 +84,7 @@ pub struct Case {
     pub dtype: DType,
     /// Sizes, in the order of the op's specification.
     pub sizes: Vec<usize>,
-    /// Options, in the order of the op's specification; NaN for one that is not set.
+    /// Options, in the order of the op's specification. An option that is not set is NaN.
     pub options: Vec<f64>,
     /// Operands, in the order of the op's specification, rounded to their types.
     pub arrays: Vec<Runs>,

@@ -61,13 +61,14 @@ pub fn bound<E: Element>(op: &str) -> f64 {
     accuracy::bound(op, E::DTYPE).map_or(0.0, |bound| bound.ulps)
 }
 
-/// Finds the worst of some results. The unit of error is the ULP of the result or of `at`, whichever is larger.
+/// Returns the verdict on the worst of the results. The unit of error is the ULP of the exact result or of `at`,
+/// whichever is larger.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// Finds the worst of some results, as [`worst`] does. `besides` is an additional absolute error that the
-/// op's documentation allows.
+/// Returns the verdict on the worst of the results, as [`worst`] does. `besides` is an additional absolute error that
+/// the op's documentation allows.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],
     exact: &[R],

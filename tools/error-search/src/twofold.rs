@@ -2,7 +2,8 @@
 //!
 //! A number is an unevaluated sum of two f64. It has full precision only between about 1e-250 and 1e250, where f64
 //! represents both parts. [`DoubleDouble`], which verifies findings, has a separate exponent. The exponential is a
-//! short series after a strong argument reduction, unlike the reference's long series: the two share no code.
+//! short series after a strong argument reduction, unlike the reference's long series. The two exponentials share no
+//! code.
 
 use evenkeel::reference::{DoubleDouble, Real};
 use std::cmp::Ordering;

@@ -1,7 +1,7 @@
 //! Functions at any precision, computed by MPFR.
 //!
 //! MPFR rounds the functions it provides correctly, and reports whether a result is exact. The other functions are
-//! formulas of a few steps, each of which is correctly rounded.
+//! formulas of a few steps. Each step is correctly rounded.
 
 use rug::Float;
 use rug::float::{Constant, Round};
@@ -29,8 +29,8 @@ const GUARD: u32 = 32;
 const BITS: [u32; 2] = [128, 4096];
 
 /// Returns the nearest f32, ties to even. The number is first rounded to f64 by round-to-odd, so that the second
-/// rounding still sees on which side of a midpoint it lies. This version of rug has a conversion to f32 that rounds
-/// subnormal numbers twice, so it is not used.
+/// rounding still sees on which side of a midpoint the number lies. This version of rug has a conversion to f32 that
+/// rounds subnormal numbers twice, so it is not used.
 fn nearest(number: &Float) -> f32 {
     let toward_zero = number.to_f64_round(Round::Zero);
     let is_exact = *number == toward_zero;
@@ -107,7 +107,8 @@ fn logistic(x: Float) -> Float {
     ((-x).exp() + 1u32).recip()
 }
 
-/// Computes x times a factor that vanishes faster than x grows as x approaches minus infinity, where the result is -0.
+/// Computes x times a factor. As x approaches minus infinity, the factor vanishes faster than x grows. At minus
+/// infinity, the result is -0.
 fn times(x: &Float, factor: Float) -> Value {
     let limit = x.is_infinite() && x.is_sign_negative();
     formula(if limit { -Float::new(factor.prec()) } else { factor * x })

@@ -9,7 +9,7 @@ use crate::bracket::Bracket;
 
 const U: f64 = f64::EPSILON / 2.0;
 
-/// Magnitude below which silu and both gelu are x/2 plus a positive remainder of less than an f64 ULP of x/2.
+/// Magnitude below which silu, gelu and gelu_tanh are x/2 plus a positive remainder of less than an f64 ULP of x/2.
 ///
 /// These functions are x/2 (1 + t), where t is tanh(x/2), erf(x/sqrt 2) or tanh(sqrt(2/pi) (x + 0.044715 x^3)). t has
 /// the sign of x and a smaller magnitude. So the remainder, x t / 2, is positive and less than 2^-60 of x/2. It decides
@@ -32,7 +32,7 @@ pub fn sigmoid(x: f32) -> Bracket {
     Bracket::around(1.0 / (1.0 + core_math::exp(-f64::from(x))), 4.0 * U)
 }
 
-/// Encloses x / (1 + e^-x). The steps, and so the bound, are those of [`sigmoid`].
+/// Encloses x / (1 + e^-x). The steps and the bound are the same as in [`sigmoid`].
 pub fn silu(x: f32) -> Bracket {
     let x = f64::from(x);
     if is_tiny(x) {

@@ -76,7 +76,7 @@ impl Row {
         Provenance { evenkeel, commit, program, core_math, mpfr }
     }
 
-    /// Returns the sort key: functions in the order of their list, and the fastest instruction set of each first.
+    /// Returns the sort key: the function's place in the list, then the instruction set, fastest first.
     fn place(&self) -> (usize, usize) {
         let function = FUNCTIONS.iter().position(|function| function.name == self.function);
         let level = Level::ALL.iter().rev().position(|level| level.name() == self.simd);

@@ -48,7 +48,7 @@ impl Tally {
         }
     }
 
-    /// Merges the counts of `next`, whose inputs follow those of `self`.
+    /// Merges the counts of `next`, whose inputs follow the inputs of `self`.
     #[must_use]
     pub fn followed_by(mut self, next: Tally) -> Tally {
         self.examples.extend(next.examples);

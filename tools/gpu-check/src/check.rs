@@ -25,7 +25,7 @@ pub struct Plan<'a> {
     pub out: &'a Path,
 }
 
-/// Time limit of an op. An op that takes longer has a kernel that does not end.
+/// Time limit of an op. If an op takes longer, one of its kernels never ends.
 const LONGEST: Duration = Duration::from_secs(40);
 /// Reason that is stored while a check runs. It remains in the file if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
@@ -33,7 +33,7 @@ const BEGUN: &str = "the program ended during this op";
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
 ///
 /// # Errors
-/// The device's error, after it was written to the file.
+/// The device's error, which is first written to the file.
 pub fn run(plan: &Plan, checks: &mut Checks) -> Result<()> {
     macro_rules! op {
         ($op:ty) => {
@@ -214,7 +214,8 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
 /// Block of rows that is repeated until there are more elements than 32 bits can count.
 const BLOCK: Shape = Shape { rows: 256, cols: 4096 };
 
-/// Runs an op on all repetitions of the block, and compares the first, the middle and the last with the CPU's results.
+/// Runs an op on all repetitions of the block, and compares the results for the first, the middle and the last
+/// repetition with the CPU's.
 fn beyond<O: Op>(plan: &Plan, check: &mut Check, stream: Option<&Stream>) -> Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let whole = Shape { rows: plan.blocks * BLOCK.rows, ..BLOCK };

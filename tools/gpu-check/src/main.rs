@@ -43,7 +43,7 @@ enum What {
         #[arg(long, default_value_t = 0)]
         blocks: usize,
     },
-    /// Time each op. Continues with the timings that the file lacks.
+    /// Measure the time of each op. Continues with the timings that the file lacks.
     Time {
         /// File for the timings.
         #[arg(long)]

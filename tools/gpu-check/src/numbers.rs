@@ -1,6 +1,7 @@
 //! Inputs of ops: shapes near the sizes at which kernels change their method, and rows of every kind.
 //!
-//! A seed gives the same inputs on every machine. So this module calls no function whose bits differ between machines.
+//! A seed must give the same inputs on every machine. So this module calls no function whose results differ between
+//! machines.
 
 use crate::ops::{Number, Shape};
 use evenkeel::testing::hostile;
@@ -32,8 +33,8 @@ pub struct Case {
     pub seed: u64,
 }
 
-/// Returns one call of an op for every `part`-th shape of at most `elements` elements. The calls cycle through the
-/// `ways` ways to call the op.
+/// Returns one call of an op for every `part`-th shape of at most `elements` elements. There are `ways` ways to call
+/// the op, and the calls cycle through them.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();

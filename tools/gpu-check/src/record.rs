@@ -13,7 +13,7 @@ pub struct Device {
     pub compute_capability: String,
     pub multiprocessors: i32,
     pub memory: usize,
-    /// Output of nvidia-smi about the driver and the highest clocks; empty if nvidia-smi is missing.
+    /// Output of nvidia-smi about the driver and the highest clock rates; empty if nvidia-smi is missing.
     pub driver: String,
 }
 
@@ -67,7 +67,7 @@ pub struct Timing {
     /// Duration of a copy that reads and writes the same number of bytes in total.
     #[serde(default)]
     pub copy_us: f64,
-    /// Problem that makes the timing unreliable, or the error.
+    /// Problem that makes the timing unreliable, or the op's error.
     pub trouble: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! Measures the duration of each op, and of a copy of the same number of bytes for comparison.
 //!
-//! Calls are timed in batches between two events of the device. Copies before each batch keep the device busy while
-//! calls are queued, so the host's time per call does not count. The calls cycle through more memory than the device's
-//! caches hold.
+//! Calls are timed in batches between two events of the device. Before each batch, copies keep the device busy while
+//! calls are queued. The measured time therefore excludes the host's time per call. The calls cycle through more memory
+//! than the device's caches hold.
 
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
@@ -23,7 +23,7 @@ pub struct Plan<'a> {
     /// Largest number of elements per call: larger shapes get fewer or shorter rows. The number also limits the memory
     /// that calls cycle through.
     pub elements: usize,
-    /// Whether to time only two shapes of each op, in bf16.
+    /// Whether to measure only two shapes of each op, in bf16.
     pub is_quick: bool,
     /// File that the timings are written to after each op.
     pub out: &'a Path,
@@ -44,13 +44,14 @@ const BATCH: f64 = 2.0;
 /// Number of copies that keep the device busy before a batch.
 const BUSY_COPIES: usize = 8;
 const MOST_CALLS: usize = 200;
-/// Time limit of an op, with its allocations and its batches. An op that takes longer has a kernel that does not end.
+/// Time limit of an op, including its allocations and its batches. If an op takes longer, one of its kernels never
+/// ends.
 const LONGEST: Duration = Duration::from_secs(40);
 
-/// Times the ops that are not in `timings` yet.
+/// Measures the duration of each op that is not in `timings` yet.
 ///
 /// # Errors
-/// The device's error, after it was written to the file.
+/// The device's error, which is first written to the file.
 pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     let mut clock = Clock::new(plan)?;
     macro_rules! op {

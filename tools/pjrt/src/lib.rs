@@ -1,5 +1,5 @@
-//! Runs programs on plugins of XLA's PJRT interface: the CPU plugin that `scripts/pjrt-plugin` downloads, or a
-//! device's.
+//! Runs programs on plugins of XLA's PJRT interface: the CPU plugin that `scripts/pjrt-plugin` downloads, or the plugin
+//! of a device.
 //!
 //! A plugin has one entry point, which returns a table of functions. Each function takes one struct of arguments, which
 //! starts with its size. A plugin accepts structs that are larger than it expects. So all structs have the same size
@@ -79,7 +79,7 @@ pub struct Plugin {
     _library: &'static Library,
 }
 
-// SAFETY: the table is constant, and PJRT allows calls of one client from any number of threads.
+// SAFETY: the table is constant, and PJRT allows several threads to call one client at the same time.
 unsafe impl Send for Plugin {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Plugin {}
@@ -124,7 +124,7 @@ impl Plugin {
         Ok(plugin)
     }
 
-    /// Calls a function; returns the arguments with the function's outputs.
+    /// Calls a function. Returns the struct of arguments, in which the function has set its outputs.
     fn call(&self, function: usize, fields: &[(usize, u64)]) -> Result<Arguments> {
         let mut arguments = Arguments::new(fields);
         // SAFETY: these functions take their arguments and return an error or null.
@@ -217,7 +217,7 @@ impl Plugin {
         Ok(buffer)
     }
 
-    /// Runs a program that is passed in the given form.
+    /// Runs a program in the given form.
     ///
     /// # Errors
     /// [`Error::Failed`] if the inputs do not match the program, or the plugin fails.

@@ -211,7 +211,7 @@ fn a_seed_makes_the_weights() {
     assert!(weights == make("1", "2"), "`train` with seed 1: two threads and one thread must give the same weights");
     assert!(weights != make("2", "2"), "`train`: seed 2 must give other weights than seed 1");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
-    // The committed weights must result from the committed text with the default sizes and steps.
+    // Training on the committed text, with the default sizes and steps, must give the committed weights.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
     let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help text of `train` must be valid UTF-8");
     for key in ["seed", "steps"] {

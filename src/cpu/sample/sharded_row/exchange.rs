@@ -32,7 +32,7 @@ pub enum NextRound {
 }
 
 impl<S: SampleFloat> ShardedRow<'_, S> {
-    /// Stores the largest logit, decoded from the max-reduction after [`Task::Survey`]. Rejects a row with a NaN, or
+    /// Stores the largest logit, decoded from the max-reduction after [`Task::Survey`]. Rejects a row that has a NaN or
     /// whose largest logit is -inf.
     pub fn take_survey(&mut self, [max, nan]: [u64; 2]) -> Result<()> {
         let (row, vocabulary, max) = (self.row, self.scale.vocabulary, keys::to_f64(max));
@@ -51,7 +51,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         asks_for_total(self.filters)
     }
 
-    /// Stores the mass of all tokens. Must be called before a filter removes any.
+    /// Stores the mass of all tokens. Must be called before a filter removes any token.
     pub fn take_total(&mut self) {
         self.total = self.mass();
     }
@@ -99,7 +99,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         }
     }
 
-    /// Starts the searches for the cut of the next filter.
+    /// Starts the searches for the last tokens that the next filter keeps.
     pub fn search(&mut self) {
         let min_keep = self.request.parts().1.min_keep;
         let count = |needed: usize, highest_first, keeps_equals| {

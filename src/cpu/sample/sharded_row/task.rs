@@ -26,7 +26,8 @@ pub trait SampleFloat: Element + Default {
     /// Appends the tokens that are not masked.
     fn present<I: Isa>(isa: I, whole: LogitSlice<'_, Self>, to: &mut Candidates<Self>);
 
-    /// Appends the k tokens that come first by [`Candidate::order`], or all unmasked tokens if there are fewer.
+    /// Appends the first k tokens in the order of [`Candidate::order`], or all unmasked tokens if there are fewer than
+    /// k.
     fn first<I: Isa>(isa: I, whole: LogitSlice<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
 
     /// Runs the task on each row.

@@ -17,8 +17,8 @@ use evenkeel::{Heads, attention_into};
 /// three have the same size.
 pub struct Prefill;
 
-/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds the values, which have the
-/// same size, and then the queries.
+/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds the values and then the
+/// queries. Keys and values have the same size.
 pub struct Decode;
 
 /// Queries, keys and values, with the numbers of heads, queries, keys and features.

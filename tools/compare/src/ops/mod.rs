@@ -75,7 +75,7 @@ pub trait Op {
     /// Shapes; `--quick` uses the first two.
     const SHAPES: &'static [Shape];
 
-    /// Computes the exact results of one row of results. For [`Results::One`], computes the single result of all rows.
+    /// Computes one row of exact results. For [`Results::One`], computes the single result of all rows.
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
 
     /// Returns the implementations in this program. `rten` is `None` on a machine without it.

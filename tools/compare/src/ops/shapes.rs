@@ -2,8 +2,8 @@
 
 use crate::problem::Shape;
 
-/// Shapes for ops on rows. The first fits in a core's second-level cache, and the second does not. Then follow long
-/// rows, a large matrix, and two matrices whose rows are so short that the cost of each row matters.
+/// Shapes for ops on rows. The first fits in a core's second-level cache, and the second does not. The others are two
+/// shapes of long rows, a large matrix, and two matrices whose rows are so short that the cost of each row matters.
 pub const ROWS: &[Shape] = &[
     Shape(&[8, 4096]),
     Shape(&[1024, 4096]),
@@ -26,7 +26,7 @@ pub const TRAINED: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&
 /// Shapes of gradients to clip: number of tensors, and elements per tensor.
 pub const GRADIENTS: &[Shape] = &[Shape(&[100, 500_000])];
 
-/// Shapes of logits: sequences, and tokens of the vocabulary.
+/// Shapes of logits: number of sequences, and number of tokens in the vocabulary.
 pub const LOGITS: &[Shape] = &[Shape(&[1, 131_072]), Shape(&[64, 32768]), Shape(&[1, 32768])];
 
 /// Shapes of a prompt's queries: heads, positions and features.

@@ -2,7 +2,8 @@
 
 use candle_core::{Error, Result, Tensor, Var};
 
-/// Returns the gradient of a function of a tensor, given the gradient of its result. It runs forward and backward.
+/// Returns the gradient of a function of a tensor, given the gradient `dy` of its result. Runs a forward and a backward
+/// pass.
 pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     gradient_of(xs, || (f(xs)? * dy)?.sum_all())
 }

@@ -16,7 +16,7 @@ fn gradient(rng: &mut StdRng, kind: Kind, len: usize, dtype: usize) -> Gradient 
     }
 }
 
-/// Returns options with a limit near the norm, far below it, or above it.
+/// Returns options whose limit is near the norm, far below the norm, or above it.
 fn limits(i: usize) -> ClipGradNorm {
     let limit = [1.0, 1e-3, 0.0, 1e30, f64::INFINITY, 1e-320, 1e-300, 40.0][i % 8];
     let mode = [ClipMode::Exact, ClipMode::Torch][i / 8 % 2];

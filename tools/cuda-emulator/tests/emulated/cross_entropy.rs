@@ -43,7 +43,7 @@ pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> 
 }
 
 /// Tests rows of many shapes. Each type runs with all lengths up to 2100 and one third of the longer ones. With a
-/// softcap, it runs with all lengths up to 300, and one third of the lengths from 300 to 4200.
+/// softcap, each type runs with all lengths up to 300, and one third of the lengths from 300 to 4200.
 fn rows_of_every_shape<E: DeviceElement>(third: usize) {
     let seed = 31;
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());

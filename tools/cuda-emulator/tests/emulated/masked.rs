@@ -81,7 +81,7 @@ fn products_that_cancel() {
 }
 
 /// Tests rows so long that the fixed-point sum may need more than 64 bits. The sums of these rows are near 1 or far
-/// above it.
+/// above 1.
 #[test]
 fn rows_of_long_sums() {
     let emulator = Emulator::linked();

@@ -66,8 +66,8 @@ fn long_rows() {
     }
 }
 
-/// Tests sums over rows with a window. A sum skips the columns before the window, but adds the others in the same order
-/// as a sum over the whole row.
+/// Tests sums over rows with a window. A sum skips the columns before the window. It adds the other columns in the same
+/// order as a sum over the whole row.
 #[test]
 fn windows_of_long_rows() {
     let mut rng = StdRng::seed_from_u64(35);
@@ -111,7 +111,7 @@ fn derivatives_of_softcaps() {
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i] };
         let (x, beside) = steep(&[2, cols]);
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);
-        // For the smallest of these inputs, tanh(x) rounds to x. For the largest, it rounds to 1.
+        // For the smallest of these inputs, tanh(x) rounds to x. For the largest of these inputs, tanh(x) rounds to 1.
         let x: Vec<f32> = (0..2 * cols).map(|i| 10f32.powf(i as f32 * 20.0 / cols as f32 - 18.0)).collect();
         let beside = Beside { softcap: Some(30.0), ..Beside::nothing(&[2, cols]) };
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);

@@ -58,7 +58,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests so many rows that the sums over rows use several tiles and lanes.
+/// Tests a large number of rows, so that the sums over rows use several tiles and lanes.
 #[test]
 fn columns_of_many_rows() {
     let (seed, emulator, mut cases) = (2, Emulator::linked(), 0);

@@ -1,4 +1,4 @@
-//! The fused kernels of RMSNorm and rope give the bits that the two ops give on the CPU.
+//! The fused kernels of RMSNorm and rope give the same bits as the CPU's two ops.
 
 use crate::support::norm::{ROWS, operand, row_of};
 use crate::support::qk_norm_rope::case;
@@ -64,7 +64,8 @@ fn bf16s() {
 }
 
 /// Tests many rows, then rows at the limits within which f32 suffices. With many rows, each thread processes several
-/// rows, and some threads fewer than others. Results at the limits show whether they were computed in f32 or f64.
+/// rows, but not all threads process the same number. Results at the limits show whether a kernel computed in f32 or in
+/// f64.
 #[test]
 fn many_rows_and_rows_at_limits() {
     let mut rng = StdRng::seed_from_u64(42);

@@ -54,7 +54,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests so many rows that each thread rotates several rows, and some threads fewer than others.
+/// Tests a large number of rows. Each thread rotates several rows, but not all threads rotate the same number.
 #[test]
 fn many_rows() {
     let mut rng = StdRng::seed_from_u64(2);

@@ -27,7 +27,7 @@ fn rows_of_every_shape<E: DeviceElement>(seed: u64) {
     let edges =
         [1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000, 1024, 2048, 4096, 5000, 8192, 8193, 12_000];
     for case_number in 0..220 {
-        // Rows of more than 2048 logits are not sorted as a whole. Rows of more than 8192 have another kernel.
+        // Rows of more than 2048 logits are not sorted as a whole. Rows of more than 8192 logits have another kernel.
         let range = [1..3000, 1..3000, 2049..8193, 8193..20_000][case_number % 4].clone();
         let cols = if case_number < edges.len() { edges[case_number] } else { rng.random_range(range) };
         let kind = LOGITS[case_number % LOGITS.len()];
@@ -88,7 +88,7 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
         let (requests, mut outcomes) = ([request], [Outcome::default()]);
         let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64];
         let (planned, arguments) = launch(addresses, evenkeel::DType::F32, (1, 3), is_adjusted).unwrap().unwrap();
-        // SAFETY: all of the memory outlives the kernel run, and has the size of one row of three logits.
+        // SAFETY: all buffers outlive the kernel run, and have the sizes for one row of three logits.
         unsafe { Emulator::linked().run(&planned, &arguments, Order::Forward) }.unwrap();
         assert_eq!(outcomes[0].result(0, 3).unwrap_err().to_string(), expected);
     }

@@ -52,7 +52,7 @@ pub fn spec(dtype: DType, gradients: fn(&[usize]) -> usize) -> Spec {
 
 /// Operands and options of a call.
 pub struct Head<E> {
-    /// Numbers of queries, keys, features, and features of values.
+    /// Numbers of queries, of keys, of features per query and key, and of features per value.
     pub sizes: [usize; 4],
     pub q: Vec<E>,
     pub k: Vec<E>,

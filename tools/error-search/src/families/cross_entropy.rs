@@ -193,7 +193,7 @@ impl<E: Element> Row<E> {
         (loss + real(self.z_loss) * lse * lse, at + of_z)
     }
 
-    /// Returns the gradients with respect to the logits, and for each the sum of the magnitudes of its terms.
+    /// Returns the gradients with respect to the logits, and for each gradient the sum of the magnitudes of its terms.
     fn gradient<R: Real>(&self, parts: &Parts<R>) -> (Vec<R>, Vec<f64>) {
         let real = R::from;
         let n = parts.z.len();

@@ -79,7 +79,7 @@ fn backward<E: Element>(
         let derivative = derivative(x);
         let exact = derivative * dy;
         // The derivative of x s(x) has two terms: s(x), here `share`, and x s'(x), here `rest`. If they may cancel, the
-        // unit of error is the ULP of the larger one.
+        // unit of error is the ULP of the larger term.
         let cancels = unit == accuracy::Unit::LargestTerm && E::DTYPE == DType::F64 && x != 0.0;
         let share = if cancels { (value(x) / number(x)).abs() } else { number(0.0) };
         let rest = (derivative - share).abs();

@@ -130,7 +130,7 @@ impl<E: Element> Row<E> {
         }
     }
 
-    /// Returns the weight or bias of an element. In `group_norm` all elements of a group share one.
+    /// Returns the weight or bias of an element. In `group_norm` all elements of a group share one weight and one bias.
     fn operand(&self, of: &Option<Vec<f32>>, without: f64, kind: Kind, i: usize) -> f64 {
         let at = if kind == Kind::Group { i / (self.x.len() / self.groups) } else { i };
         of.as_ref().map_or(without, |of| f64::from(of[at]))

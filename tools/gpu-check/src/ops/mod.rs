@@ -123,8 +123,7 @@ impl Extent {
 
 /// Results of a call.
 pub struct Results<E> {
-    /// One list for each entry of [`Op::WRITTEN`]. A list is empty if this way to call the op does not write the
-    /// result.
+    /// One list for each entry of [`Op::WRITTEN`]. A list is empty if the call does not write that result.
     pub written: Vec<Vec<E>>,
     /// Bits of the results whose type is not `E`.
     pub words: Vec<u64>,
@@ -164,7 +163,7 @@ pub trait Op {
     const WRITTEN: &'static [Extent];
     /// Number of times that the op reads all elements again, in addition to [`Op::READ`].
     const AGAIN: usize = 0;
-    /// Whether the results of a row depend on that row and the weights only.
+    /// Whether the results of a row depend only on that row and on the weights.
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];

@@ -42,8 +42,8 @@ fn allowed(cols: usize) -> Vec<u32> {
     vec![0b1011_0110_1101_1011_0110_1101_1011_0110; cols.div_ceil(32)]
 }
 
-/// Encodes the token and the number of kept tokens, or a hash of the error. A non-finite logit is encoded by its index
-/// only, because the device reports nothing else about it.
+/// Encodes the token and the number of kept tokens, or a hash of the error. The error for a non-finite logit is encoded
+/// as the logit's index only, because the device reports nothing else.
 fn word(outcome: evenkeel::Result<(u32, usize)>) -> u64 {
     match outcome {
         Ok((token, kept)) => u64::from(token) << 32 | kept as u64,

@@ -16,7 +16,7 @@ fn policy(way: usize) -> evenkeel::Softmax<'static> {
 
 const MASKS: &[&str] = &["causal", "window", "keep flags", "bias", "lengths", "scale and softcap", "all at once"];
 
-/// Mask for one way to call an op. Parts that this way does not use are absent.
+/// Mask for one way to call an op. Mask parts that the call does not use are absent.
 struct Parts {
     keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,

@@ -37,7 +37,7 @@ fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     x
 }
 
-/// Returns the row that the device computes with: subnormal numbers are flushed if all elements are finite.
+/// Returns the row that the device computes with. If all elements are finite, subnormal numbers are flushed to 0.
 fn row_of<E: Bits>(x: &[E]) -> Vec<f64> {
     let finite = x.iter().all(|x| x.widen().is_finite());
     x.iter().map(|x| if finite { flushed(x.widen()) } else { x.widen() }).collect()

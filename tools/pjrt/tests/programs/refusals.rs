@@ -80,8 +80,8 @@ fn devices_that_do_not_keep_to_the_program() {
     }
 }
 
-/// Tests that a program's HLO has less than 16 KiB, and that the same arguments give an equal program. The HLO numbers
-/// its instructions from 1, because Neuron's compiler crashes on instruction ids of 64 bits.
+/// Tests that a program's HLO is shorter than 16 KiB, and that the same arguments give an equal program. The HLO
+/// numbers its instructions from 1, because Neuron's compiler crashes on instruction ids of 64 bits.
 #[test]
 fn programs_are_small() {
     let program = neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap();

@@ -77,7 +77,7 @@ fn has_nan(dtype: ElementType, bytes: &[u8]) -> bool {
     }
 }
 
-/// Defines a test for each function. It runs the function for each type on each device.
+/// Defines a test for each function. The test runs the function for each type on each device.
 macro_rules! for_each_dtype {
     ($($test:ident),*) => {$(
         #[test]

@@ -1,5 +1,5 @@
-//! Comparison with a sampler that can fail or draw excluded tokens: NxD Inference's, reimplemented step by step in f32.
-//! Both samplers get the same logits, in bf16.
+//! Comparison with the sampler of NxD Inference, which can fail or draw excluded tokens. The sampler is reimplemented
+//! here step by step in f32. Both samplers get the same logits, in bf16.
 
 use crate::support::{Device, on_each_device, rng};
 use evenkeel::neuron::run;

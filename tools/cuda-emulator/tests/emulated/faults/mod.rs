@@ -1,6 +1,6 @@
 //! Tests that faults planted in the kernels are detected. Each fault changes one place in a copy of the sources. The
-//! copy is compiled and run like the original. Only the first fault of each list is planted, or all with
-//! EVENKEEL_ALL_FAULTS=1, which takes many minutes.
+//! copy is compiled and run like the original. By default, only the first fault of each list is planted. With
+//! EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many minutes.
 
 mod backward;
 mod clip_grad_norm;

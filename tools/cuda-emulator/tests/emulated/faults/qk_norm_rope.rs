@@ -82,7 +82,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             }
         }
     }
-    // There are enough rows for a thread to take several.
+    // There are so many rows that each thread processes several.
     let table = Table::new(&(0..40).collect::<Vec<_>>(), 16, false, false);
     let x: Vec<E> = (0..40 * 450).flat_map(|_| row_of(&mut rng, RowKind::Normal, 16)).collect();
     let how = How { shift: 1, one_block: false, order: Order::Forward };

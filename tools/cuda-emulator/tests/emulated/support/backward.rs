@@ -92,8 +92,8 @@ fn compare<E: DeviceElement, A: Copy>(
     Ok(())
 }
 
-/// Returns two rows. The sum of each is 1 or 0, depending on the order of addition. The terms of the first row are in
-/// one tile, and those of the second row in several tiles.
+/// Returns two rows. The sum of a row is 1 or 0, depending on the order of additions. The terms of the first row are in
+/// one tile, and the terms of the second row in several tiles.
 pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
     [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
         let mut x = vec![E::ZERO; other + 7];

@@ -26,13 +26,13 @@ enum Form {
     InPlace,
 }
 
-/// Runs one case in three forms: the loss only, the loss and the gradient, and both with the gradient written over the
-/// logits. Fails if the results differ from the CPU's.
+/// Runs one case three times: for the loss, for the loss and the gradient, and again for both with the gradient written
+/// over the logits. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
     // The CPU returns an error for an invalid target, so the expected results are computed with that target ignored.
-    // The kernels give NaN for it.
+    // The kernels give NaN for an invalid target.
     let is_refused =
         |target: &i64| *target != options.ignore_index && !usize::try_from(*target).is_ok_and(|class| class < cols);
     let allowed: Vec<i64> = targets.iter().map(|t| if is_refused(t) { options.ignore_index } else { *t }).collect();
@@ -86,7 +86,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
             // With a softcap, the call also needs kernels of `cross_entropy`. A module with planted faults may lack
-            // them, so they come from this program.
+            // these kernels, so they come from this program.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
             // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
@@ -174,7 +174,7 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
     Ok(())
 }
 
-/// Checks that the first invalid target is reported among many rows, where a thread handles several rows.
+/// Checks that the first invalid target is reported. There are so many rows that a thread handles several.
 pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String> {
     let mut targets = targets.to_vec();
     let (first, cols) = (3, 100);

@@ -30,8 +30,9 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. This many shapes can include every remainder modulo the
-/// sizes of vectors, warps and tiles, and both sides of each size at which the kernel or its code path changes.
+/// Smallest number of shapes that each op's test has to cover. A test of this many shapes can include every remainder
+/// modulo the sizes of vectors, warps and tiles, and both sides of each size at which the kernel or its code path
+/// changes.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
@@ -77,7 +78,8 @@ pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some numbers are more than 87 below the largest, so the exponential for rows of small range does not suffice.
+    /// Some numbers are more than 87 below the largest number, so the exponential for rows with a small range is not
+    /// used.
     Wide,
     /// Numbers near 3000.
     Far,
