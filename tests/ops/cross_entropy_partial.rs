@@ -304,7 +304,10 @@ fn what_cannot_be_put_together() {
     refused(sums.backward(view(0..5), 0, &[6], &[1.0], &options), &["without column 5"]);
     refused(sums.merge(sums.clone()), &["column 0"]);
     let elsewhere = CrossEntropyPartial::new(Rows::new(&[7.0f32; 8], 1, 8).unwrap(), (0, 8), &[6], &options).unwrap();
-    refused(sums.merge(elsewhere.sums(view(5..8), 5, &[6], &options).unwrap()), &["differ from the maxima of the merged sums"]);
+    refused(
+        sums.merge(elsewhere.sums(view(5..8), 5, &[6], &options).unwrap()),
+        &["differ from the maxima of the merged sums"],
+    );
     sums.merge(all.sums(view(5..8), 5, &[6], &options).unwrap()).unwrap();
     refused(sums.loss(&[6], &options.label_smoothing(0.5)), &["label_smoothing 0.5"]);
     refused(sums.backward(view(5..8), 5, &[6], &[1.0, 2.0], &options), &["dloss has 2 elements"]);
