@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-/// Evaluates one expression for the slice in each variant.
+/// Evaluates an expression with the slice of a [`Floats`], whatever its type.
 macro_rules! each_type {
     ($floats:expr, $values:ident => $e:expr) => {
         match $floats {

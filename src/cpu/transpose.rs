@@ -1,6 +1,7 @@
 //! Copies between strided lanes and contiguous rows.
 
-/// Copies lanes `first .. first + rows.len() / len` of a `[len, inner]` block into rows of `len`.
+/// Copies columns of a `[len, inner]` block, from column `first` on, into contiguous rows of `len` elements, until `rows`
+/// is full.
 pub fn gather<T: Copy>(block: &[T], inner: usize, first: usize, len: usize, rows: &mut [T]) {
     let count = rows.len() / len;
     for j in 0..len {

@@ -83,7 +83,10 @@ impl AttentionPartial {
                 OP,
                 "first key",
                 first,
-                format!("at most {all} minus {}, the number of keys of the shard", k.shape()[2]),
+                format!(
+                    "at most {all}, the number of all keys, minus {}, the number of keys of the shard",
+                    k.shape()[2]
+                ),
             ));
         };
         if !first.is_multiple_of(KEYS) || first > all {

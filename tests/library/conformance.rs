@@ -133,7 +133,7 @@ fn what_goes_wrong_between_rows() {
     assert_finds(&refusing, &[Defect::Refuses]);
     assert!(
         !refusing.to_string().contains("backtrace"),
-        "softmax with an error: expected a report without its backtrace, got {refusing}"
+        "a softmax that returns an error with a backtrace: the report must leave the backtrace out, got {refusing}"
     );
 }
 

@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "a query with NaN in q and {broken:?} in dy, {shape:?}: expected NaN in its dq and in dk of its head"
+                "query {row} of {shape:?} has NaN in q and {broken:?} in dy: expected NaN in the query's dq and in the head's dk"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "a query with NaN in q and {broken:?} in dy, {shape:?}: expected NaN in dv of its head"
+                "query {row} of {shape:?} has NaN in q and {broken:?} in dy: expected NaN in the head's dv"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;

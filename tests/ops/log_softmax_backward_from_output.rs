@@ -50,7 +50,7 @@ fn next_to_the_largest_value<E: Bits>() {
         let mut y = [first; 9];
         y[1..].fill(E::from_wide(-3.0));
         let half = E::from_wide(max / 2.0).widen();
-        // The first exponential times the negated sum of dy is half of the largest value.
+        // exp(y[0]) times the negated sum of dy is half of the type's largest value.
         let other = -half / 8.0 / first.widen().exp() - half / 8.0;
         let mut dy = [E::from_wide(other); 9];
         dy[0] = E::from_wide(half);

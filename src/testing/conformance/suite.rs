@@ -75,7 +75,7 @@ impl Report {
     }
 }
 
-/// A function of rows under test.
+/// A function of rows that is tested.
 pub(super) type Run<'f, E> = &'f mut dyn FnMut(&[E], usize, usize) -> Result<Vec<E>, Failure>;
 
 /// A suite for a function of rows.

@@ -40,7 +40,7 @@ pub fn library(kind: Kind) -> PathBuf {
         compiler.arg(&new).arg(&source).status().expect("cc must run").success(),
         "`cc` must compile the fake Neuron runtime"
     );
-    std::fs::rename(&new, &made).expect("the compiled fake library must be renamed");
+    std::fs::rename(&new, &made).expect("renaming the compiled fake library must succeed");
     std::fs::write(copy, text).expect("a copy of `libnrt.c` must be written next to the fake library");
     made
 }

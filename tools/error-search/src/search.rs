@@ -163,7 +163,7 @@ impl Target<'_> {
     }
 
     /// Keeps a candidate if it is among the best, and prints it if its ratio exceeds the last printed ratio by
-    /// [`LEAST_GAIN`]. The slow reference first judges a candidate that exceeds the bound.
+    /// [`LEAST_GAIN`]. If a candidate exceeds the error bound, the slow reference computes its ratio again before that.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {
             let best = self.lock();
