@@ -155,8 +155,8 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // If there are 0 rows, `cols` may be too large for a buffer. If rows have neither elements nor losses, `rows` may
-        // be too large for a loop.
+        // If there are 0 rows, `cols` may be too large for a buffer. If rows have neither elements nor losses, `rows`
+        // may be too large for a loop.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }

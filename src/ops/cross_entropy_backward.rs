@@ -87,8 +87,8 @@ pub fn cross_entropy_backward<E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`. Returns the loss and
-/// the initialised elements of `dlogits`.
+/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`. Returns the loss
+/// and the initialised elements of `dlogits`.
 pub fn cross_entropy_backward_into<'a, E: Element>(
     logits: Rows<'_, E>,
     targets: &[i64],

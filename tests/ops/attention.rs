@@ -382,8 +382,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_eq!(
                 y.widen() == f64::INFINITY,
                 i % of_values == of_values - 1,
-                "attention of {shape:?} with a value whose last feature is inf: only the last feature of results may be inf, got \
-                 {y:?} in element {i}"
+                "attention of {shape:?}, one value has inf as its last feature: only the last feature of results may be inf, \
+                 got {y:?} in element {i}"
             );
         }
     }

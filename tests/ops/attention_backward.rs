@@ -475,7 +475,7 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "query {row} of {shape:?} has NaN in q and {broken:?} in dy: expected NaN in the query's dq and in the head's dk"
+                "query {row} of {shape:?} has NaN in q, {broken:?} in dy: expected NaN in the query's dq and the head's dk"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),

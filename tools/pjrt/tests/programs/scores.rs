@@ -76,8 +76,8 @@ impl<E: Bits> Case<'_, E> {
         let mut worst = Worst::new::<E>("softmax", device).times(self.factor);
         let log_y = run::log_softmax(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("log")));
         let mut log_worst = Worst::new::<E>("log_softmax", device).times(self.factor);
-        // log_softmax computes result / 2 and doubles it. If the device flushes result / 2 to 0, the result is off by twice
-        // the flushed number.
+        // log_softmax computes result / 2 and doubles it. If the device flushes result / 2 to 0, the result is off by
+        // twice the flushed number.
         log_worst.lost *= 2.0;
         let lse = run::logsumexp(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("lse")));
         let mut lse_worst = Worst::new::<E>("logsumexp", device).times(self.factor);
