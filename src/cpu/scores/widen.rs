@@ -34,14 +34,13 @@ impl LogitTransform<'_> {
         far: bool,
         buffer: &'a mut Vec<f32>,
     ) -> (&'a [E::Logit], Option<Extrema>) {
-        let found = is_half::<E>().then(
-            #[inline(always)]
-            || {
-                let next = PrefetchRow::of(x, usize::from(far)).from(columns.start);
-                let to = &mut scratch_slice(buffer, x.len())[columns.clone()];
-                Widen { x: &x[columns], next, to }.run(isa)
-            },
-        );
+        let found = if is_half::<E>() {
+            let next = PrefetchRow::of(x, usize::from(far)).from(columns.start);
+            let to = &mut scratch_slice(buffer, x.len())[columns.clone()];
+            Some(Widen { x: &x[columns], next, to }.run(isa))
+        } else {
+            None
+        };
         (E::as_logits(x, buffer), found)
     }
 
