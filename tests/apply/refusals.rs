@@ -129,7 +129,7 @@ fn dtypes() {
         refused("softmax", json!({"x": "x", "mask": "ints"}), "mask is I64; it must be BOOL, U8"),
         refused("softmax", json!({"x": "x", "mask": "int8"}), "mask is I8"),
         refused("softmax", json!({"x": "x", "dy": "ints"}), "dy is I64"),
-        refused("log_softmax", json!({"x": "x", "dy": "half"}), "dy is F16; it must be F32, like x"),
+        refused("log_softmax", json!({"x": "x", "dy": "half"}), "dy is F16; it must be F32, x's type"),
         refused("rms_norm", json!({"x": "x", "weight": "ints"}), "weight is I64"),
         refused("rms_norm", json!({"x": "x", "residual": "half"}), "residual is F16; it must be F32, like x"),
         refused("layer_norm", json!({"x": "x", "bias": "bytes"}), "bias is U8"),
