@@ -50,7 +50,7 @@ fn later_steps_allocate_nothing<E: Bits>() {
     each_level(|level| {
         for config in configs() {
             let sampler =
-                config.validate().unwrap_or_else(|e| panic!("{config:?}: expected valid options, got error: {e}"));
+                config.validate().unwrap_or_else(|e| panic!("expected the options {config:?} to be valid, got: {e}"));
             let sequences: Vec<Sequence> = (0..ROWS as u64).map(|row| sampler.sequence(1, &prompt).row(row)).collect();
             for (mask, allowed) in [(None, None), (Some(&mask), None), (None, Some(&words[..]))] {
                 let mut drawn = Vec::new();
@@ -58,7 +58,7 @@ fn later_steps_allocate_nothing<E: Bits>() {
                     let request = |row: usize| Request { sampler: &sampler, step: sequences[row].step(allowed) };
                     let rows = Rows::new(&logits, ROWS, VOCABULARY).unwrap();
                     sample_rows_into(rows, mask, request, &mut drawn).unwrap();
-                    assert!(drawn.iter().all(Result::is_ok), "{config:?}: expected a token in each row, got {drawn:?}");
+                    assert!(drawn.iter().all(Result::is_ok), "{config:?}: expected one token a row, got {drawn:?}");
                     sampler.sample(&logits[..VOCABULARY], Draw::default()).unwrap();
                 };
                 on_threads(1, level, || {
@@ -67,7 +67,7 @@ fn later_steps_allocate_nothing<E: Bits>() {
                     let (mask, allowed) = (mask.is_some(), allowed.is_some());
                     assert_eq!(
                         allocations, 0,
-                        "sample with {config:?}, mask {mask}, allowed tokens {allowed}, {level}: expected no allocation"
+                        "{config:?}, mask {mask}, allowed tokens {allowed}, {level}: sampling must not allocate memory"
                     );
                 });
             }

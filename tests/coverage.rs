@@ -255,7 +255,7 @@ fn bounds_have_evidence() {
         let is_exact = bound.ulps == 0.5;
         assert!(
             is_exact || evidence.kind != accuracy::Kind::Exhaustive,
-            "{}: only a bound of 0.5 ULP may have evidence of the kind Exhaustive, got a bound of {} ULP",
+            "{}: evidence of the kind Exhaustive must belong to a bound of 0.5 ULP, got a bound of {} ULP",
             bound.op,
             bound.ulps
         );
@@ -274,7 +274,7 @@ fn performance_lists_every_op() {
 fn readme_has_the_number_of_digests() {
     let count = read("tests/vectors/digest.tsv").lines().filter(|line| !line.starts_with('#')).count();
     let claim = format!("{},{:03} results", count / 1000, count % 1000);
-    assert!(read("README.md").contains(&claim), "README.md must have {claim:?}, the number of digests");
+    assert!(read("README.md").contains(&claim), "README.md must state the number of digests as {claim:?}");
 }
 
 /// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes it.

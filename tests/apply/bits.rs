@@ -70,14 +70,14 @@ fn threads_and_instruction_sets_do_not_show() {
                 let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
                 assert!(
                     out == alone,
-                    "{dtype}: `apply --simd {level} --threads {threads}` must write the bytes of `--simd portable \
-                     --threads 1`"
+                    "{dtype}: `apply --simd {level} --threads {threads}` must write the same bytes as `--simd \
+                     portable --threads 1`"
                 );
             }
         }
         assert!(
             apply(dtype, &values).run(&jobs()).all_ok().out == alone,
-            "{dtype}: `apply` without options must write the bytes of `apply --simd portable --threads 1`"
+            "{dtype}: `apply` without options must write the same bytes as `apply --simd portable --threads 1`"
         );
     }
 }

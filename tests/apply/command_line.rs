@@ -207,7 +207,7 @@ fn what_is_known_but_not_there() {
             assert_eq!(answer["error"], "Backend", "expected the error Backend, got {answer}");
             assert!(
                 answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])),
-                "arguments {arguments:?}: expected {:?}, which is unavailable, in the error message, got {answer}",
+                "arguments {arguments:?}: expected the error message to contain {:?}, got {answer}",
                 arguments[1]
             );
         }

@@ -15,7 +15,7 @@ fn refused(cases: &[(Value, &str)]) {
     outcome.answered();
     for (i, ((job, part), answer)) in cases.iter().zip(&outcome.answers).enumerate() {
         assert_eq!(answer["id"], i.to_string());
-        assert_eq!(answer["error"], "InvalidArgument", "{job}: expected the error InvalidArgument, got {answer}");
+        assert_eq!(answer["error"], "InvalidArgument", "job {job}: expected the error InvalidArgument, got {answer}");
         assert!(
             answer["message"].as_str().is_some_and(|m| m.contains(part)),
             "job {job}: expected {part:?} in the error message, got {answer}"

@@ -104,7 +104,7 @@ fn scalings() {
     assert_eq!(
         well,
         [true, true, true, true, false, false, false, false],
-        "the first four jobs must succeed and the other four must fail, got {:?}",
+        "jobs 1 to 4 must succeed and jobs 5 to 8 must fail, got {:?}",
         outcome.answers
     );
 }

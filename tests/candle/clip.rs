@@ -64,7 +64,7 @@ fn what_is_not_finite() -> Result<()> {
     grads.insert(&vars[1], broken.clone());
     let refused = guarded::clip_grad_norm(&mut grads, &vars, &ClipGradNorm::new(1.0)).unwrap_err();
     let Error::NonFiniteInput { row: 1, index: 2, value, .. } = refused else {
-        panic!("expected an error about index 2 in row 1, got {refused}")
+        panic!("expected NonFiniteInput for row 1, index 2, got {refused}")
     };
     assert!(value.is_nan());
     assert_same("refused", grads.get(&vars[1]).unwrap(), &broken);

@@ -113,7 +113,7 @@ fn rotary_embedding() -> Result<()> {
                     ),
                 ] {
                     let what = format!("{name} with tables {table:?} in {dtype:?}");
-                    assert_eq!(y.dims(), want.dims(), "{what}: the result must have the shape of candle's result");
+                    assert_eq!(y.dims(), want.dims(), "{what}: expected the same shape as candle's result");
                     // A rotation adds two products below 3.
                     assert_close(&what, &flat(&y), &flat(&want), |_| allowed("rope", ours_dtype, 6.0));
                 }

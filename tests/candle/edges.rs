@@ -28,7 +28,7 @@ fn integer_types_are_candles_error() -> Result<()> {
             let error = refused.unwrap_err();
             assert!(
                 matches!(peeled(&error), candle_core::Error::UnsupportedDTypeForOp(found, _) if *found == dtype),
-                "expected the error UnsupportedDTypeForOp with {dtype:?}, got {error}"
+                "expected the error UnsupportedDTypeForOp for the type {dtype:?}, got {error}"
             );
         }
         let error = ours::guarded::softmax(&x, 1, &Softmax::default()).unwrap_err();

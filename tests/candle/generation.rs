@@ -85,7 +85,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
                 assert_eq!(
                     drawn,
                     support(sampling, &logits),
-                    "{sampling:?} of {logits:?} in {dtype:?}: expected draws of the tokens that the filters keep"
+                    "{sampling:?} of {logits:?} in {dtype:?}: expected to draw exactly the tokens that the filters keep"
                 );
             }
         }
@@ -118,7 +118,7 @@ fn probabilities_are_those_of_the_strategy() -> Result<()> {
         for (frequency, weight) in frequencies(sampling.clone())?.into_iter().zip(weights) {
             assert!(
                 (frequency - weight / sum).abs() < 0.018,
-                "{sampling:?}: expected a token frequency of {}, got {frequency}",
+                "{sampling:?}: expected a token to be drawn with frequency {}, got {frequency}",
                 weight / sum
             );
         }
@@ -167,7 +167,7 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         let nan = Tensor::new(&[1f32, 2., f32::NAN, f32::NAN], CPU)?;
         assert_eq!((error(sampling, &nan).name(), error(sampling, &nan).index()), ("NonFiniteInput", Some(2)));
         let masked = Tensor::new(&[-inf, -inf, -inf], CPU)?;
-        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "masked logits must be rejected by {sampling:?}");
+        assert_eq!(error(sampling, &masked).name(), "EmptySupport", "{sampling:?} must reject masked logits");
         let empty = Tensor::zeros(0, DType::F32, CPU)?;
         assert_eq!(error(sampling, &empty).name(), "EmptyInput", "{sampling:?} must reject empty logits");
         // As in candle, the logits must be a single row with one axis.

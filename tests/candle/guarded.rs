@@ -119,12 +119,12 @@ fn sampling_from_tensors() -> Result<()> {
         assert_eq!(
             guarded::sample_rows(&logits, &sampler, None, &draws)?,
             want,
-            "layout {layout}: the tokens drawn from tensors must equal the tokens drawn from slices"
+            "layout {layout}: tensors and slices must give the same tokens"
         );
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "layout {layout}: the distributions of tensors must equal the distributions of slices"
+            "layout {layout}: tensors and slices must give the same distributions"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

@@ -53,7 +53,7 @@ fn order_and_company_do_not_matter() -> Result<()> {
         assert_eq!(
             get(&a, name),
             get(&b, name),
-            "the values of {name} must not depend on the other variables or their order"
+            "the values of {name} must not depend on which variables exist or in what order they are created"
         );
     }
     assert_ne!(get(&a, "x.weight")[..4], get(&a, "y.weight")[..4]);
@@ -85,7 +85,7 @@ fn hints_mean_what_they_mean_in_candle() {
 fn what_makes_no_sense_says_the_name() {
     let (map, vb) = builder(0, DType::F32);
     let error = vb.get_with_hints((2, 2), "w", Init::Randn { mean: 0.0, stdev: -1.0 }).unwrap_err();
-    assert!(error.to_string().contains("variable w"), "stdev of -1: expected \"variable w\" in the error, got {error}");
+    assert!(error.to_string().contains("variable w"), "stdev -1: expected \"variable w\" in the error, got {error}");
     assert_eq!(Error::from(error).name(), "InvalidArgument");
     assert!(map.all_vars().is_empty());
     // Constant values may have any type that candle supports.

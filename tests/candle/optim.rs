@@ -32,7 +32,7 @@ fn adamw_is_candle_s() -> Result<()> {
         b.backward_step(&loss(&theirs)?)?;
     }
     for (a, b) in flat(&own).iter().zip(flat(&theirs)) {
-        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "AdamW: expected the weight {b}, as in candle, got {a}");
+        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "AdamW: expected candle's weight {b}, got {a}");
     }
     assert_ne!(flat(&own), flat(&start));
     Ok(())

@@ -167,7 +167,7 @@ fn the_largest_gradient_of_a_narrow_type() -> Result<()> {
         assert_eq!(
             flat(grads.get(&x).unwrap()),
             [largest],
-            "safe_div in {dtype:?}: the gradient of x must be {largest:e}"
+            "safe_div in {dtype:?}: expected a gradient of {largest:e} for x"
         );
     }
     Ok(())

@@ -51,11 +51,11 @@ fn an_eps_that_its_type_does_not_hold() {
     .check();
     assert!(
         has(&report, Check::HalfPrecision, DType::F16, "output of zeros"),
-        "division by the root of variance + 1e-8: expected a report of zeros in f16, got {report}"
+        "dividing by sqrt(variance + 1e-8) in f16: the report must mention an output of zeros, got {report}"
     );
     assert!(
         !has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"),
-        "division by the root of variance + 1e-8: expected no report of zeros in bf16, got {report}"
+        "dividing by sqrt(variance + 1e-8) in bf16: the report must not mention an output of zeros, got {report}"
     );
 }
 
@@ -64,14 +64,14 @@ fn exp_of_what_has_no_bound() {
     let report = tested(|y| y.exp());
     assert!(
         has(&report, Check::HostileInput, DType::F32, "output of large numbers"),
-        "exp in f32: expected a report of large numbers, got {report}"
+        "exp in f32: the report must mention an output of large numbers, got {report}"
     );
     assert!(
         has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"),
-        "exp in f16: expected a report of large numbers, got {report}"
+        "exp in f16: the report must mention an output of large numbers, got {report}"
     );
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
-    assert!(!report.has(Check::HostileInput), "clamped_exp: the HostileInput check must pass, got {report}");
+    assert!(!report.has(Check::HostileInput), "clamped_exp must pass the HostileInput check, got {report}");
 }
 
 /// Runs the tester on an attention layer whose inputs are tokens. Token 0 is padding.
@@ -98,14 +98,14 @@ fn masks_of_minus_infinity() {
     });
     assert!(
         has(&report, Check::HostileInput, DType::F32, "the first token only"),
-        "mask of -inf: expected a report about the input `the first token only`, got {report}"
+        "softmax with a mask of -inf: the report must name the input `the first token only`, got {report}"
     );
     let report = attention(|scores, keep| {
         let (shape, keep) = (keep.dims().to_vec(), keep.flatten_all()?.to_vec1::<u8>()?);
         let mask = Mask::keep(&keep, &shape);
         Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().mask(&mask))?)
     });
-    assert!(!report.has(Check::HostileInput), "masked softmax: the HostileInput check must pass, got {report}");
+    assert!(!report.has(Check::HostileInput), "a masked softmax must pass the HostileInput check, got {report}");
 }
 
 #[test]
@@ -121,12 +121,12 @@ fn weights_that_begin_as_nothing_or_as_anything() {
     let report = deep(Init::Const(0.0));
     assert!(
         has(&report, Check::Initialisation, DType::F32, "0.weight is initialised to 0 everywhere"),
-        "weights of 0: expected a report that `0.weight` is 0 everywhere, got {report}"
+        "layers with weights of 0: the report must say that `0.weight` is 0 everywhere, got {report}"
     );
     let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
     assert!(
         has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"),
-        "weights of standard deviation 1: expected a report on the output for ordinary input, got {report}"
+        "weights of standard deviation 1: the report must mention the output for ordinary input, got {report}"
     );
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
@@ -150,7 +150,7 @@ fn a_loss_in_half_precision() {
         );
     }
     let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());
-    assert!(!wide.has(Check::HalfPrecision), "loss summed in f32: the HalfPrecision check must pass, got {wide}");
+    assert!(!wide.has(Check::HalfPrecision), "a loss summed in f32 must pass the HalfPrecision check, got {wide}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn gradients_that_want_clipping() {
     let report = tested(|y| y * 1e3);
     assert!(
         has(&report, Check::GradientFlow, DType::F32, "the gradient norm"),
-        "output times 1000: expected a report about the gradient norm, got {report}"
+        "a layer with its output multiplied by 1000: the report must mention the gradient norm, got {report}"
     );
 }
 
@@ -171,11 +171,11 @@ fn gradients_that_do_not_arrive() {
     .check();
     assert!(
         has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"),
-        "detached layer: expected a report that `cut.weight` has no gradient, got {report}"
+        "a module with a detached layer: the report must say that `cut.weight` has no gradient, got {report}"
     );
     assert!(
         !has(&report, Check::GradientFlow, DType::F32, "used.weight"),
-        "layer with a gradient: expected no report about `used.weight`, got {report}"
+        "the report must not mention `used.weight`, which has a gradient, got {report}"
     );
 }
 
@@ -183,10 +183,7 @@ fn gradients_that_do_not_arrive() {
 fn steps_that_are_too_large() {
     let report =
         StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| linear(WIDTH, WIDTH, vb)).steps(20, 10.0).check();
-    assert!(
-        report.has(Check::Training),
-        "steps with a learning rate of 10: the Training check must fail, got {report}"
-    );
+    assert!(report.has(Check::Training), "the Training check must fail with a learning rate of 10, got {report}");
 }
 
 #[test]

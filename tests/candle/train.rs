@@ -103,15 +103,15 @@ fn what_overflows_is_skipped_until_the_scale_fits() {
             Stepped::Skipped { why, .. } => {
                 assert!(
                     matches!(why, Some(Error::NonFiniteInput { .. })),
-                    "skipped step: expected a NonFiniteInput error as the reason, got {why:?}"
+                    "a step in f16 must be skipped because of a NonFiniteInput error, got {why:?}"
                 );
                 assert_eq!(setup.values(), first);
                 skipped += 1;
             }
-            other => panic!("step in f16: expected Taken or Skipped, got {other:?}"),
+            other => panic!("a step in f16 must return Taken or Skipped, got {other:?}"),
         }
     }
-    assert!(skipped > 10, "loss scale that is too large for f16: expected more than 10 skipped steps, got {skipped}");
+    assert!(skipped > 10, "a loss scale too large for f16 must cause more than 10 skipped steps, got {skipped}");
     assert_ne!(setup.values(), first);
     assert_eq!((step.scaler().skipped(), step.scaler().taken()), (skipped, 1));
     let records = kept.0.lock().unwrap();
@@ -136,7 +136,7 @@ fn a_loss_that_is_no_number_moves_nothing() {
     let stepped = step.run(|| setup.loss()? * f64::INFINITY).unwrap();
     assert!(
         matches!(&stepped, Stepped::Skipped { why: None, warnings, .. } if warnings.len() == 1),
-        "step with an infinite loss: expected Skipped with one warning, got {stepped:?}"
+        "a step with an infinite loss must return Skipped with one warning, got {stepped:?}"
     );
     assert_eq!((setup.values(), step.scaler().scale()), (first, 32768.0));
 }
@@ -156,16 +156,19 @@ fn a_model_that_is_broken_is_an_error() {
         match step.run(broken) {
             Ok(stepped) => assert!(
                 matches!(stepped, Stepped::Skipped { .. }),
-                "step with NaN gradients: expected Skipped, got {stepped:?}"
+                "a step with NaN gradients must return Skipped, got {stepped:?}"
             ),
             Err(error) => break error,
         }
         steps += 1;
     };
-    assert_eq!(steps, 2, "expected 2 steps before the error, got {steps}: {error}");
+    assert_eq!(
+        steps, 2,
+        "NaN gradients: 2 steps must be skipped before the error, got {steps} steps and the error: {error}"
+    );
     assert!(
         error.to_string().contains("scale"),
-        "NaN gradients at the smallest loss scale: expected \"scale\" in the error, got {error}"
+        "NaN gradients at the smallest loss scale: the error must contain \"scale\", got {error}"
     );
 }
 
@@ -221,18 +224,18 @@ fn no_nan_goes_to_disk() {
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "expected the error Unsaved, got {error}");
+    assert_eq!(error.name(), "Unsaved", "a failed save must return the error Unsaved, got {error}");
     assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     // A folder occupies the path, so the save fails. It must remove the partially written file.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
-    assert_eq!(error.name(), "Unsaved", "expected the error Unsaved, got {error}");
+    assert_eq!(error.name(), "Unsaved", "a failed save must return the error Unsaved, got {error}");
     assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
         left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),
-        "failed save: expected no .part file in the folder, got {left:?}"
+        "a failed save must leave no .part file in the folder, got the files {left:?}"
     );
 }
 
@@ -260,7 +263,7 @@ fn halves_of_a_batch_add_up() {
             assert_eq!(
                 got.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
                 expected,
-                "{dtype:?}, round {round}: the accumulator must return the sum of both gradients"
+                "{dtype:?}, round {round}: the accumulator must return the sum of the gradients of the half batches"
             );
         }
     }

@@ -69,7 +69,10 @@ fn as_candle_decodes() {
         let plain = inspect(&plain.bytes()).expect("the GGUF file must be valid");
         let (got, wanted) =
             (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("an F32 tensor must have statistics"));
-        assert_eq!(&got, wanted, "{name}: the statistics must equal the statistics of the values that candle decodes");
+        assert_eq!(
+            &got, wanted,
+            "{name}: the statistics of the tensor must equal the statistics of the values that candle decodes"
+        );
     }
 }
 

@@ -64,13 +64,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
             assert_eq!(
                 binade.negative,
                 count(&|x| -x >= from && -x < to),
-                "binade 2^{}: the count of negative values must equal a direct count",
+                "binade 2^{}: the reported count of negative values must equal a direct count",
                 binade.exponent
             );
             assert_eq!(
                 binade.positive,
                 count(&|x| x >= from && x < to),
-                "binade 2^{}: the count of positive values must equal a direct count",
+                "binade 2^{}: the reported count of positive values must equal a direct count",
                 binade.exponent
             );
         }
@@ -84,13 +84,13 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
         assert_eq!(
             fit.overflow,
             finite().filter(|(_, y)| !y.is_finite()).count() as u64,
-            "the count of values that overflow in {} must equal a direct count",
+            "the reported count of values that overflow in {} must equal a direct count",
             fit.dtype
         );
         assert_eq!(
             fit.underflow,
             finite().filter(|&(x, y)| x != 0.0 && y == 0.0).count() as u64,
-            "the count of values that underflow in {} must equal a direct count",
+            "the reported count of values that underflow in {} must equal a direct count",
             fit.dtype
         );
     }
@@ -203,7 +203,7 @@ fn constants_have_no_deviation() {
             assert_eq!(
                 (got.min, got.mean, got.std),
                 (value, value, 0.0),
-                "values equal to {value} in {dtype}: expected min and mean {value} and std 0"
+                "values equal to {value} in {dtype}: min and mean must be {value}, and std must be 0"
             );
             assert_eq!(
                 (got.quantiles, got.abs_quantiles),

@@ -36,15 +36,15 @@ fn without_a_device_there_is_a_typed_error() {
         if let Err(error) = cuda::device(ordinal) {
             assert!(
                 matches!(&error, Error::Unavailable { backend, .. } if backend == "cuda"),
-                "expected the error that the backend `cuda` is unavailable, got {error:?}"
+                "`cuda::device` must return the error Unavailable with the backend `cuda`, got {error:?}"
             );
             let text = error.to_string();
             assert!(
                 text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"),
-                "`cuda::device({ordinal})`: expected an error about a missing driver or from CUDA, got: {text}"
+                "the error of `cuda::device({ordinal})` must name a missing driver or a CUDA error, got: {text}"
             );
         } else {
-            assert_eq!(ordinal, 0, "`cuda::device({ordinal})`: expected an error, got a device");
+            assert_eq!(ordinal, 0, "`cuda::device({ordinal})` must return an error, got a device");
         }
     }
 }
@@ -199,7 +199,7 @@ fn targets_that_are_no_classes_are_refused() {
     assert_eq!(refused.row(), Some(2));
     assert!(
         refused.to_string().contains("in 0 .. 7, or -100 to be ignored"),
-        "the target 7 with 7 classes: expected an error that states the allowed targets, got: {refused}"
+        "the target 7 with 7 classes: the error must state the allowed targets, got: {refused}"
     );
 }
 
@@ -246,7 +246,7 @@ fn sampled_tokens() {
         assert_eq!(
             got.result(row, cols),
             expected.map(|sampled| (sampled.token, sampled.kept)),
-            "sample of row {row}: expected the same token and number of candidates on CUDA as on the CPU"
+            "sample of row {row} must return the same token and number of candidates on CUDA as on the CPU"
         );
     }
 }
@@ -296,7 +296,7 @@ fn a_captured_graph_draws_the_same_tokens() {
             assert_eq!(
                 got.result(row, cols),
                 expected.map(|sampled| (sampled.token, sampled.kept)),
-                "sample of row {row}: expected the same token and number of candidates on CUDA as on the CPU"
+                "sample of row {row} must return the same token and number of candidates on CUDA as on the CPU"
             );
         }
     }

@@ -218,7 +218,7 @@ fn kernels_are_compiled_before_a_capture() {
         most.fetch_max(done, Ordering::Relaxed);
         assert_eq!(
             all, 5,
-            "preload must compile 5 modules (softmax and sample for 2 types, one of sample for all types), got {all}"
+            "preload must compile 5 modules: 2 of softmax, 2 of sample and 1 of sample for all types, got {all}"
         );
     };
     cuda::preload(&context, &["softmax", "sample"], &[DType::F32, DType::BF16], progress).unwrap();
@@ -226,7 +226,7 @@ fn kernels_are_compiled_before_a_capture() {
     cuda::preload(&context, &["softmax"], DType::ALL, |_, _| ())
         .expect("preload must compile the module of softmax for f16");
     stream.begin_capture(mode).unwrap();
-    softmax().expect("softmax must run during a capture if its module is compiled");
+    softmax().expect("softmax must run during a capture after preload has compiled the module of softmax");
     stream.end_capture(end).unwrap();
 
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();

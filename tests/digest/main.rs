@@ -89,7 +89,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
     }
     assert!(
         wrong.is_empty(),
-        "expected the digests in `digest.tsv`, but {} results have other digests: {:#?}",
+        "the digest of every result must equal the digest in `digest.tsv`, but {} digests differ: {:#?}",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );
@@ -177,8 +177,8 @@ fn every_environment_gives_the_committed_bits() {
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
     assert!(
         wrong.values().all(Vec::is_empty),
-        "expected the digests in `digest.tsv` in each floating-point environment, but some of {} cases and {} large \
-         cases differ: {counts:#?}",
+        "each floating-point environment must give the expected digests, but some of {} cases and {} large \
+         cases do not: {counts:#?}",
         chosen.len(),
         large.len()
     );
@@ -192,7 +192,7 @@ fn cases_differ() {
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
     assert!(
         distinct.len() >= 1000,
-        "`digest.tsv`: expected at least 1000 distinct digests, got {} distinct digests of {}",
+        "`digest.tsv` must have at least 1000 distinct digests, got {} distinct digests in {} lines",
         distinct.len(),
         committed.len()
     );

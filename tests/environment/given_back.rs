@@ -44,12 +44,12 @@ fn after_panics_in_a_callback() {
         assert_eq!(
             environment.run(after),
             (true, true),
-            "after a panic, the floating-point environment must be {environment:?}"
+            "a panic must not change the floating-point environment {environment:?}"
         );
         assert_eq!(
             pool.install(after),
             (true, true),
-            "after a panic in a thread pool, the floating-point environment must be {environment:?}"
+            "a panic in a thread pool must not change the floating-point environment {environment:?}"
         );
         assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "not kept: {environment:?}");
     }

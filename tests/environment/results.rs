@@ -22,7 +22,7 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
     }
     assert!(
         wrong.is_empty(),
-        "expected the same bits in each floating-point environment, but {} of {} calls differ: {wrong:#?}",
+        "each call must return the same bits in each floating-point environment, but {} of {} calls differ: {wrong:#?}",
         wrong.len(),
         calls.len() * Environment::ALL.len()
     );
@@ -48,7 +48,7 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "unmasked exceptions: expected no trap, but the process ended with {} in the call {:?}",
+        "no call may trap with unmasked exceptions, but the process ended with {} in the call {:?}",
         output.status,
         printed.lines().last()
     );

@@ -343,7 +343,7 @@ fn any_views() {
         }));
         assert!(
             made.is_ok(),
-            "a view with the shape {counts:?}, the axis {axis} and {} elements must be made without a panic",
+            "making a view with the shape {counts:?}, the axis {axis} and {} elements must not panic",
             values.len()
         );
         counts.reverse();
@@ -407,7 +407,7 @@ fn any_sampler() {
             Ok(Ok(sampled)) => {
                 assert!(
                     (sampled.token as usize) < vocabulary,
-                    "sampler {config:?}, logits {logits:?}: expected a token below {vocabulary}, got {sampled:?}"
+                    "sampler {config:?}, logits {logits:?}: the token must be below {vocabulary}, got {sampled:?}"
                 );
                 drawn += 1;
             }
@@ -416,5 +416,5 @@ fn any_sampler() {
         }
     }
     // Most configurations and logits are rejected, so check that enough were accepted.
-    assert!(drawn > 1000, "expected more than 1000 random sampler calls to draw a token, got {drawn}");
+    assert!(drawn > 1000, "more than 1000 random sampler calls must draw a token, got {drawn}");
 }

@@ -77,8 +77,7 @@ fn one_ulp_too_far_is_too_far() {
             assert_eq!(
                 passes(got, exact, steps as f64),
                 ulps <= steps as f64,
-                "{got} has an error of {ulps} ULP relative to {value}; a tolerance of {steps} ULP must accept it if \
-                 {ulps} <= {steps}, else reject it"
+                "`within` must accept {got} for {value} only if the error of {ulps} ULP is at most {steps} ULP"
             );
         }
     }
@@ -108,7 +107,7 @@ fn a_failure_says_what_where_and_by_how_much() {
     let failure = same_bits("lane 0", &[0.0f32], &[-0.0]).unwrap_err();
     assert!(
         failure.contains("lane 0") && failure.contains("0x80000000"),
-        "same_bits of 0 and -0: expected \"lane 0\" and \"0x80000000\" in the failure message, got {failure:?}"
+        "same_bits of 0 and -0: the failure message must contain \"lane 0\" and \"0x80000000\", got {failure:?}"
     );
 }
 
@@ -163,7 +162,7 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
                 // Both neighbours of the rounded value have an error of at least half an ULP.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
-                    "{other}, next to the rounding of {exact:e}, must have an error of at least 0.5 ULP, got {} ULP",
+                    "{exact:e} rounded wrongly to {other}: expected an error of at least 0.5 ULP, got {} ULP",
                     ulp::error(other, exact)
                 );
             }

@@ -35,11 +35,14 @@ fn assert_finds(report: &Report, defects: &[Defect]) {
         assert!(found.contains(defect), "expected the defect {defect}, got {report}");
         assert!(
             report.to_string().contains(&format!("\n  {defect}\n    ")),
-            "expected the report to describe the defect {defect}, got {report}"
+            "the report must describe the defect {defect}, got {report}"
         );
         found.retain(|found| found != defect);
     }
-    assert!(found.is_empty(), "expected no defects except {defects:?}, got also {found:?} in {report}");
+    assert!(
+        found.is_empty(),
+        "the report must contain only the defects {defects:?}, but also contains {found:?}: {report}"
+    );
     assert_eq!(report.is_clean(), defects.is_empty());
     assert_eq!(std::panic::catch_unwind(|| report.assert_clean()).is_ok(), defects.is_empty());
 }
@@ -70,10 +73,10 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let change = by(ulps);
         conformance::softmax(move |x: &[bf16], _, cols| rows_of(x, cols, |row| change(row, right(row))))
     };
-    assert!(off(0.5).is_clean(), "softmax off by 0.5 ULP: expected no defect, got {}", off(0.5));
+    assert!(off(0.5).is_clean(), "a softmax with an error of 0.5 ULP must have no defect, got {}", off(0.5));
     assert!(
         off(4.0).defects() == [Defect::NarrowSteps],
-        "softmax off by 4 ULP: expected the defect NarrowSteps only, got {}",
+        "a softmax with an error of 4 ULP must have only the defect NarrowSteps, got {}",
         off(4.0)
     );
     let uniform = suite(|row, y| if y == vec![0.0; row.len()] { vec![1.0 / row.len() as f64; row.len()] } else { y });
@@ -133,7 +136,7 @@ fn what_goes_wrong_between_rows() {
     assert_finds(&refusing, &[Defect::Refuses]);
     assert!(
         !refusing.to_string().contains("backtrace"),
-        "a softmax that returns an error with a backtrace: the report must leave the backtrace out, got {refusing}"
+        "a softmax returns an error with a backtrace: the report must not contain the backtrace, got {refusing}"
     );
 }
 
@@ -154,7 +157,7 @@ fn softmax_as_it_is_written_down() {
     });
     assert!(
         logs.has(NarrowSum) && logs.has(ExtremeValues),
-        "naive log_softmax in F16: expected NarrowSum and ExtremeValues, got {logs}"
+        "naive log_softmax in F16: expected the defects NarrowSum and ExtremeValues, got {logs}"
     );
 }
 
@@ -211,7 +214,7 @@ fn norms_with_one_defect_each() {
     });
     assert!(
         one_pass.has(Defect::OnePassVariance) && one_pass.has(Defect::SquaresOverflow),
-        "layer_norm with a one-pass variance: expected OnePassVariance and SquaresOverflow, got {one_pass}"
+        "layer_norm with a one-pass variance: expected the defects OnePassVariance and SquaresOverflow, got {one_pass}"
     );
 }
 
@@ -247,7 +250,7 @@ fn losses_with_one_defect_each() {
     });
     assert!(
         indexed.has(Defect::Panics),
-        "loss that panics for a wrong target: expected the defect Panics, got {indexed}"
+        "a loss that panics for a wrong target must have the defect Panics, got {indexed}"
     );
     let narrow = suite(|x, cols, targets| {
         let mean = loss(x, cols, targets, log_right)?;
@@ -257,7 +260,10 @@ fn losses_with_one_defect_each() {
     let hidden = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.max(0.0)));
     assert_finds(&hidden, &[Defect::HidesNan]);
     let finite = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.min(1e4)));
-    assert!(finite.has(Defect::ExtremeValues), "loss limited to 1e4: expected the defect ExtremeValues, got {finite}");
+    assert!(
+        finite.has(Defect::ExtremeValues),
+        "a loss limited to 1e4 must have the defect ExtremeValues, got {finite}"
+    );
 }
 
 /// Draws a token with a correct sampler in f64, made from the reference.
@@ -301,12 +307,12 @@ fn samplers_with_one_defect_each() {
         suite(|logits, settings, seed| draw(logits, &settings.min_p(settings.min_p.unwrap_or(0.0) + 0.2), seed));
     assert!(
         one_less.has(Defect::WrongSupport),
-        "sampler with min_p + 0.2: expected the defect WrongSupport, got {one_less}"
+        "a sampler that adds 0.2 to min_p must have the defect WrongSupport, got {one_less}"
     );
     let hotter = suite(|logits, settings, seed| draw(logits, &settings.temperature(settings.temperature * 1.2), seed));
     assert!(
         hotter.has(Defect::WrongDistribution),
-        "sampler with 1.2 times the temperature: expected the defect WrongDistribution, got {hotter}"
+        "a sampler that multiplies the temperature by 1.2 must have the defect WrongDistribution, got {hotter}"
     );
     let masked = suite(|logits, settings, seed| match logits {
         [first, ..] if *first == f32::NEG_INFINITY && logits.len() == 4 && seed == 40 => Ok(0),
@@ -355,19 +361,16 @@ fn a_report_reads_well() {
     });
     let text = report.to_string();
     println!("{text}");
-    assert!(
-        text.starts_with("softmax in BF16: "),
-        "expected a report that starts with \"softmax in BF16: \", got {text}"
-    );
+    assert!(text.starts_with("softmax in BF16: "), "the report must start with \"softmax in BF16: \", got {text}");
     let [sum, row] =
         ["\n  narrow sum\n    ", "131072 equal logits: [0] is 3.90625e-3 (0x3b80), expected 7.62939453125e-6, "];
     assert!(
         text.contains(sum) && text.contains(row),
-        "report of the naive softmax: expected {sum:?} and {row:?}, got {text}"
+        "the report of the naive softmax must contain {sum:?} and {row:?}, got {text}"
     );
     assert!(
         text.lines().all(|line| line.len() <= 130),
-        "report of the naive softmax: expected lines of at most 130 bytes, got {text}"
+        "the report of the naive softmax must have lines of at most 130 bytes, got {text}"
     );
     let finding =
         report.findings.iter().find(|f| f.defect == Defect::NarrowSum && f.row.starts_with("131072")).unwrap();

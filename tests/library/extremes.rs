@@ -49,12 +49,12 @@ fn rows_of_no_columns() {
     let partial = SoftmaxPartial::new(x, (0, 0), &softmax_of).unwrap_err();
     assert!(
         matches!(partial, Error::OutOfMemory { op: "softmax", .. }),
-        "expected an OutOfMemory error of softmax, got {partial}"
+        "SoftmaxPartial::new must return an OutOfMemory error of softmax, got {partial}"
     );
     let partial = NormPartial::layer_norm(x, (0, 0), &LayerNorm::default()).unwrap_err();
     assert!(
         matches!(partial, Error::OutOfMemory { op: "layer_norm", .. }),
-        "expected an OutOfMemory error of layer_norm, got {partial}"
+        "NormPartial::layer_norm must return an OutOfMemory error of layer_norm, got {partial}"
     );
     let rows = Rows::<f32>::new(&[], 1 << 33, 0).unwrap();
     refused(
@@ -245,7 +245,7 @@ fn heads_at_the_ends() {
         let partial = AttentionPartial::new(q, shared, shared, (first, all), &Attention::default());
         assert!(
             matches!(partial, Err(Error::InvalidArgument { op: "attention", .. })),
-            "AttentionPartial that starts at key {first} of {all} keys: expected InvalidArgument, got {partial:?}"
+            "AttentionPartial from key {first} of {all} keys: expected the error InvalidArgument, got {partial:?}"
         );
     }
 }

@@ -58,7 +58,7 @@ fn modules_import_only_from_lower_layers() {
             writeln!(wrong, "src/{}:{line}: {path}", from.display()).unwrap();
         }
     }
-    assert!(wrong.is_empty(), "expected no file of src to import from a higher layer, got:\n{wrong}");
+    assert!(wrong.is_empty(), "no file in src may import from a higher layer, got the imports:\n{wrong}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn circles_are_small() {
         let circle: Vec<_> = others.iter().filter(|other| reached[*other].contains(file)).collect();
         assert!(
             circle.len() <= MAX_CIRCLE,
-            "expected at most {MAX_CIRCLE} files to import each other, got {}: {circle:#?}",
+            "at most {MAX_CIRCLE} files may import each other in a circle, got {} files: {circle:#?}",
             circle.len()
         );
     }
@@ -88,7 +88,11 @@ fn files_are_short() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let lines = fs::read_to_string(&path).unwrap().lines().count();
-                assert!(lines <= MAX_LINES, "{}: expected at most {MAX_LINES} lines, got {lines}", path.display());
+                assert!(
+                    lines <= MAX_LINES,
+                    "{}: the file must have at most {MAX_LINES} lines, got {lines}",
+                    path.display()
+                );
             }
         }
     }
@@ -137,7 +141,7 @@ fn imports() -> Vec<Import> {
             }
         }
     }
-    assert!(imports.len() > 5000, "expected to find more than 5000 imports in src, got {}", imports.len());
+    assert!(imports.len() > 5000, "the test must find more than 5000 imports in src, got {}", imports.len());
     imports
 }
 

@@ -58,7 +58,7 @@ fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i3
     let error = ((got - expected) / expected).abs().to_f64();
     assert!(
         error <= 2f64.powi(-digits),
-        "{what}: expected {expected:?} within a relative error of 2^-{digits}, got {got:?}, whose error is 2^{:.1}",
+        "{what}: expected a relative error of at most 2^-{digits}, got 2^{:.1}, from {got:?} instead of {expected:?}",
         error.log2()
     );
 }
@@ -292,7 +292,7 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "cross_entropy_backward, softcap 1: expected term and gradient of magnitude {expected}, got {size}, {dz}"
+            "cross_entropy_backward, softcap 1: term and gradient must have the size {expected}, got {size} and {dz}"
         );
     }
 }
@@ -307,7 +307,8 @@ fn floats_of_other_crates_are_numbers() {
     fn of<R: Real>(logits: &[f64]) -> Vec<R> {
         let logits: Vec<R> = logits.iter().copied().map(R::from).collect();
         let mut results = reference::softmax_of(&logits).expect("a row with a logit above -inf must have a softmax");
-        results.extend(reference::log_softmax_of(&logits).expect("a row with a logit above -inf must have a softmax"));
+        results
+            .extend(reference::log_softmax_of(&logits).expect("a row with a logit above -inf must have a log_softmax"));
         results.push(R::from_double_double(DoubleDouble::from(1.0) / DoubleDouble::from(3.0)));
         results
     }
@@ -323,7 +324,7 @@ fn floats_of_other_crates_are_numbers() {
         let error = (other - ours).abs().to_f64() / ours.to_f64().abs().max(1.0);
         assert!(
             error < 2f64.powi(-78),
-            "TwoFloat reference: expected {} with an error below 2^-78 = 3.31e-24, got {} with an error of {error:e}",
+            "result in TwoFloat: expected {} with an error below 2^-78 = 3.31e-24, got {} with an error of {error:e}",
             ours.to_f64(),
             other.to_f64()
         );

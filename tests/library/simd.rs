@@ -158,12 +158,12 @@ fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.iter().copied().filter(|l| !l.is_available()) {
         let refused = with_level(level, || panic!("with_level must not run code on an unavailable level"));
         let Err(Error::Unavailable { backend, reason, .. }) = refused else {
-            panic!("with_level({level}): expected the error Unavailable, got {refused:?}")
+            panic!("with_level({level}) must return the error Unavailable, got {refused:?}")
         };
         assert_eq!(backend, level.name());
         assert!(
             reason.starts_with("this machine does not support this instruction set; the best available one is "),
-            "with_level({level}): expected a reason that names the best available level, got {reason:?}"
+            "with_level({level}): the error's reason must name the best available level, got {reason:?}"
         );
     }
 }
@@ -200,11 +200,11 @@ fn the_environment_decides() {
     let said = run("sse9");
     assert!(
         said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; it must be auto, portable"),
-        "`EVENKEEL_SIMD=sse9`: expected an error that lists the levels, got {said}"
+        "`EVENKEEL_SIMD=sse9`: the error must list the allowed levels, got {said}"
     );
     // Every op reports the error. A level forced in code ignores the variable.
     assert!(
         said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"),
-        "`EVENKEEL_SIMD=sse9`: expected the error Backend, and [1.0] with a level forced in code, got {said}"
+        "`EVENKEEL_SIMD=sse9`: exp must return the error Backend, but [1.0] if code forces a level, got {said}"
     );
 }

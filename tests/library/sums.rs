@@ -37,7 +37,7 @@ fn tiled_sum_gives_the_bits_of_the_vectors() {
             assert_ne!(
                 sum.to_bits(),
                 terms.iter().sum::<f64>().to_bits(),
-                "{n} terms generated with k = {k} and step = {step}: tiled_sum must not equal the sequential sum"
+                "tiled_sum of {n} terms generated with k = {k} and step = {step} must not equal the sequential sum"
             );
         }
     }

@@ -60,7 +60,7 @@ fn it_is_told_what_numerics_depend_on() {
         assert_eq!(
             said.contains("--logical-nc-config 2 "),
             target == "trn2",
-            "{target}: expected `--logical-nc-config 2` only for trn2, got: {said}"
+            "`neuronx-cc` for {target}: expected `--logical-nc-config 2` only for trn2, got: {said}"
         );
         let words: Vec<&str> = said.split_whitespace().collect();
         for flag in ["--output", "--logfile"] {
@@ -116,7 +116,7 @@ fn what_it_does_instead_of_compiling_is_said() {
     let (output, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
     assert!(
         output.contains("does not report its version: exit status: 1"),
-        "`neuronx-cc` without a version: expected an error about its version, got: {output}"
+        "`neuronx-cc` without a version: expected an error about the missing version, got: {output}"
     );
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),

@@ -266,7 +266,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(
         lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"),
-        "`libnrt` without `nrt_execute`: expected an error with the name of this function, got: {lacking}"
+        "`libnrt` without `nrt_execute`: expected an error that names `nrt_execute`, got: {lacking}"
     );
     for (variables, expected) in [
         (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is installed, but found no device: it reports no core"),

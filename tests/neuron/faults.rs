@@ -71,7 +71,7 @@ fn faults_at_every_call_leave_nothing_behind() {
             rounds += 1;
         }
     }
-    assert!(rounds >= 500, "expected at least 500 pairs of a status and a call, got {rounds}");
+    assert!(rounds >= 500, "the test must try at least 500 pairs of a status and a call, got {rounds}");
     // Several devices run at once, each on its own thread.
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -382,7 +382,7 @@ fn nan_and_infinities<E: Bits>() {
             assert_eq!(
                 y.widen() == f64::INFINITY,
                 i % of_values == of_values - 1,
-                "attention of {shape:?}, one value has inf as its last feature: only the last feature of results may be inf, \
+                "attention of {shape:?}, inf in the last column of v: expected inf only in the last column of y, \
                  got {y:?} in element {i}"
             );
         }

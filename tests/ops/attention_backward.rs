@@ -160,7 +160,7 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, an error of {ulps} ULP"
+                "{what} at {i}: expected {expected:?} within {bound} ULP (at {at:e}), got {got:?}, off by {ulps} ULP"
             );
         }
     }
@@ -227,7 +227,7 @@ fn differences_of_the_forward_pass() {
                     // third derivative, which the central difference neglects.
                     assert!(
                         (derivative - got).abs() < 1e-7,
-                        "{name} at {i} of {shape:?}: expected the finite difference {derivative}, got {got}"
+                        "attention of {shape:?}, {name} at {i}: expected the finite difference {derivative}, got {got}"
                     );
                 }
             }
@@ -239,7 +239,7 @@ fn differences_of_the_forward_pass() {
                 let derivative = (above - below) / (2.0 * STEP);
                 assert!(
                     (derivative - got).abs() < 1e-7,
-                    "dsinks at {i}: expected the finite difference {derivative}, got {got}"
+                    "attention_backward, dsinks at {i}: expected the finite difference {derivative}, got {got}"
                 );
             }
         }
@@ -291,7 +291,7 @@ fn masked_is_not_there<E: Bits>() {
                 let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
                 assert!(
                     nothing.into_iter().all(|(_, x)| x.bits() == 0),
-                    "{shape:?}, mask {number}, scale {scale}: attention_backward must give masked keys dk and dv of 0"
+                    "attention_backward of {shape:?}, mask {number}, scale {scale}: dk and dv of masked keys must be 0"
                 );
             }
             graded.case = clean;
@@ -418,12 +418,12 @@ fn products_beyond_the_range<E: Bits>() {
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
     assert!(
         near(got.dq[0], large),
-        "products beyond the range of the type: expected a dq of {large}, got {:?}",
+        "attention_backward, products beyond the range of the type: expected a dq of {large}, got {:?}",
         got.dq
     );
     assert!(
         got.dv.iter().all(|dv| near(*dv, large / 2.0)),
-        "products beyond the range of the type: expected a dv of {}, got {:?}",
+        "attention_backward, products beyond the range of the type: expected a dv of {}, got {:?}",
         large / 2.0,
         got.dv
     );
@@ -451,7 +451,7 @@ fn products_beyond_the_range<E: Bits>() {
         assert_eq!(
             got.unwrap().dq[0].widen(),
             f64::INFINITY,
-            "expected an infinite dq, because the exact dq is 1.5 * 2^1024"
+            "attention_backward: expected an infinite dq, because the exact dq is 1.5 * 2^1024"
         );
     }
 }
@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "query {row} of {shape:?} has NaN in q, {broken:?} in dy: expected NaN in the query's dq and the head's dk"
+                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dq of the query and dk of its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "query {row} of {shape:?} has NaN in q and {broken:?} in dy: expected NaN in the head's dv"
+                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dv of the head of the query"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "a query with {broken:?} in dy, {shape:?}: expected NaN in its dq and in dv of its head"
+                "{shape:?} with {broken:?} in dy of one query: expected NaN in dq of this query and dv of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -503,7 +503,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?} with NaN in the first query: expected NaN in dk and dv of the keys that it attends to"
+                "{shape:?} with NaN in the first query: expected NaN in dk and dv of the keys this query attends to"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);

@@ -86,7 +86,7 @@ fn what_cannot_be_put_together() {
     let missing = message(all.finish::<f32>(&options).unwrap_err());
     assert!(
         missing.contains("without key 256"),
-        "keys 0..256 of 600: the error must contain `without key 256`, got {missing}"
+        "finishing with keys 0..256 of 600: the error must contain `without key 256`, got {missing}"
     );
     let other = Shape([1, 1, 1, 2, 512, 4, 5]);
     let other_case = Case::<f32>::new(&mut generate::rng("partial errors"), other, 1.0);
@@ -97,16 +97,16 @@ fn what_cannot_be_put_together() {
     );
     all.merge(part(&case, shape, 256..600, &options)).unwrap();
     let unlike = message(all.finish::<f64>(&options).unwrap_err());
-    assert!(unlike.contains("F32"), "f32 parts finished as f64: the error must contain `F32`, got {unlike}");
+    assert!(unlike.contains("F32"), "finishing f32 parts as f64: the error must contain `F32`, got {unlike}");
     let uniform = options.fully_masked(FullyMasked::Uniform);
     assert!(message(all.finish::<f32>(&uniform).unwrap_err()).contains("Uniform"));
     let [q, k, v] = case.views();
     let start = message(AttentionPartial::new(q, k, v, (100, 700), &options).unwrap_err());
     assert!(
         start.contains("100") && start.contains("256"),
-        "a part from key 100: the error must contain 100 and 256, got {start}"
+        "a part that starts at key 100: the error must contain 100 and 256, got {start}"
     );
     let end = message(AttentionPartial::new(q, k, v, (0, 700), &options).unwrap_err());
-    assert!(end.contains("600"), "a part of 600 of 700 keys: the error must contain 600, got {end}");
+    assert!(end.contains("600"), "a part that ends at key 600 of 700: the error must contain 600, got {end}");
     all.finish::<f32>(&options).unwrap();
 }

@@ -178,7 +178,7 @@ fn threads<E: Bits>() {
                 assert_eq!(
                     (got.0, got.2),
                     (alone.0, alone.2),
-                    "{norm_type:?}, {level}, {threads} threads: expected the bits of one thread on the portable level"
+                    "{norm_type:?}, {level}, {threads} threads: expected the bits of a portable run with one thread"
                 );
                 assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
             }
@@ -237,7 +237,7 @@ fn one_among_fifty_million() {
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
         assert!(
             torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
-            "ClipMode::Torch with {bad} at {AT}: expected NaN at {AT}, and the other elements {} NaN",
+            "ClipMode::Torch with {bad} at {AT}: expected element {AT} to be NaN and all others {} NaN",
             if bad.is_nan() { "to be" } else { "not to be" }
         );
     }
@@ -320,7 +320,7 @@ fn types_together() {
     let norm = clip_grad_norm(&mut [(&mut near).into(), (&mut far).into()], &ClipGradNorm::new(5e249)).unwrap();
     assert!(
         (norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15,
-        "clip_grad_norm: expected a norm of 5e250 and a last f64 element of 4e249, got {norm} and {far:?}"
+        "clip_grad_norm: expected a norm of 5e250 and 4e249 as the last f64 element, got {norm} and {far:?}"
     );
     assert_eq!(near[1], 0.1f64 as f32);
     let large = DoubleDouble::from(f64::MAX);

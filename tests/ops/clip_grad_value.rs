@@ -36,7 +36,7 @@ fn values<E: Bits>() {
                 assert_eq!(
                     x.widen().is_sign_negative(),
                     y.widen().is_sign_negative(),
-                    "clipping {x:?} to {limit} must keep its sign, got {y:?}"
+                    "clipping {x:?} to {limit} must not change the sign, got {y:?}"
                 );
             }
         });

@@ -316,14 +316,14 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(view, &targets, &options),
                     alone,
-                    "{rows} rows of {cols}, {level}: each loss must equal the loss of the row alone"
+                    "{rows} rows of {cols}, {level}: each loss must equal the loss of a call with one row"
                 );
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "{rows} strided rows of {cols}, {level}: each loss must equal the loss of the row alone"
+                    "{rows} strided rows of {cols}, {level}: each loss must equal the loss of a call with one row"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -331,7 +331,7 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{rows} rows of {cols}, {threads} threads, {level}: expected the losses of each row alone"
+                        "{rows} rows of {cols}, {threads} threads, {level}: expected the losses of calls with one row"
                     );
                 }
             });

@@ -44,7 +44,7 @@ fn check_terms<E: Element>(
         assert_eq!(
             loss.value().to_bits(),
             forward.value().to_bits(),
-            "{what}, {level}: expected a loss with the same bits as from cross_entropy"
+            "{what}, {level}: the loss must have the same bits as the loss of cross_entropy"
         );
         checker.check_errors(&format!("{what}, {target}, {level}"), row, &got, &exact, &|i| {
             ulp::error_at(got[i], exact[i], ulp::toward_zero(exact[i]).max(terms[i]).max(least))
@@ -70,7 +70,7 @@ fn hostile_rows<E: Bits>() {
             let naive = within("", &row, &naive::cross_entropy_backward(&row, 0), &exact, checker.bound());
             assert!(
                 naive.is_err(),
-                "{name} of {len}: expected the naive cross_entropy_backward to exceed the error bound, but it does not"
+                "{name} of {len}: the error of the naive cross_entropy_backward must exceed the bound"
             );
         }
     }
@@ -226,7 +226,7 @@ fn outcomes<E: Bits>() {
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
     assert!(
         got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0,
-        "cross_entropy_backward of [0, -max, 1], target 0: expected gradients < 0, = 0 and > 0, got {got:?}"
+        "cross_entropy_backward of [0, -max, 1], target 0: expected [negative, 0, positive], got {got:?}"
     );
     // For extreme logits, no gradient is NaN. With a softcap, all gradients are finite.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);

@@ -22,7 +22,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     assert_eq!(
         (stats.count, stats.nan, stats.infinite),
         counts,
-        "inspect of {what}: expected {counts:?} as the numbers of elements, NaN and infinities"
+        "inspect of {what}: expected the counts {counts:?} of elements, NaN and infinities"
     );
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];

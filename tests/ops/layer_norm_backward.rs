@@ -63,10 +63,7 @@ fn small_spreads<E: Bits>() {
         let naive = naive::layer_norm_backward(&x, &dy, 0.0);
         let passes = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound()).is_ok();
         let spreads = x.iter().any(|v| *v != x[0]);
-        assert!(
-            !passes || !spreads,
-            "{len} columns: expected the naive layer_norm_backward to exceed the error bound, but it does not"
-        );
+        assert!(!passes || !spreads, "{len} columns: the naive layer_norm_backward must have an error above the bound");
     }
 }
 
@@ -138,7 +135,7 @@ fn outcomes<E: Bits>() {
                 // `dy` is equal in all columns. LayerNorm removes the mean, so dx is 0.
                 assert!(
                     row.iter().all(|v| v.widen() == 0.0),
-                    "layer_norm_backward: expected a dx of 0 in a row whose dy are equal, got {row:?} ({level})"
+                    "layer_norm_backward: expected a dx of 0 in a row with equal dy, got {row:?} ({level})"
                 );
             }
             let wide = |sums: Option<Vec<E>>| sums.unwrap().iter().map(|v| v.widen()).collect::<Vec<f64>>();

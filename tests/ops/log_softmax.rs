@@ -101,13 +101,13 @@ fn outcomes<E: Bits>() {
             );
         }
         expect(
-            "log_softmax of -inf only with FullyMasked::Zeros must be -inf",
+            "log_softmax of a row of -inf with FullyMasked::Zeros must be -inf",
             [masked; 3],
             FullyMasked::Zeros,
             [masked; 3],
         );
         expect(
-            "log_softmax of -inf only with FullyMasked::Uniform must be -ln 3",
+            "log_softmax of a row of -inf with FullyMasked::Uniform must be -ln 3",
             [masked; 3],
             FullyMasked::Uniform,
             [minus_ln_3; 3],
@@ -116,7 +116,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,
-            "log_softmax of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
+            "log_softmax of a row of -inf with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];

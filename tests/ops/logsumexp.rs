@@ -73,9 +73,9 @@ fn outcomes<E: Bits>() {
                 E::from_wide(E::LIMITS.max),
             );
         }
-        expect("logsumexp of -inf only with FullyMasked::Zeros must be -inf", [masked; 3], FullyMasked::Zeros, masked);
+        expect("logsumexp of [-inf; 3] with FullyMasked::Zeros must be -inf", [masked; 3], FullyMasked::Zeros, masked);
         expect(
-            "logsumexp of -inf only with FullyMasked::Uniform must be -inf",
+            "logsumexp of [-inf; 3] with FullyMasked::Uniform must be -inf",
             [masked; 3],
             FullyMasked::Uniform,
             masked,
@@ -84,7 +84,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             refused,
-            "logsumexp of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
+            "logsumexp of [-inf; 3] with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];

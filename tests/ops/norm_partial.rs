@@ -167,7 +167,7 @@ fn what_cannot_be_put_together() {
     let start = message(part(100..600).unwrap_err());
     assert!(
         start.contains("100") && start.contains("256"),
-        "a part from column 100: the error must contain 100 and 256, got {start}"
+        "a part that starts at column 100: the error must contain 100 and 256, got {start}"
     );
     let end = message(part(0..300).unwrap_err());
     assert!(
@@ -179,7 +179,7 @@ fn what_cannot_be_put_together() {
     let missing = message(all.next(view(0..256), 0).unwrap_err());
     assert!(
         missing.contains("without column 256"),
-        "columns 0..256 of 600: the error must contain `without column 256`, got {missing}"
+        "finishing with columns 0..256 of 600: the error must contain `without column 256`, got {missing}"
     );
     let other = NormPartial::layer_norm(view(256..600), (256, 600), &LayerNorm::default()).unwrap();
     let unlike = message(all.merge(other).unwrap_err());

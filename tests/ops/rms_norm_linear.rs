@@ -293,6 +293,6 @@ fn refusals() {
     let shape = rms_norm_linear_into(rows, of_matrix, out, &options).unwrap_err().to_string();
     assert!(
         shape.contains("out has shape [4, 2]") && shape.contains("2 rows of 4"),
-        "an output of shape [4, 2]: the error must also name the shape `2 rows of 4`, got {shape}"
+        "an output of shape [4, 2]: the error must contain `2 rows of 4`, got {shape}"
     );
 }

@@ -181,7 +181,7 @@ fn outcomes<E: Bits>() {
             assert_eq!(
                 tokens(&ties, config),
                 Ok(vec![1]),
-                "{config:?} must keep only the first token with the largest logit ({level})"
+                "{config:?}: of equal largest logits, only token 1 must be kept ({level})"
             );
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
@@ -277,7 +277,7 @@ fn draws_are_of_all_bits() {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
         let flips = (0..64).map(|i| 1 << 32 | i).filter(is_other).count();
         // The 64 decisions are coin tosses: 8 and 56 are 6 standard deviations from the mean.
-        assert!((8..=56).contains(&flips), "expected another {name} to change 8 to 56 of 64 draws, got {flips}");
+        assert!((8..=56).contains(&flips), "changing the {name} must change 8 to 56 of 64 draws, got {flips}");
     };
     assert_flips("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i });
     assert_flips("row", |i| Draw { seed: 5, row: 5 | 1 << 40, draw: i });
@@ -486,14 +486,14 @@ fn draws_follow_the_probabilities() {
             assert_eq!(
                 (sampled.logprob, sampled.kept),
                 (logprobs[index], logprobs.len()),
-                "{name}: expected the token's log-probability and the number of candidates as in the distribution"
+                "{name}: the draw must have the log-probability and the candidate count of the distribution"
             );
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
             if *p == 0.0 {
-                assert_eq!(*count, 0, "{name}: expected no draw of a token of probability 0, got {count} draws");
+                assert_eq!(*count, 0, "{name}: a token of probability 0 must not be drawn, got {count} draws");
             } else {
                 let expected = p * DRAWS as f64;
                 statistic += (*count as f64 - expected).powi(2) / expected;
@@ -501,7 +501,7 @@ fn draws_follow_the_probabilities() {
         }
         assert!(
             statistic <= limit,
-            "draws that differ in {name}: expected a chi-square statistic of at most {limit}, got {statistic}"
+            "samples with varying {name}: the chi-square statistic must be at most {limit}, got {statistic}"
         );
     };
     assert_follows("draw", |i| Draw { seed: 42, row: 3, draw: i });

@@ -66,7 +66,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
                 );
             }
             let sampled = sampler.sample(&logits, step).unwrap();
-            assert_eq!(sampled, got.draw(draw), "sample with {at}: expected the token that `distribution` draws");
+            assert_eq!(sampled, got.draw(draw), "sample with {at}: expected the token drawn by `distribution`");
             let place = support.tokens.binary_search(&sampled.token).unwrap();
             assert!(
                 (sampled.feedback - next[place]).abs() <= 1e-11,
@@ -96,7 +96,7 @@ fn a_sequence_carries_the_feedback() {
             assert_eq!(
                 sequence.sample(&logits, None).unwrap(),
                 by_hand,
-                "{config:?}: the sequence must draw the same token as a sampler with the same feedback"
+                "{config:?}: the sequence and the sampler must draw the same token from the same feedback"
             );
             values.push(by_hand.feedback);
         }
@@ -109,7 +109,7 @@ fn a_sequence_carries_the_feedback() {
             let sampled = sample_rows(Rows::new(&logits, 1, 8).unwrap(), None, &[request]).unwrap();
             sequence.accept_sampled(sampled[0].as_ref().unwrap());
         }
-        assert_eq!(sequence.output(), whole, "{config:?}: a sequence of accepted samples must have the same output");
+        assert_eq!(sequence.output(), whole, "{config:?}: accepting the samples again must restore the output");
 
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);
@@ -161,7 +161,7 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
         let message = config.validate().unwrap_err().to_string();
         assert!(
             message.contains(named) && message.contains("left unset with mirostat"),
-            "an option that mirostat excludes: the error must contain {named:?}, got {message}"
+            "mirostat with an excluded option: the error must contain {named:?}, got {message}"
         );
     }
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));

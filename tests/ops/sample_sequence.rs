@@ -78,7 +78,7 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
                     assert_eq!(
                         Some(index),
                         wide.iter().position(|z| z.is_nan()),
-                        "sample with {config:?}: expected the error to name the index of the first NaN"
+                        "sample with {config:?}: the error must name the index of the first NaN in the logits"
                     );
                 }
                 Err(Error::EmptySupport { .. }) => assert!(wide.iter().all(|z| *z == f64::NEG_INFINITY)),
@@ -190,7 +190,7 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
         if *p == 0.0 {
             assert_eq!(
                 *count, 0,
-                "{name}: expected no draw of token {token}, which has probability 0, got {count} draws"
+                "{name}: token {token} has probability 0 and must not be drawn, but was drawn {count} times"
             );
         } else {
             statistic += (*count as f64 - expected).powi(2) / expected;
@@ -199,13 +199,13 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
     let limit = chi_square_limit(target.tokens().len().max(2));
     assert!(
         statistic <= limit,
-        "{name}: expected the tokens to have a chi-square statistic of at most {limit}, got {statistic}"
+        "{name}: the chi-square statistic of the tokens must be at most {limit}, got {statistic}"
     );
     let off = (accepted as f64 - accepts * DRAWS as f64).abs();
     let deviation = (DRAWS as f64 * accepts * (1.0 - accepts)).sqrt();
     assert!(
         off <= 6.0 * deviation + 1e-6 * DRAWS as f64,
-        "{name}: expected a share of {accepts} of {DRAWS} draft tokens to be accepted, got {accepted} tokens"
+        "{name}: the sampler must accept about {accepts} * {DRAWS} draft tokens, got {accepted}"
     );
 }
 

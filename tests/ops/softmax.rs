@@ -117,11 +117,11 @@ fn properties<E: Bits>() {
             for (i, j) in (0..x.len()).zip(1..x.len()) {
                 assert!(
                     (x[i] < x[j]) <= (y[i] <= y[j]),
-                    "softmax ({level}): expected results at {i} and {j} in the order of their logits, got {y:?}"
+                    "softmax ({level}): logit {i} < logit {j}, so result {i} must be <= result {j}, got {y:?}"
                 );
                 assert!(
                     (x[i] == x[j]) <= (y[i] == y[j]),
-                    "softmax ({level}): expected equal results at {i} and {j}, whose logits are equal, got {y:?}"
+                    "softmax ({level}): logits {i} and {j} are equal, so results {i} and {j} must be equal, got {y:?}"
                 );
             }
             // In f64, the sum depends on the order of the exponentials. In narrower types, the order has no effect.

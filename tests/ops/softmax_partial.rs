@@ -261,7 +261,7 @@ fn what_cannot_be_put_together() {
     let unlike = message(sums.merge(elsewhere.sums(view(5..8), 5, &options).unwrap()).unwrap_err());
     assert!(
         unlike.contains("differ from the maxima of the merged sums"),
-        "sums of different rows: expected an error about the maxima, got {unlike}"
+        "merging sums of different rows: the error must be about the maxima, got {unlike}"
     );
     sums.merge(all.sums(view(5..8), 5, &options).unwrap()).unwrap();
     assert_eq!(sums.softmax(view(5..8), 5, &options).unwrap(), [0.125f32; 3]);

@@ -73,7 +73,7 @@ fn power<E: Bits>() {
     let bound = Checker::new::<E>("swiglu").bound();
     assert!(
         E::DTYPE == DType::F64 || within("", &gate, &naive, &exact, bound).is_err(),
-        "swiglu: expected the naive formula to exceed the error bound of {bound} ULP, but it does not"
+        "swiglu: the error of the naive formula must be above {bound} ULP, but is not"
     );
 }
 

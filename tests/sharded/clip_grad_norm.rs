@@ -92,7 +92,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
                 assert_eq!(
                     (theirs.row(), theirs.index()),
                     (ours.row(), ours.index()),
-                    "{what}: the error must name the tensor and index that one process reports, got {ours}"
+                    "{what}: the error must name the same tensor and index as in one process, got {ours}"
                 );
                 assert!(
                     matches!(ours, Error::NonFiniteShard { .. }),

@@ -39,7 +39,7 @@ fn same<E: Bits>(
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected as many losses as on one rank");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected the number of losses on one rank");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),

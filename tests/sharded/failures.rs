@@ -196,7 +196,7 @@ fn a_rank_that_does_not_come() {
             let error = shard.softmax(Rows::new(&x, 1, 256).unwrap(), &Softmax::default()).unwrap_err();
             assert!(
                 start.elapsed() < 3 * timeout,
-                "softmax without rank 2: expected an error within {:?}, got it after {:?}",
+                "softmax without rank 2: expected an error within {:?}, got the error after {:?}",
                 3 * timeout,
                 start.elapsed()
             );

@@ -128,6 +128,6 @@ fn broken_gradients_of_logsumexp_are_reported_as_without_shards() {
         Ok(report::scope(|| shard.logsumexp_backward(x, &dy, &options).unwrap()).1.to_string())
     });
     for (report, _) in reports {
-        assert_eq!(report.unwrap(), whole.to_string(), "the reports for sharded and for whole rows must be equal");
+        assert_eq!(report.unwrap(), whole.to_string(), "reports on sharded and whole rows must be equal");
     }
 }

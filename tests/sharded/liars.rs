@@ -190,7 +190,7 @@ fn shards_of_gradients_that_cannot_be() {
     }
     assert!(
         refused > 50,
-        "expected clip_grad_norm to reject false data of another rank more than 50 times, got {refused} times"
+        "clip_grad_norm must reject false data from a rank more than 50 times, but rejected {refused}"
     );
 }
 
@@ -239,7 +239,7 @@ fn more_columns_or_ranks_than_there_are() {
         assert_eq!(
             result.unwrap_or_else(|_| panic!("shard of columns {what}: expected errors or results, got a panic")),
             [whole, whole, whole, false],
-            "shard of columns {what}: only calls on the whole row may succeed, and layer_norm_backward must fail"
+            "shard of columns {what}: only softmax, rms_norm and cross_entropy on the whole row must succeed"
         );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();

@@ -46,7 +46,7 @@ fn same_in<E: Bits>(
                 assert_eq!(
                     ours.is_some(),
                     whole.is_some(),
-                    "{what}: a rank must return this gradient if and only if a single process returns it"
+                    "{what}: a rank must return the same set of gradients as one process"
                 );
                 assert_same(&what, ours.as_deref().unwrap_or(&[]), &whole.unwrap_or_default());
             }

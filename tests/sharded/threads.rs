@@ -42,7 +42,7 @@ fn what_does_not_fit_is_an_error_for_all() {
         let error = got.unwrap_err();
         assert!(
             matches!(&error, Error::Collective { rank: Some(other), .. } if (*other == 1) == (rank != 1)),
-            "rank {rank}: expected a Collective error that names another rank, got {error}"
+            "rank {rank}: the Collective error must name a different rank than {rank}, got {error}"
         );
         assert!(
             error.to_string().contains("rank 1 calls max with 2"),

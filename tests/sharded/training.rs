@@ -15,7 +15,7 @@ fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
     let loss = |step: usize| f64::from_bits(whole[step].loss);
     assert!(
         loss(steps - 1) < loss(0) - 1.0,
-        "training in one process: expected the loss to fall by more than 1 in {steps} steps, got {} and then {}",
+        "training in one process: the loss must fall by more than 1 in {steps} steps, but fell from {} to {}",
         loss(0),
         loss(steps - 1)
     );

@@ -30,7 +30,7 @@ fn as_in_torch() {
             assert_eq!(
                 scaler.scale().to_bits(),
                 scale.to_bits(),
-                "loss scale before step {i} of {fields:?}: expected the bits of {scale}"
+                "{fields:?}: the loss scale before step {i} must have the bits of {scale}"
             );
             // Saving and restoring between two steps changes nothing.
             if i % 7 == 3 {

@@ -154,7 +154,7 @@ fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     let master = match &run.state().master {
         Some(master) => {
             let rounded: Vec<E> = of(&wide(master));
-            assert!(run.weights == rounded, "weights in {}: expected the rounded master weights", E::DTYPE);
+            assert!(run.weights == rounded, "the weights in {} must equal the rounded master weights", E::DTYPE);
             wide(master)
         }
         None => wide(&run.weights),
@@ -311,7 +311,7 @@ fn weights_that_were_overwritten_are_taken_as_they_are() {
     let master = run.state().master.clone().unwrap();
     assert!(
         (master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6,
-        "AdamW after a weight was overwritten: expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
+        "AdamW with weight 1 set to 0.5: the master weights must be 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
     );
 }
 

@@ -39,13 +39,13 @@ where
             let downs = results.iter().filter(|result| result.abs() == below).count();
             assert!(
                 ups + downs == COUNT && results.iter().all(|r| r.is_sign_positive() == x.is_sign_positive()),
-                "stochastic_round of {x}: each result must be one of the two nearest values and have the same sign"
+                "stochastic_round of {x}: each result must have the input's sign and be one of the two nearest values"
             );
             let (expected, deviation) = (COUNT as f64 * chance, (COUNT as f64 * chance * (1.0 - chance)).sqrt());
             let off = (ups as f64 - expected).abs();
             assert!(
                 off <= 6.0 * deviation,
-                "{x} rounded to {}: expected the larger magnitude in {expected} of {COUNT} results, got {ups}",
+                "{x} rounded to {}: about {expected} of {COUNT} results must be rounded away from 0, got {ups}",
                 E::DTYPE
             );
         }

@@ -92,7 +92,7 @@ fn sizes_at_the_ends() {
     let Ok(Unscaled::Ready { norm, .. }) = got else { panic!() };
     assert!(
         (norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6),
-        "unscale of f32::MAX by f32::MAX: expected a norm of 2 and elements of 1, got {norm} and {largest:?}"
+        "unscale of f32::MAX by f32::MAX: the norm must be 2 and each element 1, got {norm} and {largest:?}"
     );
     assert!(matches!(scaler(2.0).unscale(&mut [], &clip), Ok(Unscaled::Ready { norm: 0.0, .. })));
 }

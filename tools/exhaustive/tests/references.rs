@@ -41,7 +41,7 @@ fn mpfr_gives_the_vectors_of_the_library() {
         let [op, _, x, expected] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
         let Some(function) = named(op) else { continue };
         let [hi, lo, exponent] = expected.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("reference vector {line:?}: expected a last column of three numbers, got {expected:?}")
+            panic!("reference vector {line:?}: the last column must have three numbers, got {expected:?}")
         };
         let expected = (Float::with_val(200, float(hi)) + float(lo))
             << exponent.parse::<i32>().expect("the exponent of a reference vector must be an integer");

@@ -48,7 +48,7 @@ fn it_writes_words() {
         );
         assert!(
             strange.len() * 10 <= written.len(),
-            "at most 10% of the words may be absent from the training text, but these are: {strange:?}, in: {text}"
+            "expected at most 10% of words absent from the training text; absent words: {strange:?}; text: {text}"
         );
     }
 }

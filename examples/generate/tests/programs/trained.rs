@@ -209,7 +209,7 @@ fn a_seed_makes_the_weights() {
     };
     let weights = make("1", "1");
     assert!(weights == make("1", "2"), "`train` with seed 1: two threads and one thread must give the same weights");
-    assert!(weights != make("2", "2"), "`train`: seed 2 must give other weights than seed 1");
+    assert!(weights != make("2", "2"), "`train` must give different weights for seeds 1 and 2");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
     // Training on the committed text, with the default sizes and steps, must give the committed weights.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
@@ -226,7 +226,7 @@ fn a_seed_makes_the_weights() {
     }
     assert_eq!(
         new.description, committed.description,
-        "the description in the committed weights file must equal the one that `train` writes; train the weights again"
+        "the committed weights file must contain the description that `train` writes; train the weights again"
     );
 }
 

@@ -153,7 +153,7 @@ fn field_failure_of_the_sampler() {
                 let fails = fails(batches[row], &theirs, &config);
                 assert!(
                     fails || !breaks,
-                    "{case}: expected NaN or excluded tokens from the vendor's sampler, got {:?}",
+                    "{case}: the vendor's sampler must give NaN or an excluded token, got {:?}",
                     &theirs[..4]
                 );
                 failed += usize::from(fails);

@@ -73,7 +73,7 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
     // Each text to replace must exist, even if its fault is not planted.
     for Fault { what, file, from, .. } in faults {
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
-        assert_eq!(places, 1, "{what}: {file} must contain this text once, but has it {places} times:\n{from}");
+        assert_eq!(places, 1, "{what}: {file} must contain this text once, found {places} times:\n{from}");
     }
     look(&Emulator::linked()).expect("the unchanged kernels must give the same bits as the CPU");
     let all = std::env::var_os("EVENKEEL_ALL_FAULTS").is_some();
@@ -89,7 +89,7 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
     }
     assert!(
         missed.is_empty(),
-        "{kernels}: expected all {} planted faults to be detected, but these were not: {missed:?}",
+        "{kernels}: the test must detect all {} planted faults, but missed {missed:?}",
         planted.len()
     );
 }

@@ -196,7 +196,7 @@ impl<E: Element> Guarded<E> {
         }
         let beside = self.all[..self.start].iter().chain(&self.all[self.start + self.len..]);
         if beside.into_iter().any(|v| v.bits() != Self::poison().bits()) {
-            return Err("the kernel must write only to its result, but changed a value outside of it".to_string());
+            return Err("the kernel must not change a value outside the result".to_string());
         }
         Ok(())
     }

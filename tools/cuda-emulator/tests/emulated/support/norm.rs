@@ -177,7 +177,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
             return weights;
         }
     }
-    panic!("rows of {cols} columns: expected a weight that gives different results in f32 and f64, found none");
+    panic!("rows of {cols} columns: the test needs a weight with different results in f32 and f64, found none");
 }
 
 /// Returns the f32 nearest to a positive number, with its neighbors before and after it.
