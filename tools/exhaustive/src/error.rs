@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// A stored walk used another version of the library or of the references.
     #[error(
-        "{path} belongs to a walk with {begun}, but this program has {now}; remove it, or start over with `--restart`"
+        "{path} belongs to a walk with {begun}, but this program has {now}; remove this file, or start over with `--restart`"
     )]
     Stale {
         /// Path of the progress file.
