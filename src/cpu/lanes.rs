@@ -204,7 +204,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
-        // Without rows, the row length may exceed memory, so no buffer of this length is allocated.
+        // If there are 0 rows, `len` may be too large for a buffer.
         if groups == 0 {
             return (Written::default(), guards);
         }

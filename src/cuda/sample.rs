@@ -112,7 +112,7 @@ impl Request {
         Ok(request)
     }
 
-    /// Sets the number of the draw, to draw again for the same sequence.
+    /// Sets the index of the draw. Each token of a sequence needs another index.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
     }

@@ -116,7 +116,7 @@ fn arguments_that_one_rank_refuses() {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
     });
     let [zero, one, rest @ ..] = &errors[..] else { panic!("expected an error on every rank, got {errors:?}") };
-    // Rank 1 itself gets the error that the call without other ranks would give.
+    // Rank 1 gets the error that the same call gives on a single rank.
     assert!(
         matches!(one, Error::InvalidArgument { argument: "softcap", .. }),
         "rank 1: expected an InvalidArgument error about softcap, got {one}"

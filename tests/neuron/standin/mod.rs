@@ -97,7 +97,8 @@ pub fn tell(what: impl std::fmt::Display) {
     println!("<<{what}>>");
 }
 
-/// Computation of a test: reads the NEFF's lines and the inputs, writes the outputs, and returns a status.
+/// Function that a test runs in place of a program. It reads the fake NEFF's text and the inputs, writes the outputs,
+/// and returns a status.
 pub type Compute = fn(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int;
 
 static COMPUTE: Mutex<Option<Compute>> = Mutex::new(None);

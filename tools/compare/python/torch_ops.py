@@ -23,7 +23,7 @@ def out(run, y):
 
 
 def form(name, run):
-    """Makes the contender of a function that allocates its result."""
+    """Returns the library's entry in the comparison, for a function that allocates its result."""
     kept = {}
 
     def call():

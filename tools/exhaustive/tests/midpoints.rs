@@ -59,7 +59,7 @@ fn beside_the_middle(x: &Float, bits: u32) -> Value {
 fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
     assert_eq!(exact::rounded(beside_the_middle, 1.0), Ok(1.0f32.next_up()));
     assert_eq!(exact::rounded(beside_the_middle, -1.0), Ok(1.0));
-    // A tie that is not marked as exact is not decided. An exact tie rounds to even.
+    // A tie is an error unless it is marked as exact. An exact tie rounds to even.
     let tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: false };
     assert_eq!(exact::rounded(tie, 1.0), Err(4096));
     let exact_tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: true };

@@ -52,8 +52,8 @@ fn each_failure_is_played_beside_its_remedy() {
         .split_whitespace()
         .collect()
     };
-    // Infinite f16 sums make every layer add 0. Saturating sums make a layer's output NaN. Evenkeel's layers add
-    // moderate values.
+    // An f16 sum of squares that overflows to infinity makes the norm divide by infinity, so every layer adds 0. A sum
+    // that saturates makes a layer's output NaN. Evenkeel's layers add moderate values.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
     assert!(line("f16 sum, saturating").contains(&"NaN"));
     let fused = &line("Evenkeel, fused")[2..];
