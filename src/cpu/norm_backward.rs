@@ -127,8 +127,8 @@ impl<E: Element> NormBackward<'_, E> {
 }
 
 /// Returns -mean(h n) and mean(h), where h = dy weight and n is the normalised row. Returns NaN instead of an infinite
-/// mean(h n), and 0 instead of mean(h) if the norm does not centre rows. Counts the row in `guards` if it has a NaN or
-/// an infinity.
+/// mean(h n), and 0 instead of mean(h) if the norm does not centre rows. Counts the row in `guards` if the row or
+/// its dy has a NaN or an infinity.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
