@@ -249,7 +249,7 @@ impl<'a> Mask<'a> {
                 op,
                 "axis",
                 geometry.axis,
-                "the last of at least two axes for a causal or windowed mask",
+                "the last axis of at least two, because the mask is causal or windowed",
             ));
         }
         if self.window == Some(0) {

@@ -118,7 +118,12 @@ pub fn plan(
         }
     }
     if (parts.causal || parts.window.is_some()) && outer.is_empty() {
-        return Err(Error::invalid(op, "axis", 0, "the last of at least two axes for a causal or windowed mask"));
+        return Err(Error::invalid(
+            op,
+            "axis",
+            0,
+            "the last axis of at least two, because the mask is causal or windowed",
+        ));
     }
     if parts.window == Some(0) {
         return Err(Error::invalid(op, "window", 0, "at least 1"));

@@ -126,7 +126,7 @@ fn weights_that_begin_as_nothing_or_as_anything() {
     let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
     assert!(
         has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"),
-        "weights of standard deviation 1: the report must mention the output for ordinary input, got {report}"
+        "weights of standard deviation 1: the report must contain `ordinary input gives output`, got {report}"
     );
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
