@@ -96,7 +96,7 @@ const OP: &str = "softmax_backward_from_output";
 /// positive number of the type.
 ///
 /// Intermediate values do not overflow for y from -1 to 1, even for the largest finite gradients. A result is infinite
-/// only if it is outside the range of the type.
+/// only if it is outside the range of the type; in f64, also if it is within 4 ULP of the largest number.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] unless the shapes are equal; [`Error::InvalidArgument`] if the scale is not finite or a
