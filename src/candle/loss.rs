@@ -38,8 +38,8 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
     if is_foreign(inp) {
         return candle_nn::loss::cross_entropy(inp, target);
     }
-    // As in candle, a row whose target is the largest number of the targets' type has a loss of 0. The row still counts
-    // in the mean.
+    // If the target is the largest number of its type, candle gives the row a loss of 0 and counts the row in the mean.
+    // This function does the same.
     let largest = match target.dtype() {
         DType::U8 => u8::MAX.into(),
         DType::U32 => u32::MAX.into(),

@@ -25,8 +25,8 @@ pub struct RmsNormLinear<'a> {
     /// Numbers added to the results, one for each row of the matrix, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
     /// Whether the normalised row is rounded to the type of `x` before it is multiplied by the matrix. If true, the
-    /// result equals that of [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order.
-    /// By default the normalised row stays in f64.
+    /// result is the result of a linear layer after [`rms_norm`](crate::rms_norm()), if the layer adds its products in
+    /// the same order. By default the normalised row stays in f64.
     pub rounded: bool,
 }
 

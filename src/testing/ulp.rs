@@ -61,8 +61,10 @@ pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
 
 /// Returns the error of a stored value in ULPs at the magnitude `at`.
 ///
-/// A stored infinity is correct for every exact value that rounds to it, and wrong for all others. NaN is correct only
-/// for NaN; otherwise the error is infinite. If `at` and the exact value are zero, only zero is correct.
+/// A stored infinity is correct for every exact value that rounds to it. For smaller exact values that exceed the
+/// largest number, it counts as one ULP above the largest number, so its error is above 0.5. For all other values, its
+/// error is infinite. NaN is correct only for NaN; otherwise the error is infinite. If `at` and the exact value are
+/// zero, only zero is correct.
 pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
     error_of::<E, X::Wide>(got.widen(), exact.wide(), at)
 }
@@ -79,8 +81,13 @@ fn error_of<E: Element, R: Real>(wide: f64, exact: R, at: f64) -> f64 {
     }
     if wide.is_infinite() {
         let outwards = if wide > 0.0 { exact } else { -exact };
-        let half_ulp = R::from(size::<E>(E::LIMITS.max) / 2.0);
-        return if outwards >= R::from(E::LIMITS.max) + half_ulp { 0.0 } else { f64::INFINITY };
+        let (max, ulp) = (R::from(E::LIMITS.max), size::<E>(E::LIMITS.max));
+        let beyond = ((outwards - max) / R::from(ulp)).to_f64();
+        return match beyond {
+            0.5.. => 0.0,
+            _ if beyond > 0.0 => 1.0 - beyond,
+            _ => f64::INFINITY,
+        };
     }
     let size = R::from(size::<E>(at));
     ((R::from(wide) - exact) / size).to_f64().abs()

@@ -55,7 +55,7 @@ impl LossScaler {
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// The same as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN or an infinity is
+    /// As for [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN or an infinity is
     /// never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. Nothing is changed in this case, and the
     /// step must be skipped. With a scale below 1, a gradient may exceed its type and become infinite, unless it is
     /// clipped.

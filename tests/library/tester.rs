@@ -71,6 +71,9 @@ fn steps_are_counted_in_the_storage_type() {
     assert_eq!(ulp::distance(-0.0f64, 0.0), 0);
     assert_eq!(ulp::distance(-f32::from_bits(2), f32::from_bits(3)), 5);
     assert_eq!(ulp::distance(f32::MAX, f32::INFINITY), 1);
+    // The largest f16 is 65,504, and the ULP below it is 32. From 65,520 on, numbers round to infinity.
+    let overflow = [65504.0, 65519.0, 65520.0].map(|exact| ulp::error(f16::NEG_INFINITY, -exact));
+    assert_eq!(overflow, [f64::INFINITY, 17.0 / 32.0, 0.0]);
     assert_eq!(ulp::distance(f64::NEG_INFINITY, f64::INFINITY), 2 * f64::INFINITY.to_bits());
     assert_eq!(ulp::distance(f32::NAN, -f32::NAN), 0);
     assert_eq!(ulp::distance(f32::NAN, f32::INFINITY), u64::MAX);

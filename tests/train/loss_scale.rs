@@ -87,8 +87,7 @@ fn stages() {
     assert_eq!(scaler, before);
     scaler.update().unwrap();
 
-    // As in PyTorch, a step may end without a call of `step`. Such a step changes the scale. It is counted
-    // neither as taken nor as skipped.
+    // PyTorch allows `update` without `step`. The update changes the scale, and counts no step as taken or skipped.
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
