@@ -1,6 +1,7 @@
 //! Gradients of softmax, log_softmax and logsumexp of rows on a device.
 
 use super::device::{self, Launch};
+use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, one_a_row, same_shape};
@@ -87,10 +88,11 @@ pub fn softmax_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -101,9 +103,10 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(SOFTMAX.name, &dx, &dy)?;
-    into(&SOFTMAX, stream, x, dy.data, dx, mask, options)
+    into(&SOFTMAX, stream, x, dy.data, dx, mask, (options, guards))
 }
 
 /// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device. The results are
@@ -118,10 +121,11 @@ pub fn log_softmax_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    log_softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    log_softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -132,9 +136,10 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(LOG_SOFTMAX.name, &dx, &dy)?;
-    into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, options)
+    into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, (options, guards))
 }
 
 /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device. The results are
@@ -150,10 +155,11 @@ pub fn logsumexp_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    logsumexp_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    logsumexp_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -164,9 +170,10 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     one_a_row(LOGSUMEXP.name, "dy", dy.len(), x.rows)?;
-    into(&LOGSUMEXP, stream, x, dy, dx, mask, options)
+    into(&LOGSUMEXP, stream, x, dy, dx, mask, (options, guards))
 }
 
 /// Runs the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
@@ -177,15 +184,16 @@ fn into<E: DeviceElement>(
     dy: CudaView<'_, E>,
     mut dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
-    options: &Softmax<'_>,
+    (options, guards): (&Softmax<'_>, Option<&mut Guards>),
 ) -> Result<()> {
     same_shape(op.name, &dx, &x)?;
+    let _caller = device::CallerContext::save();
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
     let (dy, _read_too) = device::read((op.name, "dy"), &dy, stream)?;
     let (dx, _written) = device::write((op.name, "dx"), &mut dx.data, stream)?;
-    scores::refusing(op.name, stream, options.fully_masked, |guards| {
+    counted(op.name, stream, options.fully_masked, guards, |guards| {
         let addresses = [x, dy, dx, guards];
         if scores::is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;

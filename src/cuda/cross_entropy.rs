@@ -68,6 +68,7 @@ impl<'a> Targets<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] with the row of the first such target; [`Error::Failed`] if the device fails.
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
+        let _caller = device::CallerContext::save();
         let rows = self.classes.len();
         let settled = workspace::with(stream, |workspace| {
             let (targets, _read) = device::read((OP, "target"), &self.classes, stream)?;
@@ -106,6 +107,7 @@ pub fn cross_entropy_into<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (OP, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     run(op, stream, [logits, 0], shape, targets, (None, loss), options)
 }
@@ -127,6 +129,7 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(BACKWARD, "dlogits", dlogits.shape(), &logits)?;
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((BACKWARD, "logits"), &logits.data, stream)?;
     let (dlogits, _written) = device::write((BACKWARD, "dlogits"), &mut dlogits.data, stream)?;
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
@@ -146,6 +149,7 @@ pub fn cross_entropy_backward_in_place<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _written) = device::write((BACKWARD, "logits"), &mut logits.data, stream)?;
     run(op, stream, [logits; 2], shape, targets, (Some(dloss), loss), options)
 }

@@ -192,6 +192,7 @@ pub(crate) fn apply<E: DeviceElement>(
     }
     as_long(name, "out", out.len(), len)?;
     let first = if matches!(other, Some(("b", _))) { "a" } else { "x" };
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((name, first), &x, stream)?;
     let other = other.as_ref().map(|(argument, other)| device::read((name, argument), other, stream)).transpose()?;
     let (y, _written) = device::write((name, "out"), &mut out, stream)?;

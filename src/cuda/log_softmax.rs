@@ -1,6 +1,7 @@
 //! Log-softmax of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
@@ -32,10 +33,11 @@ pub fn log_softmax_into<E: DeviceElement>(
     out: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    log_softmax_masked_into(stream, x, out, &Mask::none(), options)
+    log_softmax_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning that
+/// [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -45,9 +47,10 @@ pub fn log_softmax_masked_into<E: DeviceElement>(
     out: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(OP.name, &out, &x)?;
-    scores::into(&OP, stream, x, out.data, mask, options)
+    scores::into(&OP, stream, x, out.data, mask, options, guards)
 }
 
 /// Returns the kernel that computes log-softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if

@@ -1,6 +1,7 @@
 //! Log-sum-exp of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
@@ -32,10 +33,11 @@ pub fn logsumexp_into<E: DeviceElement>(
     out: CudaViewMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    logsumexp_masked_into(stream, x, out, &Mask::none(), options)
+    logsumexp_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning that
+/// [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -45,9 +47,10 @@ pub fn logsumexp_masked_into<E: DeviceElement>(
     out: CudaViewMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     one_a_row(OP.name, "out", out.len(), x.rows)?;
-    scores::into(&OP, stream, x, out, mask, options)
+    scores::into(&OP, stream, x, out, mask, options, guards)
 }
 
 /// Returns the kernel that computes log-sum-exp for each row of a `rows` × `cols` matrix, and its arguments; `None` if

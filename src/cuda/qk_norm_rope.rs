@@ -63,6 +63,7 @@ pub fn qk_norm_rope_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(OP, "out", out.shape(), &x)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     run((stream, E::DTYPE), [x, y], shape, weight, table, options)
@@ -80,6 +81,7 @@ pub fn qk_norm_rope_in_place<E: DeviceElement>(
     options: &RmsNorm<'_>,
 ) -> Result<()> {
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _written) = device::write((OP, "x"), &mut x.data, stream)?;
     run((stream, E::DTYPE), [x; 2], shape, weight, table, options)
 }

@@ -44,6 +44,7 @@ impl RopeTable {
     /// # Errors
     /// [`Error::Failed`] if the device fails.
     pub fn new(stream: &Arc<CudaStream>, table: &rope::RopeTable) -> Result<Self> {
+        let _caller = device::CallerContext::save();
         let (cos, sin) = table.cos_sin();
         Ok(RopeTable {
             cos: device::check(stream.clone_htod(cos))?,
@@ -107,6 +108,7 @@ fn turn<E: DeviceElement>(
     }
     check_shape(op, (rows, cols), (table.positions, table.cols))?;
     let turn = Turn { positions: table.positions, interleaved: table.interleaved, back: op != OP };
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((op, "x"), &x.data, stream)?;
     let (y, _written) = device::write((op, to), &mut out.data, stream)?;
     let (cos, _cos) = device::read((op, "table"), &table.cos, stream)?;

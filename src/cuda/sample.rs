@@ -252,6 +252,7 @@ pub fn sample_into<E: DeviceElement>(
         let expected = format!("{rows} rows of {cols}");
         return Err(Error::shape(OP, "adjusted", format!("{} elements", adjusted.len()), expected));
     }
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     let (requests, _asked) = device::read((OP, "requests"), &requests, stream)?;
     let (out, _written) = device::write((OP, "out"), &mut out, stream)?;
@@ -284,6 +285,7 @@ pub fn advance(stream: &Arc<CudaStream>, mut counter: CudaViewMut<'_, u64>) -> R
     if counter.len() != 1 {
         return Err(Error::shape(OP, "counter", format!("{} elements", counter.len()), "1 element"));
     }
+    let _caller = device::CallerContext::save();
     let (counter, _written) = device::write((OP, "counter"), &mut counter, stream)?;
     let (launch, arguments) = launch_advance(counter);
     // SAFETY: the view has one element, and is used on this stream.

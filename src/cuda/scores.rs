@@ -1,10 +1,10 @@
 //! Host side of the softmax family: kernel selection, checks and launches.
 
 use super::device::{self, Launch};
+use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows};
-use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
@@ -80,12 +80,14 @@ pub fn into<E: DeviceElement>(
     mut out: CudaViewMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
+    let _caller = device::CallerContext::save();
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
     let (y, _written) = device::write((op.name, "out"), &mut out, stream)?;
-    refusing(op.name, stream, options.fully_masked, |guards| {
+    counted(op.name, stream, options.fully_masked, guards, |guards| {
         let addresses = [x, y, guards];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
@@ -206,28 +208,4 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
         DType::BF16 => Ok((2, 8)),
         DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     }
-}
-
-/// Calls `f` with the address of the row counters if the policy is [`FullyMasked::Error`], and with 0 otherwise. Under
-/// the policy [`FullyMasked::Error`], waits for the stream and returns an error if a row is fully masked.
-pub fn refusing(
-    op: &'static str,
-    stream: &Arc<CudaStream>,
-    policy: FullyMasked,
-    f: impl FnOnce(u64) -> Result<()>,
-) -> Result<()> {
-    if policy != FullyMasked::Error {
-        return f(0);
-    }
-    const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
-    let counts = workspace::with(stream, |workspace| {
-        let guards = workspace.words(op, NONE.len())?;
-        workspace.write_words(&NONE)?;
-        f(guards)?;
-        workspace.read_words(NONE.len())
-    })?;
-    if counts[2] > 0 {
-        return Err(Error::FullyMasked { op, row: counts[3] as usize });
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Softmax of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
@@ -29,30 +30,36 @@ const OP: Op = Op {
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options out of range, or a mask in the options;
 /// [`Error::Failed`](crate::Error::Failed) if the device fails. [`Error::FullyMasked`](crate::Error::FullyMasked) for a
 /// fully masked row, under the policy [`FullyMasked::Error`](crate::FullyMasked::Error). Under this policy, the host
-/// waits for the stream.
+/// waits for the stream, and [`Error::InvalidArgument`](crate::Error::InvalidArgument) refuses a captured stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
     out: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    softmax_masked_into(stream, x, out, &Mask::none(), options)
+    softmax_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
 /// Computes [`softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
+/// If `guards` are given, the call counts rows in them, and the host never waits: under the policy
+/// [`FullyMasked::Error`](crate::FullyMasked::Error), a fully masked row gets the result of
+/// [`FullyMasked::Zeros`](crate::FullyMasked::Zeros), and [`Guards::take`] returns its count.
+///
 /// # Errors
 /// The errors of [`softmax_into`], including for a host mask in the options; also
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two mask parts of one kind.
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two mask parts of one kind, or for
+/// guards on another device.
 pub fn softmax_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
     out: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(OP.name, &out, &x)?;
-    scores::into(&OP, stream, x, out.data, mask, options)
+    scores::into(&OP, stream, x, out.data, mask, options, guards)
 }
 
 /// Returns the kernel that computes softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if

@@ -1,6 +1,7 @@
 //! Tests on a CUDA device: results have the CPU's bits. Without a device, calls give a typed error, and each test
 //! prints that it was skipped.
 
+mod engine;
 mod rows;
 mod standin;
 #[path = "../support/mod.rs"]

@@ -55,7 +55,7 @@ fn masked_softmax_bf16() {
     let with_mask = options.scale(0.125).softcap(30.0).mask(&mask);
     compare::<bf16>(
         "masked softmax",
-        |stream, x, y| cuda::softmax_masked_into(stream, x, y, &cuda::Mask::copy(stream, &mask)?, &plain),
+        |stream, x, y| cuda::softmax_masked_into(stream, x, y, &cuda::Mask::copy(stream, &mask)?, &plain, None),
         |x| evenkeel::softmax(x, &with_mask),
     );
 }

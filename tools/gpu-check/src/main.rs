@@ -114,6 +114,7 @@ fn device() -> Result<(Arc<CudaContext>, Device)> {
 /// fast.
 fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     let mut keep = u64::MAX;
+    context.bind_to_thread()?;
     // SAFETY: the device belongs to the context, and the attribute has 64 bits.
     unsafe {
         let pool = result::device::get_default_mem_pool(context.cu_device())?;

@@ -124,7 +124,7 @@ macro_rules! plain_and_masked {
                 let (stream, mask) = (stream.clone(), on_device(stream, shape, way)?);
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let to = to!($extent, written[0], shape);
-                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &mask, &options(way))?)
+                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &mask, &options(way), None)?)
                 })
             }
         })*
@@ -198,7 +198,7 @@ macro_rules! gradients {
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let (x, dy) = (read[0].rows(shape)?, placed!($extent, read[1], shape));
                     let to = written[0].rows_mut(shape)?;
-                    Ok(cuda::$masked_into(&stream, x, dy, to, &mask, &options(way))?)
+                    Ok(cuda::$masked_into(&stream, x, dy, to, &mask, &options(way), None)?)
                 })
             }
         })*
