@@ -220,8 +220,8 @@ pub fn launch(
     let (source, name, kernels) = function.names();
     let (kernel, lanes) = match dtype {
         DType::F32 => (kernels[0], 4),
-        DType::F16 => (kernels[1], 8),
-        DType::BF16 => (kernels[2], 8),
+        DType::F16 => (kernels[1], 16),
+        DType::BF16 => (kernels[2], 16),
         DType::F64 => return Err(Error::UnsupportedDType { op: name, dtype: dtype.to_string(), backend: "cuda" }),
     };
     let limits = dtype.limits();

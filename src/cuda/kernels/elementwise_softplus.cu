@@ -2,8 +2,8 @@
 #include "elementwise.cuh"
 #include "logistic.cuh"
 
-FUNCTION_NEAR(Softplus, softplus_wide(x), near_softplus(x))
-FUNCTION_NEAR(LogSigmoid, log_sigmoid_wide(x), -near_softplus(-x))
+FUNCTION(Softplus, softplus_wide(x), near_softplus<S>(x))
+FUNCTION(LogSigmoid, log_sigmoid_wide(x), near_log_sigmoid<S>(x))
 
 // Computes ln(e^x + e^other).
 struct LogAddExp {
