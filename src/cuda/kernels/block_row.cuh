@@ -3,9 +3,6 @@
 #pragma once
 #include "common.cuh"
 
-template <u32 N>
-DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
-
 // Division of a row: `head` edge elements, `inner` elements in pieces of 16 bytes, and further edge elements. There are
 // at most 14 edge elements, at most one for each of the first threads.
 template <class S>
@@ -174,21 +171,24 @@ struct BlockRow {
         }
     }
 
-    // Makes the cache load the part of another row that a block will hold in registers.
-    DEVICE void prefetch(const Bits* other) const {
-        const u32 SECTOR = 32 / sizeof(Bits);
+    // Makes the cache load the part of a later row that a block will hold in registers. About when this row is done, a
+    // block starts with that row, if each block has one row and a multiprocessor runs `THREADS` threads at a time.
+    template <u32 THREADS>
+    DEVICE void prefetch_later(u64 rows, u64 index) const {
+#ifdef __CUDACC__
+        u32 processors;
+        asm("mov.u32 %0, %%nsmid;" : "=r"(processors));
+        const u32 ahead = processors * (THREADS / blockDim.x), SECTOR = 32 / sizeof(Bits);
+        if (index + ahead >= rows) {
+            return;
+        }
         UNROLLED
         for (u32 i = 0; i < HELD / 2; i++) {
             const u32 column = (i * blockDim.x + threadIdx.x) * SECTOR;
             if (column < parts.cols) {
-                prefetch_sector(other + column);
+                asm volatile("prefetch.global.L2 [%0];" : : "l"(row + ((u64)ahead * parts.cols + column)));
             }
         }
-    }
-
-    static DEVICE void prefetch_sector(const Bits* address) {
-#ifdef __CUDACC__
-        asm volatile("prefetch.global.L2 [%0];" : : "l"(address));
 #endif
     }
 
@@ -200,16 +200,3 @@ struct BlockRow {
         }
     }
 };
-
-// Returns the number of rows that the device processes at a time, if each block has one row and a multiprocessor runs
-// `THREADS` threads.
-template <u32 THREADS>
-DEVICE u32 rows_at_once() {
-#ifdef __CUDACC__
-    u32 processors;
-    asm("mov.u32 %0, %%nsmid;" : "=r"(processors));
-    return processors * (THREADS / blockDim.x);
-#else
-    return 1;
-#endif
-}

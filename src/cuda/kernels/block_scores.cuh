@@ -3,7 +3,7 @@
 #include "block_row.cuh"
 #include "scores.cuh"
 
-// Number of warps in the largest block. A block may have any smaller number of warps.
+// Number of warps in the largest block. Smaller blocks have a smaller power of two.
 const u32 MOST_WARPS = 32;
 
 template <class S, u32 HELD, u32 BATCH>
@@ -24,14 +24,7 @@ DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
         own_max = max_or_nan(own_max, row.edge);
         own_min = fminf(own_min, row.edge);
     }
-    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, last = blockDim.x / WARP - 1;
-    const Keys of_warp = Keys{key_of(own_max), key_of(own_min), {}}.of_warp();
-    if (lane == 0) {
-        partial[warp] = of_warp;
-    }
-    __syncthreads();
-    const Keys found = partial[lane < last ? lane : last].of_warp();
-    return {of_key(found.max), of_key(found.min)};
+    return extremes_of<MOST_WARPS>(own_max, own_min, partial);
 }
 
 // Returns whether the fast functions below apply to a row.

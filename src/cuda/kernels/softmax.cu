@@ -174,10 +174,7 @@ DEVICE void softmax_any(const ScoresArguments& a) {
         const Results<S> to(from, (Bits*)a.y + index * a.cols);
         BlockRow<S, 8, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
-        const u32 ahead = rows_at_once<THREADS>();
-        if (index + ahead < a.rows) {
-            row.prefetch(from + (u64)ahead * a.cols);
-        }
+        row.template prefetch_later<THREADS>(a.rows, index);
         if (to.are_parallel && is_fast(found, a.cols)) {
             divide(row, found, to.row + row.parts.head, shared.units);
         } else {
