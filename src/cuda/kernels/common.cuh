@@ -245,6 +245,10 @@ struct IsRolled<Rolled<S>> {
     static const bool VALUE = true;
 };
 
+// Returns the number of elements of an array.
+template <u32 N>
+DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
+
 // Assigns the elements of a row to the threads of a block. The row is divided into tiles of 256 elements, as for a
 // tiled sum. A group of threads processes a tile, in pieces that one access moves. Neighbouring lanes of a tile are in
 // the same thread or in neighbouring threads.
@@ -272,7 +276,7 @@ struct Places {
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct Held {
     typedef Places<S, By, WARPS> At;
-    static const u32 COUNT = At::COUNT;
+    static const u32 COUNT = At::COUNT, BLOCK_WARPS = WARPS;
     static_assert(HELD % At::PIECES == 0, "whole tiles");
     const u32 cols;
     float values[HELD][COUNT];
@@ -320,7 +324,7 @@ struct Held {
 template <class S, template <class> class By, u32 WARPS>
 struct Held<S, By, WARPS, 0> {
     typedef Places<S, By, WARPS> At;
-    static const u32 COUNT = At::COUNT;
+    static const u32 COUNT = At::COUNT, BLOCK_WARPS = WARPS;
     const typename S::Bits* row;
     const u32 cols;
 
@@ -382,8 +386,8 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // A block may have fewer than `WARPS` warps, unless `WARPS` is 32. The number of warps is a power of two.
-    const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
+    // A block may have fewer than `WARPS` warps. The number of warps is a power of two.
+    const u32 warps = blockDim.x / WARP;
     return warp(partial[threadIdx.x & (warps - 1)], warps / 2);
 }
 
