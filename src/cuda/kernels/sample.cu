@@ -56,6 +56,7 @@ template <class S, u32 WARPS>
 DEVICE void sample(const SampleArguments& a) {
     __shared__ SampleShared<WARPS> shared;
     fill(shared.tables);
+    __syncthreads();
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const SampleOutcome outcome = sample_row<S, WARPS>(a, row, shared);
         if (threadIdx.x == 0) {
