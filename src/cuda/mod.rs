@@ -44,6 +44,7 @@ pub mod cross_entropy;
 mod device;
 pub mod elementwise;
 mod guards;
+pub mod heads;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod log_softmax;
@@ -80,6 +81,7 @@ pub use elementwise::{
     sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
 };
 pub use guards::{GuardCounts, Guards};
+pub use heads::{HeadLayout, Heads, HeadsMut, Positions};
 pub use layer_norm::layer_norm_into;
 pub use layer_norm_backward::layer_norm_backward_into;
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
@@ -87,10 +89,12 @@ pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::{Mask, MaskData};
 pub use operand::{Operand, OperandMut, TypedDevicePtr};
 pub use ptx::sources;
-pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
+pub use qk_norm_rope::{
+    qk_norm_rope_heads_in_place, qk_norm_rope_heads_into, qk_norm_rope_in_place, qk_norm_rope_into,
+};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;
-pub use rope::{RopeTable, rope_backward_into, rope_into};
+pub use rope::{RopeTable, rope_backward_into, rope_heads_in_place, rope_heads_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
 pub use softmax::{softmax_into, softmax_masked_into};
