@@ -8,8 +8,8 @@ import re
 
 # Widths of accesses to memory, in bits.
 WIDTHS = (8, 16, 32, 64, 128)
-# Columns of docs/gpu/kernels.tsv that `counts` returns: all instructions, conversions to or from f64, other instructions
-# on f64, and accesses to global memory by width.
+# Columns of docs/gpu/kernels.tsv that `counts` returns: all instructions, conversions to or from f64, other
+# instructions on f64, and accesses to global memory by width.
 COLUMNS = (
     "SASS instructions",
     "f64 conversions",
@@ -20,8 +20,7 @@ COLUMNS = (
 # Conversions, which run at a quarter of the rate of f64 operations on devices of compute capability 9.0.
 CONVERSION = re.compile(r"U?(F2F|F2I|I2F|FRND)\b.*\.F64\b")
 OPERATION = re.compile(r"(DADD|DMUL|DFMA|DSETP|DMNMX|DMMA)\b")
-# LD and ST are accesses to an address space that the assembler does not know. No kernel stores to the other spaces
-# through them.
+# LD and ST access an address whose space the assembler does not know. They count as accesses to global memory.
 ACCESS = re.compile(r"(LDG|LD|STG|ST)\b(.*)")
 
 

@@ -77,8 +77,8 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 }
 
 /// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
-/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The next
-/// op on the stream allocates a new workspace.
+/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The
+/// next op on the stream allocates a new workspace.
 ///
 /// Each thread has its own workspace for the per-thread default stream, which is also freed when the thread ends.
 ///
