@@ -36,9 +36,9 @@ pub struct Launch {
 
 /// The context that was current on this thread before a call. Dropping the value makes it current again.
 ///
-/// `cudarc` makes a stream's context current and leaves it so. An engine may drive the device through another context on
-/// the same thread. Each function that uses the driver therefore saves the current context first, so that the value is
-/// dropped after all guards of arguments, which use the driver when they are dropped.
+/// `cudarc` makes a stream's context current and leaves it so. An engine may drive the device through another context
+/// on the same thread. Each function that uses the driver therefore saves the current context first, so that the value
+/// is dropped after all guards of arguments, which use the driver when they are dropped.
 #[must_use]
 pub(crate) struct CallerContext(sys::CUcontext);
 
@@ -51,8 +51,8 @@ impl CallerContext {
 impl Drop for CallerContext {
     fn drop(&mut self) {
         if current() != self.0 {
-            // SAFETY: the context was current before the call, or the pointer is null, which means no context. The driver
-            // refuses a context that was destroyed since then, and the call ends without a current context of the caller.
+            // SAFETY: the context was current before the call, or the pointer is null, which means no context. The call
+            // fails only if another thread destroyed the context since then, and then there is nothing to restore.
             let _ = unsafe { sys::cuCtxSetCurrent(self.0) };
         }
     }

@@ -69,8 +69,8 @@ impl Guards {
         Ok(Guards { words: device::check(stream.clone_htod(&INITIAL))? })
     }
 
-    /// Waits for the stream that the counters were allocated on, returns the counts since the last call of this function,
-    /// and sets the counters to zero.
+    /// Waits for the stream that the counters were allocated on, returns the counts since the last call of this
+    /// function, and sets the counters to zero.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the stream is captured; [`Error::Failed`] if the device fails.
@@ -121,8 +121,8 @@ impl GuardCounts {
     }
 }
 
-/// Calls `f` with the address of the counters, or with 0 if none are needed. Under the policy [`FullyMasked::Error`], if
-/// the caller gave no counters, waits for the stream and returns an error if a row is fully masked.
+/// Calls `f` with the address of the counters, or with 0 if none are needed. Under the policy [`FullyMasked::Error`],
+/// if the caller gave no counters, waits for the stream and returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

@@ -36,8 +36,8 @@ pub fn log_softmax_into<E: DeviceElement>(
     log_softmax_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning that
-/// [`softmax_masked_into`](super::softmax_masked_into) describes.
+/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning
+/// that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).

@@ -36,8 +36,8 @@ pub fn logsumexp_into<E: DeviceElement>(
     logsumexp_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning that
-/// [`softmax_masked_into`](super::softmax_masked_into) describes.
+/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning
+/// that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).

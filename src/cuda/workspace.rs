@@ -2,7 +2,8 @@
 //! again at the same size allocates nothing.
 //!
 //! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain addresses
-//! of the workspace. Until the stream is dropped, only [`release`] frees an allocation that a graph may use.
+//! of the workspace. Until the stream is dropped, or the thread of a per-thread default stream ends, only [`release`]
+//! frees an allocation that a graph may use.
 
 use super::clip_grad_norm::Tensor;
 use super::device;
@@ -77,8 +78,8 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 }
 
 /// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
-/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The next
-/// op on the stream allocates a new workspace.
+/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The
+/// next op on the stream allocates a new workspace.
 ///
 /// Each thread has its own workspace for the per-thread default stream, which is also freed when the thread ends.
 ///

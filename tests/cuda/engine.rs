@@ -53,8 +53,8 @@ fn calls_keep_the_callers_context() {
     let stream = context.default_stream();
     let zeros = || stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
     let (a, b, mut c, mut d) = (zeros(), zeros(), zeros(), zeros());
-    let weight = stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
-    let mut dweight = weight.clone();
+    let columns = || stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
+    let (weight, mut dweight) = (columns(), columns());
     let table = evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default()).expect("the table must be valid");
     let table = keeps_context("RopeTable::new", || RopeTable::new(&stream, &table)).expect("a copy must succeed");
     let mask = evenkeel::Mask::lengths(&[3]);
@@ -165,8 +165,8 @@ fn counts_are_read_when_requested() {
     stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH).unwrap();
     assert_eq!(synchronized(), before, "softmax with guards must not wait, and captured calls must be refused first");
     let texts = [
-        "softmax: stream is captured; it must be not captured under the policy FullyMasked::Error, unless the call gets \
-         guards",
+        "softmax: stream is captured; it must be not captured under the policy FullyMasked::Error, unless the call \
+         gets guards",
         "guards: stream is captured; it must be not captured while guards are created or read",
         "guards: stream is captured; it must be not captured while guards are created or read",
     ];
@@ -182,8 +182,8 @@ fn counts_are_read_when_requested() {
 
     let other = cuda::device(1).expect("the stand-in must have two devices").default_stream();
     let away = softmax(Some(&mut Guards::new(&other).unwrap())).unwrap_err().to_string();
-    let text =
-        "softmax: guards is in the memory of device 1; it must be in the memory of device 0, where the stream runs";
+    let text = "softmax: guards is in the memory of device 1; it must be in the memory of device 0, where the stream \
+                runs";
     assert_eq!(away, text);
 }
 

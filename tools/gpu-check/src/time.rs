@@ -94,9 +94,10 @@ macro_rules! each_timed {
 pub fn names() -> Vec<&'static str> {
     let mut names = Vec::new();
     macro_rules! name {
-        ($op:ty, $way:expr, $shapes:expr, [$($type:ty),*]) => {
+        ($op:ty, $way:expr, $shapes:expr, [$($type:ty),*]) => {{
+            let _: usize = $way;
             names.push(<$op>::NAME)
-        };
+        }};
     }
     each_timed!(name);
     names.dedup();
