@@ -1,10 +1,10 @@
 // Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
 // define them.
 //
-// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both bounds
-// round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of 16-bit
-// types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on the CPU,
-// or from an f64 of reduced precision for erf and gelu.
+// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both
+// bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of
+// 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on
+// the CPU, or from an f64 of reduced precision for erf and gelu.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"
@@ -26,8 +26,8 @@ const u32 ELEMENTWISE_BLOCKS = 4;
 template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
-    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency better.
-    // For f32, the approximations need the registers.
+    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency
+    // better. For f32, the approximations need the registers.
     static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = PER_WORD == 2 ? 8 : 4;
     static const u32 COUNT = WORDS * PER_WORD, GROUP = 4 * PER_WORD;
     static const u32 TILE = ELEMENTWISE_THREADS * COUNT;
@@ -88,8 +88,8 @@ struct Piece {
 // Replaces NaN of any kind by the type's own NaN. The result must be that NaN, but a conversion gives another one.
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
-    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf are
-    // zeros.
+    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf
+    // are zeros.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
