@@ -1,8 +1,11 @@
 // Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
 // The pair minus its error bound and the pair plus its error bound are rounded. If the two roundings agree and the
 // argument is in range, the rounded result is correct. Otherwise the function is computed in f64.
+//
+// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. The remainder of a quotient corrects
+// this error, and leaves less than 12 u^2 of the quotient. The error bounds of the CPU are raised by more than that.
 #pragma once
-#include "common.cuh"
+#include "approx_instructions.cuh"
 
 // f32(2^(j/16)), and its relative error.
 __constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
@@ -87,14 +90,14 @@ DEVICE Sides exp_sides(const PairTables& tables, float x) {
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
 }
 
-const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
+const float LOGISTIC_UNCERTAINTY = 1.07f * UNCERTAINTY;
 
 // Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t = `e`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);
     const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n * reciprocal;
     const float rest = fmaf(0.0f - q, d.hi, n) + fmaf(0.0f - q, d.lo + t.lo, n_low);
     return {q, rest * reciprocal};
@@ -147,12 +150,12 @@ DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
 __constant__ const float TANH_POLY[4] = {-0x1.555556p-2f, 0x1.11111p-3f, -0x1.ba1952p-5f, 0x1.636b2cp-6f};
 
 DEVICE Sides tanh_sides(const PairTables& tables, float x) {
-    const float NEAR = 4.0f / 16777216.0f, FAR = 0.56f * UNCERTAINTY;
+    const float NEAR = 4.0f / 16777216.0f, FAR = 0.57f * UNCERTAINTY;
     const float a = 12.0f < fabsf(x) ? 12.0f : fabsf(x);
     const Pair e = exp_pair<false>(tables, a * -2.0f, 0.0f);
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi), n = fast_two_sum(1.0f, 0.0f - t.hi);
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n.hi * reciprocal;
     const float minus = 0.0f - q;
     const float rest = fmaf(minus, d.hi, n.hi) + fmaf(minus, d.lo + t.lo, n.lo - t.lo);
