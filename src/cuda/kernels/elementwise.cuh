@@ -112,8 +112,8 @@ DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WO
 
 // Rounds the float-float pairs, like `make_near`.
 template <class F>
-DEVICE bool make_pairs(
-    const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, u32 (&differ)[Piece<F32>::WORDS], const F& function) {
+DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, Piece<F32>& y,
+                       u32 (&differ)[Piece<F32>::WORDS], const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<F32>::WORDS; w++) {
         const Sides sides = function.sides(tables, float_of(x.words[w]));
@@ -144,7 +144,7 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
     const u64 TILE = Piece<S>::TILE;
     constexpr bool IS_PAIR = sizeof(Bits) == 4;
-    __shared__ PairTables tables;
+    __shared__ typename F::Tables tables;
     if constexpr (IS_PAIR) {
         tables.fill();
         __syncthreads();
@@ -206,8 +206,9 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
 
 // Defines a function of one element without options, its f32 approximation for a 16-bit type `S`, and its approximation
 // as a float-float pair.
-#define FUNCTION_WITH(NAME, VALUE, NEAR, SIDES, IS_PAIR)                                                               \
+#define FUNCTION_WITH(NAME, VALUE, NEAR, TABLES, SIDES, IS_PAIR)                                                       \
     struct NAME {                                                                                                      \
+        typedef TABLES Tables;                                                                                         \
         static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = IS_PAIR;                                         \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
@@ -215,11 +216,11 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
         DEVICE Interval near(float x) const {                                                                          \
             return NEAR;                                                                                               \
         }                                                                                                              \
-        DEVICE Sides sides(const PairTables& tables, float x) const { return SIDES; }                                  \
+        DEVICE Sides sides(const Tables& tables, float x) const { return SIDES; }                                      \
     };
 #define NO_SIDES ((void)tables, Sides{x, x, false})
-#define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, NO_SIDES, false)
-#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, SIDES(tables, x), true)
+#define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, NO_SIDES, false)
+#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, SIDES(tables, x), true)
 
 #define ELEMENTWISE_ENTRY(NAME, S, FUNCTION)                                                                           \
     ENTRY_OF_BLOCKS(NAME, ElementwiseArguments, ELEMENTWISE_THREADS, ELEMENTWISE_BLOCKS,                               \
