@@ -218,7 +218,8 @@ pub fn launch(
     len: usize,
 ) -> Result<Option<(Launch, Arguments)>> {
     let (source, name, kernels) = function.names();
-    let (kernel, lanes) = match dtype {
+    // Elements that a thread processes at a time, as `Piece::COUNT` of the kernels.
+    let (kernel, per_thread) = match dtype {
         DType::F32 => (kernels[0], 4),
         DType::F16 => (kernels[1], 16),
         DType::BF16 => (kernels[2], 16),
@@ -234,7 +235,7 @@ pub fn launch(
     if len == 0 {
         return Ok(None);
     }
-    let blocks = len.div_ceil(THREADS as usize * lanes).min(MOST_BLOCKS) as u32;
+    let blocks = len.div_ceil(THREADS as usize * per_thread).min(MOST_BLOCKS) as u32;
     let launch = Launch { source, kernel, blocks, threads: THREADS };
     Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
 }

@@ -4,8 +4,8 @@
 //
 // Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
-// - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), which is 0.23 u for the constant and 1 u
-//   for the product. It changes 2^t by ln2 times that, 0.853 u |t|;
+// - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
+//   product. It changes 2^t by ln2 times that, 0.853 u |t|;
 // - the error of each further operation, 1 u or a share of it, and of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
@@ -122,8 +122,8 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. It extends by `margin` u times the
-// larger of 1 and the base-2 logarithm.
+// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. It extends by `margin` u times
+// the larger of 1 and the base-2 logarithm.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
@@ -138,8 +138,8 @@ DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
 // The base-2 logarithm of x; the margin is 4 u, and 1 u for the interval.
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
-// ln(1 + x). Near zero: 0.7 u for the fit, 0.6 u each for P and for x P, 1 u each for the sum, the product and the interval.
-// Elsewhere: as for ln x, and 1 u for the rounding of 1 + x.
+// ln(1 + x). Near zero: 0.7 u for the fit, 0.6 u each for P and for x P, 1 u each for the sum, the product and the
+// interval. Elsewhere: as for ln x, and 1 u for the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -215,9 +215,9 @@ DEVICE Interval near_tanh(float x) {
     return {with_sign(from, x), with_sign(to, x)};
 }
 
-// The error function. Near zero: 2 u for P, and 1 u each for the product and the interval. Elsewhere it is 1 minus a tail. The margin of
-// the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u for P, 2 u for
-// products and 1 u for the factor.
+// The error function. Near zero: 2 u for P, and 1 u each for the product and the interval. Elsewhere it is 1 minus a
+// tail. The margin of the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u
+// for P, 2 u for products and 1 u for the factor.
 template <class S>
 DEVICE Interval near_erf(float x) {
     const float a = min_or_nan(fabsf(x), 4.25f), square = a * a;

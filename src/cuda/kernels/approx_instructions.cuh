@@ -1,8 +1,8 @@
 // The device's approximate instructions, for the certainty test of `approx_f32.cuh` only. Their results differ between
 // architectures, so no result may depend on them without that test.
 //
-// NVIDIA documents these bounds (PTX ISA, section Floating Point Instructions; an f32 unit in the last place, ULP, is at
-// most 2^-23 of the value). Zeros, infinities and NaN give the results of the exact functions.
+// NVIDIA documents these bounds (PTX ISA, section Floating Point Instructions; an f32 unit in the last place, ULP, is
+// at most 2^-23 of the value). Zeros, infinities and NaN give the results of the exact functions.
 //
 // | instruction | largest error |
 // |---|---|

@@ -1,7 +1,8 @@
 // Definitions shared by all kernels: storage types, rows in registers, and reductions over a block.
 //
 // A device build includes no headers. On a CPU, `emulator.h` replaces the compiler's built-in functions, so that the
-// same source runs there. Every operation is explicit: no contraction, no approximation, no flushing of subnormals.
+// same source runs there. Every operation is explicit: no contraction, no approximation, no flushing of subnormals. The
+// elementwise kernels are an exception (`approx_instructions.cuh`).
 #pragma once
 
 #ifdef __CUDACC__

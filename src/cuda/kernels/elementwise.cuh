@@ -1,10 +1,10 @@
 // Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
 // define them.
 //
-// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both bounds
-// round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of 16-bit
-// types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on the CPU,
-// or from an f64 of reduced precision for erf and gelu.
+// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both
+// bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of
+// 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on
+// the CPU, or from an f64 of reduced precision for erf and gelu.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"
@@ -26,8 +26,8 @@ const u32 ELEMENTWISE_BLOCKS = 4;
 template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
-    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency better.
-    // For f32, the approximations need the registers.
+    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency
+    // better. For f32, the approximations need the registers.
     static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = PER_WORD == 2 ? 8 : 4;
     static const u32 COUNT = WORDS * PER_WORD, GROUP = 4 * PER_WORD;
     static const u32 TILE = ELEMENTWISE_THREADS * COUNT;
@@ -88,8 +88,8 @@ struct Piece {
 // Replaces NaN of any kind by the type's own NaN. The result must be that NaN, but a conversion gives another one.
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
-    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf are
-    // zeros.
+    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf
+    // are zeros.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
@@ -112,8 +112,8 @@ DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WO
 
 // Rounds the float-float pairs, like `make_near`.
 template <class F>
-DEVICE bool make_pairs(
-    const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, u32 (&differ)[Piece<F32>::WORDS], const F& function) {
+DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, Piece<F32>& y,
+                       u32 (&differ)[Piece<F32>::WORDS], const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<F32>::WORDS; w++) {
         const Sides sides = function.sides(tables, float_of(x.words[w]));
@@ -144,7 +144,7 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
     const u64 TILE = Piece<S>::TILE;
     constexpr bool IS_PAIR = sizeof(Bits) == 4;
-    __shared__ PairTables tables;
+    __shared__ typename F::Tables tables;
     if constexpr (IS_PAIR) {
         tables.fill();
         __syncthreads();
@@ -206,8 +206,9 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
 
 // Defines a function of one element without options, its f32 approximation for a 16-bit type `S`, and its approximation
 // as a float-float pair.
-#define FUNCTION_WITH(NAME, VALUE, NEAR, SIDES, IS_PAIR)                                                               \
+#define FUNCTION_WITH(NAME, VALUE, NEAR, TABLES, SIDES, IS_PAIR)                                                       \
     struct NAME {                                                                                                      \
+        typedef TABLES Tables;                                                                                         \
         static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = IS_PAIR;                                         \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
@@ -215,11 +216,11 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
         DEVICE Interval near(float x) const {                                                                          \
             return NEAR;                                                                                               \
         }                                                                                                              \
-        DEVICE Sides sides(const PairTables& tables, float x) const { return SIDES; }                                  \
+        DEVICE Sides sides(const Tables& tables, float x) const { return SIDES; }                                      \
     };
 #define NO_SIDES ((void)tables, Sides{x, x, false})
-#define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, NO_SIDES, false)
-#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, SIDES(tables, x), true)
+#define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, NO_SIDES, false)
+#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, SIDES(tables, x), true)
 
 #define ELEMENTWISE_ENTRY(NAME, S, FUNCTION)                                                                           \
     ENTRY_OF_BLOCKS(NAME, ElementwiseArguments, ELEMENTWISE_THREADS, ELEMENTWISE_BLOCKS,                               \

@@ -3,11 +3,12 @@
 #include "exp.cuh"
 
 FUNCTION_PAIR(Exp, exp_wide(x), near_exp<S>(x), exp_sides)
-FUNCTION(Exp2, exp2_wide(x), near_exp2<S>(x))
+FUNCTION_PAIR(Exp2, exp2_wide(x), near_exp2<S>(x), exp2_sides)
 FUNCTION(Expm1, expm1_wide(x), near_expm1<S>(x))
 
 // Computes e^x for x clamped to a range.
 struct ClampedExp {
+    typedef PairTables Tables;
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double min, max;
     DEVICE ClampedExp(const ElementwiseArguments& a) : min(a.options[0]), max(a.options[1]) {}

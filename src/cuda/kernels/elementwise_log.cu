@@ -1,13 +1,15 @@
 // Logarithms of elements.
 #include "elementwise.cuh"
 #include "log.cuh"
+#include "log_pair.cuh"
 
-FUNCTION(Log, log_wide(x), near_log(x))
+FUNCTION_WITH(Log, log_wide(x), near_log(x), LogTables<false>, log_sides(tables, x), true)
 FUNCTION(Log1p, log1p_wide(x), near_log1p(x))
-FUNCTION(Log2, log2_wide(x), near_log2(x))
+FUNCTION_WITH(Log2, log2_wide(x), near_log2(x), LogTables<true>, log2_sides(tables, x), true)
 
 // Computes ln of the larger of x and the floor.
 struct ClampedLog {
+    typedef PairTables Tables;
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;
     // The floor as an f32, the argument whose logarithm is 0, and the margin of the logarithm.

@@ -1,8 +1,12 @@
-// Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
-// The pair minus its error bound and the pair plus its error bound are rounded. If the two roundings agree and the
-// argument is in range, the rounded result is correct. Otherwise the function is computed in f64.
+// Functions in float-float pairs, as `src/math/exp_pair.rs`, `exp2_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs`
+// define them, for f32. The pair minus its error bound and the pair plus its error bound are rounded. If the two
+// roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
+// f64.
+//
+// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. The remainder of a quotient corrects
+// this error, and leaves less than 12 u^2 of the quotient. The error bounds of the CPU are raised by more than that.
 #pragma once
-#include "common.cuh"
+#include "approx_instructions.cuh"
 
 // f32(2^(j/16)), and its relative error.
 __constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
@@ -56,6 +60,17 @@ struct Pair {
     float hi, lo, power;
 };
 
+// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
+DEVICE Pair power_pair(const PairTables& tables, float r, float r_low, float j) {
+    const u32 index = bits_of(j) & 15;
+    const float w = fmaf(tables.low[index], r, tables.low[index] + r_low);
+    const float q = fmaf(fmaf(0x1.5556b4p-5f, r, 0x1.55571ep-3f), r, 0.5f);
+    const float v = fmaf(r * r, q, w);
+    const float s = float_of(bits_of(tables.power[index]) + (bits_of(j) << 19));
+    const float hi = fmaf(s, r, s);
+    return {hi, fmaf(s, v, fmaf(s, r, s - hi)), s};
+}
+
 // Computes e^(x + low), where `low` is at most about two units in the last place of x.
 template <bool HAS_LOW>
 DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
@@ -69,13 +84,7 @@ DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
         const FloatSum sum = fast_two_sum(r, r_low + low);
         r = sum.hi, r_low = sum.lo;
     }
-    const u32 index = bits_of(j) & 15;
-    const float w = fmaf(tables.low[index], r, tables.low[index] + r_low);
-    const float q = fmaf(fmaf(0x1.5556b4p-5f, r, 0x1.55571ep-3f), r, 0.5f);
-    const float v = fmaf(r * r, q, w);
-    const float s = float_of(bits_of(tables.power[index]) + (bits_of(j) << 19));
-    const float hi = fmaf(s, r, s);
-    return {hi, fmaf(s, v, fmaf(s, r, s - hi)), s};
+    return power_pair(tables, r, r_low, j);
 }
 
 DEVICE Sides sides(float hi, float lo, float scale, float uncertainty, bool serves) {
@@ -87,14 +96,23 @@ DEVICE Sides exp_sides(const PairTables& tables, float x) {
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
 }
 
-const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
+// 2^x; x is n/16 + f, exactly, and 2^f is e^(f ln2).
+DEVICE Sides exp2_sides(const PairTables& tables, float x) {
+    const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f, LARGEST = 108.0f;
+    const float j = fmaf(x, 16.0f, PAIR_SHIFTER);
+    const float f = fmaf(j - PAIR_SHIFTER, -0.0625f, x), r = f * LN2;
+    const Pair e = power_pair(tables, r, fmaf(f, LN2_LOW, fmaf(f, LN2, -0.0f - r)), j);
+    return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < LARGEST);
+}
+
+const float LOGISTIC_UNCERTAINTY = 1.07f * UNCERTAINTY;
 
 // Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t = `e`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);
     const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n * reciprocal;
     const float rest = fmaf(0.0f - q, d.hi, n) + fmaf(0.0f - q, d.lo + t.lo, n_low);
     return {q, rest * reciprocal};
@@ -147,12 +165,12 @@ DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
 __constant__ const float TANH_POLY[4] = {-0x1.555556p-2f, 0x1.11111p-3f, -0x1.ba1952p-5f, 0x1.636b2cp-6f};
 
 DEVICE Sides tanh_sides(const PairTables& tables, float x) {
-    const float NEAR = 4.0f / 16777216.0f, FAR = 0.56f * UNCERTAINTY;
+    const float NEAR = 4.0f / 16777216.0f, FAR = 0.57f * UNCERTAINTY;
     const float a = 12.0f < fabsf(x) ? 12.0f : fabsf(x);
     const Pair e = exp_pair<false>(tables, a * -2.0f, 0.0f);
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi), n = fast_two_sum(1.0f, 0.0f - t.hi);
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n.hi * reciprocal;
     const float minus = 0.0f - q;
     const float rest = fmaf(minus, d.hi, n.hi) + fmaf(minus, d.lo + t.lo, n.lo - t.lo);
