@@ -12,11 +12,14 @@ struct SoftmaxShared {
     Tables tables;
 };
 
+// Multiplies an exponential by the reciprocal of the sum, a float-float pair.
+DEVICE float scaled(float e, float high, float low) { return fmaf(e, high, e * low); }
+
 template <class S, template <class> class By>
 DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     float y[By<S>::COUNT];
     for (u32 i = 0; i < By<S>::COUNT; i++) {
-        y[i] = fmaf(e[i], high, e[i] * low);
+        y[i] = scaled(e[i], high, low);
     }
     By<S>::store_rounded(to, y);
 }
@@ -49,15 +52,6 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-template <class S, u32 N>
-DEVICE void store(const Results<S>& to, u32 column, const float (&e)[N], float high, float low) {
-    float y[N];
-    for (u32 i = 0; i < N; i++) {
-        y[i] = fmaf(e[i], high, e[i] * low);
-    }
-    to.store_rounded(column, y);
-}
-
 // Computes the softmax of a row in memory whose maximum is finite. Each pass reads the row again.
 template <bool MAY_BE_LONG, class S, u32 WARPS>
 DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, const Results<S>& to,
@@ -75,11 +69,11 @@ DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, c
     });
     float high, low;
     reciprocal(units, cols, high, low);
-    row.each([&](u32 column, auto& e) {
-        for (u32 i = 0; i < length_of(e); i++) {
-            e[i] = exp.power<false>(shared.tables, e[i]);
+    row.each([&](u32 column, auto& x) {
+        for (float& each : x) {
+            each = scaled(exp.power<false>(shared.tables, each), high, low);
         }
-        store(to, column, e, high, low);
+        to.store_rounded(column, x);
     });
 }
 
