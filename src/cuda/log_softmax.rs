@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, plain};
+use super::scores::{self, Op, Plain};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -16,7 +16,11 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "log_softmax",
     is_of_rows: false,
-    plain: plain!("log_softmax"),
+    plain: Plain {
+        any: ["log_softmax_f32_any", "log_softmax_f16_any", "log_softmax_bf16_any"],
+        of_any: (1024, 4),
+        short: None,
+    },
     masked_source: "log_sum_masked",
     masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],
     held: None,

@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, plain};
+use super::scores::{self, Op, Plain};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -16,7 +16,11 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "logsumexp",
     is_of_rows: true,
-    plain: plain!("logsumexp"),
+    plain: Plain {
+        any: ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"],
+        of_any: (1024, 4),
+        short: None,
+    },
     masked_source: "log_sum_masked",
     masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
     held: None,

@@ -33,36 +33,14 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Lists an op's kernels for rows without mask, scale and softcap, as [`Op::plain`] orders them.
-macro_rules! plain {
-    ($op:literal) => {
-        [
-            plain!(@ $op, "f32"),
-            plain!(@ $op, "f16"),
-            plain!(@ $op, "bf16"),
-        ]
-    };
-    (@ $op:literal, $type:literal) => {
-        [
-            concat!($op, "_", $type, "_any"),
-            concat!($op, "_", $type, "_1x4"),
-            concat!($op, "_", $type, "_8x4"),
-            concat!($op, "_", $type, "_16x8"),
-            concat!($op, "_", $type, "_long"),
-        ]
-    };
-}
-pub(super) use plain;
-
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
     /// each element.
     pub is_of_rows: bool,
-    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a
-    /// warp, of a block of up to 256 threads or of a block of up to 512 threads, and longer rows.
-    pub plain: [[&'static str; 5]; 3],
+    /// Kernels for rows without mask, scale and softcap.
+    pub plain: Plain,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
     /// Kernel names by type for rows with mask, scale or softcap.
@@ -70,6 +48,17 @@ pub struct Op {
     /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
     /// op has such kernels.
     pub held: Option<[&'static str; 3]>,
+}
+
+/// Kernels for rows without mask, scale and softcap.
+pub struct Plain {
+    /// Kernel names by type for rows of any length at any address.
+    pub any: [&'static str; 3],
+    /// Largest number of threads of these kernels, and the number of 16-byte pieces that a thread holds in registers.
+    pub of_any: (usize, usize),
+    /// Kernel names by type for rows that begin and end at multiples of 16 bytes and fit in the registers of a warp or
+    /// of a block of up to 256 threads, if the op has such kernels. A thread holds 4 pieces.
+    pub short: Option<[[&'static str; 2]; 3]>,
 }
 
 /// Runs an op on the stream's device. The caller must have checked that `out` has one element for each result.
@@ -130,14 +119,12 @@ pub fn launch(
         return Ok(None);
     }
     let (index, lanes) = of_type(op.name, dtype)?;
-    let [any, of_warp, of_block, of_512, long] = op.plain[index];
-    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
-    let (kernel, threads) = match cols {
-        _ if !is_aligned(op, [x, y], cols, lanes) => (any, 256),
-        cols if cols <= held(32, 4) => (of_warp, 32),
-        cols if cols <= held(256, 4) => (of_block, threads_of(cols, 4 * lanes)),
-        cols if cols <= held(512, 8) => (of_512, threads_of(cols, 8 * lanes)),
-        _ => (long, 1024),
+    let (most, pieces) = op.plain.of_any;
+    let any = (op.plain.any[index], threads_of(cols, pieces * lanes).min(most as u32));
+    let (kernel, threads) = match op.plain.short.filter(|_| is_aligned(op, [x, y], cols, lanes)) {
+        Some(short) if cols <= 32 * 4 * lanes => (short[index][0], 32),
+        Some(short) if cols <= 256 * 4 * lanes => (short[index][1], threads_of(cols, 4 * lanes)),
+        _ => any,
     };
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };

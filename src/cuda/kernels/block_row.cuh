@@ -29,7 +29,10 @@ struct Results {
     Bits* const row;
     const bool are_parallel;
 
-    DEVICE Results(const Bits* from, Bits* to) : row(to), are_parallel(((u64)from - (u64)to) % 16 == 0) {}
+    // Takes the row's address. Rows and results have the same distances from their first ones.
+    template <class Arguments>
+    DEVICE Results(const Arguments& a, const Bits* from)
+        : row((Bits*)(a.y + ((u64)from - a.x))), are_parallel((a.y - a.x) % 16 == 0) {}
 
     // Stores the same bits for each element of a piece.
     template <u32 N>
@@ -79,8 +82,8 @@ struct EdgedRow {
 };
 
 // Row whose first pieces are in the registers of a block's threads, with up to `HELD` pieces in each thread. Further
-// pieces stay in memory. Each pass reads `BATCH` of them at a time. A place is the index of a piece's first element,
-// counted from the first whole piece. A warp skips pieces that are beyond the row for all of its threads.
+// pieces stay in memory. Each pass reads `BATCH` of them at a time. An offset is the distance of a piece from the
+// thread's first piece, in elements. The lanes of a warp have the same offsets, and skip pieces beyond the row together.
 template <class S, u32 HELD, u32 BATCH>
 struct BlockRow {
     typedef typename S::Bits Bits;
@@ -88,18 +91,28 @@ struct BlockRow {
     static const u32 COUNT = Vectors<S>::COUNT, OF_WARP = WARP * COUNT;
     const Bits* const row;
     const Division<S> parts;
-    // Index of the warp. The shuffle tells the compiler that it is the same in all lanes, so that branches on it do not
-    // diverge.
-    const u32 warp;
+    // Column of the thread's first piece.
+    u32 first;
+    // Pieces at smaller offsets are in the row, for the thread and for the first lane of its warp.
+    u32 end, end_of_warp;
+    // Offset of the thread's first piece that is not in registers.
+    u32 behind;
     Words held[HELD];
     float edge;
 
-    DEVICE BlockRow(const Bits* row, u32 cols)
-        : row(row), parts(row, cols), warp(__shfl_sync(0xffffffffu, threadIdx.x / WARP, 0)) {
+    DEVICE BlockRow(const Bits* row, u32 cols) : row(row), parts(row, cols) {
+        // The shuffle tells the compiler that branches on this index do not diverge.
+        const u32 warp = __shfl_sync(0xffffffffu, threadIdx.x / WARP, 0);
+        const u32 of_warp = warp * (HELD * OF_WARP), own = of_warp + threadIdx.x % WARP * COUNT;
+        first = parts.head + own;
+        end = own < parts.inner ? parts.inner - own : 0;
+        end_of_warp = of_warp < parts.inner ? parts.inner - of_warp : 0;
+        behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
+        const Bits* from = row + first;
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
-            if (place(i) < parts.inner) {
-                read(place(i), held[i]);
+            if (i * OF_WARP < end) {
+                read(from + i * OF_WARP, held[i]);
             }
         }
         if (parts.has_edge()) {
@@ -107,50 +120,54 @@ struct BlockRow {
         }
     }
 
-    // Returns the place of the thread's i-th piece in registers. The pieces of a warp are neighbours, at a constant
-    // distance from each other.
-    DEVICE u32 place(u32 i) const { return of_warp(0) + i * OF_WARP + threadIdx.x % WARP * COUNT; }
-    // Returns the place of the warp's i-th group of pieces in registers.
-    DEVICE u32 of_warp(u32 i) const { return warp * (HELD * OF_WARP) + i * OF_WARP; }
-
-    DEVICE void read(u32 place, Words& words) const {
-        const uint4 v = *(const uint4*)(row + parts.head + place);
+    static DEVICE void read(const Bits* from, Words& words) {
+        const uint4 v = *(const uint4*)from;
         words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
     }
 
-    // Calls `f` with the index, place and words of the thread's pieces in registers, as far as the warp reaches. All
-    // threads of the warp make this call together. Threads without a piece pass a place beyond the row.
+    // Calls `f` with the offset and the words of each of the thread's pieces in registers.
     template <class F>
-    DEVICE void each_held(F f) {
+    DEVICE void each_held(F f) const {
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
-            if (of_warp(i) < parts.inner) {
-                f(i, place(i), held[i]);
+            if (i * OF_WARP < end) {
+                f(i * OF_WARP, held[i]);
             }
         }
     }
 
-    // Calls `f` with the place and words of the thread's pieces that are not in registers, as far as the warp reaches.
-    // Threads without a piece pass a place beyond the row, and the word `fill`.
+    // Calls `f` in the same way for all pieces in registers that a lane of the warp has. All lanes make this call together.
+    template <class F>
+    DEVICE void each_of_warp(F f) {
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (i * OF_WARP < end_of_warp) {
+                f(i * OF_WARP, held[i]);
+            }
+        }
+    }
+
+    // Calls `f` for the pieces behind them that a lane of the warp has, with the offset, whether the thread has the piece,
+    // and its words. They are the word `fill` if the thread lacks the piece. All lanes make this call together.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
         ROLLED
-        for (u32 first = HELD * COUNT * blockDim.x; first < parts.inner; first += BATCH * COUNT * blockDim.x) {
-            const auto of_warp = [&](u32 i) { return first + i * blockDim.x * COUNT + warp * OF_WARP; };
-            const auto place = [&](u32 i) { return of_warp(i) + threadIdx.x % WARP * COUNT; };
+        for (u32 offset = behind; offset < end_of_warp; offset += BATCH * COUNT * blockDim.x) {
             Words batch[BATCH];
             UNROLLED
             for (u32 i = 0; i < BATCH; i++) {
-                if (place(i) < parts.inner) {
-                    read(place(i), batch[i]);
+                const u32 at = offset + i * COUNT * blockDim.x;
+                if (at < end) {
+                    read(row + first + at, batch[i]);
                 } else {
                     batch[i][0] = batch[i][1] = batch[i][2] = batch[i][3] = fill;
                 }
             }
             UNROLLED
             for (u32 i = 0; i < BATCH; i++) {
-                if (of_warp(i) < parts.inner) {
-                    f(place(i), batch[i]);
+                const u32 at = offset + i * COUNT * blockDim.x;
+                if (at < end_of_warp) {
+                    f(at, at < end, batch[i]);
                 }
             }
         }
@@ -158,10 +175,10 @@ struct BlockRow {
 
     // Replaces the words and the edge element that the thread lacks.
     DEVICE void fill_missing(u32 fill) {
-        if (of_warp(0) < parts.inner && parts.inner < of_warp(HELD)) {
+        if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
             UNROLLED
             for (u32 i = 0; i < HELD; i++) {
-                if (place(i) >= parts.inner) {
+                if (i * OF_WARP >= end) {
                     held[i][0] = held[i][1] = held[i][2] = held[i][3] = fill;
                 }
             }

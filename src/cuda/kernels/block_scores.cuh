@@ -9,16 +9,18 @@ const u32 MOST_WARPS = 32;
 template <class S, u32 HELD, u32 BATCH>
 DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
     u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
-    const auto add = [&](u32 place, const u32 (&words)[4]) {
-        if (place < row.parts.inner) {
-            for (u32 w = 0; w < 4; w++) {
-                max = S::largest(max, words[w]);
-                min = S::smallest(min, words[w]);
-            }
+    const auto add = [&](u32, const u32 (&words)[4]) {
+        for (u32 w = 0; w < 4; w++) {
+            max = S::largest(max, words[w]);
+            min = S::smallest(min, words[w]);
         }
     };
-    row.each_behind(0, add);
-    row.each_held([&](u32, u32 place, const u32 (&words)[4]) { add(place, words); });
+    row.each_behind(0, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
+        if (is_there) {
+            add(offset, words);
+        }
+    });
+    row.each_held(add);
     float own_max = max_or_nan(S::low_of(max), S::high_of(max)), own_min = fminf(S::low_of(min), S::high_of(min));
     if (row.parts.has_edge()) {
         own_max = max_or_nan(own_max, row.edge);
@@ -54,19 +56,18 @@ DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, cons
             sum.add(e[i]);
         }
     };
-    row.each_behind(fill, [&](u32, const u32 (&words)[4]) {
+    row.each_behind(fill, [&](u32, bool, const u32 (&words)[4]) {
         float e[COUNT];
         add(words, e);
         if (sum.count >= 256) {
             sum.collect();
         }
     });
-    sum.collect();
     row.fill_missing(fill);
-    row.each_held([&](u32 i, u32, u32 (&words)[4]) {
+    row.each_of_warp([&](u32 offset, u32 (&words)[4]) {
         float e[COUNT];
         add(words, e);
-        keep(i, e, words);
+        keep(offset / row.OF_WARP, e, words);
     });
     if (row.parts.inner < row.parts.cols && threadIdx.x < WARP) {
         const float e = exp.power<true>(tables, row.edge);

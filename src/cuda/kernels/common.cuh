@@ -59,6 +59,15 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
+// Returns the same value, for rare paths in loops. The compiler would otherwise compute what depends on it alone before
+// the loop, in every block.
+DEVICE u32 seldom(u32 value) {
+#ifdef __CUDACC__
+    asm volatile("mov.u32 %0, %0;" : "+r"(value));
+#endif
+    return value;
+}
+
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 

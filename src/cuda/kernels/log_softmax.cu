@@ -12,29 +12,32 @@ DEVICE float log_softmax_of(float z, float max, double log_sum) {
     return (float)(((double)z - (double)max) - log_sum);
 }
 
-template <class S, u32 N>
-DEVICE void store(const Results<S>& to, u32 column, const float (&z)[N], float max, double log_sum) {
-    float y[N];
-    for (u32 i = 0; i < N; i++) {
+template <class S, template <class> class By>
+DEVICE void store(typename S::Bits* to, const float* z, float max, double log_sum) {
+    float y[By<S>::COUNT];
+    for (u32 i = 0; i < By<S>::COUNT; i++) {
         y[i] = log_softmax_of<S>(z[i], max, log_sum);
     }
-    to.store_rounded(column, y);
+    By<S>::store_rounded(to, y);
 }
 
+// Writes the results of a row. Pieces of the row must also be pieces of the results.
 template <class S, u32 HELD, u32 BATCH>
-DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, const Results<S>& to, float max, double log_sum) {
-    const auto piece = [&](u32 place, const u32 (&words)[4]) {
-        if (place < row.parts.inner) {
-            float z[row.COUNT];
-            row.widen(words, z);
-            store(to, row.parts.head + place, z, max, log_sum);
-        }
+DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, typename S::Bits* to, float max, double log_sum) {
+    typename S::Bits* own = to + row.first;
+    const auto piece = [&](u32 offset, const u32 (&words)[4]) {
+        float z[row.COUNT];
+        row.widen(words, z);
+        store<S, Vectors>(own + offset, z, max, log_sum);
     };
-    row.each_held([&](u32, u32 place, const u32 (&words)[4]) { piece(place, words); });
-    row.each_behind(0, piece);
+    row.each_held(piece);
+    row.each_behind(0, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
+        if (is_there) {
+            piece(offset, words);
+        }
+    });
     if (row.parts.has_edge()) {
-        const float z[1] = {row.edge};
-        store(to, row.parts.edge(), z, max, log_sum);
+        store<S, Singles>(to + row.parts.edge(), &row.edge, max, log_sum);
     }
 }
 
@@ -45,7 +48,6 @@ DEVICE void log_softmax_any(const ScoresArguments& a) {
     __shared__ LogRowShared shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        const Results<S> to(from, (Bits*)a.y + index * a.cols);
         BlockRow<S, 4, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         row.template prefetch_later<THREADS>(a.rows, index);
@@ -59,15 +61,27 @@ DEVICE void log_softmax_any(const ScoresArguments& a) {
                 }
             }
             __syncthreads();
-            subtract(row, to, found.max, shared.log_sum);
+            const Results<S> to(a, row.row);
+            const double log_sum = shared.log_sum;
+            if (to.are_parallel) {
+                subtract(row, to.row, found.max, log_sum);
+            } else {
+                EdgedRow<S, MOST_WARPS>(from, a.cols).each([&](u32 column, auto& z) {
+                    for (float& each : z) {
+                        each = log_softmax_of<S>(each, found.max, log_sum);
+                    }
+                    to.store_rounded(column, z);
+                });
+            }
         } else {
             u32 bits = S::NOT_A_NUMBER;
             if (found.is_masked()) {
                 double high, low;
-                log_parts((double)a.cols, high, low);
+                log_parts((double)seldom(a.cols), high, low);
                 bits = a.uniform > 0.0f ? narrow_once<S>(-high) : S::narrow(-INFINITE);
             }
             count_guards(a.guards, index, found.is_nan(), found.is_masked());
+            const Results<S> to(a, row.row);
             EdgedRow<S, MOST_WARPS>(from, a.cols).each([&](u32 column, const auto& z) { to.fill(column, z, bits); });
         }
         __syncthreads();

@@ -32,7 +32,7 @@ DEVICE void log_parts(double x, double& high, double& low) {
     const double s_low = rest * fma(s, -0.5, 0.5);
     const double z = s * s;
     double r = wide_of(LOG_POLY[7]);
-    ROLLED
+    UNROLLED
     for (u32 i = 7; i > 0; i--) {
         r = fma(r, z, wide_of(LOG_POLY[i - 1]));
     }

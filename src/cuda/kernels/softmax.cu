@@ -12,11 +12,14 @@ struct SoftmaxShared {
     Tables tables;
 };
 
+// Multiplies an exponential by the reciprocal of the sum, a float-float pair.
+DEVICE float scaled(float e, float high, float low) { return fmaf(e, high, e * low); }
+
 template <class S, template <class> class By>
 DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     float y[By<S>::COUNT];
     for (u32 i = 0; i < By<S>::COUNT; i++) {
-        y[i] = fmaf(e[i], high, e[i] * low);
+        y[i] = scaled(e[i], high, low);
     }
     By<S>::store_rounded(to, y);
 }
@@ -49,15 +52,6 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-template <class S, u32 N>
-DEVICE void store(const Results<S>& to, u32 column, const float (&e)[N], float high, float low) {
-    float y[N];
-    for (u32 i = 0; i < N; i++) {
-        y[i] = fmaf(e[i], high, e[i] * low);
-    }
-    to.store_rounded(column, y);
-}
-
 // Computes the softmax of a row in memory whose maximum is finite. Each pass reads the row again.
 template <bool MAY_BE_LONG, class S, u32 WARPS>
 DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, const Results<S>& to,
@@ -75,20 +69,21 @@ DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, c
     });
     float high, low;
     reciprocal(units, cols, high, low);
-    row.each([&](u32 column, auto& e) {
-        for (u32 i = 0; i < length_of(e); i++) {
-            e[i] = exp.power<false>(shared.tables, e[i]);
+    row.each([&](u32 column, auto& x) {
+        for (float& each : x) {
+            each = scaled(exp.power<false>(shared.tables, each), high, low);
         }
-        store(to, column, e, high, low);
+        to.store_rounded(column, x);
     });
 }
 
 // Handles rows that have no finite maximum or a wide range of values, and long rows. These rows are rare. They are
 // therefore read from memory again, which saves registers.
 template <bool MAY_BE_LONG, class S, u32 WARPS>
-DEVICE void softmax_again(const ScoresArguments& a, u64 index, const typename S::Bits* from, const Results<S>& to,
-                          const Extremes& found, SoftmaxShared<WARPS>& shared) {
+DEVICE void softmax_again(const ScoresArguments& a, u64 index, const typename S::Bits* from, const Extremes& found,
+                          SoftmaxShared<WARPS>& shared) {
     const EdgedRow<S, WARPS> row(from, a.cols);
+    const Results<S> to(a, from);
     if (found.is_live()) {
         SoftmaxExp exp(found.max, found.min);
         exp.narrow = false;
@@ -114,7 +109,7 @@ DEVICE void softmax_held(const ScoresArguments& a) {
         if (SoftmaxExp::is_narrow(found.max, found.min)) {
             divide(row, SoftmaxExp(found.max, found.min), to, shared.units);
         } else {
-            softmax_again<false>(a, index, from, Results<S>(from, to), found, shared);
+            softmax_again<false, S>(a, index, from, found, shared);
         }
         __syncthreads();
     }
@@ -123,7 +118,7 @@ DEVICE void softmax_held(const ScoresArguments& a) {
 // Computes the softmax of a row for which `is_fast` holds. Exponentials of the elements in registers are computed once,
 // all others twice.
 template <class S, u32 HELD, u32 BATCH>
-DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const Extremes& found, typename S::Bits* to, Parts* partial) {
+DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, const Extremes& found, Parts* partial) {
     const u32 COUNT = row.COUNT, fill = negligible_word<S>(found.max);
     const SoftmaxExp exp(found.max, found.min);
     const LaneTables tables = exp.lane_tables();
@@ -139,27 +134,26 @@ DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const Extremes& found, typenam
     float high, low;
     // The unit of the sum is the same for all rows that are not long.
     reciprocal(units, 0, high, low);
-    row.each_held([&](u32 piece, u32 place, const u32 (&words)[4]) {
+    typename S::Bits *to = Results<S>(a, row.row).row, *own = to + row.first;
+    row.each_held([&](u32 offset, const u32 (&words)[4]) {
         float e[COUNT];
         for (u32 w = 0; w < 4; w++) {
             e[w] = float_of(words[w]);
-            e[COUNT - 4 + w] = others[piece][w];
+            e[COUNT - 4 + w] = others[offset / row.OF_WARP][w];
         }
-        if (place < row.parts.inner) {
-            store<S, Vectors>(to + place, e, high, low);
-        }
+        store<S, Vectors>(own + offset, e, high, low);
     });
     if (row.parts.has_edge()) {
-        store<S, Singles>(to + row.parts.edge() - row.parts.head, &of_edge, high, low);
+        store<S, Singles>(to + row.parts.edge(), &of_edge, high, low);
     }
-    row.each_behind(fill, [&](u32 place, const u32 (&words)[4]) {
+    row.each_behind(fill, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
         float e[COUNT];
         row.widen(words, e);
         for (u32 i = 0; i < COUNT; i++) {
             e[i] = exp.power<true>(tables, e[i]);
         }
-        if (place < row.parts.inner) {
-            store<S, Vectors>(to + place, e, high, low);
+        if (is_there) {
+            store<S, Vectors>(own + offset, e, high, low);
         }
     });
 }
@@ -171,14 +165,13 @@ DEVICE void softmax_any(const ScoresArguments& a) {
     __shared__ SoftmaxShared<MOST_WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        const Results<S> to(from, (Bits*)a.y + index * a.cols);
         BlockRow<S, 8, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         row.template prefetch_later<THREADS>(a.rows, index);
-        if (to.are_parallel && is_fast(found, a.cols)) {
-            divide(row, found, to.row + row.parts.head, shared.units);
+        if (is_fast(found, a.cols) && Results<S>(a, from).are_parallel) {
+            divide(row, a, found, shared.units);
         } else {
-            softmax_again<true>(a, index, from, to, found, shared);
+            softmax_again<true, S>(a, index, from, found, shared);
         }
         __syncthreads();
     }
