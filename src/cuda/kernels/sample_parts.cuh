@@ -134,18 +134,22 @@ struct Part {
         logits.each_piece(run * runs.share, (run + 1) * runs.share, f);
     }
 
-    // Calls `f` with each logit and its index. Columns outside of the row are -inf.
+    // Calls `f` with the index and the logit of each token of a piece. Columns outside the row are -inf.
+    template <class F>
+    DEVICE void each_of_piece(u32 piece, const uint4& v, F f) const {
+        const u32 words[4] = {v.x, v.y, v.z, v.w}, first = logits.column(piece), EACH = logits.COUNT / 4;
+        for (u32 i = 0; i < 4; i++) {
+            f(first + i * EACH, S::low_of(words[i]));
+            if (EACH == 2) {
+                f(first + i * EACH + 1, S::high_of(words[i]));
+            }
+        }
+    }
+
+    // Calls `f` with the index and the logit of each token of the part. Columns outside the row are -inf.
     template <class F>
     DEVICE void each(F f) const {
-        each_piece([&](u32 piece, const uint4& v) {
-            const u32 words[4] = {v.x, v.y, v.z, v.w}, first = logits.column(piece), EACH = logits.COUNT / 4;
-            for (u32 i = 0; i < 4; i++) {
-                f(first + i * EACH, S::low_of(words[i]));
-                if (EACH == 2) {
-                    f(first + i * EACH + 1, S::high_of(words[i]));
-                }
-            }
-        });
+        each_piece([&](u32 piece, const uint4& v) { each_of_piece(piece, v, f); });
     }
 
     // Number of logits for which `each` calls its function.
@@ -212,15 +216,18 @@ struct Part {
             const KeptWeights weights(masses, plan.inverse, plan.least);
             MassSum sum = {}, none = {};
             u32 kept = 0;
-            each([&](u32, float z) {
-                weights.add(z, sum, none, false);
-                kept += z >= plan.least;
+            const bool keeps_all = extremes.bottom >= plan.least;
+            each_piece([&](u32 piece, const uint4& v) {
+                if (!keeps_all) {
+                    each_of_piece(piece, v, [&](u32, float z) { kept += z >= plan.least; });
+                }
+                each_of_piece(piece, v, [&](u32, float z) { weights.add(z, sum, none, false); });
             });
             const u64 of_run = sum_of_lanes(sum.units(count(), masses));
             kept = sum_of_warp(kept);
             if (lane == 0) {
                 work.masses[run] = of_run;
-                work.kept[run] = kept;
+                work.kept[run] = keeps_all ? runs.start(logits, run + 1) - runs.start(logits, run) : kept;
             }
         } else if (plan.kind == LIST_FROM_BINS) {
             const Bins bins(extremes.top, extremes.bottom, plan.inverse);
@@ -265,20 +272,32 @@ struct Part {
             }
         }
         __syncthreads();
+        // The listed tokens are from `low` to below `high`.
+        const auto from_bin = [&](u32 bin) {
+            return lowest_such(extremes.top, [&](float z) { return bins.of(z) <= bin; });
+        };
+        const float low = fmaxf(from_bin(range.last), plan.least);
+        const float high = range.first == 0 ? INFINITE : fmaxf(from_bin(range.first - 1), plan.least);
         const KeptWeights weights(masses, plan.inverse, plan.least);
         MassSum all = {}, above = {};
         u32 kept = 0;
-        each([&](u32 i, float z) {
-            const u32 bin = bins.of(z);
-            const bool is_above = bin < range.first && z >= plan.least;
-            kept += is_above;
-            if (bin >= range.first && bin <= range.last && z >= plan.least) {
+        each_piece([&](u32 piece, const uint4& v) {
+            u32 listed = 0, bit = 1;
+            each_of_piece(piece, v, [&](u32, float z) {
+                const bool is_above = z >= high;
+                kept += is_above;
+                listed |= z >= low && !is_above ? bit : 0;
+                bit <<= 1;
+                weights.add(z, all, above, is_above);
+            });
+            ROLLED
+            for (; listed > 0; listed &= listed - 1) {
+                const u32 i = (u32)__ffs((int)listed) - 1;
                 const u32 place = atomicAdd(&shared.listed, 1u);
                 if (place < MOST_LISTED) {
-                    shared.list[place] = (u64)key_of(z) << 32 | ~i;
+                    shared.list[place] = (u64)key_of(logits.of_piece(v, i)) << 32 | ~(logits.column(piece) + i);
                 }
             }
-            weights.add(z, all, above, is_above);
         });
         const u64 total = sum_of_lanes(all.units(count(), masses)), outside = sum_of_lanes(above.units(kept, masses));
         kept = sum_of_warp(kept);

@@ -136,6 +136,7 @@ static inline float __double2float_rz(double v) {
     float near = (float)v;
     return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
 }
+static inline int __ffs(int v) { return __builtin_ffs(v); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
