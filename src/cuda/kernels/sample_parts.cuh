@@ -123,11 +123,14 @@ struct Part {
     const Runs<S> runs;
     // Run that the warp reads.
     const u32 run;
+    SamplePlan plan;
 
     DEVICE Part(const SampleArguments& a, u64 index, PartShared& shared)
         : a(a), row(index / a.parts), part((u32)(index % a.parts)), request(((const SampleRequest*)a.requests)[row]),
           logits(a, request, row), work(*(SampleWork*)(a.work + row * a.stride)), shared(shared),
-          runs(logits, a.parts * PART_WARPS), run(part * PART_WARPS + threadIdx.x / WARP) {}
+          runs(logits, a.parts * PART_WARPS), run(part * PART_WARPS + threadIdx.x / WARP) {
+        plan.choose(request);
+    }
 
     template <class F>
     DEVICE void each_piece(F f) const {
@@ -205,12 +208,22 @@ struct Part {
         }
     }
 
+    // Starts the planned work, and returns how masses are computed.
+    DEVICE Masses started(const Extremes& extremes) {
+        fill(shared.tables);
+        __syncthreads();
+        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
+        plan.start(request, masses, extremes.top);
+        return masses;
+    }
+
     // Computes the sums of the runs, or fills the bins.
     DEVICE void measure() {
+        if (plan.kind == NOTHING_PLANNED) {
+            return;
+        }
         const Extremes extremes(work, a.parts);
-        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
-        SamplePlan plan;
-        plan.choose(request, masses, extremes.top);
+        const Masses masses = started(extremes);
         const u32 lane = threadIdx.x % WARP;
         if (plan.kind == SUMS_OF_RUNS) {
             const KeptWeights weights(masses, plan.inverse, plan.least);
@@ -251,10 +264,11 @@ struct Part {
 
     // Lists the tokens in the bins where the planned filter may end, and computes the masses of the others.
     DEVICE void list() {
+        if (plan.kind != LIST_FROM_BINS) {
+            return;
+        }
         const Extremes extremes(work, a.parts);
-        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
-        SamplePlan plan;
-        plan.choose(request, masses, extremes.top);
+        const Masses masses = started(extremes);
         if (plan.kind != LIST_FROM_BINS) {
             return;
         }
@@ -322,8 +336,6 @@ struct Part {
 template <class S, class Act>
 DEVICE void each_part(const SampleArguments& a, Act act) {
     __shared__ PartShared shared;
-    fill(shared.tables);
-    __syncthreads();
     for (u64 index = blockIdx.x; index < a.rows * a.parts; index += gridDim.x) {
         Part<S> part(a, index, shared);
         act(part);
