@@ -8,6 +8,14 @@
 
 const u32 PART_WARPS = 8;
 
+// Defines a kernel of parts. It uses so few registers that a multiprocessor can run four blocks at a time.
+#ifdef __CUDACC__
+#define ENTRY_OF_PARTS(NAME, BODY)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(256, 4) NAME(const SampleArguments arguments) { BODY; }
+#else
+#define ENTRY_OF_PARTS(NAME, BODY) ENTRY(NAME, SampleArguments, 256, BODY)
+#endif
+
 // Memory that the threads of a part share.
 struct PartShared {
     u64 list[MOST_LISTED];
@@ -137,25 +145,21 @@ struct Part {
         logits.each_piece(run * runs.share, (run + 1) * runs.share, f);
     }
 
-    // Calls `f` with the index and the logit of each token of a piece. Columns outside the row are -inf.
+    // Calls `f` with each logit of a piece. Columns outside the row are -inf. Four logits at a time overlap, and need few
+    // registers.
     template <class F>
-    DEVICE void each_of_piece(u32 piece, const uint4& v, F f) const {
-        const u32 words[4] = {v.x, v.y, v.z, v.w}, first = logits.column(piece), EACH = logits.COUNT / 4;
-        for (u32 i = 0; i < 4; i++) {
-            f(first + i * EACH, S::low_of(words[i]));
-            if (EACH == 2) {
-                f(first + i * EACH + 1, S::high_of(words[i]));
+    static DEVICE void each_of(uint4 v, F f) {
+        ROLLED
+        for (u32 i = 0; i < LogitRow<S>::COUNT; i += 4) {
+            const u32 words[4] = {v.x, v.y, v.z, v.w};
+            for (u32 j = 0; j < 4; j++) {
+                f(LogitRow<S>::COUNT == 4 ? S::low_of(words[j]) : j % 2 == 0 ? S::low_of(words[j / 2]) : S::high_of(words[j / 2]));
             }
+            v = {v.z, v.w, 0, 0};
         }
     }
 
-    // Calls `f` with the index and the logit of each token of the part. Columns outside the row are -inf.
-    template <class F>
-    DEVICE void each(F f) const {
-        each_piece([&](u32 piece, const uint4& v) { each_of_piece(piece, v, f); });
-    }
-
-    // Number of logits for which `each` calls its function.
+    // Number of logits in the lane's pieces.
     DEVICE u32 count() const {
         const u32 from = run * runs.share, to = from + runs.share < logits.steps ? from + runs.share : logits.steps;
         return from < to ? (to - from) * logits.COUNT : 0;
@@ -230,11 +234,11 @@ struct Part {
             MassSum sum = {}, none = {};
             u32 kept = 0;
             const bool keeps_all = extremes.bottom >= plan.least;
-            each_piece([&](u32 piece, const uint4& v) {
+            each_piece([&](u32, const uint4& v) {
                 if (!keeps_all) {
-                    each_of_piece(piece, v, [&](u32, float z) { kept += z >= plan.least; });
+                    each_of(v, [&](float z) { kept += z >= plan.least; });
                 }
-                each_of_piece(piece, v, [&](u32, float z) { weights.add(z, sum, none, false); });
+                each_of(v, [&](float z) { weights.add(z, sum, none, false); });
             });
             const u64 of_run = sum_of_lanes(sum.units(count(), masses));
             kept = sum_of_warp(kept);
@@ -248,10 +252,12 @@ struct Part {
                 shared.bins[bin] = 0;
             }
             __syncthreads();
-            each([&](u32, float z) {
-                if (z >= plan.least) {
-                    atomicAdd(&shared.bins[bins.of(z)], 1u);
-                }
+            each_piece([&](u32, const uint4& v) {
+                each_of(v, [&](float z) {
+                    if (z >= plan.least) {
+                        atomicAdd(&shared.bins[bins.of(z)], 1u);
+                    }
+                });
             });
             __syncthreads();
             for (u32 bin = threadIdx.x; bin < BINS; bin += PART_WARPS * WARP) {
@@ -297,7 +303,7 @@ struct Part {
         u32 kept = 0;
         each_piece([&](u32 piece, const uint4& v) {
             u32 listed = 0, bit = 1;
-            each_of_piece(piece, v, [&](u32, float z) {
+            each_of(v, [&](float z) {
                 const bool is_above = z >= high;
                 kept += is_above;
                 listed |= z >= low && !is_above ? bit : 0;
