@@ -176,7 +176,9 @@ struct SampleRow {
                     break;
                 }
             }
-            shared.digit = found;
+            if (threadIdx.x == 0) {
+                shared.digit = found;
+            }
         }
         __syncthreads();
         return logit_of(shared.digit);
@@ -301,7 +303,9 @@ struct SampleRow {
             shared.list[i] = work->list[i];
         }
         load_sums();
-        shared.listed = listed;
+        if (threadIdx.x == 0) {
+            shared.listed = listed;
+        }
         has_outside = list.complete();
         return amount.is_mass ? sum_of_block<WARPS>(shared.runs[threadIdx.x], shared.sums) : outside;
     }
