@@ -121,6 +121,24 @@ DEVICE u32 key_of(float z) {
 }
 DEVICE float logit_of(u32 key) { return float_of(key >> 31 ? key & 0x7fffffff : ~key); }
 
+// Returns the lowest finite logit for which `such` returns true. It must return true for `top`, and for all logits above
+// such a logit. In each round, every lane of the warp tests a logit.
+template <class Such>
+DEVICE float lowest_such(float top, Such such) {
+    u32 from = key_of(-INFINITE) + 1, to = key_of(top);
+    ROLLED
+    while (from < to) {
+        const u32 step = (to - from + WARP - 1) / WARP, middle = from + step * (threadIdx.x % WARP);
+        const u32 others = sum_of_warp(middle < to && !such(logit_of(middle)));
+        if (others == 0) {
+            break;
+        }
+        to = others < WARP && from + step * others < to ? from + step * others : to;
+        from += step * (others - 1) + 1;
+    }
+    return logit_of(from);
+}
+
 // Masses of the tokens of a row. A mass is a weight as an integer; the largest logit's mass is `one`.
 struct Masses {
     const Tables& tables;
@@ -139,21 +157,9 @@ struct Masses {
     DEVICE u64 of(float z, double inverse) const { return below((double)z - max, inverse); }
 
     // Returns the lowest logit of at least this mass, which must not exceed the largest mass. A larger logit never has
-    // a smaller mass, so a search finds it. Each round compares a logit in each lane.
+    // a smaller mass.
     DEVICE float lowest(u64 least_mass, double inverse) const {
-        u32 from = key_of(-INFINITE) + 1, to = key_of((float)max);
-        ROLLED
-        while (from < to) {
-            const u32 step = (to - from + WARP - 1) / WARP, middle = from + step * (threadIdx.x % WARP);
-            const bool is_light = middle < to && of(logit_of(middle), inverse) < least_mass;
-            const u32 light = sum_of_warp(is_light);
-            if (light == 0) {
-                break;
-            }
-            to = light < WARP && from + step * light < to ? from + step * light : to;
-            from += step * (light - 1) + 1;
-        }
-        return logit_of(from);
+        return lowest_such((float)max, [&](float z) { return of(z, inverse) >= least_mass; });
     }
 };
 

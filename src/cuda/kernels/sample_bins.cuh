@@ -88,26 +88,39 @@ struct SamplePlan {
     double inverse = 1.0;
     float least = LOWEST;
 
-    DEVICE void choose(const SampleRequest& request, const Masses& masses, float top) {
+    // Returns whether the filter keeps the tokens from a mass up, so that it needs no sum.
+    static DEVICE bool is_bound(const SampleFilter& filter) { return filter.kind == MIN_P && filter.value <= 1.0; }
+
+    // Chooses the kind of work and its filter.
+    DEVICE void choose(const SampleRequest& request) {
+        lead = 0;
+        while (lead < request.filters && (request.filter[lead].kind == TEMPERATURE || is_bound(request.filter[lead]))) {
+            lead++;
+        }
+        const SampleFilter& filter = request.filter[lead];
+        if (lead == request.filters) {
+            kind = SUMS_OF_RUNS;
+        } else if (filter.kind == TOP_P || (filter.kind == TOP_K && filter.value > MOST_OF_GROUPS)) {
+            kind = LIST_FROM_BINS;
+        }
+    }
+
+    // Applies the filters before the chosen one. A row whose largest logit is not finite needs no work.
+    DEVICE void start(const SampleRequest& request, const Masses& masses, float top) {
         if (!(fabsf(top) < INFINITE)) {
+            kind = NOTHING_PLANNED;
             return;
         }
         ROLLED
-        for (; lead < request.filters; lead++) {
-            const SampleFilter& filter = request.filter[lead];
+        for (u32 i = 0; i < lead; i++) {
+            const SampleFilter& filter = request.filter[i];
             if (filter.kind == TEMPERATURE) {
                 inverse = filter.value;
-            } else if (filter.kind == MIN_P && filter.value <= 1.0) {
-                least = fmaxf(least, masses.lowest(ceil_of_product(filter.value, masses.one()), inverse));
-            } else if (filter.kind != TOP_K || filter.value > MOST_OF_GROUPS) {
-                kind = LIST_FROM_BINS;
-                return;
             } else {
-                return;
+                least = fmaxf(least, masses.lowest(ceil_of_product(filter.value, masses.one()), inverse));
             }
         }
-        kind = SUMS_OF_RUNS;
     }
 
-    DEVICE Amount amount(const SampleRequest& request) const { return {request.filter[lead].kind != TOP_K, inverse}; }
+    DEVICE Amount amount(const SampleRequest& request) const { return {request.filter[lead].kind == TOP_P, inverse}; }
 };

@@ -23,7 +23,7 @@ struct SampleRow {
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit among this thread's tokens.
+    // Largest and smallest logit of the row, and the largest logit of this thread's tokens or groups.
     float top, bottom, own_top;
     Masses masses;
     double inverse; // 1 / temperature
@@ -45,7 +45,8 @@ struct SampleRow {
         survey(a.parts);
         masses.max = (double)top;
         if (HAS_PARTS) {
-            plan.choose(request, masses, top);
+            plan.choose(request);
+            plan.start(request, masses, top);
         }
     }
 
@@ -147,6 +148,12 @@ struct SampleRow {
         if (k == 1) {
             return top;
         }
+        if (HAS_PARTS) {
+            const float* groups = work->groups();
+            for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
+                own_top = fmaxf(own_top, groups[group]);
+            }
+        }
         u32* const keys = shared.bins;
         __syncthreads();
         keys[threadIdx.x] = key_of(own_top);
@@ -169,7 +176,9 @@ struct SampleRow {
                     break;
                 }
             }
-            shared.digit = found;
+            if (threadIdx.x == 0) {
+                shared.digit = found;
+            }
         }
         __syncthreads();
         return logit_of(shared.digit);
@@ -294,7 +303,9 @@ struct SampleRow {
             shared.list[i] = work->list[i];
         }
         load_sums();
-        shared.listed = listed;
+        if (threadIdx.x == 0) {
+            shared.listed = listed;
+        }
         has_outside = list.complete();
         return amount.is_mass ? sum_of_block<WARPS>(shared.runs[threadIdx.x], shared.sums) : outside;
     }
@@ -527,10 +538,6 @@ struct SampleRow {
             const Extremes extremes(*work, parts);
             top = extremes.top;
             bottom = extremes.bottom;
-            const float* groups = work->groups();
-            for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
-                own_top = max_or_nan(own_top, groups[group]);
-            }
             return;
         }
         float lowest = INFINITE;

@@ -8,6 +8,14 @@
 
 const u32 PART_WARPS = 8;
 
+// Defines a kernel of parts. It uses so few registers that a multiprocessor can run four blocks at a time.
+#ifdef __CUDACC__
+#define ENTRY_OF_PARTS(NAME, BODY)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(256, 4) NAME(const SampleArguments arguments) { BODY; }
+#else
+#define ENTRY_OF_PARTS(NAME, BODY) ENTRY(NAME, SampleArguments, 256, BODY)
+#endif
+
 // Memory that the threads of a part share.
 struct PartShared {
     u64 list[MOST_LISTED];
@@ -123,32 +131,35 @@ struct Part {
     const Runs<S> runs;
     // Run that the warp reads.
     const u32 run;
+    SamplePlan plan;
 
     DEVICE Part(const SampleArguments& a, u64 index, PartShared& shared)
         : a(a), row(index / a.parts), part((u32)(index % a.parts)), request(((const SampleRequest*)a.requests)[row]),
           logits(a, request, row), work(*(SampleWork*)(a.work + row * a.stride)), shared(shared),
-          runs(logits, a.parts * PART_WARPS), run(part * PART_WARPS + threadIdx.x / WARP) {}
+          runs(logits, a.parts * PART_WARPS), run(part * PART_WARPS + threadIdx.x / WARP) {
+        plan.choose(request);
+    }
 
     template <class F>
     DEVICE void each_piece(F f) const {
         logits.each_piece(run * runs.share, (run + 1) * runs.share, f);
     }
 
-    // Calls `f` with each logit and its index. Columns outside of the row are -inf.
+    // Calls `f` with each logit of a piece. Columns outside the row are -inf. Four logits at a time overlap, and need few
+    // registers.
     template <class F>
-    DEVICE void each(F f) const {
-        each_piece([&](u32 piece, const uint4& v) {
-            const u32 words[4] = {v.x, v.y, v.z, v.w}, first = logits.column(piece), EACH = logits.COUNT / 4;
-            for (u32 i = 0; i < 4; i++) {
-                f(first + i * EACH, S::low_of(words[i]));
-                if (EACH == 2) {
-                    f(first + i * EACH + 1, S::high_of(words[i]));
-                }
+    static DEVICE void each_of(uint4 v, F f) {
+        ROLLED
+        for (u32 i = 0; i < LogitRow<S>::COUNT; i += 4) {
+            const u32 words[4] = {v.x, v.y, v.z, v.w};
+            for (u32 j = 0; j < 4; j++) {
+                f(LogitRow<S>::COUNT == 4 ? S::low_of(words[j]) : j % 2 == 0 ? S::low_of(words[j / 2]) : S::high_of(words[j / 2]));
             }
-        });
+            v = {v.z, v.w, 0, 0};
+        }
     }
 
-    // Number of logits for which `each` calls its function.
+    // Number of logits in the lane's pieces.
     DEVICE u32 count() const {
         const u32 from = run * runs.share, to = from + runs.share < logits.steps ? from + runs.share : logits.steps;
         return from < to ? (to - from) * logits.COUNT : 0;
@@ -201,26 +212,39 @@ struct Part {
         }
     }
 
+    // Starts the planned work, and returns how masses are computed.
+    DEVICE Masses started(const Extremes& extremes) {
+        fill(shared.tables);
+        __syncthreads();
+        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
+        plan.start(request, masses, extremes.top);
+        return masses;
+    }
+
     // Computes the sums of the runs, or fills the bins.
     DEVICE void measure() {
+        if (plan.kind == NOTHING_PLANNED) {
+            return;
+        }
         const Extremes extremes(work, a.parts);
-        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
-        SamplePlan plan;
-        plan.choose(request, masses, extremes.top);
+        const Masses masses = started(extremes);
         const u32 lane = threadIdx.x % WARP;
         if (plan.kind == SUMS_OF_RUNS) {
             const KeptWeights weights(masses, plan.inverse, plan.least);
             MassSum sum = {}, none = {};
             u32 kept = 0;
-            each([&](u32, float z) {
-                weights.add(z, sum, none, false);
-                kept += z >= plan.least;
+            const bool keeps_all = extremes.bottom >= plan.least;
+            each_piece([&](u32, const uint4& v) {
+                if (!keeps_all) {
+                    each_of(v, [&](float z) { kept += z >= plan.least; });
+                }
+                each_of(v, [&](float z) { weights.add(z, sum, none, false); });
             });
             const u64 of_run = sum_of_lanes(sum.units(count(), masses));
             kept = sum_of_warp(kept);
             if (lane == 0) {
                 work.masses[run] = of_run;
-                work.kept[run] = kept;
+                work.kept[run] = keeps_all ? runs.start(logits, run + 1) - runs.start(logits, run) : kept;
             }
         } else if (plan.kind == LIST_FROM_BINS) {
             const Bins bins(extremes.top, extremes.bottom, plan.inverse);
@@ -228,10 +252,12 @@ struct Part {
                 shared.bins[bin] = 0;
             }
             __syncthreads();
-            each([&](u32, float z) {
-                if (z >= plan.least) {
-                    atomicAdd(&shared.bins[bins.of(z)], 1u);
-                }
+            each_piece([&](u32, const uint4& v) {
+                each_of(v, [&](float z) {
+                    if (z >= plan.least) {
+                        atomicAdd(&shared.bins[bins.of(z)], 1u);
+                    }
+                });
             });
             __syncthreads();
             for (u32 bin = threadIdx.x; bin < BINS; bin += PART_WARPS * WARP) {
@@ -244,10 +270,11 @@ struct Part {
 
     // Lists the tokens in the bins where the planned filter may end, and computes the masses of the others.
     DEVICE void list() {
+        if (plan.kind != LIST_FROM_BINS) {
+            return;
+        }
         const Extremes extremes(work, a.parts);
-        const Masses masses = {shared.tables, (double)extremes.top, a.cols};
-        SamplePlan plan;
-        plan.choose(request, masses, extremes.top);
+        const Masses masses = started(extremes);
         if (plan.kind != LIST_FROM_BINS) {
             return;
         }
@@ -265,20 +292,32 @@ struct Part {
             }
         }
         __syncthreads();
+        // The listed tokens are from `low` to below `high`.
+        const auto from_bin = [&](u32 bin) {
+            return lowest_such(extremes.top, [&](float z) { return bins.of(z) <= bin; });
+        };
+        const float low = fmaxf(from_bin(range.last), plan.least);
+        const float high = range.first == 0 ? INFINITE : fmaxf(from_bin(range.first - 1), plan.least);
         const KeptWeights weights(masses, plan.inverse, plan.least);
         MassSum all = {}, above = {};
         u32 kept = 0;
-        each([&](u32 i, float z) {
-            const u32 bin = bins.of(z);
-            const bool is_above = bin < range.first && z >= plan.least;
-            kept += is_above;
-            if (bin >= range.first && bin <= range.last && z >= plan.least) {
+        each_piece([&](u32 piece, const uint4& v) {
+            u32 listed = 0, bit = 1;
+            each_of(v, [&](float z) {
+                const bool is_above = z >= high;
+                kept += is_above;
+                listed |= z >= low && !is_above ? bit : 0;
+                bit <<= 1;
+                weights.add(z, all, above, is_above);
+            });
+            ROLLED
+            for (; listed > 0; listed &= listed - 1) {
+                const u32 i = (u32)__ffs((int)listed) - 1;
                 const u32 place = atomicAdd(&shared.listed, 1u);
                 if (place < MOST_LISTED) {
-                    shared.list[place] = (u64)key_of(z) << 32 | ~i;
+                    shared.list[place] = (u64)key_of(logits.of_piece(v, i)) << 32 | ~(logits.column(piece) + i);
                 }
             }
-            weights.add(z, all, above, is_above);
         });
         const u64 total = sum_of_lanes(all.units(count(), masses)), outside = sum_of_lanes(above.units(kept, masses));
         kept = sum_of_warp(kept);
@@ -303,8 +342,6 @@ struct Part {
 template <class S, class Act>
 DEVICE void each_part(const SampleArguments& a, Act act) {
     __shared__ PartShared shared;
-    fill(shared.tables);
-    __syncthreads();
     for (u64 index = blockIdx.x; index < a.rows * a.parts; index += gridDim.x) {
         Part<S> part(a, index, shared);
         act(part);

@@ -108,6 +108,12 @@ struct LogitRow {
                 keep(words.w, bits >> 3 * EACH)};
     }
 
+    // Returns the i-th logit of a piece.
+    static DEVICE float of_piece(const uint4& v, u32 i) {
+        const u32 word = i / (COUNT / 4), bits = word < 2 ? (word == 0 ? v.x : v.y) : word == 2 ? v.z : v.w;
+        return i % (COUNT / 4) == 0 ? S::low_of(bits) : S::high_of(bits);
+    }
+
     DEVICE float logit(u32 i) const {
         return !allowed || allowed[i / 32] >> (i % 32) & 1 ? S::widen(x[i]) : -INFINITE;
     }
