@@ -43,9 +43,9 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. Each type has three kernels: for any row, for rows that fit in a block's registers, and
-    /// for longer rows.
-    kernels: [[&'static str; 3]; 3],
+    /// Kernel names by type. Each type has five kernels: for any row; for rows in registers, with 4 or 8 pieces in each
+    /// of up to 256 threads, or with 8 pieces in each of 512 threads; and for longer rows.
+    kernels: [[&'static str; 5]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
     /// Whether dy has one element for each row.
@@ -53,12 +53,17 @@ struct Op {
 }
 
 macro_rules! kernels {
-    ($op:literal) => {
+    ($op:literal, $type:literal) => {
         [
-            [concat!($op, "_f32_any"), concat!($op, "_f32_8x4"), concat!($op, "_f32_long")],
-            [concat!($op, "_f16_any"), concat!($op, "_f16_8x4"), concat!($op, "_f16_long")],
-            [concat!($op, "_bf16_any"), concat!($op, "_bf16_8x4"), concat!($op, "_bf16_long")],
+            concat!($op, "_", $type, "_any"),
+            concat!($op, "_", $type, "_8x4"),
+            concat!($op, "_", $type, "_8x8"),
+            concat!($op, "_", $type, "_16x8"),
+            concat!($op, "_", $type, "_long"),
         ]
+    };
+    ($op:literal) => {
+        [kernels!($op, "f32"), kernels!($op, "f16"), kernels!($op, "bf16")]
     };
 }
 
@@ -308,14 +313,17 @@ fn launch(
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
-    let [any, held, long] = op.kernels[index];
-    let (kernel, threads) = match is_aligned(op, [x, dy, dx], cols, lanes) {
-        false => (any, 256),
-        true if cols <= MOST_HELD * lanes => (held, scores::threads_of(cols, 4 * lanes)),
-        true => (long, 512),
+    let [any, of_four, of_eight, of_512, long] = op.kernels[index];
+    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
+    let (kernel, threads, most_blocks) = match cols {
+        _ if !is_aligned(op, [x, dy, dx], cols, lanes) => (any, 256, MOST_BLOCKS),
+        cols if cols <= held(256, 4) => (of_four, scores::threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
+        cols if cols <= held(256, 8) => (of_eight, 256, MOST_BLOCKS_HELD),
+        cols if cols <= held(512, 8) => (of_512, 512, MOST_BLOCKS_HELD),
+        _ => (long, 512, MOST_BLOCKS),
     };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(most_blocks) as u32, threads }, arguments)))
 }
 
 fn launch_masked(
@@ -339,7 +347,10 @@ fn launch_masked(
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Number of 16-byte pieces that fit in the registers of a block of 256 threads.
+/// Maximum number of blocks of a grid. A block keeps only its first row in registers, so each row gets its own block.
+const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
+
+/// Number of 16-byte pieces of a masked row that fit in the registers of a block of 256 threads.
 const MOST_HELD: usize = 256 * 4;
 
 /// Returns whether rows can be read and written sixteen bytes at a time.
