@@ -17,8 +17,9 @@ const OP: Op = Op {
     is_of_rows: false,
     plain: plain!("log_softmax"),
     masked_source: "log_sum_masked",
-    masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],
-    held: None,
+    masked: |rows, _| {
+        (["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"][rows.index], 256)
+    },
 };
 
 /// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device. The results are bit-identical to the

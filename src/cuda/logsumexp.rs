@@ -17,8 +17,7 @@ const OP: Op = Op {
     is_of_rows: true,
     plain: plain!("logsumexp"),
     masked_source: "log_sum_masked",
-    masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
-    held: None,
+    masked: |rows, _| (["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"][rows.index], 256),
 };
 
 /// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device. The results are bit-identical to the CPU's.

@@ -65,11 +65,9 @@ pub struct Op {
     pub plain: [[&'static str; 5]; 3],
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// Kernel names by type for rows with mask, scale or softcap.
-    pub masked: [&'static str; 3],
-    /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
-    /// op has such kernels.
-    pub held: Option<[&'static str; 3]>,
+    /// Returns the kernel for rows with mask, scale or softcap, and its number of threads. The second argument tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
 }
 
 /// Runs an op on the stream's device. The caller must have checked that `out` has one element for each result.
@@ -156,9 +154,8 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |index, cols, lanes| {
-        let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
-        op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
+    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |rows| {
+        (op.masked)(rows, is_aligned(op, [x, y], rows.cols, rows.lanes))
     })
 }
 

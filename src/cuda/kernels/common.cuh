@@ -54,6 +54,14 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
+// Returns `value`, for rare paths. What the compiler computes from the result is not kept in registers across the kernel.
+DEVICE u32 seldom(u32 value) {
+#ifdef __CUDACC__
+    asm volatile("mov.u32 %0, %0;" : "+r"(value));
+#endif
+    return value;
+}
+
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 

@@ -53,7 +53,7 @@ DEVICE void log_softmax_masked(const MaskedArguments& a) {
             low = high = 0;
             count_guards(a.guards, index, row.found.nan, row.found.is_masked());
         }
-        fill_beside<S, WARPS>(to, a.cols, low, high, beside);
+        fill_beside<S>(to, a.cols, low, high, beside);
         __syncthreads();
     }
 }

@@ -31,6 +31,8 @@ pub struct Plan<'a> {
 
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
+/// Shapes for masks other than the first one.
+const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 /// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
@@ -69,6 +71,12 @@ pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     }
     op!(scores::Softmax, 0, ROWS);
     op!(scores::SoftmaxMasked, 0, ROWS);
+    for &way in scores::TIMED_MASKS {
+        op!(scores::SoftmaxMasked, way, MASKED);
+    }
+    op!(scores::LogSoftmaxMasked, 2, MASKED);
+    op!(scores::LogSumExpMasked, 2, MASKED);
+    op!(scores::SoftmaxBackwardMasked, 2, MASKED);
     op!(scores::LogSoftmax, 0, ROWS);
     op!(scores::LogSumExp, 0, ROWS);
     op!(scores::SoftmaxBackward, 0, ROWS);
