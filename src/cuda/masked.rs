@@ -2,7 +2,7 @@
 
 use super::device::Launch;
 use super::mask::Parts;
-use super::scores::{MOST_BLOCKS, of_type};
+use super::scores::{MOST_BLOCKS, of_type, threads_of};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, broadcasts};
@@ -113,6 +113,30 @@ pub struct Rows {
     /// Whether flags and biases can be read together with sixteen bytes of scores. Each row's must be contiguous and
     /// aligned. Flags that all columns share are read alone.
     pub is_aligned: bool,
+}
+
+impl Rows {
+    /// Returns whether this many threads hold a row if each holds `pieces` pieces of sixteen bytes.
+    pub fn fit(&self, threads: usize, pieces: usize) -> bool {
+        self.cols <= threads * pieces * self.lanes
+    }
+
+    /// Returns the number of threads that hold a row if each holds up to `pieces` pieces of sixteen bytes.
+    pub fn threads(&self, pieces: usize) -> u32 {
+        threads_of(self.cols, pieces * self.lanes)
+    }
+
+    /// Returns one of an op's kernels, and its number of threads. By type, the op has kernels for any row, and for rows
+    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads. `is_aligned` tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub fn kernel_without_bias(&self, kernels: &[[&'static str; 3]; 3], is_aligned: bool) -> (&'static str, u32) {
+        let [any, of_block, of_512] = kernels[self.index];
+        match is_aligned && self.is_aligned && self.is_narrow && !self.is_biased {
+            true if self.fit(256, 4) => (of_block, self.threads(4)),
+            true if self.fit(512, 8) => (of_512, self.threads(8)),
+            _ => (any, 256),
+        }
+    }
 }
 
 /// Maximum number of rows. Kernels add the number of blocks to a row index, and the sum must fit in 32 bits.

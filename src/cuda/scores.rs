@@ -54,6 +54,22 @@ macro_rules! plain {
 }
 pub(super) use plain;
 
+/// Lists an op's kernels for rows with mask, scale and softcap by type, as [`masked::Rows::kernel_without_bias`] orders
+/// them.
+macro_rules! masked_kernels {
+    ($op:literal) => {
+        [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]
+    };
+    (@ $op:literal, $type:literal) => {
+        [
+            concat!($op, "_masked_", $type, "_any"),
+            concat!($op, "_masked_", $type, "_8x4"),
+            concat!($op, "_masked_", $type, "_16x8"),
+        ]
+    };
+}
+pub(super) use masked_kernels;
+
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,

@@ -44,15 +44,13 @@ const MASKED: [([&str; 4], [&str; 3]); 3] = [masked!("f32"), masked!("f16"), mas
 
 fn kernel_of_masked(rows: &masked::Rows, is_aligned: bool) -> (&'static str, u32) {
     let ([any, of_block, of_512, long], [biased, biased_of_512, biased_long]) = MASKED[rows.index];
-    let threads = |pieces: usize| scores::threads_of(rows.cols, pieces * rows.lanes);
-    let is_held = |threads: usize, pieces: usize| rows.cols <= threads * pieces * rows.lanes;
     match (rows.is_biased, is_aligned && rows.is_aligned && rows.is_narrow) {
         (false, false) => (any, 256),
-        (false, true) if is_held(256, 4) => (of_block, threads(4)),
-        (false, true) if is_held(512, 8) => (of_512, threads(8)),
+        (false, true) if rows.fit(256, 4) => (of_block, rows.threads(4)),
+        (false, true) if rows.fit(512, 8) => (of_512, rows.threads(8)),
         (false, true) => (long, 512),
         (true, false) => (biased, 256),
-        (true, true) if is_held(512, 4) => (biased_of_512, threads(4)),
+        (true, true) if rows.fit(512, 4) => (biased_of_512, rows.threads(4)),
         (true, true) => (biased_long, 512),
     }
 }
