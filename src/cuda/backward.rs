@@ -339,9 +339,9 @@ fn launch_masked(
         return Ok(None);
     }
     let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
-    let kernel = |index: usize, cols, lanes| {
-        let is_held = is_aligned(op, [x, dy, dx], cols, lanes) && cols <= MOST_HELD * lanes;
-        MASKED[index][usize::from(has_products && is_held)]
+    let kernel = |rows: &masked::Rows| {
+        let is_held = is_aligned(op, [x, dy, dx], rows.cols, rows.lanes) && rows.cols <= MOST_HELD * rows.lanes;
+        (MASKED[rows.index][usize::from(has_products && is_held)], 256)
     };
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))

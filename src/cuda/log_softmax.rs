@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, Plain};
+use super::scores::{self, Op, Plain, masked_kernels};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -22,9 +22,10 @@ const OP: Op = Op {
         short: None,
     },
     masked_source: "log_sum_masked",
-    masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],
-    held: None,
+    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),
 };
+
+const MASKED: [[&str; 3]; 3] = masked_kernels!("log_softmax");
 
 /// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device. The results are bit-identical to the
 /// CPU's. For a device mask, use [`log_softmax_masked_into`].

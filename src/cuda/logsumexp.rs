@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, Plain};
+use super::scores::{self, Op, Plain, masked_kernels};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -22,9 +22,10 @@ const OP: Op = Op {
         short: None,
     },
     masked_source: "log_sum_masked",
-    masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
-    held: None,
+    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),
 };
+
+const MASKED: [[&str; 3]; 3] = masked_kernels!("logsumexp");
 
 /// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device. The results are bit-identical to the CPU's.
 /// Writes one result for each row. For a device mask, use [`logsumexp_masked_into`].

@@ -33,6 +33,22 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
+/// Lists an op's kernels for rows with mask, scale and softcap by type, as [`masked::Rows::kernel_without_bias`] orders
+/// them.
+macro_rules! masked_kernels {
+    ($op:literal) => {
+        [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]
+    };
+    (@ $op:literal, $type:literal) => {
+        [
+            concat!($op, "_masked_", $type, "_any"),
+            concat!($op, "_masked_", $type, "_8x4"),
+            concat!($op, "_masked_", $type, "_16x8"),
+        ]
+    };
+}
+pub(super) use masked_kernels;
+
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
@@ -43,11 +59,9 @@ pub struct Op {
     pub plain: Plain,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// Kernel names by type for rows with mask, scale or softcap.
-    pub masked: [&'static str; 3],
-    /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
-    /// op has such kernels.
-    pub held: Option<[&'static str; 3]>,
+    /// Returns the kernel for rows with mask, scale or softcap, and its number of threads. The second argument tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
 }
 
 /// Kernels for rows without mask, scale and softcap.
@@ -145,9 +159,8 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |index, cols, lanes| {
-        let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
-        op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
+    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |rows| {
+        (op.masked)(rows, is_aligned(op, [x, y], rows.cols, rows.lanes))
     })
 }
 

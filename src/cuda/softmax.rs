@@ -26,9 +26,43 @@ const OP: Op = Op {
         ]),
     },
     masked_source: "softmax_masked",
-    masked: ["softmax_masked_f32_any", "softmax_masked_f16_any", "softmax_masked_bf16_any"],
-    held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
+    masked: kernel_of_masked,
 };
+
+/// Kernel names by type: for rows without a bias, read one element at a time, held in the registers of a block of up to
+/// 256 or of 512 threads, or longer; and for rows with biases, read one element at a time, held in the registers of a
+/// block, or longer.
+macro_rules! masked {
+    ($type:literal) => {
+        (
+            [
+                concat!("softmax_masked_", $type, "_any"),
+                concat!("softmax_masked_", $type, "_8x4"),
+                concat!("softmax_masked_", $type, "_16x8"),
+                concat!("softmax_masked_", $type, "_long"),
+            ],
+            [
+                concat!("softmax_masked_", $type, "_bias_any"),
+                concat!("softmax_masked_", $type, "_bias_16x4"),
+                concat!("softmax_masked_", $type, "_bias_long"),
+            ],
+        )
+    };
+}
+const MASKED: [([&str; 4], [&str; 3]); 3] = [masked!("f32"), masked!("f16"), masked!("bf16")];
+
+fn kernel_of_masked(rows: &masked::Rows, is_aligned: bool) -> (&'static str, u32) {
+    let ([any, of_block, of_512, long], [biased, biased_of_512, biased_long]) = MASKED[rows.index];
+    match (rows.is_biased, is_aligned && rows.is_aligned && rows.is_narrow) {
+        (false, false) => (any, 256),
+        (false, true) if rows.fit(256, 4) => (of_block, rows.threads(4)),
+        (false, true) if rows.fit(512, 8) => (of_512, rows.threads(8)),
+        (false, true) => (long, 512),
+        (true, false) => (biased, 256),
+        (true, true) if rows.fit(512, 4) => (biased_of_512, rows.threads(4)),
+        (true, true) => (biased_long, 512),
+    }
+}
 
 /// Computes [`softmax`](crate::softmax) of rows on the stream's device. The results are bit-identical to the CPU's. For
 /// a device mask, use [`softmax_masked_into`].

@@ -34,6 +34,8 @@ pub struct Plan<'a> {
 
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
+/// Shapes for masks other than the first one.
+const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 /// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
@@ -56,6 +58,12 @@ macro_rules! each_timed {
     ($then:ident) => {
         $then!(scores::Softmax, 0, ROWS, [bf16, f32]);
         $then!(scores::SoftmaxMasked, 0, ROWS, [bf16, f32]);
+        $then!(scores::SoftmaxMasked, 2, MASKED, [bf16]);
+        $then!(scores::SoftmaxMasked, 7, MASKED, [bf16]);
+        $then!(scores::SoftmaxMasked, 9, MASKED, [bf16]);
+        $then!(scores::LogSoftmaxMasked, 2, MASKED, [bf16]);
+        $then!(scores::LogSumExpMasked, 2, MASKED, [bf16]);
+        $then!(scores::SoftmaxBackwardMasked, 2, MASKED, [bf16]);
         $then!(scores::LogSoftmax, 0, ROWS, [bf16, f32]);
         $then!(scores::LogSumExp, 0, ROWS, [bf16, f32]);
         $then!(scores::SoftmaxBackward, 0, ROWS, [bf16, f32]);
