@@ -63,8 +63,8 @@ impl Spaces<'_> {
                 let element = extend((value >> (size * k)) as u64, access.of);
                 let register = i.r[k] as usize;
                 match (access.wide, once) {
-                    (true, true) => w.put_wides(i.r[k], [element; 32], lanes),
-                    (false, true) => w.put_words(i.r[k], [element as u32; 32], lanes),
+                    (true, true) => w.put_wides(i.r[k], &[element; 32], lanes),
+                    (false, true) => w.put_words(i.r[k], &[element as u32; 32], lanes),
                     (true, false) => w.wides[register][lane] = element,
                     (false, false) => w.words[register][lane] = element as u32,
                 }

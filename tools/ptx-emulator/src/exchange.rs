@@ -37,7 +37,8 @@ pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
 }
 
 pub fn shuffle(w: &mut Warp, i: &Inst, mode: Shuffle, lanes: u32) -> OfLane<()> {
-    let [a, b, c, masks] = [2, 3, 4, 5].map(|k| w.words[i.r[k] as usize]);
+    let of = |k: usize| w.words[i.r[k] as usize];
+    let (a, b, c, masks) = (of(2), of(3), of(4), of(5));
     let (mut values, mut received) = (a, 0);
     for lane in lanes_of(lanes) {
         let own = lane as u32;
@@ -60,7 +61,7 @@ pub fn shuffle(w: &mut Warp, i: &Inst, mode: Shuffle, lanes: u32) -> OfLane<()> 
         values[lane] = a[from as usize];
         received |= u32::from(within) << lane;
     }
-    w.put_words(i.r[0], values, lanes);
+    w.put_words(i.r[0], &values, lanes);
     if i.r[1] != NONE {
         w.put_predicate(i.r[1], received, lanes);
     }
@@ -87,7 +88,7 @@ pub fn redux(w: &mut Warp, i: &Inst, redux: Redux, lanes: u32) {
         lanes_of(mask).for_each(|lane| results[lane] = result);
         left &= !mask;
     }
-    w.put_words(i.r[0], results, lanes);
+    w.put_words(i.r[0], &results, lanes);
 }
 
 pub fn vote(w: &mut Warp, i: &Inst, vote: Vote, lanes: u32) {
@@ -106,7 +107,7 @@ pub fn vote(w: &mut Warp, i: &Inst, vote: Vote, lanes: u32) {
         results[lane] = held & mask;
     }
     match vote {
-        Vote::Ballot => w.put_words(i.r[0], results, lanes),
+        Vote::Ballot => w.put_words(i.r[0], &results, lanes),
         _ => w.put_predicate(i.r[0], holds, lanes),
     }
 }

@@ -173,11 +173,12 @@ impl Warp {
         if not { !lanes } else { lanes }
     }
 
-    #[inline(always)]
-    pub fn put_words(&mut self, register: u32, values: Words, lanes: u32) {
+    /// Stores a result. This function is not inlined, so that the code of all instructions stays small.
+    #[inline(never)]
+    pub fn put_words(&mut self, register: u32, values: &Words, lanes: u32) {
         let to = &mut self.words[register as usize];
         if lanes == ALL {
-            *to = values;
+            *to = *values;
         } else {
             for lane in 0..LANES {
                 to[lane] = if lanes >> lane & 1 == 1 { values[lane] } else { to[lane] };
@@ -185,11 +186,11 @@ impl Warp {
         }
     }
 
-    #[inline(always)]
-    pub fn put_wides(&mut self, register: u32, values: Wides, lanes: u32) {
+    #[inline(never)]
+    pub fn put_wides(&mut self, register: u32, values: &Wides, lanes: u32) {
         let to = &mut self.wides[register as usize];
         if lanes == ALL {
-            *to = values;
+            *to = *values;
         } else {
             for lane in 0..LANES {
                 to[lane] = if lanes >> lane & 1 == 1 { values[lane] } else { to[lane] };
