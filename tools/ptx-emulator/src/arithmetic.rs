@@ -46,7 +46,7 @@ fn each_lane<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
 /// function of its own, which cannot use the CPU's wide registers.
 macro_rules! lanes {
     ($w:ident, $i:ident, $lanes:ident, $put:ident, $($bank:ident $k:literal $operand:ident),* => $run:expr) => {{
-        $(let $operand = $w.$bank[$i.r[$k] as usize];)*
+        $(let $operand = &$w.$bank[$i.r[$k] as usize];)*
         let mut values = [Default::default(); LANES];
         for lane in 0..LANES {
             $(let $operand = $operand[lane];)*
@@ -107,7 +107,7 @@ macro_rules! wides_of_words {
 /// Sets a predicate for the lanes for which a test holds.
 macro_rules! test {
     ($w:ident, $i:ident, $lanes:ident, $bank:ident, |$a:ident, $b:ident| $run:expr) => {{
-        let ($a, $b) = ($w.$bank[$i.r[1] as usize], $w.$bank[$i.r[2] as usize]);
+        let ($a, $b) = (&$w.$bank[$i.r[1] as usize], &$w.$bank[$i.r[2] as usize]);
         let mut mask = 0;
         for lane in 0..LANES {
             let ($a, $b) = ($a[lane], $b[lane]);
@@ -213,12 +213,14 @@ pub fn run(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
         Op::Set(cmp, Type::U64 | Type::B64) => test!(w, i, lanes, wides, |a, b| compare(cmp, a, b)),
         Op::Set(cmp, _) => each_cmp_of_integers!(cmp, test!(w, i, lanes, words, |a, b| compare(cmp, a, b))),
         Op::Sel(Bank::Wide) => {
-            let (a, b, p) = (w.wides[i.r[1] as usize], w.wides[i.r[2] as usize], w.guard(i.r[3], false));
-            w.put_wides(i.r[0], &each_lane(|l| if p >> l & 1 == 1 { a[l] } else { b[l] }), lanes);
+            let (a, b, p) = (&w.wides[i.r[1] as usize], &w.wides[i.r[2] as usize], w.guard(i.r[3], false));
+            let values = each_lane(|l| if p >> l & 1 == 1 { a[l] } else { b[l] });
+            w.put_wides(i.r[0], &values, lanes);
         }
         Op::Sel(_) => {
-            let (a, b, p) = (w.words[i.r[1] as usize], w.words[i.r[2] as usize], w.guard(i.r[3], false));
-            w.put_words(i.r[0], &each_lane(|l| if p >> l & 1 == 1 { a[l] } else { b[l] }), lanes);
+            let (a, b, p) = (&w.words[i.r[1] as usize], &w.words[i.r[2] as usize], w.guard(i.r[3], false));
+            let values = each_lane(|l| if p >> l & 1 == 1 { a[l] } else { b[l] });
+            w.put_words(i.r[0], &values, lanes);
         }
         Op::Pred(op) => {
             let (a, b) = (w.guard(i.r[1], false), w.guard(i.r[2], false));

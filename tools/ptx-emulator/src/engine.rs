@@ -1,9 +1,10 @@
 //! Functions that `tools/gpu-check/driver.cpp`, a replacement for CUDA's driver, calls to run kernels.
 //!
-//! If the variable `EVENKEEL_PTX_FAULT` is set, it plants a fault in one kernel. It holds three lines: the kernel, a text
-//! that occurs in the kernel, and its replacement.
+//! If the variable `EVENKEEL_PTX_FAULT` is set, it plants a fault in one kernel. It holds three lines: the kernel, the
+//! number of a line after the kernel's first, and the text that replaces this line.
 
 use crate::{Grid, Kernel, Memory, Module, Order};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -43,17 +44,19 @@ pub unsafe extern "C" fn engine_module(ptx: *const c_char) -> *mut c_void {
 }
 
 /// Plants the fault of the environment variable, if the module contains its kernel.
-fn planted(text: &str) -> String {
+fn planted(text: &str) -> Cow<'_, str> {
     let fault = std::env::var("EVENKEEL_PTX_FAULT").unwrap_or_default();
-    let mut lines = fault.lines();
-    if let (Some(kernel), Some(from), Some(to)) = (lines.next(), lines.next(), lines.next())
+    let mut parts = fault.splitn(3, '\n');
+    if let (Some(kernel), Some(line), Some(to)) = (parts.next(), parts.next(), parts.next())
         && let Some(start) = text.find(&format!(".entry {kernel}("))
+        && let Ok(line) = line.parse::<usize>()
+        && let Some(from) = text[start..].lines().nth(line)
     {
-        let length = text[start + 1..].find(".entry ").map_or(text.len() - start, |length| length + 1);
-        let (before, (of, after)) = (&text[..start], text[start..].split_at(length));
-        return format!("{before}{}{after}", of.replacen(from, to, 1));
+        // The line is a part of the text, so that its address gives its position.
+        let at = from.as_ptr() as usize - text.as_ptr() as usize;
+        return format!("{}{to}{}", &text[..at], &text[at + from.len()..]).into();
     }
-    text.to_string()
+    text.into()
 }
 
 /// Frees a module. Its kernels remain valid.
