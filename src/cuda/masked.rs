@@ -105,7 +105,6 @@ impl Logits {
 pub struct Rows {
     /// Index of the type's kernels, and how many of its elements fit in sixteen bytes.
     pub index: usize,
-    /// Number of elements in 16 bytes.
     pub lanes: usize,
     /// Number of columns.
     pub cols: usize,
