@@ -30,15 +30,21 @@ struct Turn {
     static DEVICE u32 first(u32 i) { return NEIGHBOURS ? 2 * i : i; }
     static DEVICE u32 second(u32 i) { return NEIGHBOURS ? 2 * i + 1 : COUNT + i; }
 
+    // Compares the bits instead of the values, so that the compiler needs no branch.
     static DEVICE float factor(double v) {
-        return v == 0.0 || fabs(v) >= (double)LEAST_TURN ? (float)v : __builtin_nanf("");
+        const bool is_small = (bits_of_wide(v) & ~SIGN) - 1 < bits_of_wide((double)LEAST_TURN) - 1;
+        return float_of(is_small ? 0x7fffffff : bits_of((float)v));
     }
 
     DEVICE void read(const double* from_cosines, const double* from_sines, double in_direction) {
         cosines = from_cosines, sines = from_sines, direction = in_direction;
+        // All loads come before their first use, so that they run at the same time.
+        double wide_cos[COUNT], wide_sin[COUNT];
         for (u32 i = 0; i < COUNT && !IS_F32; i++) {
-            cos[i] = factor(cosines[i]);
-            sin[i] = factor(sines[i] * direction);
+            wide_cos[i] = cosines[i], wide_sin[i] = sines[i];
+        }
+        for (u32 i = 0; i < COUNT && !IS_F32; i++) {
+            cos[i] = factor(wide_cos[i]), sin[i] = factor(wide_sin[i] * direction);
         }
     }
 
