@@ -138,7 +138,24 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
     return mask;
 }
 
-// Computes tiles with the approximation, and the uncertain elements in f64.
+// Computes an uncertain element, and returns its bits. Elements of 16-bit types have a second approximation, the
+// float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32, the exact value is
+// between the neighbours of that f32.
+template <class S, class F>
+DEVICE u32 recomputed(u32 element, const F& function) {
+    const float x = S::widen(element);
+    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR) {
+        const Sides sides = function.sides(typename F::SeldomTables(), x);
+        const u32 rounded = bits_of(sides.above);
+        const u32 ends = S::narrow_two(float_of(rounded - 1), float_of(rounded + 1));
+        if (sides.serves && rounded == bits_of(sides.below) && (ends & 0xffff) == ends >> 16) {
+            return with_own_nan<S>(ends) >> 16;
+        }
+    }
+    return store_wide<S>(function((double)x, 0.0));
+}
+
+// Computes tiles with the approximation, and recomputes the uncertain elements.
 template <class S, class F>
 DEVICE void elementwise_near(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
@@ -173,8 +190,7 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
                 const u32 i = (u32)__ffs((int)mask) - 1;
                 mask &= mask - 1;
                 const u32 at = Piece<S>::place(i, is_whole);
-                const u32 element = at < left ? (u32)from[at] : 0;
-                y.set(i, store_wide<S>(function((double)S::widen(element), 0.0)));
+                y.set(i, recomputed<S>(at < left ? (u32)from[at] : 0, function));
             }
         }
         y.store((Bits*)a.y + start, left, is_whole);
@@ -209,6 +225,7 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
 #define FUNCTION_WITH(NAME, VALUE, NEAR, TABLES, SIDES, IS_PAIR)                                                       \
     struct NAME {                                                                                                      \
         typedef TABLES Tables;                                                                                         \
+        typedef Seldom##TABLES SeldomTables;                                                                           \
         static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = IS_PAIR;                                         \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
@@ -216,7 +233,10 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
         DEVICE Interval near(float x) const {                                                                          \
             return NEAR;                                                                                               \
         }                                                                                                              \
-        DEVICE Sides sides(const Tables& tables, float x) const { return SIDES; }                                      \
+        template <class T>                                                                                             \
+        DEVICE Sides sides(const T& tables, float x) const {                                                           \
+            return SIDES;                                                                                              \
+        }                                                                                                              \
     };
 #define NO_SIDES ((void)tables, Sides{x, x, false})
 #define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, NO_SIDES, false)

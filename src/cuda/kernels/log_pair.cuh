@@ -25,16 +25,27 @@ const float LOG_UNCERTAINTY = 3.5e-10f;
 // Tables in shared memory. Thread j < 8 writes entry j.
 template <bool IS_BINARY>
 struct LogTables {
-    float reciprocal[8], high[8], low[8];
+    float reciprocals[8], highs[8], lows[8];
 
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 8) {
-            reciprocal[j] = float_of(RECIPROCALS[j]);
-            high[j] = float_of(IS_BINARY ? LOGS2_HIGH[j] : LOGS_HIGH[j]);
-            low[j] = float_of(IS_BINARY ? LOGS2_LOW[j] : LOGS_LOW[j]);
+            reciprocals[j] = float_of(RECIPROCALS[j]);
+            highs[j] = float_of(IS_BINARY ? LOGS2_HIGH[j] : LOGS_HIGH[j]);
+            lows[j] = float_of(IS_BINARY ? LOGS2_LOW[j] : LOGS_LOW[j]);
         }
     }
+    DEVICE float reciprocal(u32 j) const { return reciprocals[j]; }
+    DEVICE float high(u32 j) const { return highs[j]; }
+    DEVICE float low(u32 j) const { return lows[j]; }
+};
+
+// The same tables in constant memory, for code that few lanes of a warp run at a time.
+template <bool IS_BINARY>
+struct SeldomLogTables {
+    static DEVICE float reciprocal(u32 j) { return float_of(RECIPROCALS[j]); }
+    static DEVICE float high(u32 j) { return float_of(IS_BINARY ? LOGS2_HIGH[j] : LOGS_HIGH[j]); }
+    static DEVICE float low(u32 j) { return float_of(IS_BINARY ? LOGS2_LOW[j] : LOGS_LOW[j]); }
 };
 
 DEVICE float log_pair_poly(float r, const u32 (&c)[5]) {
@@ -51,14 +62,14 @@ struct LogParts {
     u32 index;
 };
 
-template <bool IS_BINARY>
-DEVICE LogParts log_parts(const LogTables<IS_BINARY>& tables, float x) {
+template <class Tables>
+DEVICE LogParts log_parts(const Tables& tables, float x) {
     const u32 BASE = 0x3f380000, ONE = 0x3f800000, TWO_23 = 0x4b000000;
     const u32 offset = bits_of(x) + (ONE - BASE);
     const float k = float_of(offset >> 23 | TWO_23) - (0x1p23f + 127.0f);
     const float m = float_of((offset & 0x007fffff) + BASE);
     const u32 index = offset >> 20 & 7;
-    const float c = tables.reciprocal[index], product = m * c;
+    const float c = tables.reciprocal(index), product = m * c;
     const float r = product - 1.0f, square = r * r;
     return {k, r, fmaf(m, c, 0.0f - product), square, fmaf(r, r, 0.0f - square), index};
 }
@@ -71,30 +82,32 @@ DEVICE Sides log_bounds(float x, float hi, float lo) {
     return {is_positive ? found.above : end, is_positive ? found.below : end, !is_positive || 0x1p-126f <= x};
 }
 
-DEVICE Sides log_sides(const LogTables<false>& tables, float x) {
+template <class Tables>
+DEVICE Sides log_sides(const Tables& tables, float x) {
     const float LN2_HIGH = 0x1.62e4p-1f, LN2_LOW = 0x1.7f7d1cp-20f;
     const LogParts at = log_parts(tables, x);
-    const FloatSum sum = fast_two_sum(fmaf(at.k, LN2_HIGH, tables.high[at.index]), at.r);
+    const FloatSum sum = fast_two_sum(fmaf(at.k, LN2_HIGH, tables.high(at.index)), at.r);
     const float hi = fmaf(-0.5f, at.square, sum.hi);
     const float hi_low = fmaf(-0.5f, at.square, sum.hi - hi);
     const float q = log_pair_poly(at.r, LOG_PAIR_POLY);
     const float derivative = (at.square - at.r) + 1.0f;
-    const float table = fmaf(at.k, LN2_LOW, tables.low[at.index]);
+    const float table = fmaf(at.k, LN2_LOW, tables.low(at.index));
     const float small = fmaf(-0.5f, at.square_low, fmaf(at.low, derivative, table));
     return log_bounds(x, hi, fmaf(at.square * at.r, q, small + (sum.lo + hi_low)));
 }
 
-DEVICE Sides log2_sides(const LogTables<true>& tables, float x) {
+template <class Tables>
+DEVICE Sides log2_sides(const Tables& tables, float x) {
     const float FACTOR = 0x1.715476p+0f, FACTOR_LOW = 0x1.4ae0cp-26f;
     const LogParts at = log_parts(tables, x);
     const float product = at.r * FACTOR;
     const float product_low = fmaf(at.r, FACTOR_LOW, fmaf(at.r, FACTOR, 0.0f - product));
-    const FloatSum sum = fast_two_sum(at.k + tables.high[at.index], product);
+    const FloatSum sum = fast_two_sum(at.k + tables.high(at.index), product);
     const float hi = fmaf(FACTOR * -0.5f, at.square, sum.hi);
     const float hi_low = fmaf(FACTOR * -0.5f, at.square, sum.hi - hi);
     const float q = fmaf(log_pair_poly(at.r, LOG2_PAIR_POLY), at.r, FACTOR_LOW * -0.5f);
     const float derivative = fmaf(at.square - at.r, FACTOR, FACTOR);
-    const float part = fmaf(at.low, derivative, product_low + tables.low[at.index]);
+    const float part = fmaf(at.low, derivative, product_low + tables.low(at.index));
     const float small = fmaf(FACTOR * -0.5f, at.square_low, part);
     return log_bounds(x, hi, fmaf(at.square, q, small + (sum.lo + hi_low)));
 }

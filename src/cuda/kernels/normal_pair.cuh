@@ -20,7 +20,8 @@ DEVICE double tail_by(double a, double exponential) {
 }
 
 // Computes e^(-share a^2). `share` is a power of two.
-DEVICE double exponential_of(const PairTables& tables, float a, float share) {
+template <class Tables>
+DEVICE double exponential_of(const Tables& tables, float a, float share) {
     const float square = a * a;
     const float low = fmaf(a, a, 0.0f - square);
     const Pair e = exp_pair<true>(tables, square * -share, low * -share);
@@ -29,7 +30,8 @@ DEVICE double exponential_of(const PairTables& tables, float a, float share) {
 
 const double NORMAL_UNCERTAINTY = 1.06 * (double)UNCERTAINTY + 1e-11;
 
-DEVICE Sides gelu_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides gelu_sides(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
     const float a = LARGEST < fabsf(x) ? LARGEST : fabsf(x);
     const double tail = tail_by((double)a, exponential_of(tables, a, 0.5f));
@@ -37,7 +39,8 @@ DEVICE Sides gelu_sides(const PairTables& tables, float x) {
     return wide_sides(value, NORMAL_UNCERTAINTY, -LARGEST < x && x < INFINITE);
 }
 
-DEVICE Sides erf_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides erf_sides(const Tables& tables, float x) {
     const float a = 4.25f < fabsf(x) ? 4.25f : fabsf(x);
     const double e = exponential_of(tables, a, 1.0f), wide = (double)a;
     const double near = wide * horner_halves(wide * wide, NORMAL_NEAR);

@@ -9,7 +9,8 @@ __constant__ const double ATANH_PAIR[7] = {
     0x1.c8cf405b264b5p-4, 0x1.5eaa1fd8c1a18p-4, 0x1.bfb8898caf8cap-4};
 
 // Computes max(x, 0) + ln(1 + e^-|x|), as max(x, 0) + 2 atanh(t / (2 + t)).
-DEVICE double softplus_short(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE double softplus_short(const Tables& tables, float x) {
     const float minus = 0.0f - fabsf(x);
     const Pair e = exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);
     const double t = (double)e.hi + (double)e.lo;
@@ -19,11 +20,13 @@ DEVICE double softplus_short(const PairTables& tables, float x) {
 
 const double SOFTPLUS_UNCERTAINTY = 1.06 * (double)UNCERTAINTY + 4e-12;
 
-DEVICE Sides softplus_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides softplus_sides(const Tables& tables, float x) {
     return wide_sides(softplus_short(tables, x), SOFTPLUS_UNCERTAINTY, -PAIR_LARGEST < x && x < INFINITE);
 }
 
-DEVICE Sides log_sigmoid_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides log_sigmoid_sides(const Tables& tables, float x) {
     const Sides v = softplus_sides(tables, -x);
     return {-v.above, -v.below, v.serves};
 }
