@@ -135,7 +135,7 @@ fn element(w: &Warp, register: u32, access: Access, lane: usize) -> u64 {
 
 fn read_only(from: &[u8], start: u64, address: u64, bytes: usize, space: Space) -> Result<u128, Problem> {
     let space = space.name();
-    if address % bytes as u64 != 0 {
+    if !address.is_multiple_of(bytes as u64) {
         return Err(Problem::Misaligned { space, address, bytes });
     }
     let at = address.wrapping_sub(start) as usize;

@@ -308,9 +308,11 @@ fn rare(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
                 Bits::Popc => a.count_ones().into(),
                 Bits::Clz => a.leading_zeros().into(),
                 Bits::Brev => a.reverse_bits(),
+                Bits::Find => u64::from(a.checked_ilog2().unwrap_or(u32::MAX)),
+                Bits::FindShift => a.checked_ilog2().map_or(u64::from(u32::MAX), |at| u64::from(63 - at)),
             };
             match bits {
-                Bits::Popc | Bits::Clz => words_of_wides!(w, i, lanes, |a| f(a) as u32),
+                Bits::Popc | Bits::Clz | Bits::Find | Bits::FindShift => words_of_wides!(w, i, lanes, |a| f(a) as u32),
                 _ => wide1!(w, i, lanes, |a| f(a)),
             }
         }
@@ -325,6 +327,8 @@ fn rare(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
                     Bits::Popc => a.count_ones(),
                     Bits::Clz => a.leading_zeros(),
                     Bits::Brev => a.reverse_bits(),
+                    Bits::Find => a.checked_ilog2().unwrap_or(u32::MAX),
+                    Bits::FindShift => a.checked_ilog2().map_or(u32::MAX, |at| 31 - at),
                 };
                 result & mask
             });

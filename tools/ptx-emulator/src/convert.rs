@@ -117,9 +117,9 @@ fn float_of_float(to: Type, from: Type, round: Round, integral: bool, bits: u64)
         Type::F32 => u64::from(narrow(v, round)),
         _ if v.is_nan() => u64::from(floats::NAN16),
         Type::F16 if round == Round::Nearest => u64::from(narrow_f16(f32_of(narrow_odd(v)))),
-        Type::F16 => u64::from(directed16(v, round, |v| narrow_f16(v), widen_f16)),
+        Type::F16 => u64::from(directed16(v, round, narrow_f16, widen_f16)),
         _ if round == Round::Nearest => u64::from(narrow_bf16(f32_of(narrow_odd(v)))),
-        _ => u64::from(directed16(v, round, |v| narrow_bf16(v), |bits| bits << 16)),
+        _ => u64::from(directed16(v, round, narrow_bf16, |bits| bits << 16)),
     }
 }
 
@@ -160,8 +160,8 @@ pub fn integer(op: Int, a: u64, b: u64, bits: u32) -> u64 {
         Int::Add => a.wrapping_add(b),
         Int::Sub => a.wrapping_sub(b),
         Int::MulLo => a.wrapping_mul(b),
-        Int::MulHi => (u128::from(a) * u128::from(b) >> bits) as u64,
-        Int::MulHiSigned => (i128::from(signed(a)) * i128::from(signed(b)) >> bits) as u64,
+        Int::MulHi => ((u128::from(a) * u128::from(b)) >> bits) as u64,
+        Int::MulHiSigned => ((i128::from(signed(a)) * i128::from(signed(b))) >> bits) as u64,
         // Devices return all ones for a division by zero, and the dividend as the remainder.
         Int::Div => a.checked_div(b).unwrap_or(u64::MAX),
         Int::Rem => a.checked_rem(b).unwrap_or(a),

@@ -1,6 +1,6 @@
 //! Decodes the statements of a kernel: registers, labels and operands. `mnemonic.rs` decodes what an instruction does.
 
-use crate::kernel::{Kernel, SHARED_START, Special};
+use crate::kernel::{Kernel, MULTIPROCESSORS, SHARED_START, Special};
 use crate::mnemonic;
 use crate::op::{Bank, Inst, LANES, NONE, Op, Space, Type};
 use crate::problem::ModuleError;
@@ -158,6 +158,8 @@ impl Decoder {
             "%ctaid.x" => Special::Ctaid,
             "%nctaid.x" => Special::Nctaid,
             "%laneid" => Special::LaneId,
+            "%smid" => Special::Smid,
+            "%nsmid" => Special::Always(MULTIPROCESSORS),
             "%lanemask_lt" => Special::LaneMask(true, false),
             "%lanemask_le" => Special::LaneMask(true, true),
             "%lanemask_gt" => Special::LaneMask(false, false),

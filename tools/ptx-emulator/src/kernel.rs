@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// Address of the first variable in shared memory. It is not 0, so that small numbers are no valid addresses.
 pub const SHARED_START: u64 = 1 << 10;
+/// Number of multiprocessors of the device.
+pub const MULTIPROCESSORS: u32 = 4;
 /// Address of the first variable in constant memory.
 pub const CONST_START: u64 = 1 << 20;
 
@@ -132,6 +134,8 @@ pub enum Special {
     Ctaid,
     Nctaid,
     LaneId,
+    /// Multiprocessor of the block.
+    Smid,
     /// Masks of the lanes before, after and at the own lane, with and without the own lane.
     LaneMask(bool, bool),
     /// A size of 1 or an index of 0 in the other dimensions.

@@ -28,7 +28,7 @@ pub struct Grid {
 }
 
 /// Number of instructions of warps after which a block counts as endless.
-pub const MOST_INSTRUCTIONS: u64 = 1 << 31;
+pub const MOST_INSTRUCTIONS: u64 = 1 << 26;
 
 /// Why a warp stopped.
 enum Stop {

@@ -59,7 +59,7 @@ impl<'m> Global<'m> {
     }
 
     fn check(&mut self, address: u64, bytes: usize, write: bool) -> Result<*mut u8, Problem> {
-        if address % bytes as u64 != 0 {
+        if !address.is_multiple_of(bytes as u64) {
             return Err(Problem::Misaligned { space: "global", address, bytes });
         }
         let within = |range: &Range| {

@@ -18,6 +18,8 @@ pub fn decode(d: &mut Decoder, mnemonic: &str, operands: &[&str]) -> Result<Inst
         }
         "cvt" | "cvta" => return conversion(d, base, &flags, &types, operands),
         "ret" | "exit" => return Ok(inst(Op::Ret, &[])),
+        // A prefetch changes no value, and may name any address.
+        "prefetch" => return Ok(inst(Op::Nothing, &[])),
         "trap" => return Ok(inst(Op::Trap, &[])),
         "setp" => return comparison(d, &flags, &types, operands),
         "mov" => return mov(d, &flags, &types, operands),
@@ -58,6 +60,8 @@ pub fn decode(d: &mut Decoder, mnemonic: &str, operands: &[&str]) -> Result<Inst
         ("abs", []) => (Op::Bits(Bits::Abs, bytes), &[of; 2]),
         ("popc", []) => (Op::Bits(Bits::Popc, bytes), &[B32, of]),
         ("clz", []) => (Op::Bits(Bits::Clz, bytes), &[B32, of]),
+        ("bfind", []) if !of.is_signed() => (Op::Bits(Bits::Find, bytes), &[U32, of]),
+        ("bfind", ["shiftamt"]) if !of.is_signed() => (Op::Bits(Bits::FindShift, bytes), &[U32, of]),
         ("brev", []) => (Op::Bits(Bits::Brev, bytes), &[of; 2]),
         ("bfi", []) => (Op::Bfi(bytes), &[of, of, of, U32, U32]),
         ("bfe", []) => (Op::Bfe(of), &[of, of, U32, U32]),

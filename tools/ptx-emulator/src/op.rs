@@ -145,6 +145,10 @@ pub enum Bits {
     Popc,
     Clz,
     Brev,
+    /// Position of the highest set bit.
+    Find,
+    /// Distance of the highest set bit from the highest bit.
+    FindShift,
 }
 
 /// Floating-point operations of two operands.

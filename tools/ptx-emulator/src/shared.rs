@@ -73,7 +73,7 @@ impl Shared {
         if at >= self.bytes.len() as u64 || at + bytes as u64 > self.bytes.len() as u64 {
             return Err(outside);
         }
-        if address % bytes as u64 != 0 {
+        if !address.is_multiple_of(bytes as u64) {
             return Err(Problem::Misaligned { space: "shared", address, bytes });
         }
         let at = at as usize;

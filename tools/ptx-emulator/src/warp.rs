@@ -1,7 +1,7 @@
 //! Registers and lanes of a warp. Lanes whose branches differ form groups. The group at the first instruction runs
 //! first, so that groups meet again where their paths join.
 
-use crate::kernel::{Kernel, Special};
+use crate::kernel::{Kernel, MULTIPROCESSORS, Special};
 use crate::op::{Bank, LANES};
 
 pub const ALL: u32 = u32::MAX;
@@ -80,6 +80,7 @@ impl Warp {
                 Special::Ctaid => block,
                 Special::Nctaid => blocks,
                 Special::LaneId => lane,
+                Special::Smid => block % MULTIPROCESSORS,
                 Special::LaneMask(before, own) => {
                     let below = (1 << lane) - 1;
                     let of = if before { below } else { !below & !(1 << lane) };

@@ -161,6 +161,9 @@ fn integers() {
     assert_eq!(eval("min.s32 %r10, %r11, %r12;", &[u32::MAX, 2], &[]), u32::MAX.into());
     assert_eq!(eval("min.u32 %r10, %r11, %r12;", &[u32::MAX, 2], &[]), 2);
     assert_eq!(eval("clz.b32 %r10, %r11;", &[1], &[]), 31);
+    assert_eq!(eval("bfind.u32 %r10, %r11;", &[0x500], &[]), 10);
+    assert_eq!(eval("bfind.shiftamt.u32 %r10, %r11;", &[0x500], &[]), 21);
+    assert_eq!(eval("bfind.u64 %r10, %rd11;", &[], &[0]), 0xffff_ffff);
     assert_eq!(eval("popc.b64 %r10, %rd11;", &[], &[u64::MAX]), 64);
     assert_eq!(eval("bfi.b32 %r10, %r11, %r12, 8, 4;", &[0xabcd, 0xffff_ffff], &[]), 0xffff_fdff);
     assert_eq!(eval("bfi.b64 %rd10, %rd11, %rd12, 32, 32;", &[], &[1, 2]), 1 << 32 | 2);
