@@ -5,7 +5,7 @@ use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, one_a_row, same_shape};
-use super::scores::{self, MOST_BLOCKS};
+use super::scores::{self, MOST_BLOCKS, MOST_BLOCKS_HELD};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -346,9 +346,6 @@ fn launch_masked(
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
-
-/// Maximum number of blocks of a grid. A block keeps only its first row in registers, so each row gets its own block.
-const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
 /// Number of 16-byte pieces of a masked row that fit in the registers of a block of 256 threads.
 const MOST_HELD: usize = 256 * 4;

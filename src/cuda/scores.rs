@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
+/// Maximum number of blocks of a grid whose blocks keep only their first row in registers. Each row gets its own block,
+/// up to the largest grid.
+pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]

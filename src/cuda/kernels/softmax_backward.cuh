@@ -3,6 +3,7 @@
 // fits. The incoming gradients are read twice.
 #pragma once
 #include "near_gradient.cuh"
+#include "register_exps.cuh"
 #include "sum.cuh"
 
 struct BackwardArguments {
@@ -181,9 +182,6 @@ struct HeldGradients {
 
     static DEVICE bool is_kept(u32 i) { return (int)i < (int)KEPT; }
 
-    // Distance of the thread's first piece from its warp's first piece.
-    static DEVICE u32 behind() { return threadIdx.x % WARP / At::GROUP * 256 + threadIdx.x % At::GROUP * COUNT; }
-
     DEVICE bool is_there(u32 i) const { return At::column(i) < row.cols; }
 
     // Calls `f` with the incoming gradients of a piece. `dy` is the address of the thread's first piece.
@@ -197,29 +195,6 @@ struct HeldGradients {
             words[w] = opaque(kept[is_kept(i) ? i : 0][w]);
         }
         f(words);
-    }
-
-    // Replaces the scores by their exponentials, and returns the sum of the thread's exponentials in units.
-    DEVICE u64 make_exps(const SoftmaxExp& exp) {
-        const LaneTables tables = exp.lane_tables();
-        UnitSum sum;
-        UNROLLED
-        for (u32 i = 0; i < HELD; i++) {
-            // The tables are in all lanes, so a warp without lanes that have the piece skips it as a whole.
-            if (At::column(i) - behind() < row.cols) {
-                float* x = row.widen(i);
-                UnitSum with_piece = sum;
-                for (u32 k = 0; k < COUNT; k++) {
-                    x[k] = exp.power<true>(tables, x[k]);
-                    with_piece.add(x[k]);
-                }
-                sum.high = is_there(i) ? with_piece.high : sum.high;
-                sum.low = is_there(i) ? with_piece.low : sum.low;
-                sum.count = is_there(i) ? with_piece.count : sum.count;
-            }
-        }
-        sum.collect();
-        return sum.units;
     }
 
     // Writes the sum of each tile's terms to shared memory. The order of a tiled sum fixes the lane of each element.
@@ -331,8 +306,9 @@ DEVICE void backward_held(const BackwardArguments& a) {
     Row row(a);
     const Extremes found = extremes(row.row, partial_extremes);
     if (SoftmaxExp::is_narrow(found.max, found.min)) {
+        const SoftmaxExp exp(found.max, found.min);
         const u32 halvings = binades(found);
-        const u64 units = row.make_exps(SoftmaxExp(found.max, found.min));
+        const u64 units = make_exps(row.row, exp, exp.lane_tables());
         if constexpr (!Gradient::IS_OF_ROWS) {
             row.sum_tiles(tiles);
         }
