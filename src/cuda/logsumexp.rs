@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, Plain, masked_kernels};
+use super::scores::{self, Kernel, Op, masked_kernels};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -16,10 +16,17 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "logsumexp",
     is_of_rows: true,
-    plain: Plain {
-        any: ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"],
-        of_any: (1024, 4),
-        short: None,
+    held_plain: &[Kernel {
+        names: ["logsumexp_f32_8x8", "logsumexp_f16_8x8", "logsumexp_bf16_8x8"],
+        threads: 256,
+        pieces: 8,
+        is_for_aligned: false,
+    }],
+    any_plain: Kernel {
+        names: ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"],
+        threads: 1024,
+        pieces: 4,
+        is_for_aligned: false,
     },
     masked_source: "log_sum_masked",
     masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),

@@ -58,8 +58,10 @@ pub struct Op {
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
     /// each element.
     pub is_of_rows: bool,
-    /// Kernels for rows without mask, scale and softcap.
-    pub plain: Plain,
+    /// Kernels for rows without mask, scale and softcap that fit in the registers of a block, in order of preference.
+    pub held_plain: &'static [Kernel],
+    /// Kernel for all other rows without mask, scale and softcap.
+    pub any_plain: Kernel,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
     /// Returns the kernel for rows with mask, scale or softcap, and its number of threads. The second argument tells
@@ -67,15 +69,16 @@ pub struct Op {
     pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
 }
 
-/// Kernels for rows without mask, scale and softcap.
-pub struct Plain {
-    /// Kernel names by type for rows of any length at any address.
-    pub any: [&'static str; 3],
-    /// Largest number of threads of these kernels, and the number of 16-byte pieces that a thread holds in registers.
-    pub of_any: (usize, usize),
-    /// Kernel names by type for rows that begin and end at multiples of 16 bytes and fit in the registers of a warp or
-    /// of a block of up to 256 threads, if the op has such kernels. A thread holds 4 pieces.
-    pub short: Option<[[&'static str; 2]; 3]>,
+/// Kernel for rows without mask, scale and softcap. Each block processes one row at a time.
+pub struct Kernel {
+    /// Names by type.
+    pub names: [&'static str; 3],
+    /// Largest number of threads in a block.
+    pub threads: usize,
+    /// Number of pieces of sixteen bytes that a thread holds in registers.
+    pub pieces: usize,
+    /// Whether rows must begin and end at multiples of sixteen bytes.
+    pub is_for_aligned: bool,
 }
 
 /// Runs an op on the stream's device. The caller must have checked that `out` has one element for each result.
@@ -136,17 +139,15 @@ pub fn launch(
         return Ok(None);
     }
     let (index, lanes) = of_type(op.name, dtype)?;
-    let (most, pieces) = op.plain.of_any;
-    let any = (op.plain.any[index], threads_of(cols, pieces * lanes).min(most as u32));
-    let (kernel, threads) = match op.plain.short.filter(|_| is_aligned(op, [x, y], cols, lanes)) {
-        Some(short) if cols <= 32 * 4 * lanes => (short[index][0], 32),
-        Some(short) if cols <= 256 * 4 * lanes => (short[index][1], threads_of(cols, 4 * lanes)),
-        _ => any,
-    };
+    let is_aligned = is_aligned(op, [x, y], cols, lanes);
+    let is_fit = |of: &&Kernel| (is_aligned || !of.is_for_aligned) && cols <= of.threads * of.pieces * lanes;
+    let of = op.held_plain.iter().find(is_fit).unwrap_or(&op.any_plain);
+    let threads = threads_of(cols, of.pieces * lanes).min(of.threads as u32);
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, guards, rows: rows as u64, cols: cols as u32, uniform };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    let blocks = rows.min(MOST_BLOCKS) as u32;
+    Ok(Some((Launch { source: op.name, kernel: of.names[index], blocks, threads }, arguments)))
 }
 
 /// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.

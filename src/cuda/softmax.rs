@@ -6,7 +6,7 @@ use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, Plain};
+use super::scores::{self, Kernel, Op};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -16,14 +16,25 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "softmax",
     is_of_rows: false,
-    plain: Plain {
-        any: ["softmax_f32_any", "softmax_f16_any", "softmax_bf16_any"],
-        of_any: (512, 8),
-        short: Some([
-            ["softmax_f32_1x4", "softmax_f32_8x4"],
-            ["softmax_f16_1x4", "softmax_f16_8x4"],
-            ["softmax_bf16_1x4", "softmax_bf16_8x4"],
-        ]),
+    held_plain: &[
+        Kernel {
+            names: ["softmax_f32_1x4", "softmax_f16_1x4", "softmax_bf16_1x4"],
+            threads: 32,
+            pieces: 4,
+            is_for_aligned: true,
+        },
+        Kernel {
+            names: ["softmax_f32_8x4", "softmax_f16_8x4", "softmax_bf16_8x4"],
+            threads: 256,
+            pieces: 4,
+            is_for_aligned: true,
+        },
+    ],
+    any_plain: Kernel {
+        names: ["softmax_f32_any", "softmax_f16_any", "softmax_bf16_any"],
+        threads: 512,
+        pieces: 8,
+        is_for_aligned: false,
     },
     masked_source: "softmax_masked",
     masked: kernel_of_masked,

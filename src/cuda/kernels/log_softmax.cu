@@ -41,14 +41,15 @@ DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, typename S::Bits* to, float 
     }
 }
 
-// Handles rows of any length and at any address.
-template <class S, u32 THREADS>
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
+// number of threads that a multiprocessor runs at a time.
+template <class S, u32 THREADS, u32 HELD>
 DEVICE void log_softmax_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
     __shared__ LogRowShared shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        BlockRow<S, 4, 4> row(from, a.cols);
+        BlockRow<S, HELD, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         row.template prefetch_later<THREADS>(a.rows, index);
         if (found.is_live()) {
@@ -89,7 +90,8 @@ DEVICE void log_softmax_any(const ScoresArguments& a) {
 }
 
 #define LOG_SOFTMAX(TYPE, NAME)                                                                                        \
-    ENTRY_AT_MOST(log_softmax_##NAME##_any, ScoresArguments, 1024, (log_softmax_any<TYPE, 1024>(arguments)))
+    ENTRY_UP_TO(log_softmax_##NAME##_8x8, ScoresArguments, 256, (log_softmax_any<TYPE, 768, 8>(arguments)))            \
+    ENTRY_AT_MOST(log_softmax_##NAME##_any, ScoresArguments, 1024, (log_softmax_any<TYPE, 1024, 4>(arguments)))
 
 LOG_SOFTMAX(F32, f32)
 LOG_SOFTMAX(F16, f16)

@@ -2,14 +2,15 @@
 // in `softmax.cu`.
 #include "log_row.cuh"
 
-// Handles rows of any length and at any address.
-template <class S, u32 THREADS>
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
+// number of threads that a multiprocessor runs at a time.
+template <class S, u32 THREADS, u32 HELD>
 DEVICE void logsumexp_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
     __shared__ LogRowShared shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        BlockRow<S, 4, 4> row(from, a.cols);
+        BlockRow<S, HELD, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         row.template prefetch_later<THREADS>(a.rows, index);
         u32 bits;
@@ -30,7 +31,8 @@ DEVICE void logsumexp_any(const ScoresArguments& a) {
 }
 
 #define LOGSUMEXP(TYPE, NAME)                                                                                          \
-    ENTRY_AT_MOST(logsumexp_##NAME##_any, ScoresArguments, 1024, (logsumexp_any<TYPE, 1024>(arguments)))
+    ENTRY_UP_TO(logsumexp_##NAME##_8x8, ScoresArguments, 256, (logsumexp_any<TYPE, 768, 8>(arguments)))                \
+    ENTRY_AT_MOST(logsumexp_##NAME##_any, ScoresArguments, 1024, (logsumexp_any<TYPE, 1024, 4>(arguments)))
 
 LOGSUMEXP(F32, f32)
 LOGSUMEXP(F16, f16)
