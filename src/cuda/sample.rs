@@ -348,8 +348,9 @@ pub fn launches(
         return Ok(if rows == 0 { Vec::new() } else { vec![(launch(whole, blocks, 256), arguments(0, rows, 1))] });
     }
     let mut launches = Vec::new();
-    for first in (0..rows).step_by(ROWS_AT_ONCE) {
-        let rows = ROWS_AT_ONCE.min(rows - first);
+    let at_once = rows_at_once(cols);
+    for first in (0..rows).step_by(at_once) {
+        let rows = at_once.min(rows - first);
         let parts = parts(dtype, (rows, cols));
         let arguments = arguments(first, rows, parts);
         let [survey, measure, list, draw] = in_parts;
@@ -378,6 +379,11 @@ fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     (BLOCKS_AT_ONCE / rows).clamp(LEAST_PARTS, MOST_PARTS).min(steps.div_ceil(WARPS_OF_PART)).max(least)
 }
 
+/// Returns the maximum number of rows that are processed at a time.
+fn rows_at_once(cols: usize) -> usize {
+    (LOGITS_AT_ONCE / cols).clamp(LEAST_ROWS, MOST_ROWS)
+}
+
 /// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and an f32 for each of four groups of a step.
 fn words_of_row(dtype: DType, cols: usize) -> usize {
     WORDS_OF_WORK + 2 * steps(dtype, cols)
@@ -385,7 +391,7 @@ fn words_of_row(dtype: DType, cols: usize) -> usize {
 
 /// Returns the workspace length for rows of logits, in 64-bit words.
 pub fn workspace_len(dtype: DType, (rows, cols): (usize, usize)) -> usize {
-    if cols <= LONG { 0 } else { rows.min(ROWS_AT_ONCE) * words_of_row(dtype, cols) }
+    if cols <= LONG { 0 } else { rows.min(rows_at_once(cols)) * words_of_row(dtype, cols) }
 }
 
 /// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements.
@@ -420,8 +426,11 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
 const MOST_BLOCKS: usize = 1 << 20;
 /// Row length above which several blocks read a row.
 const LONG: usize = 8192;
-/// Number of rows whose results are in the workspace at the same time.
-const ROWS_AT_ONCE: usize = 128;
+/// Number of logits that are processed at a time. In f16 and bf16, a device's second-level cache holds that many.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+/// Bounds of the number of rows whose results are in the workspace at the same time.
+const LEAST_ROWS: usize = 128;
+const MOST_ROWS: usize = 512;
 /// Number of blocks that read rows at the same time, unless the bounds of [`parts`] require another number.
 const BLOCKS_AT_ONCE: usize = 1024;
 const LEAST_PARTS: usize = 8;
@@ -429,3 +438,37 @@ const MOST_PARTS: usize = 64;
 const WARPS_OF_PART: usize = 8;
 /// Size of the kernels' struct `SampleWork`, in 64-bit words.
 const WORDS_OF_WORK: usize = 35376 / 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_cover_all_rows_within_the_workspace() {
+        for (rows, cols) in [(1, 8193), (128, 128_256), (129, 1 << 21), (1300, 10_000), (3, 8192)] {
+            for (dtype, bytes) in [(DType::F32, 4), (DType::BF16, 2)] {
+                let launches = launches([1 << 40, 1 << 41, 1 << 42, 1 << 43], dtype, (rows, cols), false).unwrap();
+                let mut first = 0;
+                for (Launch { kernel, blocks, threads, .. }, arguments) in launches {
+                    assert_eq!(arguments.logits, (1 << 40) + (first * cols * bytes) as u64, "{kernel}, row {first}");
+                    assert_eq!(arguments.requests, (1 << 41) + (first * size_of::<Request>()) as u64);
+                    assert_eq!(arguments.outcomes, (1 << 42) + (first * size_of::<Outcome>()) as u64);
+                    let (of_launch, parts) = (arguments.rows as usize, arguments.parts as usize);
+                    let is_last = cols <= LONG || threads == 512;
+                    assert_eq!(blocks as usize, if is_last { of_launch } else { of_launch * parts });
+                    if cols > LONG {
+                        let used = of_launch * arguments.stride as usize;
+                        assert!(
+                            used <= 8 * workspace_len(dtype, (rows, cols)),
+                            "{rows} rows of {cols} use {used} bytes"
+                        );
+                        let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
+                        assert!(parts <= MOST_PARTS && share * (16 / bytes) <= 511, "{parts} parts of {cols} columns");
+                    }
+                    first += if is_last { of_launch } else { 0 };
+                }
+                assert_eq!(first, rows);
+            }
+        }
+    }
+}
