@@ -103,8 +103,9 @@ impl Logits {
 
 /// Properties of a call that kernels are selected by.
 pub struct Rows {
-    /// Index of the type's kernels, and how many of its elements fit in sixteen bytes.
+    /// Index of the type's kernels.
     pub index: usize,
+    /// Number of elements in sixteen bytes.
     pub lanes: usize,
     /// Number of columns.
     pub cols: usize,
