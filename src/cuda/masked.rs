@@ -74,16 +74,17 @@ unsafe impl DeviceRepr for Arguments {}
 /// Range of scales for which kernels may compute logits as float-float pairs. Within the range, the low part of the
 /// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
-/// How softmax may compute the logits of a call (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
+
+/// Arithmetic of softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Logits {
-    /// In f64.
+    /// Computes logits in f64.
     Wide = 0,
-    /// As products of score and scale plus at most one bias.
+    /// Multiplies scores by the scale, and adds at most one bias.
     Products = 1,
-    /// As products with a power of two, without a bias.
+    /// Multiplies scores by a power of two. There is no bias.
     Exact = 2,
-    /// The scores are the logits.
+    /// Uses the scores as logits.
     Plain = 3,
 }
 

@@ -14,7 +14,7 @@ const TABLE: [i64; 5] = [0, 3, 70_001, -9, 131_071];
 /// Indices that are not in the table.
 const UNKNOWN: [i64; 3] = [5, 1 << 31, -1];
 
-/// One case: the shape, the pairs, and how to run it.
+/// the shape, the pairs, and how to run it.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     layouts: [HeadLayout; 2],
