@@ -14,7 +14,7 @@ const TABLE: [i64; 5] = [0, 3, 70_001, -9, 131_071];
 /// Indices that are not in the table.
 const UNKNOWN: [i64; 3] = [5, 1 << 31, -1];
 
-/// the shape, the pairs, and how to run it.
+/// Shapes, pairs, and how to run a case.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     layouts: [HeadLayout; 2],
@@ -61,7 +61,8 @@ fn on_cpu<E: Element>(rows: &[Vec<E>], ids: &[i64], case: &Case) -> Vec<Vec<E>> 
     rows.iter().enumerate().map(of_row).collect()
 }
 
-fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) {
+/// Runs a case. Fails if the results differ from the CPU's.
+fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) -> Result<(), String> {
     let Case { layouts: [from, to], rotated, interleaved, is_wide, is_normalised, in_place, how } = case;
     let kind = KINDS[rng.random_range(0..KINDS.len())];
     let x: Vec<E> = row(rng, kind, extent(from));
@@ -95,7 +96,7 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) {
         rotated,
         interleaved,
     };
-    let fails = |found: String| -> ! { panic!("{case:?} of {}: {found}", E::DTYPE) };
+    let describe = |found: String| format!("{case:?} of {}: {found}", E::DTYPE);
     // SAFETY: the addresses point to buffers that contain the rows, to positions and to the table, which outlive the
     // kernel run.
     let outcome = unsafe {
@@ -107,15 +108,19 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) {
             how.run(emulator, planned.expect("heads of a non-empty tensor must launch a kernel"))
         }
     };
-    outcome.unwrap_or_else(|found| fails(found));
-    if in_place { &read } else { &written }.compare(&before).unwrap_or_else(|found| fails(found));
+    outcome.map_err(describe)?;
+    if in_place { &read } else { &written }.compare(&before).map_err(describe)
 }
 
-fn heads_of_every_layout<E: DeviceElement>() {
-    let (seed, emulator) = (61, Emulator::linked());
+/// Runs this many cases. Adds their shapes to `shapes`.
+pub fn cases<E: DeviceElement>(
+    emulator: &Emulator,
+    seed: u64,
+    count: usize,
+    shapes: &mut Shapes,
+) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut shapes = Shapes::default();
-    for i in 0..420 {
+    for i in 0..count {
         let cols = [2, 4, 8, 16, 20, 32, 48, 64, 80, 96, 128, 136, 192, 256, 512][i % 15];
         let rotated = [cols, cols / 4 * 2, cols.min(16), cols][i / 15 % 4].max(2);
         let (tokens, heads) = (1 + i % 7, 1 + i % 5);
@@ -136,9 +141,15 @@ fn heads_of_every_layout<E: DeviceElement>() {
             in_place,
             how: How { shift: [0, 0, 1 + i % 7][i / 7 % 3], one_block: i % 11 == 0, order: Order::ALL[i % 3] },
         };
-        check::<E>(&emulator, &mut rng, case);
+        check::<E>(emulator, &mut rng, case)?;
         shapes.add(&[tokens, heads, cols, rotated, apart, gap, i % 3]);
     }
+    Ok(())
+}
+
+fn heads_of_every_layout<E: DeviceElement>() {
+    let (seed, mut shapes) = (61, Shapes::default());
+    cases::<E>(&Emulator::linked(), seed, 420, &mut shapes).unwrap_or_else(|found| panic!("{found}"));
     shapes.are_enough(format!("seed {seed}, {}", E::DTYPE));
 }
 
