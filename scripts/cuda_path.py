@@ -23,19 +23,6 @@ MOST = 28
 MARKS = (r"LDG\.E\.128", r"STG\.E\.128", r"SHFL\.IDX", r"STS")
 
 
-def instructions(listing, kernel):
-    """Returns the texts of a kernel's instructions, and the indices of its labels."""
-    found, labels, within = [], {}, False
-    for line in listing.splitlines():
-        if line.startswith(".text."):
-            within = line == f".text.{kernel}:"
-        elif within and (label := re.match(r"(\.L_x_\d+):", line)):
-            labels[label[1]] = len(found)
-        elif within and (text := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", line)):
-            found.append(text[1])
-    return found, labels
-
-
 def after(text, place, labels):
     """Returns whether a path may end at an instruction, and the indices of the instructions that may follow."""
     guard = re.match(r"@!?U?P\w+\s+", text)
@@ -76,9 +63,9 @@ def shortest(found, labels, wanted):
     return None
 
 
-def of_kernel(listing, kernel, pieces, elements, shuffles):
+def of_kernel(listed, kernel, pieces, elements, shuffles):
     """Returns the number of instructions on the shortest of the paths with the most writes to shared memory."""
-    found, labels = instructions(listing, kernel)
+    found, labels = listed[kernel]
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):
             return length
@@ -86,13 +73,13 @@ def of_kernel(listing, kernel, pieces, elements, shuffles):
                      f"{elements} exponentials, found none")
 
 
-def table(listing):
-    """Yields the lines of docs/gpu/instructions.tsv."""
+def table(listed):
+    """Yields the lines of docs/gpu/instructions.tsv. `listed` is the result of `cuda_sass.kernels`."""
     yield "kernel\tarchitecture\telements of a thread\tinstructions of a thread\tinstructions an element"
     for dtype, in_piece in IN_PIECE.items():
         for size, pieces in PIECES.items():
             kernel, elements = f"softmax_{dtype}_{size}", pieces * in_piece
-            length = of_kernel(listing, kernel, pieces, elements, SHUFFLES[size])
+            length = of_kernel(listed, kernel, pieces, elements, SHUFFLES[size])
             if dtype != "f32" and size != "1x4" and length > MOST * elements:
                 raise SystemExit(f"{kernel}: expected at most {MOST} instructions per element, "
                                  f"got {length} instructions for {elements} elements")

@@ -49,6 +49,7 @@ pub fn layer_norm_into<E: DeviceElement>(
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     one_a_column(OP, "bias", bias.as_ref().map(|bias| bias.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
@@ -78,7 +79,7 @@ pub fn launch(
     not_of_the_host(OP, "weight", options.weight.is_some())?;
     not_of_the_host(OP, "bias", options.bias.is_some())?;
     options.check(OP)?;
-    let launch = plan(OP, &kernels!("layer_norm"), dtype, (rows, cols), [x, y], &[weight, bias])?;
+    let launch = plan(OP, (&kernels!("layer_norm"), 1024), dtype, (rows, cols), [x, y], &[weight, bias])?;
     let ((weight, weight_type), (bias, bias_type)) = (given(OP, weight)?, given(OP, bias)?);
     Ok(launch.map(|launch| {
         let (rows, cols) = (rows as u64, cols as u32);

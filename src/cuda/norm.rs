@@ -30,10 +30,10 @@ macro_rules! kernels {
 pub(super) use kernels;
 
 /// Returns the kernel for rows at these addresses with these operands, or `None` if there are no elements. An address
-/// of 0 means that the tensor is absent.
+/// of 0 means that the tensor is absent. `held_threads` is the largest number of threads that hold a row in registers.
 pub(super) fn plan<const N: usize>(
     op: &'static str,
-    kernels: &[[&'static str; 3]; 3],
+    (kernels, held_threads): (&[[&'static str; 3]; 3], usize),
     dtype: DType,
     (rows, cols): (usize, usize),
     addresses: [u64; N],
@@ -59,8 +59,8 @@ pub(super) fn plan<const N: usize>(
     let threads = |each: usize| cols.div_ceil(each).next_power_of_two().max(32);
     let (kernel, threads) = match threads(4 * lanes) {
         _ if !has_vectors => (any, threads(8).min(256)),
-        threads if threads <= 512 => (held, threads),
-        _ => (long, 1024),
+        threads if threads <= held_threads => (held, threads),
+        _ => (long, 512),
     };
     let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(ENOUGH_BLOCKS)).min(MOST_BLOCKS);
     Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32 }))

@@ -58,9 +58,11 @@ pub struct Columns {
     pub workspace: u64,
 }
 
-/// Number of rows (`TILE`) and of columns (`RUN`) that a block of the column kernels processes at a time.
+/// Number of rows that a block of the column kernels processes at a time.
 const TILE: usize = 256;
-const RUN: usize = 128;
+/// Number of threads of such a block, and of loads that its threads make side by side in each row.
+const THREADS: usize = 256;
+const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;
 /// Number of values stored for each row: the mean, the scale factor and the shift.
 const MOMENTS: usize = 3;
@@ -80,7 +82,7 @@ pub(super) fn launches(
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
     let op = norm.op;
-    let of_rows = plan(op, &kernels!("norm_backward"), dtype, (rows, cols), [x, dy, dx], &[weight])?;
+    let of_rows = plan(op, (&kernels!("norm_backward"), 512), dtype, (rows, cols), [x, dy, dx], &[weight])?;
     let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =
         (given(op, weight)?, given(op, columns.dweight)?, given(op, columns.dbias)?);
     let has_columns = columns.dweight.is_some() || columns.dbias.is_some();
@@ -105,8 +107,8 @@ pub(super) fn launches(
         is_rounded: u32::from(norm.is_rounded),
     };
     let mut launches: Vec<Launch> = of_rows.into_iter().map(|launch| Launch { source: MODULE, ..launch }).collect();
-    let runs = cols.div_ceil(RUN);
-    let columns = |kernel, blocks: usize| Launch { source: MODULE, kernel, blocks: blocks as u32, threads: RUN as u32 };
+    let columns =
+        |kernel, blocks: usize| Launch { source: MODULE, kernel, blocks: blocks as u32, threads: THREADS as u32 };
     if has_columns && cols > 0 {
         if rows > 0 {
             let kernel = match dtype {
@@ -114,9 +116,12 @@ pub(super) fn launches(
                 DType::BF16 => "norm_columns_bf16",
                 DType::F32 | DType::F64 => "norm_columns_f32",
             };
+            // A load moves two columns of a 16-bit type if all rows are aligned to 4 bytes.
+            let are_pairs = dtype != DType::F32 && cols.is_multiple_of(2) && (x | dy).is_multiple_of(4);
+            let runs = cols.div_ceil(if are_pairs { 2 * LOADS } else { LOADS });
             launches.push(columns(kernel, (runs * rows.div_ceil(TILE)).min(MOST_BLOCKS)));
         }
-        launches.push(columns("norm_tiles", runs));
+        launches.push(columns("norm_tiles", cols.div_ceil(LOADS)));
     }
     Ok(launches.into_iter().map(|launch| (launch, arguments)).collect())
 }
@@ -137,6 +142,7 @@ pub(super) fn into<E: DeviceElement>(
     one_a_column(norm.op, "dweight", dweight.as_ref().map(|to| to.len()), x.cols)?;
     one_a_column(norm.op, "dbias", dbias.as_ref().map(|to| to.len()), x.cols)?;
     let has_columns = dweight.is_some() || dbias.is_some();
+    let _caller = device::CallerContext::save();
     let (x, _x_read) = device::read((norm.op, "x"), &x.data, stream)?;
     let (dy, _dy_read) = device::read((norm.op, "dy"), &dy.data, stream)?;
     let (dx, _dx_written) = device::write((norm.op, "dx"), &mut dx.data, stream)?;

@@ -50,6 +50,7 @@ pub fn rms_norm_into<E: DeviceElement>(
     same_shape(OP, "out", out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
@@ -78,6 +79,7 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
     same_shape(OP, "residual_out", residual_out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _x_read) = device::read((OP, "x"), &x.data, stream)?;
     let (residual, _residual_read) = device::read((OP, "residual"), &residual.data, stream)?;
     let (y, _y_written) = device::write((OP, "out"), &mut out.data, stream)?;
@@ -112,7 +114,7 @@ pub fn launch(
     options.check(OP)?;
     let [residual, sum] = residual.unwrap_or_default();
     let (address, weight_type) = given(OP, weight)?;
-    let launch = plan(OP, &kernels!("rms_norm"), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
+    let launch = plan(OP, (&kernels!("rms_norm"), 1024), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
     let before_weight = options.rounding == Rounding::BeforeWeight;
     Ok(launch.map(|launch| {
         let arguments = Arguments {

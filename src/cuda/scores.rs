@@ -1,10 +1,10 @@
 //! Host side of the softmax family: kernel selection, checks and launches.
 
 use super::device::{self, Launch};
+use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows};
-use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
+/// Maximum number of blocks of a grid whose blocks keep only their first row in registers. Each row gets its own block,
+/// up to the largest grid.
+pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,22 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
+/// Lists an op's kernels for rows with mask, scale and softcap by type, as [`masked::Rows::kernel_without_bias`] orders
+/// them.
+macro_rules! masked_kernels {
+    ($op:literal) => {
+        [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]
+    };
+    (@ $op:literal, $type:literal) => {
+        [
+            concat!($op, "_masked_", $type, "_any"),
+            concat!($op, "_masked_", $type, "_8x4"),
+            concat!($op, "_masked_", $type, "_16x8"),
+        ]
+    };
+}
+pub(super) use masked_kernels;
+
 /// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
@@ -45,11 +64,9 @@ pub struct Op {
     pub any_plain: Kernel,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// Kernel names by type for rows with mask, scale or softcap.
-    pub masked: [&'static str; 3],
-    /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
-    /// op has such kernels.
-    pub held: Option<[&'static str; 3]>,
+    /// Returns the kernel for rows with mask, scale or softcap, and its number of threads. The second argument tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
 }
 
 /// Kernel for rows without mask, scale and softcap. Each block processes one row at a time.
@@ -72,12 +89,14 @@ pub fn into<E: DeviceElement>(
     mut out: CudaViewMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
+    let _caller = device::CallerContext::save();
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
     let (y, _written) = device::write((op.name, "out"), &mut out, stream)?;
-    refusing(op.name, stream, options.fully_masked, |guards| {
+    counted(op.name, stream, options.fully_masked, guards, |guards| {
         let addresses = [x, y, guards];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
@@ -144,9 +163,8 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |index, cols, lanes| {
-        let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
-        op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
+    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |rows| {
+        (op.masked)(rows, is_aligned(op, [x, y], rows.cols, rows.lanes))
     })
 }
 
@@ -194,28 +212,4 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
         DType::BF16 => Ok((2, 8)),
         DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     }
-}
-
-/// Calls `f` with the address of the row counters if the policy is [`FullyMasked::Error`], and with 0 otherwise. Under
-/// the policy [`FullyMasked::Error`], waits for the stream and returns an error if a row is fully masked.
-pub fn refusing(
-    op: &'static str,
-    stream: &Arc<CudaStream>,
-    policy: FullyMasked,
-    f: impl FnOnce(u64) -> Result<()>,
-) -> Result<()> {
-    if policy != FullyMasked::Error {
-        return f(0);
-    }
-    const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
-    let counts = workspace::with(stream, |workspace| {
-        let guards = workspace.words(op, NONE.len())?;
-        workspace.write_words(&NONE)?;
-        f(guards)?;
-        workspace.read_words(NONE.len())
-    })?;
-    if counts[2] > 0 {
-        return Err(Error::FullyMasked { op, row: counts[3] as usize });
-    }
-    Ok(())
 }

@@ -1,10 +1,9 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
-// Each block holds one row in registers, so most rows are read once and written once. Four kinds of rows are read
-// again: longer rows, rows not aligned to 16 bytes, rows whose variance is far below the square of their mean, and rows
-// of 16-bit types that need f64. f32 and f64 may give different bits, so the kernels choose between them as
-// `src/cpu/layer_norm.rs` does.
-#include "norm.cuh"
+// Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are
+// read again: longer rows, rows not aligned to 16 bytes, and rows of 16-bit types that need f64. f32 and f64 may give
+// different bits, so the kernels choose between them as `src/cpu/layer_norm.rs` does.
+#include "tile_row.cuh"
 
 struct LayerNormArguments {
     u64 x, y;         // [rows, cols]
@@ -16,85 +15,177 @@ struct LayerNormArguments {
     u32 unused;
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
+// Limits of the magnitudes of weights and biases for which rows of 16-bit types may be computed in f32.
+const float LEAST_WEIGHT = 0x1p-60f, LARGEST_WEIGHT = 0x1p60f, LARGEST_BIAS = 0x1.fffffep127f;
+
+// Factors that normalise a row.
+struct LayerNormFactors {
+    double mean, scale, shift;
+    // The mean as a float-float pair.
+    float high, low;
+    // Whether results may be computed in f32, if weights and biases allow it.
+    bool is_narrow;
+
+    DEVICE LayerNormFactors(const RowMoments& moments, double eps) : mean(moments.mean) {
+        scale = scale_of(moments.square, eps);
+        shift = moments.shift(scale);
+        high = (float)mean;
+        const double rest = (mean - (double)high) + moments.low;
+        low = (float)rest;
+        // The low part of the mean must be zero or a normal f32. Otherwise f32 does not represent it to full precision.
+        const bool keeps_low = rest == 0.0 || fabs(rest) >= 0x1p-126;
+        is_narrow = keeps_low && has_room(moments.square, scale);
+    }
+
+    DEVICE float narrow(float x, float weight, float bias) const {
+        return fmaf(x - high - low, (float)scale * weight, bias);
+    }
+
+    template <class S>
+    DEVICE u32 wide(float x, float weight, float bias) const {
+        return narrow_wide<S>(fma(normalised(x, mean, scale, shift), (double)weight, (double)bias));
+    }
+};
+
+// Row that is read at each access.
+template <class S, template <class> class By, u32 WARPS>
 struct LayerNormRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, HELD> held;
+    Held<S, By, WARPS, 0> held;
     const Operand& weight;
     const Operand& bias;
 
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    // Writes the results, computed in f32. The mean is the float-float pair `high + low`.
-    DEVICE void write_narrow(float high, float low, double scale, Bits* to) {
-        const float by = (float)scale;
+    // Writes the results that `result` returns for an element, its weight and its bias.
+    template <class Result>
+    DEVICE void write(Bits* to, Result result) {
         held.each([&](u32 column, const float* x) {
             float weights[COUNT], biases[COUNT];
             u32 bits[COUNT];
             weight.load<S, COUNT>(column, weights);
             bias.load<S, COUNT>(column, biases);
             for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = S::narrow(fmaf(x[i] - high - low, by * weights[i], biases[i]));
+                bits[i] = result(x[i], weights[i], biases[i]);
             }
             By<S>::store(to + column, bits);
         });
     }
 
-    DEVICE void write_wide(double mean, double scale, double shift, Bits* to) {
-        held.each([&](u32 column, const float* x) {
-            float weights[COUNT], biases[COUNT];
-            u32 bits[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            bias.load<S, COUNT>(column, biases);
-            for (u32 i = 0; i < COUNT; i++) {
-                const double n = normalised(x[i], mean, scale, shift);
-                bits[i] = narrow_wide<S>(fma(n, (double)weights[i], (double)biases[i]));
-            }
-            By<S>::store(to + column, bits);
-        });
+    DEVICE void write_narrow(const LayerNormFactors& by, Bits* to) {
+        write(to, [&](float x, float weight, float bias) { return S::narrow(by.narrow(x, weight, bias)); });
+    }
+
+    DEVICE void write_wide(const LayerNormFactors& by, Bits* to) {
+        write(to, [&](float x, float weight, float bias) { return by.wide<S>(x, weight, bias); });
     }
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
+template <class S, template <class> class By, u32 WARPS>
 DEVICE void layer_norm(const LayerNormArguments& a) {
     typedef typename S::Bits Bits;
-    typedef Places<S, By, WARPS> At;
-    typedef LayerNormRow<S, By, WARPS, HELD> Row;
-    __shared__ OrderedSums<At, 2> shared;
+    typedef LayerNormRow<S, By, WARPS> Row;
+    __shared__ OrderedSums<Places<S, By, WARPS>, 2> shared;
     __shared__ Magnitudes partial[2][WARPS];
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
-    const bool IS_F32 = sizeof(Bits) == 4;
-    bool may_be_narrow = !IS_F32;
+    const Columns columns = {a.cols};
+    const bool may_be_narrow =
+        sizeof(Bits) == 2 && weight.is_within<S, Row::COUNT, WARPS>(a.cols, LEAST_WEIGHT, LARGEST_WEIGHT, partial[0]) &&
+        bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, LARGEST_BIAS, partial[1]);
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        const Bits* from = (const Bits*)a.x + index * a.cols;
         Bits* to = (Bits*)a.y + index * a.cols;
-        Row row(from, a.cols, weight, bias);
-        LayerNormRow<S, By, WARPS, 0> again(from, a.cols, weight, bias);
-        if (may_be_narrow && index == blockIdx.x) {
-            const float FINITE = float_of(0x7f7fffff);
-            may_be_narrow = weight.is_within<S, Row::COUNT, WARPS>(a.cols, 0x1p-60f, 0x1p60f, partial[0]) &&
-                            bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, FINITE, partial[1]);
-        }
-        const RowMoments moments = find_moments(true, row.held, again.held, shared);
-        const double mean = moments.mean, scale = scale_of(moments.square, a.eps), shift = moments.shift(scale);
-        const float high = (float)mean;
-        const double low = (mean - (double)high) + moments.low;
-        // The low part of the mean must be zero or a normal f32. Otherwise f32 does not represent it to full precision.
-        const bool keeps_low = low == 0.0 || fabs(low) >= 0x1p-126;
-        if (may_be_narrow && keeps_low && has_room(moments.square, scale)) {
-            row.write_narrow(high, (float)low, scale, to);
-        } else if (IS_F32) {
-            row.write_wide(mean, scale, shift, to);
+        Row row((const Bits*)a.x + index * a.cols, a.cols, weight, bias);
+        const LayerNormFactors by(find_moments(true, columns, row.held, shared), a.eps);
+        if (may_be_narrow && by.is_narrow) {
+            row.write_narrow(by, to);
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
-            again.write_wide(mean, scale, shift, to);
+            row.write_wide(by, to);
         }
     }
 }
 
-NORM(layer_norm, LayerNormArguments, F32, f32)
-NORM(layer_norm, LayerNormArguments, F16, f16)
-NORM(layer_norm, LayerNormArguments, BF16, bf16)
+// Shared memory of a block that holds rows in registers.
+template <class S>
+struct LayerNormShared {
+    TileSums<S, 2> sums;
+    OperandRange of_weights, of_biases;
+};
+
+// Normalises rows that fit in registers.
+template <class S, bool IS_OWN>
+DEVICE void layer_norm_rows(const LayerNormArguments& a, LayerNormShared<S>& shared, const Operand& weight,
+                            const Operand& bias) {
+    typedef typename S::Bits Bits;
+    typedef TileRow<S> Row;
+    const bool IS_F32 = sizeof(Bits) == 4;
+    const Columns columns = {a.cols};
+    u32 turn = 0;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        // Few registers are left, so addresses are computed where they are needed.
+        const auto own = [&]() { return recomputed(index) * a.cols + Row::first(); };
+        Row row;
+        row.load((const Bits*)a.x + own(), a.cols);
+        double sums[2];
+        find_sums(row, shared.sums, turn, sums);
+        const RowMoments moments = moments_of(true, columns, sums, [&](double mean, double(&sums)[2]) {
+            find_sums_about(row, a.cols, mean, shared.sums, turn, sums);
+        });
+        const LayerNormFactors by(moments, a.eps);
+        const bool is_narrow = !IS_F32 && by.is_narrow && shared.of_weights.is_within(a.cols) &&
+                               shared.of_biases.is_within(a.cols);
+        if (IS_F32 || is_narrow) {
+            Bits* to = (Bits*)a.y + own();
+            const TileOperand<S, IS_OWN> of_weights(weight), of_biases(bias);
+            Row::each(a.cols, [&](u32 i, u32 offset) {
+                float weights[Row::COUNT], biases[Row::COUNT];
+                u32 words[Row::WORDS];
+                of_weights.values(offset, weights);
+                of_biases.values(offset, biases);
+                for (u32 w = 0; w < Row::WORDS; w++) {
+                    if constexpr (IS_F32) {
+                        words[w] = by.wide<S>(row.value(i, w), weights[w], biases[w]);
+                    } else {
+                        words[w] = S::narrow_two(by.narrow(row.value(i, w, 0), weights[2 * w], biases[2 * w]),
+                                                 by.narrow(row.value(i, w, 1), weights[2 * w + 1], biases[2 * w + 1]));
+                    }
+                }
+                Vectors<S>::store_words(to + offset, {words[0], words[1], words[2], words[3]});
+            });
+        } else {
+            // The computation in f64 needs the registers, so the row is read again.
+            const u64 start = index * a.cols;
+            LayerNormRow<S, Vectors, 1> again((const Bits*)a.x + start, a.cols, weight, bias);
+            again.write_wide(by, (Bits*)a.y + start);
+        }
+    }
+}
+
+template <class S>
+DEVICE void layer_norm_held(const LayerNormArguments& a) {
+    const bool IS_F32 = sizeof(typename S::Bits) == 4;
+    __shared__ LayerNormShared<S> shared;
+    const Operand weight = {a.weight, a.weight_type, 1.0f};
+    const Operand bias = {a.bias, a.bias_type, 0.0f};
+    if (threadIdx.x == 0) {
+        shared.of_weights.clear();
+        shared.of_biases.clear();
+    }
+    __syncthreads();
+    if (!IS_F32) {
+        shared.of_weights.template check<S>(weight, a.cols, LEAST_WEIGHT, LARGEST_WEIGHT);
+        shared.of_biases.template check<S>(bias, a.cols, 0.0f, LARGEST_BIAS);
+    }
+    typedef TileOperand<S, true> Own;
+    if (Own::serves(weight) && Own::serves(bias)) {
+        layer_norm_rows<S, true>(a, shared, weight, bias);
+    } else if constexpr (!IS_F32) {
+        layer_norm_rows<S, false>(a, shared, weight, bias);
+    }
+}
+
+NORM(layer_norm, LayerNormArguments, 1024, F32, f32)
+NORM(layer_norm, LayerNormArguments, 1024, F16, f16)
+NORM(layer_norm, LayerNormArguments, 1024, BF16, bf16)

@@ -43,6 +43,14 @@ struct Magnitudes {
         }
     }
 
+    // Reduces over a warp.
+    DEVICE Magnitudes over_warp() const {
+        // As a signed integer, the mark of a missing magnitude would be the smallest number.
+        const u32 HIGHEST = 0x7fffffff;
+        const u32 found = (u32)smallest_of_warp((int)(below & HIGHEST));
+        return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
+    }
+
     // Reduces over all threads of a block of up to `WARPS` warps. A smaller block includes the values of its warps
     // several times, which changes nothing.
     template <u32 WARPS>
@@ -149,38 +157,62 @@ DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// Computes the moments of a row, as `src/cpu/moments.rs` does. If one pass loses precision, a second pass reads the row
-// through `again`. Without centring, the mean is 0.
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
-                               OrderedSums<Places<S, By, WARPS>, 2>& shared) {
+// Number of columns that sums are divided by.
+struct Columns {
+    u32 cols;
+
+    DEVICE double count() const { return (double)cols; }
+
+    DEVICE double mean(double sum) const {
+        if ((cols & (cols - 1)) != 0) {
+            return sum / count();
+        }
+        // The reciprocal of a power of two is exact, so the product has the same bits as the quotient. The exponents of
+        // the two powers add up to twice the bias.
+        return sum * __longlong_as_double((2046ll << 52) - __double_as_longlong(count()));
+    }
+};
+
+// Computes the moments of a row from the sums of its elements and of their squares, as `src/cpu/moments.rs` does. If
+// one pass loses precision, `about` computes the sums of the deviations from a mean and of their squares. Without
+// centring, the mean is 0.
+template <class About>
+DEVICE RowMoments moments_of(bool is_centred, const Columns& columns, double (&sums)[2], About about) {
     // Largest ratio of the mean's square to the variance for which a single pass suffices.
     const double ONE_PASS = 1024.0;
-    const double n = (double)row.cols;
-    double sums[2];
-    sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) {
-        sum[0] += (double)x;
-        sum[1] = fma((double)x, (double)x, sum[1]);
-    });
     if (!is_centred) {
-        return {0.0, 0.0, sums[1] / n};
+        return {0.0, 0.0, columns.mean(sums[1])};
     }
-    const double mean = sums[0] / n;
-    double low = fma(-mean, n, sums[0]) / n;
-    double square = (sums[1] - sums[0] * mean) / n;
+    const double n = columns.count();
+    const double mean = columns.mean(sums[0]);
+    double low = columns.mean(fma(-mean, n, sums[0]));
+    double square = columns.mean(sums[1] - sums[0] * mean);
     if (!(mean * mean <= ONE_PASS * square)) {
-        sum_ordered(again, shared, sums, [&](u32, float x, double(&sum)[2]) {
-            const double d = (double)x - mean;
-            sum[0] += d;
-            sum[1] = fma(d, d, sum[1]);
-        });
-        square = sums[1] / n;
-        const double summed = sums[0] / n;
+        about(mean, sums);
+        square = columns.mean(sums[1]);
+        const double summed = columns.mean(sums[0]);
         // Largest difference between `summed` and `low` that rounding alone may cause.
         const double noise = (17.0 + n / 16384.0) * 0x1p-53 * sqrt(square);
         low = fabs(summed - low) > noise ? summed : low;
     }
     return {mean, low, square};
+}
+
+// Adds an element and its square to two sums.
+DEVICE void add_powers(double x, double (&sum)[2]) {
+    sum[0] += x;
+    sum[1] = fma(x, x, sum[1]);
+}
+
+// Computes the moments of a row that is not held in registers.
+template <class S, template <class> class By, u32 WARPS>
+DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, Held<S, By, WARPS, 0>& row,
+                               OrderedSums<Places<S, By, WARPS>, 2>& shared) {
+    double sums[2];
+    sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) { add_powers((double)x, sum); });
+    return moments_of(is_centred, columns, sums, [&](double mean, double(&sums)[2]) {
+        sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) { add_powers((double)x - mean, sum); });
+    });
 }
 
 // Returns whether a row is finite and its normalised values are far from the limits of f32. Weights and biases are not
@@ -189,9 +221,10 @@ DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }
 
-// Defines the kernels of an op for a type: for rows held in registers, for longer rows, and for rows not aligned to 16
+// Defines the kernels of an op for a type: for rows held in registers of up to `HELD_THREADS`
+// threads, for longer rows, and for rows not aligned to 16
 // bytes. `src/cuda/norm.rs` chooses one of them.
-#define NORM(OP, ARGUMENTS, TYPE, NAME)                                                                                \
-    ENTRY_UP_TO(OP##_##NAME##_held, ARGUMENTS, 512, (OP<TYPE, Vectors, 16, 4>(arguments)))                             \
-    ENTRY(OP##_##NAME##_long, ARGUMENTS, 1024, (OP<TYPE, Vectors, 32, 0>(arguments)))                                  \
-    ENTRY_UP_TO(OP##_##NAME##_any, ARGUMENTS, 256, (OP<TYPE, Singles, 8, 0>(arguments)))
+#define NORM(OP, ARGUMENTS, HELD_THREADS, TYPE, NAME)                                                                  \
+    ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD_THREADS, (OP##_held<TYPE>(arguments)))                           \
+    ENTRY_UP_TO(OP##_##NAME##_long, ARGUMENTS, 512, (OP<TYPE, Vectors, 16>(arguments)))                                \
+    ENTRY_UP_TO(OP##_##NAME##_any, ARGUMENTS, 256, (OP<TYPE, Singles, 8>(arguments)))

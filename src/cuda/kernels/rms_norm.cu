@@ -4,6 +4,7 @@
 // again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. f64, float-float pairs and f32 may give
 // different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
 #include "rms_norm.cuh"
+#include "tile_row.cuh"
 
 struct RmsNormArguments {
     u64 x, y;          // [rows, cols]
@@ -17,33 +18,36 @@ struct RmsNormArguments {
     u32 before_weight; // Whether the normalised row is rounded before the multiplication by the weight.
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
+// Returns the bits of the sum of two elements.
+template <class S>
+DEVICE u32 added(float x, float residual) {
+    // For 16-bit numbers, rounding the sum to f32 first does not change the result.
+    const float sum = x + residual;
+    return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
+}
+
+// Row that is read at each access.
+template <class S, template <class> class By, u32 WARPS>
 struct RmsNormRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
-    static const bool IS_F32 = sizeof(Bits) == 4;
-    Held<S, By, WARPS, HELD> held;
+    Held<S, By, WARPS, 0> held;
     const Operand& weight;
 
     DEVICE RmsNormRow(const Bits* row, u32 cols, const Operand& weight) : held(row, cols), weight(weight) {}
 
     // Adds a residual to the row, and writes the sum.
     DEVICE void add(const Bits* residual, Bits* to) {
-        held.each([&](u32 column, float* x) {
+        held.each([&](u32 column, const float* x) {
             float beside[COUNT];
             u32 bits[COUNT];
             By<S>::load(residual + column, beside);
             for (u32 i = 0; i < COUNT; i++) {
-                // For 16-bit numbers, rounding the sum to f32 first does not change the result.
-                const float sum = x[i] + beside[i];
-                bits[i] = sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
-                x[i] = S::widen(bits[i]);
+                bits[i] = added<S>(x[i], beside[i]);
             }
             By<S>::store(to + column, bits);
         });
-        if constexpr (HELD == 0) {
-            held.row = to;
-        }
+        held.row = to;
     }
 
     DEVICE void write_narrow(double scale, Bits* to) {
@@ -73,30 +77,26 @@ struct RmsNormRow {
     }
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
+template <class S, template <class> class By, u32 WARPS>
 DEVICE void rms_norm(const RmsNormArguments& a) {
     typedef typename S::Bits Bits;
-    typedef RmsNormRow<S, By, WARPS, HELD> Row;
+    typedef RmsNormRow<S, By, WARPS> Row;
+    const bool IS_F32 = sizeof(Bits) == 4;
     __shared__ OrderedSums<Places<S, By, WARPS>, 1> shared;
     __shared__ Magnitudes partial[WARPS];
     const Operand weight = {a.weight, a.weight_type, 1.0f};
-    bool may_be_narrow = a.may_be_narrow;
+    const bool may_be_narrow = a.may_be_narrow && leave_room<S, Row::COUNT, WARPS>(weight, a.cols, partial);
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const u64 start = index * a.cols;
-        const Bits* from = (const Bits*)a.x + start;
         Bits* to = (Bits*)a.y + start;
-        Row row(from, a.cols, weight);
-        if (may_be_narrow && index == blockIdx.x) {
-            may_be_narrow = leave_room<S, Row::COUNT, WARPS>(weight, a.cols, partial);
-        }
+        Row row((const Bits*)a.x + start, a.cols, weight);
         if (a.residual) {
             row.add((const Bits*)a.residual + start, (Bits*)a.sum + start);
-            from = (const Bits*)a.sum + start;
         }
         Magnitudes own = Magnitudes::of_none();
         double sums[1];
         sum_ordered(row.held, shared, sums, [&](u32, float x, double(&sum)[1]) {
-            if (Row::IS_F32) {
+            if (IS_F32) {
                 own.update(x);
             }
             sum[0] = fma((double)x, (double)x, sum[0]);
@@ -104,19 +104,130 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
         const double square = sums[0] / (double)a.cols;
         const double scale = scale_of(square, a.eps);
         bool is_narrow = may_be_narrow && has_room(square, scale);
-        if (Row::IS_F32 && is_narrow) {
+        if (IS_F32 && is_narrow) {
             is_narrow = keeps_low_parts(own.over<WARPS>(partial), a.cols, scale);
         }
         if (is_narrow) {
             row.write_narrow(scale, to);
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
-            RmsNormRow<S, By, WARPS, 0> again(from, a.cols, weight);
-            again.write_wide(scale, a.weight_offset, a.before_weight, to);
+            row.write_wide(scale, a.weight_offset, a.before_weight, to);
         }
     }
 }
 
-NORM(rms_norm, RmsNormArguments, F32, f32)
-NORM(rms_norm, RmsNormArguments, F16, f16)
-NORM(rms_norm, RmsNormArguments, BF16, bf16)
+// Shared memory of a block that holds rows in registers.
+template <class S>
+struct RmsNormShared {
+    TileSums<S, 1> sums;
+    Magnitudes of_warps[2][WARP];
+    OperandRange range;
+};
+
+// Normalises rows that fit in registers.
+template <class S, bool IS_OWN>
+DEVICE void rms_norm_rows(const RmsNormArguments& a, RmsNormShared<S>& shared, const Operand& weight) {
+    typedef typename S::Bits Bits;
+    typedef TileRow<S> Row;
+    const bool IS_F32 = sizeof(Bits) == 4;
+    const TileOperand<S, IS_OWN> weights(weight);
+    const Columns columns = {a.cols};
+    u32 turn = 0;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        const u64 start = index * a.cols;
+        const u64 own = start + Row::first();
+        const Bits* from = (const Bits*)a.x + start;
+        Bits* to = (Bits*)a.y + own;
+        Row row, of_weights;
+        row.load((const Bits*)a.x + own, a.cols);
+        if (a.residual) {
+            Row residual;
+            residual.load((const Bits*)a.residual + own, a.cols);
+            from = (const Bits*)a.sum + start;
+            Row::each(a.cols, [&](u32 i, u32 offset) {
+                u32 bits[Row::COUNT];
+                for (u32 k = 0; k < Row::COUNT; k++) {
+                    bits[k] = added<S>(row.value(i, k), residual.value(i, k));
+                }
+                const uint4 v = Vectors<S>::packed(bits);
+                row.words[i][0] = v.x, row.words[i][1] = v.y, row.words[i][2] = v.z, row.words[i][3] = v.w;
+                Vectors<S>::store_words((Bits*)a.sum + own + offset, v);
+            });
+        }
+        if (IS_OWN) {
+            Row::each(a.cols, [&](u32 i, u32 offset) { weights.load(offset, of_weights.words[i]); });
+        }
+        if (IS_F32) {
+            Magnitudes own = Magnitudes::of_none();
+            Row::each(a.cols, [&](u32 i, u32) {
+                for (u32 k = 0; k < Row::COUNT; k++) {
+                    own.update(row.value(i, k));
+                }
+            });
+            own = own.over_warp();
+            if (threadIdx.x % WARP == 0) {
+                shared.of_warps[turn][threadIdx.x / WARP] = own;
+            }
+        }
+        shared.sums.store(turn, [&](u32 i, u32 w, double(*sums)[1]) {
+            for (u32 k = 0; k < Row::IN_WORD; k++) {
+                const double x = (double)row.value(i, w, k);
+                sums[k][0] = fma(x, x, sums[k][0]);
+            }
+        });
+        row.forget_elements();
+        const u32 of_warp = threadIdx.x % WARP & (blockDim.x / WARP - 1);
+        const Magnitudes* magnitudes = &shared.of_warps[turn][of_warp];
+        double sums[1];
+        shared.sums.totals(turn, sums);
+        const double square = columns.mean(sums[0]);
+        const double scale = scale_of(square, a.eps);
+        bool is_narrow = a.may_be_narrow && shared.range.is_within(a.cols) && has_room(square, scale);
+        if (IS_F32 && is_narrow) {
+            is_narrow = keeps_low_parts(magnitudes->over_warp(), a.cols, scale);
+        }
+        if (is_narrow) {
+            const float high = (float)scale;
+            const float low = (float)(scale - (double)high);
+            Row::each(a.cols, [&](u32 i, u32 offset) {
+                float by[Row::COUNT], values[Row::COUNT];
+                if (IS_OWN) {
+                    of_weights.widen(i, by);
+                } else {
+                    weights.values(offset, by);
+                }
+                for (u32 k = 0; k < Row::COUNT; k++) {
+                    values[k] = scaled<S>(row.value(i, k), high, low, by[k]);
+                }
+                Vectors<S>::store_rounded(to + offset, values);
+            });
+        } else {
+            // The computation in f64 needs the registers, so the row is read again.
+            RmsNormRow<S, Vectors, 1> again(from, a.cols, weight);
+            again.write_wide(scale, a.weight_offset, a.before_weight, (Bits*)a.y + start);
+        }
+    }
+}
+
+template <class S>
+DEVICE void rms_norm_held(const RmsNormArguments& a) {
+    const bool IS_F32 = sizeof(typename S::Bits) == 4;
+    __shared__ RmsNormShared<S> shared;
+    const Operand weight = {a.weight, a.weight_type, 1.0f};
+    if (threadIdx.x == 0) {
+        shared.range.clear();
+    }
+    __syncthreads();
+    if (a.may_be_narrow) {
+        const float least = IS_F32 ? LEAST_F32_WEIGHT : 0.0f, most = IS_F32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
+        shared.range.template check<S>(weight, a.cols, least, most);
+    }
+    if (TileOperand<S, true>::serves(weight)) {
+        rms_norm_rows<S, true>(a, shared, weight);
+    } else if constexpr (!IS_F32) {
+        rms_norm_rows<S, false>(a, shared, weight);
+    }
+}
+
+NORM(rms_norm, RmsNormArguments, 1024, F32, f32)
+NORM(rms_norm, RmsNormArguments, 1024, F16, f16)
+NORM(rms_norm, RmsNormArguments, 1024, BF16, bf16)

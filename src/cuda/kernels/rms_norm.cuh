@@ -2,12 +2,15 @@
 #pragma once
 #include "norm.cuh"
 
-// Returns whether the weights' magnitudes allow f32. For f32 rows, the low part of a result may only underflow if the
-// result itself does.
+// Limits of the weights' magnitudes for which rows may be computed in f32. For f32 rows, the low part of a result may
+// only underflow if the result itself does.
+const float LEAST_F32_WEIGHT = 0x1p-25f, LARGEST_F32_WEIGHT = 0x1p60f, LARGEST_WEIGHT = 256.0f;
+
+// Returns whether the weights' magnitudes allow f32.
 template <class S, u32 COUNT, u32 WARPS>
 DEVICE bool leave_room(const Operand& weight, u32 cols, Magnitudes* partial) {
     const bool is_f32 = sizeof(typename S::Bits) == 4;
-    const float least = is_f32 ? 0x1p-25f : 0.0f, most = is_f32 ? 0x1p60f : 256.0f;
+    const float least = is_f32 ? LEAST_F32_WEIGHT : 0.0f, most = is_f32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
     return weight.is_within<S, COUNT, WARPS>(cols, least, most, partial);
 }
 
@@ -18,10 +21,14 @@ DEVICE bool keeps_low_parts(const Magnitudes& found, u32 cols, double scale) {
 
 // Scales one element of a row. All results of the row must be in the range of f32. The scale is a float-float pair.
 template <class S>
-DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
+DEVICE float scaled(float x, float high, float low, float weight) {
     const float n = x * high;
     const float rest = fmaf(x, low, fmaf(x, high, -n));
-    return S::narrow(sizeof(typename S::Bits) == 4 ? fmaf(n, weight, rest * weight) : n * weight);
+    return sizeof(typename S::Bits) == 4 ? fmaf(n, weight, rest * weight) : n * weight;
+}
+template <class S>
+DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
+    return S::narrow(scaled<S>(x, high, low, weight));
 }
 
 // Scales one element of any row. With `before_weight`, the element is also rounded before the weight multiplies it.

@@ -1,0 +1,136 @@
+// Gradients of the rows of norms, as `src/cpu/norm_backward.rs` defines them: in f64, and for most elements of 16-bit
+// types in f32, where an error bound shows that both round to the same result.
+#pragma once
+#include "tile_row.cuh"
+
+// Computes the gradients of a row, one element at a time.
+struct RowGradient {
+    double mean, scale, shift;
+    double along, mean_h;
+    double weight_offset;
+
+    DEVICE void set_moments(const RowMoments& found, double eps) {
+        mean = found.mean;
+        scale = scale_of(found.square, eps);
+        shift = found.shift(scale);
+    }
+
+    // Takes the sums of h n, and of h.
+    DEVICE void set_sums(const Columns& columns, const double (&sums)[2], bool is_centred) {
+        const double mean_hn = columns.mean(sums[0]);
+        // An infinity in dy makes the whole row NaN, as a NaN does.
+        along = fabs(mean_hn) <= 0x1.fffffffffffffp1023 ? -mean_hn : mean_hn - mean_hn;
+        mean_h = is_centred ? columns.mean(sums[1]) : 0.0;
+    }
+
+    DEVICE double h(float dy, float weight) const { return (double)dy * ((double)weight + weight_offset); }
+
+    DEVICE void add(float x, float dy, float weight, double (&sum)[2]) const {
+        const double of = h(dy, weight);
+        sum[0] += of * normalised(x, mean, scale, shift);
+        sum[1] += of;
+    }
+
+    template <class S>
+    DEVICE u32 dx(float x, float dy, float weight) const {
+        const double n = normalised(x, mean, scale, shift);
+        return narrow_wide<S>(fma(n, along, h(dy, weight) - mean_h) * scale);
+    }
+
+    DEVICE void store_moments(u64 to, u64 index) const {
+        if (to && threadIdx.x == 0) {
+            double* moments = (double*)to + 3 * index;
+            moments[0] = mean;
+            moments[1] = scale;
+            moments[2] = shift;
+        }
+    }
+
+    // Writes the gradients of a row that is read again.
+    template <class S, template <class> class By, u32 WARPS>
+    DEVICE void write(Held<S, By, WARPS, 0>& x, const typename S::Bits* dy, const Operand& weight,
+                      typename S::Bits* to) const {
+        const u32 COUNT = By<S>::COUNT;
+        x.each([&](u32 column, const float* x) {
+            float weights[COUNT], gradients[COUNT];
+            u32 bits[COUNT];
+            weight.load<S, COUNT>(column, weights);
+            By<S>::load(dy + column, gradients);
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = dx<S>(x[i], gradients[i], weights[i]);
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+};
+
+// Gradient of an element as r = q a + (x b + c) in f32. Here q = dy (weight + offset), a is the factor of the row, b =
+// along a^2, and c has all terms that are the same for the whole row.
+//
+// Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight plus
+// its offset, and one of the product. Let t = x b + c. The errors of t, r and of r minus or plus the bound add up to less
+// than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most |t| + |c|,
+// except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a part that is
+// the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64 roundings of c and of
+// the gradient itself, and 2^-88, for numbers that underflow. Only q times a may have an error above 2^-149 from
+// underflow, of at most 2^-150 a <= 2^-90.
+//
+// The gradient lies strictly between r minus and r plus the bound. If both round to the same bits, so does the gradient.
+// If q a overflows, one of the two is NaN.
+struct NearGradient {
+    float a, b, c, floor, offset;
+    // Whether the constants are in the ranges for which the bound holds. A row whose dy is 0 is not served, since the
+    // rounding of a zero is never certain.
+    bool serves;
+
+    DEVICE NearGradient(const RowGradient& by) {
+        const double slope = by.along * by.scale, factor = slope * by.scale;
+        const double of_mean = by.mean * factor, of_shift = by.shift * slope, of_h = by.mean_h * by.scale;
+        const double constant = (of_shift - of_mean) - of_h;
+        a = (float)by.scale;
+        b = (float)factor;
+        c = (float)constant;
+        floor = (float)(0x1.cp-23 * fabs(constant) + 0x1p-47 * (fabs(of_mean) + fabs(of_shift) + fabs(of_h)) + 0x1p-88);
+        offset = (float)by.weight_offset;
+        // x is at most 2^80, since the mean and the root of the variance are at most 2^60.
+        serves = by.scale >= 0x1p-60 && by.scale < 0x1p60 && fabs(by.mean) < 0x1p60 && fabs(factor) >= 0x1p-120 &&
+                 fabs(factor) < 0x1p40 && fabs(of_mean) + fabs(of_h) + fabs(of_shift) < 0x1p100 &&
+                 (double)offset == by.weight_offset;
+    }
+
+    // Computes the words of the i-th piece. `exact(k)` returns the bits of element k from the computation in f64.
+    template <class S, class Exact>
+    DEVICE void write(const TileRow<S>& x, const TileRow<S>& dy, u32 i, const float* weights,
+                      u32 (&words)[TileRow<S>::WORDS], Exact exact) const {
+        typedef TileRow<S> Row;
+        // Elements whose rounding is not certain.
+        u32 uncertain = 0;
+        UNROLLED
+        for (u32 w = 0; w < Row::WORDS; w++) {
+            float above[2], below[2];
+            for (u32 k = 0; k < Row::IN_WORD; k++) {
+                const float q = dy.value(i, w, k) * (weights[w * Row::IN_WORD + k] + offset);
+                const float t = fmaf(x.value(i, w, k), b, c);
+                const float r = fmaf(q, a, t);
+                const float bound = fmaf(fabsf(r) + fabsf(t), 5.5f * 0x1p-24f, floor);
+                above[k] = r + bound;
+                below[k] = r - bound;
+            }
+            words[w] = S::narrow_two(above[0], above[1]);
+            const u32 differing = words[w] ^ S::narrow_two(below[0], below[1]);
+            uncertain |= ((differing & 0xffff) != 0 ? 1 << 2 * w : 0) | ((differing >> 16) != 0 ? 2 << 2 * w : 0);
+        }
+        if (uncertain != 0) {
+            ROLLED
+            for (u32 k = 0; k < Row::COUNT; k++) {
+                if ((uncertain >> k & 1) != 0) {
+                    const u32 at = k % 2 * 16, bits = exact(k) << at;
+                    UNROLLED
+                    for (u32 w = 0; w < Row::WORDS; w++) {
+                        words[w] = w == k / 2 ? (words[w] & ~(0xffffu << at)) | bits : words[w];
+                    }
+                }
+            }
+        }
+    }
+};

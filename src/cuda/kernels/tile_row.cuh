@@ -1,0 +1,264 @@
+// Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum, and a thread holds four
+// pieces of it, as the words that it read. Such a row takes one read, and one barrier for all its sums.
+#pragma once
+#include "norm.cuh"
+
+// Largest number of threads of a block.
+const u32 TILE_ROW_THREADS = 1024;
+
+// Loads a word from global memory if a condition holds, and otherwise returns another value. Unlike a branch, this does
+// not keep loads from overlapping.
+DEVICE u32 load_if(bool condition, const void* from, u32 otherwise) {
+#ifdef __CUDACC__
+    u32 word = otherwise;
+    asm("{ .reg .pred p; setp.ne.u32 p, %1, 0; @p ld.global.u32 %0, [%2]; }" : "+r"(word) : "r"((u32)condition), "l"(from));
+    return word;
+#else
+    return condition ? *(const u32*)from : otherwise;
+#endif
+}
+
+// Returns the argument. The compiler computes what depends on the result again, instead of keeping it in registers.
+DEVICE u64 recomputed(u64 v) {
+#ifdef __CUDACC__
+    asm volatile("" : "+l"(v));
+#endif
+    return v;
+}
+
+template <class S>
+struct TileRow {
+    typedef typename S::Bits Bits;
+    typedef Places<S, Vectors, 1> At;
+    static const u32 COUNT = At::COUNT, GROUP = At::GROUP, PIECES = At::PIECES, WORDS = 4, IN_WORD = COUNT / WORDS;
+    static const u32 TILES = TILE_ROW_THREADS / GROUP;
+    u32 words[PIECES][WORDS];
+
+    // Column of the thread's first piece, and distance of the i-th piece from it. Pointers to rows are advanced by the
+    // first column, so that all accesses of a thread to a row share one address.
+    static DEVICE u32 first() { return threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT; }
+    static constexpr DEVICE u32 offset(u32 i) { return i * (GROUP * COUNT); }
+    static DEVICE bool is_there(u32 i, u32 cols) { return first() + offset(i) < cols; }
+
+    // Loads the thread's pieces, the first of which is at `own`. Zeros replace pieces behind the end of the row.
+    DEVICE void load(const Bits* own, u32 cols) {
+        UNROLLED
+        for (u32 i = 0; i < PIECES; i++) {
+            if (is_there(i, cols)) {
+                load(i, own + offset(i));
+            } else {
+                words[i][0] = words[i][1] = words[i][2] = words[i][3] = 0;
+            }
+        }
+    }
+
+    DEVICE void load(u32 i, const Bits* piece) {
+        const uint4 v = *(const uint4*)piece;
+        words[i][0] = v.x, words[i][1] = v.y, words[i][2] = v.z, words[i][3] = v.w;
+    }
+
+    DEVICE void fill(u32 i, float value) {
+        for (u32 w = 0; w < WORDS; w++) {
+            words[i][w] = S::narrow_two(value, value);
+        }
+    }
+
+    // Hides from the compiler that the words do not change. It would otherwise keep converted elements in registers, which
+    // take more of them than the words.
+    DEVICE void forget_elements() {
+#ifdef __CUDACC__
+        for (u32 i = 0; i < PIECES; i++) {
+            asm volatile("" : "+r"(words[i][0]), "+r"(words[i][1]), "+r"(words[i][2]), "+r"(words[i][3]));
+        }
+#endif
+    }
+
+    // Element `k` of a word.
+    DEVICE float value(u32 i, u32 w, u32 k) const { return k == 0 ? S::low_of(words[i][w]) : S::high_of(words[i][w]); }
+
+    // Element `k` of a piece.
+    DEVICE float value(u32 i, u32 k) const { return value(i, k / IN_WORD, k % IN_WORD); }
+
+    DEVICE void widen(u32 i, float* values) const {
+        for (u32 k = 0; k < COUNT; k++) {
+            values[k] = value(i, k);
+        }
+    }
+
+    // Calls `f` with the index of each piece in the row, and its distance from the first piece.
+    template <class F>
+    static DEVICE void each(u32 cols, F f) {
+        UNROLLED
+        for (u32 i = 0; i < PIECES; i++) {
+            if (is_there(i, cols)) {
+                f(i, offset(i));
+            }
+        }
+    }
+};
+
+// Shared memory for `N` tiled sums. Two sets alternate, so that one barrier for each use suffices: before a set is
+// written again, all threads have passed the barrier of the other set.
+template <class S, u32 N>
+struct TileSums {
+    double tiles[2][N][TileRow<S>::TILES];
+
+    // Computes the sums of the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
+    // barrier before it calls `total`. `add` receives a piece, a word, and the sums of the lanes of the word's elements.
+    template <class Add>
+    DEVICE void store(u32 turn, Add add) {
+        typedef TileRow<S> Row;
+        double of_words[Row::WORDS][N];
+        UNROLLED
+        for (u32 w = 0; w < Row::WORDS; w++) {
+            double own[2][N] = {};
+            UNROLLED
+            for (u32 i = 0; i < Row::PIECES; i++) {
+                add(i, w, own);
+            }
+            for (u32 n = 0; n < N; n++) {
+                of_words[w][n] = Row::IN_WORD == 1 ? own[0][n] : own[0][n] + own[1][n];
+            }
+        }
+        for (u32 n = 0; n < N; n++) {
+            const double own = (of_words[0][n] + of_words[1][n]) + (of_words[2][n] + of_words[3][n]);
+            const double tile = fold(own, Row::GROUP);
+            const u32 thread = seldom_thread();
+            if (thread % Row::GROUP == 0) {
+                tiles[turn][n][thread / Row::GROUP] = tile;
+            }
+        }
+    }
+
+    // Waits for all threads, and computes the sums of set `turn` in each. The other set is next.
+    DEVICE void totals(u32& turn, double (&sums)[N]) const {
+        __syncthreads();
+        for (u32 n = 0; n < N; n++) {
+            sums[n] = total(turn, n);
+        }
+        turn ^= 1;
+    }
+
+    // Computes sum `n` of set `turn`, in all threads.
+    DEVICE double total(u32 turn, u32 n) const {
+        const double* of = tiles[turn][n];
+        const u32 count = blockDim.x / TileRow<S>::GROUP;
+        return fold_lanes([&](u32 lane) {
+            const double first = lane < count ? of[lane] : 0.0;
+            return TileRow<S>::TILES > 64 && count > 64 ? first + of[64 + lane] : first;
+        });
+    }
+};
+
+// Computes the sums of the elements of a row and of their squares, in all threads.
+template <class S>
+DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double (&sums)[2]) {
+    shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
+        for (u32 k = 0; k < TileRow<S>::IN_WORD; k++) {
+            add_powers((double)row.value(i, w, k), sums[k]);
+        }
+    });
+    shared.totals(turn, sums);
+    row.forget_elements();
+}
+
+// Computes the sums of the deviations from a mean and of their squares, in all threads.
+template <class S>
+DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 2>& shared, u32& turn,
+                            double (&sums)[2]) {
+    shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
+        for (u32 k = 0; k < TileRow<S>::IN_WORD && TileRow<S>::is_there(i, cols); k++) {
+            add_powers((double)row.value(i, w, k) - mean, sums[k]);
+        }
+    });
+    shared.totals(turn, sums);
+    row.forget_elements();
+}
+
+// Reads an operand at the thread's columns. With `IS_OWN`, the operand has the rows' type or is absent, so each read is
+// one instruction. Kernels choose `IS_OWN` once, because a choice at each read would keep reads from overlapping.
+template <class S, bool IS_OWN>
+struct TileOperand {
+    typedef typename S::Bits Bits;
+    typedef TileRow<S> Row;
+    const Operand& operand;
+    // Address of the value at the thread's first column.
+    const u64 own;
+
+    DEVICE TileOperand(const Operand& operand)
+        : operand(operand), own(recomputed(operand.at) + Row::first() * (IS_OWN ? sizeof(Bits) : sizeof(float))) {}
+
+    static DEVICE bool serves(const Operand& operand) { return sizeof(Bits) == 4 || operand.type != F32_OPERAND; }
+
+    DEVICE u32 missing() const { return S::narrow_two(operand.missing, operand.missing); }
+
+    // Loads the words of the piece at a distance from the first piece.
+    DEVICE void load(u32 offset, u32 (&words)[Row::WORDS]) const {
+        uint4 v = {missing(), missing(), missing(), missing()};
+        if (operand.type != NO_OPERAND) {
+            v = *(const uint4*)((const Bits*)own + offset);
+        }
+        words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+    }
+
+    // Loads the values of the piece at a distance from the first piece.
+    DEVICE void values(u32 offset, float* to) const {
+        if constexpr (IS_OWN) {
+            Row row;
+            load(offset, row.words[0]);
+            row.widen(0, to);
+        } else {
+            operand.load<S, Row::COUNT>(Row::first() + offset, to);
+        }
+    }
+
+    // Loads the values of the word at a distance from the first piece, or finite values if the word is not in the row.
+    DEVICE void of_word(u32 offset, bool is_there, float* to) const {
+        if constexpr (IS_OWN) {
+            const u32 word = load_if(is_there && operand.type != NO_OPERAND, (const Bits*)own + offset, missing());
+            to[0] = S::low_of(word);
+            to[Row::IN_WORD - 1] = S::high_of(word);
+        } else {
+            for (u32 k = 0; k < Row::IN_WORD; k++) {
+                to[k] = float_of(load_if(is_there, (const float*)own + offset + k, 0));
+            }
+        }
+    }
+};
+
+// Findings of a block about an operand's magnitudes, for the test that `Operand::is_within` makes. Any thread may set a
+// finding.
+struct OperandRange {
+    u32 is_outside, is_at_limit, has_zero;
+
+    // A barrier must follow.
+    DEVICE void clear() { is_outside = is_at_limit = has_zero = 0; }
+
+    template <class S>
+    DEVICE void check(const Operand& operand, u32 cols, float least, float most) {
+        const u32 COUNT = Vectors<S>::COUNT;
+        Magnitudes own = Magnitudes::of_none();
+        ROLLED
+        for (u32 column = threadIdx.x * COUNT; column < cols; column += blockDim.x * COUNT) {
+            float values[COUNT];
+            operand.load<S, COUNT>(column, values);
+            for (u32 i = 0; i < COUNT; i++) {
+                own.update(values[i]);
+            }
+        }
+        // `below` is the smallest nonzero magnitude minus 1, or the largest integer.
+        const u32 below = bits_of(least) - 1;
+        if (own.largest > bits_of(most) || (least > 0.0f && own.below < below)) {
+            is_outside = 1;
+        }
+        if (least > 0.0f && own.below == below) {
+            is_at_limit = 1;
+        }
+        if (own.least == 0) {
+            has_zero = 1;
+        }
+    }
+
+    // Returns the result of the test, after a barrier.
+    DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
+};
