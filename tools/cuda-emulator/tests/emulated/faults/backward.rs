@@ -16,8 +16,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "weights are rounded to f32",
         "softmax_backward.cuh",
-        "weight(x[i]) * reciprocal",
-        "(float)(weight(x[i]) * reciprocal)",
+        "(double)power(x[i]) * reciprocal",
+        "(float)((double)power(x[i]) * reciprocal)",
     ),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
     fault(
@@ -35,6 +35,26 @@ pub const FAULTS: &[Fault] = &[
         "true ? S::NOT",
     ),
     fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = false;", ""),
+    fault("every approximation is certain", "softmax_backward.cu", "MARGIN = 0x1.5p-22f", "MARGIN = 0.0f"),
+    fault("small differences from the mean are certain", "near_gradient.cuh", "least >= near.enough", "true"),
+    fault(
+        "another element is computed in f64",
+        "softmax_backward.cuh",
+        "to[k] = (Bits)exact(e, dy);",
+        "to[k ^ 1] = (Bits)exact(e, dy);",
+    ),
+    fault(
+        "tiles in registers are stored at index 0",
+        "softmax_backward.cuh",
+        "tiles[step * At::tiles() + threadIdx.x / At::GROUP] = tile;",
+        "tiles[0] = tile;",
+    ),
+    fault(
+        "pieces behind the row count",
+        "register_exps.cuh",
+        "is_there ? with_piece.high : sum.high",
+        "with_piece.high",
+    ),
 ];
 
 pub const FAULTS_OF_LOG: &[Fault] = &[
@@ -54,7 +74,12 @@ pub const FAULTS_OF_LOG: &[Fault] = &[
     fault("tiles are stored at index 0", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
     fault("the sum is divided like a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
     fault("a product is rounded before the subtraction", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
-    fault("terms are multiplied by a factor", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
+    fault(
+        "terms are multiplied by a factor",
+        "log_softmax_backward.cu",
+        "{ return sum + dy; }",
+        "{ return sum + dy * 0.5; }",
+    ),
     fault("the sum is rounded to f32", "softmax_backward.cuh", ": sums[0];", ": (float)sums[0];"),
     fault(
         "results are rounded twice",
@@ -62,14 +87,16 @@ pub const FAULTS_OF_LOG: &[Fault] = &[
         "narrow_once<S>(gradient)",
         "S::narrow((float)gradient)",
     ),
+    fault("every approximation is certain", "log_softmax_backward.cu", "MARGIN = 0x1.9p-23f", "MARGIN = 0.0f"),
+    fault("the factor is rounded to one f32", "log_softmax_backward.cu", "fmaf(-e, low, fmaf(", "fmaf(-e, 0.0f, fmaf("),
 ];
 
 pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
     fault(
         "every row reads the first row's gradient",
         "softmax_backward.cuh",
-        "const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);",
-        "const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 0 : cols);",
+        "index * (Gradient::IS_OF_ROWS ? 1 : a.cols)",
+        "index * (Gradient::IS_OF_ROWS ? 0 : a.cols)",
     ),
     fault("gradients are not multiplied by weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "return of_row != of_row;", "return false;"),
@@ -78,10 +105,11 @@ pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
     fault(
         "weights are rounded to f32",
         "softmax_backward.cuh",
-        "weight(x[i]) * reciprocal",
-        "(float)(weight(x[i]) * reciprocal)",
+        "(double)power(x[i]) * reciprocal",
+        "(float)((double)power(x[i]) * reciprocal)",
     ),
     fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = false;", ""),
+    fault("every approximation is certain", "logsumexp_backward.cu", "MARGIN = 0x1.9p-23f", "MARGIN = 0.0f"),
 ];
 
 fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
