@@ -137,8 +137,8 @@ DEVICE void advance(const AdvanceArguments& a) {
     ENTRY(sample_##NAME##_16, SampleArguments, 512, (sample<TYPE, 16>(arguments)))                                     \
     ENTRY_OF_PARTS(sample_survey_##NAME, (each_part<TYPE>(arguments, [](auto& part) { part.survey(); })))              \
     ENTRY_OF_PARTS(sample_measure_##NAME, (each_part<TYPE>(arguments, [](auto& part) { part.measure(); })))            \
-    ENTRY_UP_TO(sample_list_##NAME, SampleArguments, 256,                                                              \
-                (each_part<TYPE>(arguments, [](auto& part) { part.list(); })))                                         \
+    ENTRY(sample_list_##NAME, SampleArguments, 256,                                                                    \
+          (each_part<TYPE>(arguments, [](auto& part) { part.list(); })))                                               \
     ENTRY(sample_adjust_##NAME, AdjustArguments, 256, (adjust<TYPE>(arguments)))
 
 SAMPLE(F32, f32)

@@ -515,7 +515,12 @@ struct SampleRow {
             atomicAdd(&shared.runs[runs.of(logits, token)], mass_of(token, list.logit(i)));
         }
         const u64 kept = outside + list.sum([&](u32 i, float z) { return (u64)is_kept(i, z); });
-        // The drawn token is in the run in which the running sum of the masses exceeds the target.
+        // The drawn token is in the run in which the running sum of the masses exceeds the target. If another kernel
+        // changes the logits meanwhile, there may be no such run.
+        if (threadIdx.x == 0) {
+            shared.digit = 0;
+            shared.reached = 0;
+        }
         u64 total;
         const u64 own = threadIdx.x < runs.count ? shared.runs[threadIdx.x] : 0;
         const u64 before = sum_before<WARPS>(own, shared.sums, total);

@@ -56,7 +56,7 @@ DEVICE float if_kept(float v, float z, float least) {
 
 // Computes the weights of kept tokens as `weight_of` does, with fewer instructions.
 struct KeptWeights {
-    const Tables& tables;
+    const LaneTables tables;
     double max, inverse;
     float least, above_grid; // Tokens below `least` have weight 0
 
@@ -64,7 +64,7 @@ struct KeptWeights {
     // any at which no distance is below -64, and below which no distance is above -32.5. The logit at distance -48 is
     // such a logit, unless neighbouring logits are more than 31 apart. Then the next logit above or below -48 is one.
     DEVICE KeptWeights(const Masses& masses, double inverse, float kept)
-        : tables(masses.tables), max(masses.max), inverse(inverse), above_grid(1.0f + MassSum::grid(masses)) {
+        : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse), above_grid(1.0f + MassSum::grid(masses)) {
         float deep = fmaxf((float)(max - 48.0 / inverse), LOWEST);
         if (((double)deep - max) * inverse < -64.0) {
             deep = logit_of(key_of(deep) + 1);
@@ -145,17 +145,15 @@ struct Part {
         logits.each_piece(run * runs.share, (run + 1) * runs.share, f);
     }
 
-    // Calls `f` with each logit of a piece. Columns outside the row are -inf. Four logits at a time overlap, and need few
-    // registers.
+    // Calls `f` with each logit of a piece. Columns outside the row are -inf.
     template <class F>
-    static DEVICE void each_of(uint4 v, F f) {
-        ROLLED
-        for (u32 i = 0; i < LogitRow<S>::COUNT; i += 4) {
-            const u32 words[4] = {v.x, v.y, v.z, v.w};
-            for (u32 j = 0; j < 4; j++) {
-                f(LogitRow<S>::COUNT == 4 ? S::low_of(words[j]) : j % 2 == 0 ? S::low_of(words[j / 2]) : S::high_of(words[j / 2]));
+    static DEVICE void each_of(const uint4& v, F f) {
+        const u32 words[4] = {v.x, v.y, v.z, v.w};
+        for (u32 i = 0; i < 4; i++) {
+            f(S::low_of(words[i]));
+            if (LogitRow<S>::COUNT == 8) {
+                f(S::high_of(words[i]));
             }
-            v = {v.z, v.w, 0, 0};
         }
     }
 
