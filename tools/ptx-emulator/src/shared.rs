@@ -31,6 +31,8 @@ pub struct By {
 }
 
 pub struct Shared {
+    /// Number of bytes of the kernel's variables.
+    size: usize,
     bytes: Vec<u8>,
     cells: Vec<Cell>,
     grain: usize,
@@ -49,9 +51,10 @@ pub enum Kind {
 
 impl Shared {
     /// `grain` is the smallest number of bytes of an access.
-    pub fn new(bytes: usize, grain: usize) -> Self {
-        let bytes = bytes.next_multiple_of(16);
-        Shared { bytes: vec![0; bytes], cells: vec![Cell::default(); bytes / grain], grain, interval: 0, first: 0 }
+    pub fn new(size: usize, grain: usize) -> Self {
+        let bytes = size.next_multiple_of(16);
+        let cells = vec![Cell::default(); bytes / grain];
+        Shared { size, bytes: vec![0; bytes], cells, grain, interval: 0, first: 0 }
     }
 
     /// Begins a block, whose shared memory holds arbitrary bytes.
@@ -70,7 +73,7 @@ impl Shared {
         let write = kind != Kind::Read;
         let outside = Problem::Outside { space: "shared", address, bytes, write };
         let at = address.wrapping_sub(SHARED_START);
-        if at >= self.bytes.len() as u64 || at + bytes as u64 > self.bytes.len() as u64 {
+        if at >= self.size as u64 || at + bytes as u64 > self.size as u64 {
             return Err(outside);
         }
         if !address.is_multiple_of(bytes as u64) {
@@ -83,7 +86,6 @@ impl Shared {
             if kind != Kind::Write && cell.written_in < self.first {
                 return Err(Problem::Unwritten { address });
             }
-            let write = kind != Kind::Read;
             cell.access(self.interval, by, kind).map_err(|(other, other_wrote)| Problem::Race {
                 address,
                 write,
@@ -112,7 +114,8 @@ impl Shared {
 }
 
 impl Cell {
-    /// Records an access. Fails with the other thread, and whether it wrote, if the two race.
+    /// Records an access. Fails with the other thread, or the first thread of its warp, and whether it wrote, if the two
+    /// race.
     #[inline(always)]
     fn access(&mut self, interval: u32, by: By, kind: Kind) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;
@@ -126,7 +129,8 @@ impl Cell {
         }
         if write && self.read_in == interval {
             if self.readers & !(1 << warp) != 0 {
-                return Err((self.reader, false));
+                let other = (self.readers & !(1 << warp)).trailing_zeros();
+                return Err((32 * other, false));
             }
             if self.read_in_warp == by.in_warp && (self.several || self.reader != by.thread) {
                 return Err((self.reader, false));
@@ -143,7 +147,6 @@ impl Cell {
             self.several = others && (self.several || self.reader != by.thread);
             self.readers = if again { self.readers } else { 0 } | 1 << warp;
             (self.read_in, self.read_in_warp) = (interval, by.in_warp);
-            // The reader of another warp is kept, for the message.
             self.reader = by.thread;
         }
         Ok(())

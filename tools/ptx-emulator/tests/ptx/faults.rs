@@ -101,8 +101,8 @@ fn instructions_that_are_not_supported() {
         ["add.rn.ftz.f32 %f0, %f1, %f2", "cvt.f32.f64 %f0, %fd1", "add.sat.s32 %r2, %r1, %r1", "tex.1d %r1, %r2"]
     {
         let error = refusal(&format!("{text};"));
-        assert_eq!(error, ModuleError::Unknown { kernel: "k".to_string(), line: 19, text: text.to_string() });
-        assert!(error.to_string().contains(text) && error.to_string().contains("line 19"));
+        assert_eq!(error, ModuleError::Unknown { kernel: "k".to_string(), line: 20, text: text.to_string() });
+        assert!(error.to_string().contains(text) && error.to_string().contains("line 20"));
     }
     // The registers of an instruction must have its type.
     assert!(matches!(refusal("add.s64 %rd2, %rd3, %r1;"), ModuleError::Unknown { .. }));

@@ -246,6 +246,9 @@ fn memory_of_every_space() {
         ld.shared.u32 %r5, [%r4+8];\nst.global.v2.u32 [%rd1], {%r5, %r3};\nmov.b64 {%r6, %r7}, 0x200000001;\n\
         mov.b32 {%rs1, %rs2}, 0x20001;\nmov.b32 %r8, {%rs2, %rs1};\nst.global.v4.u32 [%rd1+16], {%r6, %r7, %r8, %r7};";
     assert_eq!(run(statements, 1).unwrap()[..4], [1 << 32 | 2, 0, 2 << 32 | 1, 2 << 32 | 0x10002]);
+    let global = "mov.u64 %rd2, COUNTER;\natom.global.add.u32 %r2, [%rd2], 1;\nld.global.u32 %r3, [COUNTER];\n\
+        st.global.v2.u32 [%rd1], {%r2, %r3};";
+    assert_eq!(run(global, 1).unwrap()[0], 6 << 32 | 5);
     let atomics = "mov.u32 %r4, shared;\nst.shared.u32 [%r4], 5;\natom.shared.add.u32 %r5, [%r4], 2;\n\
         atom.shared.cas.b32 %r6, [%r4], 7, 9;\natom.shared.exch.b32 %r7, [%r4], 1;\natom.global.max.u64 %rd5, [%rd1], 3;\n\
         st.global.v4.u32 [%rd1+16], {%r5, %r6, %r7, %r7};";

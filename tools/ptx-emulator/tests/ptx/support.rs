@@ -7,6 +7,7 @@ pub fn text(statements: &str) -> String {
     format!(
         ".version 7.0\n.target sm_80\n.address_size 64\n\
          .const .align 8 .b8 TABLE[8] = {{1, 0, 0, 0, 2, 0, 0, 0}};\n\
+         .global .align 4 .u32 COUNTER = 5;\n\
          .visible .entry k(\n.param .u64 p0\n)\n.maxntid 128, 1, 1\n{{\n\
          .reg .pred %p<20>;\n.reg .b16 %rs<20>;\n.reg .b32 %r<40>;\n.reg .f32 %f<20>;\n.reg .b64 %rd<40>;\n\
          .reg .f64 %fd<20>;\n.shared .align 16 .b8 shared[512];\n\
