@@ -73,13 +73,14 @@ const LOG_SOFTMAX: Op =
 const LOGSUMEXP: Op =
     Op { name: "logsumexp_backward", kernels: kernels!("logsumexp_backward"), of: 2, is_of_rows: true };
 
-/// Kernel names by type. Each type has two kernels: for any row, and for rows that fit in a block's registers. The
-/// second kernel needs rows without bias and softcap, and a scale in [`masked::SCALES`].
-const MASKED: [[&str; 2]; 3] = [
-    ["masked_backward_f32_any", "masked_backward_f32_8x4"],
-    ["masked_backward_f16_any", "masked_backward_f16_8x4"],
-    ["masked_backward_bf16_any", "masked_backward_bf16_8x4"],
+/// Kernel names by type: for any row, and for rows that fit in the registers of a block of up to 256 or of 512 threads.
+const MASKED: [[&str; 3]; 3] = [
+    ["masked_backward_f32_any", "masked_backward_f32_256", "masked_backward_f32_512"],
+    ["masked_backward_f16_any", "masked_backward_f16_256", "masked_backward_f16_512"],
+    ["masked_backward_bf16_any", "masked_backward_bf16_256", "masked_backward_bf16_512"],
 ];
+/// Maximum number of 16-byte pieces per thread in a block of 512 threads, by type.
+const PIECES_OF_512: [usize; 3] = [8, 4, 4];
 
 /// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device. The results are
 /// bit-identical to the CPU's. For a device mask, use [`softmax_backward_masked_into`].
@@ -338,10 +339,8 @@ fn launch_masked(
     if shape.elements() == 0 {
         return Ok(None);
     }
-    let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
     let kernel = |rows: &masked::Rows| {
-        let is_held = is_aligned(op, [x, dy, dx], rows.cols, rows.lanes) && rows.cols <= MOST_HELD * rows.lanes;
-        (MASKED[rows.index][usize::from(has_products && is_held)], 256)
+        rows.kernel_without_bias(&MASKED, PIECES_OF_512[rows.index], is_aligned(op, [x, dy, dx], rows.cols, rows.lanes))
     };
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))

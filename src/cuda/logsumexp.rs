@@ -29,7 +29,7 @@ const OP: Op = Op {
         is_for_aligned: false,
     },
     masked_source: "log_sum_masked",
-    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),
+    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, 8, is_aligned),
 };
 
 const MASKED: [[&str; 3]; 3] = masked_kernels!("logsumexp");

@@ -73,7 +73,7 @@ unsafe impl DeviceRepr for Arguments {}
 
 /// Range of scales for which kernels may compute logits as float-float pairs. Within the range, the low part of the
 /// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
-pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 
 /// Arithmetic of softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,13 +131,19 @@ impl Rows {
     }
 
     /// Returns one of an op's kernels, and its number of threads. By type, the op has kernels for any row, and for rows
-    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads. `is_aligned` tells
-    /// whether rows and results can be moved sixteen bytes at a time.
-    pub fn kernel_without_bias(&self, kernels: &[[&'static str; 3]; 3], is_aligned: bool) -> (&'static str, u32) {
+    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads, with 4 or
+    /// `pieces_of_512` pieces of sixteen bytes per thread. `is_aligned` tells whether rows and results can be moved
+    /// sixteen bytes at a time.
+    pub fn kernel_without_bias(
+        &self,
+        kernels: &[[&'static str; 3]; 3],
+        pieces_of_512: usize,
+        is_aligned: bool,
+    ) -> (&'static str, u32) {
         let [any, of_block, of_512] = kernels[self.index];
         match is_aligned && self.is_aligned && self.is_narrow && !self.is_biased {
             true if self.fit(256, 4) => (of_block, self.threads(4)),
-            true if self.fit(512, 8) => (of_512, self.threads(8)),
+            true if self.fit(512, pieces_of_512) => (of_512, self.threads(pieces_of_512)),
             _ => (any, 256),
         }
     }

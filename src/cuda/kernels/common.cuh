@@ -291,6 +291,9 @@ struct Held {
     const u32 cols;
     float values[HELD][COUNT];
 
+    // Creates a row of values that the caller sets.
+    DEVICE explicit Held(u32 cols) : cols(cols) {}
+
     DEVICE Held(const typename S::Bits* row, u32 cols) : cols(cols) {
         for (u32 i = 0; i < HELD; i++) {
             if (At::column(i) < cols) {

@@ -16,7 +16,7 @@ DEVICE double derivative(double x, double cap) {
 }
 
 template <class S, u32 WARPS>
-DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float score, WideRow<S, Rolled, WARPS, 0, false>& row,
+DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float score, WideRow<S, WARPS, false>& row,
                    typename S::Bits* to, LogSumShared<S, WARPS>& shared, BinSums<WARPS>& of_distances) {
     const double max = row.found.max, logit = row.logits.at(target, score);
     row.prepare(shared.tables);
@@ -59,7 +59,7 @@ DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
         }
         const float score = S::widen(from[target]);
         const RowMask<false> mask(a.cols);
-        WideRow<S, Rolled, WARPS, 0, false> row(1.0, a.softcap, a.cols, from, mask, 0, a.cols);
+        WideRow<S, WARPS, false> row(1.0, a.softcap, a.cols, from, mask, 0, a.cols);
         row.find(shared.extremes);
         if (row.found.is_live()) {
             finish(a, index, (u32)target, score, row, to, shared.sums, shared.distances);

@@ -2,58 +2,13 @@
 // `src/ops/logsumexp.rs` define them. Each block processes one row. Rows that fit in registers and have neither a bias
 // nor a softcap are read once. Other rows, and rows whose largest exponential dominates the sum, are read one element
 // at a time.
-#include "masked_row.cuh"
+#include "masked_products.cuh"
 
 template <class S, u32 WARPS>
 struct MaskedShared {
     LogSumShared<S, WARPS> sums;
     WideExtremes extremes[WARPS];
     int keys[WARPS];
-};
-
-// Exponentials of products of score and scale in f64, which f32 does not represent.
-struct WideProductLogits {
-    const double scale, max;
-    const SoftmaxExp exp;
-    const LaneTables tables;
-
-    DEVICE WideProductLogits(double scale, double max)
-        : scale(scale), max(max), exp(0.0f, -INFINITE), tables(exp.lane_tables(0.0f)) {}
-
-    DEVICE float power(float x) const {
-        const double difference = (double)x * scale - max, clamped = difference > -104.0 ? difference : -104.0;
-        const float high = (float)clamped, rest = (float)(clamped - (double)high);
-        return exp.within(tables, high, [&](float low) { return low + rest; }) * SCALED_DOWN;
-    }
-
-    // Returns the bits of (z - max) - log_sum.
-    template <class S>
-    DEVICE u32 log_bits(float x, double log_sum) const {
-        return narrow_once<S>(((double)x * scale - max) - log_sum);
-    }
-};
-
-// Computes (z - max) - log_sum for f32 logits. For 16-bit types, both subtractions are in f32: the two roundings then do
-// not change the result.
-template <class S>
-DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
-    if (sizeof(typename S::Bits) == 2) {
-        return S::narrow((z - max) - (float)log_sum);
-    }
-    return S::narrow((float)(((double)z - (double)max) - log_sum));
-}
-
-struct ExactProductLogits : ExactLogits {
-    const float max;
-
-    DEVICE ExactProductLogits(float scale, float max) : ExactLogits(scale, max), max(max) {}
-
-    DEVICE float power(float x) const { return ExactLogits::power(x, 0.0f); }
-
-    template <class S>
-    DEVICE u32 log_bits(float x, double log_sum) const {
-        return log_softmax_bits<S>(x * scale, max, log_sum);
-    }
 };
 
 // Computes log_softmax, or logsumexp if `IS_OF_ROWS`, of masked rows.
@@ -88,7 +43,7 @@ struct LogSumMasked {
     // Computes a row whose products in registers are logits. Returns false if the largest exponential dominates the
     // sum.
     template <class Logits>
-    static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, const Logits& logits, double max, Parts* units) {
+    static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, const Logits& logits, Parts* units) {
         const Units sum = sum_exps<WARPS, false>(row.cols, units, [&](auto& sum) {
             const auto add = [&](u32, u32, const Scores& x, const float*) {
                 UNROLLED
@@ -103,7 +58,7 @@ struct LogSumMasked {
         }
         const double log_sum = log_of_sum({sum, false, 0.0}, row.cols);
         if (IS_OF_ROWS) {
-            store_of_row(a, index, narrow_once<S>(max + log_sum));
+            store_of_row(a, index, narrow_once<S>((double)logits.max + log_sum));
             return true;
         }
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
@@ -130,38 +85,12 @@ struct LogSumMasked {
         return true;
     }
 
-    // Returns whether the products of all unmasked scores with a power of two are f32 values.
-    static DEVICE bool are_exact(Row& row, float scale, int* partial) {
-        const float back = 1.0f / scale;
-        bool is_exact = true;
-        row.each([&](u32, u32, const Scores& x, const float*) {
-            UNROLLED
-            for (u32 e = 0; e < Row::COUNT; e++) {
-                is_exact = is_exact && x.at(e) * scale * back == x.at(e);
-            }
-        });
-        __syncthreads();
-        return Row::of_block(is_exact ? 0.0f : 1.0f, partial) == 0.0f;
-    }
-
-    // Returns whether the product of some unmasked score and the scale is not an f32 value. Checks one element of each
-    // piece, which nearly always finds such a product.
-    static DEVICE bool is_inexact(Row& row, double scale, int* partial) {
-        bool is_exact = true;
-        row.each([&](u32, u32, const Scores& x, const float*) {
-            const double z = (double)x.at(0) * scale;
-            is_exact = is_exact && (double)(float)z == z;
-        });
-        __syncthreads();
-        return Row::of_block(is_exact ? 0.0f : 1.0f, partial) != 0.0f;
-    }
-
     // Computes a row whose logits are products of score and scale. Returns false if the row must be read one element at
     // a time.
     static DEVICE bool held(const MaskedArguments& a, u32 index, Shared& shared) {
         const RowMask<false> mask(a, index);
         Row row((const Bits*)a.x + (u64)index * a.cols, a.cols, mask);
-        const float score = row.largest(shared.keys), scale = (float)a.scale;
+        const float score = row.largest(shared.keys);
         if (!(fabsf(score) < INFINITE)) {
             const u32 bits = fill_value(a, score != score, score);
             if (IS_OF_ROWS) {
@@ -172,15 +101,9 @@ struct LogSumMasked {
             count_guards(a.cols > 0 ? a.guards : 0, index, score != score, score == -INFINITE);
             return true;
         }
-        if (a.logits == PLAIN || (a.logits == EXACT && are_exact(row, scale, shared.keys))) {
-            const ExactProductLogits logits(scale, score * scale);
-            return write(a, index, row, logits, (double)(score * scale), shared.sums.units);
-        }
-        if (a.logits == PRODUCTS && is_inexact(row, a.scale, shared.keys)) {
-            const double max = (double)score * a.scale;
-            return write(a, index, row, WideProductLogits(a.scale, max), max, shared.sums.units);
-        }
-        return false;
+        return with_products(a, row, score, shared.keys, [&](const auto& logits) {
+            return write(a, index, row, logits, shared.sums.units);
+        });
     }
 
     // Computes any row, one element at a time.
@@ -188,8 +111,7 @@ struct LogSumMasked {
     static DEVICE void any(const MaskedArguments& a, u32 index, Shared& shared) {
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
         const RowMask<HAS_OPTIONS> mask(a, index);
-        WideRow<S, Rolled, WARPS, 0, HAS_OPTIONS> row(a.scale, HAS_OPTIONS ? a.softcap : 0.0, a.cols,
-                                                      (const Bits*)a.x + (u64)index * a.cols, mask, mask.low, mask.high);
+        WideRow<S, WARPS, HAS_OPTIONS> row(a, HAS_OPTIONS ? a.softcap : 0.0, index, mask, mask.low, mask.high);
         row.find(shared.extremes);
         if (!row.found.is_live()) {
             const u32 bits = fill_value(a, row.found.nan, (float)row.found.max);

@@ -203,69 +203,33 @@ struct WideExtremes {
     DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
 };
 
-// Columns `first..end` of a row; all others are masked. A row held in registers must have no bias and no softcap. Its
-// scale must be positive, and so small that a score times the scale does not overflow f64.
-template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
+// Columns `first..end` of a row; all others are masked. Each pass reads the row again, one element at a time.
+template <class S, u32 WARPS, bool HAS_BIAS>
 struct WideRow {
-    static const u32 COUNT = By<S>::COUNT;
     const WideLogits<S, HAS_BIAS> logits;
-    Held<S, By, WARPS, HELD> held;
+    Held<S, Rolled, WARPS, 0> held;
     const u32 first, cols;
     WideExtremes found;
     SoftmaxExp exp;
 
     DEVICE WideRow(double scale, double softcap, u32 cols, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask,
                    u32 first, u32 end)
-        : logits{mask, scale, HELD > 0 ? 0.0 : softcap}, held(row + first, end - first), first(first), cols(cols),
-          exp(0.0f, -INFINITE) {
-        mask_held();
-    }
+        : logits{mask, scale, softcap}, held(row + first, end - first), first(first), cols(cols), exp(0.0f, -INFINITE) {}
 
-    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
-        : WideRow(a.scale, a.softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
-
-    // Creates a row of the mask's column range, which contains every unmasked column.
-    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
-        : WideRow(a, row, mask, mask.low, mask.high) {}
-
-    // Sets masked scores to -inf in the registers.
-    DEVICE void mask_held() {
-        UNROLLED
-        for (u32 p = 0; p < PARTS; p++) {
-            if (HELD > 0 && p < logits.mask.keeps) {
-                keep_held([&](u32 column) { return logits.mask.keeps_at(p, column); });
-            }
-        }
-        if (HELD > 0) {
-            keep_held([&](u32 column) { return logits.mask.is_within(column); });
-        }
-    }
-
-    template <class Keep>
-    DEVICE void keep_held(Keep keep) {
-        held.each([&](u32 column, float* x) {
-            UNROLLED
-            for (u32 i = 0; i < COUNT; i++) {
-                x[i] = keep(column + i) ? x[i] : -INFINITE;
-            }
-        });
-    }
+    // Creates a row of a call. `softcap` is the call's, or a constant 0 in kernels for calls without a softcap.
+    DEVICE WideRow(const MaskedArguments& a, double softcap, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
+        : WideRow(a.scale, softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 
     // Returns the logit of a score. `column` counts from `first`.
-    DEVICE double logit(u32 column, float x) const {
-        return HELD > 0 ? (double)x * logits.scale : logits.at(first + column, x);
-    }
+    DEVICE double logit(u32 column, float x) const { return logits.at(first + column, x); }
 
     DEVICE void find(WideExtremes* partial) {
         WideExtremes own = {-(double)INFINITE, 0, 0};
         held.each([&](u32 column, const float* x) {
-            UNROLLED
-            for (u32 i = 0; i < COUNT; i++) {
-                const double z = logit(column + i, x[i]);
-                own.max = z > own.max ? z : own.max;
-                own.nan |= z != z;
-                own.inexact |= (double)(float)z != z;
-            }
+            const double z = logit(column, *x);
+            own.max = z > own.max ? z : own.max;
+            own.nan |= z != z;
+            own.inexact |= (double)(float)z != z;
         });
         found = over_block<WARPS>(own, partial, [](WideExtremes own, u32 distance) {
             for (; distance > 0; distance /= 2) {
@@ -302,22 +266,13 @@ struct WideRow {
         return z == -(double)INFINITE ? -1.0f : power(tables, z);
     }
 
-    // Returns a column's `kept_power`. Call `units` first: it replaces the scores in registers by these values.
-    DEVICE float weight(const Tables& tables, u32 column, float x) const {
-        return HELD > 0 ? x : kept_power(tables, column, x);
-    }
-
-    // Sums the exponentials. Scores in registers are replaced by the results of `kept_power`.
+    // Sums the exponentials.
     DEVICE Units units(const Tables& tables, Parts* partial) {
-        return sum_exps<WARPS, HELD == 0>(cols, partial, [&](auto& sum) {
-            held.each([&](u32 column, float* x) {
-                UNROLLED
-                for (u32 i = 0; i < COUNT; i++) {
-                    const float e = kept_power(tables, column + i, x[i]);
-                    sum.add(e < 0.0f ? 0.0f : e);
-                    x[i] = HELD > 0 ? e : x[i];
-                }
-                if (HELD == 0 && sum.count >= 256) {
+        return sum_exps<WARPS, true>(cols, partial, [&](auto& sum) {
+            held.each([&](u32 column, const float* x) {
+                const float e = kept_power(tables, column, *x);
+                sum.add(e < 0.0f ? 0.0f : e);
+                if (sum.count >= 256) {
                     sum.collect();
                 }
             });
@@ -331,7 +286,7 @@ struct WideRow {
         if (max_dominated) {
             const auto logit_of = [&](u32 column, float x) { return logit(column, x); };
             const auto power_of = [&](u32 column, float x) { return power(shared.tables, logit(column, x)); };
-            rest = rest_of<HELD == 0>(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
+            rest = rest_of<true>(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
         }
         return {sum, max_dominated, rest};
     }

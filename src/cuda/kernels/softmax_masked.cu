@@ -105,7 +105,7 @@ struct SoftmaxMasked {
         }
     }
 
-    static DEVICE void divide_wide(WideRow<S, Rolled, WARPS, 0, HAS_BIAS>& row, Bits* to, Shared& shared) {
+    static DEVICE void divide_wide(WideRow<S, WARPS, HAS_BIAS>& row, Bits* to, Shared& shared) {
         row.prepare(shared.tables);
         __syncthreads();
         const Units units = row.units(shared.tables, shared.units);
@@ -121,8 +121,7 @@ struct SoftmaxMasked {
         const RowMask<HAS_BIAS> mask(a, index);
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
         // Only the kernels that read one element at a time take calls with a softcap.
-        WideRow<S, Rolled, WARPS, 0, HAS_BIAS> wide(a.scale, COUNT == 1 ? a.softcap : 0.0, a.cols,
-                                                    (const Bits*)a.x + (u64)index * a.cols, mask, mask.low, mask.high);
+        WideRow<S, WARPS, HAS_BIAS> wide(a, COUNT == 1 ? a.softcap : 0.0, index, mask, mask.low, mask.high);
         wide.find(shared.extremes);
         u32 beside = 0, low = mask.low, high = mask.high;
         if (wide.found.is_live()) {
