@@ -83,18 +83,28 @@ struct LayerNormRow {
     }
 };
 
+// Checks whether the magnitudes of weights and biases allow f32. A barrier must follow.
+template <class S, u32 COUNT>
+DEVICE void check_operands(OperandRange& of_weights, OperandRange& of_biases, const Operand& weight, const Operand& bias,
+                           u32 cols) {
+    if (sizeof(typename S::Bits) == 2) {
+        of_weights.check<S, COUNT>(weight, cols, LEAST_WEIGHT, LARGEST_WEIGHT);
+        of_biases.check<S, COUNT>(bias, cols, 0.0f, LARGEST_BIAS);
+    }
+}
+
 template <class S, template <class> class By, u32 WARPS>
 DEVICE void layer_norm(const LayerNormArguments& a) {
     typedef typename S::Bits Bits;
     typedef LayerNormRow<S, By, WARPS> Row;
     __shared__ OrderedSums<Places<S, By, WARPS>, 2> shared;
-    __shared__ Magnitudes partial[2][WARPS];
+    __shared__ OperandRange of_weights, of_biases;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
     const Columns columns = {a.cols};
-    const bool may_be_narrow =
-        sizeof(Bits) == 2 && weight.is_within<S, Row::COUNT, WARPS>(a.cols, LEAST_WEIGHT, LARGEST_WEIGHT, partial[0]) &&
-        bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, LARGEST_BIAS, partial[1]);
+    check_operands<S, Row::COUNT>(of_weights, of_biases, weight, bias, a.cols);
+    __syncthreads();
+    const bool may_be_narrow = sizeof(Bits) == 2 && of_weights.is_within(a.cols) && of_biases.is_within(a.cols);
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         Bits* to = (Bits*)a.y + index * a.cols;
         Row row((const Bits*)a.x + index * a.cols, a.cols, weight, bias);
@@ -165,23 +175,14 @@ DEVICE void layer_norm_rows(const LayerNormArguments& a, LayerNormShared<S>& sha
 
 template <class S>
 DEVICE void layer_norm_held(const LayerNormArguments& a) {
-    const bool IS_F32 = sizeof(typename S::Bits) == 4;
     __shared__ LayerNormShared<S> shared;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
-    if (threadIdx.x == 0) {
-        shared.of_weights.clear();
-        shared.of_biases.clear();
-    }
-    __syncthreads();
-    if (!IS_F32) {
-        shared.of_weights.template check<S>(weight, a.cols, LEAST_WEIGHT, LARGEST_WEIGHT);
-        shared.of_biases.template check<S>(bias, a.cols, 0.0f, LARGEST_BIAS);
-    }
+    check_operands<S, TileRow<S>::COUNT>(shared.of_weights, shared.of_biases, weight, bias, a.cols);
     typedef TileOperand<S, true> Own;
     if (Own::serves(weight) && Own::serves(bias)) {
         layer_norm_rows<S, true>(a, shared, weight, bias);
-    } else if constexpr (!IS_F32) {
+    } else if constexpr (sizeof(typename S::Bits) == 2) {
         layer_norm_rows<S, false>(a, shared, weight, bias);
     }
 }

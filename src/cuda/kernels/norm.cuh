@@ -115,26 +115,46 @@ struct Operand {
             }
         }
     }
+};
 
-    // Returns whether all nonzero magnitudes are from `least` to `most`, and none is NaN. The result is the same in all
-    // threads.
-    template <class S, u32 COUNT, u32 WARPS>
-    DEVICE bool is_within(u32 cols, float least, float most, Magnitudes* partial) const {
-        if (type == NO_OPERAND) {
-            return true;
+// What the threads of a block found out about an operand, in shared memory.
+struct OperandRange {
+    u32 is_outside, is_at_limit, has_zero;
+
+    // Checks whether all nonzero magnitudes are from `least` to `most`, and none is NaN. All threads of the block make
+    // this call together, and `is_within` returns its result after another barrier.
+    template <class S, u32 COUNT>
+    DEVICE void check(const Operand& operand, u32 cols, float least, float most) {
+        if (threadIdx.x == 0) {
+            is_outside = is_at_limit = has_zero = 0;
         }
+        __syncthreads();
         Magnitudes own = Magnitudes::of_none();
         ROLLED
         for (u32 column = threadIdx.x * COUNT; column < cols; column += blockDim.x * COUNT) {
             float values[COUNT];
-            load<S, COUNT>(column, values);
+            operand.load<S, COUNT>(column, values);
             for (u32 i = 0; i < COUNT; i++) {
                 own.update(values[i]);
             }
         }
-        const Magnitudes found = own.over<WARPS>(partial);
-        return found.largest <= bits_of(most) && found.smallest(cols % 16 != 0) >= least;
+        // `below` is the smallest nonzero magnitude minus 1, or the largest integer.
+        const bool has_limit = least > 0.0f;
+        const u32 below_limit = bits_of(least) - 1;
+        if (own.largest > bits_of(most) || (has_limit && own.below < below_limit)) {
+            is_outside = 1;
+        }
+        if (has_limit && own.below == below_limit) {
+            is_at_limit = 1;
+        }
+        if (own.least == 0) {
+            has_zero = 1;
+        }
     }
+
+    // A smallest magnitude of `least` counts as too small if there is also a zero, or if the last block of the operand is
+    // padded, as in `src/cpu/moments.rs`.
+    DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
 };
 
 // Returns 1 / sqrt(square + eps), or 0 if `square` and `eps` are both 0.

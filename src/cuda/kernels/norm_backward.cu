@@ -30,7 +30,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
             weight.load<S, COUNT>(column, weights);
             By<S>::load(dy + column, gradients);
             for (u32 i = 0; i < COUNT; i++) {
-                gradient.add(x[i], gradients[i], weights[i], lane(i));
+                gradient.add(x[i], gradient.h(gradients[i], weights[i]), lane(i));
             }
         });
         gradient.set_sums(columns, sums, a.is_centred);
@@ -46,8 +46,9 @@ struct NormBackwardShared {
     RowGradient of_warps[TILE_ROW_THREADS / WARP];
 };
 
-// Computes the gradients of rows that fit in registers.
-template <class S, bool IS_OWN>
+// Computes the gradients of rows that fit in registers. With `IS_PLAIN`, the weight has the rows' type or is absent, and
+// its offset is 0.
+template <class S, bool IS_PLAIN>
 DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShared<S>& shared, const Operand& weight) {
     typedef typename S::Bits Bits;
     typedef TileRow<S> Row;
@@ -69,7 +70,7 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
         gradient.set_moments(found, a.eps);
         gradient.store_moments(a.moments, index);
         const Bits* dy = (const Bits*)a.dy + own();
-        const TileOperand<S, IS_OWN> weights_of_sums(weight);
+        const TileOperand<S, IS_PLAIN> weights_of_sums(weight);
         shared.sums.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
             // Behind the end of the row, dy is 0 and the weight is finite, so the terms are 0 or NaN. They are NaN only
             // if the row's factors are, and then all terms are NaN.
@@ -79,7 +80,10 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
             float weights[Row::IN_WORD];
             weights_of_sums.of_word(offset, is_there, weights);
             for (u32 k = 0; k < Row::IN_WORD; k++) {
-                gradient.add(x.value(i, w, k), k == 0 ? S::low_of(word) : S::high_of(word), weights[k], sums[k]);
+                const float dy = k == 0 ? S::low_of(word) : S::high_of(word);
+                // Adding an offset of 0 only changes the sign of zeros, which does not show in sums.
+                const double h = IS_PLAIN ? (double)dy * (double)weights[k] : gradient.h(dy, weights[k]);
+                gradient.add(x.value(i, w, k), h, sums[k]);
             }
         });
         shared.sums.totals(turn, sums);
@@ -98,7 +102,7 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
             const u64 first = own();
             dy = (const Bits*)a.dy + first;
             Bits* to = (Bits*)a.dx + first;
-            const TileOperand<S, IS_OWN> of_weights(weight);
+            const TileOperand<S, IS_PLAIN> of_weights(weight);
             Row::each(a.cols, [&](u32 i, u32 offset) {
                 float weights[Row::COUNT];
                 u32 words[Row::WORDS];
@@ -133,16 +137,16 @@ template <class S>
 DEVICE void norm_backward_held(const NormBackwardArguments& a) {
     __shared__ NormBackwardShared<S> shared;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
-    if (TileOperand<S, true>::serves(weight)) {
+    if (TileOperand<S, true>::serves(weight) && a.weight_offset == 0.0) {
         norm_backward_rows<S, true>(a, shared, weight);
-    } else if constexpr (sizeof(typename S::Bits) == 2) {
+    } else {
         norm_backward_rows<S, false>(a, shared, weight);
     }
 }
 
-NORM(norm_backward, NormBackwardArguments, 512, F32, f32)
-NORM(norm_backward, NormBackwardArguments, 512, F16, f16)
-NORM(norm_backward, NormBackwardArguments, 512, BF16, bf16)
+NORM(norm_backward, NormBackwardArguments, 640, F32, f32)
+NORM(norm_backward, NormBackwardArguments, 640, F16, f16)
+NORM(norm_backward, NormBackwardArguments, 640, BF16, bf16)
 ENTRY_UP_TO(norm_columns_f32, NormBackwardArguments, COLUMN_THREADS, (norm_columns<F32>(arguments)))
 ENTRY_UP_TO(norm_columns_f16, NormBackwardArguments, COLUMN_THREADS, (norm_columns<F16>(arguments)))
 ENTRY_UP_TO(norm_columns_bf16, NormBackwardArguments, COLUMN_THREADS, (norm_columns<BF16>(arguments)))

@@ -88,7 +88,6 @@ DEVICE void sum_columns(const NormBackwardArguments& a, NormColumnsShared& share
         const u32 rows = a.rows - first < TILE_ROWS ? (u32)(a.rows - first) : TILE_ROWS;
         const u32 start = (u32)(index % runs) * WIDTH;
         const u32 column = start + threadIdx.x % WARP * COUNT;
-        __syncthreads();
         for (u32 i = threadIdx.x; i < 3 * rows; i += COLUMN_THREADS) {
             shared.moments[i / 3][i % 3] = ((const double*)a.moments)[3 * first + i];
         }

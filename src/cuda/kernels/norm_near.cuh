@@ -25,8 +25,7 @@ struct RowGradient {
 
     DEVICE double h(float dy, float weight) const { return (double)dy * ((double)weight + weight_offset); }
 
-    DEVICE void add(float x, float dy, float weight, double (&sum)[2]) const {
-        const double of = h(dy, weight);
+    DEVICE void add(float x, double of, double (&sum)[2]) const {
         sum[0] += of * normalised(x, mean, scale, shift);
         sum[1] += of;
     }

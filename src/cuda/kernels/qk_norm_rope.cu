@@ -131,7 +131,7 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     typedef typename S::Bits Bits;
     typedef HeadRow<S, By> Row;
     const u32 COUNT = By<S>::COUNT;
-    __shared__ Magnitudes partial[WARPS];
+    __shared__ OperandRange range;
     // The array consists of 16-byte vectors, so it is aligned to 16 bytes.
     __shared__ uint4 rows[THREADS * Row::HELD * Row::COUNT * sizeof(Bits) / sizeof(uint4)];
     __shared__ float weights[MOST_COLS];
@@ -140,7 +140,9 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
         weight.load<F32, 1>(column, weights + column);
     }
     __syncthreads();
-    const bool may_be_narrow = a.may_be_narrow && leave_room<S, 1, WARPS>(weight, a.cols, partial);
+    check_weights<S, 1>(range, weight, a.cols);
+    __syncthreads();
+    const bool may_be_narrow = a.may_be_narrow && range.is_within(a.cols);
     const Heads& at = a.at;
     const u32 half = (u32)at.half, lane = threadIdx.x % a.lanes, in_warp = WARP / a.lanes;
     Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);

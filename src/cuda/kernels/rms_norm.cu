@@ -84,8 +84,11 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
     const bool IS_F32 = sizeof(Bits) == 4;
     __shared__ OrderedSums<Places<S, By, WARPS>, 1> shared;
     __shared__ Magnitudes partial[WARPS];
+    __shared__ OperandRange range;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
-    const bool may_be_narrow = a.may_be_narrow && leave_room<S, Row::COUNT, WARPS>(weight, a.cols, partial);
+    check_weights<S, Row::COUNT>(range, weight, a.cols);
+    __syncthreads();
+    const bool may_be_narrow = a.may_be_narrow && range.is_within(a.cols);
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const u64 start = index * a.cols;
         Bits* to = (Bits*)a.y + start;
@@ -210,20 +213,12 @@ DEVICE void rms_norm_rows(const RmsNormArguments& a, RmsNormShared<S>& shared, c
 
 template <class S>
 DEVICE void rms_norm_held(const RmsNormArguments& a) {
-    const bool IS_F32 = sizeof(typename S::Bits) == 4;
     __shared__ RmsNormShared<S> shared;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
-    if (threadIdx.x == 0) {
-        shared.range.clear();
-    }
-    __syncthreads();
-    if (a.may_be_narrow) {
-        const float least = IS_F32 ? LEAST_F32_WEIGHT : 0.0f, most = IS_F32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
-        shared.range.template check<S>(weight, a.cols, least, most);
-    }
+    check_weights<S, TileRow<S>::COUNT>(shared.range, weight, a.cols);
     if (TileOperand<S, true>::serves(weight)) {
         rms_norm_rows<S, true>(a, shared, weight);
-    } else if constexpr (!IS_F32) {
+    } else if constexpr (sizeof(typename S::Bits) == 2) {
         rms_norm_rows<S, false>(a, shared, weight);
     }
 }

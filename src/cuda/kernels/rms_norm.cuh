@@ -6,12 +6,12 @@
 // only underflow if the result itself does.
 const float LEAST_F32_WEIGHT = 0x1p-25f, LARGEST_F32_WEIGHT = 0x1p60f, LARGEST_WEIGHT = 256.0f;
 
-// Returns whether the weights' magnitudes allow f32.
-template <class S, u32 COUNT, u32 WARPS>
-DEVICE bool leave_room(const Operand& weight, u32 cols, Magnitudes* partial) {
-    const bool is_f32 = sizeof(typename S::Bits) == 4;
-    const float least = is_f32 ? LEAST_F32_WEIGHT : 0.0f, most = is_f32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
-    return weight.is_within<S, COUNT, WARPS>(cols, least, most, partial);
+// Checks whether the weights' magnitudes allow f32. A barrier must follow.
+template <class S, u32 COUNT>
+DEVICE void check_weights(OperandRange& range, const Operand& weight, u32 cols) {
+    const bool IS_F32 = sizeof(typename S::Bits) == 4;
+    const float least = IS_F32 ? LEAST_F32_WEIGHT : 0.0f, most = IS_F32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
+    range.check<S, COUNT>(weight, cols, least, most);
 }
 
 // Returns whether the low parts of an f32 row of these magnitudes do not underflow.

@@ -19,6 +19,12 @@ DEVICE u32 load_if(bool condition, const void* from, u32 otherwise) {
 }
 
 // Returns the argument. The compiler computes what depends on the result again, instead of keeping it in registers.
+DEVICE u32 recomputed(u32 v) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
 DEVICE u64 recomputed(u64 v) {
 #ifdef __CUDACC__
     asm volatile("" : "+l"(v));
@@ -175,18 +181,19 @@ DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 
     row.forget_elements();
 }
 
-// Reads an operand at the thread's columns. With `IS_OWN`, the operand has the rows' type or is absent, so each read is
-// one instruction. Kernels choose `IS_OWN` once, because a choice at each read would keep reads from overlapping.
+// Reads an operand at the thread's columns. With `IS_OWN`, the operand must have the rows' type or be absent, so each read
+// is one instruction. Kernels choose `IS_OWN` once, because a branch at each read would keep reads from overlapping.
 template <class S, bool IS_OWN>
 struct TileOperand {
     typedef typename S::Bits Bits;
     typedef TileRow<S> Row;
     const Operand& operand;
-    // Address of the value at the thread's first column.
-    const u64 own;
+    const u32 first;
 
-    DEVICE TileOperand(const Operand& operand)
-        : operand(operand), own(recomputed(operand.at) + Row::first() * (IS_OWN ? sizeof(Bits) : sizeof(float))) {}
+    DEVICE TileOperand(const Operand& operand) : operand(operand), first(recomputed(Row::first())) {}
+
+    template <class T>
+    DEVICE const T* at(u32 offset) const { return (const T*)operand.at + first + offset; }
 
     static DEVICE bool serves(const Operand& operand) { return sizeof(Bits) == 4 || operand.type != F32_OPERAND; }
 
@@ -196,7 +203,7 @@ struct TileOperand {
     DEVICE void load(u32 offset, u32 (&words)[Row::WORDS]) const {
         uint4 v = {missing(), missing(), missing(), missing()};
         if (operand.type != NO_OPERAND) {
-            v = *(const uint4*)((const Bits*)own + offset);
+            v = *(const uint4*)at<Bits>(offset);
         }
         words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
     }
@@ -214,51 +221,16 @@ struct TileOperand {
 
     // Loads the values of the word at a distance from the first piece, or finite values if the word is not in the row.
     DEVICE void of_word(u32 offset, bool is_there, float* to) const {
-        if constexpr (IS_OWN) {
-            const u32 word = load_if(is_there && operand.type != NO_OPERAND, (const Bits*)own + offset, missing());
-            to[0] = S::low_of(word);
-            to[Row::IN_WORD - 1] = S::high_of(word);
-        } else {
+        const bool is_wide = !IS_OWN && operand.type == F32_OPERAND;
+        const bool is_own = operand.type != NO_OPERAND && !is_wide;
+        const u32 word = load_if(is_there && is_own, at<Bits>(offset), missing());
+        to[0] = S::low_of(word);
+        to[Row::IN_WORD - 1] = S::high_of(word);
+        if constexpr (!IS_OWN) {
             for (u32 k = 0; k < Row::IN_WORD; k++) {
-                to[k] = float_of(load_if(is_there, (const float*)own + offset + k, 0));
+                const u32 wide = load_if(is_there && is_wide, at<float>(offset + k), 0);
+                to[k] = is_wide ? float_of(wide) : to[k];
             }
         }
     }
-};
-
-// Findings of a block about an operand's magnitudes, for the test that `Operand::is_within` makes. Any thread may set a
-// finding.
-struct OperandRange {
-    u32 is_outside, is_at_limit, has_zero;
-
-    // A barrier must follow.
-    DEVICE void clear() { is_outside = is_at_limit = has_zero = 0; }
-
-    template <class S>
-    DEVICE void check(const Operand& operand, u32 cols, float least, float most) {
-        const u32 COUNT = Vectors<S>::COUNT;
-        Magnitudes own = Magnitudes::of_none();
-        ROLLED
-        for (u32 column = threadIdx.x * COUNT; column < cols; column += blockDim.x * COUNT) {
-            float values[COUNT];
-            operand.load<S, COUNT>(column, values);
-            for (u32 i = 0; i < COUNT; i++) {
-                own.update(values[i]);
-            }
-        }
-        // `below` is the smallest nonzero magnitude minus 1, or the largest integer.
-        const u32 below = bits_of(least) - 1;
-        if (own.largest > bits_of(most) || (least > 0.0f && own.below < below)) {
-            is_outside = 1;
-        }
-        if (least > 0.0f && own.below == below) {
-            is_at_limit = 1;
-        }
-        if (own.least == 0) {
-            has_zero = 1;
-        }
-    }
-
-    // Returns the result of the test, after a barrier.
-    DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
 };
