@@ -100,7 +100,12 @@ pub const FAULTS: &[Fault] = &[
         __syncthreads();",
         "        fill(shared.tables);",
     ),
-    fault("parts overwrite each other's lists", "sample_parts.cuh", "work.list[place + i]", "work.list[i]"),
+    fault(
+        "a top-p counts only half of each run",
+        "sample_parts.cuh",
+        "work.totals[run] = total;",
+        "work.totals[run] = total / 2;",
+    ),
     fault(
         "the largest logit of a group misses half of the lanes",
         "sample_parts.cuh",
