@@ -1,10 +1,11 @@
 //! Gradients of softmax, log_softmax and logsumexp of rows on a device.
 
 use super::device::{self, Launch};
+use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, one_a_row, same_shape};
-use super::scores::{self, MOST_BLOCKS};
+use super::scores::{self, MOST_BLOCKS, MOST_BLOCKS_HELD};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -42,9 +43,9 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. Each type has three kernels: for any row, for rows that fit in a block's registers, and
-    /// for longer rows.
-    kernels: [[&'static str; 3]; 3],
+    /// Kernel names by type. Each type has five kernels: for any row; for rows in registers, with 4 or 8 pieces in each
+    /// of up to 256 threads, or with 8 pieces in each of 512 threads; and for longer rows.
+    kernels: [[&'static str; 5]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,
     /// Whether dy has one element for each row.
@@ -52,12 +53,17 @@ struct Op {
 }
 
 macro_rules! kernels {
-    ($op:literal) => {
+    ($op:literal, $type:literal) => {
         [
-            [concat!($op, "_f32_any"), concat!($op, "_f32_8x4"), concat!($op, "_f32_long")],
-            [concat!($op, "_f16_any"), concat!($op, "_f16_8x4"), concat!($op, "_f16_long")],
-            [concat!($op, "_bf16_any"), concat!($op, "_bf16_8x4"), concat!($op, "_bf16_long")],
+            concat!($op, "_", $type, "_any"),
+            concat!($op, "_", $type, "_8x4"),
+            concat!($op, "_", $type, "_8x8"),
+            concat!($op, "_", $type, "_16x8"),
+            concat!($op, "_", $type, "_long"),
         ]
+    };
+    ($op:literal) => {
+        [kernels!($op, "f32"), kernels!($op, "f16"), kernels!($op, "bf16")]
     };
 }
 
@@ -87,10 +93,11 @@ pub fn softmax_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -101,9 +108,10 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(SOFTMAX.name, &dx, &dy)?;
-    into(&SOFTMAX, stream, x, dy.data, dx, mask, options)
+    into(&SOFTMAX, stream, x, dy.data, dx, mask, (options, guards))
 }
 
 /// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device. The results are
@@ -118,10 +126,11 @@ pub fn log_softmax_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    log_softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    log_softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -132,9 +141,10 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(LOG_SOFTMAX.name, &dx, &dy)?;
-    into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, options)
+    into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, (options, guards))
 }
 
 /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device. The results are
@@ -150,10 +160,11 @@ pub fn logsumexp_backward_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    logsumexp_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
+    logsumexp_backward_masked_into(stream, x, dy, dx, &Mask::none(), options, None)
 }
 
-/// Computes [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the
+/// meaning that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -164,9 +175,10 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     one_a_row(LOGSUMEXP.name, "dy", dy.len(), x.rows)?;
-    into(&LOGSUMEXP, stream, x, dy, dx, mask, options)
+    into(&LOGSUMEXP, stream, x, dy, dx, mask, (options, guards))
 }
 
 /// Runs the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
@@ -177,15 +189,16 @@ fn into<E: DeviceElement>(
     dy: CudaView<'_, E>,
     mut dx: RowsMut<'_, E>,
     mask: &Mask<'_>,
-    options: &Softmax<'_>,
+    (options, guards): (&Softmax<'_>, Option<&mut Guards>),
 ) -> Result<()> {
     same_shape(op.name, &dx, &x)?;
+    let _caller = device::CallerContext::save();
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
     let (dy, _read_too) = device::read((op.name, "dy"), &dy, stream)?;
     let (dx, _written) = device::write((op.name, "dx"), &mut dx.data, stream)?;
-    scores::refusing(op.name, stream, options.fully_masked, |guards| {
+    counted(op.name, stream, options.fully_masked, guards, |guards| {
         let addresses = [x, dy, dx, guards];
         if scores::is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
@@ -300,14 +313,17 @@ fn launch(
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
-    let [any, held, long] = op.kernels[index];
-    let (kernel, threads) = match is_aligned(op, [x, dy, dx], cols, lanes) {
-        false => (any, 256),
-        true if cols <= MOST_HELD * lanes => (held, scores::threads_of(cols, 4 * lanes)),
-        true => (long, 512),
+    let [any, of_four, of_eight, of_512, long] = op.kernels[index];
+    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
+    let (kernel, threads, most_blocks) = match cols {
+        _ if !is_aligned(op, [x, dy, dx], cols, lanes) => (any, 256, MOST_BLOCKS),
+        cols if cols <= held(256, 4) => (of_four, scores::threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
+        cols if cols <= held(256, 8) => (of_eight, 256, MOST_BLOCKS_HELD),
+        cols if cols <= held(512, 8) => (of_512, 512, MOST_BLOCKS_HELD),
+        _ => (long, 512, MOST_BLOCKS),
     };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(most_blocks) as u32, threads }, arguments)))
 }
 
 fn launch_masked(
@@ -323,15 +339,15 @@ fn launch_masked(
         return Ok(None);
     }
     let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
-    let kernel = |index: usize, cols, lanes| {
-        let is_held = is_aligned(op, [x, dy, dx], cols, lanes) && cols <= MOST_HELD * lanes;
-        MASKED[index][usize::from(has_products && is_held)]
+    let kernel = |rows: &masked::Rows| {
+        let is_held = is_aligned(op, [x, dy, dx], rows.cols, rows.lanes) && rows.cols <= MOST_HELD * rows.lanes;
+        (MASKED[rows.index][usize::from(has_products && is_held)], 256)
     };
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, guards], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Number of 16-byte pieces that fit in the registers of a block of 256 threads.
+/// Number of 16-byte pieces of a masked row that fit in the registers of a block of 256 threads.
 const MOST_HELD: usize = 256 * 4;
 
 /// Returns whether rows can be read and written sixteen bytes at a time.

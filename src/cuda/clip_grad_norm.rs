@@ -85,6 +85,7 @@ pub fn clip_grad_norm(
     if norm.len() != 1 {
         return Err(Error::shape(OP, "norm", format!("{} elements", norm.len()), "1".to_string()));
     }
+    let _caller = device::CallerContext::save();
     let parts = {
         let (mut list, mut uses) = (Vec::new(), Vec::new());
         for grad in grads.iter_mut() {

@@ -4,7 +4,7 @@ use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
-use super::scores::{MOST_BLOCKS, of_type, threads_of};
+use super::scores::{MOST_BLOCKS, MOST_BLOCKS_HELD, of_type, threads_of};
 use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -68,6 +68,7 @@ impl<'a> Targets<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] with the row of the first such target; [`Error::Failed`] if the device fails.
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
+        let _caller = device::CallerContext::save();
         let rows = self.classes.len();
         let settled = workspace::with(stream, |workspace| {
             let (targets, _read) = device::read((OP, "target"), &self.classes, stream)?;
@@ -106,6 +107,7 @@ pub fn cross_entropy_into<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (OP, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     run(op, stream, [logits, 0], shape, targets, (None, loss), options)
 }
@@ -127,6 +129,7 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(BACKWARD, "dlogits", dlogits.shape(), &logits)?;
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((BACKWARD, "logits"), &logits.data, stream)?;
     let (dlogits, _written) = device::write((BACKWARD, "dlogits"), &mut dlogits.data, stream)?;
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
@@ -146,6 +149,7 @@ pub fn cross_entropy_backward_in_place<E: DeviceElement>(
     options: &CrossEntropy<'_>,
 ) -> Result<()> {
     let (shape, op) = (logits.shape(), (BACKWARD, E::DTYPE));
+    let _caller = device::CallerContext::save();
     let (logits, _written) = device::write((BACKWARD, "logits"), &mut logits.data, stream)?;
     run(op, stream, [logits; 2], shape, targets, (Some(dloss), loss), options)
 }
@@ -245,12 +249,12 @@ pub fn launches(
     if cols > MAX_TERMS {
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
     }
-    let (kernel, threads) = kernel(op, dtype, cols, memory, options)?;
+    let (kernel, threads, most_blocks) = kernel(op, dtype, cols, memory, options)?;
     let source = if options.softcap.is_some() { "cross_entropy_softcap" } else { OP };
     let (weight, weight_type) = given(op, weight)?;
     let mut launches = vec![Launch { source: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024 }];
     if rows > 0 {
-        launches.push(Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads });
+        launches.push(Launch { source, kernel, blocks: rows.min(most_blocks) as u32, threads });
     }
     if options.reduction != Reduction::None {
         launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024 });
@@ -283,26 +287,26 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the name and the block size of the smallest kernel that holds a row in registers. If none does, returns the
-/// name and the block size of a kernel that reads the row repeatedly.
+/// Returns the name of the smallest kernel that holds a row in registers, its block size and its largest number of
+/// blocks. If no kernel holds a row, returns a kernel that reads the row repeatedly.
 fn kernel(
     op: &'static str,
     dtype: DType,
     cols: usize,
     memory: &Memory,
     options: &CrossEntropy<'_>,
-) -> Result<(&'static str, u32)> {
+) -> Result<(&'static str, u32, usize)> {
     let (index, lanes) = of_type(op, dtype)?;
     if options.softcap.is_some() {
-        return Ok((SOFTCAP[index], 256));
+        return Ok((SOFTCAP[index], 256, MOST_BLOCKS));
     }
     let names = NAMES[index];
     let is_aligned = (memory.logits | memory.dlogits).is_multiple_of(16) && cols.is_multiple_of(lanes);
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
     Ok(match cols {
-        _ if !is_aligned => (names[0], 256),
-        cols if cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes)),
-        cols if cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes)),
-        _ => (names[3], 1024),
+        _ if !is_aligned => (names[0], 256, MOST_BLOCKS),
+        cols if cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
+        cols if cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes), MOST_BLOCKS_HELD),
+        _ => (names[3], 1024, MOST_BLOCKS),
     })
 }

@@ -8,10 +8,11 @@ use cudarc::driver::CudaSlice;
 use cudarc::driver::sys::{self, CUstreamCaptureStatus};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, LaunchConfig,
-    PushKernelArg, SyncOnDrop,
+    PushKernelArg, SyncOnDrop, result,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -33,7 +34,36 @@ pub struct Launch {
     pub threads: u32,
 }
 
-/// Returns the context of the device with this ordinal.
+/// The context that was current on this thread before a call. Dropping the value makes it current again.
+///
+/// `cudarc` makes a stream's context current and leaves it so. An engine may drive the device through another context
+/// on the same thread. Each function that uses the driver therefore saves the current context first, so that the value
+/// is dropped after all guards of arguments, which use the driver when they are dropped.
+#[must_use]
+pub(crate) struct CallerContext(sys::CUcontext);
+
+impl CallerContext {
+    pub(crate) fn save() -> Self {
+        CallerContext(current())
+    }
+}
+
+impl Drop for CallerContext {
+    fn drop(&mut self) {
+        if current() != self.0 {
+            // SAFETY: the context was current before the call, or the pointer is null, which means no context. The call
+            // fails only if another thread destroyed the context since then, and then there is nothing to restore.
+            let _ = unsafe { sys::cuCtxSetCurrent(self.0) };
+        }
+    }
+}
+
+/// Returns this thread's current context, or null if there is none. A driver that is not initialised has none.
+fn current() -> sys::CUcontext {
+    result::ctx::get_current().ok().flatten().unwrap_or(ptr::null_mut())
+}
+
+/// Returns the context of the device with this ordinal. The calling thread's current context does not change.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if there is no driver or no such device, if the driver is older than CUDA 11.2, or if the
@@ -42,6 +72,7 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(Error::unavailable(BACKEND, "there is no CUDA driver on this machine (libcuda was not found)"));
     }
+    let _caller = CallerContext::save();
     let version = driver_version().map_err(|error| not_opened(ordinal, error))?;
     if version < LEAST_VERSION {
         let [version, least] = [version, LEAST_VERSION].map(|v| format!("{}.{}", v / 1000, v % 1000 / 10));
@@ -241,6 +272,7 @@ pub fn preload(
     dtypes: &[DType],
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<()> {
+    let _caller = CallerContext::save();
     let mut modules = Vec::new();
     for source in sources {
         let Some(source) = super::sources().find(|known| known == source) else {

@@ -192,6 +192,7 @@ pub(crate) fn apply<E: DeviceElement>(
     }
     as_long(name, "out", out.len(), len)?;
     let first = if matches!(other, Some(("b", _))) { "a" } else { "x" };
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((name, first), &x, stream)?;
     let other = other.as_ref().map(|(argument, other)| device::read((name, argument), other, stream)).transpose()?;
     let (y, _written) = device::write((name, "out"), &mut out, stream)?;
@@ -217,10 +218,11 @@ pub fn launch(
     len: usize,
 ) -> Result<Option<(Launch, Arguments)>> {
     let (source, name, kernels) = function.names();
-    let (kernel, lanes) = match dtype {
+    // Elements that a thread processes at a time, as `Piece::COUNT` of the kernels.
+    let (kernel, per_thread) = match dtype {
         DType::F32 => (kernels[0], 4),
-        DType::F16 => (kernels[1], 8),
-        DType::BF16 => (kernels[2], 8),
+        DType::F16 => (kernels[1], 16),
+        DType::BF16 => (kernels[2], 16),
         DType::F64 => return Err(Error::UnsupportedDType { op: name, dtype: dtype.to_string(), backend: "cuda" }),
     };
     let limits = dtype.limits();
@@ -233,7 +235,7 @@ pub fn launch(
     if len == 0 {
         return Ok(None);
     }
-    let blocks = len.div_ceil(THREADS as usize * lanes).min(MOST_BLOCKS) as u32;
+    let blocks = len.div_ceil(THREADS as usize * per_thread).min(MOST_BLOCKS) as u32;
     let launch = Launch { source, kernel, blocks, threads: THREADS };
     Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
 }

@@ -49,6 +49,7 @@ pub fn layer_norm_into<E: DeviceElement>(
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     one_a_column(OP, "bias", bias.as_ref().map(|bias| bias.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;

@@ -1,11 +1,12 @@
 //! Log-softmax of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, plain};
+use super::scores::{self, Kernel, Op, masked_kernels};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -15,11 +16,23 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "log_softmax",
     is_of_rows: false,
-    plain: plain!("log_softmax"),
+    held_plain: &[Kernel {
+        names: ["log_softmax_f32_8x8", "log_softmax_f16_8x8", "log_softmax_bf16_8x8"],
+        threads: 256,
+        pieces: 8,
+        is_for_aligned: false,
+    }],
+    any_plain: Kernel {
+        names: ["log_softmax_f32_any", "log_softmax_f16_any", "log_softmax_bf16_any"],
+        threads: 1024,
+        pieces: 4,
+        is_for_aligned: false,
+    },
     masked_source: "log_sum_masked",
-    masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],
-    held: None,
+    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),
 };
+
+const MASKED: [[&str; 3]; 3] = masked_kernels!("log_softmax");
 
 /// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device. The results are bit-identical to the
 /// CPU's. For a device mask, use [`log_softmax_masked_into`].
@@ -32,10 +45,11 @@ pub fn log_softmax_into<E: DeviceElement>(
     out: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    log_softmax_masked_into(stream, x, out, &Mask::none(), options)
+    log_softmax_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning
+/// that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -45,9 +59,10 @@ pub fn log_softmax_masked_into<E: DeviceElement>(
     out: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(OP.name, &out, &x)?;
-    scores::into(&OP, stream, x, out.data, mask, options)
+    scores::into(&OP, stream, x, out.data, mask, options, guards)
 }
 
 /// Returns the kernel that computes log-softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if

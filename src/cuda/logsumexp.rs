@@ -1,11 +1,12 @@
 //! Log-sum-exp of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, plain};
+use super::scores::{self, Kernel, Op, masked_kernels};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -15,11 +16,23 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "logsumexp",
     is_of_rows: true,
-    plain: plain!("logsumexp"),
+    held_plain: &[Kernel {
+        names: ["logsumexp_f32_8x8", "logsumexp_f16_8x8", "logsumexp_bf16_8x8"],
+        threads: 256,
+        pieces: 8,
+        is_for_aligned: false,
+    }],
+    any_plain: Kernel {
+        names: ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"],
+        threads: 1024,
+        pieces: 4,
+        is_for_aligned: false,
+    },
     masked_source: "log_sum_masked",
-    masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
-    held: None,
+    masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, is_aligned),
 };
+
+const MASKED: [[&str; 3]; 3] = masked_kernels!("logsumexp");
 
 /// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device. The results are bit-identical to the CPU's.
 /// Writes one result for each row. For a device mask, use [`logsumexp_masked_into`].
@@ -32,10 +45,11 @@ pub fn logsumexp_into<E: DeviceElement>(
     out: CudaViewMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    logsumexp_masked_into(stream, x, out, &Mask::none(), options)
+    logsumexp_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
-/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`. `guards` have the meaning
+/// that [`softmax_masked_into`](super::softmax_masked_into) describes.
 ///
 /// # Errors
 /// The errors of [`softmax_masked_into`](super::softmax_masked_into).
@@ -45,9 +59,10 @@ pub fn logsumexp_masked_into<E: DeviceElement>(
     out: CudaViewMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     one_a_row(OP.name, "out", out.len(), x.rows)?;
-    scores::into(&OP, stream, x, out, mask, options)
+    scores::into(&OP, stream, x, out, mask, options, guards)
 }
 
 /// Returns the kernel that computes log-sum-exp for each row of a `rows` × `cols` matrix, and its arguments; `None` if

@@ -143,6 +143,7 @@ impl Mask<'static> {
     /// # Errors
     /// [`Error::Failed`] if the device fails.
     pub fn copy(stream: &Arc<CudaStream>, mask: &crate::Mask<'_>) -> Result<Self> {
+        let _caller = device::CallerContext::save();
         let keep = mask.keep.iter().map(|(flags, shape)| Ok((MaskData::copy(stream, flags)?, shape.clone())));
         let bias = mask.bias.iter().map(|(bias, shape)| Ok((Bias::copy(stream, bias.floats())?, shape.clone())));
         let lengths = mask.lengths.iter().map(|lengths| {

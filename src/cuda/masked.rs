@@ -2,7 +2,7 @@
 
 use super::device::Launch;
 use super::mask::Parts;
-use super::scores::{MOST_BLOCKS, of_type};
+use super::scores::{MOST_BLOCKS, of_type, threads_of};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, broadcasts};
@@ -24,6 +24,24 @@ struct MaskOperand {
     dtype: u32,
 }
 
+impl MaskOperand {
+    /// Returns the size of a bias's element.
+    fn bytes(&self) -> u64 {
+        match self.dtype {
+            0 => 4,
+            3 => 8,
+            _ => 2,
+        }
+    }
+
+    /// Returns whether each row is contiguous, and `lanes` elements can be read by accesses of up to sixteen bytes.
+    fn is_aligned(&self, bytes: u64, lanes: u64) -> bool {
+        let access = (bytes * lanes).min(16);
+        let is_multiple = |stride: &u64| (stride * bytes).is_multiple_of(access);
+        self.step == 1 && self.data.is_multiple_of(access) && self.strides.iter().all(is_multiple)
+    }
+}
+
 /// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -34,7 +52,7 @@ pub struct Arguments {
     rows: u32,
     cols: u32,
     uniform: u32,
-    pairs: u32,
+    logits: u32,
     scale: f64,
     softcap: f64,
     dims: [u32; AXES],
@@ -56,6 +74,75 @@ unsafe impl DeviceRepr for Arguments {}
 /// Range of scales for which kernels may compute logits as float-float pairs. Within the range, the low part of the
 /// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+
+/// Arithmetic of softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Logits {
+    /// Computes logits in f64.
+    Wide = 0,
+    /// Multiplies scores by the scale, and adds at most one bias.
+    Products = 1,
+    /// Multiplies scores by a power of two. There is no bias.
+    Exact = 2,
+    /// Uses the scores as logits.
+    Plain = 3,
+}
+
+impl Logits {
+    fn of(parts: &Parts, options: &Softmax<'_>) -> Self {
+        let fraction = (1 << (f64::MANTISSA_DIGITS - 1)) - 1;
+        let is_power = options.scale.to_bits() & fraction == 0;
+        match parts.bias.len() {
+            _ if options.softcap.is_some() || !SCALES.contains(&options.scale) => Logits::Wide,
+            0 if options.scale == 1.0 => Logits::Plain,
+            0 if is_power => Logits::Exact,
+            0 | 1 => Logits::Products,
+            _ => Logits::Wide,
+        }
+    }
+}
+
+/// Properties of a call that kernels are selected by.
+pub struct Rows {
+    /// Index of the type's kernels.
+    pub index: usize,
+    /// Number of elements in sixteen bytes.
+    pub lanes: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Whether the kernels for float-float pairs can compute the logits.
+    pub is_narrow: bool,
+    /// Whether the mask has a bias.
+    pub is_biased: bool,
+    /// Whether flags and biases can be read together with sixteen bytes of scores. Each row's must be contiguous and
+    /// aligned. Flags that all columns share are read alone.
+    pub is_aligned: bool,
+}
+
+impl Rows {
+    /// Returns whether this many threads hold a row if each holds `pieces` pieces of sixteen bytes.
+    pub fn fit(&self, threads: usize, pieces: usize) -> bool {
+        self.cols <= threads * pieces * self.lanes
+    }
+
+    /// Returns the number of threads that hold a row if each holds up to `pieces` pieces of sixteen bytes.
+    pub fn threads(&self, pieces: usize) -> u32 {
+        threads_of(self.cols, pieces * self.lanes)
+    }
+
+    /// Returns one of an op's kernels, and its number of threads. By type, the op has kernels for any row, and for rows
+    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads. `is_aligned` tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub fn kernel_without_bias(&self, kernels: &[[&'static str; 3]; 3], is_aligned: bool) -> (&'static str, u32) {
+        let [any, of_block, of_512] = kernels[self.index];
+        match is_aligned && self.is_aligned && self.is_narrow && !self.is_biased {
+            true if self.fit(256, 4) => (of_block, self.threads(4)),
+            true if self.fit(512, 8) => (of_512, self.threads(8)),
+            _ => (any, 256),
+        }
+    }
+}
+
 /// Maximum number of rows. Kernels add the number of blocks to a row index, and the sum must fit in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
 /// Limit to which positions and windows are clamped. Larger values would have the same effect.
@@ -78,8 +165,7 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
 }
 
 /// Returns the kernel of an op's source for rows of this shape, and its arguments; `None` if there are no rows.
-/// `kernel` returns the kernel's name. It takes the type's index, the number of columns, and the number of elements
-/// that fit in sixteen bytes.
+/// `kernel` returns the kernel's name and its number of threads.
 pub fn plan(
     (op, source): (&'static str, &'static str),
     dtype: DType,
@@ -87,7 +173,7 @@ pub fn plan(
     shape: Shape,
     parts: &Parts,
     options: &Softmax<'_>,
-    kernel: impl FnOnce(usize, usize, usize) -> &'static str,
+    kernel: impl FnOnce(&Rows) -> (&'static str, u32),
 ) -> Result<Option<(Launch, Arguments)>> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {
@@ -130,7 +216,7 @@ pub fn plan(
     }
     let queries = outer.last().copied().unwrap_or(1);
     let offset = parts.offset.map_or(cols as i64 - queries as i64, |offset| offset as i64);
-    let is_bare = parts.bias.is_empty() && parts.keep.is_empty() && options.scale == 1.0;
+    let logits = Logits::of(parts, options);
     let mut arguments = Arguments {
         x,
         y,
@@ -138,9 +224,7 @@ pub fn plan(
         rows: rows as u32,
         cols: cols as u32,
         uniform: u32::from(options.fully_masked == FullyMasked::Uniform),
-        pairs: u32::from(
-            options.softcap.is_none() && SCALES.contains(&options.scale) && parts.bias.len() < 2 && !is_bare,
-        ),
+        logits: logits as u32,
         scale: options.scale,
         softcap: options.softcap.unwrap_or(0.0),
         dims: [1; AXES],
@@ -182,6 +266,15 @@ pub fn plan(
     if rows == 0 {
         return Ok(None);
     }
-    let kernel = kernel(index, cols, lanes);
-    Ok(Some((Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
+    let (flags, biases) = (&arguments.keep[..parts.keep.len()], &arguments.bias[..parts.bias.len()]);
+    let (kernel, threads) = kernel(&Rows {
+        index,
+        lanes,
+        cols,
+        is_narrow: logits != Logits::Wide,
+        is_biased: !parts.bias.is_empty(),
+        is_aligned: flags.iter().all(|flags| flags.step == 0 || flags.is_aligned(1, lanes as u64))
+            && biases.iter().all(|bias| bias.is_aligned(bias.bytes(), lanes as u64)),
+    });
+    Ok(Some((Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }

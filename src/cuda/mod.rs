@@ -13,7 +13,10 @@
 //! [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 //!
 //! Unlike the CPU ops, these ops do not report how many rows have NaN, infinities or no unmasked logit, because the
-//! host does not wait for the device.
+//! host does not wait for the device. The softmax family counts such rows in [`Guards`], which the host reads later.
+//!
+//! No function of this module changes the calling thread's current context. Functions of [`cudarc`] do, and so does
+//! dropping device memory, including a [`RopeTable`] or a [`Mask`] that owns it.
 //!
 //! The first call of a kernel makes the driver compile the kernels of the same source and type, which can take seconds.
 //! [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
@@ -40,6 +43,8 @@ pub mod clip_grad_norm;
 pub mod cross_entropy;
 mod device;
 pub mod elementwise;
+mod guards;
+pub mod heads;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod log_softmax;
@@ -67,12 +72,16 @@ pub use backward::{
 pub use clip_grad_norm::clip_grad_norm;
 pub use cross_entropy::{cross_entropy_backward_in_place, cross_entropy_backward_into, cross_entropy_into};
 pub use cudarc;
+#[cfg(feature = "nccl")]
+pub(crate) use device::CallerContext;
 pub use device::{Launch, device, preload};
 pub use elementwise::{
     clamped_exp_into, clamped_log_into, erf_into, exp_into, exp2_into, expm1_into, gelu_into, gelu_tanh_into,
     log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
     sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
 };
+pub use guards::{GuardCounts, Guards};
+pub use heads::{HeadLayout, Heads, HeadsMut, Positions};
 pub use layer_norm::layer_norm_into;
 pub use layer_norm_backward::layer_norm_backward_into;
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
@@ -80,10 +89,12 @@ pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::{Mask, MaskData};
 pub use operand::{Operand, OperandMut, TypedDevicePtr};
 pub use ptx::sources;
-pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
+pub use qk_norm_rope::{
+    qk_norm_rope_heads_in_place, qk_norm_rope_heads_into, qk_norm_rope_in_place, qk_norm_rope_into,
+};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;
-pub use rope::{RopeTable, rope_backward_into, rope_into};
+pub use rope::{RopeTable, rope_backward_into, rope_heads_in_place, rope_heads_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
 pub use softmax::{softmax_into, softmax_masked_into};

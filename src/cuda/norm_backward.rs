@@ -142,6 +142,7 @@ pub(super) fn into<E: DeviceElement>(
     one_a_column(norm.op, "dweight", dweight.as_ref().map(|to| to.len()), x.cols)?;
     one_a_column(norm.op, "dbias", dbias.as_ref().map(|to| to.len()), x.cols)?;
     let has_columns = dweight.is_some() || dbias.is_some();
+    let _caller = device::CallerContext::save();
     let (x, _x_read) = device::read((norm.op, "x"), &x.data, stream)?;
     let (dy, _dy_read) = device::read((norm.op, "dy"), &dy.data, stream)?;
     let (dx, _dx_written) = device::write((norm.op, "dx"), &mut dx.data, stream)?;

@@ -150,7 +150,7 @@ mod tests {
         let launch = |source, kernel| Launch { source, kernel, blocks: 1, threads: 32 };
         let text = launch("softmax", "softmax_bf16_8x4").ptx().unwrap();
         assert!(text.starts_with(".version"));
-        assert!(text.contains("softmax_bf16_long(") && !text.contains("_f32_") && !text.contains("%r-"));
+        assert!(text.contains("softmax_bf16_any(") && !text.contains("_f32_") && !text.contains("%r-"));
         assert!(
             launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce(")
         );

@@ -1,6 +1,7 @@
 //! RMSNorm of the rows of attention heads, followed by rotary position embedding, in one kernel on a device.
 
 use super::device::{self, Launch};
+use super::heads::{self, Heads, HeadsMut, Positions, Rotation};
 use super::norm::{not_of_the_host, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rope::RopeTable;
@@ -20,14 +21,8 @@ const OP: &str = "qk_norm_rope";
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
-    x: u64,
-    y: u64,
+    at: heads::Arguments,
     weight: u64,
-    cos: u64,
-    sin: u64,
-    copies: u64,
-    positions: u64,
-    each: u64,
     weight_offset: f64,
     eps: f64,
     cols: u32,
@@ -63,6 +58,7 @@ pub fn qk_norm_rope_into<E: DeviceElement>(
 ) -> Result<()> {
     same_shape(OP, "out", out.shape(), &x)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     run((stream, E::DTYPE), [x, y], shape, weight, table, options)
@@ -80,8 +76,65 @@ pub fn qk_norm_rope_in_place<E: DeviceElement>(
     options: &RmsNorm<'_>,
 ) -> Result<()> {
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _written) = device::write((OP, "x"), &mut x.data, stream)?;
     run((stream, E::DTYPE), [x; 2], shape, weight, table, options)
+}
+
+/// Computes [`qk_norm_rope_into`] for rows of attention heads, each rotated by its token's position, as
+/// [`rope_heads_into`](super::rope_heads_into) does. All columns are normalised. If the table has fewer columns, only
+/// the first ones are rotated.
+///
+/// # Errors
+/// The errors of [`qk_norm_rope_into`].
+pub fn qk_norm_rope_heads_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Heads<'_, E>,
+    weight: Option<Operand<'_>>,
+    mut out: HeadsMut<'_, E>,
+    (positions, table): (&Positions<'_>, &RopeTable),
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    let (from, _read) = device::read((OP, "x"), &x.data, stream)?;
+    let (to, _written) = device::write((OP, "out"), &mut out.data, stream)?;
+    run_heads((stream, E::DTYPE), [from, to], [x.layout, out.layout], weight, (positions, table), options)
+}
+
+/// Computes [`qk_norm_rope_heads_into`] in place.
+///
+/// # Errors
+/// The errors of [`qk_norm_rope_heads_into`].
+pub fn qk_norm_rope_heads_in_place<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    mut x: HeadsMut<'_, E>,
+    weight: Option<Operand<'_>>,
+    (positions, table): (&Positions<'_>, &RopeTable),
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    let (at, _written) = device::write((OP, "x"), &mut x.data, stream)?;
+    run_heads((stream, E::DTYPE), [at; 2], [x.layout; 2], weight, (positions, table), options)
+}
+
+fn run_heads(
+    (stream, dtype): (&Arc<CudaStream>, DType),
+    [x, y]: [u64; 2],
+    layouts: [heads::HeadLayout; 2],
+    weight: Option<Operand<'_>>,
+    (positions, table): (&Positions<'_>, &RopeTable),
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), layouts[0].cols)?;
+    let (ids, _ids) = positions.at(OP, layouts[0].tokens, stream)?;
+    let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
+    let (cos, _cos) = device::read((OP, "table"), &table.cos, stream)?;
+    let (sin, _sin) = device::read((OP, "table"), &table.sin, stream)?;
+    let rotation = table.rotation([x, y, cos, sin], layouts, ids);
+    match launch_heads(dtype, &rotation, weight.as_ref().map(|(at, _)| *at), options)? {
+        // SAFETY: the views contain the rows of their layouts, there is a position for each token and a weight for each
+        // column, and the table holds `rotated / 2` numbers for each of its positions. All are used on this stream.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
 }
 
 fn run(
@@ -148,36 +201,46 @@ pub fn launch(
     (positions, interleaved): (usize, bool),
     options: &RmsNorm<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {
-    not_of_the_host(OP, "weight", options.weight.is_some())?;
-    options.check(OP)?;
     if cols % 2 == 1 {
         return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
     }
+    let rotation = Rotation::of_rows([x, y, cos, sin], (rows, cols), (positions, interleaved));
+    check_shape(OP, (rows, cols), (positions, cols))?;
+    launch_heads(dtype, &rotation, weight, options)
+}
+
+/// Returns the kernel that normalises and rotates rows of heads, and its arguments; `None` if there are no elements.
+///
+/// # Errors
+/// The errors of [`rope::launch_heads`](super::rope::launch_heads); [`Error::InvalidArgument`] for invalid options, a
+/// weight in the options, or too many columns.
+pub fn launch_heads(
+    dtype: DType,
+    rotation: &Rotation,
+    weight: Option<TypedDevicePtr>,
+    options: &RmsNorm<'_>,
+) -> Result<Option<(Launch, Arguments)>> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    options.check(OP)?;
+    rotation.check(OP)?;
+    let heads::HeadLayout { tokens, heads, cols, .. } = rotation.layouts[0];
     if cols > MOST_COLS {
         return Err(Error::invalid(OP, "columns", cols, format!("at most {MOST_COLS}")));
     }
-    check_shape(OP, (rows, cols), (positions, cols))?;
     let (index, vector) = of_type(OP, dtype)?;
     let (address, weight_type) = given(OP, weight)?;
-    if rows == 0 || cols == 0 {
+    if tokens == 0 || heads == 0 || cols == 0 {
         return Ok(None);
     }
-    let is_aligned = (x | y).is_multiple_of(16) && (cols / 2).is_multiple_of(vector);
+    let is_aligned = rotation.is_aligned(vector);
     let lanes = if is_aligned { 64 / vector * cols.div_ceil(TILE) } else { WARP };
-    let copies = rows / positions;
-    let each = (rows.saturating_mul(lanes) / ENOUGH).clamp(1, MOST_ROWS);
-    let threads = positions.saturating_mul(lanes).saturating_mul(copies.div_ceil(each));
+    let each = (tokens.saturating_mul(heads).saturating_mul(lanes) / ENOUGH).clamp(1, MOST_ROWS);
+    let threads = tokens.saturating_mul(lanes).saturating_mul(heads.div_ceil(each));
     let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
     let before_weight = options.rounding == Rounding::BeforeWeight;
     let arguments = Arguments {
-        x,
-        y,
+        at: rotation.arguments(each),
         weight: address,
-        cos,
-        sin,
-        copies: copies as u64,
-        positions: positions as u64,
-        each: each as u64,
         weight_offset: options.weight_offset,
         eps: options.eps,
         cols: cols as u32,
@@ -187,7 +250,7 @@ pub fn launch(
         lanes: lanes as u32,
         padding: 0,
     };
-    let kernel = NAMES[index][2 * usize::from(interleaved) + usize::from(!is_aligned)];
+    let kernel = NAMES[index][2 * usize::from(rotation.interleaved) + usize::from(!is_aligned)];
     Ok(Some((Launch { source: OP, kernel, blocks, threads: THREADS }, arguments)))
 }
 

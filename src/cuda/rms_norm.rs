@@ -50,6 +50,7 @@ pub fn rms_norm_into<E: DeviceElement>(
     same_shape(OP, "out", out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((OP, "x"), &x.data, stream)?;
     let (y, _written) = device::write((OP, "out"), &mut out.data, stream)?;
     let weight = weight.as_ref().map(|weight| weight.at((OP, "weight"), stream)).transpose()?;
@@ -78,6 +79,7 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
     same_shape(OP, "residual_out", residual_out.shape(), &x)?;
     one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
     let shape = x.shape();
+    let _caller = device::CallerContext::save();
     let (x, _x_read) = device::read((OP, "x"), &x.data, stream)?;
     let (residual, _residual_read) = device::read((OP, "residual"), &residual.data, stream)?;
     let (y, _y_written) = device::write((OP, "out"), &mut out.data, stream)?;

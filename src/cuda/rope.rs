@@ -1,6 +1,7 @@
 //! Rotary position embedding of rows on a device.
 
 use super::device::{self, Launch};
+use super::heads::{self, Heads, HeadsMut, Positions, Rotation};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -14,14 +15,8 @@ const OP: &str = "rope";
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
-    x: u64,
-    y: u64,
-    cos: u64,
-    sin: u64,
-    copies: u64,
-    positions: u64,
-    half: u64,
-    each: u64,
+    at: heads::Arguments,
+    rest: u64,
     direction: f64,
 }
 
@@ -44,6 +39,7 @@ impl RopeTable {
     /// # Errors
     /// [`Error::Failed`] if the device fails.
     pub fn new(stream: &Arc<CudaStream>, table: &rope::RopeTable) -> Result<Self> {
+        let _caller = device::CallerContext::save();
         let (cos, sin) = table.cos_sin();
         Ok(RopeTable {
             cos: device::check(stream.clone_htod(cos))?,
@@ -93,6 +89,91 @@ pub fn rope_backward_into<E: DeviceElement>(
     turn(stream, ("rope_backward", "dx"), dy, dx, table)
 }
 
+/// Rotates the rows of attention heads by the positions of their tokens, on the stream's device. This is the form for
+/// batches of requests of different lengths: each token has its own position.
+///
+/// The table's columns may be fewer than those of `x`. Then only the first columns are rotated, and the other columns
+/// are copied (partial rotary embedding). The results are bit-identical to those of [`rope`](crate::rope()) on the
+/// CPU, for rows of the table's columns and a table of the tokens' positions.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] if the shapes do not match; [`Error::Failed`] if the device fails.
+///
+/// ```no_run
+/// use evenkeel::cuda::{self, HeadLayout, HeadsMut};
+///
+/// // Queries and keys of five tokens, in a fused projection: 8 heads of queries, 2 of keys and 2 of values.
+/// let stream = cuda::device(0)?.default_stream();
+/// let (tokens, cols) = (5, 128);
+/// let mut qkv = stream.alloc_zeros::<half::bf16>(tokens * 12 * cols)?;
+/// let positions = stream.clone_htod(&[17u32, 3, 4, 5, 900])?;
+/// let table: Vec<i64> = (0..4096).collect();
+/// let table = evenkeel::RopeTable::new(&table, cols, &evenkeel::Rope::default())?;
+/// let table = cuda::RopeTable::new(&stream, &table)?;
+///
+/// let layout = HeadLayout { tokens, heads: 10, cols, token_stride: 12 * cols, head_stride: cols };
+/// let heads = HeadsMut::strided(qkv.as_view_mut(), layout)?;
+/// cuda::rope_heads_in_place(&stream, heads, &positions.as_view().into(), &table)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn rope_heads_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Heads<'_, E>,
+    mut out: HeadsMut<'_, E>,
+    positions: &Positions<'_>,
+    table: &RopeTable,
+) -> Result<()> {
+    let (from, _read) = device::read((OP, "x"), &x.data, stream)?;
+    let (to, _written) = device::write((OP, "out"), &mut out.data, stream)?;
+    turn_heads::<E>(stream, [from, to], [x.layout, out.layout], positions, table)
+}
+
+/// Computes [`rope_heads_into`] in place.
+///
+/// # Errors
+/// The errors of [`rope_heads_into`].
+pub fn rope_heads_in_place<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    mut x: HeadsMut<'_, E>,
+    positions: &Positions<'_>,
+    table: &RopeTable,
+) -> Result<()> {
+    let (at, _written) = device::write((OP, "x"), &mut x.data, stream)?;
+    turn_heads::<E>(stream, [at; 2], [x.layout; 2], positions, table)
+}
+
+fn turn_heads<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    [x, y]: [u64; 2],
+    layouts: [heads::HeadLayout; 2],
+    positions: &Positions<'_>,
+    table: &RopeTable,
+) -> Result<()> {
+    let (ids, _ids) = positions.at(OP, layouts[0].tokens, stream)?;
+    let (cos, _cos) = device::read((OP, "table"), &table.cos, stream)?;
+    let (sin, _sin) = device::read((OP, "table"), &table.sin, stream)?;
+    let rotation = table.rotation([x, y, cos, sin], layouts, ids);
+    match launch_heads(E::DTYPE, &rotation, false)? {
+        // SAFETY: the views contain the rows of their layouts, there is a position for each token, and the table holds
+        // `rotated / 2` numbers for each of its positions. All are used on this stream.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
+}
+
+impl RopeTable {
+    /// Describes a rotation by this table.
+    pub(super) fn rotation(
+        &self,
+        addresses: [u64; 4],
+        layouts: [heads::HeadLayout; 2],
+        ids: heads::PositionIds,
+    ) -> Rotation {
+        let RopeTable { positions, cols, interleaved, .. } = *self;
+        Rotation { addresses, layouts, ids, positions, rotated: cols, interleaved }
+    }
+}
+
 fn turn<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     (op, to): (&'static str, &'static str),
@@ -107,6 +188,7 @@ fn turn<E: DeviceElement>(
     }
     check_shape(op, (rows, cols), (table.positions, table.cols))?;
     let turn = Turn { positions: table.positions, interleaved: table.interleaved, back: op != OP };
+    let _caller = device::CallerContext::save();
     let (x, _read) = device::read((op, "x"), &x.data, stream)?;
     let (y, _written) = device::write((op, to), &mut out.data, stream)?;
     let (cos, _cos) = device::read((op, "table"), &table.cos, stream)?;
@@ -139,6 +221,18 @@ pub fn launch(
         return Err(Error::shape(op, "x", format!("{cols} columns"), "an even number"));
     }
     check_shape(op, (rows, cols), (positions, cols))?;
+    launch_heads(dtype, &Rotation::of_rows([x, y, cos, sin], (rows, cols), (positions, interleaved)), back)
+}
+
+/// Returns the kernel that rotates rows of heads, and its arguments; `None` if there are no elements. `back` rotates
+/// backwards, as for gradients.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] if the layouts differ in a dimension, or if the number of rotated columns is odd or exceeds
+/// the number of columns; [`Error::UnsupportedDType`] for f64.
+pub fn launch_heads(dtype: DType, rotation: &Rotation, back: bool) -> Result<Option<(Launch, Arguments)>> {
+    let op = if back { "rope_backward" } else { OP };
+    rotation.check(op)?;
     let (names, lanes) = match dtype {
         DType::F32 => (["rope_f32_halves", "rope_f32_halves_any", "rope_f32_neighbours", "rope_f32_neighbours_any"], 4),
         DType::F16 => (["rope_f16_halves", "rope_f16_halves_any", "rope_f16_neighbours", "rope_f16_neighbours_any"], 8),
@@ -147,20 +241,21 @@ pub fn launch(
         }
         DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     };
-    if rows == 0 || cols == 0 {
+    let heads::HeadLayout { tokens, heads, cols, .. } = rotation.layouts[0];
+    // In place, the columns behind the rotated ones stay as they are.
+    let rest = if rotation.is_in_place() { 0 } else { cols - rotation.rotated };
+    if tokens == 0 || heads == 0 || rotation.rotated / 2 + rest == 0 {
         return Ok(None);
     }
-    let (half, copies) = (cols / 2, rows / positions);
-    let is_aligned = [x, y].iter().all(|address| address.is_multiple_of(16)) && half.is_multiple_of(lanes);
-    let of_a_copy = positions * (half / if is_aligned { lanes } else { 1 });
-    let each = (of_a_copy.saturating_mul(copies) / ENOUGH).clamp(1, MOST_ROWS);
-    let threads = of_a_copy.saturating_mul(copies.div_ceil(each));
+    let is_aligned = rotation.is_aligned(lanes);
+    let of_a_head = tokens * ((rotation.rotated / 2 + rest) / if is_aligned { lanes } else { 1 });
+    let each = (of_a_head.saturating_mul(heads) / ENOUGH).clamp(1, MOST_ROWS);
+    let threads = of_a_head.saturating_mul(heads.div_ceil(each));
     let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
-    let kernel = names[2 * usize::from(interleaved) + usize::from(!is_aligned)];
+    let kernel = names[2 * usize::from(rotation.interleaved) + usize::from(!is_aligned)];
     let launch = Launch { source: OP, kernel, blocks, threads: THREADS };
-    let [copies, positions, half, each] = [copies, positions, half, each].map(|count| count as u64);
     let direction = if back { -1.0 } else { 1.0 };
-    Ok(Some((launch, Arguments { x, y, cos, sin, copies, positions, half, each, direction })))
+    Ok(Some((launch, Arguments { at: rotation.arguments(each), rest: rest as u64, direction })))
 }
 
 const THREADS: u32 = 128;

@@ -2,6 +2,7 @@
 
 use super::device::{self, Launch};
 use super::rows::{DeviceElement, Rows};
+use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
@@ -195,9 +196,13 @@ pub struct Arguments {
     logits: u64,
     requests: u64,
     outcomes: u64,
+    work: u64,
     rows: u64,
+    stride: u64,
     cols: u32,
     adjusted: u32,
+    parts: u32,
+    padding: u32,
 }
 
 /// Parameter of the kernel that advances a counter of draws.
@@ -227,7 +232,7 @@ unsafe impl DeviceRepr for Arguments {}
 unsafe impl DeviceRepr for AdjustArguments {}
 
 /// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
-/// neither waits nor allocates. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may
+/// does not wait, and allocates only if the stream's workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may
 /// be omitted if no request has penalties.
 ///
 /// # Errors
@@ -252,27 +257,31 @@ pub fn sample_into<E: DeviceElement>(
         let expected = format!("{rows} rows of {cols}");
         return Err(Error::shape(OP, "adjusted", format!("{} elements", adjusted.len()), expected));
     }
+    let _caller = device::CallerContext::save();
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     let (requests, _asked) = device::read((OP, "requests"), &requests, stream)?;
     let (out, _written) = device::write((OP, "out"), &mut out, stream)?;
     let mut adjusted = adjusted;
     let adjusted = adjusted.as_mut().map(|adjusted| device::write((OP, "adjusted"), adjusted, stream)).transpose()?;
-    let addresses = |from| [from, requests, out];
-    let (adjust, draw) = match &adjusted {
-        Some((to, _)) => (
-            adjust([logits, requests, *to], E::DTYPE, (rows, cols))?,
-            launch(addresses(*to), DType::F32, (rows, cols), true)?,
-        ),
-        None => (None, launch(addresses(logits), E::DTYPE, (rows, cols), false)?),
+    let (from, dtype) = match &adjusted {
+        Some((to, _)) => (*to, DType::F32),
+        None => (logits, E::DTYPE),
     };
-    if let Some((launch, arguments)) = adjust {
+    let adjust =
+        adjusted.as_ref().map(|(to, _)| adjust([logits, requests, *to], E::DTYPE, (rows, cols))).transpose()?;
+    if let Some((launch, arguments)) = adjust.flatten() {
         // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
-    if let Some((launch, arguments)) = draw {
-        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
-        unsafe { device::run(stream, &launch, &arguments)? };
-    }
+    workspace::with(stream, |workspace| {
+        let workspace = workspace.words(OP, workspace_len(dtype, (rows, cols)))?;
+        for (launch, arguments) in launches([from, requests, out, workspace], dtype, (rows, cols), adjusted.is_some())?
+        {
+            // SAFETY: the views and the workspace have the lengths that the kernels access, and are used on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 
@@ -284,6 +293,7 @@ pub fn advance(stream: &Arc<CudaStream>, mut counter: CudaViewMut<'_, u64>) -> R
     if counter.len() != 1 {
         return Err(Error::shape(OP, "counter", format!("{} elements", counter.len()), "1 element"));
     }
+    let _caller = device::CallerContext::save();
     let (counter, _written) = device::write((OP, "counter"), &mut counter, stream)?;
     let (launch, arguments) = launch_advance(counter);
     // SAFETY: the view has one element, and is used on this stream.
@@ -295,40 +305,93 @@ pub fn launch_advance(counter: u64) -> (Launch, AdvanceArguments) {
     (Launch { source: OP, kernel: "sample_advance", blocks: 1, threads: 32 }, AdvanceArguments { counter })
 }
 
-/// Returns the kernel that draws, and its arguments; `None` if there are no rows. Takes the addresses of logits,
-/// [`Request`]s and [`Outcome`]s. `is_adjusted` states that the logits are the output of [`adjust`].
+/// Returns the kernels that draw, in launch order, with their arguments. Takes the addresses of logits, [`Request`]s,
+/// [`Outcome`]s and [`workspace_len`] 64-bit words. `is_adjusted` states that the logits are the output of [`adjust`].
 ///
 /// # Errors
 /// The errors of [`sample_into`]; [`Error::UnsupportedDType`] for f64.
-pub fn launch(
-    [logits, requests, outcomes]: [u64; 3],
+pub fn launches(
+    [logits, requests, outcomes, workspace]: [u64; 4],
     dtype: DType,
     (rows, cols): (usize, usize),
     is_adjusted: bool,
-) -> Result<Option<(Launch, Arguments)>> {
-    let is_long = cols > LONG;
-    let kernel = match (dtype, is_long) {
-        (DType::F32, false) => "sample_f32_8",
-        (DType::F32, true) => "sample_f32_16",
-        (DType::F16, false) => "sample_f16_8",
-        (DType::F16, true) => "sample_f16_16",
-        (DType::BF16, false) => "sample_bf16_8",
-        (DType::BF16, true) => "sample_bf16_16",
-        (DType::F64, _) => return unsupported(dtype),
+) -> Result<Vec<(Launch, Arguments)>> {
+    let [whole, in_parts @ ..] = match dtype {
+        DType::F32 => ["sample_f32_8", "sample_survey_f32", "sample_measure_f32", "sample_list_f32", "sample_f32_16"],
+        DType::F16 => ["sample_f16_8", "sample_survey_f16", "sample_measure_f16", "sample_list_f16", "sample_f16_16"],
+        DType::BF16 => {
+            ["sample_bf16_8", "sample_survey_bf16", "sample_measure_bf16", "sample_list_bf16", "sample_bf16_16"]
+        }
+        DType::F64 => return unsupported(dtype),
     };
     if cols > MAX_TERMS {
         return Err(Error::invalid(OP, "vocabulary", cols, format!("at most {MAX_TERMS}")));
     }
-    if rows == 0 {
-        return Ok(None);
-    }
-    if cols == 0 {
+    if rows > 0 && cols == 0 {
         return Err(Error::EmptyInput { op: OP });
     }
-    let adjusted = u32::from(is_adjusted);
-    let arguments = Arguments { logits, requests, outcomes, rows: rows as u64, cols: cols as u32, adjusted };
-    let (blocks, threads) = (rows.min(MOST_BLOCKS) as u32, if is_long { 512 } else { 256 });
-    Ok(Some((Launch { source: OP, kernel, blocks, threads }, arguments)))
+    let launch = |kernel, blocks: usize, threads| Launch { source: OP, kernel, blocks: blocks as u32, threads };
+    let arguments = |first: usize, rows: usize, parts: usize| Arguments {
+        logits: logits + (first * cols * bytes(dtype)) as u64,
+        requests: requests + (first * size_of::<Request>()) as u64,
+        outcomes: outcomes + (first * size_of::<Outcome>()) as u64,
+        work: workspace,
+        rows: rows as u64,
+        stride: (size_of::<u64>() * words_of_row(dtype, cols)) as u64,
+        cols: cols as u32,
+        adjusted: u32::from(is_adjusted),
+        parts: parts as u32,
+        padding: 0,
+    };
+    if cols <= LONG {
+        let blocks = rows.min(MOST_BLOCKS);
+        return Ok(if rows == 0 { Vec::new() } else { vec![(launch(whole, blocks, 256), arguments(0, rows, 1))] });
+    }
+    let mut launches = Vec::new();
+    let at_once = rows_at_once(cols);
+    for first in (0..rows).step_by(at_once) {
+        let rows = at_once.min(rows - first);
+        let parts = parts(dtype, (rows, cols));
+        let arguments = arguments(first, rows, parts);
+        let [survey, measure, list, draw] = in_parts;
+        launches.extend([survey, measure, list].map(|kernel| (launch(kernel, rows * parts, 256), arguments)));
+        launches.push((launch(draw, rows, 512), arguments));
+    }
+    Ok(launches)
+}
+
+fn bytes(dtype: DType) -> usize {
+    if dtype == DType::F32 { 4 } else { 2 }
+}
+
+/// Returns the number of steps of a warp in a row: a lane reads 16 bytes in a step. A row that does not begin at a
+/// multiple of 16 bytes may have one step more than others, which the result includes.
+fn steps(dtype: DType, cols: usize) -> usize {
+    let of_piece = 16 / bytes(dtype);
+    (cols + of_piece - 1).div_ceil(32 * of_piece)
+}
+
+/// Returns the number of blocks that read a row. There are enough blocks for the device, and enough warps that no lane
+/// adds up more than 511 masses.
+fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
+    let steps = steps(dtype, cols);
+    let least = steps.div_ceil(WARPS_OF_PART * (511 / (16 / bytes(dtype))));
+    (BLOCKS_AT_ONCE / rows).clamp(LEAST_PARTS, MOST_PARTS).min(steps.div_ceil(WARPS_OF_PART)).max(least)
+}
+
+/// Returns the maximum number of rows that are processed at a time.
+fn rows_at_once(cols: usize) -> usize {
+    (LOGITS_AT_ONCE / cols).clamp(LEAST_ROWS, MOST_ROWS)
+}
+
+/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and an f32 for each of four groups of a step.
+fn words_of_row(dtype: DType, cols: usize) -> usize {
+    WORDS_OF_WORK + 2 * steps(dtype, cols)
+}
+
+/// Returns the workspace length for rows of logits, in 64-bit words.
+pub fn workspace_len(dtype: DType, (rows, cols): (usize, usize)) -> usize {
+    if cols <= LONG { 0 } else { rows.min(rows_at_once(cols)) * words_of_row(dtype, cols) }
 }
 
 /// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements.
@@ -361,5 +424,51 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
 
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
-/// Row length above which a block has 512 threads.
+/// Row length above which several blocks read a row.
 const LONG: usize = 8192;
+/// Number of logits that are processed at a time. In f16 and bf16, a device's second-level cache holds that many.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+/// Bounds of the number of rows whose results are in the workspace at the same time.
+const LEAST_ROWS: usize = 128;
+const MOST_ROWS: usize = 512;
+/// Number of blocks that read rows at the same time, unless the bounds of [`parts`] require another number.
+const BLOCKS_AT_ONCE: usize = 1024;
+const LEAST_PARTS: usize = 8;
+const MOST_PARTS: usize = 64;
+const WARPS_OF_PART: usize = 8;
+/// Size of the kernels' struct `SampleWork`, in 64-bit words.
+const WORDS_OF_WORK: usize = 35376 / 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_cover_all_rows_within_the_workspace() {
+        for (rows, cols) in [(1, 8193), (128, 128_256), (129, 1 << 21), (1300, 10_000), (3, 8192)] {
+            for (dtype, bytes) in [(DType::F32, 4), (DType::BF16, 2)] {
+                let launches = launches([1 << 40, 1 << 41, 1 << 42, 1 << 43], dtype, (rows, cols), false).unwrap();
+                let mut first = 0;
+                for (Launch { kernel, blocks, threads, .. }, arguments) in launches {
+                    assert_eq!(arguments.logits, (1 << 40) + (first * cols * bytes) as u64, "{kernel}, row {first}");
+                    assert_eq!(arguments.requests, (1 << 41) + (first * size_of::<Request>()) as u64);
+                    assert_eq!(arguments.outcomes, (1 << 42) + (first * size_of::<Outcome>()) as u64);
+                    let (of_launch, parts) = (arguments.rows as usize, arguments.parts as usize);
+                    let is_last = cols <= LONG || threads == 512;
+                    assert_eq!(blocks as usize, if is_last { of_launch } else { of_launch * parts });
+                    if cols > LONG {
+                        let used = of_launch * arguments.stride as usize;
+                        assert!(
+                            used <= 8 * workspace_len(dtype, (rows, cols)),
+                            "{rows} rows of {cols} use {used} bytes"
+                        );
+                        let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
+                        assert!(parts <= MOST_PARTS && share * (16 / bytes) <= 511, "{parts} parts of {cols} columns");
+                    }
+                    first += if is_last { of_launch } else { 0 };
+                }
+                assert_eq!(first, rows);
+            }
+        }
+    }
+}

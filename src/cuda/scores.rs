@@ -1,10 +1,10 @@
 //! Host side of the softmax family: kernel selection, checks and launches.
 
 use super::device::{self, Launch};
+use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows};
-use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
+/// Maximum number of blocks of a grid whose blocks keep only their first row in registers. Each row gets its own block,
+/// up to the largest grid.
+pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
 /// Parameter of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
@@ -33,26 +36,21 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Lists an op's kernels for rows without mask, scale and softcap, as [`Op::plain`] orders them.
-macro_rules! plain {
+/// Lists an op's kernels for rows with mask, scale and softcap by type, as [`masked::Rows::kernel_without_bias`] orders
+/// them.
+macro_rules! masked_kernels {
     ($op:literal) => {
-        [
-            plain!(@ $op, "f32"),
-            plain!(@ $op, "f16"),
-            plain!(@ $op, "bf16"),
-        ]
+        [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]
     };
     (@ $op:literal, $type:literal) => {
         [
-            concat!($op, "_", $type, "_any"),
-            concat!($op, "_", $type, "_1x4"),
-            concat!($op, "_", $type, "_8x4"),
-            concat!($op, "_", $type, "_16x8"),
-            concat!($op, "_", $type, "_long"),
+            concat!($op, "_masked_", $type, "_any"),
+            concat!($op, "_masked_", $type, "_8x4"),
+            concat!($op, "_masked_", $type, "_16x8"),
         ]
     };
 }
-pub(super) use plain;
+pub(super) use masked_kernels;
 
 /// Kernels and properties of one op.
 pub struct Op {
@@ -60,16 +58,27 @@ pub struct Op {
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
     /// each element.
     pub is_of_rows: bool,
-    /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a
-    /// warp, of a block of up to 256 threads or of a block of up to 512 threads, and longer rows.
-    pub plain: [[&'static str; 5]; 3],
+    /// Kernels for rows without mask, scale and softcap that fit in the registers of a block, in order of preference.
+    pub held_plain: &'static [Kernel],
+    /// Kernel for all other rows without mask, scale and softcap.
+    pub any_plain: Kernel,
     /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// Kernel names by type for rows with mask, scale or softcap.
-    pub masked: [&'static str; 3],
-    /// Kernel names by type for masked, scaled or softcapped rows without bias that fit in a block's registers, if the
-    /// op has such kernels.
-    pub held: Option<[&'static str; 3]>,
+    /// Returns the kernel for rows with mask, scale or softcap, and its number of threads. The second argument tells
+    /// whether rows and results can be moved sixteen bytes at a time.
+    pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
+}
+
+/// Kernel for rows without mask, scale and softcap. Each block processes one row at a time.
+pub struct Kernel {
+    /// Names by type.
+    pub names: [&'static str; 3],
+    /// Largest number of threads in a block.
+    pub threads: usize,
+    /// Number of pieces of sixteen bytes that a thread holds in registers.
+    pub pieces: usize,
+    /// Whether rows must begin and end at multiples of sixteen bytes.
+    pub is_for_aligned: bool,
 }
 
 /// Runs an op on the stream's device. The caller must have checked that `out` has one element for each result.
@@ -80,12 +89,14 @@ pub fn into<E: DeviceElement>(
     mut out: CudaViewMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
+    let _caller = device::CallerContext::save();
     let (parts, _used) = mask.parts(op.name, stream)?;
     let (rows, cols, shape) = (x.rows, x.cols, x.shape);
     let (x, _read) = device::read((op.name, "x"), &x.data, stream)?;
     let (y, _written) = device::write((op.name, "out"), &mut out, stream)?;
-    refusing(op.name, stream, options.fully_masked, |guards| {
+    counted(op.name, stream, options.fully_masked, guards, |guards| {
         let addresses = [x, y, guards];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
@@ -128,19 +139,15 @@ pub fn launch(
         return Ok(None);
     }
     let (index, lanes) = of_type(op.name, dtype)?;
-    let [any, of_warp, of_block, of_512, long] = op.plain[index];
-    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
-    let (kernel, threads) = match cols {
-        _ if !is_aligned(op, [x, y], cols, lanes) => (any, 256),
-        cols if cols <= held(32, 4) => (of_warp, 32),
-        cols if cols <= held(256, 4) => (of_block, threads_of(cols, 4 * lanes)),
-        cols if cols <= held(512, 8) => (of_512, threads_of(cols, 8 * lanes)),
-        _ => (long, 1024),
-    };
+    let is_aligned = is_aligned(op, [x, y], cols, lanes);
+    let is_fit = |of: &&Kernel| (is_aligned || !of.is_for_aligned) && cols <= of.threads * of.pieces * lanes;
+    let of = op.held_plain.iter().find(is_fit).unwrap_or(&op.any_plain);
+    let threads = threads_of(cols, of.pieces * lanes).min(of.threads as u32);
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, guards, rows: rows as u64, cols: cols as u32, uniform };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    let blocks = rows.min(MOST_BLOCKS) as u32;
+    Ok(Some((Launch { source: op.name, kernel: of.names[index], blocks, threads }, arguments)))
 }
 
 /// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.
@@ -156,9 +163,8 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |index, cols, lanes| {
-        let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
-        op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
+    masked::plan((op.name, op.masked_source), dtype, [x, y, guards], shape, parts, options, |rows| {
+        (op.masked)(rows, is_aligned(op, [x, y], rows.cols, rows.lanes))
     })
 }
 
@@ -206,28 +212,4 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
         DType::BF16 => Ok((2, 8)),
         DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     }
-}
-
-/// Calls `f` with the address of the row counters if the policy is [`FullyMasked::Error`], and with 0 otherwise. Under
-/// the policy [`FullyMasked::Error`], waits for the stream and returns an error if a row is fully masked.
-pub fn refusing(
-    op: &'static str,
-    stream: &Arc<CudaStream>,
-    policy: FullyMasked,
-    f: impl FnOnce(u64) -> Result<()>,
-) -> Result<()> {
-    if policy != FullyMasked::Error {
-        return f(0);
-    }
-    const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
-    let counts = workspace::with(stream, |workspace| {
-        let guards = workspace.words(op, NONE.len())?;
-        workspace.write_words(&NONE)?;
-        f(guards)?;
-        workspace.read_words(NONE.len())
-    })?;
-    if counts[2] > 0 {
-        return Err(Error::FullyMasked { op, row: counts[3] as usize });
-    }
-    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Softmax of rows on a device.
 
 use super::device::Launch;
+use super::guards::Guards;
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
 pub use super::scores::Arguments;
-use super::scores::{self, Op, plain};
+use super::scores::{self, Kernel, Op};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -15,11 +16,64 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "softmax",
     is_of_rows: false,
-    plain: plain!("softmax"),
+    held_plain: &[
+        Kernel {
+            names: ["softmax_f32_1x4", "softmax_f16_1x4", "softmax_bf16_1x4"],
+            threads: 32,
+            pieces: 4,
+            is_for_aligned: true,
+        },
+        Kernel {
+            names: ["softmax_f32_8x4", "softmax_f16_8x4", "softmax_bf16_8x4"],
+            threads: 256,
+            pieces: 4,
+            is_for_aligned: true,
+        },
+    ],
+    any_plain: Kernel {
+        names: ["softmax_f32_any", "softmax_f16_any", "softmax_bf16_any"],
+        threads: 512,
+        pieces: 8,
+        is_for_aligned: false,
+    },
     masked_source: "softmax_masked",
-    masked: ["softmax_masked_f32_any", "softmax_masked_f16_any", "softmax_masked_bf16_any"],
-    held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
+    masked: kernel_of_masked,
 };
+
+/// Kernel names by type: for rows without a bias, read one element at a time, held in the registers of a block of up to
+/// 256 or of 512 threads, or longer; and for rows with biases, read one element at a time, held in the registers of a
+/// block, or longer.
+macro_rules! masked {
+    ($type:literal) => {
+        (
+            [
+                concat!("softmax_masked_", $type, "_any"),
+                concat!("softmax_masked_", $type, "_8x4"),
+                concat!("softmax_masked_", $type, "_16x8"),
+                concat!("softmax_masked_", $type, "_long"),
+            ],
+            [
+                concat!("softmax_masked_", $type, "_bias_any"),
+                concat!("softmax_masked_", $type, "_bias_16x4"),
+                concat!("softmax_masked_", $type, "_bias_long"),
+            ],
+        )
+    };
+}
+const MASKED: [([&str; 4], [&str; 3]); 3] = [masked!("f32"), masked!("f16"), masked!("bf16")];
+
+fn kernel_of_masked(rows: &masked::Rows, is_aligned: bool) -> (&'static str, u32) {
+    let ([any, of_block, of_512, long], [biased, biased_of_512, biased_long]) = MASKED[rows.index];
+    match (rows.is_biased, is_aligned && rows.is_aligned && rows.is_narrow) {
+        (false, false) => (any, 256),
+        (false, true) if rows.fit(256, 4) => (of_block, rows.threads(4)),
+        (false, true) if rows.fit(512, 8) => (of_512, rows.threads(8)),
+        (false, true) => (long, 512),
+        (true, false) => (biased, 256),
+        (true, true) if rows.fit(512, 4) => (biased_of_512, rows.threads(4)),
+        (true, true) => (biased_long, 512),
+    }
+}
 
 /// Computes [`softmax`](crate::softmax) of rows on the stream's device. The results are bit-identical to the CPU's. For
 /// a device mask, use [`softmax_masked_into`].
@@ -29,30 +83,36 @@ const OP: Op = Op {
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options out of range, or a mask in the options;
 /// [`Error::Failed`](crate::Error::Failed) if the device fails. [`Error::FullyMasked`](crate::Error::FullyMasked) for a
 /// fully masked row, under the policy [`FullyMasked::Error`](crate::FullyMasked::Error). Under this policy, the host
-/// waits for the stream.
+/// waits for the stream, and [`Error::InvalidArgument`](crate::Error::InvalidArgument) refuses a captured stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
     out: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    softmax_masked_into(stream, x, out, &Mask::none(), options)
+    softmax_masked_into(stream, x, out, &Mask::none(), options, None)
 }
 
 /// Computes [`softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
+/// If `guards` are given, the call counts rows in them, and the host never waits: under the policy
+/// [`FullyMasked::Error`](crate::FullyMasked::Error), a fully masked row gets the result of
+/// [`FullyMasked::Zeros`](crate::FullyMasked::Zeros), and [`Guards::take`] returns its count.
+///
 /// # Errors
 /// The errors of [`softmax_into`], including for a host mask in the options; also
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two mask parts of one kind.
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two mask parts of one kind, or for
+/// guards on another device.
 pub fn softmax_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
     out: RowsMut<'_, E>,
     mask: &Mask<'_>,
     options: &Softmax<'_>,
+    guards: Option<&mut Guards>,
 ) -> Result<()> {
     same_shape(OP.name, &out, &x)?;
-    scores::into(&OP, stream, x, out.data, mask, options)
+    scores::into(&OP, stream, x, out.data, mask, options, guards)
 }
 
 /// Returns the kernel that computes softmax for each row of a `rows` × `cols` matrix, and its arguments; `None` if

@@ -2,7 +2,8 @@
 //! again at the same size allocates nothing.
 //!
 //! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain addresses
-//! of the workspace. Until the stream is dropped, only [`release`] frees an allocation that a graph may use.
+//! of the workspace. Until the stream is dropped, or the thread of a per-thread default stream ends, only [`release`]
+//! frees an allocation that a graph may use.
 
 use super::clip_grad_norm::Tensor;
 use super::device;
@@ -44,9 +45,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 static WORKSPACES: Mutex<Vec<(Key, Arc<Mutex<Workspace>>)>> = Mutex::new(Vec::new());
 
+thread_local! {
+    static THREAD_END: ThreadEnd = ThreadEnd(thread::current().id());
+}
+
+/// Frees the workspaces of this thread's per-thread default streams when the thread ends.
+struct ThreadEnd(ThreadId);
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        free(|(_, _, thread)| *thread == Some(self.0));
+    }
+}
+
 fn key(stream: &CudaStream) -> Key {
     let handle = stream.cu_stream() as usize;
-    let thread = (handle == PER_THREAD).then(|| thread::current().id());
+    let thread = (handle == PER_THREAD).then(|| THREAD_END.try_with(|end| end.0).unwrap_or(thread::current().id()));
     (stream.context().cu_ctx() as usize, handle, thread)
 }
 
@@ -64,8 +78,10 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 }
 
 /// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
-/// destroys its stream. For the per-thread default stream, each thread calls this function. Graphs captured from the
-/// stream must not run afterwards, because they use the workspace. The next op on the stream allocates a new workspace.
+/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The
+/// next op on the stream allocates a new workspace.
+///
+/// Each thread has its own workspace for the per-thread default stream, which is also freed when the thread ends.
 ///
 /// ```no_run
 /// use evenkeel::cuda;
@@ -76,7 +92,12 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 /// ```
 pub fn release(stream: &CudaStream) {
     let key = key(stream);
-    let released: Vec<_> = locked(&WORKSPACES).extract_if(.., |(of, _)| *of == key).collect();
+    free(|of| *of == key);
+}
+
+fn free(is_released: impl Fn(&Key) -> bool) {
+    let _caller = device::CallerContext::save();
+    let released: Vec<_> = locked(&WORKSPACES).extract_if(.., |(of, _)| is_released(of)).collect();
     // Memory is freed after the lock is released.
     drop(released);
 }

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
+use crate::cuda::CallerContext;
 use crate::error::{Error, Result};
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use cudarc::nccl::result::NcclError;
@@ -84,6 +85,10 @@ impl Nccl {
         if rank >= size {
             return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, the number of ranks")));
         }
+        let _caller = CallerContext::save();
+        // NCCL puts the rank on the device of the current context.
+        let bound = stream.context().bind_to_thread();
+        bound.map_err(|error| Error::failed(BACKEND, format!("the CUDA driver returned {error:?}")))?;
         let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| Error::failed(BACKEND, describe(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })
     }
@@ -109,6 +114,7 @@ impl Nccl {
         if words.is_empty() {
             return Ok(Vec::new());
         }
+        let _caller = CallerContext::save();
         // `broken` is set first, and cleared only if the whole exchange succeeds.
         self.broken.set(true);
         let of_driver = |error: DriverError| failed(format!("the CUDA driver returned {error:?}"));

@@ -1,6 +1,7 @@
 //! Tests on a CUDA device: results have the CPU's bits. Without a device, calls give a typed error, and each test
 //! prints that it was skipped.
 
+mod engine;
 mod rows;
 mod standin;
 #[path = "../support/mod.rs"]
@@ -10,7 +11,7 @@ use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaSlice, DevicePtr};
 use evenkeel::cuda::sample::{Outcome, Request};
-use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
+use evenkeel::cuda::{self, DeviceElement, Guards, Rows, RowsMut};
 use evenkeel::{CrossEntropy, Draw, Error, FullyMasked, Mask, RmsNorm, Rope, RopeTable, SamplerConfig, Softmax};
 use half::{bf16, f16};
 use std::sync::Arc;
@@ -309,4 +310,32 @@ fn what_samplers_have_not_on_devices_is_refused() {
     assert_eq!(typical, "sample: typical_p is 0.9; it must be unset on CUDA devices");
     let kept = refused(SamplerConfig::default().min_keep(2)).to_string();
     assert_eq!(kept, "sample: min_keep is 2; it must be unset on CUDA devices");
+}
+
+/// Checks that softmax with guards neither waits nor allocates, and that each replay of a graph adds to the counters.
+#[test]
+fn a_captured_graph_counts_masked_rows() {
+    let Some(context) = device() else { return };
+    // SAFETY: there is only one stream, and all memory is used on it.
+    unsafe { context.disable_event_tracking() };
+    let stream = context.new_stream().unwrap();
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let x = stream.clone_htod(&[1.0, 2.0, -inf, -inf, nan, 1.0, inf, 1.0]).unwrap();
+    let mut y = stream.alloc_zeros::<f32>(8).unwrap();
+    let mut guards = Guards::new(&stream).unwrap();
+    let options = Softmax::default().fully_masked(FullyMasked::Error);
+    let mut step = || {
+        let (from, to) = (Rows::new(x.as_view(), 4, 2).unwrap(), RowsMut::new(y.as_view_mut(), 4, 2).unwrap());
+        cuda::softmax_masked_into(&stream, from, to, &cuda::Mask::none(), &options, Some(&mut guards)).unwrap();
+    };
+    step();
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    step();
+    let graph = stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    let graph = graph.unwrap().expect("the captured CUDA graph must contain a kernel launch");
+    for _ in 0..3 {
+        graph.launch().unwrap();
+    }
+    let counts = guards.take().unwrap();
+    assert_eq!((counts.nan, counts.infinite, counts.fully_masked, counts.first_fully_masked), (4, 4, 4, Some(1)));
 }

@@ -2,7 +2,7 @@
 
 use crate::stream;
 use crate::support::generate::{self, Bits};
-use evenkeel::cuda::{self, DeviceElement, Operand, OperandMut, Rows, RowsMut};
+use evenkeel::cuda::{self, DeviceElement, HeadLayout, HeadsMut, Operand, OperandMut, Rows, RowsMut};
 use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
 use half::bf16;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn masked_softmax_bf16() {
     let with_mask = options.scale(0.125).softcap(30.0).mask(&mask);
     compare::<bf16>(
         "masked softmax",
-        |stream, x, y| cuda::softmax_masked_into(stream, x, y, &cuda::Mask::copy(stream, &mask)?, &plain),
+        |stream, x, y| cuda::softmax_masked_into(stream, x, y, &cuda::Mask::copy(stream, &mask)?, &plain, None),
         |x| evenkeel::softmax(x, &with_mask),
     );
 }
@@ -174,6 +174,43 @@ fn rope_bf16() {
         assert!(
             got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
             "rope with interleaved {interleaved}: expected the same bits on CUDA as on the CPU"
+        );
+    }
+}
+
+#[test]
+fn heads_at_the_positions_of_their_tokens() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, heads");
+    // The heads of queries in a fused projection of queries, keys and values.
+    let layout = HeadLayout { tokens: 37, heads: 6, cols: 128, token_stride: 10 * 128, head_stride: 128 };
+    let places: Vec<i64> = (0..4096).collect();
+    let ids: Vec<i64> = (0..37).map(|token| token * token * 97 % 4097).collect();
+    let x: Vec<bf16> = generate::bell(&mut rng, 37 * 1280, 0.0, 3.0);
+    for (rotated, interleaved) in [(128, false), (128, true), (64, false)] {
+        let options = Rope::default().interleaved(interleaved);
+        let table = RopeTable::new(&places, rotated, &options).unwrap();
+        let table = cuda::RopeTable::new(&stream, &table).unwrap();
+        let (mut on_device, positions) = (stream.clone_htod(&x).unwrap(), stream.clone_htod(&ids).unwrap());
+        let heads = HeadsMut::strided(on_device.as_view_mut(), layout).unwrap();
+        cuda::rope_heads_in_place(&stream, heads, &positions.as_view().into(), &table).unwrap();
+        let mut expected = x.clone();
+        for (token, &id) in ids.iter().enumerate() {
+            for head in 0..6 {
+                let row = &mut expected[token * 1280 + head * 128..][..rotated];
+                if id == 4096 {
+                    row.fill(bf16::NAN);
+                    continue;
+                }
+                let table = RopeTable::new(&[id], rotated, &options).unwrap();
+                let turned = evenkeel::rope(evenkeel::Rows::new(row, 1, rotated).unwrap(), &table).unwrap();
+                row.copy_from_slice(&turned);
+            }
+        }
+        let got = stream.clone_dtoh(&on_device).unwrap();
+        assert!(
+            got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
+            "{rotated} columns rotated, interleaved {interleaved}: expected the same bits on CUDA as on the CPU"
         );
     }
 }

@@ -1,6 +1,7 @@
-// Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel. It has only
-// the functions that the tests in standin.rs need. Functions return 0, which means success, unless a comment says
-// otherwise.
+// Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel, except that
+// softmax of f32 without a mask counts row 1 as fully masked. It has only the functions that the tests in standin.rs
+// and engine.rs need. Functions return 0, which means success, unless a comment says otherwise. Functions that use a
+// device return an error unless the context of a device is current.
 
 #include <pthread.h>
 #include <stddef.h>
@@ -12,11 +13,36 @@ typedef unsigned long long Address;
 static _Thread_local void *current;
 static char contexts[2];
 static int captured;
+static int synchronized;
+
+// Its address stands for the kernels of softmax of f32 without a mask.
+static char counting;
+
+// Returns 201, the error for an invalid context, unless the context of a device is current.
+static int check_context(void) {
+    return current == &contexts[0] || current == &contexts[1] ? 0 : 201;
+}
+
+// Returns an error unless the stream is the default stream or the per-thread default stream.
+static int check_stream(void *stream) { return (size_t)stream == 0 || (size_t)stream == 2 ? check_context() : 1; }
+
+// Returns how many times a stream was synchronised.
+int evenkeel_standin_synchronized(void) { return synchronized; }
 
 int cuDriverGetVersion(int *version) {
     const char *given = getenv("EVENKEEL_STANDIN_VERSION");
     *version = given ? atoi(given) : 13000;
     return 0;
+}
+
+int cuGetErrorName(int error, const char **name) {
+    *name = "CUDA_ERROR";
+    return error < 0;
+}
+
+int cuGetErrorString(int error, const char **text) {
+    *text = "an error of the stand-in";
+    return error < 0;
 }
 
 int cuInit(unsigned flags) { return flags != 0; }
@@ -52,8 +78,8 @@ int cuCtxSetCurrent(void *context) {
 }
 
 int cuMemAlloc_v2(Address *address, size_t bytes) {
-    *address = (Address)(size_t)malloc(bytes);
-    return 0;
+    *address = (Address)(size_t)calloc(bytes, 1);
+    return check_context();
 }
 
 int cuMemFree_v2(Address address) {
@@ -62,39 +88,40 @@ int cuMemFree_v2(Address address) {
 }
 
 int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void *stream) {
-    (void)stream;
     memset((void *)(size_t)to, value, bytes);
-    return 0;
+    return check_stream(stream);
 }
 
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
-    (void)stream;
     memcpy((void *)(size_t)to, from, bytes);
-    return 0;
+    return check_stream(stream);
 }
 
 int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
-    (void)stream;
     memcpy(to, (void *)(size_t)from, bytes);
-    return 0;
+    return check_stream(stream);
 }
 
-int cuStreamSynchronize(void *stream) { return stream != NULL; }
+// Returns 900, the error for an operation that a capture does not permit, during a capture.
+int cuStreamSynchronize(void *stream) {
+    synchronized++;
+    return captured ? 900 : check_stream(stream);
+}
 
 int cuStreamBeginCapture_v2(void *stream, int mode) {
     captured = 1;
-    return stream != NULL || mode < 0;
+    return mode < 0 ? 1 : check_stream(stream);
 }
 
 int cuStreamEndCapture(void *stream, void **graph) {
     captured = 0;
     *graph = NULL;
-    return stream != NULL;
+    return check_stream(stream);
 }
 
 int cuStreamIsCapturing(void *stream, int *status) {
     *status = captured;
-    return stream != NULL;
+    return check_stream(stream);
 }
 
 int cuEventCreate(void **event, unsigned flags) {
@@ -104,10 +131,10 @@ int cuEventCreate(void **event, unsigned flags) {
 
 int cuEventDestroy_v2(void *event) { return event == NULL; }
 
-int cuEventRecord(void *event, void *stream) { return event == NULL || stream != NULL; }
+int cuEventRecord(void *event, void *stream) { return event == NULL ? 1 : check_stream(stream); }
 
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
-    return stream != NULL || event == NULL || flags == ~0u;
+    return event == NULL || flags == ~0u ? 1 : check_stream(stream);
 }
 
 // Returns an error during a capture, or if the same image was loaded before.
@@ -131,12 +158,21 @@ int cuModuleLoadData(void **module, const void *image) {
 int cuModuleUnload(void *module) { return module == NULL; }
 
 int cuModuleGetFunction(void **function, void *module, const char *name) {
-    *function = contexts;
+    *function = name != NULL && !strncmp(name, "softmax_f32_", 12) ? &counting : contexts;
     return module == NULL || name == NULL;
 }
 
 int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                    unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments, void **extra) {
-    (void)shared, (void)stream, (void)extra;
-    return function == NULL || arguments == NULL || !(grid_x && grid_y && grid_z && block_x && block_y && block_z);
+    (void)shared, (void)extra;
+    if (function == NULL || arguments == NULL || !(grid_x && grid_y && grid_z && block_x && block_y && block_z)) {
+        return 1;
+    }
+    // The third member of the arguments is the address of four counters, or 0.
+    Address *guards = function == &counting ? (Address *)(size_t)((Address *)arguments[0])[2] : NULL;
+    if (guards) {
+        guards[2]++;
+        guards[3] = 1;
+    }
+    return check_stream(stream);
 }

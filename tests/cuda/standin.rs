@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Compiles the stand-in, and runs the calling test again in a process that loads it. `version` is the version of the
 /// driver that the stand-in reports. Returns true in that process.
-fn has_standin(test: &str, version: u32) -> bool {
+pub fn has_standin(test: &str, version: u32) -> bool {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
         return true;
     }
@@ -57,7 +57,7 @@ fn softmax(call: &Call) -> Refused {
     let (x, mut out, keep) = (call.slice::<f32>(0, 6), call.slice::<f32>(1, 6), call.slice::<u8>(2, 6));
     let (x, out) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(out.as_view_mut(), 2, 3)?);
     let options = Softmax::default().fully_masked(FullyMasked::Zeros);
-    cuda::softmax_masked_into(&call.streams[0], x, out, &Mask::keep(keep.as_view(), &[2, 3]), &options)
+    cuda::softmax_masked_into(&call.streams[0], x, out, &Mask::keep(keep.as_view(), &[2, 3]), &options, None)
 }
 
 fn softmax_backward(call: &Call) -> Refused {

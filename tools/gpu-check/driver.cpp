@@ -1,18 +1,31 @@
 // A replacement for CUDA's driver on machines without one. It has only the functions that the library and `gpu-check`
-// call. Device memory is host memory, a stream executes everything immediately, and kernels run on the emulator. So the
-// library launches kernels exactly as on a device.
-#include "emulator.h"
+// call. Device memory is host memory, and a stream executes everything immediately. So the library launches kernels
+// exactly as on a device. An engine runs the kernels: `engine.cpp` runs the compiled sources, and `tools/ptx-emulator`
+// interprets the PTX.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <string>
 
-extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
-                               unsigned order);
+extern "C" {
+void* engine_module(const char* ptx);
+void engine_unload(void* module);
+const void* engine_kernel(void* module, const char* name);
+int engine_launch(const void* kernel, unsigned blocks, unsigned threads, const void* arguments);
+void engine_allocated(unsigned long long address, size_t bytes);
+void engine_freed(unsigned long long address);
+const char* engine_fault();
+}
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum Status {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_PTX = 218,
+    NOT_FOUND = 500,
+    LAUNCH_FAILED = 719,
+};
 
 typedef std::chrono::steady_clock Clock;
 typedef unsigned long long Address;
@@ -24,7 +37,11 @@ size_t allocated = 0;
 Status allocate(Address* to, size_t bytes) {
     allocated += bytes;
     *to = (Address)aligned_alloc(256, (bytes + 255) / 256 * 256);
-    return *to ? SUCCESS : OUT_OF_MEMORY;
+    if (!*to) {
+        return OUT_OF_MEMORY;
+    }
+    engine_allocated(*to, bytes);
+    return SUCCESS;
 }
 
 void* current = nullptr;
@@ -92,6 +109,7 @@ Status cuMemGetInfo_v2(size_t* free, size_t* total) {
 Status cuMemAlloc_v2(Address* to, size_t bytes) { return allocate(to, bytes); }
 Status cuMemAllocAsync(Address* to, size_t bytes, void*) { return allocate(to, bytes); }
 Status cuMemFree_v2(Address address) {
+    engine_freed(address);
     free(memory(address));
     return SUCCESS;
 }
@@ -132,28 +150,20 @@ Status cuEventElapsedTime_v2(float* ms, void* from, void* to) {
 }
 
 Status cuModuleLoadData(void** module, const void* ptx) {
-    *module = new std::string((const char*)ptx);
-    return SUCCESS;
+    *module = engine_module((const char*)ptx);
+    return *module ? SUCCESS : INVALID_PTX;
 }
 Status cuModuleUnload(void* module) {
-    delete (std::string*)module;
+    engine_unload(module);
     return SUCCESS;
 }
 Status cuModuleGetFunction(const void** function, void* module, const char* name) {
-    if (((std::string*)module)->find(std::string(".entry ") + name + "(") == std::string::npos) {
-        return NOT_FOUND;
-    }
-    const emulator::Entry* entry = emulator::Entry::first;
-    while (entry && strcmp(entry->name, name) != 0) {
-        entry = entry->next;
-    }
-    *function = entry;
-    return entry ? SUCCESS : NOT_FOUND;
+    *function = engine_kernel(module, name);
+    return *function ? SUCCESS : NOT_FOUND;
 }
 Status cuLaunchKernel(const void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
                       unsigned, void*, void** arguments, void**) {
-    const emulator::Entry* entry = (const emulator::Entry*)function;
-    return emulator_launch(entry->name, blocks, threads, arguments[0], entry->bytes, 0) ? LAUNCH_FAILED : SUCCESS;
+    return engine_launch(function, blocks, threads, arguments[0]) ? LAUNCH_FAILED : SUCCESS;
 }
 
 Status cuGetErrorName(int, const char** text) {
@@ -161,7 +171,8 @@ Status cuGetErrorName(int, const char** text) {
     return SUCCESS;
 }
 Status cuGetErrorString(int status, const char** text) {
-    *text = status == LAUNCH_FAILED ? "the emulated kernel did not run to its end" : "the emulated driver refused";
+    const bool of_kernel = status == INVALID_PTX || status == NOT_FOUND || status == LAUNCH_FAILED;
+    *text = of_kernel ? engine_fault() : "the emulated driver refused";
     return SUCCESS;
 }
 

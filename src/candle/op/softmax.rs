@@ -129,17 +129,19 @@ impl Op for SoftmaxOp<'_> {
         let mut dims = x.shape().dims().to_vec();
         let y = match self.function {
             Function::Softmax => {
-                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(stream, rows, y, &mask, &options))
+                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(stream, rows, y, &mask, &options, None))
             }
             Function::LogSoftmax => {
-                map_rows!(name, x, |stream, rows, y| cuda::log_softmax_masked_into(stream, rows, y, &mask, &options))
+                map_rows!(name, x, |stream, rows, y| cuda::log_softmax_masked_into(
+                    stream, rows, y, &mask, &options, None
+                ))
             }
             Function::LogSumExp => {
                 let (count, _) = rows_and_cols(&dims);
                 dims[self.axis] = 1;
                 each_type!(name, x.dtype(), E => {
                     let rows = x.rows::<E>(name)?;
-                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, &mask, &options))
+                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, &mask, &options, None))
                 })?
             }
         };
@@ -203,13 +205,13 @@ impl Op for Backward<'_, '_> {
         let (mask, options) = self.0.on_device(&x)?;
         let dx = map_rows!(name, x, |stream, rows, dx| match self.0.function {
             Function::Softmax => {
-                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options)
+                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options, None)
             }
             Function::LogSoftmax => {
-                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options)
+                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options, None)
             }
             Function::LogSumExp => {
-                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, &mask, &options)
+                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, &mask, &options, None)
             }
         });
         Ok((dx, x.shape().clone()))

@@ -1,12 +1,28 @@
-// Approximations in f32 for arguments of 16-bit types. The error is a few f32 units in the last place. Where the error
-// may be larger, the result is NaN. The caller recomputes in f64 any result that may round incorrectly. All 16-bit
-// arguments have been tested. The result for a NaN argument is unspecified.
+// Intervals that contain the value of a function, for arguments of 16-bit types. If both ends of an interval round to
+// the same 16-bit value, then this value is the correctly rounded result, whatever the error of the approximation was.
+// Otherwise the caller recomputes the result in f64.
+//
+// Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
+// - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
+// - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
+//   product. It changes 2^t by ln2 times that, 0.853 u |t|;
+// - the error of each further operation, 1 u or a share of it, and of a polynomial's fit;
+// - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
+//   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
+// Each function states its sum. Arguments have at most 11 significant bits, so their squares are exact.
+//
+// The ends of an interval have no order. A NaN argument gives two NaNs.
 #pragma once
-#include "common.cuh"
+#include "approx_instructions.cuh"
 
-const float NOT_NEAR = __builtin_nanf("");
-const float NEAR_SHIFTER = 12582912.0f; // 1.5 * 2^23
-const float NEAR_LN2 = 0x1.62e43p-1f;
+struct Interval {
+    float from, to;
+};
+
+const float LOG2_E = 0x1.715476p+0f, LN2_NEAR = 0x1.62e43p-1f;
+const float U = 0x1p-24f;
+// The neighbours of 1 that are 2 u away.
+const float BELOW_ONE = 1.0f - 2.0f * U, ABOVE_ONE = 1.0f + 2.0f * U;
 
 template <u32 N>
 DEVICE float near_horner(float x, const float (&c)[N]) {
@@ -17,112 +33,229 @@ DEVICE float near_horner(float x, const float (&c)[N]) {
     return sum;
 }
 
-// Coefficients of (e^r - 1) / r for |r| <= ln2/2; error 2^-25.
-__constant__ const float EXP_NEAR[6] = {
-    0x1p+0f, 0x1p-1f, 0x1.55547cp-3f, 0x1.5554e8p-5f, 0x1.123dbap-7f, 0x1.6d434ep-10f};
-// Coefficients of atanh(s) / s in powers of s^2 for |s| <= 1/3; error 2^-29.
-__constant__ const float ATANH_NEAR[7] = {
-    0x1p+0f, 0x1.555556p-2f, 0x1.9999c2p-3f, 0x1.2489aep-3f, 0x1.c8cf1cp-4f, 0x1.5eab62p-4f, 0x1.bfb468p-4f};
-// Coefficients of (tanh x - x) / x^3 in powers of x^2 for |x| <= 0.35; error 2^-24.
-__constant__ const float TANH_NEAR[5] = {
-    -0x1.555556p-2f, 0x1.111108p-3f, -0x1.ba11fep-5f, 0x1.649168p-6f, -0x1.0118bep-7f};
-// Coefficients of the polynomial P of `src/math/normal_pair.rs`: the tail of the normal distribution beyond a is
-// e^(-a^2/2) P(u) / (a + 9/2), with u = 1/(a + 9/2) - 4/27.
-__constant__ const float TAIL_NEAR[13] = {
-    0x1.0982b4p+0f, 0x1.2bcb2p+3f, 0x1.fdf854p+5f, 0x1.41d1ep+8f, 0x1.19de18p+10f, 0x1.0d01a2p+11f,
-    -0x1.42f468p+10f, -0x1.151ff6p+14f, -0x1.f68ca6p+13f, 0x1.fc31e6p+16f, 0x1.9b0376p+17f, -0x1.e3d34ep+19f,
-    -0x1.919902p+20f};
+// Coefficients of ln(1 + e) / e for e from 0 to 1; error 2^-24.9.
+__constant__ const float LOG1P_NEAR[9] = {
+    0x1.fffffep-1f, -0x1.fffeacp-2f, 0x1.553004p-2f, -0x1.fcc8c4p-3f, 0x1.874a76p-3f,
+    -0x1.17d2aep-3f, 0x1.4069bp-4f, -0x1.e3698cp-6f, 0x1.56edaep-8f};
+// Coefficients of (ln(1 + x) - x) / x^2 for x from -1/4 to 3/8; error 2^-23.9 of the logarithm.
+__constant__ const float LOG1P_AROUND_ZERO[7] = {
+    -0x1.000032p-1f, 0x1.555604p-2f, -0x1.ffa826p-3f, 0x1.98e4b4p-3f, -0x1.5ea9c6p-3f, 0x1.3d1aep-3f, -0x1.85d05cp-4f};
+// Coefficients of (e^x - 1 - x) / x^2 for |x| <= 0.4; error 2^-24.9 of e^x - 1.
+__constant__ const float EXPM1_NEAR[5] = {
+    0x1.fffffep-2f, 0x1.55543p-3f, 0x1.55575p-5f, 0x1.1283d4p-7f, 0x1.6bddf8p-10f};
+// Coefficients of (tanh a - a) / a^3 in powers of a^2 for a <= 0.55; error 2^-24.6 of tanh a.
+__constant__ const float TANH_NEAR[4] = {-0x1.555452p-2f, 0x1.10cef6p-3f, -0x1.af7cccp-5f, 0x1.0d5038p-6f};
+// Coefficients of P: the tail of the normal distribution beyond a is e^(-a^2/2) P(r - TAIL_CENTRE) r, with
+// r = 1 / (a + 3), for a <= 14; error 2^-24.3.
+const float TAIL_CENTRE = 0x1.919192p-3f;
+__constant__ const float TAIL_NEAR[9] = {
+    0x1.a71af2p-1f, 0x1.c8b476p+1f, 0x1.23215ap+3f, 0x1.059c18p+3f, -0x1.4a5868p+4f,
+    -0x1.48353ep+5f, 0x1.6da2a4p+6f, 0x1.26d9cp+7f, -0x1.c01136p+8f};
+// Coefficients of P: 1 - erf(a) is e^(-a^2) P(r - ERFC_CENTRE) r, with r = 1 / (a + 2), for a from 0.5 to 4.25; error
+// 2^-26.4 of erf(a).
+const float ERFC_CENTRE = 0x1.1eb852p-2f;
+__constant__ const float ERFC_NEAR[5] = {
+    0x1.1bae12p+0f, 0x1.82e3c4p+1f, 0x1.29ad52p+2f, 0x1.9ebfcep+0f, -0x1.ab7d2ap+2f};
+// Coefficients of erf(a) / a in powers of a^2 for a <= 0.5; error 2^-29.4.
+__constant__ const float ERF_NEAR_ZERO[5] = {
+    0x1.20dd74p+0f, -0x1.812732p-2f, 0x1.ce24f8p-4f, -0x1.b663c4p-6f, 0x1.3532bep-8f};
 
-// Computes e^(r + low) times 2^n, with n in the low bits of `shifted`. Results may be subnormal.
-DEVICE float near_power(float r, float low, float shifted) {
-    const float power = fmaf(near_horner(r, EXP_NEAR), r, low) + 1.0f;
-    const int n = (int)(bits_of(shifted) - bits_of(NEAR_SHIFTER)), half = n >> 1;
-    return power * float_of((u32)(half + 127) << 23) * float_of((u32)(n - half + 127) << 23);
-}
-
-// Computes e^(x + low).
-DEVICE float near_exp(float x, float low = 0.0f) {
-    x = fminf(fmaxf(x, -110.0f), 90.0f);
-    const float shifted = fmaf(x, 0x1.715476p+0f, NEAR_SHIFTER);
-    const float n = shifted - NEAR_SHIFTER;
-    return near_power(fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e4p-1f, x)), low, shifted);
-}
-
-DEVICE float near_exp2(float x) {
-    x = fminf(fmaxf(x, -160.0f), 130.0f);
-    const float shifted = x + NEAR_SHIFTER;
-    return near_power((x - (shifted - NEAR_SHIFTER)) * NEAR_LN2, 0.0f, shifted);
-}
-
-// Parts of the logarithm of x = 2^k m: the exponent k, and the logarithm of m.
-struct NearLog {
-    float k, of_m;
+template <class S>
+struct HasSmallNumbers {
+    static const bool VALUE = false;
+};
+// Numbers of bf16 may be subnormal in f32. Numbers of f16 may not.
+template <>
+struct HasSmallNumbers<BF16> {
+    static const bool VALUE = true;
 };
 
-DEVICE NearLog near_log_parts(float x) {
-    const u32 SQRT_HALF = 0x3f3504f3, ONE = 0x3f800000;
-    const u32 offset = bits_of(x) + (ONE - SQRT_HALF);
-    const float f = float_of((offset & 0x007fffff) + SQRT_HALF) - 1.0f;
-    const float s = f / (2.0f + f);
-    // The argument must be positive and normal.
-    const bool serves = 0x1p-126f <= x && x < INFINITE;
-    return {serves ? (float)((int)(offset >> 23) - 127) : NOT_NEAR, 2.0f * s * near_horner(s * s, ATANH_NEAR)};
+// Returns a bound of results that an instruction with `.ftz` replaced by zero. It is 0 if the caller knows that the
+// result rounds to zero, as it always does for f16.
+template <class S>
+DEVICE float flushed(bool rounds_to_zero) {
+    return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
 }
 
-DEVICE float near_log(float x) {
-    const NearLog log = near_log_parts(x);
-    return fmaf(log.k, NEAR_LN2, log.of_m);
+// Returns whether a product with x may be subnormal in f32, and so have a larger relative error.
+template <class S>
+DEVICE bool is_tiny(float x) {
+    return HasSmallNumbers<S>::VALUE && fabsf(x) < 0x1p-110f;
 }
 
-DEVICE float near_log2(float x) {
-    const NearLog log = near_log_parts(x);
-    return fmaf(log.of_m, 0x1.715476p+0f, log.k);
+// Returns `v` times 1 - m and 1 + m, with m = `margin` u.
+DEVICE Interval around(float v, float margin) { return {v * (1.0f - margin * U), v * (1.0f + margin * U)}; }
+
+// Factors 1 - m and 1 + m, with m = (`margin` + `slope` size) u. `size` must be below 2^12.
+struct Factors {
+    float below, above;
+    DEVICE Factors(float margin, float slope, float size)
+        : below(fmaf(size, -slope * U, 1.0f - margin * U)), above(fmaf(size, slope * U, 1.0f + margin * U)) {}
+};
+
+// Returns |t| for an error that is proportional to |t|. Beyond 256, 2^t is zero or infinite.
+DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
+
+// e^x; the margin is 5 u + 2 u. `slope` is 0.853 u or more.
+template <class S>
+DEVICE Interval near_exp(float x, float slope = 0.875f) {
+    const float t = x * LOG2_E, v = fast_exp2_ftz(t);
+    const Factors by(7.25f, slope, size_of(t));
+    return {v * by.below, fmaf(v, by.above, flushed<S>(x < -94.0f))};
 }
 
-DEVICE float near_rsqrt(float x) { return 1.0f / sqrtf(x); }
-
-// Computes 1 / (1 + t), or t / (1 + t) if `negative`, with t = e^(minus + low) and `minus` <= 0.
-DEVICE float near_logistic(float minus, float low, bool negative) {
-    const float t = near_exp(minus, low);
-    const float reciprocal = 1.0f / (1.0f + t);
-    return negative ? t * reciprocal : reciprocal;
+// 2^x; the margin is 5 u + 1 u.
+template <class S>
+DEVICE Interval near_exp2(float x) {
+    const float v = fast_exp2_ftz(x);
+    return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-DEVICE float near_sigmoid(float x) { return near_logistic(-fabsf(x), 0.0f, x < 0.0f); }
-DEVICE float near_silu(float x) { return fmaxf(x, -120.0f) * near_sigmoid(x); }
-
-DEVICE float near_gelu_tanh(float x) {
-    const float a = fminf(fabsf(x), 12.0f);
-    // Computes 2 sqrt(2/pi) (a + 0.044715 a^3) as a pair.
-    const float SLOPE = 0x1.988454p+0f, CUBIC = 0x1.2444f2p-4f;
-    const float square = a * a;
-    const float factor = fmaf(square, CUBIC, SLOPE);
-    const float factor_low = fmaf(square, CUBIC, SLOPE - factor);
-    const float z = a * factor;
-    const float low = fmaf(a, factor, -z) + a * factor_low;
-    return fmaxf(x, -12.0f) * near_logistic(-z, -low, x < 0.0f);
+// e^x - 1. Near zero: 0.6 u each for P and for x P, 1 u each for the sum, the product and the interval. Elsewhere,
+// the ends of the interval around e^x move by 2 u for the rounding of the difference.
+template <class S>
+DEVICE Interval near_expm1(float x) {
+    const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);
+    const float t = x * LOG2_E, v = fast_exp2_ftz(t);
+    const Factors by(8.25f, 0.875f, size_of(t));
+    const bool is_small = fabsf(x) < 0.4f;
+    return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-DEVICE float near_gelu(float x) {
-    const float a = fminf(fabsf(x), 14.0f);
-    const float reciprocal = 1.0f / (a + 4.5f);
-    const float square = a * a;
-    const float e = near_exp(square * -0.5f, fmaf(a, a, -square) * -0.5f);
-    const float tail = near_horner(reciprocal - 0x1.2f684cp-3f, TAIL_NEAR) * (reciprocal * e);
-    return fmaxf(x, -14.0f) * (x < 0.0f ? tail : 1.0f - tail);
+// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. It extends by `margin` u times
+// the larger of 1 and the base-2 logarithm.
+DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
+    const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
+    const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
+    return {fmaf(size, -by, v), fmaf(size, by, v)};
 }
 
-DEVICE float near_tanh(float x) {
-    const float a = fminf(fabsf(x), 20.0f);
-    const float square = a * a;
-    const float t = near_exp(-2.0f * a);
-    const float value = a < 0.35f ? fmaf(a * square, near_horner(square, TANH_NEAR), a) : (1.0f - t) / (1.0f + t);
-    return float_of(bits_of(value) | (bits_of(x) & 0x80000000));
+// ln x; the margin is 4 u ln2, and (2 + 0.05) u ln2 for the product and the interval.
+DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
+    return log_interval(fast_log2(x), LN2_NEAR, margin, x == one);
 }
 
-// Computes max(x, 0) + ln(1 + e^-|x|).
-DEVICE float near_softplus(float x) {
-    const float t = near_exp(-fabsf(x));
-    const float s = t / (2.0f + t);
-    return fmaf(2.0f * s, near_horner(s * s, ATANH_NEAR), fmaxf(x, 0.0f));
+// The base-2 logarithm of x; the margin is 4 u, and 1 u for the interval.
+DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
+
+// ln(1 + x). Near zero: 0.7 u for the fit, 0.6 u each for P and for x P, 1 u each for the sum, the product and the
+// interval. Elsewhere: as for ln x, and 1 u for the rounding of 1 + x.
+DEVICE Interval near_log1p(float x) {
+    const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
+    const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
+    const bool is_small = -0.25f <= x && x <= 0.375f;
+    return {is_small ? small.from : large.from, is_small ? small.to : large.to};
+}
+
+// An interval around the logistic function, 1 / (1 + 2^t), for t below 1,000. `slope` u |t| bounds the effect of the
+// error of t. The margin adds 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal and 2 u. For negative t, 2^t is at
+// most half of the sum, so its error counts half, and the error of t adds at most 0.4 `slope` u.
+template <class S>
+DEVICE Interval near_logistic(float t, float slope, float further, bool rounds_to_zero) {
+    const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));
+    const Factors by(11.25f + further, slope, fmaxf(t, 0.0f));
+    return {v * by.below, fmaf(v, by.above, flushed<S>(rounds_to_zero))};
+}
+
+template <class S>
+DEVICE Interval near_sigmoid(float x) {
+    return near_logistic<S>(max_or_nan(x, -200.0f) * -LOG2_E, 0.875f, 0.0f, x < -94.0f);
+}
+
+// Multiplies x by a share between 0 and 1.
+template <class S>
+DEVICE Interval times_share(float x, Interval share) {
+    return {x * (is_tiny<S>(x) ? 0.0f : share.from), x * (is_tiny<S>(x) ? 1.0f : share.to)};
+}
+
+// x times the logistic function of x; 1 u further for the product.
+template <class S>
+DEVICE Interval near_silu(float x) {
+    x = max_or_nan(x, -200.0f);
+    return times_share<S>(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
+}
+
+// x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u: 1 u for the two
+// constants, 1 u for their sum and 1 u for the product. 2.08 is ln2 times that.
+template <class S>
+DEVICE Interval near_gelu_tanh(float x) {
+    const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;
+    x = max_or_nan(x, -20.0f);
+    return times_share<S>(x, near_logistic<S>(x * fmaf(x * x, CUBIC, SLOPE), 2.125f, 1.0f, x < -10.5f));
+}
+
+// x times the normal distribution function. The margin of the tail is 5 u for the power of two, 9 u for the reciprocal
+// (4 u, which P raises by at most a factor of 2.2), 5 u for P and 2 u for products, and 3 u for the interval.
+template <class S>
+DEVICE Interval near_gelu(float x) {
+    x = max_or_nan(x, -14.0f);
+    const float a = fminf(fabsf(x), 14.0f), t = a * a * (-0.5f * LOG2_E);
+    const float reciprocal = fast_reciprocal_ftz(a + 3.0f);
+    const float tail = near_horner(reciprocal - TAIL_CENTRE, TAIL_NEAR) * (reciprocal * fast_exp2_ftz(t));
+    const Factors by(24.25f, -0.875f, t);
+    // The share is the tail for negative x, and 1 minus the tail for others.
+    const bool is_negative = x < 0.0f;
+    const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
+    const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
+    const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
+    return times_share<S>(x, {from, to});
+}
+
+DEVICE float with_sign(float magnitude, float x) { return float_of(bits_of(magnitude) | (bits_of(x) & 0x80000000)); }
+
+// tanh x. Near zero: 2.5 u for the sum of a and its correction, and 1 u. Elsewhere it is 1 - 2r, with
+// r = 1 / (1 + e^2a). The relative error of r is 5 u, 1 u and 3 u, and the error of t changes 2r by at most 0.7 u.
+DEVICE Interval near_tanh(float x) {
+    const float a = fabsf(x), square = a * a;
+    const Interval small = around(fmaf(a * square, near_horner(square, TANH_NEAR), a), 4.0f);
+    const float r = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(a * (2.0f * LOG2_E)));
+    const bool is_small = a < 0.55f;
+    const float from = is_small ? small.from : fmaf(r, -2.0f - 18.5f * U, BELOW_ONE);
+    const float to = is_small ? small.to : fmaf(r, -2.0f + 18.5f * U, ABOVE_ONE);
+    return {with_sign(from, x), with_sign(to, x)};
+}
+
+// The error function. Near zero: 2 u for P, and 1 u each for the product and the interval. Elsewhere it is 1 minus a
+// tail. The margin of the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u
+// for P, 2 u for products and 1 u for the factor.
+template <class S>
+DEVICE Interval near_erf(float x) {
+    const float a = min_or_nan(fabsf(x), 4.25f), square = a * a;
+    const float small = a * near_horner(square, ERF_NEAR_ZERO);
+    const float t = square * -LOG2_E, reciprocal = fast_reciprocal_ftz(a + 2.0f);
+    const float tail = near_horner(reciprocal - ERFC_CENTRE, ERFC_NEAR) * (reciprocal * fast_exp2_ftz(t));
+    const Factors by(20.25f, -0.875f, t);
+    const bool is_small = a < 0.5f;
+    const float low = is_tiny<S>(x) ? 0.0f : 1.0f - 6.0f * U, high = is_tiny<S>(x) ? 2.0f : 1.0f + 6.0f * U;
+    const float from = is_small ? small * low : fmaf(tail, -by.above, BELOW_ONE);
+    const float to = is_small ? small * high : fmaf(tail, -by.below, ABOVE_ONE);
+    return {with_sign(from, x), with_sign(to, x)};
+}
+
+// max(x, 0) + ln(1 + e^-|x|). The margin is 5 u for the exponential, 3.5 u for the polynomial and its fit, 1 u for the
+// product, 1 u for the sum, and 2 u.
+template <class S>
+DEVICE Interval near_softplus(float x) {
+    const float t = fabsf(x) * -LOG2_E, e = fast_exp2_ftz(t);
+    const float v = fmaf(e, near_horner(e, LOG1P_NEAR), fmaxf(x, 0.0f));
+    const Factors by(12.75f, 0.875f, size_of(t));
+    return {v * by.below, fmaf(v, by.above, flushed<S>(x < -94.0f))};
+}
+
+template <class S>
+DEVICE Interval near_log_sigmoid(float x) {
+    const Interval v = near_softplus<S>(-x);
+    return {-v.from, -v.to};
+}
+
+// The margins are 2 u and 2.2 u, and 1 u for the interval.
+DEVICE Interval near_sqrt(float x) { return around(fast_sqrt(x), 4.0f); }
+DEVICE Interval near_rsqrt(float x) { return around(fast_rsqrt(x), 4.0f); }
+
+// 1 / x; the margin is 3 u + 1 u, and 2 u to spare. Beyond 2^125, the result may be subnormal in f32.
+template <class S>
+DEVICE Interval near_reciprocal(float x) {
+    const float v = fast_reciprocal(x);
+    const bool is_subnormal = HasSmallNumbers<S>::VALUE && fabsf(x) > 0x1p125f;
+    return {v * (is_subnormal ? 0.0f : 1.0f - 6.0f * U), v * (is_subnormal ? 2.0f : 1.0f + 6.0f * U)};
 }

@@ -1,7 +1,8 @@
 // Definitions shared by all kernels: storage types, rows in registers, and reductions over a block.
 //
 // A device build includes no headers. On a CPU, `emulator.h` replaces the compiler's built-in functions, so that the
-// same source runs there. Every operation is explicit: no contraction, no approximation, no flushing of subnormals.
+// same source runs there. Every operation is explicit: no contraction, no approximation, no flushing of subnormals. The
+// elementwise kernels are an exception (`approx_instructions.cuh`).
 #pragma once
 
 #ifdef __CUDACC__
@@ -19,6 +20,9 @@
 // Defines a kernel like `ENTRY_AT_MOST`. It uses so few registers that a multiprocessor can run 768 threads at a time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
+// Defines a kernel like `ENTRY`. It uses so few registers that a multiprocessor can run `BLOCKS` blocks at a time.
+#define ENTRY_OF_BLOCKS(NAME, ARGUMENTS, THREADS, BLOCKS, BODY)                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
 #include "emulator.h"
 #define DEVICE inline
@@ -31,6 +35,7 @@
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, WARP, THREADS, NAME);
 #define ENTRY_UP_TO ENTRY_AT_MOST
+#define ENTRY_OF_BLOCKS(NAME, ARGUMENTS, THREADS, BLOCKS, BODY) ENTRY(NAME, ARGUMENTS, THREADS, BODY)
 #endif
 
 typedef unsigned short u16;
@@ -54,6 +59,15 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
+// Returns the same value, for rare paths in loops. The compiler would otherwise compute what depends on it alone before
+// the loop, in every block.
+DEVICE u32 seldom(u32 value) {
+#ifdef __CUDACC__
+    asm volatile("mov.u32 %0, %0;" : "+r"(value));
+#endif
+    return value;
+}
+
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 
@@ -68,8 +82,19 @@ DEVICE float max_or_nan(float a, float b) {
 #endif
 }
 
+// Returns the smaller number, or NaN if either is NaN.
+DEVICE float min_or_nan(float a, float b) {
+#ifdef __CUDACC__
+    float v;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+    return v;
+#else
+    return a != a || b != b ? float_of(0x7fffffff) : fminf(a, b);
+#endif
+}
+
 // Defines an operation on two words that hold two values each. It combines the low values and the high values
-// separately. The operation is the maximum, which propagates NaN, or the minimum, which ignores it.
+// separately. The operation is the maximum, which propagates or ignores NaN, or the minimum, which ignores it.
 #ifdef __CUDACC__
 #define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
     static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
@@ -85,9 +110,9 @@ DEVICE float max_or_nan(float a, float b) {
     }
 #endif
 
-// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 other than NaN to nearest even. A 32-bit
-// word holds two values of a 16-bit type, low and high. A word of `F32` holds one value, which `low_of` and `high_of`
-// both return.
+// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. For NaN, `narrow`
+// returns 0x7fff in a 16-bit type, and `NOT_A_NUMBER` is the NaN that results must have. A 32-bit word holds two values
+// of a 16-bit type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
@@ -122,12 +147,13 @@ struct BF16 {
     }
 #else
     static DEVICE u32 narrow(float v) {
-        u32 bits = bits_of(v);
-        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+        const u32 bits = bits_of(v);
+        return v != v ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     }
     static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
     OF_PAIRS(largest, "max.NaN.bf16x2", max_or_nan)
+    OF_PAIRS(larger_number, "max.bf16x2", fmaxf)
     OF_PAIRS(smallest, "min.bf16x2", fminf)
 };
 
@@ -153,12 +179,13 @@ struct F16 {
     }
 #else
     static DEVICE float widen(u32 bits) { return emulator::widen_f16(bits); }
-    static DEVICE u32 narrow(float v) { return emulator::narrow_f16(v); }
+    static DEVICE u32 narrow(float v) { return v != v ? 0x7fff : emulator::narrow_f16(v); }
     static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
     static DEVICE float low_of(u32 word) { return widen(word & 0xffff); }
     static DEVICE float high_of(u32 word) { return widen(word >> 16); }
     OF_PAIRS(largest, "max.NaN.f16x2", max_or_nan)
+    OF_PAIRS(larger_number, "max.f16x2", fmaxf)
     OF_PAIRS(smallest, "min.f16x2", fminf)
 };
 
@@ -228,6 +255,10 @@ struct IsRolled<Rolled<S>> {
     static const bool VALUE = true;
 };
 
+// Returns the number of elements of an array.
+template <u32 N>
+DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
+
 // Assigns the elements of a row to the threads of a block. The row is divided into tiles of 256 elements, as for a
 // tiled sum. A group of threads processes a tile, in pieces that one access moves. Neighbouring lanes of a tile are in
 // the same thread or in neighbouring threads.
@@ -255,7 +286,7 @@ struct Places {
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct Held {
     typedef Places<S, By, WARPS> At;
-    static const u32 COUNT = At::COUNT;
+    static const u32 COUNT = At::COUNT, BLOCK_WARPS = WARPS;
     static_assert(HELD % At::PIECES == 0, "whole tiles");
     const u32 cols;
     float values[HELD][COUNT];
@@ -303,7 +334,7 @@ struct Held {
 template <class S, template <class> class By, u32 WARPS>
 struct Held<S, By, WARPS, 0> {
     typedef Places<S, By, WARPS> At;
-    static const u32 COUNT = At::COUNT;
+    static const u32 COUNT = At::COUNT, BLOCK_WARPS = WARPS;
     const typename S::Bits* row;
     const u32 cols;
 
@@ -365,8 +396,8 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // A block may have fewer than `WARPS` warps, unless `WARPS` is 32. The number of warps is a power of two.
-    const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
+    // A block may have fewer than `WARPS` warps. The number of warps is a power of two.
+    const u32 warps = blockDim.x / WARP;
     return warp(partial[threadIdx.x & (warps - 1)], warps / 2);
 }
 

@@ -5,8 +5,10 @@
 // Each block processes one row, as in `softmax.cu`. If a row fits in registers, the row is read once and its gradient
 // is written once. The gradient may overwrite the row.
 #include "cross_entropy.cuh"
+#include "near_gradient.cuh"
+#include "register_exps.cuh"
 
-template <class S, template <class> class By, u32 WARPS>
+template <u32 WARPS>
 struct CrossEntropyShared {
     Keys extremes[WARPS];
     Parts units[WARPS];
@@ -16,30 +18,25 @@ struct CrossEntropyShared {
 };
 
 // Row whose target is a class and is not ignored.
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
+template <class S, template <class> class By, u32 WARPS>
 struct CrossEntropyRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
-    static const bool MAY_BE_LONG = HELD == 0;
     const CrossEntropyArguments& a;
-    CrossEntropyShared<S, By, WARPS>& shared;
+    CrossEntropyShared<WARPS>& shared;
     const u64 index;
     const u32 target;
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
-    Held<S, By, WARPS, HELD> held;
-    // Views of the row that read memory at each access, for rare paths. `again` serves logits with a wide range.
-    // `rolled`, whose loops are not unrolled, serves label smoothing.
-    Held<S, By, WARPS, 0> again;
+    Held<S, By, WARPS, 0> held;
+    // View of the row whose loops are not unrolled, for label smoothing.
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
-    // Whether the exponentials are in registers.
-    bool is_held;
 
-    DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<S, By, WARPS>& shared, u64 index,
-                           u32 target, const Bits* from)
+    DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<WARPS>& shared, u64 index, u32 target,
+                           const Bits* from)
         : a(a), shared(shared), index(index), target(target), logit(S::widen(from[target])), held(from, a.cols),
-          again(from, a.cols), rolled(from, a.cols), exp(0.0f, 0.0f), is_held(false) {}
+          rolled(from, a.cols), exp(0.0f, 0.0f) {}
 
     template <bool NARROW>
     DEVICE float power(float x) const {
@@ -48,7 +45,7 @@ struct CrossEntropyRow {
 
     DEVICE void prepare(const Extremes& found) {
         exp = SoftmaxExp(found.max, found.min);
-        exp.narrow = exp.narrow && COUNT > 1 && !(MAY_BE_LONG && is_long(a.cols));
+        exp.narrow = exp.narrow && COUNT > 1 && !is_long(a.cols);
         exp.fill(shared.tables);
         __syncthreads();
     }
@@ -63,13 +60,12 @@ struct CrossEntropyRow {
         }
     }
 
-    template <bool NARROW, class Row>
-    DEVICE Units units_of(Row& row) {
-        return sum_exps<WARPS, !NARROW && MAY_BE_LONG>(a.cols, shared.units, [&](auto& sum) {
-            row.each([&](u32, float* x) {
+    template <bool NARROW>
+    DEVICE Units units_of() {
+        return sum_exps<WARPS, !NARROW>(a.cols, shared.units, [&](auto& sum) {
+            held.each([&](u32, float* x) {
                 for (u32 i = 0; i < COUNT; i++) {
-                    x[i] = power<NARROW>(x[i]);
-                    sum.add(x[i]);
+                    sum.add(power<NARROW>(x[i]));
                 }
                 if (sum.count >= 256) {
                     sum.collect();
@@ -79,15 +75,14 @@ struct CrossEntropyRow {
     }
 
     DEVICE Powers powers(float max) {
-        is_held = exp.narrow && HELD > 0;
-        const Units units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
+        const Units units = exp.narrow ? units_of<true>() : units_of<false>();
         const bool max_dominated = is_max_dominated(units, a.cols);
         double rest = 0.0;
         if (max_dominated) {
             widen();
             const auto logit_of = [](u32, float x) { return x; };
             const auto power_of = [&](u32, float x) { return power<false>(x); };
-            rest = rest_of<MAY_BE_LONG>(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
+            rest = rest_of<true>(held, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
         }
         return {units, max_dominated, rest};
     }
@@ -98,9 +93,9 @@ struct CrossEntropyRow {
         }) * DISTANCE_UP;
     }
 
-    template <class Row, class Bits_of>
-    DEVICE void write_each(Row& row, Bits* to, Bits_of bits_of) {
-        row.each([&](u32 column, const float* x) {
+    template <class Bits_of>
+    DEVICE void write_each(Bits* to, Bits_of bits_of) {
+        held.each([&](u32 column, const float* x) {
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
                 bits[i] = bits_of(column + i, x[i]);
@@ -110,18 +105,13 @@ struct CrossEntropyRow {
     }
 
     DEVICE void write(const Gradient& gradient, Bits* to) {
-        // For factors from 1e-24 to 1e24, a float-float pair holds 48 bits.
-        const double magnitude = fabs(gradient.high);
-        const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
-        const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);
-        const auto plain = [=](float e) { return S::narrow(fmaf(e, high, e * low)); };
-        if (is_plain && (is_held || exp.narrow)) {
-            write_each(held, to, [&](u32, float x) { return plain(HELD > 0 ? x : power<true>(x)); });
-        } else if (is_plain) {
-            write_each(again, to, [&](u32, float x) { return plain(power<false>(x)); });
+        if (gradient.is_plain() && exp.narrow) {
+            write_each(to, [&](u32, float x) { return S::narrow(gradient.plain(power<true>(x))); });
+        } else if (gradient.is_plain()) {
+            write_each(to, [&](u32, float x) { return S::narrow(gradient.plain(power<false>(x))); });
         } else {
             widen();
-            write_each(again, to, [&](u32 column, float x) {
+            write_each(to, [&](u32 column, float x) {
                 return store_wide<S>(gradient.of(power<false>(x), weight_of(a, column)));
             });
         }
@@ -150,22 +140,120 @@ struct CrossEntropyRow {
     }
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void cross_entropy(const CrossEntropyArguments& a) {
+// The block's first row in registers. Its target is a class and is not ignored.
+template <class S, u32 WARPS, u32 HELD>
+struct HeldCrossEntropy {
     typedef typename S::Bits Bits;
-    __shared__ CrossEntropyShared<S, By, WARPS> shared;
-    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+    typedef RegisterRow<S, WARPS, HELD> Row;
+    typedef typename Row::At At;
+    static const u32 COUNT = Row::COUNT;
+    // Values of the gradient that one warp computes for all.
+    struct Factors {
+        double high, at_target;
+        bool is_plain;
+    };
+    const CrossEntropyArguments& a;
+    const u32 target;
+    Row row;
+    // Logit of the target, read before the gradient may overwrite it.
+    const float logit;
+
+    DEVICE HeldCrossEntropy(const CrossEntropyArguments& a, u32 target)
+        : a(a), target(target), row(from(a), a.cols), logit(S::widen(from(a)[target])) {}
+
+    static DEVICE const Bits* from(const CrossEntropyArguments& a) {
+        return (const Bits*)a.logits + (u64)blockIdx.x * a.cols;
+    }
+
+    // Writes the row's loss, and its gradient if requested. Returns false and writes no gradient if the row is not
+    // finite, has a wide range or is dominated by its largest logit, or if the gradient needs f64.
+    DEVICE bool finish() {
+        __shared__ Keys partial_extremes[WARPS];
+        __shared__ Parts partial_units[WARPS];
+        __shared__ Factors factors;
+        const Extremes found = extremes(row, partial_extremes);
+        if (a.label_smoothing != 0.0 || !SoftmaxExp::is_narrow(found.max, found.min)) {
+            return false;
+        }
+        const SoftmaxExp exp(found.max, found.min);
+        const LaneTables tables = exp.lane_tables();
+        const u64 own = make_exps(row, exp, tables);
+        const Powers powers = {{total<WARPS>(own, partial_units).whole(), 0}, false, 0.0};
+        if (is_max_dominated(powers.units, a.cols)) {
+            return false;
+        }
+        // One warp computes the loss and the factors of the gradient.
+        if (threadIdx.x < WARP) {
+            const double max = (double)found.max, log_sum = log_of_sum(powers, a.cols);
+            write_loss(a, blockIdx.x, loss_of(a, target, max, (double)logit, log_sum, 0.0));
+            if (a.dlogits) {
+                const Gradient gradient(a, blockIdx.x, target, max + log_sum, powers, exp.power<true>(tables, logit));
+                factors = {gradient.high, gradient.at_target, gradient.is_plain()};
+            }
+        }
+        return !a.dlogits || write(factors);
+    }
+
+    DEVICE bool write(const Factors& factors) {
+        __syncthreads();
+        if (!factors.is_plain) {
+            return false;
+        }
+        const float high = (float)factors.high, low = (float)(factors.high - (double)high);
+        Bits* const to = (Bits*)a.dlogits + (u64)blockIdx.x * a.cols;
+        Bits* const own = to + row.first();
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (At::column(i) < a.cols) {
+                float gradients[COUNT];
+                for (u32 k = 0; k < COUNT; k++) {
+                    gradients[k] = plain_gradient(row.values[i][k], high, low);
+                }
+                Vectors<S>::store_rounded(own + row.offset(i), gradients);
+            }
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            to[target] = (Bits)store_wide<S>(factors.at_target);
+        }
+        return true;
+    }
+};
+
+// Processes the rows from `index` on that the block processes, which are read repeatedly.
+template <class S, template <class> class By, u32 WARPS>
+DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
+    typedef typename S::Bits Bits;
+    __shared__ CrossEntropyShared<WARPS> shared;
+    for (; index < a.rows; index += gridDim.x) {
         Bits* to = a.dlogits ? (Bits*)a.dlogits + index * a.cols : 0;
         const long long target = ((const long long*)a.targets)[index];
         if (is_counted(a, target)) {
             const Bits* from = (const Bits*)a.logits + index * a.cols;
-            CrossEntropyRow<S, By, WARPS, HELD> row(a, shared, index, (u32)target, from);
+            CrossEntropyRow<S, By, WARPS> row(a, shared, index, (u32)target, from);
             row.finish(to);
         } else {
             pass_over<S, By>(a, index, target, to);
         }
         __syncthreads();
     }
+}
+
+// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would take
+// further registers for values that are the same for all rows.
+template <class S, u32 WARPS, u32 HELD>
+DEVICE void cross_entropy_held(const CrossEntropyArguments& a) {
+    u64 next = blockIdx.x;
+    const long long target = ((const long long*)a.targets)[blockIdx.x];
+    if (!is_counted(a, target)) {
+        typename S::Bits* const to = a.dlogits ? (typename S::Bits*)a.dlogits + (u64)blockIdx.x * a.cols : 0;
+        pass_over<S, Vectors>(a, blockIdx.x, target, to);
+        next += gridDim.x;
+    } else if (HeldCrossEntropy<S, WARPS, HELD>(a, (u32)target).finish()) {
+        next += gridDim.x;
+    }
+    // The other rows are rare, unless labels are smoothed.
+    cross_entropy_again<S, Vectors, WARPS>(a, opaque(next));
 }
 
 const u32 SETTLING = 32;
@@ -220,11 +308,12 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
 }
 
 #define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
-    ENTRY_AT_MOST(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256,                                              \
-                  (cross_entropy<TYPE, Vectors, 8, 4>(arguments)))                                                     \
-    ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy<TYPE, Vectors, 16, 8>(arguments)))\
-    ENTRY(cross_entropy_##NAME##_long, CrossEntropyArguments, 1024, (cross_entropy<TYPE, Vectors, 32, 0>(arguments)))  \
-    ENTRY(cross_entropy_##NAME##_any, CrossEntropyArguments, 256, (cross_entropy<TYPE, Singles, 8, 0>(arguments)))
+    ENTRY_UP_TO(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256, (cross_entropy_held<TYPE, 8, 4>(arguments)))   \
+    ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy_held<TYPE, 16, 8>(arguments)))\
+    ENTRY(cross_entropy_##NAME##_long, CrossEntropyArguments, 1024,                                                    \
+          (cross_entropy_again<TYPE, Vectors, 32>(arguments, blockIdx.x)))                                             \
+    ENTRY(cross_entropy_##NAME##_any, CrossEntropyArguments, 256,                                                      \
+          (cross_entropy_again<TYPE, Singles, 8>(arguments, blockIdx.x)))
 
 CROSS_ENTROPY(F32, f32)
 CROSS_ENTROPY(F16, f16)

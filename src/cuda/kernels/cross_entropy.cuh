@@ -89,6 +89,8 @@ DEVICE RowLoss divisors(const CrossEntropyArguments& a) {
     return a.reduction == MEAN ? RowLoss{settled.of_targets, settled.counted} : RowLoss{1.0, 1.0};
 }
 
+DEVICE float plain_gradient(float e, float high, float low) { return fmaf(e, high, e * low); }
+
 // Factors of the gradient of a row whose maximum is finite. `at_target` is the gradient at the target's column, and
 // `of` returns the gradient at any other column.
 struct Gradient {
@@ -96,6 +98,18 @@ struct Gradient {
 
     DEVICE double of(float e, double weight) const {
         return fma((double)e, high, (double)e * low) - of_weight * weight;
+    }
+
+    // Returns whether gradients are computed in f32. For factors from 1e-24 to 1e24, a float-float pair holds 48 bits.
+    DEVICE bool is_plain() const {
+        const double magnitude = fabs(high);
+        return of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
+    }
+
+    // Returns the gradient in f32, before it is rounded to the storage type.
+    DEVICE float plain(float e) const {
+        const float first = (float)high;
+        return plain_gradient(e, first, (float)(high - (double)first));
     }
 
     // Computes the factors. `power` is the target's exponential.

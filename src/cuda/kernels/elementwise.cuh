@@ -1,9 +1,10 @@
 // Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
 // define them.
 //
-// Every function can be computed in f64. Some also have a faster approximation, which is used if it is certain to round
-// to the same result. For elements of 16-bit types, the approximation is a single f32. For f32 elements it is a
-// float-float pair, as on the CPU, or an f64 of reduced precision for erf and gelu.
+// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both
+// bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of
+// 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on
+// the CPU, or from an f64 of reduced precision for erf and gelu.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"
@@ -16,29 +17,42 @@ struct ElementwiseArguments {
 };
 
 const u32 ELEMENTWISE_THREADS = 256;
+// Number of blocks of a multiprocessor. With 32 bytes per thread, four blocks keep 32 KiB of loads in flight.
+const u32 ELEMENTWISE_BLOCKS = 4;
 
-// The 16 bytes of a block's tile that one thread processes. They are contiguous if the slices are aligned and the tile
-// is whole. Otherwise the thread's elements are `ELEMENTWISE_THREADS` apart, so that the threads of a warp access
-// neighbouring elements.
+// The elements of a block's tile that one thread processes, in 32-bit words. If the slices are aligned and the tile is
+// whole, the elements form groups of 16 contiguous bytes. Otherwise the thread's elements are `ELEMENTWISE_THREADS`
+// apart. In both cases the threads of a warp access neighbouring addresses.
 template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
-    static const u32 COUNT = 16 / sizeof(Bits);
+    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency
+    // better. For f32, the approximations need the registers.
+    static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = PER_WORD == 2 ? 8 : 4;
+    static const u32 COUNT = WORDS * PER_WORD, GROUP = 4 * PER_WORD;
     static const u32 TILE = ELEMENTWISE_THREADS * COUNT;
     static const u32 WIDTH = 8 * sizeof(Bits);
-    u32 words[4];
+    u32 words[WORDS];
+
+    // Returns the index within the tile of the thread's i-th element.
+    static DEVICE u32 place(u32 i, bool is_whole) {
+        return is_whole ? (i / GROUP * ELEMENTWISE_THREADS + threadIdx.x) * GROUP + i % GROUP
+                        : i * ELEMENTWISE_THREADS + threadIdx.x;
+    }
 
     // Loads the thread's elements of a tile. `left` elements remain up to the end of the slice.
     DEVICE void load(const Bits* from, u64 left, bool is_whole) {
         if (is_whole) {
-            const uint4 v = ((const uint4*)from)[threadIdx.x];
-            words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+            for (u32 w = 0; w < WORDS; w += 4) {
+                const uint4 v = *(const uint4*)(from + place(w * PER_WORD, true));
+                words[w] = v.x, words[w + 1] = v.y, words[w + 2] = v.z, words[w + 3] = v.w;
+            }
             return;
         }
-        for (u32 w = 0; w < 4; w++) {
+        for (u32 w = 0; w < WORDS; w++) {
             words[w] = 0;
-            for (u32 i = 0; i < COUNT / 4; i++) {
-                const u32 at = (w * (COUNT / 4) + i) * ELEMENTWISE_THREADS + threadIdx.x;
+            for (u32 i = 0; i < PER_WORD; i++) {
+                const u32 at = place(w * PER_WORD + i, false);
                 words[w] |= at < left ? (u32)from[at] << (i * WIDTH) : 0;
             }
         }
@@ -46,13 +60,15 @@ struct Piece {
 
     DEVICE void store(Bits* to, u64 left, bool is_whole) const {
         if (is_whole) {
-            const uint4 v = {words[0], words[1], words[2], words[3]};
-            ((uint4*)to)[threadIdx.x] = v;
+            for (u32 w = 0; w < WORDS; w += 4) {
+                const uint4 v = {words[w], words[w + 1], words[w + 2], words[w + 3]};
+                Vectors<S>::store_words(to + place(w * PER_WORD, true), v);
+            }
             return;
         }
-        for (u32 w = 0; w < 4; w++) {
-            for (u32 i = 0; i < COUNT / 4; i++) {
-                const u32 at = (w * (COUNT / 4) + i) * ELEMENTWISE_THREADS + threadIdx.x;
+        for (u32 w = 0; w < WORDS; w++) {
+            for (u32 i = 0; i < PER_WORD; i++) {
+                const u32 at = place(w * PER_WORD + i, false);
                 if (at < left) {
                     to[at] = (Bits)(words[w] >> (i * WIDTH));
                 }
@@ -60,139 +76,176 @@ struct Piece {
         }
     }
 
-    // Calls `f` with each element. The loop is unrolled, because registers cannot be indexed.
-    template <class Each>
-    DEVICE void each(Each f) const {
-        for (u32 i = 0; i < COUNT; i++) {
-            f(i, S::widen(WIDTH == 32 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff));
-        }
-    }
-
-    DEVICE double first() const { return (double)S::widen(WIDTH == 32 ? words[0] : words[0] & 0xffff); }
-
-    // Rotates the elements by one: removes the first element, and appends `first` to the others.
-    DEVICE void next(u32 first) {
-        const u32 bits = WIDTH == 32 ? first : (words[0] & 0xffff0000) | first;
-        if (WIDTH == 32) {
-            words[0] = words[1], words[1] = words[2], words[2] = words[3], words[3] = bits;
-        } else {
-            words[0] = bits >> 16 | words[1] << 16, words[1] = words[1] >> 16 | words[2] << 16;
-            words[2] = words[2] >> 16 | words[3] << 16, words[3] = words[3] >> 16 | bits << 16;
+    // Replaces the i-th element. The loop is unrolled, because registers cannot be indexed.
+    DEVICE void set(u32 i, u32 bits) {
+        const u32 shift = i % PER_WORD * WIDTH, mask = (WIDTH == 32 ? ~0u : 0xffffu) << shift;
+        for (u32 w = 0; w < WORDS; w++) {
+            words[w] = w == i / PER_WORD ? (words[w] & ~mask) | bits << shift : words[w];
         }
     }
 };
 
-// Number of low bits of an f32 that a type drops, and the type's smallest normal number as the bits of an f32.
+// Replaces NaN of any kind by the type's own NaN. The result must be that NaN, but a conversion gives another one.
 template <class S>
-struct Narrowed;
-template <>
-struct Narrowed<F16> {
-    static const u32 DROPPED = 13, MIN_NORMAL = 0x38800000;
-};
-template <>
-struct Narrowed<BF16> {
-    static const u32 DROPPED = 16, MIN_NORMAL = 0x00800000;
-};
-
-// Returns 1 if all numbers within four f32 units in the last place of `near` round to the same value, else 0. Has no
-// branches.
-template <class S>
-DEVICE u32 is_certain(float near) {
-    const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
-    const u32 magnitude = bits_of(near) & 0x7fffffff;
-    // The rounding is uncertain in an interval around each tie, from `OFF` below the tie to `OFF` above it. `above` is
-    // the distance of the magnitude from the start of the last interval that starts at or below the magnitude.
-    const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
-    const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
-    return is_zero | (is_normal & (above > 2 * OFF));
+DEVICE u32 with_own_nan(u32 word) {
+    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf
+    // are zeros.
+    const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
+    return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
 
-// Rounds the f32 approximations. Returns a bit mask of the elements whose rounding is not certain.
+// Rounds the f32 approximations. Writes words in which the bits of uncertain elements are not all zero, and returns
+// whether there are any.
 template <class S, class F>
-DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
-    u32 certain = 0;
-    for (u32 w = 0; w < 4; w++) {
-        y.words[w] = 0;
+DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS], const F& function) {
+    u32 any = 0;
+    for (u32 w = 0; w < Piece<S>::WORDS; w++) {
+        const Interval low = function.template near<S>(S::low_of(x.words[w]));
+        const Interval high = function.template near<S>(S::high_of(x.words[w]));
+        const u32 from = S::narrow_two(low.from, high.from);
+        differ[w] = from ^ S::narrow_two(low.to, high.to);
+        any |= differ[w];
+        y.words[w] = with_own_nan<S>(from);
     }
-    x.each([&](u32 i, float v) {
-        const float near = function.near(v);
-        certain |= ((v == v) & is_certain<S>(near)) << i;
-        y.words[i / 2] |= (S::narrow(near) & 0xffff) << (i % 2 * 16);
-    });
-    return ~certain & 0xff;
+    return any != 0;
 }
 
-// Rounds the float-float pairs. Returns a bit mask of the elements whose rounding is not certain.
+// Rounds the float-float pairs, like `make_near`.
 template <class F>
-DEVICE u32 make_pairs(const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, const F& function) {
-    u32 certain = 0;
-    x.each([&](u32 i, float v) {
-        const Sides sides = function.sides(tables, v);
-        certain |= ((bits_of(sides.above) == bits_of(sides.below)) & sides.serves) << i;
-        y.words[i] = bits_of(sides.above);
-    });
-    return ~certain & 0xf;
+DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, Piece<F32>& y,
+                       u32 (&differ)[Piece<F32>::WORDS], const F& function) {
+    u32 any = 0;
+    for (u32 w = 0; w < Piece<F32>::WORDS; w++) {
+        const Sides sides = function.sides(tables, float_of(x.words[w]));
+        y.words[w] = bits_of(sides.above);
+        differ[w] = sides.serves ? y.words[w] ^ bits_of(sides.below) : 1;
+        any |= differ[w];
+    }
+    return any != 0;
 }
 
+// Returns a bit mask of the elements whose bits in `differ` are not all zero.
+template <class S>
+DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
+    u32 mask = 0;
+    for (u32 w = 0; w < Piece<S>::WORDS; w++) {
+        if (Piece<S>::PER_WORD == 2) {
+            mask |= ((differ[w] & 0xffff) != 0) << (2 * w) | (differ[w] >> 16 != 0) << (2 * w + 1);
+        } else {
+            mask |= (differ[w] != 0) << w;
+        }
+    }
+    return mask;
+}
+
+// Computes an uncertain element, and returns its bits. Elements of 16-bit types have a second approximation, the
+// float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32, the exact value is
+// between the neighbours of that f32.
 template <class S, class F>
-DEVICE void elementwise(const ElementwiseArguments& a) {
+DEVICE u32 recomputed(u32 element, const F& function) {
+    const float x = S::widen(element);
+    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR) {
+        const Sides sides = function.sides(typename F::SeldomTables(), x);
+        const u32 rounded = bits_of(sides.above);
+        const u32 ends = S::narrow_two(float_of(rounded - 1), float_of(rounded + 1));
+        if (sides.serves && rounded == bits_of(sides.below) && (ends & 0xffff) == ends >> 16) {
+            return with_own_nan<S>(ends) >> 16;
+        }
+    }
+    return store_wide<S>(function((double)x, 0.0));
+}
+
+// Computes tiles with the approximation, and recomputes the uncertain elements.
+template <class S, class F>
+DEVICE void elementwise_near(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
     const u64 TILE = Piece<S>::TILE;
-    constexpr bool IS_NEAR = F::HAS_NEAR && sizeof(Bits) == 2, IS_PAIR = F::HAS_PAIR && sizeof(Bits) == 4;
-    __shared__ PairTables tables;
+    constexpr bool IS_PAIR = sizeof(Bits) == 4;
+    __shared__ typename F::Tables tables;
     if constexpr (IS_PAIR) {
         tables.fill();
         __syncthreads();
     }
     const F function(a);
-    const bool is_aligned = (a.x | a.y | (F::OF_TWO ? a.other : 0)) % 16 == 0;
+    const bool is_aligned = (a.x | a.y) % 16 == 0;
     for (u64 start = blockIdx.x * TILE; start < a.len; start += gridDim.x * TILE) {
         const u64 left = a.len - start;
         const bool is_whole = is_aligned && left >= TILE;
-        Piece<S> x, other = {};
-        x.load((const Bits*)a.x + start, left, is_whole);
-        if (F::OF_TWO) {
-            other.load((const Bits*)a.other + start, left, is_whole);
+        const Bits* from = (const Bits*)a.x + start;
+        Piece<S> x, y;
+        x.load(from, left, is_whole);
+        u32 differ[Piece<S>::WORDS];
+        bool is_uncertain;
+        if constexpr (IS_PAIR) {
+            is_uncertain = make_pairs(tables, x, y, differ, function);
+        } else {
+            is_uncertain = make_near(x, y, differ, function);
         }
-        Piece<S> y = x;
-        u32 rest = ~0u;
-        if constexpr (IS_NEAR) {
-            rest = make_near(x, y, function);
-        } else if constexpr (IS_PAIR) {
-            rest = make_pairs(tables, x, y, function);
-        }
-        if (rest != 0) {
-            // Computes one element at a time, so that the function's code occurs once.
+        if (is_uncertain) {
+            u32 mask = uncertain<S>(differ);
+            // Computes one element at a time, so that the function's code occurs once. The slices may be the same, so
+            // no result may be stored before this loop reads the elements.
             ROLLED
-            for (u32 i = 0; i < Piece<S>::COUNT; i++) {
-                u32 bits = y.words[0] & (sizeof(Bits) == 2 ? 0xffff : ~0u);
-                if (!(IS_NEAR || IS_PAIR) || rest >> i & 1) {
-                    bits = store_wide<S>(function(x.first(), other.first()));
-                }
-                y.next(bits);
-                x.next(0);
-                other.next(0);
+            while (mask != 0) {
+                const u32 i = (u32)__ffs((int)mask) - 1;
+                mask &= mask - 1;
+                const u32 at = Piece<S>::place(i, is_whole);
+                y.set(i, recomputed<S>(at < left ? (u32)from[at] : 0, function));
             }
         }
         y.store((Bits*)a.y + start, left, is_whole);
     }
 }
 
-// Defines a function of one element without options, and its approximations as an f32 and as a float-float pair.
-#define FUNCTION_WITH(NAME, VALUE, NEAR, IS_NEAR, SIDES, IS_PAIR)                                                      \
+// Computes all elements in f64.
+template <class S, class F>
+DEVICE void elementwise_wide(const ElementwiseArguments& a) {
+    typedef typename S::Bits Bits;
+    const F function(a);
+    const u64 first = (u64)blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x;
+    ROLLED
+    for (u64 at = first; at < a.len; at += (u64)gridDim.x * ELEMENTWISE_THREADS) {
+        const double x = (double)S::widen(((const Bits*)a.x)[at]);
+        const double other = F::OF_TWO ? (double)S::widen(((const Bits*)a.other)[at]) : 0.0;
+        ((Bits*)a.y)[at] = (Bits)store_wide<S>(function(x, other));
+    }
+}
+
+template <class S, class F>
+DEVICE void elementwise(const ElementwiseArguments& a) {
+    if constexpr (sizeof(typename S::Bits) == 2 ? F::HAS_NEAR : F::HAS_PAIR) {
+        elementwise_near<S, F>(a);
+    } else {
+        elementwise_wide<S, F>(a);
+    }
+}
+
+// Defines a function of one element without options, its f32 approximation for a 16-bit type `S`, and its approximation
+// as a float-float pair.
+#define FUNCTION_WITH(NAME, VALUE, NEAR, TABLES, SIDES, IS_PAIR)                                                       \
     struct NAME {                                                                                                      \
-        static const bool OF_TWO = false, HAS_NEAR = IS_NEAR, HAS_PAIR = IS_PAIR;                                      \
+        typedef TABLES Tables;                                                                                         \
+        typedef Seldom##TABLES SeldomTables;                                                                           \
+        static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = IS_PAIR;                                         \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
-        DEVICE float near(float x) const { return NEAR; }                                                              \
-        DEVICE Sides sides(const PairTables& tables, float x) const { return SIDES; }                                  \
+        template <class S>                                                                                             \
+        DEVICE Interval near(float x) const {                                                                          \
+            return NEAR;                                                                                               \
+        }                                                                                                              \
+        template <class T>                                                                                             \
+        DEVICE Sides sides(const T& tables, float x) const {                                                           \
+            return SIDES;                                                                                              \
+        }                                                                                                              \
     };
 #define NO_SIDES ((void)tables, Sides{x, x, false})
-#define FUNCTION(NAME, VALUE) FUNCTION_WITH(NAME, VALUE, x, false, NO_SIDES, false)
-#define FUNCTION_NEAR(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, true, NO_SIDES, false)
-#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, true, SIDES(tables, x), true)
+#define FUNCTION(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, NO_SIDES, false)
+#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, PairTables, SIDES(tables, x), true)
 
+#define ELEMENTWISE_ENTRY(NAME, S, FUNCTION)                                                                           \
+    ENTRY_OF_BLOCKS(NAME, ElementwiseArguments, ELEMENTWISE_THREADS, ELEMENTWISE_BLOCKS,                               \
+                    (elementwise<S, FUNCTION>(arguments)))
 #define ELEMENTWISE(FUNCTION, NAME)                                                                                    \
-    ENTRY(NAME##_f32, ElementwiseArguments, ELEMENTWISE_THREADS, (elementwise<F32, FUNCTION>(arguments)))              \
-    ENTRY(NAME##_f16, ElementwiseArguments, ELEMENTWISE_THREADS, (elementwise<F16, FUNCTION>(arguments)))              \
-    ENTRY(NAME##_bf16, ElementwiseArguments, ELEMENTWISE_THREADS, (elementwise<BF16, FUNCTION>(arguments)))
+    ELEMENTWISE_ENTRY(NAME##_f32, F32, FUNCTION)                                                                       \
+    ELEMENTWISE_ENTRY(NAME##_f16, F16, FUNCTION)                                                                       \
+    ELEMENTWISE_ENTRY(NAME##_bf16, BF16, FUNCTION)

@@ -1,18 +1,32 @@
 // Logarithms of elements.
 #include "elementwise.cuh"
 #include "log.cuh"
+#include "log_pair.cuh"
 
-FUNCTION_NEAR(Log, log_wide(x), near_log(x))
-FUNCTION(Log1p, log1p_wide(x))
-FUNCTION_NEAR(Log2, log2_wide(x), near_log2(x))
+FUNCTION_WITH(Log, log_wide(x), near_log(x), LogTables<false>, log_sides(tables, x), true)
+FUNCTION(Log1p, log1p_wide(x), near_log1p(x))
+FUNCTION_WITH(Log2, log2_wide(x), near_log2(x), LogTables<true>, log2_sides(tables, x), true)
 
 // Computes ln of the larger of x and the floor.
 struct ClampedLog {
+    typedef PairTables Tables;
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;
-    DEVICE ClampedLog(const ElementwiseArguments& a) : floor(a.options[0]) {}
+    // The floor as an f32, the argument whose logarithm is 0, and the margin of the logarithm.
+    float near_floor, one, margin;
+    DEVICE ClampedLog(const ElementwiseArguments& a) : floor(a.options[0]) {
+        near_floor = (float)floor;
+        const bool is_exact = (double)near_floor == floor;
+        one = is_exact || near_floor != 1.0f ? 1.0f : 0.0f;
+        // Rounding a normal floor changes its logarithm by at most 1 u.
+        const bool is_normal = 0x1p-126f <= near_floor && near_floor < INFINITE;
+        margin = is_exact ? 4.5f : is_normal ? 5.5f : INFINITE;
+    }
     DEVICE double operator()(double x, double) const { return rounded(log_of_any(larger(floor, x))); }
-    DEVICE float near(float x) const { return floor <= x ? near_log(x) : NOT_NEAR; }
+    template <class S>
+    DEVICE Interval near(float x) const {
+        return near_log(max_or_nan(near_floor, x), margin, one);
+    }
 };
 
 ELEMENTWISE(Log, log)

@@ -3,8 +3,8 @@
 #include "normal.cuh"
 #include "normal_pair.cuh"
 
-FUNCTION_WITH(Erf, erf_wide(x), x, false, erf_sides(tables, x), true)
-FUNCTION_PAIR(Gelu, gelu_wide(x), near_gelu(x), gelu_sides)
+FUNCTION_PAIR(Erf, erf_wide(x), near_erf<S>(x), erf_sides)
+FUNCTION_PAIR(Gelu, gelu_wide(x), near_gelu<S>(x), gelu_sides)
 
 ELEMENTWISE(Erf, erf)
 ELEMENTWISE(Gelu, gelu)

@@ -3,8 +3,8 @@
 
 // f64 has more than twice the precision of f32 and of the 16-bit types. A root or quotient that is first rounded to
 // f64, and then to one of these types, is therefore correctly rounded.
-FUNCTION_NEAR(Sqrt, (Sum{sqrt(x), -0.0}), sqrtf(x))
-FUNCTION_NEAR(Reciprocal, (Sum{1.0 / x, -0.0}), 1.0f / x)
+FUNCTION(Sqrt, (Sum{sqrt(x), -0.0}), near_sqrt(x))
+FUNCTION(Reciprocal, (Sum{1.0 / x, -0.0}), near_reciprocal<S>(x))
 
 DEVICE Sum rsqrt_wide(double x) {
     const double root = sqrt(x);
@@ -16,7 +16,7 @@ DEVICE Sum rsqrt_wide(double x) {
     // For zero and infinity this expression is NaN, but the result has no error.
     return {hi, lo != lo ? 0.0 : lo};
 }
-FUNCTION_NEAR(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
+FUNCTION(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
 
 // Computes x / d. |d| is raised to at least eps, and the result is limited to the largest value of the type.
 struct SafeDiv {

@@ -1,9 +1,10 @@
 // Softplus, log-sigmoid and log-add-exp of elements.
 #include "elementwise.cuh"
 #include "logistic.cuh"
+#include "softplus_pair.cuh"
 
-FUNCTION_NEAR(Softplus, softplus_wide(x), near_softplus(x))
-FUNCTION_NEAR(LogSigmoid, log_sigmoid_wide(x), -near_softplus(-x))
+FUNCTION_PAIR(Softplus, softplus_wide(x), near_softplus<S>(x), softplus_sides)
+FUNCTION_PAIR(LogSigmoid, log_sigmoid_wide(x), near_log_sigmoid<S>(x), log_sigmoid_sides)
 
 // Computes ln(e^x + e^other).
 struct LogAddExp {

@@ -32,7 +32,7 @@ DEVICE void log_parts(double x, double& high, double& low) {
     const double s_low = rest * fma(s, -0.5, 0.5);
     const double z = s * s;
     double r = wide_of(LOG_POLY[7]);
-    ROLLED
+    UNROLLED
     for (u32 i = 7; i > 0; i--) {
         r = fma(r, z, wide_of(LOG_POLY[i - 1]));
     }
@@ -92,20 +92,19 @@ DEVICE float finer(double max, double second) {
 
 // Sums the exponentials other than the largest, for rows whose largest exponential dominates the sum. `logit` and
 // `power` compute an element's logit and exponential.
-template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
-DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
-                      Power power) {
+template <bool MAY_BE_LONG, class Row, class T, class Logit, class Power>
+DEVICE double rest_of(Row& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit, Power power) {
     T own = -(T)INFINITE;
-    row.each([&](u32 column, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
+    row.each([&](u32 column, const auto& x) {
+        for (u32 i = 0; i < length_of(x); i++) {
             const T z = logit(column + i, x[i]);
             own = z < max && z > own ? z : own;
         }
     });
-    const float factor = finer((double)max, largest_of_block<WARPS>((double)own, seconds));
-    const Units rest = sum_exps<WARPS, MAY_BE_LONG>(row_len, units, [&](auto& sum) {
-        row.each([&](u32 column, const float* x) {
-            for (u32 i = 0; i < By<S>::COUNT; i++) {
+    const float factor = finer((double)max, largest_of_block<Row::BLOCK_WARPS>((double)own, seconds));
+    const Units rest = sum_exps<Row::BLOCK_WARPS, MAY_BE_LONG>(row_len, units, [&](auto& sum) {
+        row.each([&](u32 column, const auto& x) {
+            for (u32 i = 0; i < length_of(x); i++) {
                 const float e = power(column + i, x[i]);
                 sum.add(e == 1.0f ? 0.0f : e * factor);
             }
@@ -115,47 +114,4 @@ DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double*
         });
     });
     return sum_of_units(rest, row_len) / (double)factor;
-}
-
-template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE Units sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp, u32 row_len,
-                           LogSumShared<S, WARPS>& shared) {
-    return sum_exps<WARPS, MAY_BE_LONG>(row_len, shared.units, [&](auto& sum) {
-        held.each([&](u32, const float* x) {
-            for (u32 i = 0; i < By<S>::COUNT; i++) {
-                sum.add(exp.power<NARROW>(shared.tables, x[i]));
-            }
-            if (HELD == 0 && sum.count >= 256) {
-                sum.collect();
-            }
-        });
-    });
-}
-
-// Returns ln of the sum of e^(x - max) over a row. `found` holds the row's extremes. The maximum must be finite.
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
-                      LogSumShared<S, WARPS>& shared) {
-    const bool MAY_BE_LONG = HELD == 0;
-    SoftmaxExp exp(found.max, found.min);
-    exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(cols));
-    exp.fill(shared.tables);
-    __syncthreads();
-    // Rare rows (long ones, or those with a wide range or a dominant exponential) are read from memory again, so that
-    // the code for them needs no further registers.
-    Held<S, Rolled, WARPS, 0> again(row, cols);
-    const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
-                                   : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);
-    const bool max_dominated = is_max_dominated(units, cols);
-    double rest = 0.0;
-    if (max_dominated) {
-        exp.narrow = false;
-        __syncthreads();
-        exp.fill(shared.tables);
-        __syncthreads();
-        const auto logit = [](u32, float x) { return x; };
-        const auto power = [&](u32, float x) { return exp.power<false>(shared.tables, x); };
-        rest = rest_of<MAY_BE_LONG>(again, cols, found.max, shared.seconds, shared.units, logit, power);
-    }
-    return log_of_sum({units, max_dominated, rest}, cols);
 }

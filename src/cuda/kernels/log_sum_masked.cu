@@ -1,89 +1,245 @@
 // log_softmax and logsumexp of rows with masks, scale and softcap, as `src/ops/log_softmax.rs` and
-// `src/ops/logsumexp.rs` define them. Each block processes one row, and reads one element at a time.
-#include "masked.cuh"
+// `src/ops/logsumexp.rs` define them. Each block processes one row. Rows that fit in registers and have neither a bias
+// nor a softcap are read once. Other rows, and rows whose largest exponential dominates the sum, are read one element
+// at a time.
+#include "masked_row.cuh"
 
 template <class S, u32 WARPS>
 struct MaskedShared {
     LogSumShared<S, WARPS> sums;
     WideExtremes extremes[WARPS];
+    int keys[WARPS];
 };
 
-template <class S, u32 WARPS>
-DEVICE double log_sum_of(WideRow<S, Rolled, WARPS, 0, true>& row, LogSumShared<S, WARPS>& shared) {
-    row.prepare(shared.tables);
-    __syncthreads();
-    const Powers powers = row.powers(shared);
-    return log_of_sum(powers, row.cols);
-}
+// Exponentials of products of score and scale in f64, which f32 does not represent.
+struct WideProductLogits {
+    const double scale, max;
+    const SoftmaxExp exp;
+    const LaneTables tables;
 
-// Computes (z - max) - log_sum. For 16-bit types, both subtractions are in f32 if all logits are f32 values: the two
-// roundings then do not change the result.
+    DEVICE WideProductLogits(double scale, double max)
+        : scale(scale), max(max), exp(0.0f, -INFINITE), tables(exp.lane_tables(0.0f)) {}
+
+    DEVICE float power(float x) const {
+        const double difference = (double)x * scale - max, clamped = difference > -104.0 ? difference : -104.0;
+        const float high = (float)clamped, rest = (float)(clamped - (double)high);
+        return exp.within(tables, high, [&](float low) { return low + rest; }) * SCALED_DOWN;
+    }
+
+    // Returns the bits of (z - max) - log_sum.
+    template <class S>
+    DEVICE u32 log_bits(float x, double log_sum) const {
+        return narrow_once<S>(((double)x * scale - max) - log_sum);
+    }
+};
+
+// Computes (z - max) - log_sum for f32 logits. For 16-bit types, both subtractions are in f32: the two roundings then do
+// not change the result.
 template <class S>
-DEVICE u32 log_softmax_bits(double z, const WideExtremes& found, double log_sum) {
-    if (sizeof(typename S::Bits) == 2 && !found.inexact) {
-        return S::narrow(((float)z - (float)found.max) - (float)log_sum);
+DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
+    if (sizeof(typename S::Bits) == 2) {
+        return S::narrow((z - max) - (float)log_sum);
     }
-    return narrow_once<S>((z - found.max) - log_sum);
+    return S::narrow((float)(((double)z - (double)max) - log_sum));
 }
 
-template <class S, u32 WARPS>
-DEVICE void log_softmax_masked(const MaskedArguments& a) {
-    typedef typename S::Bits Bits;
-    __shared__ MaskedShared<S, WARPS> shared;
-    for (u32 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        Bits* to = (Bits*)a.y + (u64)index * a.cols;
-        const RowMask<true> mask(a, index);
-        WideRow<S, Rolled, WARPS, 0, true> row(a, index, mask);
-        row.find(shared.extremes);
-        u32 beside = S::narrow(-INFINITE), low = mask.low, high = mask.high;
-        if (row.found.is_live()) {
-            const double log_sum = log_sum_of(row, shared.sums);
-            row.held.each([&](u32 column, const float* x) {
-                const double z = row.logit(column, *x);
-                to[row.first + column] = (Bits)log_softmax_bits<S>(z, row.found, log_sum);
-            });
-        } else {
-            if (!row.found.is_masked()) {
-                beside = S::NOT_A_NUMBER;
-            } else if (a.uniform) {
-                double log, rest;
-                log_parts((double)a.cols, log, rest);
-                beside = narrow_once<S>(-log);
-            }
-            low = high = 0;
-            count_guards(a.guards, index, row.found.nan, row.found.is_masked());
-        }
-        fill_beside<S, WARPS>(to, a.cols, low, high, beside);
-        __syncthreads();
-    }
-}
+struct ExactProductLogits : ExactLogits {
+    const float max;
 
-template <class S, u32 WARPS>
-DEVICE void logsumexp_masked(const MaskedArguments& a) {
+    DEVICE ExactProductLogits(float scale, float max) : ExactLogits(scale, max), max(max) {}
+
+    DEVICE float power(float x) const { return ExactLogits::power(x, 0.0f); }
+
+    template <class S>
+    DEVICE u32 log_bits(float x, double log_sum) const {
+        return log_softmax_bits<S>(x * scale, max, log_sum);
+    }
+};
+
+// Computes log_softmax, or logsumexp if `IS_OF_ROWS`, of masked rows.
+template <class S, u32 WARPS, u32 HELD, bool IS_OF_ROWS>
+struct LogSumMasked {
     typedef typename S::Bits Bits;
-    __shared__ MaskedShared<S, WARPS> shared;
-    for (u32 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        const RowMask<true> mask(a, index);
-        WideRow<S, Rolled, WARPS, 0, true> row(a, index, mask);
-        row.find(shared.extremes);
-        u32 bits;
-        if (row.found.is_live()) {
-            bits = narrow_once<S>(row.found.max + log_sum_of(row, shared.sums));
-        } else {
-            bits = row.found.nan ? S::NOT_A_NUMBER : S::narrow((float)row.found.max);
-            count_guards(a.cols > 0 ? a.guards : 0, index, row.found.nan, row.found.is_masked());
-        }
+    typedef MaskedShared<S, WARPS> Shared;
+    typedef MaskedRow<S, Vectors, WARPS, HELD, false> Row;
+    typedef Piece<Vectors<S>> Scores;
+
+    static DEVICE void store_of_row(const MaskedArguments& a, u32 index, u32 bits) {
         if (threadIdx.x == 0) {
             ((Bits*)a.y)[index] = (Bits)bits;
         }
-        __syncthreads();
     }
-}
 
-#define LOG_SUM_MASKED(TYPE, NAME)                                                                                     \
-    ENTRY(log_softmax_masked_##NAME, MaskedArguments, 256, (log_softmax_masked<TYPE, 8>(arguments)))                   \
-    ENTRY(logsumexp_masked_##NAME, MaskedArguments, 256, (logsumexp_masked<TYPE, 8>(arguments)))
+    // Result of a row that is fully masked, or has NaN or +inf. `max` is its maximum.
+    static DEVICE u32 fill_value(const MaskedArguments& a, bool is_nan, float max) {
+        if (IS_OF_ROWS) {
+            return is_nan ? S::NOT_A_NUMBER : S::narrow(max);
+        }
+        if (is_nan || max != -INFINITE) {
+            return S::NOT_A_NUMBER;
+        }
+        double log = INFINITE, rest;
+        if (a.uniform) {
+            log_parts((double)a.cols, log, rest);
+        }
+        return narrow_once<S>(-log);
+    }
 
-LOG_SUM_MASKED(F32, f32)
-LOG_SUM_MASKED(F16, f16)
-LOG_SUM_MASKED(BF16, bf16)
+    // Computes a row whose products in registers are logits. Returns false if the largest exponential dominates the
+    // sum.
+    template <class Logits>
+    static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, const Logits& logits, double max, Parts* units) {
+        const Units sum = sum_exps<WARPS, false>(row.cols, units, [&](auto& sum) {
+            const auto add = [&](u32, u32, const Scores& x, const float*) {
+                UNROLLED
+                for (u32 e = 0; e < Row::COUNT; e++) {
+                    sum.add(logits.power(x.at(e)));
+                }
+            };
+            row.each(add);
+        });
+        if (is_max_dominated(sum, row.cols)) {
+            return false;
+        }
+        const double log_sum = log_of_sum({sum, false, 0.0}, row.cols);
+        if (IS_OF_ROWS) {
+            store_of_row(a, index, narrow_once<S>(max + log_sum));
+            return true;
+        }
+        Bits* to = (Bits*)a.y + (u64)index * a.cols;
+        const auto write = [&](u32, u32 column, const Scores& x, const float*) {
+            u32 bits[Row::COUNT];
+            UNROLLED
+            for (u32 e = 0; e < Row::COUNT; e++) {
+                bits[e] = logits.template log_bits<S>(x.at(e), log_sum);
+            }
+            if (column < row.cols) {
+                Vectors<S>::store(to + column, bits);
+            }
+        };
+        row.template each_or<true>(write, [&](u32, u32 column) {
+            u32 bits[Row::COUNT];
+            UNROLLED
+            for (u32 e = 0; e < Row::COUNT; e++) {
+                bits[e] = S::narrow(-INFINITE);
+            }
+            if (column < row.cols) {
+                Vectors<S>::store(to + column, bits);
+            }
+        });
+        return true;
+    }
+
+    // Returns whether the products of all unmasked scores with a power of two are f32 values.
+    static DEVICE bool are_exact(Row& row, float scale, int* partial) {
+        const float back = 1.0f / scale;
+        bool is_exact = true;
+        row.each([&](u32, u32, const Scores& x, const float*) {
+            UNROLLED
+            for (u32 e = 0; e < Row::COUNT; e++) {
+                is_exact = is_exact && x.at(e) * scale * back == x.at(e);
+            }
+        });
+        __syncthreads();
+        return Row::of_block(is_exact ? 0.0f : 1.0f, partial) == 0.0f;
+    }
+
+    // Returns whether the product of some unmasked score and the scale is not an f32 value. Checks one element of each
+    // piece, which nearly always finds such a product.
+    static DEVICE bool is_inexact(Row& row, double scale, int* partial) {
+        bool is_exact = true;
+        row.each([&](u32, u32, const Scores& x, const float*) {
+            const double z = (double)x.at(0) * scale;
+            is_exact = is_exact && (double)(float)z == z;
+        });
+        __syncthreads();
+        return Row::of_block(is_exact ? 0.0f : 1.0f, partial) != 0.0f;
+    }
+
+    // Computes a row whose logits are products of score and scale. Returns false if the row must be read one element at
+    // a time.
+    static DEVICE bool held(const MaskedArguments& a, u32 index, Shared& shared) {
+        const RowMask<false> mask(a, index);
+        Row row((const Bits*)a.x + (u64)index * a.cols, a.cols, mask);
+        const float score = row.largest(shared.keys), scale = (float)a.scale;
+        if (!(fabsf(score) < INFINITE)) {
+            const u32 bits = fill_value(a, score != score, score);
+            if (IS_OF_ROWS) {
+                store_of_row(a, index, bits);
+            } else {
+                row.fill((Bits*)a.y + (u64)index * a.cols, bits);
+            }
+            count_guards(a.cols > 0 ? a.guards : 0, index, score != score, score == -INFINITE);
+            return true;
+        }
+        if (a.logits == PLAIN || (a.logits == EXACT && are_exact(row, scale, shared.keys))) {
+            const ExactProductLogits logits(scale, score * scale);
+            return write(a, index, row, logits, (double)(score * scale), shared.sums.units);
+        }
+        if (a.logits == PRODUCTS && is_inexact(row, a.scale, shared.keys)) {
+            const double max = (double)score * a.scale;
+            return write(a, index, row, WideProductLogits(a.scale, max), max, shared.sums.units);
+        }
+        return false;
+    }
+
+    // Computes any row, one element at a time.
+    template <bool HAS_OPTIONS>
+    static DEVICE void any(const MaskedArguments& a, u32 index, Shared& shared) {
+        Bits* to = (Bits*)a.y + (u64)index * a.cols;
+        const RowMask<HAS_OPTIONS> mask(a, index);
+        WideRow<S, Rolled, WARPS, 0, HAS_OPTIONS> row(a.scale, HAS_OPTIONS ? a.softcap : 0.0, a.cols,
+                                                      (const Bits*)a.x + (u64)index * a.cols, mask, mask.low, mask.high);
+        row.find(shared.extremes);
+        if (!row.found.is_live()) {
+            const u32 bits = fill_value(a, row.found.nan, (float)row.found.max);
+            if (IS_OF_ROWS) {
+                store_of_row(a, index, bits);
+            } else {
+                fill_beside<S>(to, a.cols, 0, 0, bits);
+            }
+            count_guards(a.cols > 0 ? a.guards : 0, index, row.found.nan, row.found.is_masked());
+            return;
+        }
+        row.prepare(shared.sums.tables);
+        __syncthreads();
+        const double log_sum = log_of_sum(row.powers(shared.sums), row.cols);
+        if (IS_OF_ROWS) {
+            store_of_row(a, index, narrow_once<S>(row.found.max + log_sum));
+            return;
+        }
+        row.held.each([&](u32 column, const float* x) {
+            const double z = row.logit(column, *x);
+            to[row.first + column] = (Bits)(row.found.inexact ? narrow_once<S>((z - row.found.max) - log_sum)
+                                                              : log_softmax_bits<S>((float)z, (float)row.found.max, log_sum));
+        });
+        fill_beside<S>(to, a.cols, mask.low, mask.high, S::narrow(-INFINITE));
+    }
+
+    static DEVICE void rows(const MaskedArguments& a) {
+        __shared__ Shared shared;
+        for (u32 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+            if constexpr (HELD > 0) {
+                if (!held(a, index, shared)) {
+                    __syncthreads();
+                    any<false>(a, seldom(index), shared);
+                }
+            } else {
+                any<true>(a, index, shared);
+            }
+            __syncthreads();
+        }
+    }
+};
+
+#define LOG_SUM_MASKED(OP, IS_OF_ROWS, TYPE, NAME)                                                                     \
+    ENTRY_AT_MOST(OP##_masked_##NAME##_8x4, MaskedArguments, 256, (LogSumMasked<TYPE, 8, 4, IS_OF_ROWS>::rows(arguments)))    \
+    ENTRY_AT_MOST(OP##_masked_##NAME##_16x8, MaskedArguments, 512, (LogSumMasked<TYPE, 16, 8, IS_OF_ROWS>::rows(arguments)))  \
+    ENTRY(OP##_masked_##NAME##_any, MaskedArguments, 256, (LogSumMasked<TYPE, 8, 0, IS_OF_ROWS>::rows(arguments)))
+#define LOG_SUMS_MASKED(TYPE, NAME)                                                                                    \
+    LOG_SUM_MASKED(log_softmax, false, TYPE, NAME)                                                                     \
+    LOG_SUM_MASKED(logsumexp, true, TYPE, NAME)
+
+LOG_SUMS_MASKED(F32, f32)
+LOG_SUMS_MASKED(F16, f16)
+LOG_SUMS_MASKED(BF16, bf16)

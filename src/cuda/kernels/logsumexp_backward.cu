@@ -4,7 +4,20 @@
 
 struct OfLogSumExp {
     static const bool MEAN = false, IS_OF_ROWS = true;
+    static const u32 KEPT = 0;
     static DEVICE double of(double y, double, double dy) { return y * dy; }
+
+    // The factor and the product have errors of 2^-24.
+    struct Near {
+        static constexpr float MARGIN = 0x1.9p-23f; // 3.125 times 2^-24
+        float factor, enough;
+
+        DEVICE Near(double reciprocal, double dy, u32 binades) : factor((float)(reciprocal * dy)) {
+            enough = fabsf(factor) >= power_of_two(LEAST_NEAR + (int)binades) ? 0.0f : float_of(0x7fffffff);
+        }
+
+        DEVICE float of(float e, float, float&) const { return e * factor; }
+    };
 };
 
 BACKWARD(OfLogSumExp, logsumexp_backward, F32, f32)

@@ -1,7 +1,7 @@
 // Rows with masks, scale and softcap: definitions shared by softmax, log_softmax and logsumexp, as in `src/mask.rs`,
 // `src/cpu/scores.rs` and `src/cpu/scores_masked.rs`.
 //
-// Logits are recomputed at each use, in f64 or as float-float pairs. f64 suits every row.
+// The logits here are computed in f64, which suits every row, and again at each use. `masked_row.cuh` has faster ones.
 #pragma once
 #include "exp.cuh"
 #include "log_sum.cuh"
@@ -18,13 +18,17 @@ struct MaskOperand {
     u32 type; // Type of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
 };
 
+// How softmax may compute the logits of a call: in f64, or as products of score and scale plus at most one bias. Exact
+// products have a scale that is a power of two. Plain ones have the scale 1.
+const u32 WIDE = 0, PRODUCTS = 1, EXACT = 2, PLAIN = 3;
+
 struct MaskedArguments {
     u64 x;       // [rows, cols]
     u64 y;       // [rows, cols], or [rows]
     u64 guards;  // As in `ScoresArguments`.
     u32 rows, cols;
     u32 uniform;
-    u32 pairs;   // Whether logits may be float-float pairs.
+    u32 logits;  // `WIDE`, `PRODUCTS`, `EXACT` or `PLAIN`.
     double scale;
     double softcap;                // 0 for none.
     u32 dims[AXES];                // Sizes of the `axes` axes before the last.
@@ -48,42 +52,48 @@ struct RowMask {
     u32 bias_step[PARTS], bias_type[PARTS];
 
     // Creates a mask that masks nothing.
-    DEVICE RowMask(u32 cols) : keeps(0), biases(0), low(0), high(cols), keep{}, keep_step{}, bias{}, bias_step{}, bias_type{} {}
+    DEVICE RowMask(u32 cols) : keeps(0), biases(0), low(0), high(cols) {}
 
     DEVICE RowMask(const MaskedArguments& a, u32 row) : keeps(a.keeps), biases(HAS_BIAS ? a.biases : 0), low(0), high(a.cols) {
-        u64 start[3][PARTS] = {};
-        u32 index = row, query = 0;
-        ROLLED
-        for (u32 axis = a.axes; axis > 0; axis--) {
-            const u32 at = index % a.dims[axis - 1];
-            index /= a.dims[axis - 1];
-            query = axis == a.axes ? at : query;
         UNROLLED
         for (u32 p = 0; p < PARTS; p++) {
-                start[0][p] += at * a.keep[p].strides[axis - 1];
-                start[1][p] += at * a.bias[p].strides[axis - 1];
-                start[2][p] += at * a.length[p].strides[axis - 1];
-            }
-        }
-        UNROLLED
-        for (u32 p = 0; p < PARTS; p++) {
-            keep[p] = (const unsigned char*)a.keep[p].data + start[0][p];
             keep_step[p] = a.keep[p].step;
-            bias_type[p] = a.bias[p].type;
-            bias[p] = a.bias[p].data + start[1][p] * (bias_type[p] == 0 ? 4 : bias_type[p] == 3 ? 8 : 2);
             bias_step[p] = a.bias[p].step;
+            bias_type[p] = a.bias[p].type;
             if (p < a.lengths) {
-                const u64 length = ((const u64*)a.length[p].data)[start[2][p]];
+                const u64 length = ((const u64*)a.length[p].data)[start_of(a, a.length[p], row)];
                 high = length < high ? (u32)length : high;
             }
+            if (p < keeps) {
+                keep[p] = (const unsigned char*)a.keep[p].data + start_of(a, a.keep[p], row);
+                // A flag that all columns share acts as a length.
+                if (keep_step[p] == 0 && high > 0) {
+                    high = *keep[p] != 0 ? high : 0;
+                }
+            }
+            if (p < biases) {
+                bias[p] = a.bias[p].data + start_of(a, a.bias[p], row) * (bias_type[p] == 0 ? 4 : bias_type[p] == 3 ? 8 : 2);
+            }
         }
-        const long long behind = a.offset + query + 1;
+        const long long query = a.axes > 1 ? row % a.dims[a.axes - 1] : row, behind = a.offset + query + 1;
         if (a.causal) {
             high = behind < (long long)high ? behind < 0 ? 0 : (u32)behind : high;
         }
         if (a.window && behind > a.window) {
             low = behind - a.window < (long long)high ? (u32)(behind - a.window) : high;
         }
+    }
+
+    // Returns the index of a row's first element in a part.
+    static DEVICE u64 start_of(const MaskedArguments& a, const MaskOperand& part, u32 row) {
+        u64 start = 0;
+        ROLLED
+        for (u32 axis = a.axes; axis > 1; axis--) {
+            const u32 rest = row / a.dims[axis - 1];
+            start += (row - rest * a.dims[axis - 1]) * part.strides[axis - 1];
+            row = rest;
+        }
+        return start + row * part.strides[0];
     }
 
     DEVICE bool is_within(u32 column) const { return low <= column && column < high; }
@@ -327,172 +337,10 @@ struct WideRow {
     }
 };
 
-// Unevaluated sum of two f32.
-struct Pair {
-    float high, low;
-};
-
-// Normalises a pair, so that `high` is the rounded sum.
-DEVICE Pair normalised(const Pair& sum) {
-    const float high = sum.high + sum.low;
-    return {high, sum.low - (high - sum.high)};
-}
-
-// Returns the larger of two normalised pairs. If `other` is NaN, returns `sum`.
-DEVICE Pair larger(const Pair& sum, const Pair& other) {
-    const bool is_larger = other.high > sum.high || (other.high == sum.high && other.low > sum.low);
-    return is_larger ? other : sum;
-}
-
-// Logits of a row as float-float pairs. The low part of the scale must be a normal f32 or 0. There may be at most one
-// bias, with f32 values only.
-template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
-struct PairRow {
-    static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, HELD>& held;
-    const RowMask<HAS_BIAS>& mask;
-    const u32 cols;
-    const float scale, scale_low;
-    Pair max;
-
-    DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
-        : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
-
-    // Flags of an element, in this order: its logit is NaN; its bias is not an f32 value; its bias is neither 0 nor
-    // infinite; its score plus its bias is NaN. The first two flags require f64. The last flag requires f64 only if no
-    // element has `NOT_A_MASK` and the mask has no keep flags.
-    static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
-
-    struct RowMax {
-        float max;
-        u32 wrong;
-    };
-    // `max` is the largest logit. `large` is an upper bound of the logits for which |score * scale| is at least 16384.
-    struct Terms {
-        Pair max;
-        float large;
-    };
-
-    DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
-
-    // Returns score * scale, never +inf for a finite score: adding a bias of -inf to +inf would give NaN.
-    DEVICE float bounded(float x) const {
-        const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
-        return most < product ? most : product;
-    }
-
-    DEVICE float rest(float x) const { return fmaf(x, scale_low, fmaf(x, scale, 0.0f - x * scale)); }
-
-    // Returns the logit of a score that is unmasked or -inf.
-    DEVICE Pair logit(u32 column, float x) const {
-        const float product = x * scale;
-        if (!HAS_BIAS || mask.biases == 0) {
-            return {product, rest(x)};
-        }
-        const float other = bias(column), sum = product + other, part = sum - product;
-        return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
-    }
-
-    // Finds the largest logit, or returns false if the row needs f64. In registers, masked scores become -inf.
-    DEVICE bool find(RowMax* partial, Terms* partial_terms) {
-        RowMax own = {-INFINITE, 0};
-        held.each([&](u32 first, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                const u32 column = first + i;
-                float z = -INFINITE;
-                if (mask.is_within(column)) {
-                    const bool is_kept = mask.keeps_at(column);
-                    if (!HAS_BIAS || mask.biases == 0) {
-                        z = is_kept ? x[i] : z;
-                    } else {
-                        const double wide = mask.bias_at(0, column);
-                        const float other = (float)wide;
-                        own.wrong |= (double)other != wide && wide == wide ? NOT_OF_F32 : 0;
-                        own.wrong |= other + other != other ? NOT_A_MASK : 0;
-                        own.wrong |= x[i] + other != x[i] + other ? NOT_A_MASKED_NUMBER : 0;
-                        z = is_kept ? bounded(x[i]) + other : z;
-                    }
-                    x[i] = is_kept ? x[i] : -INFINITE;
-                } else {
-                    x[i] = -INFINITE;
-                }
-                own.wrong |= z != z ? NOT_A_NUMBER : 0;
-                own.max = fmaxf(own.max, z);
-            }
-        });
-        const RowMax found = over_block<WARPS>(own, partial, [](RowMax own, u32 distance) {
-            for (; distance > 0; distance /= 2) {
-                own.max = fmaxf(own.max, lane_beside(own.max, distance));
-                own.wrong |= lane_beside(own.wrong, distance);
-            }
-            return own;
-        });
-        max = {found.max, 0.0f};
-        const bool is_exact = HAS_BIAS && mask.biases > 0 && mask.keeps == 0 && !(found.wrong & NOT_A_MASK);
-        const u32 wrong = NOT_A_NUMBER | NOT_OF_F32 | (is_exact ? NOT_A_MASKED_NUMBER : 0);
-        if (found.wrong & wrong) {
-            return false;
-        }
-        if (!HAS_BIAS || mask.biases == 0) {
-            max = {found.max * scale, rest(found.max)};
-        } else {
-            const Terms terms = terms_of(partial_terms);
-            max = terms.max;
-            // The rounding error of a large score * scale could exceed the error bound of a pair.
-            if (terms.large > max.high - 128.0f) {
-                return false;
-            }
-        }
-        return fabsf(max.high) < 256.0f;
-    }
-
-    // Finds the largest logit as a pair, among the logits whose rounded value is near the largest rounded value.
-    DEVICE Terms terms_of(Terms* partial) {
-        const float near = max.high - 1.0f / 256.0f;
-        Terms own = {{-INFINITE, -INFINITE}, -INFINITE};
-        each([&](u32 column, float x) {
-            const float product = bounded(x), z = product + bias(column);
-            if (fabsf(product) >= 16384.0f) {
-                own.large = fmaxf(own.large, fmaf(fabsf(product), 1.0f / (1 << 22), z));
-            }
-            if (z >= near) {
-                own.max = larger(own.max, normalised(logit(column, x)));
-            }
-        });
-        return over_block<WARPS>(own, partial, [](Terms own, u32 distance) {
-            for (; distance > 0; distance /= 2) {
-                own.max = larger(own.max, {lane_beside(own.max.high, distance), lane_beside(own.max.low, distance)});
-                own.large = fmaxf(own.large, lane_beside(own.large, distance));
-            }
-            return own;
-        });
-    }
-
-    // Calls `f` with the unmasked columns and their scores.
-    template <class F>
-    DEVICE void each(F f) {
-        held.each([&](u32 first, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                if (is_kept(first + i)) {
-                    f(first + i, x[i]);
-                }
-            }
-        });
-    }
-
-    // Returns whether a column may be unmasked. In registers, flags need no check: masked scores are already -inf.
-    DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
-
-    DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {
-        const Pair z = is_kept(column) ? logit(column, x) : Pair{-INFINITE, 0.0f};
-        return exp.pair(tables, z.high, z.low);
-    }
-};
-
 // Writes `bits` to the columns of a row outside `low..high`.
-template <class S, u32 WARPS>
+template <class S>
 DEVICE void fill_beside(typename S::Bits* to, u32 cols, u32 low, u32 high, u32 bits) {
-    for (u32 column = threadIdx.x; column < cols; column += WARPS * WARP) {
+    for (u32 column = threadIdx.x; column < cols; column += blockDim.x) {
         if (column < low || column >= high) {
             to[column] = (typename S::Bits)bits;
         }

@@ -85,7 +85,7 @@ struct MaskedBackward {
             By<S>::store(dx + row.first + column, bits);
         });
         if (HELD == 0) {
-            fill_beside<S, WARPS>(dx, row.cols, row.first, row.first + row.held.cols, 0);
+            fill_beside<S>(dx, row.cols, row.first, row.first + row.held.cols, 0);
         }
         return true;
     }

@@ -1,8 +1,7 @@
 // Erf and gelu in f64 with reduced precision, as `src/math/normal_pair.rs` defines them. They use the rounding test of
 // `pair.cuh`.
 #pragma once
-#include "pair.cuh"
-#include "wide.cuh"
+#include "wide_pair.cuh"
 
 __constant__ const double NORMAL_NEAR[7] = {
     0x1.20dd750428588p+0, -0x1.812746aa652aap-2, 0x1.ce2f1d93262e4p-4, -0x1.b82bd3e287f39p-6,
@@ -13,51 +12,40 @@ __constant__ const double NORMAL_FAR[13] = {
     -0x1.f68ca65e5cc2dp+13, 0x1.fc31e63caa8fp+16, 0x1.9b0376e66996fp+17, -0x1.e3d34e80a206p+19,
     -0x1.919902be38531p+20};
 
-// Evaluates a polynomial as `horner` does, but computes even and odd powers in parallel.
-template <u32 N>
-DEVICE double horner_halves(double x, const double (&c)[N]) {
-    const double square = x * x;
-    double halves[2] = {c[N - 1 - (N - 1) % 2], c[N - 2 + (N - 1) % 2]};
-    for (u32 i = N - 2; i > 0; i--) {
-        halves[(i - 1) % 2] = fma(halves[(i - 1) % 2], square, c[i - 1]);
-    }
-    return fma(halves[1], x, halves[0]);
-}
-
 // Computes the tail of the normal distribution beyond `a`. `exponential` is e^(-a^2/2).
 DEVICE double tail_by(double a, double exponential) {
     const double d = a + 4.5;
-    // One Newton step doubles the correct digits of the f32 reciprocal.
-    const double near = (double)(1.0f / (float)d);
-    const double reciprocal = fma(fma(0.0 - near, d, 1.0), near, near);
+    const double reciprocal = near_reciprocal_of(d);
     return horner_halves(reciprocal - 0x1.2f684bda12f68p-3, NORMAL_FAR) * (reciprocal * exponential);
 }
 
 // Computes e^(-share a^2). `share` is a power of two.
-DEVICE double exponential_of(const PairTables& tables, float a, float share) {
+template <class Tables>
+DEVICE double exponential_of(const Tables& tables, float a, float share) {
     const float square = a * a;
     const float low = fmaf(a, a, 0.0f - square);
     const Pair e = exp_pair<true>(tables, square * -share, low * -share);
     return (double)e.hi + (double)e.lo;
 }
 
-DEVICE Sides wide_sides(double value, bool serves) {
-    const double UNCERTAIN = 1.05 * (double)UNCERTAINTY + 1e-11;
-    return {(float)fma(value, UNCERTAIN, value), (float)fma(value, -UNCERTAIN, value), serves};
-}
+const double NORMAL_UNCERTAINTY = 1.06 * (double)UNCERTAINTY + 1e-11;
 
-DEVICE Sides gelu_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides gelu_sides(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
     const float a = LARGEST < fabsf(x) ? LARGEST : fabsf(x);
     const double tail = tail_by((double)a, exponential_of(tables, a, 0.5f));
-    return wide_sides((double)x * (x < 0.0f ? tail : 1.0 - tail), -LARGEST < x && x < INFINITE);
+    const double value = (double)x * (x < 0.0f ? tail : 1.0 - tail);
+    return wide_sides(value, NORMAL_UNCERTAINTY, -LARGEST < x && x < INFINITE);
 }
 
-DEVICE Sides erf_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides erf_sides(const Tables& tables, float x) {
     const float a = 4.25f < fabsf(x) ? 4.25f : fabsf(x);
     const double e = exponential_of(tables, a, 1.0f), wide = (double)a;
     const double near = wide * horner_halves(wide * wide, NORMAL_NEAR);
     const double far = fma(tail_by(wide * 0x1.6a09e667f3bcdp+0, e), -2.0, 1.0);
     const double value = wide < 0.6 ? near : far;
-    return wide_sides(wide_of(bits_of_wide(value) | (bits_of_wide((double)x) & SIGN)), x == x);
+    const double with_sign = wide_of(bits_of_wide(value) | (bits_of_wide((double)x) & SIGN));
+    return wide_sides(with_sign, NORMAL_UNCERTAINTY, x == x);
 }

@@ -1,8 +1,12 @@
-// Functions in float-float pairs, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them, for f32.
-// The pair minus its error bound and the pair plus its error bound are rounded. If the two roundings agree and the
-// argument is in range, the rounded result is correct. Otherwise the function is computed in f64.
+// Functions in float-float pairs, as `src/math/exp_pair.rs`, `exp2_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs`
+// define them, for f32. The pair minus its error bound and the pair plus its error bound are rounded. If the two
+// roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
+// f64.
+//
+// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. The remainder of a quotient corrects
+// this error, and leaves less than 12 u^2 of the quotient. The error bounds of the CPU are raised by more than that.
 #pragma once
-#include "common.cuh"
+#include "approx_instructions.cuh"
 
 // f32(2^(j/16)), and its relative error.
 __constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
@@ -12,19 +16,29 @@ __constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x3
                                          0xb3051aa8, 0xb2006c56, 0x329302ae, 0xb302e5a2, 0x31b3d0e5, 0x31d1daf2,
                                          0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
 
+// Entry j of the table of powers. `power_pair` adds n << 19 to its bits, where n is a step number. The low four bits of
+// n are j, so j << 19 is subtracted here.
+DEVICE float power_of(u32 j) { return float_of(POWERS[j] - (j << 19)); }
+
 // Tables in shared memory. Thread j < 16 writes entry j.
 struct PairTables {
-    float power[16], low[16];
+    float powers[16], lows[16];
 
     DEVICE void fill() {
         const u32 j = threadIdx.x;
         if (j < 16) {
-            // `exp_pair` adds n << 19 to these bits, where n is its step number. The low four bits of n are j, so
-            // j << 19 is subtracted here.
-            power[j] = float_of(POWERS[j] - (j << 19));
-            low[j] = float_of(POWERS_LOW[j]);
+            powers[j] = power_of(j);
+            lows[j] = float_of(POWERS_LOW[j]);
         }
     }
+    DEVICE float power(u32 j) const { return powers[j]; }
+    DEVICE float low(u32 j) const { return lows[j]; }
+};
+
+// The same tables in constant memory, for code that few lanes of a warp run at a time.
+struct SeldomPairTables {
+    static DEVICE float power(u32 j) { return power_of(j); }
+    static DEVICE float low(u32 j) { return float_of(POWERS_LOW[j]); }
 };
 
 // A result minus its error bound and plus its error bound, each rounded to f32, and whether the argument is in range.
@@ -56,9 +70,21 @@ struct Pair {
     float hi, lo, power;
 };
 
+// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
+template <class Tables>
+DEVICE Pair power_pair(const Tables& tables, float r, float r_low, float j) {
+    const u32 index = bits_of(j) & 15;
+    const float w = fmaf(tables.low(index), r, tables.low(index) + r_low);
+    const float q = fmaf(fmaf(0x1.5556b4p-5f, r, 0x1.55571ep-3f), r, 0.5f);
+    const float v = fmaf(r * r, q, w);
+    const float s = float_of(bits_of(tables.power(index)) + (bits_of(j) << 19));
+    const float hi = fmaf(s, r, s);
+    return {hi, fmaf(s, v, fmaf(s, r, s - hi)), s};
+}
+
 // Computes e^(x + low), where `low` is at most about two units in the last place of x.
-template <bool HAS_LOW>
-DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
+template <bool HAS_LOW, class Tables>
+DEVICE Pair exp_pair(const Tables& tables, float x, float low) {
     const float STEP_HI = 0x1.62e43p-5f, STEP_LO = -0x1.05c61p-33f;
     const float j = fmaf(x, 0x1.715476p+4f, PAIR_SHIFTER);
     const float n = j - PAIR_SHIFTER;
@@ -69,45 +95,52 @@ DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
         const FloatSum sum = fast_two_sum(r, r_low + low);
         r = sum.hi, r_low = sum.lo;
     }
-    const u32 index = bits_of(j) & 15;
-    const float w = fmaf(tables.low[index], r, tables.low[index] + r_low);
-    const float q = fmaf(fmaf(0x1.5556b4p-5f, r, 0x1.55571ep-3f), r, 0.5f);
-    const float v = fmaf(r * r, q, w);
-    const float s = float_of(bits_of(tables.power[index]) + (bits_of(j) << 19));
-    const float hi = fmaf(s, r, s);
-    return {hi, fmaf(s, v, fmaf(s, r, s - hi)), s};
+    return power_pair(tables, r, r_low, j);
 }
 
 DEVICE Sides sides(float hi, float lo, float scale, float uncertainty, bool serves) {
     return {hi + fmaf(scale, uncertainty, lo), hi + fmaf(scale, -uncertainty, lo), serves};
 }
 
-DEVICE Sides exp_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides exp_sides(const Tables& tables, float x) {
     const Pair e = exp_pair<false>(tables, x, 0.0f);
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
 }
 
-const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
+// 2^x; x is n/16 + f, exactly, and 2^f is e^(f ln2).
+template <class Tables>
+DEVICE Sides exp2_sides(const Tables& tables, float x) {
+    const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f, LARGEST = 108.0f;
+    const float j = fmaf(x, 16.0f, PAIR_SHIFTER);
+    const float f = fmaf(j - PAIR_SHIFTER, -0.0625f, x), r = f * LN2;
+    const Pair e = power_pair(tables, r, fmaf(f, LN2_LOW, fmaf(f, LN2, -0.0f - r)), j);
+    return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < LARGEST);
+}
+
+const float LOGISTIC_UNCERTAINTY = 1.07f * UNCERTAINTY;
 
 // Computes 1 / (1 + t), or t / (1 + t) if `negative`, where t = `e`.
 DEVICE FloatSum logistic_pair(Pair e, bool negative) {
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi);
     const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n * reciprocal;
     const float rest = fmaf(0.0f - q, d.hi, n) + fmaf(0.0f - q, d.lo + t.lo, n_low);
     return {q, rest * reciprocal};
 }
 
-DEVICE FloatSum sigmoid_pair(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE FloatSum sigmoid_pair(const Tables& tables, float x) {
     // The argument of `exp_pair` is limited to -`PAIR_LARGEST`. For x above `PAIR_LARGEST`, the quotient still rounds
     // to 1. For x below -`PAIR_LARGEST`, the callers reject the result.
     const float minus = 0.0f - fabsf(x);
     return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
 }
 
-DEVICE Sides sigmoid_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides sigmoid_sides(const Tables& tables, float x) {
     const FloatSum q = sigmoid_pair(tables, x);
     return sides(q.hi, q.lo, q.hi, LOGISTIC_UNCERTAINTY, -PAIR_LARGEST < x);
 }
@@ -124,9 +157,11 @@ DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
     return {is_zero ? x : found.above, is_zero ? x : found.below, serves && fits};
 }
 
-DEVICE Sides silu_sides(const PairTables& tables, float x) { return times_sides(x, sigmoid_pair(tables, x), true); }
+template <class Tables>
+DEVICE Sides silu_sides(const Tables& tables, float x) { return times_sides(x, sigmoid_pair(tables, x), true); }
 
-DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
+template <class Tables>
+DEVICE Sides gelu_tanh_sides(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
     const float SLOPE = 0x1.988454p+0f, SLOPE_LOW = -0x1.857936p-25f;
     const float CUBIC = 0x1.2444f2p-4f, CUBIC_LOW = 0x1.49b16ap-29f;
@@ -146,13 +181,14 @@ DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
 // Coefficients of (tanh x - x) / x^3 in powers of x^2.
 __constant__ const float TANH_POLY[4] = {-0x1.555556p-2f, 0x1.11111p-3f, -0x1.ba1952p-5f, 0x1.636b2cp-6f};
 
-DEVICE Sides tanh_sides(const PairTables& tables, float x) {
-    const float NEAR = 4.0f / 16777216.0f, FAR = 0.56f * UNCERTAINTY;
+template <class Tables>
+DEVICE Sides tanh_sides(const Tables& tables, float x) {
+    const float NEAR = 4.0f / 16777216.0f, FAR = 0.57f * UNCERTAINTY;
     const float a = 12.0f < fabsf(x) ? 12.0f : fabsf(x);
     const Pair e = exp_pair<false>(tables, a * -2.0f, 0.0f);
     const FloatSum t = fast_two_sum(e.hi, e.lo);
     const FloatSum d = fast_two_sum(1.0f, t.hi), n = fast_two_sum(1.0f, 0.0f - t.hi);
-    const float reciprocal = 1.0f / d.hi;
+    const float reciprocal = fast_reciprocal_ftz(d.hi);
     const float q = n.hi * reciprocal;
     const float minus = 0.0f - q;
     const float rest = fmaf(minus, d.hi, n.hi) + fmaf(minus, d.lo + t.lo, n.lo - t.lo);

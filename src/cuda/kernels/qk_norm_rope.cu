@@ -7,21 +7,29 @@
 #include "rope.cuh"
 
 struct QkNormRopeArguments {
-    u64 x, y;     // [copies, positions, cols]
-    u64 weight;   // [cols]
-    u64 cos, sin; // [positions, cols / 2], in f64
-    u64 copies, positions;
-    u64 each;     // Number of copies of a position that a thread processes one after the other
+    Heads at;
+    u64 weight; // [cols]
     double weight_offset, eps;
     u32 cols, weight_type;
     u32 may_be_narrow, before_weight; // As in `RmsNormArguments`.
-    u32 lanes;    // Threads per row: a power of two, at most a warp
+    u32 lanes;  // Threads per row: a power of two, at most a warp
     u32 padding;
 };
 
 const u32 THREADS = 128, WARPS = THREADS / WARP, MOST_COLS = 512;
 
-// Elements of a row that one thread holds, from up to two tiles.
+// Registers that hold a piece as it is in memory.
+template <class Bits, u32 COUNT>
+struct RawPiece {
+    typedef uint4 Type;
+};
+template <class Bits>
+struct RawPiece<Bits, 1> {
+    typedef Bits Type;
+};
+
+// Elements of a row that one thread holds, from up to two tiles. They are widened at each use, because 16-bit elements
+// take half the registers.
 template <class S, template <class> class By>
 struct HeadRow {
     typedef typename S::Bits Bits;
@@ -30,22 +38,34 @@ struct HeadRow {
     static const u32 TILES = COUNT == 1 ? 2 : 1, HELD = TILES * PIECES;
     static const bool IS_F32 = sizeof(Bits) == 4;
     const u32 cols, lane;
-    float values[HELD][COUNT];
+    typedef typename RawPiece<Bits, COUNT>::Type Raw;
+    Raw pieces[HELD];
 
     // Loads the elements. A null row gives zeros.
-    DEVICE HeadRow(const Bits* row, u32 cols, u32 lane) : cols(row ? cols : 0), lane(lane), values{} {
-        each([&](u32 column, float* x) { By<S>::load(row + column, x); });
+    DEVICE HeadRow(const Bits* row, u32 cols, u32 lane) : cols(row ? cols : 0), lane(lane), pieces{} {
+        each_piece([&](u32 column, u32 i) { pieces[i] = *(const Raw*)(row + column); });
     }
 
     template <class F>
-    DEVICE void each(F f) {
+    DEVICE void each_piece(F f) const {
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
             const u32 column = lane / GROUP * 256 + lane % GROUP * COUNT + i * (GROUP * COUNT);
             if (column < cols) {
-                f(column, values[i]);
+                f(column, i);
             }
         }
+    }
+
+    DEVICE void widen(u32 i, float* x) const { By<S>::load((const Bits*)&pieces[i], x); }
+
+    template <class F>
+    DEVICE void each(F f) const {
+        each_piece([&](u32 column, u32 i) {
+            float x[COUNT];
+            widen(i, x);
+            f(column, x);
+        });
     }
 
     // Computes the tiled sum of squares, in all threads of the row. Each tile has its own group of threads. If each
@@ -56,9 +76,11 @@ struct HeadRow {
             const u32 LANES = 64 / GROUP;
             double own[LANES] = {};
             for (u32 i = 0; i < PIECES; i++) {
+                float values[COUNT];
+                widen(tile * PIECES + i, values);
                 for (u32 j = 0; j < COUNT; j++) {
                     double& of_lane = own[COUNT == 1 ? i % 2 : j];
-                    const double x = (double)values[tile * PIECES + i][j];
+                    const double x = (double)values[j];
                     of_lane = fma(x, x, of_lane);
                 }
             }
@@ -77,7 +99,7 @@ struct HeadRow {
     }
 
     // Returns whether f32 suffices. All threads of the row get the same result.
-    DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) {
+    DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) const {
         if (!IS_F32) {
             return has_room(square, scale);
         }
@@ -93,7 +115,7 @@ struct HeadRow {
 
     // Calls `f` with each element and its weight, and writes the results to shared memory.
     template <class F>
-    DEVICE void write(const float* weights, Bits* to, F f) {
+    DEVICE void write(const float* weights, Bits* to, F f) const {
         each([&](u32 column, const float* x) {
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
@@ -117,23 +139,36 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     for (u32 column = threadIdx.x; column < a.cols; column += THREADS) {
         weight.load<F32, 1>(column, weights + column);
     }
-    __syncthreads();
     check_weights<S, 1>(range, weight, a.cols);
     __syncthreads();
     const bool may_be_narrow = a.may_be_narrow && range.is_within(a.cols);
-    const u32 half = a.cols / 2, lane = threadIdx.x % a.lanes, in_warp = WARP / a.lanes;
+    const Heads& at = a.at;
+    const u32 half = (u32)at.half, lane = threadIdx.x % a.lanes, in_warp = WARP / a.lanes;
     Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);
     const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / WARP;
-    const u64 items = (a.copies + a.each - 1) / a.each * a.positions;
+    const u64 items = (at.heads + at.each - 1) / at.each * at.tokens;
+    // In rows with at most one pair of pieces for each thread, a thread reads its factors once for all heads.
+    const bool is_read_once = half <= a.lanes * COUNT;
     // All threads of a warp run the same number of iterations, even those without a row.
     for (u64 first = warp * in_warp; first < items; first += (u64)gridDim.x * WARPS * in_warp) {
-        const u64 item = first + threadIdx.x % WARP / a.lanes, position = item % a.positions;
+        const u64 item = first + threadIdx.x % WARP / a.lanes, token = item % at.tokens;
+        const u64 position = item < items ? at.position(token) : at.positions;
+        const bool is_known = position < at.positions;
+        Turn<S, By, NEIGHBOURS> turn;
+        const auto read = [&](u32 pair) {
+            const u64 of_pair = position * half + pair;
+            turn.read((const double*)at.cos + of_pair, (const double*)at.sin + of_pair, 1.0);
+        };
+        if (is_read_once && is_known && lane * COUNT < half) {
+            read(lane * COUNT);
+        }
         ROLLED
-        for (u64 i = 0; i < a.each; i++) {
-            const u64 copy = item / a.positions * a.each + i;
-            const bool is_row = item < items && copy < a.copies;
-            const u64 at = (copy * a.positions + position) * a.cols;
-            Row row(is_row ? (const Bits*)a.x + at : 0, a.cols, lane);
+        for (u64 i = 0; i < at.each; i++) {
+            const u64 head = item / at.tokens * at.each + i;
+            const bool is_row = item < items && head < at.heads;
+            const Bits* from = (const Bits*)at.x + token * at.x_token + head * at.x_head;
+            Bits* to = (Bits*)at.y + token * at.y_token + head * at.y_head;
+            Row row(is_row ? from : 0, a.cols, lane);
             const double square = row.sum_of_squares(a.lanes) / (double)a.cols;
             const double scale = scale_of(square, a.eps);
             if (may_be_narrow && row.is_narrow(square, scale, a.cols, a.lanes)) {
@@ -147,10 +182,19 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
             __syncwarp();
             ROLLED
             for (u32 pair = lane * COUNT; is_row && pair < half; pair += a.lanes * COUNT) {
-                Turn<S, By, NEIGHBOURS> turn;
-                turn.read((const double*)a.cos + position * half + pair, (const double*)a.sin + position * half + pair, 1.0);
-                const u32 column = NEIGHBOURS ? 2 * pair : pair;
-                turn.apply(normalised + column, (Bits*)a.y + at + column, NEIGHBOURS ? COUNT : half);
+                const u32 column = NEIGHBOURS ? 2 * pair : pair, apart = NEIGHBOURS ? COUNT : half;
+                if (!is_known) {
+                    spoil_pair<S, By>(to + column, apart);
+                    continue;
+                }
+                if (!is_read_once) {
+                    read(pair);
+                }
+                turn.apply(normalised + column, to + column, apart);
+            }
+            ROLLED
+            for (u32 column = 2 * half + lane * COUNT; is_row && column < a.cols; column += a.lanes * COUNT) {
+                copy_piece<S, By>(normalised + column, to + column);
             }
             __syncwarp();
         }

@@ -1,10 +1,14 @@
 // Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. Each block processes one row.
+// does not matter. A block processes a short row alone. Three kernels read a long row with several blocks each, and a
+// block of a fourth kernel completes it.
 #include "sample_filters.cuh"
 
 // Returns whether a penalised token is outside the vocabulary.
 template <u32 WARPS>
 DEVICE bool has_unknown_token(const SampleRequest& request, u32 cols, u32* partial) {
+    if (request.prompt_len + request.output_len == 0) {
+        return false;
+    }
     u32 own = 0;
     for (u32 i = threadIdx.x; i < request.prompt_len + request.output_len; i += WARPS * WARP) {
         const bool is_prompt = i < request.prompt_len;
@@ -30,22 +34,16 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
         return {NOT_ADJUSTED, 0, 0, 0};
     }
     SampleRow<S, WARPS> row(a, request, index, shared);
-    row.survey();
     if (row.top != row.top) {
         return {NOT_A_NUMBER, row.first_nan(), 0, 0};
     }
     if (row.top == -INFINITE) {
         return {NOTHING_LEFT, 0, 0, 0};
     }
-    u64 all = 0;
+    const double heat = request.filters > 0 && request.filter[0].kind == TEMPERATURE ? request.filter[0].value : 1.0;
     ROLLED
     for (u32 i = 0; i < request.filters && row.top < INFINITE; i++) {
-        // Total mass of all tokens, at the temperature of the first filter.
-        if (request.filter[i].kind == TOP_P && request.filter[i].flags & 2) {
-            const double heat = request.filter[0].kind == TEMPERATURE ? request.filter[0].value : 1.0;
-            all = row.sum([&](u32, float z) { return z != -INFINITE ? row.mass(z, heat) : 0; });
-        }
-        row.filter(request.filter[i], all);
+        row.filter(request.filter[i], i == row.plan.lead, heat);
     }
     if (row.top == INFINITE) {
         // Draws uniformly among the tokens whose logit is +inf, whatever the filters.
@@ -58,6 +56,7 @@ template <class S, u32 WARPS>
 DEVICE void sample(const SampleArguments& a) {
     __shared__ SampleShared<WARPS> shared;
     fill(shared.tables);
+    __syncthreads();
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const SampleOutcome outcome = sample_row<S, WARPS>(a, row, shared);
         if (threadIdx.x == 0) {
@@ -136,6 +135,10 @@ DEVICE void advance(const AdvanceArguments& a) {
 #define SAMPLE(TYPE, NAME)                                                                                             \
     ENTRY(sample_##NAME##_8, SampleArguments, 256, (sample<TYPE, 8>(arguments)))                                       \
     ENTRY(sample_##NAME##_16, SampleArguments, 512, (sample<TYPE, 16>(arguments)))                                     \
+    ENTRY_OF_PARTS(sample_survey_##NAME, (each_part<TYPE>(arguments, [](auto& part) { part.survey(); })))              \
+    ENTRY_OF_PARTS(sample_measure_##NAME, (each_part<TYPE>(arguments, [](auto& part) { part.measure(); })))            \
+    ENTRY_UP_TO(sample_list_##NAME, SampleArguments, 256,                                                              \
+                (each_part<TYPE>(arguments, [](auto& part) { part.list(); })))                                         \
     ENTRY(sample_adjust_##NAME, AdjustArguments, 256, (adjust<TYPE>(arguments)))
 
 SAMPLE(F32, f32)

@@ -34,9 +34,13 @@ struct SampleArguments {
     u64 logits;   // [rows, cols]
     u64 requests; // [rows]
     u64 outcomes; // [rows]
+    u64 work;     // A `SampleWork` for each row, `stride` bytes apart; or 0 if a block processes whole rows
     u64 rows;
+    u64 stride;
     u32 cols;
     u32 adjusted; // Whether penalties were applied to the logits
+    u32 parts;    // Number of blocks that read a row
+    u32 padding;
 };
 
 struct AdvanceArguments {
@@ -117,10 +121,82 @@ DEVICE u32 key_of(float z) {
 }
 DEVICE float logit_of(u32 key) { return float_of(key >> 31 ? key & 0x7fffffff : ~key); }
 
+// Returns the lowest finite logit for which `such` returns true. It must return true for `top`, and for all logits above
+// such a logit. In each round, every lane of the warp tests a logit.
+template <class Such>
+DEVICE float lowest_such(float top, Such such) {
+    u32 from = key_of(-INFINITE) + 1, to = key_of(top);
+    ROLLED
+    while (from < to) {
+        const u32 step = (to - from + WARP - 1) / WARP, middle = from + step * (threadIdx.x % WARP);
+        const u32 others = sum_of_warp(middle < to && !such(logit_of(middle)));
+        if (others == 0) {
+            break;
+        }
+        to = others < WARP && from + step * others < to ? from + step * others : to;
+        from += step * (others - 1) + 1;
+    }
+    return logit_of(from);
+}
+
+// Masses of the tokens of a row. A mass is a weight as an integer; the largest logit's mass is `one`.
+struct Masses {
+    const Tables& tables;
+    double max;
+    u32 cols;
+
+    DEVICE bool is_long() const { return ::is_long(cols); }
+    DEVICE u64 one() const { return (u64)1 << (is_long() ? 42 : 45); }
+
+    // Returns the mass of a token; `below` is its logit minus the largest.
+    DEVICE u64 below(double below, double inverse) const {
+        const float e = weight_of(tables, below * inverse);
+        const double SHIFTER = 4503599627370496.0; // 2^52
+        return (u64)(__double_as_longlong((double)e * (double)one() + SHIFTER) - __double_as_longlong(SHIFTER));
+    }
+    DEVICE u64 of(float z, double inverse) const { return below((double)z - max, inverse); }
+
+    // Returns the lowest logit of at least this mass, which must not exceed the largest mass. A larger logit never has
+    // a smaller mass.
+    DEVICE float lowest(u64 least_mass, double inverse) const {
+        return lowest_such((float)max, [&](float z) { return of(z, inverse) >= least_mass; });
+    }
+};
+
 // Maximum number of listed tokens.
 const u32 MOST_LISTED = 2048;
 // Number of bins of a histogram of logits.
 const u32 BINS = 2048;
+// Maximum number of runs: columns of a row that one warp reads. A block has this many threads if the row has parts.
+const u32 MOST_RUNS = 512;
+const u32 MOST_PARTS = 64;
+// Largest k of a top-k whose tokens are found by the largest logits of groups.
+const u32 MOST_OF_GROUPS = 256;
+// Lowest finite logit.
+const float LOWEST = -3.402823466e38f;
+
+// Bins in which the running sum of an amount may reach the needed sum.
+struct BinRange {
+    // Estimated running sums before the first bin and at the end of the last bin, and estimated sum over all bins.
+    u64 before, after, total;
+    u32 first, last;
+    u32 through, padding; // Number of tokens up to the last bin
+};
+
+// Memory of a row that several blocks read. The first kernel writes the extremes, and clears `bins` and `listed`.
+struct SampleWork {
+    u64 masses[MOST_RUNS]; // Masses of the kept tokens of a run that are not listed
+    u64 totals[MOST_RUNS]; // Masses of all kept tokens of a run
+    u64 list[MOST_LISTED];
+    BinRange range;
+    u32 kept[MOST_RUNS]; // Number of kept tokens of a run that are not listed
+    u32 bins[BINS];
+    float tops[MOST_PARTS], bottoms[MOST_PARTS]; // Largest and smallest logit of a part
+    u32 listed, padding;
+    // Largest logit of each group of columns
+    DEVICE float* groups() { return (float*)(this + 1); }
+};
+static_assert(sizeof(SampleWork) == 35376, "the host reserves this many bytes");
 
 template <u32 WARPS>
 struct SampleShared {
@@ -128,17 +204,14 @@ struct SampleShared {
     // downwards, they are ordered by logit, and by index among equal logits. `SampleRow::search` uses this memory for
     // its sums.
     u64 list[MOST_LISTED];
+    // Masses of the kept tokens of each run.
+    u64 runs[MOST_RUNS];
     u32 bins[BINS];
     Tables tables;
     u64 sums[WARPS];
-    // Masses of the kept tokens that are not listed, for each warp's part of the row.
-    u64 outside[WARPS];
+    BinRange range;
     u32 words[WARPS];
     float floats[WARPS];
     u64 reached, at_end;
     u32 digit, listed;
-    // First and last bin whose tokens are listed, and the estimated running sums before the first bin and at the end of
-    // the last bin.
-    u32 first_bin, last_bin;
-    u64 before_bins, after_bins;
 };

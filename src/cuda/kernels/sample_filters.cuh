@@ -5,62 +5,87 @@
 // draw reads the row again. If many are kept, a histogram of the logits leaves few tokens undecided, which are listed
 // and sorted. If the undecided tokens are too many for the list, a radix search finds the end of the prefix, with one
 // pass over the row for each byte of the logits.
+//
+// If several blocks have read the row, their results replace the first passes.
 #pragma once
-#include "sample_row.cuh"
-
-// Quantity that a filter sums over tokens: masses at 1 / temperature = `inverse`, or counts.
-struct Amount {
-    bool is_mass;
-    double inverse;
-};
+#include "sample_parts.cuh"
 
 // Tokens of a row that the filters have kept so far.
 template <class S, u32 WARPS>
 struct SampleRow {
     static const u32 THREADS = WARPS * WARP;
-    const LogitRow<S, WARPS> logits;
+    // Whether several blocks have read the row.
+    static const bool HAS_PARTS = THREADS == MOST_RUNS;
+    const LogitRow<S> logits;
     SampleShared<WARPS>& shared;
+    // Memory that the parts have written, and what they prepared. Valid if `HAS_PARTS`.
+    SampleWork* const work;
+    const Runs<S> part_runs, warp_runs;
+    SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit among this thread's tokens.
+    // Largest and smallest logit of the row, and the largest logit of this thread's tokens or groups.
     float top, bottom, own_top;
-    double max, inverse; // Largest logit, and 1 / temperature
+    Masses masses;
+    double inverse; // 1 / temperature
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
     float least;
     u32 first, last;
     // `is_listed`: the list holds every kept token. `has_outside`: for the kept tokens outside the list, `outside` is
-    // their number, and `shared.outside` are their masses at 1 / temperature = `outside_inverse`.
+    // their number, and `shared.runs` are the masses of the runs at 1 / temperature = `outside_inverse`.
     bool is_listed, has_outside;
     double outside_inverse;
     u64 outside;
-    // Number of bins per unit of the logits, and size of a bin.
-    float bins_per_unit;
-    double bin_size;
+    Runs<S> runs;
 
     DEVICE SampleRow(const SampleArguments& a, const SampleRequest& request, u64 row, SampleShared<WARPS>& shared)
-        : logits((const typename S::Bits*)a.logits + row * a.cols, (const u32*)request.allowed, a.cols), shared(shared),
-          list{shared, 0}, max(0.0), inverse(1.0), least(float_of(0xff7fffff)), first(0), last(0xffffffff),
-          is_listed(false), has_outside(false), outside_inverse(1.0), outside(0) {}
-
-    DEVICE u64 one() const { return (u64)1 << (logits.cols <= 1u << 18 ? 45 : 42); }
-
-    // Returns the mass of a token; `below` is its logit minus the largest.
-    DEVICE u64 mass_below(double below, double inverse) const {
-        const float e = weight_of(shared.tables, below * inverse);
-        const double SHIFTER = 4503599627370496.0; // 2^52
-        return (u64)(__double_as_longlong((double)e * (double)one() + SHIFTER) - __double_as_longlong(SHIFTER));
+        : logits(a, request, row), shared(shared), work((SampleWork*)(a.work + row * a.stride)),
+          part_runs(logits, HAS_PARTS ? a.parts * PART_WARPS : WARPS), warp_runs(logits, WARPS), list{shared, 0},
+          masses{shared.tables, 0.0, a.cols}, inverse(1.0), least(LOWEST), first(0), last(0xffffffff),
+          is_listed(false), has_outside(false), outside_inverse(1.0), outside(0), runs(warp_runs) {
+        survey(a.parts);
+        masses.max = (double)top;
+        if (HAS_PARTS) {
+            plan.choose(request);
+            plan.start(request, masses, top);
+        }
     }
-    DEVICE u64 mass(float z, double inverse) const { return mass_below((double)z - max, inverse); }
+
+    DEVICE u64 mass(float z, double inverse) const { return masses.of(z, inverse); }
     DEVICE u64 amount_of(float z, const Amount& amount) const { return amount.is_mass ? mass(z, amount.inverse) : 1; }
     DEVICE bool is_kept(u32 i, float z) const {
         return z > least || (z == least && first <= i && i <= last);
     }
 
-    // Returns the sum of `of(index, logit)` over the row. The sums of the warps' parts stay in `shared.sums`.
+    // Calls `f` with the index and the logit of each token of this thread.
+    template <class F>
+    DEVICE void each(F f) const {
+        const u32 warp = threadIdx.x / WARP;
+        logits.each(warp * warp_runs.share, (warp + 1) * warp_runs.share, f);
+    }
+
+    // Returns the sum of `of(index, logit)` over the row. The sums of the warps' runs stay in `shared.sums`.
     template <class Term>
     DEVICE u64 sum(Term of) {
         u64 own = 0;
-        logits.each([&](u32 i, float z) { own += of(i, z); });
+        each([&](u32 i, float z) { own += of(i, z); });
         return sum_of_block<WARPS>(own, shared.sums);
+    }
+
+    // Stores the warps' sums of the last `sum` as the masses outside of the list, of `own` tokens of this thread.
+    DEVICE void keep_sums(u64 own) {
+        runs = warp_runs;
+        if (threadIdx.x < WARPS) {
+            shared.runs[threadIdx.x] = shared.sums[threadIdx.x];
+        }
+        outside = sum_of_block<WARPS>(own, shared.sums);
+    }
+
+    // Loads the masses outside of the list that the parts have computed.
+    DEVICE void load_sums() {
+        runs = part_runs;
+        const bool is_run = threadIdx.x < runs.count;
+        shared.runs[threadIdx.x] = is_run ? work->masses[threadIdx.x] : 0;
+        outside = sum_of_block<WARPS>(is_run ? work->kept[threadIdx.x] : 0, shared.sums);
     }
 
     // Returns the first index in `from..to` at which the running sum of `of` exceeds `above`. There must be such an
@@ -68,7 +93,7 @@ struct SampleRow {
     template <class Term>
     DEVICE u32 locate(u32 from, u32 to, u64 above, Term of) {
         ROLLED
-        while (to - from > 1) {
+        while (to - from > 16 * THREADS) {
             const u32 len = (to - from + WARPS - 1) / WARPS;
             const u32 own_from = from + threadIdx.x / WARP * len;
             const u32 own_to = own_from + len < to ? own_from + len : to;
@@ -94,27 +119,128 @@ struct SampleRow {
             from += warp * len;
             to = from + len < to ? from + len : to;
         }
-        return from;
+        // Each thread adds up neighbouring tokens.
+        const u32 len = (to - from + THREADS - 1) / THREADS;
+        u32 i = from + threadIdx.x * len;
+        const u32 end = i + len < to ? i + len : to;
+        u64 own = 0, total;
+        ROLLED
+        for (u32 j = i; j < end; j++) {
+            own += of(j, logits.logit(j));
+        }
+        u64 upto = sum_before<WARPS>(own, shared.sums, total);
+        if (upto <= above && above < upto + own) {
+            ROLLED
+            for (; i < end; i++) {
+                upto += of(i, logits.logit(i));
+                if (upto > above) {
+                    break;
+                }
+            }
+            shared.digit = i;
+        }
+        __syncthreads();
+        return shared.digit;
+    }
+
+    // Returns a logit that at least k of the threads' largest logits reach, and few more than k.
+    DEVICE float reached_by_threads(u32 k) {
+        if (k == 1) {
+            return top;
+        }
+        if (HAS_PARTS) {
+            const float* groups = work->groups();
+            for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
+                own_top = fmaxf(own_top, groups[group]);
+            }
+        }
+        u32* const keys = shared.bins;
+        __syncthreads();
+        keys[threadIdx.x] = key_of(own_top);
+        __syncthreads();
+        if (threadIdx.x < WARP) {
+            const u32 EACH = THREADS / WARP, MOST_MORE = 16;
+            u32 own[EACH], found = 0;
+            for (u32 i = 0; i < EACH; i++) {
+                own[i] = keys[threadIdx.x + i * WARP];
+            }
+            ROLLED
+            for (u32 bit = 1u << 31; bit > 0; bit >>= 1) {
+                u32 count = 0;
+                for (u32 i = 0; i < EACH; i++) {
+                    count += own[i] >= (found | bit);
+                }
+                count = sum_of_warp(count);
+                found |= count >= k ? bit : 0;
+                if (count >= k && count <= k + MOST_MORE) {
+                    break;
+                }
+            }
+            if (threadIdx.x == 0) {
+                shared.digit = found;
+            }
+        }
+        __syncthreads();
+        return logit_of(shared.digit);
+    }
+
+    // Lists the tokens from a logit up. Reads only groups of columns that have such a token. Returns false if there are
+    // too many.
+    DEVICE bool list_of_groups(float from) {
+        u32* const found = shared.bins;
+        const float* tops = work->groups();
+        list.clear();
+        ROLLED
+        for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
+            if (tops[group] >= from) {
+                const u32 place = atomicAdd(&shared.listed, 1u);
+                if (place < BINS) {
+                    found[place] = group;
+                }
+            }
+        }
+        __syncthreads();
+        const u32 count = shared.listed;
+        if (count > BINS) {
+            return false;
+        }
+        list.clear();
+        ROLLED
+        for (u32 i = threadIdx.x / logits.GROUP; i < count; i += THREADS / logits.GROUP) {
+            const u32 piece = found[i] * logits.GROUP + threadIdx.x % logits.GROUP;
+            uint4 words = logits.read(piece);
+            words = logits.allowed ? logits.masked(piece, words) : words;
+            ROLLED
+            for (u32 word = 0; word < 4; word++) {
+                const u32 index = logits.column(piece) + word * (logits.COUNT / 4);
+                if (S::low_of(words.x) >= from) {
+                    list.add(index, S::low_of(words.x));
+                }
+                if (logits.COUNT == 8 && S::high_of(words.x) >= from) {
+                    list.add(index + 1, S::high_of(words.x));
+                }
+                words = {words.y, words.z, words.w, 0};
+            }
+        }
+        return list.complete();
     }
 
     // Lists all tokens of a short row, or at least the `k` largest of a long row. For a long row, returns false if `k`
     // is too large, or if too many other tokens would be listed.
     DEVICE bool list_largest(u64 k) {
-        float from = float_of(0xff7fffff);
+        float from = LOWEST;
         if (logits.cols > MOST_LISTED) {
             if (k > THREADS / 2) {
                 return false;
             }
-            // Each thread has a largest logit. At least k tokens reach the k-th largest of these: the largest tokens of
-            // k threads.
-            __syncthreads();
-            shared.list[threadIdx.x] = (u64)key_of(own_top) << 32;
-            list.count = THREADS;
-            list.sort();
-            from = fmaxf(from, list.logit((u32)k - 1));
+            // Each thread has a largest logit. Thus at least k tokens reach a logit that k of these reach.
+            from = fmaxf(from, reached_by_threads((u32)k));
+            if (HAS_PARTS) {
+                return list_of_groups(from);
+            }
         }
         list.clear();
-        logits.each([&](u32 i, float z) {
+        each([&](u32 i, float z) {
             if (z >= from) {
                 list.add(i, z);
             }
@@ -122,17 +248,9 @@ struct SampleRow {
         return list.complete();
     }
 
-    DEVICE u32 bin_of(float z) const {
-        const float INTEGERS = 8388608.0f; // 2^23
-        return bits_of(fminf((top - z) * bins_per_unit, (float)(BINS - 1)) + INTEGERS) % BINS;
-    }
-
     // Counts the kept tokens in bins of logits. Returns the sum of their amounts.
     DEVICE u64 fill_bins(const Amount& amount) {
-        // Tokens far below the largest have no mass.
-        const double span = (double)top - (double)bottom, reach = 32.0 / inverse;
-        bin_size = (span < reach ? span : reach) / (double)(BINS - 2);
-        bins_per_unit = bin_size > 1e-30 ? (float)(1.0 / bin_size) : 1e30f;
+        const Bins bins(top, bottom, inverse);
         __syncthreads();
         for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) {
             shared.bins[bin] = 0;
@@ -142,96 +260,100 @@ struct SampleRow {
             if (!is_kept(i, z)) {
                 return (u64)0;
             }
-            atomicAdd(&shared.bins[bin_of(z)], 1u);
+            atomicAdd(&shared.bins[bins.of(z)], 1u);
             return amount_of(z, amount);
         });
     }
 
-    // Finds the bins in which the running sum of the amounts may reach `needed`. Estimates the sum from the bins'
-    // counts, to within `slack`. `off` is the error of the previous estimate.
-    DEVICE void find_bins(u64 needed, u64 off, u64 slack, const Amount& amount) {
-        const u32 SHARE = BINS / THREADS;
-        u64 own[SHARE], upto = 0;
-        for (u32 i = 0; i < SHARE; i++) {
-            const u32 bin = threadIdx.x * SHARE + i;
-            const u64 center = amount.is_mass ? mass_below(-(double)bin * bin_size, amount.inverse) : 1;
-            own[i] = shared.bins[bin] * center;
-            upto += own[i];
+    // Returns the sum of the amounts of all tokens in the parts' bins.
+    DEVICE u64 load_bins(const Amount& amount) {
+        for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) {
+            shared.bins[bin] = work->bins[bin];
         }
-        upto = sum_before<WARPS>(upto, shared.sums);
-        // Unsigned sums wrap, so `off` may be negative.
-        const u64 from = (long long)(needed + off - slack) > 1 ? needed + off - slack : 1;
-        const u64 to = (long long)(needed + off + slack) > 1 ? needed + off + slack : 1;
-        for (u32 i = 0; i < SHARE; i++) {
-            const u32 bin = threadIdx.x * SHARE + i;
-            const u64 before = upto;
-            upto += own[i];
-            const bool is_end = bin == BINS - 1;
-            if (before < from && (from <= upto || is_end)) {
-                shared.first_bin = bin;
-                shared.before_bins = before;
+        return amount.is_mass
+            ? sum_of_block<WARPS>(threadIdx.x < part_runs.count ? work->totals[threadIdx.x] : 0, shared.sums)
+            : work->range.total;
+    }
+
+    // Lists the kept tokens of the bins of `range`. Returns the sum of the amounts of the tokens above these bins.
+    DEVICE u64 list_bins(const Bins& bins, const BinRange& range, const Amount& amount) {
+        list.clear();
+        u32 above = 0;
+        const u64 base = sum([&](u32 i, float z) {
+            const u32 bin = bins.of(z);
+            if (bin > range.last || !is_kept(i, z)) {
+                return (u64)0;
             }
-            if (before < to && (to <= upto || is_end)) {
-                shared.last_bin = bin;
-                shared.after_bins = upto;
+            if (bin >= range.first) {
+                list.add(i, z);
+                return (u64)0;
             }
+            above++;
+            return amount_of(z, amount);
+        });
+        keep_sums(above);
+        has_outside = list.complete() && amount.is_mass;
+        return base;
+    }
+
+    // Loads the list of the parts. Returns the sum of the amounts of the tokens that are above its bins.
+    DEVICE u64 load_list(const Amount& amount) {
+        const u32 listed = work->listed;
+        for (u32 i = threadIdx.x; i < listed && i < MOST_LISTED; i += THREADS) {
+            shared.list[i] = work->list[i];
         }
-        __syncthreads();
+        load_sums();
+        if (threadIdx.x == 0) {
+            shared.listed = listed;
+        }
+        has_outside = list.complete();
+        return amount.is_mass ? sum_of_block<WARPS>(shared.runs[threadIdx.x], shared.sums) : outside;
     }
 
     // Lists the kept tokens of the bins in which the running sum of the amounts reaches `needed`. `base` becomes the
     // sum over the tokens above these bins. Returns false if too many tokens would be listed, or if three estimates
     // miss the bins.
-    DEVICE bool list_around(u64 needed, u64& base, const Amount& amount) {
+    DEVICE bool list_around(u64 needed, bool is_prepared, u64& base, const Amount& amount) {
+        const Bins bins(top, bottom, inverse);
         u64 off = 0;
         ROLLED
         for (u32 attempt = 0; attempt < 3; attempt++) {
-            find_bins(needed, off, amount.is_mass ? needed >> 9 : 0, amount);
-            const u32 first_bin = shared.first_bin, last_bin = shared.last_bin;
-            list.clear();
-            u32 above = 0;
-            base = sum([&](u32 i, float z) {
-                const u32 bin = bin_of(z);
-                if (bin > last_bin || !is_kept(i, z)) {
-                    return (u64)0;
-                }
-                if (bin >= first_bin) {
-                    list.add(i, z);
-                    return (u64)0;
-                }
-                above++;
-                return amount_of(z, amount);
-            });
-            if (threadIdx.x < WARPS) {
-                shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
+            BinRange range;
+            if (is_prepared && attempt == 0) {
+                range = work->range;
+                base = load_list(amount);
+            } else {
+                const auto bounds = [&](u64, u64& from, u64& to) { Bins::bounds(needed, off, amount, from, to); };
+                range = bins.template range_of<WARPS>(shared.bins, amount, masses, bounds, shared.range, shared.sums);
+                base = list_bins(bins, range, amount);
             }
-            outside = sum_of_block<WARPS>(above, shared.sums);
-            if (!list.complete()) {
+            if (shared.listed > MOST_LISTED) {
                 return false;
             }
             const u64 upto = base + list.sum([&](u32, float z) { return amount_of(z, amount); });
             if (base < needed && needed <= upto) {
+                is_listed = range.first == 0;
                 return true;
             }
-            off = needed <= base ? shared.before_bins - base : shared.after_bins - upto;
+            off = needed <= base ? range.before - base : range.after - upto;
         }
         return false;
     }
 
     // Keeps the shortest prefix in which the sum of the amounts reaches `needed`. The sum over all kept tokens must
-    // reach `needed`. Unless all kept tokens are listed, `fill_bins` must have counted them.
-    DEVICE void shorten(u64 needed, bool keeps_equals, bool highest_first, const Amount& amount) {
+    // reach `needed`. Unless all kept tokens are listed, bins must have counted them.
+    DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;
-        const bool in_list = is_listed || list_around(needed, base, amount);
-        has_outside = in_list && !is_listed && amount.is_mass;
         outside_inverse = inverse;
+        const bool in_list = is_listed || list_around(needed, is_prepared, base, amount);
         if (in_list) {
             const auto kept = [&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; };
             lowest = list.reach(needed - base, kept);
             reached = base + list.sum([&](u32 i, float z) { return z > lowest ? kept(i, z) : 0; });
             at_end = list.sum([&](u32 i, float z) { return z == lowest ? kept(i, z) : 0; });
         } else {
+            has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
         // Keeps only as many tokens with the lowest kept logit as are needed.
@@ -276,7 +398,7 @@ struct SampleRow {
                 sums[threadIdx.x] = 0;
             }
             __syncthreads();
-            logits.each([&](u32 i, float z) {
+            each([&](u32 i, float z) {
                 const u32 key = key_of(z);
                 if ((u64)key >> (shift + 8) == digits && is_kept(i, z)) {
                     atomicAdd(&sums[key >> shift & 255], amount_of(z, amount));
@@ -321,44 +443,45 @@ struct SampleRow {
         }
     }
 
-    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass. A binary search over the
-    // logits finds the limit, because a larger logit never has a smaller mass.
+    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass.
     DEVICE void cut_below(u64 least_mass) {
-        u32 from = key_of(-INFINITE) + 1, to = key_of(top);
-        ROLLED
-        while (from < to) {
-            const u32 middle = from + (to - from) / 2;
-            const bool is_heavy = mass(logit_of(middle), inverse) >= least_mass;
-            from = is_heavy ? from : middle + 1;
-            to = is_heavy ? middle : to;
-        }
-        if (logit_of(from) > least) {
-            least = logit_of(from);
+        const float lowest = masses.lowest(least_mass, inverse);
+        if (lowest > least) {
+            least = lowest;
             first = 0;
             last = 0xffffffff;
         }
     }
 
-    DEVICE void filter(const SampleFilter& filter, u64 all) {
+    // Applies a filter. `heat` is 1 / temperature of the first filter.
+    DEVICE void filter(const SampleFilter& filter, bool is_lead, double heat) {
         if (filter.kind == TEMPERATURE) {
             inverse = filter.value;
             return;
         }
         has_outside = false;
         if (filter.kind == MIN_P && filter.value <= 1.0) {
-            cut_below(ceil_of_product(filter.value, one()));
+            cut_below(ceil_of_product(filter.value, masses.one()));
             return;
         }
         const Amount amount = {filter.kind == TOP_P, inverse};
+        const bool is_prepared = HAS_PARTS && is_lead && plan.kind == LIST_FROM_BINS;
+        // Mass of all tokens, at the temperature of the first filter.
+        u64 all = 0;
+        const bool of_all = amount.is_mass && filter.flags & 2;
+        if (of_all && !(is_prepared && least == LOWEST && heat == inverse)) {
+            all = sum([&](u32, float z) { return z != -INFINITE ? mass(z, heat) : 0; });
+        }
         const u64 k = filter.kind == TOP_K ? (u64)filter.value : 1;
-        is_listed = is_listed || list_largest(amount.is_mass ? ~0ull : k);
+        is_listed = is_listed || (!is_prepared && list_largest(amount.is_mass ? ~0ull : k));
         const u64 kept = is_listed
             ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
-            : fill_bins(amount);
-        const u64 needed = amount.is_mass ? ceil_of_product(filter.value, filter.flags & 2 ? all : kept) : k;
+            : is_prepared ? load_bins(amount) : fill_bins(amount);
+        const u64 needed = amount.is_mass ? ceil_of_product(filter.value, all > 0 ? all : kept) : k;
         // `shorten` also excludes tokens that are not listed, so it is called even if all `kept` tokens are needed.
         if (needed <= kept) {
-            shorten(needed, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1, amount);
+            shorten(needed, is_prepared, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1,
+                    amount);
         }
     }
 
@@ -366,59 +489,59 @@ struct SampleRow {
     DEVICE SampleOutcome draw(u64 random) {
         // All tokens whose logit is +inf have the same mass.
         const auto mass_of = [&](u32 i, float z) {
-            return !is_kept(i, z) ? 0 : top == INFINITE ? one() : mass(z, inverse);
+            return !is_kept(i, z) ? 0 : top == INFINITE ? masses.one() : mass(z, inverse);
         };
+        __syncthreads();
         if (is_listed) {
-            __syncthreads();
-            if (threadIdx.x < WARPS) {
-                shared.outside[threadIdx.x] = 0;
-            }
+            shared.runs[threadIdx.x] = 0;
             outside = 0;
         } else if (!has_outside || outside_inverse != inverse) {
             list.count = 0;
-            u32 own = 0;
-            sum([&](u32 i, float z) {
-                own += is_kept(i, z);
-                return mass_of(i, z);
-            });
-            if (threadIdx.x < WARPS) {
-                shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
+            if (HAS_PARTS && plan.kind == SUMS_OF_RUNS) {
+                load_sums();
+            } else {
+                u32 own = 0;
+                sum([&](u32 i, float z) {
+                    own += is_kept(i, z);
+                    return mass_of(i, z);
+                });
+                keep_sums(own);
             }
-            outside = sum_of_block<WARPS>(own, shared.sums);
+        }
+        __syncthreads();
+        ROLLED
+        for (u32 i = threadIdx.x; i < list.count; i += THREADS) {
+            const u32 token = list.index(i);
+            atomicAdd(&shared.runs[runs.of(logits, token)], mass_of(token, list.logit(i)));
         }
         const u64 kept = outside + list.sum([&](u32 i, float z) { return (u64)is_kept(i, z); });
-        // Returns the mass of the kept tokens in the parts of the warps before `warp`.
-        const auto before = [&](u32 warp) {
-            const u32 end = logits.start(warp);
-            u64 mass = list.sum([&](u32 i, float z) { return i < end ? mass_of(i, z) : 0; });
-            ROLLED
-            for (u32 i = 0; i < warp; i++) {
-                mass += shared.outside[i];
-            }
-            return mass;
-        };
-        // The drawn token is in the part of the row that warp `part` reads. `below` is the mass before that part.
-        u32 part = 0;
-        u64 target = 0, below = 0;
-        ROLLED
-        for (u32 step = WARPS; step > 0; step /= 2) {
-            const u64 mass = before(part + step);
-            if (step == WARPS) {
-                target = __umul64hi(random, mass);
-            } else if (mass <= target) {
-                below = mass;
-                part += step;
-            }
+        // The drawn token is in the run in which the running sum of the masses exceeds the target.
+        u64 total;
+        const u64 own = threadIdx.x < runs.count ? shared.runs[threadIdx.x] : 0;
+        const u64 before = sum_before<WARPS>(own, shared.sums, total);
+        const u64 target = __umul64hi(random, total);
+        if (before <= target && target < before + own) {
+            shared.digit = threadIdx.x;
+            shared.reached = target - before;
         }
-        const u32 token = locate(logits.start(part), logits.start(part + 1), target - below, mass_of);
+        __syncthreads();
+        const u32 run = shared.digit;
+        const u64 above = shared.reached;
+        const u32 token = locate(runs.start(logits, run), runs.start(logits, run + 1), above, mass_of);
         return {DRAWN, token, (u32)kept, 0};
     }
 
     // Finds the extremes of the logits. The largest is NaN if there is a NaN.
-    DEVICE void survey() {
+    DEVICE void survey(u32 parts) {
         own_top = -INFINITE;
+        if (HAS_PARTS) {
+            const Extremes extremes(*work, parts);
+            top = extremes.top;
+            bottom = extremes.bottom;
+            return;
+        }
         float lowest = INFINITE;
-        logits.each([&](u32, float z) {
+        each([&](u32, float z) {
             own_top = max_or_nan(own_top, z);
             lowest = fminf(lowest, z);
         });
@@ -432,13 +555,12 @@ struct SampleRow {
         top = over_block<WARPS>(own_top, shared.floats, largest);
         __syncthreads();
         bottom = -over_block<WARPS>(-lowest, shared.floats, largest);
-        max = (double)top;
     }
 
     // Returns the index of the first NaN. There must be one.
     DEVICE u32 first_nan() {
         u32 own = 0xffffffff;
-        logits.each([&](u32 i, float z) { own = z != z && i < own ? i : own; });
+        each([&](u32 i, float z) { own = z != z && i < own ? i : own; });
         __syncthreads();
         return over_block<WARPS>(own, shared.words, [](u32 own, u32 distance) {
             for (; distance > 0; distance /= 2) {

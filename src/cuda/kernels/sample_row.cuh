@@ -1,4 +1,4 @@
-// Row of logits as the sampler's kernels read it, and its lists of candidate tokens.
+// Row of logits as the sampler's kernels read it, sums over a block, and the list of candidate tokens.
 #pragma once
 #include "sample.cuh"
 
@@ -14,9 +14,9 @@ DEVICE u64 sum_of_block(u64 own, u64* partial) {
     });
 }
 
-// Returns the sum over the threads before this one.
+// Returns the sum over the threads before this one. `total` becomes the sum over all threads.
 template <u32 WARPS>
-DEVICE u64 sum_before(u64 own, u64* partial) {
+DEVICE u64 sum_before(u64 own, u64* partial, u64& total) {
     const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     u64 upto = own;
     for (u32 distance = 1; distance < WARP; distance *= 2) {
@@ -28,83 +28,150 @@ DEVICE u64 sum_before(u64 own, u64* partial) {
         partial[warp] = upto;
     }
     __syncthreads();
-    ROLLED
-    for (u32 i = 0; i < warp; i++) {
-        upto += partial[i];
+    const u64 of_warp = partial[lane % WARPS];
+    u64 before = lane % WARPS < warp ? of_warp : 0;
+    total = of_warp;
+    for (u32 distance = WARPS / 2; distance > 0; distance /= 2) {
+        before += lane_beside(before, distance);
+        total += lane_beside(total, distance);
     }
-    return upto - own;
+    return before + upto - own;
 }
 
-// Logits of a row and the tokens that are allowed. Each warp reads a part of neighbouring columns, sixteen bytes at a
-// time where the columns are aligned.
-template <class S, u32 WARPS>
+// Logits of a row and the tokens that are allowed, in pieces of sixteen aligned bytes. The first and the last piece may
+// extend beyond the row. A step of a warp reads one piece in each lane.
+template <class S>
 struct LogitRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = Vectors<S>::COUNT;
+    static const u32 STEP_COLS = WARP * COUNT;
+    // Number of lanes that read a group of neighbouring columns, and number of groups in a step.
+    static const u32 GROUP = 8, GROUPS = WARP / GROUP;
+    // Word of logits that are -inf.
+    static const u32 NOTHING = S::INFINITE_WORD | S::SIGNS;
     const Bits* x;
     const u32* allowed;
     const u32 cols;
-    // Number of columns before the first aligned one, number of aligned pieces, and number of pieces for each warp.
-    u32 head, pieces, share;
+    // Number of columns of the first piece before the row.
+    const u32 before;
+    const u32 steps;
 
-    DEVICE LogitRow(const Bits* x, const u32* allowed, u32 cols) : x(x), allowed(allowed), cols(cols) {
-        const u32 beyond = (u32)((u64)x % 16) / (u32)sizeof(Bits);
-        head = (COUNT - beyond) % COUNT;
-        head = head < cols ? head : cols;
-        pieces = (cols - head) / COUNT;
-        share = (pieces + WARPS - 1) / WARPS;
-    }
+    DEVICE LogitRow(const SampleArguments& a, const SampleRequest& request, u64 row)
+        : x((const Bits*)a.logits + row * a.cols), allowed((const u32*)request.allowed), cols(a.cols),
+          before((u32)((u64)x % 16) / (u32)sizeof(Bits)), steps((before + cols + STEP_COLS - 1) / STEP_COLS) {}
 
-    // First column of a warp's part.
-    DEVICE u32 start(u32 warp) const {
-        const u32 piece = warp * share < pieces ? warp * share : pieces;
-        return warp == 0 ? 0 : warp == WARPS ? cols : head + piece * COUNT;
-    }
+    // First column of a piece. For the columns before the row, the result wraps to a large number.
+    DEVICE u32 column(u32 piece) const { return piece * COUNT - before; }
 
-    DEVICE float allow(u32 i, float z) const {
-        return !allowed || allowed[i / 32] >> (i % 32) & 1 ? z : -INFINITE;
-    }
-    DEVICE float logit(u32 i) const { return allow(i, S::widen(x[i])); }
+    DEVICE bool is_whole(u32 piece) const { return column(piece) < cols && cols - column(piece) >= COUNT; }
 
-    // Calls `f` with the index and the logit of each token of this thread.
-    template <class F>
-    DEVICE void each(F f) const {
-        const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        const uint4* from = (const uint4*)(x + head);
-        const u32 end = (warp + 1) * share < pieces ? (warp + 1) * share : pieces;
-        u32 piece = warp * share + lane;
-        // Two pieces are loaded ahead of the one that is processed.
-        uint4 next = {}, second = {};
-        if (piece < end) {
-            next = from[piece];
+    // Reads a piece. Columns outside the row are -inf.
+    DEVICE uint4 read(u32 piece) const {
+        const u32 from = column(piece);
+        if (is_whole(piece)) {
+            return *(const uint4*)(x + from);
         }
-        if (piece + WARP < end) {
-            second = from[piece + WARP];
-        }
+        const u32 SHIFT = 128 / COUNT % 32, REST = (32 - SHIFT) % 32;
+        uint4 words = {};
         ROLLED
-        for (; piece < end; piece += WARP) {
-            uint4 words = next;
-            next = second;
-            if (piece + 2 * WARP < end) {
-                second = from[piece + 2 * WARP];
+        for (u32 i = COUNT; i > 0; i--) {
+            const u32 at = from + i - 1;
+            const u32 bits = at < cols ? x[at] : NOTHING >> REST;
+            if (COUNT == 4) {
+                words = {bits, words.x, words.y, words.z};
+            } else {
+                words = {words.x << SHIFT | bits, words.y << SHIFT | words.x >> REST,
+                         words.z << SHIFT | words.y >> REST, words.w << SHIFT | words.z >> REST};
             }
+        }
+        return words;
+    }
+
+    // Replaces the logits of tokens that are not allowed by -inf.
+    DEVICE uint4 masked(u32 piece, uint4 words) const {
+        const u32 from = column(piece);
+        u32 bits = 0;
+        if (from < cols) {
+            bits = allowed[from / 32] >> (from % 32);
+            if (from % 32 > 32 - COUNT && from / 32 < (cols - 1) / 32) {
+                bits |= allowed[from / 32 + 1] << (32 - from % 32);
+            }
+        } else if (piece == 0) {
+            bits = allowed[0] << before;
+        }
+        const auto keep = [&](u32 word, u32 bits) {
+            const u32 mask = COUNT == 4 ? 0u - (bits & 1) : (bits & 1) * 0xffff | (bits >> 1 & 1) * 0xffff0000;
+            return (word & mask) | (NOTHING & ~mask);
+        };
+        const u32 EACH = COUNT / 4;
+        return {keep(words.x, bits), keep(words.y, bits >> EACH), keep(words.z, bits >> 2 * EACH),
+                keep(words.w, bits >> 3 * EACH)};
+    }
+
+    // Returns the i-th logit of a piece.
+    static DEVICE float of_piece(const uint4& v, u32 i) {
+        const u32 word = i / (COUNT / 4), bits = word < 2 ? (word == 0 ? v.x : v.y) : word == 2 ? v.z : v.w;
+        return i % (COUNT / 4) == 0 ? S::low_of(bits) : S::high_of(bits);
+    }
+
+    DEVICE float logit(u32 i) const {
+        return !allowed || allowed[i / 32] >> (i % 32) & 1 ? S::widen(x[i]) : -INFINITE;
+    }
+
+    // Calls `f` with each piece that this lane reads in the warp's steps `from..to`, and with the words of the piece.
+    // Two pieces are loaded ahead of the one that is processed.
+    template <class F>
+    DEVICE void each_piece(u32 from, u32 to, F f) const {
+        uint4 next = {}, second = {};
+        const u32 end = to < steps ? to : steps;
+        ROLLED
+        for (u32 step = from; step < end + 2; step++) {
+            const uint4 words = next;
+            next = second;
+            if (step < end) {
+                second = read(step * WARP + threadIdx.x % WARP);
+            }
+            if (step >= from + 2) {
+                const u32 piece = (step - 2) * WARP + threadIdx.x % WARP;
+                f(piece, allowed ? masked(piece, words) : words);
+            }
+        }
+    }
+
+    // Calls `f` with the index and the logit of each token that this lane reads in the warp's steps `from..to`.
+    template <class F>
+    DEVICE void each(u32 from, u32 to, F f) const {
+        each_piece(from, to, [&](u32 piece, uint4 words) {
             // Processes one word at a time, so that the code of `f` is not repeated for each element of the piece.
             ROLLED
             for (u32 word = 0; word < 4; word++) {
-                const u32 index = head + piece * COUNT + word * (COUNT / 4);
-                f(index, allow(index, S::low_of(words.x)));
-                if (COUNT == 8) {
-                    f(index + 1, allow(index + 1, S::high_of(words.x)));
+                const u32 index = column(piece) + word * (COUNT / 4);
+                if (index < cols) {
+                    f(index, S::low_of(words.x));
+                }
+                if (COUNT == 8 && index + 1 < cols) {
+                    f(index + 1, S::high_of(words.x));
                 }
                 words = {words.y, words.z, words.w, 0};
             }
-        }
-        // The first warp also has the columns before the pieces, and the last warp the columns after the pieces.
-        const u32 after = head + pieces * COUNT;
-        const u32 single = warp == 0 ? lane : after + lane;
-        if (warp == 0 ? single < head : warp == WARPS - 1 && single < cols) {
-            f(single, logit(single));
-        }
+        });
+    }
+};
+
+// Division of a row into runs of steps. A warp reads the steps of a run.
+template <class S>
+struct Runs {
+    u32 count, share; // Number of runs, and of steps in a run
+
+    DEVICE Runs(const LogitRow<S>& logits, u32 count) : count(count), share((logits.steps + count - 1) / count) {}
+
+    // First column of a run.
+    DEVICE u32 start(const LogitRow<S>& logits, u32 run) const {
+        const u32 column = logits.column(run * share * WARP);
+        return run == 0 ? 0 : column < logits.cols ? column : logits.cols;
+    }
+    DEVICE u32 of(const LogitRow<S>& logits, u32 index) const {
+        return (index + logits.before) / (share * LogitRow<S>::STEP_COLS);
     }
 };
 
@@ -133,8 +200,13 @@ struct Candidates {
     // empty.
     DEVICE bool complete() {
         __syncthreads();
-        const bool fits = shared.listed <= MOST_LISTED;
-        count = fits ? shared.listed : 0;
+        return complete(shared.listed);
+    }
+
+    // Completes a list of `listed` tokens.
+    DEVICE bool complete(u32 listed) {
+        const bool fits = listed <= MOST_LISTED;
+        count = fits ? listed : 0;
         sort();
         return fits;
     }
@@ -188,12 +260,12 @@ struct Candidates {
         const u32 share = (count + WARPS * WARP - 1) / (WARPS * WARP);
         const u32 from = threadIdx.x * share < count ? threadIdx.x * share : count;
         const u32 to = from + share < count ? from + share : count;
-        u64 own = 0;
+        u64 own = 0, total;
         ROLLED
         for (u32 i = from; i < to; i++) {
             own += of(index(i), logit(i));
         }
-        u64 upto = sum_before<WARPS>(own, shared.sums);
+        u64 upto = sum_before<WARPS>(own, shared.sums, total);
         if (upto < needed && needed <= upto + own) {
             u32 i = from;
             ROLLED

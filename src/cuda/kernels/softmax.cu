@@ -1,9 +1,9 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// Each block holds one row in registers, so most rows are read once and written once. Longer rows, and rows not aligned
-// to 16 bytes, are read three times, twice from the cache. The maximum and the integer sum are exact in any order, so
-// the bits do not depend on the number of threads.
-#include "scores.cuh"
+// Each block processes one row. It holds the row's exponentials in registers, so most rows are read once and written
+// once. Elements that do not fit in registers are read three times, twice from the cache. The maximum and the integer
+// sum are exact in any order, so the bits do not depend on the number of threads.
+#include "block_scores.cuh"
 
 template <u32 WARPS>
 struct SoftmaxShared {
@@ -12,11 +12,14 @@ struct SoftmaxShared {
     Tables tables;
 };
 
+// Multiplies an exponential by the reciprocal of the sum, a float-float pair.
+DEVICE float scaled(float e, float high, float low) { return fmaf(e, high, e * low); }
+
 template <class S, template <class> class By>
 DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
     float y[By<S>::COUNT];
     for (u32 i = 0; i < By<S>::COUNT; i++) {
-        y[i] = fmaf(e[i], high, e[i] * low);
+        y[i] = scaled(e[i], high, low);
     }
     By<S>::store_rounded(to, y);
 }
@@ -49,16 +52,15 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Computes the softmax of any row whose maximum is finite. Each pass reads the row again. `NARROW` must be false for a
-// long row.
-template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
-DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
+// Computes the softmax of a row in memory whose maximum is finite. Each pass reads the row again.
+template <bool MAY_BE_LONG, class S, u32 WARPS>
+DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, const Results<S>& to,
                          SoftmaxShared<WARPS>& shared) {
-    const u32 COUNT = By<S>::COUNT;
-    const Units units = sum_exps<WARPS, MAY_BE_LONG>(row.cols, shared.units, [&](auto& sum) {
-        row.each([&](u32, const float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                sum.add(exp.power<NARROW>(shared.tables, x[i]));
+    const u32 cols = row.parts.cols;
+    const Units units = sum_exps<WARPS, MAY_BE_LONG>(cols, shared.units, [&](auto& sum) {
+        row.each([&](u32, const auto& x) {
+            for (u32 i = 0; i < length_of(x); i++) {
+                sum.add(exp.power<false>(shared.tables, x[i]));
             }
             if (sum.count >= 256) {
                 sum.collect();
@@ -66,38 +68,31 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
         });
     });
     float high, low;
-    reciprocal(units, row.cols, high, low);
-    row.each([&](u32 column, const float* x) {
-        float e[COUNT];
-        for (u32 i = 0; i < COUNT; i++) {
-            e[i] = exp.power<NARROW>(shared.tables, x[i]);
+    reciprocal(units, cols, high, low);
+    row.each([&](u32 column, auto& x) {
+        for (float& each : x) {
+            each = scaled(exp.power<false>(shared.tables, each), high, low);
         }
-        store<S, By>(to + column, e, high, low);
+        to.store_rounded(column, x);
     });
 }
 
-// Handles rows that are not in registers, have no finite maximum, or have a wide range of values. Few of these rows fit
-// in registers. All of them are therefore read from memory again, which saves registers.
-template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
-DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
-                          const Extremes& found, SoftmaxShared<WARPS>& shared) {
-    const u32 COUNT = By<S>::COUNT;
+// Handles rows that have no finite maximum or a wide range of values, and long rows. These rows are rare. They are
+// therefore read from memory again, which saves registers.
+template <bool MAY_BE_LONG, class S, u32 WARPS>
+DEVICE void softmax_again(const ScoresArguments& a, u64 index, const typename S::Bits* from, const Extremes& found,
+                          SoftmaxShared<WARPS>& shared) {
+    const EdgedRow<S, WARPS> row(from, a.cols);
+    const Results<S> to(a, from);
     if (found.is_live()) {
         SoftmaxExp exp(found.max, found.min);
-        exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(row.cols));
+        exp.narrow = false;
         exp.fill(shared.tables);
         __syncthreads();
-        if (exp.narrow) {
-            divide_again<true, false>(row, exp, to, shared);
-        } else {
-            divide_again<false, MAY_BE_LONG>(row, exp, to, shared);
-        }
+        divide_again<MAY_BE_LONG>(row, exp, to, shared);
     } else {
-        u32 bits[COUNT];
-        for (u32 i = 0; i < COUNT; i++) {
-            bits[i] = found.is_masked() ? S::narrow(a.uniform) : S::NOT_A_NUMBER;
-        }
-        row.each([&](u32 column, const float*) { By<S>::store(to + column, bits); });
+        const u32 bits = found.is_masked() ? S::narrow(a.uniform) : S::NOT_A_NUMBER;
+        row.each([&](u32 column, const auto& x) { to.fill(column, x, bits); });
         count_guards(a.guards, index, found.is_nan(), found.is_masked());
     }
 }
@@ -107,27 +102,77 @@ DEVICE void softmax_held(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
     __shared__ SoftmaxShared<WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        RegisterRow<S, WARPS, HELD> row((const Bits*)a.x + index * a.cols, a.cols);
+        const Bits* from = (const Bits*)a.x + index * a.cols;
         Bits* to = (Bits*)a.y + index * a.cols;
+        RegisterRow<S, WARPS, HELD> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         if (SoftmaxExp::is_narrow(found.max, found.min)) {
             divide(row, SoftmaxExp(found.max, found.min), to, shared.units);
         } else {
-            Held<S, Vectors, WARPS, 0> again((const Bits*)a.x + index * a.cols, a.cols);
-            softmax_again<false>(a, index, again, to, found, shared);
+            softmax_again<false, S>(a, index, from, found, shared);
         }
         __syncthreads();
     }
 }
 
-template <class S, template <class> class By, u32 WARPS>
-DEVICE void softmax_long(const ScoresArguments& a) {
+// Computes the softmax of a row for which `is_fast` holds. Exponentials of the elements in registers are computed once,
+// all others twice.
+template <class S, u32 HELD, u32 BATCH>
+DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, const Extremes& found, Parts* partial) {
+    const u32 COUNT = row.COUNT, fill = negligible_word<S>(found.max);
+    const SoftmaxExp exp(found.max, found.min);
+    const LaneTables tables = exp.lane_tables();
+    // The exponentials replace the words in registers. Those of 16-bit types need as many further registers.
+    float others[HELD][4], of_edge = 0.0f;
+    const auto keep = [&](u32 piece, const float* e, u32 (&words)[4]) {
+        for (u32 w = 0; w < 4; w++) {
+            words[w] = bits_of(e[w]);
+            others[piece][w] = e[COUNT - 4 + w];
+        }
+    };
+    const Units units = fast_sum(row, exp, tables, fill, partial, keep, [&](float e) { of_edge = e; });
+    float high, low;
+    // The unit of the sum is the same for all rows that are not long.
+    reciprocal(units, 0, high, low);
+    typename S::Bits *to = Results<S>(a, row.row).row, *own = to + row.first;
+    row.each_held([&](u32 offset, const u32 (&words)[4]) {
+        float e[COUNT];
+        for (u32 w = 0; w < 4; w++) {
+            e[w] = float_of(words[w]);
+            e[COUNT - 4 + w] = others[offset / row.OF_WARP][w];
+        }
+        store<S, Vectors>(own + offset, e, high, low);
+    });
+    if (row.parts.has_edge()) {
+        store<S, Singles>(to + row.parts.edge(), &of_edge, high, low);
+    }
+    row.each_behind(fill, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
+        float e[COUNT];
+        row.widen(words, e);
+        for (u32 i = 0; i < COUNT; i++) {
+            e[i] = exp.power<true>(tables, e[i]);
+        }
+        if (is_there) {
+            store<S, Vectors>(own + offset, e, high, low);
+        }
+    });
+}
+
+// Handles rows of any length and at any address, with up to 8 pieces in the registers of a thread.
+template <class S, u32 THREADS>
+DEVICE void softmax_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
-    __shared__ SoftmaxShared<WARPS> shared;
+    __shared__ SoftmaxShared<MOST_WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        Held<S, By, WARPS, 0> row((const Bits*)a.x + index * a.cols, a.cols);
+        const Bits* from = (const Bits*)a.x + index * a.cols;
+        BlockRow<S, 8, 4> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
-        softmax_again<true>(a, index, row, (Bits*)a.y + index * a.cols, found, shared);
+        row.template prefetch_later<THREADS>(a.rows, index);
+        if (is_fast(found, a.cols) && Results<S>(a, from).are_parallel) {
+            divide(row, a, found, shared.units);
+        } else {
+            softmax_again<true, S>(a, index, from, found, shared);
+        }
         __syncthreads();
     }
 }
@@ -135,9 +180,7 @@ DEVICE void softmax_long(const ScoresArguments& a) {
 #define SOFTMAX(TYPE, NAME)                                                                                            \
     ENTRY_UP_TO(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax_held<TYPE, 1, 4>(arguments)))                      \
     ENTRY_UP_TO(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax_held<TYPE, 8, 4>(arguments)))                     \
-    ENTRY_AT_MOST(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax_held<TYPE, 16, 8>(arguments)))                 \
-    ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax_long<TYPE, Vectors, 32>(arguments)))                  \
-    ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax_long<TYPE, Singles, 8>(arguments)))
+    ENTRY_AT_MOST(softmax_##NAME##_any, ScoresArguments, 512, (softmax_any<TYPE, 512>(arguments)))
 
 SOFTMAX(F32, f32)
 SOFTMAX(F16, f16)

@@ -2,7 +2,8 @@
 // `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores, which stays in registers if it
 // fits. The incoming gradients are read twice.
 #pragma once
-#include "log_sum.cuh"
+#include "near_gradient.cuh"
+#include "register_exps.cuh"
 #include "sum.cuh"
 
 struct BackwardArguments {
@@ -19,35 +20,48 @@ struct BackwardShared {
     Tables tables;
 };
 
-template <class Gradient, class S, template <class> class By, u32 WARPS, u32 HELD>
+// Addresses of a row of scores, of its incoming gradients, and of its gradients.
+template <class S>
+DEVICE const typename S::Bits* x_of(const BackwardArguments& a, u64 index) {
+    return (const typename S::Bits*)a.x + index * a.cols;
+}
+template <class Gradient, class S>
+DEVICE const typename S::Bits* dy_of(const BackwardArguments& a, u64 index) {
+    return (const typename S::Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : a.cols);
+}
+template <class S>
+DEVICE typename S::Bits* dx_of(const BackwardArguments& a, u64 index) {
+    return (typename S::Bits*)a.dx + index * a.cols;
+}
+
+// Row of any length and any scores, in memory.
+template <class Gradient, class S, template <class> class By, u32 WARPS>
 struct BackwardRow {
     typedef typename S::Bits Bits;
     typedef OrderedSums<Places<S, By, WARPS>, 1> Terms;
     static const u32 COUNT = By<S>::COUNT;
-    // Whether registers hold the row. The values of such a row have a small range, and none is masked. The exponentials
-    // replace the values in the registers.
-    static const bool NARROW = HELD > 0;
-    Held<S, By, WARPS, HELD>& held;
+    Held<S, By, WARPS, 0> held;
     const Bits* dy;
     Bits* dx;
-    const u32 cols;
+
+    DEVICE BackwardRow(const BackwardArguments& a, u64 index)
+        : held(x_of<S>(a, index), (u32)a.cols), dy(dy_of<Gradient, S>(a, index)), dx(dx_of<S>(a, index)) {}
 
     // Writes the gradients of a row whose maximum is finite. Returns false if any gradient is not finite.
     DEVICE bool write(const SoftmaxExp& exp, BackwardShared<WARPS>& shared, Terms& terms) {
-        const Units units = sum_exps<WARPS, HELD == 0>(cols, shared.units, [&](auto& sum) {
-            held.each([&](u32, float* x) {
+        const u32 cols = held.cols;
+        const auto power = [&](float x) { return exp.power<false>(shared.tables, x); };
+        const Units units = sum_exps<WARPS, true>(cols, shared.units, [&](auto& sum) {
+            held.each([&](u32, const float* x) {
                 for (u32 i = 0; i < COUNT; i++) {
-                    const float e = exp.power<NARROW>(shared.tables, x[i]);
-                    sum.add(e);
-                    x[i] = e;
+                    sum.add(power(x[i]));
                 }
-                if (HELD == 0 && sum.count >= 256) {
+                if (sum.count >= 256) {
                     sum.collect();
                 }
             });
         });
         const double reciprocal = 1.0 / sum_of_units(units, cols);
-        const auto weight = [&](float x) { return (double)(NARROW ? x : exp.power<false>(shared.tables, x)); };
         double sums[1];
         if constexpr (Gradient::IS_OF_ROWS) {
             sums[0] = (double)S::widen(*dy);
@@ -57,7 +71,7 @@ struct BackwardRow {
                 By<S>::load(dy + column, of_results);
                 for (u32 i = 0; i < COUNT; i++) {
                     const double of_result = is_kept(x[i]) ? (double)of_results[i] : 0.0;
-                    lane(i)[0] += Gradient::term(weight(x[i]), of_result);
+                    lane(i)[0] = Gradient::with_term(lane(i)[0], (double)power(x[i]), of_result);
                 }
             });
         }
@@ -72,7 +86,7 @@ struct BackwardRow {
                 By<S>::load(dy + column, of_results);
             }
             for (u32 i = 0; i < COUNT; i++) {
-                const double y = weight(x[i]) * reciprocal;
+                const double y = (double)power(x[i]) * reciprocal;
                 const double gradient = Gradient::of(y, (double)of_results[i], of_row);
                 bits[i] = is_kept(x[i]) ? narrow_once<S>(gradient) : 0;
             }
@@ -114,83 +128,215 @@ struct BackwardRow {
         });
     }
 
-    static DEVICE bool is_kept(float x) { return NARROW || x != -INFINITE; }
+    static DEVICE bool is_kept(float x) { return x != -INFINITE; }
 
-    DEVICE void write_or_spoil(const SoftmaxExp& exp, u64 guards, u64 index, BackwardShared<WARPS>& shared,
-                               Terms& terms) {
-        if (!write(exp, shared, terms)) {
-            count_guards(guards, index, has_nan(shared.nans), false);
-            spoil();
-        }
-    }
-};
-
-// Computes the gradients of rows that fit in registers.
-template <class Gradient, class S, u32 WARPS, u32 HELD>
-DEVICE void backward_held(const BackwardArguments& a) {
-    typedef typename S::Bits Bits;
-    typedef BackwardRow<Gradient, S, Vectors, WARPS, HELD> Row;
-    typedef BackwardRow<Gradient, S, Singles, WARPS, 0> Any;
-    __shared__ BackwardShared<WARPS> shared;
-    __shared__ typename Row::Terms terms;
-    __shared__ typename Any::Terms terms_of_any;
-    const u32 cols = (u32)a.cols;
-    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        const Bits* from = (const Bits*)a.x + index * cols;
-        const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);
-        Bits* dx = (Bits*)a.dx + index * cols;
-        Held<S, Vectors, WARPS, HELD> held(from, cols);
-        // Rows with a wide range are rare. They are read from memory again, so that the code for them needs no further
-        // registers.
-        Held<S, Singles, WARPS, 0> again(from, cols);
-        Any any = {again, dy, dx, cols};
+    // Writes the gradients of the row.
+    DEVICE void finish(const BackwardArguments& a, u64 index, BackwardShared<WARPS>& shared, Terms& terms) {
         const Extremes found = extremes(held, shared.extremes);
-        if (found.is_live()) {
-            SoftmaxExp exp(found.max, found.min);
-            exp.fill(shared.tables);
-            __syncthreads();
-            if (exp.narrow) {
-                Row row = {held, dy, dx, cols};
-                row.write_or_spoil(exp, a.guards, index, shared, terms);
-            } else {
-                any.write_or_spoil(exp, a.guards, index, shared, terms_of_any);
-            }
-        } else {
-            // A fully masked row has no unmasked column, so this writes 0 everywhere.
-            any.spoil();
-            count_guards(a.guards, index, found.is_nan(), found.is_masked());
-        }
-        __syncthreads();
-    }
-}
-
-// Computes the gradients of rows of any length, which are read three times.
-template <class Gradient, class S, template <class> class By, u32 WARPS>
-DEVICE void backward_again(const BackwardArguments& a) {
-    typedef typename S::Bits Bits;
-    typedef BackwardRow<Gradient, S, By, WARPS, 0> Row;
-    __shared__ BackwardShared<WARPS> shared;
-    __shared__ typename Row::Terms terms;
-    const u32 cols = (u32)a.cols;
-    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        Held<S, By, WARPS, 0> held((const Bits*)a.x + index * cols, cols);
-        Row row = {held, (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols), (Bits*)a.dx + index * cols, cols};
-        const Extremes found = extremes(held, shared.extremes);
+        bool is_nan = found.is_nan();
         if (found.is_live()) {
             SoftmaxExp exp(found.max, found.min);
             exp.narrow = false;
             exp.fill(shared.tables);
             __syncthreads();
-            row.write_or_spoil(exp, a.guards, index, shared, terms);
-        } else {
-            row.spoil();
-            count_guards(a.guards, index, found.is_nan(), found.is_masked());
+            if (write(exp, shared, terms)) {
+                return;
+            }
+            is_nan = has_nan(shared.nans);
         }
+        // A fully masked row has no unmasked column, so this writes 0 everywhere.
+        spoil();
+        count_guards(a.guards, index, is_nan, found.is_masked());
+    }
+};
+
+// The block's first row in registers, of scores with a small range and none masked. The exponentials replace the scores. Of the
+// incoming gradients, registers hold the first `KEPT` pieces of a thread. The others are read twice.
+template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
+struct HeldGradients {
+    typedef typename S::Bits Bits;
+    typedef RegisterRow<S, WARPS, HELD> Row;
+    typedef typename Row::At At;
+    static const u32 COUNT = Row::COUNT, WORDS = Row::WORDS, STEPS = HELD / At::PIECES;
+    static const bool READS_DY = !Gradient::IS_OF_ROWS;
+    const BackwardArguments& a;
+    Row row;
+    u32 kept[READS_DY && KEPT > 0 ? KEPT : 1][WORDS];
+
+    DEVICE HeldGradients(const BackwardArguments& a) : a(a), row(x_of<S>(a, blockIdx.x), (u32)a.cols) {
+        const Bits* const dy = own(a.dy);
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (READS_DY && is_there(i)) {
+                if (is_kept(i)) {
+                    load_words<S>(dy + row.offset(i), kept[is_kept(i) ? i : 0]);
+                } else {
+                    prefetch(dy + row.offset(i));
+                }
+            }
+        }
+    }
+
+    // Returns the address of the thread's first piece, in the tensor at `address`.
+    DEVICE Bits* own(u64 address) const { return (Bits*)address + ((u64)opaque(blockIdx.x) * row.cols + row.first()); }
+
+    static DEVICE bool is_kept(u32 i) { return (int)i < (int)KEPT; }
+
+    DEVICE bool is_there(u32 i) const { return At::column(i) < row.cols; }
+
+    // Calls `f` with the incoming gradients of a piece. `dy` is the address of the thread's first piece.
+    template <class F>
+    DEVICE void with_dy(const Bits* dy, u32 i, F f) const {
+        u32 words[WORDS] = {};
+        if (READS_DY && !is_kept(i)) {
+            load_words<S>(dy + row.offset(i), words);
+        }
+        for (u32 w = 0; w < WORDS && READS_DY && is_kept(i); w++) {
+            words[w] = opaque(kept[is_kept(i) ? i : 0][w]);
+        }
+        f(words);
+    }
+
+    // Writes the sum of each tile's terms to shared memory. The order of a tiled sum fixes the lane of each element.
+    DEVICE void sum_tiles(double* tiles) const {
+        const u32 LANES = 64 / At::GROUP;
+        const Bits* const dy = this->own(a.dy);
+        UNROLLED
+        for (u32 step = 0; step < STEPS; step++) {
+            double own[LANES] = {};
+            UNROLLED
+            for (u32 i = step * At::PIECES; i < (step + 1) * At::PIECES; i++) {
+                if (is_there(i)) {
+                    with_dy(dy, i, [&](const u32* words) {
+                        for (u32 k = 0; k < COUNT; k++) {
+                            own[k] = Gradient::with_term(own[k], row.values[i][k], (double)element(words, k));
+                        }
+                    });
+                }
+            }
+            for (u32 width = LANES / 2; width > 0; width /= 2) {
+                for (u32 k = 0; k < width; k++) {
+                    own[k] = own[2 * k] + own[2 * k + 1];
+                }
+            }
+            const double tile = fold(own[0], At::GROUP);
+            if (threadIdx.x % At::GROUP == 0) {
+                tiles[step * At::tiles() + threadIdx.x / At::GROUP] = tile;
+            }
+        }
+    }
+
+    // Returns the tiled sum of the row, for the sums of its tiles.
+    static DEVICE double sum_of(const double* tiles) {
+        const u32 count = STEPS * At::tiles();
+        return fold_lanes([&](u32 lane) {
+            const double first = lane < count ? tiles[lane] : 0.0;
+            return STEPS * At::TILES > 64 && lane + 64 < count ? first + tiles[lane + 64] : first;
+        });
+    }
+
+    static DEVICE float element(const u32* words, u32 k) {
+        return COUNT == WORDS ? float_of(words[k]) : k % 2 == 0 ? S::low_of(words[k / 2]) : S::high_of(words[k / 2]);
+    }
+
+    // Writes the gradients.
+    DEVICE void write(double reciprocal, double of_row, u32 halvings) {
+        const auto exact = [&](float e, float dy) {
+            return narrow_once<S>(Gradient::of((double)e * reciprocal, (double)dy, of_row));
+        };
+        if constexpr (sizeof(Bits) == 4) {
+            each_piece([&](Bits* to, const float* e, const u32* words) {
+                u32 bits[COUNT];
+                for (u32 k = 0; k < COUNT; k++) {
+                    bits[k] = exact(e[k], float_of(words[k]));
+                }
+                Vectors<S>::store(to, bits);
+            });
+        } else {
+            const typename Gradient::Near near(reciprocal, of_row, halvings);
+            each_piece([&](Bits* to, const float* e, const u32* words) {
+                u32 rounded[WORDS];
+                u32 mask = round_near<S>(near, e, words, rounded);
+                Vectors<S>::store_words(to, {rounded[0], rounded[1], rounded[2], rounded[3]});
+                // A row without gradients has results of 0, which are exact.
+                if (mask != 0 && !(of_row == 0.0 && ((words[0] | words[1] | words[2] | words[3]) & ~S::SIGNS) == 0)) {
+                    each_in_mask<S>(mask, e, words, [&](u32 k, float e, float dy) { to[k] = (Bits)exact(e, dy); });
+                }
+            });
+        }
+    }
+
+    // Calls `f` with the address of each result piece, its exponentials and its incoming gradients.
+    template <class F>
+    DEVICE void each_piece(F f) const {
+        const Bits* const dy = own(a.dy);
+        Bits* const dx = own(a.dx);
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (is_there(i)) {
+                with_dy(dy, i, [&](const u32* words) { f(dx + row.offset(i), row.values[i], words); });
+            }
+        }
+    }
+};
+
+// Computes the gradients of the rows from `index` on that the block processes, which are read three times.
+template <class Gradient, class S, template <class> class By, u32 WARPS>
+DEVICE void backward_again(const BackwardArguments& a, u64 index) {
+    typedef BackwardRow<Gradient, S, By, WARPS> Row;
+    __shared__ BackwardShared<WARPS> shared;
+    __shared__ typename Row::Terms terms;
+    for (; index < a.rows; index += gridDim.x) {
+        Row(a, index).finish(a, index, shared, terms);
         __syncthreads();
     }
 }
 
+// Computes the gradients of rows that fit in registers. Only the block's first row is processed in registers. A loop over
+// rows would take further registers for values that are the same for all rows.
+template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
+DEVICE void backward_held(const BackwardArguments& a) {
+    typedef HeldGradients<Gradient, S, WARPS, HELD, KEPT> Row;
+    // Maximum length of a row in registers. Sums over all rows up to this length have the same unit.
+    const u32 MOST = WARPS * WARP * HELD * Row::COUNT;
+    __shared__ Keys partial_extremes[WARPS];
+    __shared__ Parts partial_units[WARPS];
+    __shared__ double tiles[Row::STEPS * Row::At::TILES];
+    u64 next = blockIdx.x;
+    Row row(a);
+    const Extremes found = extremes(row.row, partial_extremes);
+    if (SoftmaxExp::is_narrow(found.max, found.min)) {
+        const SoftmaxExp exp(found.max, found.min);
+        const u32 halvings = binades(found);
+        const u64 units = make_exps(row.row, exp, exp.lane_tables());
+        if constexpr (!Gradient::IS_OF_ROWS) {
+            row.sum_tiles(tiles);
+        }
+        const double reciprocal = 1.0 / sum_of_units({total<WARPS>(units, partial_units).whole(), 0}, MOST);
+        const double of_dy = Gradient::IS_OF_ROWS ? (double)S::widen(*dy_of<Gradient, S>(a, blockIdx.x)) : Row::sum_of(tiles);
+        const double of_row = Gradient::MEAN ? of_dy * reciprocal : of_dy;
+        if (fabs(of_row) < (double)INFINITE) {
+            row.write(reciprocal, of_row, halvings);
+            next += gridDim.x;
+        }
+    }
+    // The other rows are rare: those with a wide range or without finite results, and those beyond the largest number of
+    // blocks.
+    backward_again<Gradient, S, Singles, WARPS>(a, opaque(next));
+}
+
+// Two blocks of 256 threads fit on a multiprocessor, or one of 512.
+#ifdef __CUDACC__
+#define ENTRY_OF_HALF(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
+#else
+#define ENTRY_OF_HALF ENTRY_AT_MOST
+#endif
+
 #define BACKWARD(GRADIENT, OP, TYPE, NAME)                                                                             \
-    ENTRY_AT_MOST(OP##_##NAME##_8x4, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 4>(arguments)))         \
-    ENTRY(OP##_##NAME##_long, BackwardArguments, 512, (backward_again<GRADIENT, TYPE, Vectors, 16>(arguments)))        \
-    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward_again<GRADIENT, TYPE, Singles, 8>(arguments)))
+    ENTRY_UP_TO(OP##_##NAME##_8x4, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 4, GRADIENT::KEPT>(arguments)))     \
+    ENTRY_OF_HALF(OP##_##NAME##_8x8, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 8, 0>(arguments)))  \
+    ENTRY_OF_HALF(OP##_##NAME##_16x8, BackwardArguments, 512, (backward_held<GRADIENT, TYPE, 16, 8, 0>(arguments)))\
+    ENTRY(OP##_##NAME##_long, BackwardArguments, 512,                                                                  \
+          (backward_again<GRADIENT, TYPE, Vectors, 16>(arguments, blockIdx.x)))                                        \
+    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward_again<GRADIENT, TYPE, Singles, 8>(arguments, blockIdx.x)))

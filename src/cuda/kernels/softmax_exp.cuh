@@ -64,12 +64,15 @@ struct SoftmaxExp {
 
     // Fills the tables. `max_low` is the low part of the row's maximum.
     DEVICE void fill(Tables& tables, float max_low = 0.0f) const {
-        if (threadIdx.x < 8) {
-            tables.entries[threadIdx.x] = entry(threadIdx.x, (double)d + (double)max_low);
+        const u32 j = seldom_thread();
+        if (j < 8) {
+            tables.entries[j] = entry(j, (double)d + (double)max_low);
         }
     }
 
     DEVICE LaneTables lane_tables() const { return {entry(threadIdx.x % 8, wide_d)}; }
+    // Returns the tables of a row whose maximum has the low part `max_low`.
+    DEVICE LaneTables lane_tables(float max_low) const { return {entry(seldom_thread() % 8, wide_d + (double)max_low)}; }
 
     DEVICE Entry entry(u32 j, double taken) const {
         return {float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23)),

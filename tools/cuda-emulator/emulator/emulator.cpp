@@ -196,6 +196,50 @@ unsigned narrow_f16(float v) {
     return bits;
 }
 
+// Returns a number from -1 to 1 that depends on the bits of x only. Two thirds of the numbers are -1 or 1.
+static double disturbance(float x) {
+    uint64_t bits = __float_as_uint(x) * 0x9e3779b97f4a7c15ull;
+    bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9ull;
+    bits ^= bits >> 32;
+    return bits % 3 < 2 ? (bits % 3 == 0 ? -1.0 : 1.0) : (double)(bits >> 11 & 0xfffff) / 0x80000 - 1.0;
+}
+
+// Moves `near` by at most `most` units in the last place.
+static float off_by_ulps(float near, float x, int most) {
+    if (near == 0 || !std::isfinite(near)) {
+        return near;
+    }
+    return __uint_as_float(__float_as_uint(near) + (int)std::lrint(disturbance(x) * most));
+}
+
+// Moves `exact` by at most `most`, and rounds the result to f32 in the direction of `exact`.
+static float off_by(double exact, float x, double most) {
+    if (most == 0 || !std::isfinite(exact)) {
+        return (float)exact;
+    }
+    const double moved = exact + disturbance(x) * most;
+    const float near = (float)moved;
+    return (near > moved) == (moved > exact) && near != moved ? std::nextafterf(near, (float)exact) : near;
+}
+
+static float flush(float v) { return std::fabs(v) < 0x1p-126f ? std::copysign(0.0f, v) : v; }
+
+float fast_exp2_ftz(float x) { return flush(off_by_ulps(flush((float)std::exp2((double)flush(x))), x, 2)); }
+float fast_reciprocal_ftz(float x) { return flush(off_by_ulps(flush((float)(1.0 / (double)flush(x))), x, 1)); }
+float fast_reciprocal(float x) { return off_by_ulps((float)(1.0 / (double)x), x, 1); }
+float fast_log2(float x) {
+    const double exact = std::log2((double)x);
+    return off_by(exact, x, 0x1p-22 * (0.5f < x && x < 2.0f ? 1.0 : std::fabs(exact)));
+}
+float fast_rsqrt(float x) {
+    const double exact = 1.0 / std::sqrt((double)x);
+    return off_by(exact, x, std::exp2(-22.9) * exact);
+}
+float fast_sqrt(float x) {
+    const double exact = std::sqrt((double)x);
+    return off_by(exact, x, 0x1p-23 * exact);
+}
+
 } // namespace emulator
 
 enum Outcome { DONE, UNKNOWN_KERNEL, OTHER_THREADS, OTHER_ARGUMENTS, STUCK };

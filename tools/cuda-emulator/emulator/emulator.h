@@ -53,6 +53,16 @@ unsigned long long exchange(unsigned long long bits, unsigned from);
 float widen_f16(unsigned bits);
 unsigned narrow_f16(float v);
 
+// The device's approximate instructions. The results differ from the exact ones by pseudo-random errors, often by the
+// largest error that NVIDIA documents, in both directions. Tests over many arguments therefore fail if a kernel allows
+// for a smaller error.
+float fast_exp2_ftz(float x);
+float fast_reciprocal_ftz(float x);
+float fast_reciprocal(float x);
+float fast_log2(float x);
+float fast_rsqrt(float x);
+float fast_sqrt(float x);
+
 } // namespace emulator
 
 static inline void __syncthreads() { emulator::barrier(); }
@@ -136,6 +146,8 @@ static inline float __double2float_rz(double v) {
     float near = (float)v;
     return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
 }
+// Returns the index of the lowest bit that is set, counted from 1.
+static inline int __ffs(int bits) { return __builtin_ffs(bits); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }

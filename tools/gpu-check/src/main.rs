@@ -48,6 +48,9 @@ enum What {
         /// File for the timings.
         #[arg(long)]
         out: PathBuf,
+        /// Time only this op; can be given several times.
+        #[arg(long = "op")]
+        ops: Vec<String>,
         /// Time only two shapes of each op, in bf16.
         #[arg(long)]
         quick: bool,
@@ -111,6 +114,7 @@ fn device() -> Result<(Arc<CudaContext>, Device)> {
 /// fast.
 fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     let mut keep = u64::MAX;
+    context.bind_to_thread()?;
     // SAFETY: the device belongs to the context, and the attribute has 64 bits.
     unsafe {
         let pool = result::device::get_default_mem_pool(context.cu_device())?;
@@ -129,10 +133,16 @@ fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     Ok(before.filter(same).unwrap_or(fresh))
 }
 
-fn check(cases: &Cases, stream: Option<&Stream>, device: Option<Device>, blocks: usize) -> Result<()> {
-    if let Some(unknown) = cases.ops.iter().find(|op| !ops::names().contains(&op.as_str())) {
-        return Err(Error::UnknownOp(unknown.clone(), ops::names().join(", ")));
+/// Returns an error if an op has none of the known names.
+fn refuse_unknown(ops: &[String], known: &[&str]) -> Result<()> {
+    match ops.iter().find(|op| !known.contains(&op.as_str())) {
+        Some(unknown) => Err(Error::UnknownOp(unknown.clone(), known.join(", "))),
+        None => Ok(()),
     }
+}
+
+fn check(cases: &Cases, stream: Option<&Stream>, device: Option<Device>, blocks: usize) -> Result<()> {
+    refuse_unknown(&cases.ops, &ops::names())?;
     let plan = check::Plan { stream, ops: &cases.ops, blocks, out: &cases.out };
     let mut checks = begun(cases, device)?;
     check::run(&plan, &mut checks)?;
@@ -154,14 +164,14 @@ fn run(what: What) -> Result<()> {
             let (context, device) = device()?;
             check(&cases, Some(&stream(&context)?), Some(device), blocks)
         }
-        What::Time { out, quick, elements } => {
+        What::Time { out, ops, quick, elements } => {
+            refuse_unknown(&ops, &time::names())?;
             let (context, device) = device()?;
             let mut timings = Timings { device, ..read_json(&out)?.unwrap_or_default() };
             let stream = stream(&context)?;
-            time::run(
-                &time::Plan { stream: &stream, elements: elements as usize, is_quick: quick, out: &out },
-                &mut timings,
-            )
+            let elements = elements as usize;
+            let plan = time::Plan { stream: &stream, ops: &ops, elements, is_quick: quick, out: &out };
+            time::run(&plan, &mut timings)
         }
         What::Report { run, docs, date } => {
             for path in report::write(&run, &docs, &date)? {
@@ -178,4 +188,20 @@ fn main() -> ExitCode {
     // If the device can still be opened, the exit status requests a new process, which continues with the next op.
     let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
     if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_ops_are_refused_with_the_list_of_known_ops() {
+        let named = |name: &str| [name.to_string()];
+        let known = time::names();
+        assert!(known.iter().all(|name| ops::names().contains(name)), "{known:?}");
+        assert_eq!(known.iter().filter(|name| **name == "sample").count(), 1);
+        refuse_unknown(&named("exp2"), &known).unwrap();
+        let refused = refuse_unknown(&named("sqrt"), &known).unwrap_err().to_string();
+        assert!(refused.starts_with("`--op sqrt`: unknown op; it must be one of softmax, "), "{refused}");
+    }
 }

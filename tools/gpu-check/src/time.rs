@@ -12,6 +12,7 @@ use crate::record::{OURS, Timing, Timings, write_json};
 use crate::watchdog::Watchdog;
 use evenkeel::cuda::cudarc::driver::sys::CUevent_flags;
 use evenkeel::cuda::cudarc::driver::{CudaEvent, CudaSlice};
+use evenkeel::{DType, Element};
 use half::bf16;
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 /// A plan of what to time.
 pub struct Plan<'a> {
     pub stream: &'a Stream,
+    /// Names of the ops to time; all if empty.
+    pub ops: &'a [String],
     /// Largest number of elements per call: larger shapes get fewer or shorter rows. The number also limits the memory
     /// that calls cycle through.
     pub elements: usize,
@@ -31,6 +34,8 @@ pub struct Plan<'a> {
 
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
+/// Shapes for masks other than the first one.
+const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 /// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
@@ -48,53 +53,86 @@ const MOST_CALLS: usize = 200;
 /// ends.
 const LONGEST: Duration = Duration::from_secs(40);
 
-/// Measures the duration of each op that is not in `timings` yet.
+/// Calls `$then!` with each timed op's type, the index of the way to call it, its shapes and its element types.
+macro_rules! each_timed {
+    ($then:ident) => {
+        $then!(scores::Softmax, 0, ROWS, [bf16, f32]);
+        $then!(scores::SoftmaxMasked, 0, ROWS, [bf16, f32]);
+        $then!(scores::SoftmaxMasked, 2, MASKED, [bf16]);
+        $then!(scores::SoftmaxMasked, 7, MASKED, [bf16]);
+        $then!(scores::SoftmaxMasked, 9, MASKED, [bf16]);
+        $then!(scores::LogSoftmaxMasked, 2, MASKED, [bf16]);
+        $then!(scores::LogSumExpMasked, 2, MASKED, [bf16]);
+        $then!(scores::SoftmaxBackwardMasked, 2, MASKED, [bf16]);
+        $then!(scores::LogSoftmax, 0, ROWS, [bf16, f32]);
+        $then!(scores::LogSumExp, 0, ROWS, [bf16, f32]);
+        $then!(scores::SoftmaxBackward, 0, ROWS, [bf16, f32]);
+        $then!(scores::LogSoftmaxBackward, 0, ROWS, [bf16, f32]);
+        $then!(scores::LogSumExpBackward, 0, ROWS, [bf16, f32]);
+        $then!(losses::CrossEntropy, 0, ROWS, [bf16, f32]);
+        $then!(losses::CrossEntropyBackward, 0, ROWS, [bf16, f32]);
+        $then!(norms::RmsNorm, 0, ROWS, [bf16, f32]);
+        $then!(norms::RmsNormResidual, 0, ROWS, [bf16, f32]);
+        $then!(norms::LayerNorm, 0, ROWS, [bf16, f32]);
+        $then!(norms::RmsNormBackward, 0, ROWS, [bf16, f32]);
+        $then!(norms::LayerNormBackward, 0, ROWS, [bf16, f32]);
+        $then!(rope::Rope, 0, HEADS, [bf16, f32]);
+        $then!(rope::RopeBackward, 0, HEADS, [bf16, f32]);
+        $then!(rope::QkNormRope, 0, HEADS, [bf16, f32]);
+        $then!(clip_grad_norm::ClipGradNorm, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Exp, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Log, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Gelu, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::GeluTanh, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Silu, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Tanh, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Softplus, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Exp2, 0, FLAT, [bf16]);
+        $then!(elementwise::Log2, 0, FLAT, [bf16]);
+        $then!(elementwise::Sigmoid, 0, FLAT, [bf16]);
+        $then!(elementwise::Erf, 0, FLAT, [bf16]);
+        $then!(elementwise::Rsqrt, 0, FLAT, [bf16]);
+        $then!(sample::Sample, 0, LOGITS, [bf16, f32]);
+        $then!(sample::Sample, 1, LOGITS, [bf16, f32]);
+        $then!(sample::Sample, 2, LOGITS, [bf16, f32]);
+    };
+}
+
+/// Returns the names of the timed ops, each once.
+pub fn names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    macro_rules! name {
+        ($op:ty, $way:expr, $shapes:expr, [$($type:ty),*]) => {{
+            let _: usize = $way;
+            names.push(<$op>::NAME)
+        }};
+    }
+    each_timed!(name);
+    names.dedup();
+    names
+}
+
+/// Measures the duration of each planned op that is not in `timings` yet.
 ///
 /// # Errors
 /// The device's error, which is first written to the file.
 pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     let mut clock = Clock::new(plan)?;
     macro_rules! op {
-        ($op:ty, $way:expr, $shapes:expr) => {
-            for &(rows, cols) in $shapes.iter().take(if plan.is_quick { 2 } else { $shapes.len() }) {
+        ($op:ty, $way:expr, $shapes:expr, [$($type:ty),*]) => {
+            let is_planned = plan.ops.is_empty() || plan.ops.iter().any(|name| name == <$op>::NAME);
+            let shapes = if plan.is_quick { &$shapes[..$shapes.len().min(2)] } else { $shapes };
+            for &(rows, cols) in shapes.iter().filter(|_| is_planned) {
                 let cols = cols.min(plan.elements);
                 let rows = rows.min(plan.elements / cols);
                 let shape = <$op>::shape(Shape { rows, cols });
-                written::<$op, bf16>(plan, timings, &mut clock, shape, $way)?;
-                if !plan.is_quick {
-                    written::<$op, f32>(plan, timings, &mut clock, shape, $way)?;
-                }
+                $(if !plan.is_quick || <$type>::DTYPE == DType::BF16 {
+                    written::<$op, $type>(plan, timings, &mut clock, shape, $way)?;
+                })*
             }
         };
     }
-    op!(scores::Softmax, 0, ROWS);
-    op!(scores::SoftmaxMasked, 0, ROWS);
-    op!(scores::LogSoftmax, 0, ROWS);
-    op!(scores::LogSumExp, 0, ROWS);
-    op!(scores::SoftmaxBackward, 0, ROWS);
-    op!(scores::LogSoftmaxBackward, 0, ROWS);
-    op!(scores::LogSumExpBackward, 0, ROWS);
-    op!(losses::CrossEntropy, 0, ROWS);
-    op!(losses::CrossEntropyBackward, 0, ROWS);
-    op!(norms::RmsNorm, 0, ROWS);
-    op!(norms::RmsNormResidual, 0, ROWS);
-    op!(norms::LayerNorm, 0, ROWS);
-    op!(norms::RmsNormBackward, 0, ROWS);
-    op!(norms::LayerNormBackward, 0, ROWS);
-    op!(rope::Rope, 0, HEADS);
-    op!(rope::RopeBackward, 0, HEADS);
-    op!(rope::QkNormRope, 0, HEADS);
-    op!(clip_grad_norm::ClipGradNorm, 0, FLAT);
-    op!(elementwise::Exp, 0, FLAT);
-    op!(elementwise::Log, 0, FLAT);
-    op!(elementwise::Gelu, 0, FLAT);
-    op!(elementwise::GeluTanh, 0, FLAT);
-    op!(elementwise::Silu, 0, FLAT);
-    op!(elementwise::Tanh, 0, FLAT);
-    op!(elementwise::Softplus, 0, FLAT);
-    op!(sample::Sample, 0, LOGITS);
-    op!(sample::Sample, 1, LOGITS);
-    op!(sample::Sample, 2, LOGITS);
+    each_timed!(op);
     Ok(())
 }
 

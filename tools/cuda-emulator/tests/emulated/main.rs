@@ -5,6 +5,7 @@ mod clip_grad_norm;
 mod cross_entropy;
 mod elementwise;
 mod faults;
+mod heads;
 mod layer_norm;
 mod log_softmax;
 mod masked;

@@ -71,7 +71,7 @@ fn a_model_s_vocabulary() {
 #[test]
 fn unknown_tokens_and_penalties_without_room_are_refused() {
     use evenkeel::SamplerConfig;
-    use evenkeel::cuda::sample::{Outcome, Request, launch};
+    use evenkeel::cuda::sample::{Outcome, Request, launches};
     let sampler = SamplerConfig::default().repetition_penalty(1.5).validate().unwrap();
     let (logits, tokens) = ([1.0f32, 2.0, 3.0], [1u32, 3]);
     for (list, is_adjusted, expected) in [
@@ -86,10 +86,11 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
         let request =
             unsafe { Request::new(&sampler, Draw::default()).unwrap().history((tokens.as_ptr() as u64, list), (0, 0)) };
         let (requests, mut outcomes) = ([request], [Outcome::default()]);
-        let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64];
-        let (planned, arguments) = launch(addresses, evenkeel::DType::F32, (1, 3), is_adjusted).unwrap().unwrap();
-        // SAFETY: all buffers outlive the kernel run, and have the sizes for one row of three logits.
-        unsafe { Emulator::linked().run(&planned, &arguments, Order::Forward) }.unwrap();
+        let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64, 0];
+        for (launch, arguments) in launches(addresses, evenkeel::DType::F32, (1, 3), is_adjusted).unwrap() {
+            // SAFETY: all buffers outlive the kernel run, and have the sizes for one row of three logits.
+            unsafe { Emulator::linked().run(&launch, &arguments, Order::Forward) }.unwrap();
+        }
         assert_eq!(outcomes[0].result(0, 3).unwrap_err().to_string(), expected);
     }
 }

@@ -14,7 +14,18 @@ fn policy(way: usize) -> evenkeel::Softmax<'static> {
     evenkeel::Softmax::default().fully_masked(policy)
 }
 
-const MASKS: &[&str] = &["causal", "window", "keep flags", "bias", "lengths", "scale and softcap", "all at once"];
+const MASKS: &[&str] = &[
+    "causal",
+    "window",
+    "keep flags",
+    "bias",
+    "lengths",
+    "scale and softcap",
+    "all at once",
+    "scale and keep flags",
+    "scale and causal",
+    "scale, and a bias of each row",
+];
 
 /// Mask for one way to call an op. Mask parts that the call does not use are absent.
 struct Parts {
@@ -29,11 +40,12 @@ impl Parts {
     fn new(shape: Shape, way: usize) -> Self {
         let has = |which: usize| way == which || way == 6;
         let bias = |i: usize| if i % 5 == 3 { f32::NEG_INFINITY } else { (scattered(i) * 8.0) as f32 };
+        let biases = if way == 9 { shape.elements() } else { shape.cols };
         Parts {
-            keep: has(2).then(|| (0..shape.elements()).map(|i| u8::from(scattered(i) < 0.8)).collect()),
-            bias: has(3).then(|| (0..shape.cols).map(bias).collect()),
+            keep: (has(2) || way == 7).then(|| (0..shape.elements()).map(|i| u8::from(scattered(i) < 0.8)).collect()),
+            bias: (has(3) || way == 9).then(|| (0..biases).map(bias).collect()),
             lengths: has(4).then(|| (0..shape.rows).map(|row| (row * 7919) % (shape.cols + 1)).collect()),
-            is_causal: has(0) || has(1),
+            is_causal: has(0) || has(1) || way == 8,
             window: has(1).then_some(shape.cols / 2 + 1),
         }
     }
@@ -41,7 +53,13 @@ impl Parts {
 
 fn options(way: usize) -> evenkeel::Softmax<'static> {
     let options = evenkeel::Softmax::default();
-    if way >= 5 { options.scale(0.125).softcap(30.0) } else { options }
+    match way {
+        5 | 6 => options.scale(0.125).softcap(30.0),
+        // The scale of heads of 128 columns. It is not a power of two.
+        7 | 9 => options.scale(0.08838834764831845),
+        8 => options.scale(0.125),
+        _ => options,
+    }
 }
 
 impl Parts {
@@ -51,7 +69,8 @@ impl Parts {
             mask = mask.and_keep(keep, &[shape.rows, shape.cols]);
         }
         if let Some(bias) = &self.bias {
-            mask = mask.and_bias(bias, &[shape.cols]);
+            let rows = bias.len() / shape.cols.max(1);
+            mask = if rows > 1 { mask.and_bias(bias, &[rows, shape.cols]) } else { mask.and_bias(bias, &[shape.cols]) };
         }
         if let Some(lengths) = &self.lengths {
             mask = mask.and_lengths(lengths);
@@ -124,7 +143,7 @@ macro_rules! plain_and_masked {
                 let (stream, mask) = (stream.clone(), on_device(stream, shape, way)?);
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let to = to!($extent, written[0], shape);
-                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &mask, &options(way))?)
+                    Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &mask, &options(way), None)?)
                 })
             }
         })*
@@ -198,7 +217,7 @@ macro_rules! gradients {
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let (x, dy) = (read[0].rows(shape)?, placed!($extent, read[1], shape));
                     let to = written[0].rows_mut(shape)?;
-                    Ok(cuda::$masked_into(&stream, x, dy, to, &mask, &options(way))?)
+                    Ok(cuda::$masked_into(&stream, x, dy, to, &mask, &options(way), None)?)
                 })
             }
         })*

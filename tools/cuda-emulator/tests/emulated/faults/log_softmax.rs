@@ -30,12 +30,17 @@ pub const FAULTS: &[Fault] = &[
         "(z - max) - (float)log_sum",
         "z - (max + (float)log_sum)",
     ),
-    fault("the next row overwrites what this one reads", "log_softmax.cu", "        __syncthreads();\n", ""),
+    fault(
+        "the next row overwrites what this one reads",
+        "log_softmax.cu",
+        "        }\n        __syncthreads();\n",
+        "        }\n",
+    ),
     fault(
         "max-dominated rows are not detected",
-        "log_sum.cuh",
-        "max_dominated = is_max_dominated(units, cols);",
-        "max_dominated = false;",
+        "log_row.cuh",
+        "const bool max_dominated = is_max_dominated(units, cols);",
+        "const bool max_dominated = false;",
     ),
     fault("max-dominated rows are detected too late", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 33)"),
     fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
@@ -43,7 +48,26 @@ pub const FAULTS: &[Fault] = &[
     fault("the rest is not rescaled", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e == 1.0f ? 0.0f : e"),
     fault("the largest logit counts as the second-largest", "log_sum.cuh", "z < max && z > own", "z > own"),
     fault("each thread keeps its own second-largest logit", "common.cuh", "own = beside > own ? beside : own;", ""),
-    fault("tables of narrow rows are used for max-dominated ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
+    fault("tables of narrow rows are used for max-dominated ones", "log_row.cuh", "    exp.narrow = false;\n", ""),
+    fault("all rows are taken for fast ones", "log_row.cuh", "fast = is_fast(found, cols)", "fast = true"),
+    fault(
+        "the logarithm is read before it is written",
+        "log_softmax.cu",
+        "            __syncthreads();\n            const Results",
+        "            const Results",
+    ),
+    fault(
+        "results of another alignment all get the value of a piece's first element",
+        "block_row.cuh",
+        "S::narrow(values[i])",
+        "S::narrow(values[0])",
+    ),
+    fault(
+        "pieces behind the registers are left out",
+        "log_softmax.cu",
+        "    row.each_behind(0,",
+        "    if (false) row.each_behind(0,",
+    ),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
 ];
 
@@ -55,8 +79,8 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
     fault(
         "the sum with the maximum is rounded to f32",
         "logsumexp.cu",
-        "(double)found.max + log_sum(",
-        "found.max + (float)log_sum(",
+        "(double)found.max + log_of_sum(",
+        "found.max + (float)log_of_sum(",
     ),
     fault("all results are written to the first row", "logsumexp.cu", "a.y)[index]", "a.y)[0]"),
 ];
@@ -71,13 +95,15 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
             };
             let x: Vec<E> = (0..3).flat_map(&mut made).collect();
             let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
-            for shift in [0, 1] {
+            for shift in [0, 1, 2] {
                 let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
                 each(&x, (3, cols), policy, how)?;
             }
         }
     }
-    Ok(())
+    // A block holds only the first elements of a row of this length in registers.
+    let x = row::<E>(&mut rng, KINDS[0], 40_000);
+    each(&x, (1, 40_000), FullyMasked::Zeros, How { shift: 1, one_block: true, order: Order::Backward })
 }
 
 /// Checks rows of log_softmax in a type.

@@ -27,12 +27,7 @@ pub const FAULTS: &[Fault] = &[
         "sum = fold(own[0], GROUP);",
     ),
     fault("rows share memory", "qk_norm_rope.cu", "(Bits*)rows + threadIdx.x / a.lanes * (", "(Bits*)rows + 0 * ("),
-    fault(
-        "all positions use the first position's table",
-        "qk_norm_rope.cu",
-        "a.cos + position * half + pair",
-        "a.cos + pair",
-    ),
+    fault("all positions use the first position's table", "qk_norm_rope.cu", "at.cos + of_pair", "at.cos + pair"),
     fault(
         "all rows of a warp use its first row",
         "qk_norm_rope.cu",
@@ -42,8 +37,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "all copies of a group use its first one",
         "qk_norm_rope.cu",
-        "a.positions * a.each + i;",
-        "a.positions * a.each;",
+        "at.tokens * at.each + i;",
+        "at.tokens * at.each;",
     ),
     fault(
         "all rows are computed in f32",
@@ -60,12 +55,7 @@ pub const FAULTS: &[Fault] = &[
         "sum += fold(own[0], WARP)",
         "sum = fold(own[0], WARP)",
     ),
-    fault(
-        "all positions use the first position's sines",
-        "qk_norm_rope.cu",
-        "a.sin + position * half + pair",
-        "a.sin + pair",
-    ),
+    fault("all positions use the first position's sines", "qk_norm_rope.cu", "at.sin + of_pair", "at.sin + pair"),
     fault("interleaved pairs are read as halves", "qk_norm_rope.cu", "NEIGHBOURS ? COUNT : half", "half"),
 ];
 

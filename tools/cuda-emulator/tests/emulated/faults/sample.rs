@@ -39,8 +39,8 @@ pub const FAULTS: &[Fault] = &[
         "                ROLLED",
     ),
     fault("equal logits are sorted downwards by index", "sample_row.cuh", "<< 32 | ~index;", "<< 32 | index;"),
-    fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = from[piece];"),
-    fault("the last columns are not read", "sample_row.cuh", "warp == WARPS - 1 && single < cols", "false"),
+    fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = words;"),
+    fault("partial pieces are not read", "sample_row.cuh", "at < cols ? x[at] : NOTHING >> REST", "NOTHING >> REST"),
     fault(
         "tokens equal to the k-th largest of the threads are dropped",
         "sample_filters.cuh",
@@ -56,12 +56,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "tokens above the listed bins have no mass",
         "sample_filters.cuh",
-        "shared.outside[threadIdx.x] = shared.sums[threadIdx.x];
-            }
-            outside = sum_of_block<WARPS>(above, shared.sums);",
-        "shared.outside[threadIdx.x] = 0;
-            }
-            outside = sum_of_block<WARPS>(above, shared.sums);",
+        "shared.runs[threadIdx.x] = shared.sums[threadIdx.x];",
+        "shared.runs[threadIdx.x] = 0;",
     ),
     fault(
         "the sum above the listed bins is not counted",
@@ -80,22 +76,56 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the mask is inverted",
         "sample_row.cuh",
-        "allowed[i / 32] >> (i % 32) & 1 ? z",
-        "!(allowed[i / 32] >> (i % 32) & 1) ? z",
+        "(word & mask) | (NOTHING & ~mask)",
+        "(word & ~mask) | (NOTHING & mask)",
     ),
     fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
     fault("tokens of the prompt count as output", "sample.cu", "*to = 1;", "*to = 2;"),
     fault(
         "min-p drops tokens of enough mass",
-        "sample_filters.cuh",
-        "from = is_heavy ? from : middle + 1;",
-        "from = middle + 1;",
+        "sample.cuh",
+        "from += step * (others - 1) + 1;",
+        "from += step * others;",
     ),
     fault(
         "running sums start from the wrong warp",
         "sample_filters.cuh",
         "above -= shared.sums[warp];",
         "above -= shared.sums[0];",
+    ),
+    fault(
+        "parts read tables before they are written",
+        "sample_parts.cuh",
+        "        fill(shared.tables);
+        __syncthreads();",
+        "        fill(shared.tables);",
+    ),
+    fault("parts overwrite each other's lists", "sample_parts.cuh", "work.list[place + i]", "work.list[i]"),
+    fault(
+        "the largest logit of a group misses half of the lanes",
+        "sample_parts.cuh",
+        "distance < logits.GROUP;",
+        "distance < logits.GROUP / 2;",
+    ),
+    fault("low halves of masses are not added", "sample_parts.cuh", " + (u64)(long long)low_sum;", ";"),
+    fault(
+        "one term of a mass sum is not counted",
+        "sample_parts.cuh",
+        "(to - from) * logits.COUNT : 0",
+        "(to - from) * logits.COUNT - 1 : 0",
+    ),
+    fault("kept tokens of parts are not counted", "sample_filters.cuh", "is_run ? work->kept[threadIdx.x] : 0", "0"),
+    fault(
+        "groups whose largest logit equals the bound are not read",
+        "sample_filters.cuh",
+        "if (tops[group] >= from) {",
+        "if (tops[group] > from) {",
+    ),
+    fault(
+        "fewer than k groups reach the bound",
+        "sample_filters.cuh",
+        "found |= count >= k ? bit : 0;",
+        "found |= count + 1 >= k ? bit : 0;",
     ),
 ];
 

@@ -40,10 +40,60 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("a vector beyond the end is summed", "softmax.cu", "is_there ? e : 0.0f", "e"),
     fault(
-        "the last vector is left out",
-        "common.cuh",
-        "i / At::PIECES * (At::tiles() * 256) < cols",
-        "(i / At::PIECES + 1) * (At::tiles() * 256) < cols + 256",
+        "the last piece of a row in memory is left out",
+        "block_row.cuh",
+        "column < parts.inner; column +=",
+        "column + COUNT < parts.inner; column +=",
+    ),
+    fault(
+        "the last edge element is left out",
+        "block_row.cuh",
+        "threadIdx.x < cols - inner",
+        "threadIdx.x + 1 < cols - inner",
+    ),
+    fault(
+        "edge elements behind the pieces are read from the pieces",
+        "block_row.cuh",
+        "threadIdx.x : inner + threadIdx.x",
+        "threadIdx.x : inner / 2 + threadIdx.x",
+    ),
+    fault(
+        "pieces behind the registers begin at the wrong place",
+        "block_row.cuh",
+        "HELD * COUNT * blockDim.x - warp",
+        "HELD * COUNT * blockDim.x + OF_WARP - warp",
+    ),
+    fault(
+        "a warp's last piece behind the registers is left out",
+        "block_row.cuh",
+        "if (at < end_of_warp) {",
+        "if (at + OF_WARP < end_of_warp) {",
+    ),
+    fault("missing elements are summed", "block_scores.cuh", "S::narrow(max - 60.0f)", "S::narrow(max - 15.0f)"),
+    fault("missing edge elements are not filled", "block_row.cuh", "edge = S::low_of(fill);", ""),
+    fault(
+        "missing words of a partly filled warp are not filled",
+        "block_row.cuh",
+        "end_of_warp > 0 && end_of_warp < HELD * OF_WARP",
+        "end_of_warp > HELD * OF_WARP",
+    ),
+    fault(
+        "the exponentials of a piece's halves are swapped",
+        "softmax.cu",
+        "others[piece][w] = e[COUNT - 4 + w]",
+        "others[piece][w] = e[COUNT - 1 - w]",
+    ),
+    fault(
+        "results of another alignment all get the value of a piece's first element",
+        "block_row.cuh",
+        "S::narrow(values[i])",
+        "S::narrow(values[0])",
+    ),
+    fault(
+        "sums of pieces behind the registers are collected too late",
+        "block_scores.cuh",
+        "sum.count >= 256",
+        "sum.count >= 2560",
     ),
     fault("bf16 is rounded half up", "common.cuh", "bits + 0x7fff + (bits >> 16 & 1)", "bits + 0x8000"),
     fault("halves of a word are swapped", "common.cuh", "i % 2 * 16", "(i + 1) % 2 * 16"),
@@ -62,8 +112,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the next row overwrites what this one reads",
         "softmax.cu",
-        "again, to, found, shared);\n        }\n        __syncthreads();",
-        "again, to, found, shared);\n        }",
+        "softmax_again<true, S>(a, index, from, found, shared);\n        }\n        __syncthreads();",
+        "softmax_again<true, S>(a, index, from, found, shared);\n        }",
     ),
     fault("each thread uses its own minimum", "scores.cuh", "smallest_of_warp(min)", "min"),
     fault("NaN in one half of a word is ignored", "scores.cuh", "max_or_nan(S::low_of(max)", "fmaxf(S::low_of(max)"),
@@ -79,7 +129,7 @@ pub const FAULTS: &[Fault] = &[
     fault("rows with NaN are counted as infinite", "scores.cuh", "(nan ? 0 :", "(nan ? 1 :"),
     fault("infinite rows become zeros", "softmax.cu", "found.is_masked() ? S::narrow", "!found.is_nan() ? S::narrow"),
     fault("sums are collected too late", "softmax.cu", "sum.count >= 256", "sum.count >= 2560"),
-    fault("the reciprocal is rounded to one f32", "softmax.cu", "fmaf(e[i], high, e[i] * low)", "e[i] * high"),
+    fault("the reciprocal is rounded to one f32", "softmax.cu", "fmaf(e, high, e * low)", "e * high"),
     fault("every row is narrow", "softmax_exp.cuh", "fabsf(max) < 256.0f && min >= max - 87.0f", "fabsf(max) < 256.0f"),
     fault("far rows are not shifted", "softmax_exp.cuh", "shift = fabsf(max) < 256.0f", "shift = max < 4096.0f"),
     fault("subnormal results are lost", "softmax_exp.cuh", "deepest = m - 104.0f", "deepest = m - 87.0f"),
@@ -109,7 +159,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
         for (k, kind) in KINDS.into_iter().enumerate() {
             let x: Vec<E> = (0..3).flat_map(|_| row(&mut rng, kind, cols)).collect();
             let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
-            for shift in [0, 1] {
+            for shift in [0, 1, 2] {
                 let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
                 case(emulator, &x, (3, cols), &Softmax::default().fully_masked(policy), how)?;
             }

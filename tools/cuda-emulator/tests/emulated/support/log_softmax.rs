@@ -14,7 +14,9 @@ pub fn case<E: DeviceElement>(
     how: How,
 ) -> Result<(), String> {
     let describe = |found: String| format!("log_softmax {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
-    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    // Even shifts move only the rows, so that rows and results differ in alignment.
+    let shift = if how.shift.is_multiple_of(2) { 0 } else { how.shift };
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), shift));
     let mut guards = [0u64, 0, 0, u64::MAX];
     let addresses = [from.address(), to.address(), guards.as_mut_ptr() as u64];
     let planned = log_softmax::launch(E::DTYPE, addresses, (rows, cols), options)

@@ -140,10 +140,13 @@ pub fn case<E: DeviceElement>(
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         (dtype, at) = (evenkeel::DType::F32, adjusted.address());
     }
-    let addresses = [at, asked_at, outcomes.as_mut_ptr() as u64];
-    let planned = sample::launch(addresses, dtype, (rows, cols), penalised).unwrap().unwrap();
-    // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel run.
-    unsafe { how.run(emulator, planned) }.map_err(describe)?;
+    // The workspace is never cleared, so it begins with other contents than zeros.
+    let mut workspace = vec![u64::MAX / 3; sample::workspace_len(dtype, (rows, cols))];
+    let addresses = [at, asked_at, outcomes.as_mut_ptr() as u64, workspace.as_mut_ptr() as u64];
+    for planned in sample::launches(addresses, dtype, (rows, cols), penalised).unwrap() {
+        // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel runs.
+        unsafe { how.run(emulator, planned) }.map_err(describe)?;
+    }
     for row in 0..rows {
         let logits = Rows::new(&x[row * cols..][..cols], 1, cols).unwrap();
         let expected = samplers[row].sample_rows(logits, None, &steps[row..=row]).unwrap().remove(0);

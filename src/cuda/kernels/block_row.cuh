@@ -1,0 +1,219 @@
+// Rows at any address. Accesses of 16 bytes move the part of a row between multiples of 16 bytes. The few elements
+// before and behind this part, the edge elements, are moved one at a time.
+#pragma once
+#include "common.cuh"
+
+// Division of a row: `head` edge elements, `inner` elements in pieces of 16 bytes, and further edge elements. There are
+// at most 14 edge elements, at most one for each of the first threads.
+template <class S>
+struct Division {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = Vectors<S>::COUNT;
+    const u32 cols, head, inner;
+
+    DEVICE Division(const Bits* row, u32 cols)
+        : cols(cols), head(smaller_of((u32)(0 - (u64)row / sizeof(Bits)) % COUNT, cols)),
+          inner((cols - head) / COUNT * COUNT) {}
+
+    static DEVICE u32 smaller_of(u32 a, u32 b) { return a < b ? a : b; }
+
+    // Returns whether the thread has an edge element, and the element's column.
+    DEVICE bool has_edge() const { return threadIdx.x < cols - inner; }
+    DEVICE u32 edge() const { return threadIdx.x < head ? threadIdx.x : inner + threadIdx.x; }
+};
+
+// Results of a row. They are written 16 bytes at a time where pieces of the row are also pieces of the results.
+template <class S>
+struct Results {
+    typedef typename S::Bits Bits;
+    Bits* const row;
+    const bool are_parallel;
+
+    // Takes the row's address. Rows and results have the same distances from their first ones.
+    template <class Arguments>
+    DEVICE Results(const Arguments& a, const Bits* from)
+        : row((Bits*)(a.y + ((u64)from - a.x))), are_parallel((a.y - a.x) % 16 == 0) {}
+
+    // Stores the same bits for each element of a piece.
+    template <u32 N>
+    DEVICE void fill(u32 column, const float (&)[N], u32 bits) const {
+        for (u32 i = 0; i < N; i++) {
+            row[column + i] = (Bits)bits;
+        }
+    }
+
+    // Rounds and stores values other than NaN.
+    template <u32 N>
+    DEVICE void store_rounded(u32 column, const float (&values)[N]) const {
+        if (N > 1 && are_parallel) {
+            Vectors<S>::store_rounded(row + column, values);
+        } else {
+            for (u32 i = 0; i < N; i++) {
+                row[column + i] = (Bits)S::narrow(values[i]);
+            }
+        }
+    }
+};
+
+// Row in memory, for rarely used code. `each` reads it again.
+template <class S, u32 WARPS>
+struct EdgedRow {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = Vectors<S>::COUNT, BLOCK_WARPS = WARPS;
+    const Bits* const row;
+    const Division<S> parts;
+
+    DEVICE EdgedRow(const Bits* row, u32 cols) : row(row), parts(row, cols) {}
+
+    // Calls `f` with the first column and the values of each of the thread's pieces, and of its edge element.
+    template <class F>
+    DEVICE void each(F f) const {
+        ROLLED
+        for (u32 column = threadIdx.x * COUNT; column < parts.inner; column += blockDim.x * COUNT) {
+            float values[COUNT];
+            Vectors<S>::load(row + parts.head + column, values);
+            f(parts.head + column, values);
+        }
+        if (parts.has_edge()) {
+            float value[1] = {S::widen(row[parts.edge()])};
+            f(parts.edge(), value);
+        }
+    }
+};
+
+// Row whose first pieces are in the registers of a block's threads, with up to `HELD` pieces in each thread. Further
+// pieces stay in memory. Each pass reads `BATCH` of them at a time. An offset is the distance of a piece from the
+// thread's first piece, in elements. The lanes of a warp have the same offsets, and skip pieces beyond the row together.
+template <class S, u32 HELD, u32 BATCH>
+struct BlockRow {
+    typedef typename S::Bits Bits;
+    typedef u32 Words[4];
+    static const u32 COUNT = Vectors<S>::COUNT, OF_WARP = WARP * COUNT;
+    const Bits* const row;
+    const Division<S> parts;
+    // Column of the thread's first piece.
+    u32 first;
+    // Pieces at smaller offsets are in the row, for the thread and for the first lane of its warp.
+    u32 end, end_of_warp;
+    // Offset of the thread's first piece that is not in registers.
+    u32 behind;
+    Words held[HELD];
+    float edge;
+
+    DEVICE BlockRow(const Bits* row, u32 cols) : row(row), parts(row, cols) {
+        // The shuffle tells the compiler that branches on this index do not diverge.
+        const u32 warp = __shfl_sync(0xffffffffu, threadIdx.x / WARP, 0);
+        const u32 of_warp = warp * (HELD * OF_WARP), own = of_warp + threadIdx.x % WARP * COUNT;
+        first = parts.head + own;
+        end = own < parts.inner ? parts.inner - own : 0;
+        end_of_warp = of_warp < parts.inner ? parts.inner - of_warp : 0;
+        behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
+        const Bits* from = row + first;
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (i * OF_WARP < end) {
+                read(from + i * OF_WARP, held[i]);
+            }
+        }
+        if (parts.has_edge()) {
+            edge = S::widen(row[parts.edge()]);
+        }
+    }
+
+    static DEVICE void read(const Bits* from, Words& words) {
+        const uint4 v = *(const uint4*)from;
+        words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+    }
+
+    // Calls `f` with the offset and the words of each of the thread's pieces in registers.
+    template <class F>
+    DEVICE void each_held(F f) const {
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (i * OF_WARP < end) {
+                f(i * OF_WARP, held[i]);
+            }
+        }
+    }
+
+    // Calls `f` in the same way for all pieces in registers that a lane of the warp has. All lanes make this call together.
+    template <class F>
+    DEVICE void each_of_warp(F f) {
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (i * OF_WARP < end_of_warp) {
+                f(i * OF_WARP, held[i]);
+            }
+        }
+    }
+
+    // Calls `f` for the pieces behind them that a lane of the warp has, with the offset, whether the thread has the piece,
+    // and its words. They are the word `fill` if the thread lacks the piece. All lanes make this call together.
+    template <class F>
+    DEVICE void each_behind(u32 fill, F f) const {
+        ROLLED
+        for (u32 offset = behind; offset < end_of_warp; offset += BATCH * COUNT * blockDim.x) {
+            Words batch[BATCH];
+            UNROLLED
+            for (u32 i = 0; i < BATCH; i++) {
+                const u32 at = offset + i * COUNT * blockDim.x;
+                if (at < end) {
+                    read(row + first + at, batch[i]);
+                } else {
+                    batch[i][0] = batch[i][1] = batch[i][2] = batch[i][3] = fill;
+                }
+            }
+            UNROLLED
+            for (u32 i = 0; i < BATCH; i++) {
+                const u32 at = offset + i * COUNT * blockDim.x;
+                if (at < end_of_warp) {
+                    f(at, at < end, batch[i]);
+                }
+            }
+        }
+    }
+
+    // Replaces the words and the edge element that the thread lacks.
+    DEVICE void fill_missing(u32 fill) {
+        if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
+            UNROLLED
+            for (u32 i = 0; i < HELD; i++) {
+                if (i * OF_WARP >= end) {
+                    held[i][0] = held[i][1] = held[i][2] = held[i][3] = fill;
+                }
+            }
+        }
+        if (!parts.has_edge()) {
+            edge = S::low_of(fill);
+        }
+    }
+
+    // Makes the cache load the part of a later row that a block will hold in registers. About when this row is done, a
+    // block starts with that row, if each block has one row and a multiprocessor runs `THREADS` threads at a time.
+    template <u32 THREADS>
+    DEVICE void prefetch_later(u64 rows, u64 index) const {
+#ifdef __CUDACC__
+        u32 processors;
+        asm("mov.u32 %0, %%nsmid;" : "=r"(processors));
+        const u32 ahead = processors * (THREADS / blockDim.x), SECTOR = 32 / sizeof(Bits);
+        if (index + ahead >= rows) {
+            return;
+        }
+        UNROLLED
+        for (u32 i = 0; i < HELD / 2; i++) {
+            const u32 column = (i * blockDim.x + threadIdx.x) * SECTOR;
+            if (column < parts.cols) {
+                asm volatile("prefetch.global.L2 [%0];" : : "l"(row + ((u64)ahead * parts.cols + column)));
+            }
+        }
+#endif
+    }
+
+    static DEVICE void widen(const Words& words, float* values) {
+        const u32 IN_WORD = COUNT / 4;
+        for (u32 w = 0; w < 4; w++) {
+            values[IN_WORD * w] = S::low_of(words[w]);
+            values[IN_WORD * w + IN_WORD - 1] = S::high_of(words[w]);
+        }
+    }
+};

@@ -1,0 +1,212 @@
+//! Tests for engines that drive the device themselves, on the stand-in for the driver: the current context, counters
+//! that are read later, and threads that end.
+
+use crate::standin::has_standin;
+use evenkeel::cuda::clip_grad_norm::Gradient;
+use evenkeel::cuda::cross_entropy::Targets;
+use evenkeel::cuda::cudarc::driver::result::ctx;
+use evenkeel::cuda::cudarc::driver::sys::{CUcontext, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use evenkeel::cuda::cudarc::driver::{CudaStream, CudaViewMut};
+use evenkeel::cuda::sample::{self, Outcome, Request};
+use evenkeel::cuda::{self, Guards, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
+use evenkeel::{ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig};
+use evenkeel::{Result, Softmax};
+use std::sync::Arc;
+use std::{ptr, thread};
+
+/// Address that stands for the context of an engine. The stand-in refuses to use a device while it is current.
+const ENGINE: usize = 0x100;
+
+/// Runs a call while an engine's context is current, and once without a current context. The call must leave the
+/// current context as it was.
+pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
+    for context in [0, ENGINE] {
+        // SAFETY: the stand-in never reads the context.
+        unsafe { ctx::set_current(context as CUcontext) }.expect("the stand-in must make a context current");
+        let result = call();
+        let current = ctx::get_current().expect("the stand-in must return the current context");
+        assert_eq!(
+            current.unwrap_or(ptr::null_mut()) as usize,
+            context,
+            "{what} must leave the current context of the calling thread as it was"
+        );
+        if context == ENGINE {
+            return result;
+        }
+    }
+    unreachable!("the loop returns in its last round")
+}
+
+fn stream() -> Arc<CudaStream> {
+    cuda::device(0).expect("the stand-in for the CUDA driver must have a device").default_stream()
+}
+
+/// Calls every function of `evenkeel::cuda` that uses the driver. The tests in standin.rs call some of them with
+/// arguments that they refuse.
+#[test]
+fn calls_keep_the_callers_context() {
+    if !has_standin("engine::calls_keep_the_callers_context", 13000) {
+        return;
+    }
+    let context = keeps_context("device", || cuda::device(0)).expect("the stand-in must have a device");
+    keeps_context("device", || cuda::device(7)).expect_err("the stand-in must not have a device 7");
+    let stream = context.default_stream();
+    let zeros = || stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let (a, b, mut c, mut d) = (zeros(), zeros(), zeros(), zeros());
+    let columns = || stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
+    let (weight, mut dweight) = (columns(), columns());
+    let table = evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default()).expect("the table must be valid");
+    let table = keeps_context("RopeTable::new", || RopeTable::new(&stream, &table)).expect("a copy must succeed");
+    let mask = evenkeel::Mask::lengths(&[3]);
+    let mask = keeps_context("Mask::copy", || Mask::copy(&stream, &mask)).expect("a copy must succeed");
+    let mut guards = keeps_context("Guards::new", || Guards::new(&stream)).expect("the counters must be allocated");
+
+    let rows = || Rows::new(a.as_view(), 2, 4);
+    let others = || Rows::new(b.as_view(), 2, 4);
+    let norm = RmsNorm::default();
+    let scale = || Operand::from(weight.as_view());
+    let (softmax, errors) = (Softmax::default(), Softmax::default().fully_masked(FullyMasked::Error));
+    let refused = Err(Error::fully_masked("softmax", 1));
+    let mut keeps = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>) -> Result<()>| {
+        let result = keeps_context(what, || call(RowsMut::new(c.as_view_mut(), 2, 4)?));
+        let expected = if what == "softmax under FullyMasked::Error" { refused.clone() } else { Ok(()) };
+        assert_eq!(result, expected, "{what} must return this result on the stand-in for the CUDA driver");
+    };
+    keeps("softmax", &mut |y| cuda::softmax_into(&stream, rows()?, y, &softmax));
+    keeps("softmax under FullyMasked::Error", &mut |y| cuda::softmax_into(&stream, rows()?, y, &errors));
+    keeps("softmax with guards", &mut |y| {
+        cuda::softmax_masked_into(&stream, rows()?, y, &mask, &errors, Some(&mut guards))
+    });
+    keeps("softmax_backward", &mut |dx| cuda::softmax_backward_into(&stream, rows()?, others()?, dx, &softmax));
+    keeps("layer_norm", &mut |y| {
+        cuda::layer_norm_into(&stream, rows()?, [Some(scale()), None], y, &LayerNorm::default())
+    });
+    keeps("rms_norm", &mut |y| cuda::rms_norm_into(&stream, rows()?, Some(scale()), y, &norm));
+    keeps("rms_norm with a residual", &mut |y| {
+        let sum = RowsMut::new(d.as_view_mut(), 2, 4)?;
+        cuda::rms_norm_residual_into(&stream, [rows()?, others()?], Some(scale()), [y, sum], &norm)
+    });
+    keeps("rms_norm_backward", &mut |dx| {
+        let dweight = Some(OperandMut::from(dweight.as_view_mut()));
+        cuda::rms_norm_backward_into(&stream, [rows()?, others()?], Some(scale()), dx, dweight, &norm)
+    });
+    keeps("rope", &mut |y| cuda::rope_into(&stream, rows()?, y, &table));
+    keeps("qk_norm_rope", &mut |y| cuda::qk_norm_rope_into(&stream, rows()?, Some(scale()), y, &table, &norm));
+    keeps("qk_norm_rope in place", &mut |y| cuda::qk_norm_rope_in_place(&stream, y, Some(scale()), &table, &norm));
+
+    let (classes, options) = (stream.alloc_zeros::<i64>(2).expect("memory"), CrossEntropy::default());
+    let targets = Targets::new(classes.as_view());
+    let (dloss, mut loss) =
+        (stream.alloc_zeros::<f64>(1).expect("memory"), stream.alloc_zeros::<f64>(1).expect("memory"));
+    let mut keeps_loss = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>, CudaViewMut<'_, f64>) -> Result<()>| {
+        keeps(what, &mut |rows| call(rows, loss.as_view_mut()));
+    };
+    keeps_loss("cross_entropy", &mut |_, loss| cuda::cross_entropy_into(&stream, rows()?, &targets, loss, &options));
+    keeps_loss("cross_entropy_backward", &mut |dx, loss| {
+        cuda::cross_entropy_backward_into(&stream, rows()?, &targets, dloss.as_view(), loss, dx, &options)
+    });
+    keeps_loss("cross_entropy_backward in place", &mut |dx, loss| {
+        cuda::cross_entropy_backward_in_place(&stream, dx, &targets, dloss.as_view(), loss, &options)
+    });
+    keeps_loss("clip_grad_norm", &mut |_, norm| {
+        let mut gradients = [Gradient::from(d.as_view_mut()), Gradient::from(dweight.as_view_mut())];
+        cuda::clip_grad_norm(&stream, &mut gradients, norm, &ClipGradNorm::new(1.0))
+    });
+    // No kernel runs, so the workspace contains zeros, and the first refused row is row 0.
+    keeps_context("Targets::check", || targets.check(&stream, 4, &options)).expect_err("row 0 must be refused");
+    keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
+
+    let sampler = SamplerConfig::default().validate().expect("the default sampler must be valid");
+    let request = Request::new(&sampler, Draw::default()).expect("the default sampler must run on devices");
+    let requests = stream.clone_htod(&[request; 2]).expect("memory must be allocated");
+    let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("memory must be allocated");
+    let mut counter = stream.alloc_zeros::<u64>(1).expect("memory must be allocated");
+    keeps("sample", &mut |_| cuda::sample_into(&stream, rows()?, requests.as_view(), None, outcomes.as_view_mut()));
+    keeps("sample::advance", &mut |_| sample::advance(&stream, counter.as_view_mut()));
+    keeps("preload", &mut |_| cuda::preload(&context, &["sample"], &[DType::F16], |_, _| ()));
+    keeps("Guards::take", &mut |_| guards.take().map(drop));
+    keeps_context("release", || cuda::release(&stream));
+}
+
+/// Returns how many times the stand-in synchronised a stream.
+fn synchronized() -> i32 {
+    // SAFETY: the stand-in is loaded already, and its function takes no arguments and returns an integer.
+    unsafe {
+        let standin = libloading::Library::new("libcuda.so").expect("the stand-in must be loaded");
+        let count: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
+            standin.get(b"evenkeel_standin_synchronized").expect("the stand-in must count synchronisations");
+        count()
+    }
+}
+
+#[test]
+fn counts_are_read_when_requested() {
+    if !has_standin("engine::counts_are_read_when_requested", 13000) {
+        return;
+    }
+    let stream = stream();
+    let (x, mut y) = (stream.alloc_zeros::<f32>(6).unwrap(), stream.alloc_zeros::<f32>(6).unwrap());
+    let options = Softmax::default().fully_masked(FullyMasked::Error);
+    let mut softmax = |guards: Option<&mut Guards>| {
+        let (x, y) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(y.as_view_mut(), 2, 3)?);
+        cuda::softmax_masked_into(&stream, x, y, &Mask::none(), &options, guards)
+    };
+    let refused = Err(Error::fully_masked("softmax", 1));
+    let before = synchronized();
+    assert_eq!(softmax(None), refused);
+    assert!(synchronized() > before, "without guards, softmax under FullyMasked::Error must wait");
+
+    let mut guards = Guards::new(&stream).unwrap();
+    let before = synchronized();
+    softmax(Some(&mut guards)).unwrap();
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    softmax(Some(&mut guards)).expect("a capture must accept softmax with guards");
+    let captured = [softmax(None), guards.take().map(drop), Guards::new(&stream).map(drop)];
+    stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH).unwrap();
+    assert_eq!(synchronized(), before, "softmax with guards must not wait, and captured calls must be refused first");
+    let texts = [
+        "softmax: stream is captured; it must be not captured under the policy FullyMasked::Error, unless the call \
+         gets guards",
+        "guards: stream is captured; it must be not captured while guards are created or read",
+        "guards: stream is captured; it must be not captured while guards are created or read",
+    ];
+    assert_eq!(captured.map(|result| result.unwrap_err().to_string()), texts);
+
+    let counts = guards.take().unwrap();
+    assert!(synchronized() > before, "`Guards::take` must wait");
+    assert_eq!((counts.fully_masked, counts.first_fully_masked, counts.is_clean()), (2, Some(1), false));
+    assert_eq!(counts.check("softmax"), refused);
+    let again = guards.take().unwrap();
+    assert!(again.is_clean(), "`Guards::take` must reset the counters, got {again:?}");
+    assert_eq!(again.check("softmax"), Ok(()));
+
+    let other = cuda::device(1).expect("the stand-in must have two devices").default_stream();
+    let away = softmax(Some(&mut Guards::new(&other).unwrap())).unwrap_err().to_string();
+    let text = "softmax: guards is in the memory of device 1; it must be in the memory of device 0, where the stream \
+                runs";
+    assert_eq!(away, text);
+}
+
+/// Checks that a thread that ends leaves no workspace of its per-thread default stream.
+#[test]
+fn a_thread_that_ends_frees_its_workspace() {
+    if !has_standin("engine::a_thread_that_ends_frees_its_workspace", 13000) {
+        return;
+    }
+    let stream = cuda::device(0).expect("the stand-in must have a device").per_thread_stream();
+    let owners = Arc::strong_count(&stream);
+    thread::scope(|scope| {
+        let softmax = || {
+            let (x, mut y) = (stream.alloc_zeros::<f32>(6)?, stream.alloc_zeros::<f32>(6)?);
+            let (x_rows, y_rows) = (Rows::new(x.as_view(), 2, 3)?, RowsMut::new(y.as_view_mut(), 2, 3)?);
+            let options = Softmax::default().fully_masked(FullyMasked::Error);
+            let refused = cuda::softmax_into(&stream, x_rows, y_rows, &options);
+            assert_eq!(refused, Err(Error::fully_masked("softmax", 1)));
+            drop((x, y));
+            assert!(Arc::strong_count(&stream) > owners, "softmax must allocate a workspace that holds the stream");
+            Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+        };
+        scope.spawn(softmax).join().expect("the thread must not panic").expect("memory must be allocated");
+    });
+    assert_eq!(Arc::strong_count(&stream), owners, "the end of the thread must free the workspace");
+}

@@ -1,0 +1,138 @@
+//! Functions that `tools/gpu-check/driver.cpp`, a replacement for CUDA's driver, calls to run kernels.
+//!
+//! If the variable `EVENKEEL_PTX_FAULT` is set, it plants a fault in one kernel. It holds three lines: the kernel, the
+//! number of a line after the kernel's first, and the text that replaces this line.
+
+use crate::{Grid, Kernel, Memory, Module, Order};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+struct State {
+    memory: Memory,
+    /// Number of launches so far, which selects the order of the threads.
+    launches: u32,
+    /// Last fault or error. The driver returns it as the text of a status.
+    fault: Option<CString>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { memory: Memory::new(), launches: 0, fault: None });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn report(error: &dyn std::error::Error) {
+    state().fault = CString::new(error.to_string()).ok();
+}
+
+/// Parses a module. Returns null if the module has an error.
+///
+/// # Safety
+/// The text ends with a NUL byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_module(ptx: *const c_char) -> *mut c_void {
+    // SAFETY: the caller guarantees that the text ends with a NUL byte.
+    let text = unsafe { CStr::from_ptr(ptx) }.to_string_lossy();
+    match Module::parse(&planted(&text)) {
+        Ok(module) => Box::into_raw(Box::new(module)).cast(),
+        Err(error) => {
+            report(&error);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// Plants the fault of the environment variable, if the module contains its kernel.
+fn planted(text: &str) -> Cow<'_, str> {
+    let fault = std::env::var("EVENKEEL_PTX_FAULT").unwrap_or_default();
+    let mut parts = fault.splitn(3, '\n');
+    if let (Some(kernel), Some(line), Some(to)) = (parts.next(), parts.next(), parts.next())
+        && let Some(start) = text.find(&format!(".entry {kernel}("))
+        && let Ok(line) = line.parse::<usize>()
+        && let Some(from) = text[start..].lines().nth(line)
+    {
+        // The line is a part of the text, so that its address gives its position.
+        let at = from.as_ptr() as usize - text.as_ptr() as usize;
+        return format!("{}{to}{}", &text[..at], &text[at + from.len()..]).into();
+    }
+    text.into()
+}
+
+/// Frees a module. Its kernels remain valid.
+///
+/// # Safety
+/// The module is a result of [`engine_module`], and is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_unload(module: *mut c_void) {
+    // SAFETY: `engine_module` made the pointer from a box.
+    drop(unsafe { Box::from_raw(module.cast::<Module>()) });
+}
+
+/// Returns a kernel, which is never freed, or null if the module has no such kernel.
+///
+/// # Safety
+/// The module is a result of [`engine_module`], and the name ends with a NUL byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_kernel(module: *const c_void, name: *const c_char) -> *const c_void {
+    // SAFETY: the caller guarantees both.
+    let (module, name) = unsafe { (&*module.cast::<Module>(), CStr::from_ptr(name).to_string_lossy()) };
+    match module.kernel(&name) {
+        Ok(kernel) => Box::into_raw(Box::new(kernel)).cast_const().cast(),
+        Err(error) => {
+            report(&error);
+            std::ptr::null()
+        }
+    }
+}
+
+/// Runs a kernel. Returns 0 if it ran to its end without a fault.
+///
+/// # Safety
+/// The kernel is a result of [`engine_kernel`], the arguments have its parameter's type, and all memory that was
+/// reported by [`engine_allocated`] is still allocated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_launch(
+    kernel: *const c_void,
+    blocks: u32,
+    threads: u32,
+    arguments: *const c_void,
+) -> c_int {
+    let (memory, launches) = {
+        let mut state = state();
+        state.launches += 1;
+        (state.memory.clone(), state.launches)
+    };
+    let order = [Order::Forward, Order::Backward, Order::Random(launches)][launches as usize % 3];
+    // SAFETY: the caller guarantees that the kernel and its arguments are valid.
+    let (kernel, arguments) = unsafe {
+        let kernel = &*kernel.cast::<Kernel>();
+        (kernel, std::slice::from_raw_parts(arguments.cast(), kernel.argument_bytes()))
+    };
+    // SAFETY: the memory is allocated, and the driver runs one kernel at a time.
+    match unsafe { kernel.run(Grid { blocks, threads, order }, arguments, &memory) } {
+        Ok(_) => 0,
+        Err(error) => {
+            report(&error);
+            1
+        }
+    }
+}
+
+/// Kernels may access this memory from now on.
+#[unsafe(no_mangle)]
+pub extern "C" fn engine_allocated(address: u64, bytes: usize) {
+    state().memory.add(address, bytes, true);
+}
+
+/// Kernels may no longer access the memory at this address.
+#[unsafe(no_mangle)]
+pub extern "C" fn engine_freed(address: u64) {
+    state().memory.remove(address);
+}
+
+/// Returns the text of the last fault, which is valid until the next one.
+#[unsafe(no_mangle)]
+pub extern "C" fn engine_fault() -> *const c_char {
+    state().fault.as_ref().map_or(c"no fault".as_ptr(), |fault| fault.as_ptr())
+}

@@ -1,0 +1,151 @@
+//! Shared memory of a block, which finds races between its threads.
+
+use crate::kernel::SHARED_START;
+use crate::problem::Problem;
+
+/// What happened last to a unit of shared memory.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    /// Number of the interval between barriers of the block in which the last write was; 0 if there was none.
+    written_in: u32,
+    writer: u32,
+    /// Number of the interval between barriers of the writer's warp.
+    written_in_warp: u32,
+    /// Whether the last write was atomic.
+    atomic: bool,
+    /// Interval of the last read, and the warps that read in it.
+    read_in: u32,
+    readers: u32,
+    /// Last reader, and whether other lanes of its warp read in the same interval of the warp.
+    reader: u32,
+    several: bool,
+    read_in_warp: u32,
+}
+
+/// The thread that accesses shared memory.
+#[derive(Clone, Copy)]
+pub struct By {
+    pub thread: u32,
+    /// Number of warp barriers that the thread's warp has passed.
+    pub in_warp: u32,
+}
+
+pub struct Shared {
+    bytes: Vec<u8>,
+    cells: Vec<Cell>,
+    grain: usize,
+    /// Number of the interval between barriers. It never decreases, so blocks need not clear the cells.
+    interval: u32,
+    /// First interval of the current block.
+    first: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Read,
+    Write,
+    Atomic,
+}
+
+impl Shared {
+    /// `grain` is the smallest number of bytes of an access.
+    pub fn new(bytes: usize, grain: usize) -> Self {
+        let bytes = bytes.next_multiple_of(16);
+        Shared { bytes: vec![0; bytes], cells: vec![Cell::default(); bytes / grain], grain, interval: 0, first: 0 }
+    }
+
+    /// Begins a block, whose shared memory holds arbitrary bytes.
+    pub fn begin(&mut self) {
+        self.interval += 1;
+        self.first = self.interval;
+        self.bytes.fill(0xa5);
+    }
+
+    /// All threads of the block have passed a barrier.
+    pub fn barrier(&mut self) {
+        self.interval += 1;
+    }
+
+    fn check(&mut self, address: u64, bytes: usize, by: By, kind: Kind) -> Result<usize, Problem> {
+        let write = kind != Kind::Read;
+        let outside = Problem::Outside { space: "shared", address, bytes, write };
+        let at = address.wrapping_sub(SHARED_START);
+        if at >= self.bytes.len() as u64 || at + bytes as u64 > self.bytes.len() as u64 {
+            return Err(outside);
+        }
+        if !address.is_multiple_of(bytes as u64) {
+            return Err(Problem::Misaligned { space: "shared", address, bytes });
+        }
+        let at = at as usize;
+        for i in at / self.grain..(at + bytes) / self.grain {
+            let address = SHARED_START + (i * self.grain) as u64;
+            let cell = &mut self.cells[i];
+            if kind != Kind::Write && cell.written_in < self.first {
+                return Err(Problem::Unwritten { address });
+            }
+            let write = kind != Kind::Read;
+            cell.access(self.interval, by, kind).map_err(|(other, other_wrote)| Problem::Race {
+                address,
+                write,
+                other,
+                other_wrote,
+            })?;
+        }
+        Ok(at)
+    }
+
+    /// Reads up to 16 bytes.
+    #[inline(always)]
+    pub fn read(&mut self, address: u64, bytes: usize, by: By, kind: Kind) -> Result<u128, Problem> {
+        let at = self.check(address, bytes, by, kind)?;
+        let mut value = [0; 16];
+        value[..bytes].copy_from_slice(&self.bytes[at..at + bytes]);
+        Ok(u128::from_le_bytes(value))
+    }
+
+    #[inline(always)]
+    pub fn write(&mut self, address: u64, bytes: usize, value: u128, by: By, kind: Kind) -> Result<(), Problem> {
+        let at = self.check(address, bytes, by, kind)?;
+        self.bytes[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+        Ok(())
+    }
+}
+
+impl Cell {
+    /// Records an access. Fails with the other thread, and whether it wrote, if the two race.
+    #[inline(always)]
+    fn access(&mut self, interval: u32, by: By, kind: Kind) -> Result<(), (u32, bool)> {
+        let warp = by.thread / 32;
+        let write = kind != Kind::Read;
+        let both_atomic = kind == Kind::Atomic && self.atomic;
+        if self.written_in == interval && self.writer != by.thread && !both_atomic {
+            let same_warp = self.writer / 32 == warp;
+            if !same_warp || self.written_in_warp == by.in_warp {
+                return Err((self.writer, true));
+            }
+        }
+        if write && self.read_in == interval {
+            if self.readers & !(1 << warp) != 0 {
+                return Err((self.reader, false));
+            }
+            if self.read_in_warp == by.in_warp && (self.several || self.reader != by.thread) {
+                return Err((self.reader, false));
+            }
+        }
+        if write {
+            self.written_in = interval;
+            self.writer = by.thread;
+            self.written_in_warp = by.in_warp;
+            self.atomic = kind == Kind::Atomic;
+        } else {
+            let again = self.read_in == interval;
+            let others = again && self.reader / 32 == warp && self.read_in_warp == by.in_warp;
+            self.several = others && (self.several || self.reader != by.thread);
+            self.readers = if again { self.readers } else { 0 } | 1 << warp;
+            (self.read_in, self.read_in_warp) = (interval, by.in_warp);
+            // The reader of another warp is kept, for the message.
+            self.reader = by.thread;
+        }
+        Ok(())
+    }
+}
