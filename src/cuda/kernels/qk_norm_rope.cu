@@ -139,7 +139,6 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     for (u32 column = threadIdx.x; column < a.cols; column += THREADS) {
         weight.load<F32, 1>(column, weights + column);
     }
-    __syncthreads();
     check_weights<S, 1>(range, weight, a.cols);
     __syncthreads();
     const bool may_be_narrow = a.may_be_narrow && range.is_within(a.cols);

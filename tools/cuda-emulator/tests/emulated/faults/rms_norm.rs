@@ -27,15 +27,25 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("padding zeros of a row are not considered", "rms_norm.cuh", "cols % 64 != 0", "false"),
     fault("the factor is rounded to one f32", "rms_norm.cuh", "fmaf(n, weight, rest * weight)", "n * weight"),
-    fault("the sum with the residual is not rounded", "rms_norm.cu", "x[i] = S::widen(bits[i]);", "x[i] = sum;"),
+    fault(
+        "the sum with the residual is not rounded",
+        "rms_norm.cu",
+        "return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);",
+        "return S::narrow(sum + x * 0x1p-8f);",
+    ),
     fault("the row is normalized without its residual", "rms_norm.cu", "from = (const Bits*)a.sum + start;", ""),
     fault("results are not rounded before the weight", "rms_norm.cuh", "if (before_weight)", "if (false)"),
     fault("results are rounded twice", "norm.cuh", "S::narrow(float_of(odd))", "S::narrow(nearest)"),
     fault("truncation rounds up", "norm.cuh", "fabs(back) > fabs(v) ? 1 : 0", "back > v ? 1 : 0"),
-    fault("zeros among weights are not considered", "norm.cuh", "least > 0 && !is_padded", "!is_padded"),
-    fault("padding zeros of the weights are not considered", "norm.cuh", "cols % 16 != 0", "false"),
-    fault("the weights' upper limit is not checked", "norm.cuh", "found.largest <= bits_of(most) &&", ""),
-    fault("magnitudes of other warps are ignored", "norm.cuh", "found.join_lanes(WARPS / 2);", ""),
+    fault("zeros among weights are not considered", "norm.cuh", "has_zero || cols % 16 != 0", "cols % 16 != 0"),
+    fault("padding zeros of the weights are not considered", "norm.cuh", "has_zero || cols % 16 != 0", "has_zero"),
+    fault("the weights' upper limit is not checked", "norm.cuh", "own.largest > bits_of(most) || ", ""),
+    fault(
+        "magnitudes of other warps are ignored",
+        "rms_norm.cu",
+        "keeps_low_parts(magnitudes->over_warp()",
+        "keeps_low_parts(*magnitudes",
+    ),
     fault(
         "only the first half of the weights is checked",
         "norm.cuh",
@@ -44,6 +54,20 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("f16 operands are not recognized", "norm.cuh", "type == F16_OPERAND", "type == BF16_OPERAND"),
     fault("large rows are computed in f64", "norm.cuh", "square < 0x1p120", "square < 0x1p119"),
+    fault(
+        "the registers keep the row without its residual",
+        "rms_norm.cu",
+        "row.words[i][0] = v.x, row.words[i][1] = v.y, row.words[i][2] = v.z, row.words[i][3] = v.w;",
+        "",
+    ),
+    fault("tiles after the first 64 are left out", "tile_row.cuh", "first + of[64 + lane] : first", "first : first"),
+    fault(
+        "weights just below the limit are accepted",
+        "norm.cuh",
+        "own.below < below_limit",
+        "own.below + 1 < below_limit",
+    ),
+    fault("the mark of no nonzero magnitude is lost", "norm.cuh", "found == HIGHEST ? ~0u : found", "found"),
 ];
 
 pub fn look(emulator: &Emulator) -> Outcome {
