@@ -346,9 +346,6 @@ fn launch_masked(
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Number of 16-byte pieces of a masked row that fit in the registers of a block of 256 threads.
-const MOST_HELD: usize = 256 * 4;
-
 /// Returns whether rows can be read and written sixteen bytes at a time.
 fn is_aligned(op: &Op, [x, dy, dx]: [u64; 3], cols: usize, lanes: usize) -> bool {
     let of_elements = if op.is_of_rows { x | dx } else { x | dy | dx };
