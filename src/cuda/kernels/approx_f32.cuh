@@ -77,12 +77,6 @@ DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
 }
 
-// Returns whether a product with x may be subnormal in f32, and so have a larger relative error.
-template <class S>
-DEVICE bool is_tiny(float x) {
-    return HasSmallNumbers<S>::VALUE && fabsf(x) < 0x1p-110f;
-}
-
 // Returns `v` times 1 - m and 1 + m, with m = `margin` u.
 DEVICE Interval around(float v, float margin) { return {v * (1.0f - margin * U), v * (1.0f + margin * U)}; }
 
@@ -162,17 +156,18 @@ DEVICE Interval near_sigmoid(float x) {
     return near_logistic<S>(max_or_nan(x, -200.0f) * -LOG2_E, 0.875f, 0.0f, x < -94.0f);
 }
 
-// Multiplies x by a share between 0 and 1.
-template <class S>
+// Multiplies x by a share. A product that is subnormal in f32 may have a larger relative error, so `from` becomes zero,
+// and `to` is rounded up. For negative x, this may move `to` toward zero by one unit, which matters only if `to` rounds
+// to zero in the 16-bit type too. The share of negative x is below 1/2 there, so zero is the result.
 DEVICE Interval times_share(float x, Interval share) {
-    return {x * (is_tiny<S>(x) ? 0.0f : share.from), x * (is_tiny<S>(x) ? 1.0f : share.to)};
+    return {product_ftz(x, share.from), product_up(x, share.to)};
 }
 
 // x times the logistic function of x; 1 u further for the product.
 template <class S>
 DEVICE Interval near_silu(float x) {
     x = max_or_nan(x, -200.0f);
-    return times_share<S>(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
+    return times_share(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
 }
 
 // x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u: 1 u for the two
@@ -181,7 +176,7 @@ template <class S>
 DEVICE Interval near_gelu_tanh(float x) {
     const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;
     x = max_or_nan(x, -20.0f);
-    return times_share<S>(x, near_logistic<S>(x * fmaf(x * x, CUBIC, SLOPE), 2.125f, 1.0f, x < -10.5f));
+    return times_share(x, near_logistic<S>(x * fmaf(x * x, CUBIC, SLOPE), 2.125f, 1.0f, x < -10.5f));
 }
 
 // x times the normal distribution function. The margin of the tail is 5 u for the power of two, 9 u for the reciprocal
@@ -198,7 +193,8 @@ DEVICE Interval near_gelu(float x) {
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    return times_share<S>(x, {from, to});
+    // For positive x, `from` is the larger share, which `times_share` must round up.
+    return times_share(x, {to, from});
 }
 
 DEVICE float with_sign(float magnitude, float x) { return float_of(bits_of(magnitude) | (bits_of(x) & 0x80000000)); }
@@ -218,7 +214,6 @@ DEVICE Interval near_tanh(float x) {
 // The error function. Near zero: 2 u for P, and 1 u each for the product and the interval. Elsewhere it is 1 minus a
 // tail. The margin of the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u
 // for P, 2 u for products and 1 u for the factor.
-template <class S>
 DEVICE Interval near_erf(float x) {
     const float a = min_or_nan(fabsf(x), 4.25f), square = a * a;
     const float small = a * near_horner(square, ERF_NEAR_ZERO);
@@ -226,9 +221,10 @@ DEVICE Interval near_erf(float x) {
     const float tail = near_horner(reciprocal - ERFC_CENTRE, ERFC_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(20.25f, -0.875f, t);
     const bool is_small = a < 0.5f;
-    const float low = is_tiny<S>(x) ? 0.0f : 1.0f - 6.0f * U, high = is_tiny<S>(x) ? 2.0f : 1.0f + 6.0f * U;
-    const float from = is_small ? small * low : fmaf(tail, -by.above, BELOW_ONE);
-    const float to = is_small ? small * high : fmaf(tail, -by.below, ABOVE_ONE);
+    // These products cover the error of a subnormal `small`, half a unit.
+    const float low = product_ftz(small, 1.0f - 6.0f * U), high = product_up(small, 1.0f + 6.0f * U);
+    const float from = is_small ? low : fmaf(tail, -by.above, BELOW_ONE);
+    const float to = is_small ? high : fmaf(tail, -by.below, ABOVE_ONE);
     return {with_sign(from, x), with_sign(to, x)};
 }
 

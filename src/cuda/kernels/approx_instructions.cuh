@@ -13,6 +13,7 @@
 // | sqrt.approx | 2^-23 of the result |
 //
 // With `.ftz`, subnormal arguments and results become zeros. Without it, the assembler adds instructions that scale.
+// This file also has products that flush or round up, for the ends of intervals.
 #pragma once
 #include "common.cuh"
 
@@ -27,6 +28,28 @@
 #define APPROXIMATION(NAME, INSTRUCTION)                                                                               \
     DEVICE float NAME(float x) { return emulator::NAME(x); }
 #endif
+
+// Returns a b rounded to nearest, with subnormal factors and results replaced by zero.
+DEVICE float product_ftz(float a, float b) {
+#ifdef __CUDACC__
+    float v;
+    asm("mul.rn.ftz.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+    return v;
+#else
+    return emulator::product_ftz(a, b);
+#endif
+}
+
+// Returns a b rounded up.
+DEVICE float product_up(float a, float b) {
+#ifdef __CUDACC__
+    float v;
+    asm("mul.rp.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+    return v;
+#else
+    return emulator::product_up(a, b);
+#endif
+}
 
 APPROXIMATION(fast_exp2_ftz, "ex2.approx.ftz.f32")
 APPROXIMATION(fast_reciprocal_ftz, "rcp.approx.ftz.f32")

@@ -3,7 +3,7 @@
 #include "normal.cuh"
 #include "normal_pair.cuh"
 
-FUNCTION_PAIR(Erf, erf_wide(x), near_erf<S>(x), erf_sides)
+FUNCTION_PAIR(Erf, erf_wide(x), near_erf(x), erf_sides)
 FUNCTION_PAIR(Gelu, gelu_wide(x), near_gelu<S>(x), gelu_sides)
 
 ELEMENTWISE(Erf, erf)

@@ -224,6 +224,14 @@ static float off_by(double exact, float x, double most) {
 
 static float flush(float v) { return std::fabs(v) < 0x1p-126f ? std::copysign(0.0f, v) : v; }
 
+float product_ftz(float a, float b) { return flush(flush(a) * flush(b)); }
+float product_up(float a, float b) {
+    // The product of two f32 is exact in f64.
+    const double exact = (double)a * (double)b;
+    const float near = (float)exact;
+    return (double)near < exact ? std::nextafterf(near, INFINITY) : near;
+}
+
 float fast_exp2_ftz(float x) { return flush(off_by_ulps(flush((float)std::exp2((double)flush(x))), x, 2)); }
 float fast_reciprocal_ftz(float x) { return flush(off_by_ulps(flush((float)(1.0 / (double)flush(x))), x, 1)); }
 float fast_reciprocal(float x) { return off_by_ulps((float)(1.0 / (double)x), x, 1); }

@@ -62,6 +62,9 @@ float fast_reciprocal(float x);
 float fast_log2(float x);
 float fast_rsqrt(float x);
 float fast_sqrt(float x);
+// Products, with subnormal numbers replaced by zero, and rounded up.
+float product_ftz(float a, float b);
+float product_up(float a, float b);
 
 } // namespace emulator
 

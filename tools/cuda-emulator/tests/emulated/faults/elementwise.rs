@@ -80,7 +80,7 @@ pub const LOGISTIC: &[Fault] = &[
         "y.words[w] = with_own_nan",
     ),
     fault("the margin of a quotient", "approx_f32.cuh", "by(11.25f + further", "by(1.25f + further"),
-    fault("products that are subnormal are accepted", "approx_f32.cuh", "< 0x1p-110f", "< 0.0f"),
+    fault("products that are subnormal are accepted", "approx_f32.cuh", "product_ftz(x, share.from)", "x * share.from"),
     fault("NaN is clamped", "approx_f32.cuh", "    x = max_or_nan(x, -200.0f);", "    x = fmaxf(x, -200.0f);"),
     fault("the range of tanh's approximate polynomial", "approx_f32.cuh", "a < 0.55f", "a < 1.55f"),
     fault(
