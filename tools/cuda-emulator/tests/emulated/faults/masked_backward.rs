@@ -11,9 +11,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
-    fault("the mean is a sum", "masked_backward.cu", "is_mean ? sums[0] * reciprocal : sums[0]", "sums[0]"),
-    fault("masked gradients are read", "masked_backward.cu", "if (e >= 0.0f) {", "if (true) {"),
-    fault("masked scores have gradients", "masked_backward.cu", "e >= 0.0f ? narrow_once", "true ? narrow_once"),
+    fault(
+        "the mean is a sum",
+        "masked_backward.cu",
+        "common = is_mean ? sums[0] * reciprocal : sums[0]",
+        "common = sums[0]",
+    ),
+    fault("masked gradients are read", "masked_backward.cu", "if (e[i] >= 0.0f) {", "if (true) {"),
+    fault("masked scores have gradients", "masked_backward.cu", "e[i] >= 0.0f ? narrow_once", "true ? narrow_once"),
     fault(
         "sums start at the window instead of at a tile",
         "masked_backward.cu",
@@ -23,7 +28,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "columns outside of the window are not written",
         "masked_backward.cu",
-        "fill_beside<S, WARPS>(dx, row.cols, row.first, row.first + row.held.cols, 0);",
+        "fill_beside<S>(dx, row.cols, row.first, row.first + row.held.cols, 0);",
         "",
     ),
     fault(
@@ -35,10 +40,15 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "gradients of other rows are read",
         "masked_backward.cu",
-        "OF_LOGSUMEXP ? 1 : a.scores.cols",
-        "OF_LOGSUMEXP ? 0 : a.scores.cols",
+        "OF_LOGSUMEXP ? 1 : row.cols",
+        "OF_LOGSUMEXP ? 0 : row.cols",
     ),
-    fault("infinite gradients pass", "masked_backward.cu", "if (!(fabs(common) < (double)INFINITE))", "if (false)"),
+    fault(
+        "infinite gradients pass",
+        "masked_backward.cu",
+        "if (!(fabs(common) < (double)INFINITE)) {\n            return false;\n        }\n        powers",
+        "if (false) {\n            return false;\n        }\n        powers",
+    ),
     fault("NaN is counted as infinite", "masked_backward.cu", "own |= of_result != of_result &&", "own |= false &&"),
     fault(
         "masked columns of non-finite rows are NaN",
@@ -65,12 +75,18 @@ pub const FAULTS: &[Fault] = &[
         "power_of_two(half) * power_of_two(n - half)",
         "power_of_two(n)",
     ),
-    fault("flags of scores in registers are ignored", "masked.cuh", "keep(column + i) ? x[i] : -INFINITE", "x[i]"),
+    fault("masked scores are not marked", "masked_backward.cu", "x.at(e) == -INFINITE ? -1.0f : power", "power"),
     fault(
-        "exponentials in registers are exponentiated again",
-        "masked.cuh",
-        "return HELD > 0 ? x : kept_power",
-        "return kept_power",
+        "pieces outside of the bounds are not marked",
+        "masked_backward.cu",
+        "powers.values[i][e] = -1.0f;",
+        "powers.values[i][e] = 0.0f;",
+    ),
+    fault(
+        "fully masked rows are not counted",
+        "masked_backward.cu",
+        "count_guards(scores.guards, index, false, true);",
+        "",
     ),
 ];
 
