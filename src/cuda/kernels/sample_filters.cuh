@@ -8,7 +8,7 @@
 //
 // If several blocks have read the row, their results replace the first passes.
 #pragma once
-#include "sample_parts.cuh"
+#include "sample_groups.cuh"
 
 // Tokens of a row that the filters have kept so far.
 template <class S, u32 WARPS>
@@ -143,88 +143,6 @@ struct SampleRow {
         return shared.digit;
     }
 
-    // Returns a logit that at least k of the threads' largest logits reach, and few more than k.
-    DEVICE float reached_by_threads(u32 k) {
-        if (k == 1) {
-            return top;
-        }
-        if (HAS_PARTS) {
-            const float* groups = work->groups();
-            for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
-                own_top = fmaxf(own_top, groups[group]);
-            }
-        }
-        u32* const keys = shared.bins;
-        __syncthreads();
-        keys[threadIdx.x] = key_of(own_top);
-        __syncthreads();
-        if (threadIdx.x < WARP) {
-            const u32 EACH = THREADS / WARP, MOST_MORE = 16;
-            u32 own[EACH], found = 0;
-            for (u32 i = 0; i < EACH; i++) {
-                own[i] = keys[threadIdx.x + i * WARP];
-            }
-            ROLLED
-            for (u32 bit = 1u << 31; bit > 0; bit >>= 1) {
-                u32 count = 0;
-                for (u32 i = 0; i < EACH; i++) {
-                    count += own[i] >= (found | bit);
-                }
-                count = sum_of_warp(count);
-                found |= count >= k ? bit : 0;
-                if (count >= k && count <= k + MOST_MORE) {
-                    break;
-                }
-            }
-            if (threadIdx.x == 0) {
-                shared.digit = found;
-            }
-        }
-        __syncthreads();
-        return logit_of(shared.digit);
-    }
-
-    // Lists the tokens from a logit up. Reads only groups of columns that have such a token. Returns false if there are
-    // too many.
-    DEVICE bool list_of_groups(float from) {
-        u32* const found = shared.bins;
-        const float* tops = work->groups();
-        list.clear();
-        ROLLED
-        for (u32 group = threadIdx.x; group < logits.steps * logits.GROUPS; group += THREADS) {
-            if (tops[group] >= from) {
-                const u32 place = atomicAdd(&shared.listed, 1u);
-                if (place < BINS) {
-                    found[place] = group;
-                }
-            }
-        }
-        __syncthreads();
-        const u32 count = shared.listed;
-        if (count > BINS) {
-            return false;
-        }
-        list.clear();
-        ROLLED
-        for (u32 i = threadIdx.x / logits.GROUP; i < count; i += THREADS / logits.GROUP) {
-            const u32 piece = found[i] * logits.GROUP + threadIdx.x % logits.GROUP;
-            uint4 words = logits.read(piece);
-            words = logits.allowed ? logits.masked(piece, words) : words;
-            ROLLED
-            for (u32 word = 0; word < 4; word++) {
-                const u32 index = logits.column(piece) + word * (logits.COUNT / 4);
-                if (S::low_of(words.x) >= from) {
-                    list.add(index, S::low_of(words.x));
-                }
-                if (logits.COUNT == 8 && S::high_of(words.x) >= from) {
-                    list.add(index + 1, S::high_of(words.x));
-                }
-                words = {words.y, words.z, words.w, 0};
-            }
-        }
-        return list.complete();
-    }
-
     // Lists all tokens of a short row, or at least the `k` largest of a long row. For a long row, returns false if `k`
     // is too large, or if too many other tokens would be listed.
     DEVICE bool list_largest(u64 k) {
@@ -234,9 +152,12 @@ struct SampleRow {
                 return false;
             }
             // Each thread has a largest logit. Thus at least k tokens reach a logit that k of these reach.
-            from = fmaxf(from, reached_by_threads((u32)k));
             if (HAS_PARTS) {
-                return list_of_groups(from);
+                own_top = largest_of_groups<THREADS>(logits, *work);
+            }
+            from = fmaxf(from, k == 1 ? top : reached_by_threads(shared, own_top, (u32)k));
+            if (HAS_PARTS) {
+                return list_of_groups(logits, *work, list, from);
             }
         }
         list.clear();
@@ -405,42 +326,13 @@ struct SampleRow {
                 }
             });
             __syncthreads();
-            find_digit(sums, needed, reached);
+            find_digit(shared, sums, needed, reached);
             __syncthreads();
             reached = shared.reached;
             digits = digits << 8 | shared.digit;
         }
         at_end = shared.at_end;
         return logit_of(digits);
-    }
-
-    // Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the
-    // `sums` of all bytes from 255 down. Only the first warp computes it.
-    DEVICE void find_digit(const u64* sums, u64 needed, u64 reached) {
-        if (threadIdx.x >= WARP) {
-            return;
-        }
-        const u32 lane = threadIdx.x;
-        u64 own = 0;
-        for (u32 i = 0; i < 8; i++) {
-            own += sums[255 - lane * 8 - i];
-        }
-        u64 upto = own;
-        for (u32 distance = 1; distance < WARP; distance *= 2) {
-            const u64 before = __shfl_sync(0xffffffffu, upto, (lane - distance) % WARP);
-            upto += lane >= distance ? before : 0;
-        }
-        reached += upto - own;
-        if (reached < needed && reached + own >= needed) {
-            u32 digit = 255 - lane * 8;
-            while (reached + sums[digit] < needed) {
-                reached += sums[digit];
-                digit--;
-            }
-            shared.reached = reached;
-            shared.digit = digit;
-            shared.at_end = sums[digit];
-        }
     }
 
     // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass.

@@ -47,7 +47,9 @@ struct MassSum {
 DEVICE float if_kept(float v, float z, float least) {
 #ifdef __CUDACC__
     float kept;
-    asm("{ .reg .pred p; setp.ge.f32 p, %2, %3; selp.f32 %0, %1, 0f00000000, p; }" : "=f"(kept) : "f"(v), "f"(z), "f"(least));
+    asm("{ .reg .pred p; setp.ge.f32 p, %2, %3; selp.f32 %0, %1, 0f00000000, p; }"
+        : "=f"(kept)
+        : "f"(v), "f"(z), "f"(least));
     return kept;
 #else
     return z >= least ? v : 0.0f;
@@ -60,11 +62,13 @@ struct KeptWeights {
     double max, inverse;
     float least, above_grid; // Tokens below `least` have weight 0
 
-    // `kept` is the lowest kept logit. Tokens at a distance between -64 and -32.5 have mass 0. So the least logit may be
-    // any at which no distance is below -64, and below which no distance is above -32.5. The logit at distance -48 is
-    // such a logit, unless neighbouring logits are more than 31 apart. Then the next logit above or below -48 is one.
+    // `kept` is the lowest kept logit. The distance of a token is (logit - max) / temperature. At -32.5 or below, its
+    // mass rounds to 0, and `add` is exact down to -64. So `least` must be at -64 or above, and all lower f32 at -32.5
+    // or below. The f32 nearest to -48 has both properties if neighbouring f32 are at most 31 apart. If they are
+    // further apart, it has both properties unless it is below -64. Then the next f32 has them.
     DEVICE KeptWeights(const Masses& masses, double inverse, float kept)
-        : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse), above_grid(1.0f + MassSum::grid(masses)) {
+        : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse),
+          above_grid(1.0f + MassSum::grid(masses)) {
         float deep = fmaxf((float)(max - 48.0 / inverse), LOWEST);
         if (((double)deep - max) * inverse < -64.0) {
             deep = logit_of(key_of(deep) + 1);
@@ -72,7 +76,7 @@ struct KeptWeights {
         least = fmaxf(deep, kept);
     }
 
-    // Adds the mass of a token, and the same mass to `part` if `in_part`.
+    // Adds the mass of a token, and the same mass to `part` if `in_part`. All lanes of the warp must take part.
     DEVICE void add(float z, MassSum& all, MassSum& part, bool in_part) const {
         const double x = ((double)z - max) * inverse;
         const float SHIFTER = 12582912.0f;

@@ -38,6 +38,36 @@ DEVICE u64 sum_before(u64 own, u64* partial, u64& total) {
     return before + upto - own;
 }
 
+// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the
+// `sums` of all bytes from 255 down. Only the first warp computes it.
+template <u32 WARPS>
+DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed, u64 reached) {
+    if (threadIdx.x >= WARP) {
+        return;
+    }
+    const u32 lane = threadIdx.x;
+    u64 own = 0;
+    for (u32 i = 0; i < 8; i++) {
+        own += sums[255 - lane * 8 - i];
+    }
+    u64 upto = own;
+    for (u32 distance = 1; distance < WARP; distance *= 2) {
+        const u64 before = __shfl_sync(0xffffffffu, upto, (lane - distance) % WARP);
+        upto += lane >= distance ? before : 0;
+    }
+    reached += upto - own;
+    if (reached < needed && reached + own >= needed) {
+        u32 digit = 255 - lane * 8;
+        while (reached + sums[digit] < needed) {
+            reached += sums[digit];
+            digit--;
+        }
+        shared.reached = reached;
+        shared.digit = digit;
+        shared.at_end = sums[digit];
+    }
+}
+
 // Logits of a row and the tokens that are allowed, in pieces of sixteen aligned bytes. The first and the last piece may
 // extend beyond the row. A step of a warp reads one piece in each lane.
 template <class S>

@@ -122,15 +122,15 @@ pub const FAULTS: &[Fault] = &[
     fault("kept tokens of parts are not counted", "sample_filters.cuh", "is_run ? work->kept[threadIdx.x] : 0", "0"),
     fault(
         "groups whose largest logit equals the bound are not read",
-        "sample_filters.cuh",
+        "sample_groups.cuh",
         "if (tops[group] >= from) {",
         "if (tops[group] > from) {",
     ),
     fault(
         "fewer than k groups reach the bound",
-        "sample_filters.cuh",
+        "sample_groups.cuh",
         "found |= count >= k ? bit : 0;",
-        "found |= count + 1 >= k ? bit : 0;",
+        "found |= bit;",
     ),
 ];
 
