@@ -98,7 +98,8 @@ fn calls_keep_the_callers_context() {
     let targets = Targets::new(classes.as_view());
     let (dloss, mut loss) =
         (stream.alloc_zeros::<f64>(1).expect("memory"), stream.alloc_zeros::<f64>(1).expect("memory"));
-    let mut keeps_loss = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>, CudaViewMut<'_, f64>) -> Result<()>| {
+    type WithLoss<'a> = &'a mut dyn FnMut(RowsMut<'_, f32>, CudaViewMut<'_, f64>) -> Result<()>;
+    let mut keeps_loss = |what: &str, call: WithLoss<'_>| {
         keeps(what, &mut |rows| call(rows, loss.as_view_mut()));
     };
     keeps_loss("cross_entropy", &mut |_, loss| cuda::cross_entropy_into(&stream, rows()?, &targets, loss, &options));

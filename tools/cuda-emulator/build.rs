@@ -12,7 +12,9 @@ fn main() {
         .opt_level(2)
         .include("emulator")
         .flag("-ffp-contract=off")
-        .flag("-Wno-unknown-pragmas");
+        .flag("-Wno-unknown-pragmas")
+        // Parts that only a device runs leave parameters unused here.
+        .flag("-Wno-unused-parameter");
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mfma").flag("-mf16c");
     }

@@ -85,7 +85,8 @@ struct Turn {
             above[second(i)] = fmaf(size_q, TURN_UNCERTAINTY, q), below[second(i)] = fmaf(size_q, -TURN_UNCERTAINTY, q);
             // A pair of zeros has the same zeros in f32 as in f64.
             const bool is_zero = ((bits_of(a) | bits_of(b)) & 0x7fffffff) == 0;
-            uncertain |= (is_zero | (size_p >= LEAST_TURN & size_q >= LEAST_TURN) ? 0u : 1u) << i;
+            const bool is_bounded = (size_p >= LEAST_TURN) & (size_q >= LEAST_TURN);
+            uncertain |= (is_zero | is_bounded ? 0u : 1u) << i;
         }
         for (u32 i = 0; i < 2 * COUNT; i += IN_WORD) {
             const u32 word = S::narrow_two(above[i], above[i + IN_WORD - 1]);
