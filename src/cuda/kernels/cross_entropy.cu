@@ -188,7 +188,9 @@ struct HeldCrossEntropy {
             write_loss(a, blockIdx.x, loss_of(a, target, max, (double)logit, log_sum, 0.0));
             if (a.dlogits) {
                 const Gradient gradient(a, blockIdx.x, target, max + log_sum, powers, exp.power<true>(tables, logit));
-                factors = {gradient.high, gradient.at_target, gradient.is_plain()};
+                if (threadIdx.x == 0) {
+                    factors = {gradient.high, gradient.at_target, gradient.is_plain()};
+                }
             }
         }
         return !a.dlogits || write(factors);

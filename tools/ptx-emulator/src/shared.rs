@@ -69,7 +69,8 @@ impl Shared {
         self.interval += 1;
     }
 
-    fn check(&mut self, address: u64, bytes: usize, by: By, kind: Kind) -> Result<usize, Problem> {
+    /// Checks an access. `value` is the value to write, if any.
+    fn check(&mut self, address: u64, bytes: usize, value: Option<u128>, by: By, kind: Kind) -> Result<usize, Problem> {
         let write = kind != Kind::Read;
         let outside = Problem::Outside { space: "shared", address, bytes, write };
         let at = address.wrapping_sub(SHARED_START);
@@ -82,11 +83,14 @@ impl Shared {
         let at = at as usize;
         for i in at / self.grain..(at + bytes) / self.grain {
             let address = SHARED_START + (i * self.grain) as u64;
+            let own = i * self.grain..(i + 1) * self.grain;
+            let is_same =
+                value.is_some_and(|value| self.bytes[own.clone()] == value.to_le_bytes()[own.start - at..own.end - at]);
             let cell = &mut self.cells[i];
             if kind != Kind::Write && cell.written_in < self.first {
                 return Err(Problem::Unwritten { address });
             }
-            cell.access(self.interval, by, kind).map_err(|(other, other_wrote)| Problem::Race {
+            cell.access(self.interval, by, kind, is_same).map_err(|(other, other_wrote)| Problem::Race {
                 address,
                 write,
                 other,
@@ -99,7 +103,7 @@ impl Shared {
     /// Reads up to 16 bytes.
     #[inline(always)]
     pub fn read(&mut self, address: u64, bytes: usize, by: By, kind: Kind) -> Result<u128, Problem> {
-        let at = self.check(address, bytes, by, kind)?;
+        let at = self.check(address, bytes, None, by, kind)?;
         let mut value = [0; 16];
         value[..bytes].copy_from_slice(&self.bytes[at..at + bytes]);
         Ok(u128::from_le_bytes(value))
@@ -107,7 +111,7 @@ impl Shared {
 
     #[inline(always)]
     pub fn write(&mut self, address: u64, bytes: usize, value: u128, by: By, kind: Kind) -> Result<(), Problem> {
-        let at = self.check(address, bytes, by, kind)?;
+        let at = self.check(address, bytes, Some(value), by, kind)?;
         self.bytes[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
         Ok(())
     }
@@ -115,13 +119,13 @@ impl Shared {
 
 impl Cell {
     /// Records an access. Fails with the other thread, or the first thread of its warp, and whether it wrote, if the two
-    /// race.
+    /// race. Threads that write the same value do not race (`is_same`).
     #[inline(always)]
-    fn access(&mut self, interval: u32, by: By, kind: Kind) -> Result<(), (u32, bool)> {
+    fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;
         let write = kind != Kind::Read;
         let both_atomic = kind == Kind::Atomic && self.atomic;
-        if self.written_in == interval && self.writer != by.thread && !both_atomic {
+        if self.written_in == interval && self.writer != by.thread && !both_atomic && !is_same {
             let same_warp = self.writer / 32 == warp;
             if !same_warp || self.written_in_warp == by.in_warp {
                 return Err((self.writer, true));

@@ -28,6 +28,7 @@ fn races_of_writes() {
     let same = "mov.u32 %r2, shared;\nst.shared.u32 [%r2], %r1;";
     assert!(matches!(problem(same, 64), Problem::Race { write: true, other_wrote: true, .. }));
     assert!(run(same, 1).is_ok());
+    assert!(run("mov.u32 %r2, shared;\nst.shared.u32 [%r2], 7;", 64).is_ok(), "all threads write the same value");
     let atomic = "mov.u32 %r2, shared;\nsetp.eq.s32 %p1, %r1, 0;\n@%p1 st.shared.u32 [%r2], 0;\nbar.sync 0;\n\
         atom.shared.add.u32 %r3, [%r2], 1;\nbar.sync 0;\nld.shared.u32 %r4, [%r2];\n@%p1 st.global.u32 [%rd1], %r4;";
     assert_eq!(run(atomic, 64).unwrap()[0], 64);
