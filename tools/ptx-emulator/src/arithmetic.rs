@@ -277,6 +277,7 @@ fn rare(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
         Op::Join(part) => join(w, i, lanes, part),
         Op::Split(part) => split(w, i, lanes, part),
         Op::Directed(op, round) => word2!(w, i, lanes, |a, b| floats::directed32(op, round, a, b)),
+        Op::MulFlushed => word2!(w, i, lanes, |a, b| floats::mul_flushed32(a, b)),
         Op::FmaDirected(round) => word3!(w, i, lanes, |a, b, c| floats::fma_directed32(round, a, b, c)),
         Op::MulWide(of, add) if of.bytes() == 2 => {
             word2!(w, i, lanes, |a, b| (extend(a.into(), of).wrapping_mul(extend(b.into(), of))) as u32);

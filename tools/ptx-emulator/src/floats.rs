@@ -236,6 +236,11 @@ pub fn directed32(op: Float, round: Round, a: u32, b: u32) -> u32 {
     }
 }
 
+/// Product that treats subnormal factors and results as zeros of their sign.
+pub fn mul_flushed32(a: u32, b: u32) -> u32 {
+    flush(bits32(f32_of(flush(a)) * f32_of(flush(b))))
+}
+
 pub fn fma_directed32(round: Round, a: u32, b: u32, c: u32) -> u32 {
     sum_directed(f64::from(f32_of(a)) * f64::from(f32_of(b)), f64::from(f32_of(c)), round)
 }

@@ -166,6 +166,7 @@ fn float(d: &Decoder, base: &str, flags: &[&str], of: Type) -> Result<Op> {
     let rounds = matches!(operation, Float::Add | Float::Sub | Float::Mul | Float::Div);
     match (of, flags) {
         (F32, [] | ["NaN"] | ["rn"]) => Ok(Op::F32(operation)),
+        (F32, ["rn", "ftz"]) if operation == Float::Mul => Ok(Op::MulFlushed),
         (F64, [] | ["rn"]) => Ok(Op::F64(operation)),
         (F32, &[round]) if rounds => Ok(Op::Directed(operation, directed(d, round)?)),
         (Type::F16x2 | Type::BF16x2 | Type::F16 | Type::BF16, [] | ["NaN"]) if !rounds => Ok(Op::Packed(operation, of)),

@@ -293,6 +293,8 @@ pub enum Op {
     /// Operations in f32 that round in another direction than to the nearest.
     Directed(Float, Round),
     FmaDirected(Round),
+    /// Product in f32. Subnormal factors and results become zeros of their sign.
+    MulFlushed,
     Root32 {
         root: Root,
         ftz: bool,
