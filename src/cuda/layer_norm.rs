@@ -79,7 +79,7 @@ pub fn launch(
     not_of_the_host(OP, "weight", options.weight.is_some())?;
     not_of_the_host(OP, "bias", options.bias.is_some())?;
     options.check(OP)?;
-    let launch = plan(OP, (&kernels!("layer_norm"), 1024), dtype, (rows, cols), [x, y], &[weight, bias])?;
+    let launch = plan(OP, (&kernels!("layer_norm"), [1024, 1024]), dtype, (rows, cols), [x, y], &[weight, bias])?;
     let ((weight, weight_type), (bias, bias_type)) = (given(OP, weight)?, given(OP, bias)?);
     Ok(launch.map(|launch| {
         let (rows, cols) = (rows as u64, cols as u32);

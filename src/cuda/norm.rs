@@ -30,10 +30,11 @@ macro_rules! kernels {
 pub(super) use kernels;
 
 /// Returns the kernel for rows at these addresses with these operands, or `None` if there are no elements. An address
-/// of 0 means that the tensor is absent. `held_threads` is the largest number of threads that hold a row in registers.
+/// of 0 means that the tensor is absent. `held_threads` is the largest number of threads that hold a row in registers,
+/// and `long_threads` the number of threads that read a longer row.
 pub(super) fn plan<const N: usize>(
     op: &'static str,
-    (kernels, held_threads): (&[[&'static str; 3]; 3], usize),
+    (kernels, [held_threads, long_threads]): (&[[&'static str; 3]; 3], [usize; 2]),
     dtype: DType,
     (rows, cols): (usize, usize),
     addresses: [u64; N],
@@ -60,7 +61,7 @@ pub(super) fn plan<const N: usize>(
     let (kernel, threads) = match threads(4 * lanes) {
         _ if !has_vectors => (any, threads(8).min(256)),
         threads if threads <= held_threads => (held, threads),
-        _ => (long, 512),
+        _ => (long, long_threads),
     };
     let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(ENOUGH_BLOCKS)).min(MOST_BLOCKS);
     Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32 }))

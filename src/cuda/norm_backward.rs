@@ -82,7 +82,7 @@ pub(super) fn launches(
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
     let op = norm.op;
-    let of_rows = plan(op, (&kernels!("norm_backward"), 512), dtype, (rows, cols), [x, dy, dx], &[weight])?;
+    let of_rows = plan(op, (&kernels!("norm_backward"), [512, 512]), dtype, (rows, cols), [x, dy, dx], &[weight])?;
     let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =
         (given(op, weight)?, given(op, columns.dweight)?, given(op, columns.dbias)?);
     let has_columns = columns.dweight.is_some() || columns.dbias.is_some();

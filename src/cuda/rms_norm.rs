@@ -114,7 +114,8 @@ pub fn launch(
     options.check(OP)?;
     let [residual, sum] = residual.unwrap_or_default();
     let (address, weight_type) = given(OP, weight)?;
-    let launch = plan(OP, (&kernels!("rms_norm"), 1024), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
+    let launch =
+        plan(OP, (&kernels!("rms_norm"), [1024, 1024]), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
     let before_weight = options.rounding == Rounding::BeforeWeight;
     Ok(launch.map(|launch| {
         let arguments = Arguments {

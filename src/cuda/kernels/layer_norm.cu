@@ -187,6 +187,6 @@ DEVICE void layer_norm_held(const LayerNormArguments& a) {
     }
 }
 
-NORM(layer_norm, LayerNormArguments, 1024, F32, f32)
-NORM(layer_norm, LayerNormArguments, 1024, F16, f16)
-NORM(layer_norm, LayerNormArguments, 1024, BF16, bf16)
+NORM(layer_norm, LayerNormArguments, 1024, 1024, F32, f32)
+NORM(layer_norm, LayerNormArguments, 1024, 1024, F16, f16)
+NORM(layer_norm, LayerNormArguments, 1024, 1024, BF16, bf16)

@@ -241,10 +241,9 @@ DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }
 
-// Defines the kernels of an op for a type: for rows held in registers of up to `HELD_THREADS`
-// threads, for longer rows, and for rows not aligned to 16
-// bytes. `src/cuda/norm.rs` chooses one of them.
-#define NORM(OP, ARGUMENTS, HELD_THREADS, TYPE, NAME)                                                                  \
-    ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD_THREADS, (OP##_held<TYPE>(arguments)))                           \
-    ENTRY_UP_TO(OP##_##NAME##_long, ARGUMENTS, 512, (OP<TYPE, Vectors, 16>(arguments)))                                \
+// Defines the kernels of an op for a type: for rows held in registers of up to `HELD` threads, for longer rows, which
+// `LONG` threads read, and for rows not aligned to 16 bytes. `src/cuda/norm.rs` chooses one of them.
+#define NORM(OP, ARGUMENTS, HELD, LONG, TYPE, NAME)                                                                    \
+    ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD, (OP##_held<TYPE>(arguments)))                                   \
+    ENTRY(OP##_##NAME##_long, ARGUMENTS, LONG, (OP<TYPE, Vectors, LONG / WARP>(arguments)))                            \
     ENTRY_UP_TO(OP##_##NAME##_any, ARGUMENTS, 256, (OP<TYPE, Singles, 8>(arguments)))

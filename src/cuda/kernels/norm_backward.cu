@@ -144,9 +144,9 @@ DEVICE void norm_backward_held(const NormBackwardArguments& a) {
     }
 }
 
-NORM(norm_backward, NormBackwardArguments, 640, F32, f32)
-NORM(norm_backward, NormBackwardArguments, 640, F16, f16)
-NORM(norm_backward, NormBackwardArguments, 640, BF16, bf16)
+NORM(norm_backward, NormBackwardArguments, 640, 512, F32, f32)
+NORM(norm_backward, NormBackwardArguments, 640, 512, F16, f16)
+NORM(norm_backward, NormBackwardArguments, 640, 512, BF16, bf16)
 ENTRY_UP_TO(norm_columns_f32, NormBackwardArguments, COLUMN_THREADS, (norm_columns<F32>(arguments)))
 ENTRY_UP_TO(norm_columns_f16, NormBackwardArguments, COLUMN_THREADS, (norm_columns<F16>(arguments)))
 ENTRY_UP_TO(norm_columns_bf16, NormBackwardArguments, COLUMN_THREADS, (norm_columns<BF16>(arguments)))

@@ -223,6 +223,6 @@ DEVICE void rms_norm_held(const RmsNormArguments& a) {
     }
 }
 
-NORM(rms_norm, RmsNormArguments, 1024, F32, f32)
-NORM(rms_norm, RmsNormArguments, 1024, F16, f16)
-NORM(rms_norm, RmsNormArguments, 1024, BF16, bf16)
+NORM(rms_norm, RmsNormArguments, 1024, 1024, F32, f32)
+NORM(rms_norm, RmsNormArguments, 1024, 1024, F16, f16)
+NORM(rms_norm, RmsNormArguments, 1024, 1024, BF16, bf16)
