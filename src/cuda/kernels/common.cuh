@@ -68,6 +68,20 @@ DEVICE u32 seldom(u32 value) {
     return value;
 }
 
+// Returns the argument. The compiler computes what depends on the result again, instead of keeping it in registers.
+DEVICE u32 recomputed(u32 v) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
+DEVICE u64 recomputed(u64 v) {
+#ifdef __CUDACC__
+    asm volatile("" : "+l"(v));
+#endif
+    return v;
+}
+
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 

@@ -255,7 +255,7 @@ DEVICE void cross_entropy_held(const CrossEntropyArguments& a) {
         next += gridDim.x;
     }
     // The other rows are rare, unless labels are smoothed.
-    cross_entropy_again<S, Vectors, WARPS>(a, opaque(next));
+    cross_entropy_again<S, Vectors, WARPS>(a, recomputed(next));
 }
 
 const u32 SETTLING = 32;

@@ -240,9 +240,9 @@ struct MaskedRow {
         }
     }
 
-    // Calls `f` for each piece of which a thread of the warp reads a part, with the piece's index, its first column, its
-    // scores and its biases. All threads of a warp call it together. With `ALL`, also calls `other` for the warp's other
-    // pieces, with their indices and first columns.
+    // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores and
+    // biases. All threads of a warp call it together. With `ALL`, also calls `other` for the warp's other pieces, with
+    // their indices and first columns.
     template <bool ALL, class F, class Other>
     DEVICE void each_or(F f, Other other) {
         if (HELD > 0) {

@@ -54,21 +54,6 @@ DEVICE void load_words(const typename S::Bits* from, u32* words) {
     words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
 }
 
-// Hides a value from the compiler, which then computes what follows from it where it is used. Otherwise the compiler
-// keeps such results in registers.
-DEVICE u32 opaque(u32 value) {
-#ifdef __CUDACC__
-    asm volatile("" : "+r"(value));
-#endif
-    return value;
-}
-DEVICE u64 opaque(u64 value) {
-#ifdef __CUDACC__
-    asm volatile("" : "+l"(value));
-#endif
-    return value;
-}
-
 // Moves a piece to the L2 cache, without waiting.
 DEVICE void prefetch(const void* from) {
 #ifdef __CUDACC__

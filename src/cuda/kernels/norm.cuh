@@ -45,7 +45,7 @@ struct Magnitudes {
 
     // Reduces over a warp.
     DEVICE Magnitudes over_warp() const {
-        // As a signed integer, the mark of a missing magnitude would be the smallest number.
+        // Clears the sign bit, because the reduction compares signed integers. A row without magnitudes has all bits set.
         const u32 HIGHEST = 0x7fffffff;
         const u32 found = (u32)smallest_of_warp((int)(below & HIGHEST));
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
@@ -117,7 +117,7 @@ struct Operand {
     }
 };
 
-// What the threads of a block found out about an operand, in shared memory.
+// Flags of an operand's magnitudes, in shared memory. The threads of a block set them together.
 struct OperandRange {
     u32 is_outside, is_at_limit, has_zero;
 

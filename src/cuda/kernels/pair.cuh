@@ -35,7 +35,7 @@ struct PairTables {
     DEVICE float low(u32 j) const { return lows[j]; }
 };
 
-// The same tables in constant memory, for code that few lanes of a warp run at a time.
+// Tables like those above, but in constant memory. They suit code that few lanes of a warp run at a time.
 struct SeldomPairTables {
     static DEVICE float power(u32 j) { return power_of(j); }
     static DEVICE float low(u32 j) { return float_of(POWERS_LOW[j]); }

@@ -78,7 +78,7 @@ struct Bins {
     }
 };
 
-// What the kernels of the parts compute for the block that completes a row.
+// Results of the kernels that read parts of a row. The block that completes the row reads them.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
 // Tokens that the first filters keep, and the work that the request needs next.

@@ -178,7 +178,7 @@ struct HeldGradients {
     }
 
     // Returns the address of the thread's first piece, in the tensor at `address`.
-    DEVICE Bits* own(u64 address) const { return (Bits*)address + ((u64)opaque(blockIdx.x) * row.cols + row.first()); }
+    DEVICE Bits* own(u64 address) const { return (Bits*)address + ((u64)recomputed(blockIdx.x) * row.cols + row.first()); }
 
     static DEVICE bool is_kept(u32 i) { return (int)i < (int)KEPT; }
 
@@ -192,7 +192,7 @@ struct HeldGradients {
             load_words<S>(dy + row.offset(i), words);
         }
         for (u32 w = 0; w < WORDS && READS_DY && is_kept(i); w++) {
-            words[w] = opaque(kept[is_kept(i) ? i : 0][w]);
+            words[w] = recomputed(kept[is_kept(i) ? i : 0][w]);
         }
         f(words);
     }
@@ -322,7 +322,7 @@ DEVICE void backward_held(const BackwardArguments& a) {
     }
     // The other rows are rare: those with a wide range or without finite results, and those beyond the largest number of
     // blocks.
-    backward_again<Gradient, S, Singles, WARPS>(a, opaque(next));
+    backward_again<Gradient, S, Singles, WARPS>(a, recomputed(next));
 }
 
 // Two blocks of 256 threads fit on a multiprocessor, or one of 512.

@@ -18,20 +18,6 @@ DEVICE u32 load_if(bool condition, const void* from, u32 otherwise) {
 #endif
 }
 
-// Returns the argument. The compiler computes what depends on the result again, instead of keeping it in registers.
-DEVICE u32 recomputed(u32 v) {
-#ifdef __CUDACC__
-    asm volatile("" : "+r"(v));
-#endif
-    return v;
-}
-DEVICE u64 recomputed(u64 v) {
-#ifdef __CUDACC__
-    asm volatile("" : "+l"(v));
-#endif
-    return v;
-}
-
 template <class S>
 struct TileRow {
     typedef typename S::Bits Bits;
@@ -46,7 +32,7 @@ struct TileRow {
     static constexpr DEVICE u32 offset(u32 i) { return i * (GROUP * COUNT); }
     static DEVICE bool is_there(u32 i, u32 cols) { return first() + offset(i) < cols; }
 
-    // Loads the thread's pieces, the first of which is at `own`. Zeros replace pieces behind the end of the row.
+    // Loads the thread's pieces, starting at `own`. Pieces behind the end of the row are zero.
     DEVICE void load(const Bits* own, u32 cols) {
         UNROLLED
         for (u32 i = 0; i < PIECES; i++) {

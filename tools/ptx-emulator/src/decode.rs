@@ -233,7 +233,8 @@ impl Decoder {
         self.find(text).ok_or_else(|| self.undeclared(text))
     }
 
-    /// Parses `[base+offset]`. Returns the base's bank and register, and the offset. The space is that of a variable.
+    /// Parses `[base+offset]`. Returns the base's bank and register, and the offset. If the base is a variable, also
+    /// returns the variable's space.
     pub fn address(&mut self, text: &str) -> Result<(Bank, u32, i64, Option<Space>)> {
         let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or_else(|| self.unknown())?;
         let length = inner.len() - inner.trim_start_matches(is_of_name).len();

@@ -158,7 +158,7 @@ impl Runner<'_> {
         self.run_lanes(warp)
     }
 
-    /// The same code, compiled for CPUs that compute eight lanes at a time.
+    /// Runs a warp with code compiled for CPUs that compute eight lanes at a time.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn run_warp_avx2(&mut self, warp: &mut Warp) -> Result<Stop, Box<Fault>> {

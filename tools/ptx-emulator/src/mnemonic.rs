@@ -82,7 +82,7 @@ pub fn decode(d: &mut Decoder, mnemonic: &str, operands: &[&str]) -> Result<Inst
     Ok(inst(op, &registers(d, operands, shape)?))
 }
 
-/// Returns the registers of the operands, of which the first is the result.
+/// Returns the registers of the operands. The first register is the result's.
 pub fn registers(d: &mut Decoder, operands: &[&str], shape: &[Type]) -> Result<Vec<u32>> {
     if operands.len() != shape.len() {
         return Err(d.unknown());

@@ -264,7 +264,7 @@ impl Access {
     }
 }
 
-/// What an instruction does with its registers `r`. Results come first.
+/// Operation of an instruction on its registers `r`. Results come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Mov(Bank),

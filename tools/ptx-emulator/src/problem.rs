@@ -36,7 +36,7 @@ impl fmt::Display for ModuleError {
 
 impl std::error::Error for ModuleError {}
 
-/// What a thread did wrong.
+/// Fault of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// It accessed memory that the kernel may not access.

@@ -3,7 +3,7 @@
 use crate::kernel::SHARED_START;
 use crate::problem::Problem;
 
-/// What happened last to a unit of shared memory.
+/// The last accesses to a unit of shared memory.
 #[derive(Clone, Copy, Default)]
 struct Cell {
     /// Number of the interval between barriers of the block in which the last write was; 0 if there was none.

@@ -25,7 +25,7 @@ pub const FAULTS: &[Fault] = &[
         "        }\n        if (threadIdx.x == 0) {\n            to[target] = (Bits)store_wide<S>(factors",
     ),
     fault(
-        "the target's gradient is that of any other class",
+        "the target gets the gradient of other classes",
         "cross_entropy.cu",
         "to[target] = (Bits)store_wide<S>(factors.at_target);",
         "",
@@ -49,7 +49,7 @@ pub const FAULTS: &[Fault] = &[
         "!Softmax",
     ),
     fault(
-        "the target's gradient in memory is that of any other class",
+        "the target of a row in memory gets the gradient of other classes",
         "cross_entropy.cu",
         "to[target] = (Bits)store_wide<S>(gradient.at_target);",
         "",

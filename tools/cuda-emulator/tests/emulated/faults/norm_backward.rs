@@ -54,7 +54,7 @@ pub const FAULTS: &[Fault] = &[
         "    __syncthreads();\n    const u32 i = threadIdx.x;",
         "    const u32 i = threadIdx.x;",
     ),
-    fault("the bias's gradient is that of the weight", "norm_columns.cuh", "+= from[a.cols];", "+= from[0];"),
+    fault("the bias gets the gradient of the weight", "norm_columns.cuh", "+= from[a.cols];", "+= from[0];"),
     fault("a sum has the wrong sign", "norm_columns.cuh", "values[c][0] += d * n;", "values[c][0] -= d * n;"),
     fault(
         "sums of columns are overwritten while they are read",

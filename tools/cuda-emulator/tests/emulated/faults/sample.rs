@@ -38,7 +38,7 @@ pub const FAULTS: &[Fault] = &[
                 ROLLED",
         "                ROLLED",
     ),
-    fault("equal logits are sorted downwards by index", "sample_row.cuh", "<< 32 | ~index;", "<< 32 | index;"),
+    fault("neighbouring tokens are exchanged", "sample_row.cuh", "<< 32 | ~index;", "<< 32 | ~(index ^ 1);"),
     fault("a piece is read twice", "sample_row.cuh", "next = second;", "next = words;"),
     fault("partial pieces are not read", "sample_row.cuh", "at < cols ? x[at] : NOTHING >> REST", "NOTHING >> REST"),
     fault(
@@ -88,17 +88,10 @@ pub const FAULTS: &[Fault] = &[
         "from += step * others;",
     ),
     fault(
-        "running sums start from the wrong warp",
+        "sums of earlier warps are not subtracted",
         "sample_filters.cuh",
         "above -= shared.sums[warp];",
-        "above -= shared.sums[0];",
-    ),
-    fault(
-        "parts read tables before they are written",
-        "sample_parts.cuh",
-        "        fill(shared.tables);
-        __syncthreads();",
-        "        fill(shared.tables);",
+        "above -= 0;",
     ),
     fault(
         "a top-p counts only half of each run",
@@ -112,12 +105,11 @@ pub const FAULTS: &[Fault] = &[
         "distance < logits.GROUP;",
         "distance < logits.GROUP / 2;",
     ),
-    fault("low halves of masses are not added", "sample_parts.cuh", " + (u64)(long long)low_sum;", ";"),
     fault(
-        "one term of a mass sum is not counted",
+        "high halves of masses are halved",
         "sample_parts.cuh",
-        "(to - from) * logits.COUNT : 0",
-        "(to - from) * logits.COUNT - 1 : 0",
+        "masses.is_long() ? 19 : 22)",
+        "masses.is_long() ? 19 : 21)",
     ),
     fault("kept tokens of parts are not counted", "sample_filters.cuh", "is_run ? work->kept[threadIdx.x] : 0", "0"),
     fault(
@@ -129,8 +121,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "fewer than k groups reach the bound",
         "sample_groups.cuh",
-        "found |= count >= k ? bit : 0;",
-        "found |= bit;",
+        "return logit_of(shared.digit);",
+        "return logit_of(shared.digit + 0x800000);",
     ),
 ];
 
