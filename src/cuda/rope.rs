@@ -92,7 +92,7 @@ pub fn rope_backward_into<E: DeviceElement>(
 /// Rotates the rows of attention heads by the positions of their tokens, on the stream's device. This is the form for
 /// batches of requests of different lengths: each token has its own position.
 ///
-/// The table's columns may be fewer than those of `x`. Then only the first columns are rotated, and the other columns
+/// The table may have fewer columns than `x`. Then only the first columns are rotated, and the other columns
 /// are copied (partial rotary embedding). The results are bit-identical to those of [`rope`](crate::rope()) on the
 /// CPU, for rows of the table's columns and a table of the tokens' positions.
 ///

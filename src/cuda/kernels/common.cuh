@@ -59,8 +59,8 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
-// Returns the same value, for rare paths in loops. The compiler would otherwise compute what depends on it alone before
-// the loop, in every block.
+// Returns the same value, for rare paths in loops. Without this function, the compiler would compute expressions of the
+// value before the loop, in every block.
 DEVICE u32 seldom(u32 value) {
 #ifdef __CUDACC__
     asm volatile("mov.u32 %0, %0;" : "+r"(value));
@@ -68,7 +68,7 @@ DEVICE u32 seldom(u32 value) {
     return value;
 }
 
-// Returns the argument. The compiler computes what depends on the result again, instead of keeping it in registers.
+// Returns the argument. The compiler computes expressions of the result at each use, and keeps none in registers.
 DEVICE u32 recomputed(u32 v) {
 #ifdef __CUDACC__
     asm volatile("" : "+r"(v));

@@ -1,4 +1,4 @@
-// Kernels in which several blocks read a row. They prepare what the block that completes the row needs.
+// Kernels in which several blocks read a row. Their results go to the block that completes the row.
 //
 // Kernels run one after the other, so a block reads what other blocks wrote in earlier kernels only. Within a kernel,
 // blocks of a row communicate by integer atomics alone. Their results do not depend on the order of the blocks, except
