@@ -3,17 +3,18 @@
 import re
 
 ENTRY = ".visible .entry "
-REGISTER = re.compile(r"%([a-z]+)(-?\d+)")
+REGISTER = re.compile(r"%(rs|rd|r|fd|f|p)(\d*)\b(?![.<])")
 
 
 def slim(text):
-    """Shortens the names of parameters and labels, and removes comments and indentation."""
+    """Shortens the names of parameters and labels, numbers registers, and removes comments and indentation."""
     text = re.sub(r"//.*", "", text)
     text = re.sub(r"\b\w+_param_(\d+)", r"p\1", text)
     # Labels are local to a kernel, so labels of two kernels may have the same name.
     text = re.sub(r"\$L__BB\d+_", "L", text)
     text = re.sub(r"[ \t]+", " ", text)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+    text = "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+    return of_kernels(text, in_order)
 
 
 def storage(entry):
@@ -29,21 +30,52 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Converts each kernel's register numbers.
-
-    `convert` gets a number, and the previous number of a register with the same prefix.
-    """
+    """Replaces the number of each register by `convert(class, number)`, where `convert` is made anew for each kernel."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
-        last = {}
-
-        def register(match):
-            name, number = match[1], int(match[2])
-            written, last[name] = convert(number, last.get(name, 0))
-            return f"%{name}{written}"
-
-        entries[i] = REGISTER.sub(register, entry)
+        converted = convert()
+        entries[i] = REGISTER.sub(lambda match: f"%{match[1]}{converted(match[1], match[2])}", entry)
     return ENTRY.join([head, *entries])
+
+
+def in_order():
+    """Numbers the registers of each class in the order in which they appear, from 1."""
+    numbers = {}
+
+    def number(kind, old):
+        known = numbers.setdefault(kind, {})
+        return known.setdefault(old, len(known) + 1)
+
+    return number
+
+
+def as_age():
+    """Converts a register's number to its age: 1 for the register that appeared last. A new register has no age."""
+    latest_first = {}
+
+    def age(kind, number):
+        known = latest_first.setdefault(kind, [])
+        try:
+            age = known.index(number) + 1
+            known.pop(age - 1)
+        except ValueError:
+            age = ""
+        known.insert(0, number)
+        return age
+
+    return age
+
+
+def from_age():
+    """Converts a register's age to its number."""
+    latest_first = {}
+
+    def number(kind, age):
+        known = latest_first.setdefault(kind, [])
+        known.insert(0, known.pop(int(age) - 1) if age else len(known) + 1)
+        return known[0]
+
+    return number
 
 
 def pack(texts):
@@ -53,8 +85,7 @@ def pack(texts):
     compressor = zstandard.ZstdCompressor(level=22)
     frames = {}
     for name, text in texts.items():
-        relative = of_kernels(text, lambda number, last: (number - last, number))
-        frames[name] = compressor.compress(relative.encode())
+        frames[name] = compressor.compress(of_kernels(text, as_age).encode())
     index = "".join(f"{name} {len(frame)}\n" for name, frame in frames.items())
     return index.encode() + b"\n" + b"".join(frames.values())
 
@@ -66,7 +97,7 @@ def unpack(archive):
     texts = {}
     for line in index.decode().splitlines():
         name, length = line.split(" ")
-        relative = zstandard.ZstdDecompressor().decompress(frames[: int(length)])
-        texts[name] = of_kernels(relative.decode(), lambda above, last: (above + last, above + last))
+        text = zstandard.ZstdDecompressor().decompress(frames[: int(length)])
+        texts[name] = of_kernels(text.decode(), from_age)
         frames = frames[int(length) :]
     return texts

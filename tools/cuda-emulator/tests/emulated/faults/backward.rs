@@ -20,12 +20,6 @@ pub const FAULTS: &[Fault] = &[
         "(float)((double)power(x[i]) * reciprocal)",
     ),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
-    fault(
-        "gradients of another column",
-        "softmax_backward.cuh",
-        "? (double)of_results[i]",
-        "? (double)of_results[COUNT - 1 - i]",
-    ),
     fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "own |= is_kept(x[i]) && of", "own |= false && of"),
     fault(
@@ -124,9 +118,14 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
             }
         }
     }
+    // About one in a thousand f16 gradients is too close to a tie for f32.
+    let [x, dy] = [(); 2].map(|()| row::<E>(&mut rng, KINDS[0], 96 * 1024));
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    case(emulator, op, [&x, &dy], (96, 1024), how)?;
+    // All dy are 1, so the exact gradients of softmax are 0. In f32, their differences from the mean are rounding errors.
+    case(emulator, op, [&x[..64], &[E::from_wide(1.0); 64]], (1, 64), how)?;
     // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and
     // log_softmax are 0, so a result that is not 0 is the rounding error of a product.
-    let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
     // A row with a NaN and an infinity is counted as a row with NaN.
     let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);
