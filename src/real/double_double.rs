@@ -99,36 +99,45 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns the sum of `self` and terms of decreasing magnitude. Stops at a term below 2^-111 of the sum.
-    fn add_all(self, terms: impl Iterator<Item = Self>) -> Self {
-        let mut sum = self;
-        for term in terms {
-            if !term.is_regular() || term.exponent < sum.exponent - 112 {
-                break;
-            }
-            sum = sum + term;
+    /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where the function gives the
+    /// numerator n and the denominator d of each k. Terms below 2^-112 are omitted. The sum is at least 1/2.
+    ///
+    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), from the last term, so that rounding errors of inner sums
+    /// are multiplied by z.
+    fn series(self, ratio: impl Fn(u32) -> (f64, f64)) -> Self {
+        let scale = if self.exponent < -1000 { 0.0 } else { power_of_two(self.exponent) };
+        let z = (self.hi * scale, self.lo * scale);
+        let (mut last, mut term) = (0, 1.0f64);
+        while term.abs() > 2f64.powi(-112) {
+            last += 1;
+            let (n, d) = ratio(last);
+            term *= z.0 * n / d;
         }
-        sum
+        let sum = (1..=last).rev().map(ratio).fold((1.0, 0.0), |sum: (f64, f64), (n, d)| {
+            let (high, error) = two_product(z.0, sum.0);
+            let product = fast_two_sum(high, error + (z.0 * sum.1 + z.1 * sum.0));
+            let (high, error) = two_product(product.0, n);
+            let product = fast_two_sum(high, error + product.1 * n);
+            let quotient = product.0 / d;
+            let (back, error) = two_product(quotient, d);
+            let rest = ((product.0 - back) - error + product.1) / d;
+            let (high, error) = two_sum(1.0, quotient);
+            fast_two_sum(high, error + rest)
+        });
+        DoubleDouble::new(sum.0, sum.1, 0)
     }
 
     /// Returns e^x - 1 for x = `self`, which must have |x| <= 0.35.
     fn exp_m1_small(self) -> Self {
-        let mut term = self;
-        self.add_all((2..=26).map(|n| {
-            term = term * self / DoubleDouble::from(f64::from(n));
-            term
-        }))
+        // x + x^2 / 2! + x^3 / 3! + ...
+        self * self.series(|k| (1.0, f64::from(k + 1)))
     }
 
     /// Returns ln((1 + s) / (1 - s)) for s = `self`, which must have |s| <= 0.172.
     fn log_ratio(self) -> Self {
-        let square = self * self;
-        let mut power = self;
-        let sum = self.add_all((3..=43).step_by(2).map(|n| {
-            power = power * square;
-            power / DoubleDouble::from(f64::from(n))
-        }));
-        sum.times_power_of_two(1)
+        // 2 (s + s^3 / 3 + s^5 / 5 + ...)
+        let series = (self * self).series(|k| (f64::from(2 * k - 1), f64::from(2 * k + 1)));
+        (self * series).times_power_of_two(1)
     }
 
     /// Returns ln 2.
@@ -157,13 +166,9 @@ impl DoubleDouble {
     /// Returns the integral of the standard normal density from 0 to a = `self`, for 0 <= a < 1.5. Uses a series whose
     /// terms do not cancel.
     fn normal_body(self) -> Self {
-        let square = self * self;
-        let mut term = self;
-        let sum = self.add_all((3..=81).step_by(2).map(|n| {
-            term = term * square / DoubleDouble::from(f64::from(n));
-            term
-        }));
-        self.normal_density() * sum
+        // a + a^3 / 3 + a^5 / (3 * 5) + ...
+        let series = (self * self).series(|k| (1.0, f64::from(2 * k + 1)));
+        self.normal_density() * self * series
     }
 
     /// Returns the integral of the standard normal density from a = `self` to infinity, for a >= 1.5. Uses Laplace's

@@ -15,9 +15,9 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Sync>;
+type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Send + Sync>;
 
 /// Named computation over rows.
 pub struct Case {
@@ -33,9 +33,15 @@ impl Case {
         (self.run)(0..self.rows)
     }
 
-    /// Computes the rows one after the other, and returns the bits of their results.
-    pub fn alone(&self) -> Vec<u64> {
-        (0..self.rows).flat_map(|row| (self.run)(row..row + 1)).collect()
+    /// Returns the bits of all rows, computed in several calls: one call for each of the first three and last two rows,
+    /// and one for the rows between them.
+    pub fn in_parts(&self) -> Vec<u64> {
+        let bounds: Vec<usize> = (0..=self.rows).filter(|at| *at <= 3 || at + 2 >= self.rows).collect();
+        bounds.windows(2).flat_map(|bounds| (self.run)(bounds[0]..bounds[1])).collect()
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Returns whether the case is large enough to be distributed over threads.
@@ -71,19 +77,19 @@ struct Batch<'a, E> {
 }
 
 impl<E: Element> Batch<'_, E> {
-    fn add(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Result<Vec<E>> + Sync + 'static) {
+    fn add(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Result<Vec<E>> + Send + Sync + 'static) {
         self.add_words(op, move |part| f(part).unwrap().into_iter().map(E::bits).collect());
     }
 
     /// Adds a case that computes all rows together.
-    fn add_whole(&mut self, op: &str, f: impl Fn() -> Vec<E> + Sync + 'static) {
+    fn add_whole(&mut self, op: &str, f: impl Fn() -> Vec<E> + Send + Sync + 'static) {
         let (rows, cols) = (self.rows, self.cols);
         let name = format!("{op} {} {} {rows}x{cols}", E::DTYPE, self.label);
         let run = move |_| f().into_iter().map(E::bits).collect();
         self.cases.push(Case { name, rows: 1, elements: rows * cols, run: Box::new(run) });
     }
 
-    fn add_words(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Vec<u64> + Sync + 'static) {
+    fn add_words(&mut self, op: &str, f: impl Fn(&RowRange<'_, E>) -> Vec<u64> + Send + Sync + 'static) {
         let (x, rows, cols) = (self.x.clone(), self.rows, self.cols);
         let run =
             move |range: Range<usize>| f(&RowRange { data: &x[range.start * cols..range.end * cols], range, cols });
@@ -95,7 +101,8 @@ impl<E: Element> Batch<'_, E> {
 /// Shapes with row lengths around 16, 256 and 4,096, where a kernel's loops begin another iteration.
 const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
 
-pub fn cases() -> Vec<Case> {
+/// All cases. The tests share them, because their inputs take long to generate.
+pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let mut cases = Vec::new();
     of_dtype::<f64>(&mut cases);
     of_dtype::<f32>(&mut cases);
@@ -103,7 +110,7 @@ pub fn cases() -> Vec<Case> {
     of_dtype::<bf16>(&mut cases);
     sums(&mut cases);
     cases
-}
+});
 
 fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
     for (rows, cols) in SHAPES {
