@@ -53,11 +53,13 @@ const TWO_OVER_PI: [u32; 40] = [
 ];
 
 /// Returns 2^e, which must be a normal number.
+#[inline]
 fn power_of_two(e: i64) -> f64 {
     f64::from_bits(((e + 1023) as u64) << 52)
 }
 
 /// Returns a + b and its rounding error.
+#[inline]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let part = sum - a;
@@ -65,12 +67,14 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 /// Returns a + b and its rounding error, for |a| >= |b|.
+#[inline]
 fn fast_two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     (sum, b - (sum - a))
 }
 
 /// Returns a * b and its rounding error.
+#[inline]
 fn two_product(a: f64, b: f64) -> (f64, f64) {
     let product = a * b;
     (product, a.mul_add(b, -product))
@@ -163,7 +167,7 @@ impl DoubleDouble {
         (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
     }
 
-    /// Returns the integral of the standard normal density from 0 to a = `self`, for 0 <= a < 1.5. Uses a series whose
+    /// Returns the integral of the standard normal density from 0 to a = `self`, for 0 <= a < 2.5. Uses a series whose
     /// terms do not cancel.
     fn normal_body(self) -> Self {
         // a + a^3 / 3 + a^5 / (3 * 5) + ...
@@ -171,7 +175,7 @@ impl DoubleDouble {
         self.normal_density() * self * series
     }
 
-    /// Returns the integral of the standard normal density from a = `self` to infinity, for a >= 1.5. Uses Laplace's
+    /// Returns the integral of the standard normal density from a = `self` to infinity, for a >= 2.5. Uses Laplace's
     /// continued fraction.
     fn normal_tail(self) -> Self {
         let depth = 30 + (40.0 / self.to_f64()).powi(2) as u32;
@@ -182,7 +186,7 @@ impl DoubleDouble {
     /// Returns the cumulative distribution function of the standard normal distribution, with an accuracy of 90 bits.
     pub fn normal_cdf(self) -> Self {
         let (half, a) = (DoubleDouble::from(0.5), self.abs());
-        match (a < DoubleDouble::from(1.5), self.hi < 0.0) {
+        match (a < DoubleDouble::from(2.5), self.hi < 0.0) {
             (true, true) => half - a.normal_body(),
             (true, false) => half + a.normal_body(),
             (false, true) => a.normal_tail(),
@@ -196,7 +200,7 @@ impl DoubleDouble {
             return self;
         }
         let a = self.abs() * DoubleDouble::from(2.0).sqrt();
-        let is_body = a < DoubleDouble::from(1.5);
+        let is_body = a < DoubleDouble::from(2.5);
         let half = if is_body { a.normal_body() } else { DoubleDouble::from(0.5) - a.normal_tail() };
         let magnitude = half.times_power_of_two(1);
         if self.hi < 0.0 { -magnitude } else { magnitude }
