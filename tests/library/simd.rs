@@ -205,6 +205,6 @@ fn the_environment_decides() {
     // Every op reports the error. A level forced in code ignores the variable.
     assert!(
         said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"),
-        "`EVENKEEL_SIMD=sse9`: exp must return the error Backend, but [1.0] if code forces a level, got {said}"
+        "`EVENKEEL_SIMD=sse9`: expected the error Backend, and [1.0] at a level that code forces, got {said}"
     );
 }

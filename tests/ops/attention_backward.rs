@@ -160,7 +160,7 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?} within {bound} ULP (at {at:e}), got {got:?}, off by {ulps} ULP"
+                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, off by {ulps} ULP"
             );
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Re
         return Err(refuse("masks").into());
     }
     if options.fully_masked != FullyMasked::Zeros {
-        return Err(refuse("policies other than zeros for fully masked rows").into());
+        return Err(refuse("policies other than FullyMasked::Zeros").into());
     }
     let scores = wide(xs)?;
     if options.scale == 1.0 && options.softcap.is_none() {

@@ -122,7 +122,7 @@ impl Norm {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The slot is full here: candle runs this op once, right after the sum.
         norm.ok_or_else(|| {
-            Error::Msg(format!("{NAME}: candle must run the op once after each sum, but ran it twice")).bt()
+            Error::Msg(format!("{NAME}: candle must request the norm of each sum once, but requested it twice")).bt()
         })
     }
 }
