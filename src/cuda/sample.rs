@@ -465,7 +465,7 @@ mod tests {
                         let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
                         assert!(
                             parts <= MOST_PARTS && share * (16 / bytes) <= 511,
-                            "{cols} columns in {parts} parts: expected at most {MOST_PARTS} parts and 511 logits of a lane"
+                            "{cols} columns in {parts} parts: expected at most {MOST_PARTS} parts and 511 logits a lane"
                         );
                     }
                     first += if is_last { of_launch } else { 0 };

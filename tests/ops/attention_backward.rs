@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dq of the query and dk of its head"
+                "{shape:?}, q of query {row} is NaN and dy {broken:?}: its dq must be NaN, and dk of its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dv of the head of the query"
+                "{shape:?}, q of query {row} is NaN and dy {broken:?}: dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?} with {broken:?} in dy of one query: expected NaN in dq of this query and dv of its head"
+                "{shape:?}, dy of query {row} is {broken:?}: its dq must be NaN, and dv of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -503,7 +503,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?} with NaN in the first query: expected NaN in dk and dv of the keys this query attends to"
+                "{shape:?}, the first query is NaN: dk and dv must be NaN for the keys that it attends to"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -517,7 +517,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?} with NaN in the last key: expected NaN in dq of the last query and in dv of its head"
+            "{shape:?}, the last key is NaN: dq of the last query must be NaN, and dv of its head"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -527,7 +527,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?} with inf in the last value: expected NaN in dq of the last query and in dk of its head"
+            "{shape:?}, the last value is inf: dq of the last query must be NaN, and dk of its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");

@@ -135,7 +135,7 @@ impl Op for Norm {
     fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         match self.take()? {
             Storage::Cpu(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the norm is not on the CPU")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on the CPU")).bt()),
         }
     }
 
@@ -143,7 +143,7 @@ impl Op for Norm {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         match self.take()? {
             Storage::Cuda(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the norm is not on a CUDA device")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on a CUDA device")).bt()),
         }
     }
 
