@@ -69,9 +69,9 @@ impl Checkpoint {
             None => bail!("the number of columns is {hidden}; it must be a multiple of {heads}, the number of heads"),
         };
         ensure!(head_dim % 2 == 0, "the number of columns of a head is {head_dim}; it must be even");
-        for same in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-            let columns = self.optional(same, 1..=1 << 10)?.unwrap_or(head_dim);
-            ensure!(columns == head_dim, "{same} is {columns}; it must be {head_dim}, the number of columns of a head");
+        for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+            let columns = self.optional(key, 1..=1 << 10)?.unwrap_or(head_dim);
+            ensure!(columns == head_dim, "{key} is {columns}; it must be {head_dim}, the number of columns of a head");
         }
         let theta = self.optional_number("llama.rope.freq_base")?.unwrap_or(10_000.0);
         Ok(Config {

@@ -99,7 +99,7 @@ fn attribute_values() {
         invalid("sample", logits.clone(), json!({"typical_p": 0}), "typical_p is 0"),
         invalid("sample", logits.clone(), json!({"repetition_penalty": 0}), "repetition_penalty is 0"),
         invalid("sample", json!({"logits": "x", "history": "ints"}), json!({"top_k": 1, "profile": 1}), "profile"),
-        invalid("sample", logits.clone(), json!({"profile": "gpt"}), "profile is \"gpt\"; it must be"),
+        invalid("sample", logits.clone(), json!({"profile": "gpt"}), "profile is \"gpt\"; it must be \"evenkeel\" or"),
     ];
     let numbers = [
         ("softmax", "axis", vec![json!(2), json!(-3), json!(1e30), json!(-1e300)]),
