@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, q of query {row} is NaN and dy {broken:?}: its dq must be NaN, and dk of its head"
+                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: its dq and dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, q of query {row} is NaN and dy {broken:?}: dv of its head must be NaN"
+                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}, dy of query {row} is {broken:?}: its dq must be NaN, and dv of its head"
+                "{shape:?}, query {row} with {broken:?} in dy: its dq and dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -503,7 +503,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?}, the first query is NaN: dk and dv must be NaN for the keys that it attends to"
+                "{shape:?}, first query with NaN in q: dk and dv of the keys that it attends to must be NaN"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -517,7 +517,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?}, the last key is NaN: dq of the last query must be NaN, and dv of its head"
+            "{shape:?}, last key with NaN: dq of the last query and dv of its head must be NaN"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -527,7 +527,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?}, the last value is inf: dq of the last query must be NaN, and dk of its head"
+            "{shape:?}, last value with inf: dq of the last query and dk of its head must be NaN"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");

@@ -108,7 +108,7 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
     println!("{}: {compared} rows compared, {skipped} too close to call", E::DTYPE);
     assert!(
         skipped * 20 < compared,
-        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {skipped} of {}",
+        "sample: at most 1 in 20 rows may be too close to the cut of a filter, got {skipped} of {}",
         compared + skipped
     );
 }

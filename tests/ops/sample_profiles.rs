@@ -143,7 +143,7 @@ fn support_is_that_of_the_engine<E: Bits>() {
     result.unwrap();
     assert!(
         close * 20 < compared,
-        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {close} of {}",
+        "sample: at most 1 in 20 rows may be too close to the cut of a filter, got {close} of {}",
         compared + close
     );
 }

@@ -86,7 +86,7 @@ unsafe fn check(
         return Err((format!("of data type number {}", info.dtype), expected));
     }
     if info.ndim > MAX_RANK || info.shape.is_null() && info.ndim > 0 {
-        return Err((format!("of rank {} without a valid shape", info.ndim), format!("{:?}", spec.shape)));
+        return Err((format!("of rank {}, but has no valid shape", info.ndim), format!("the shape {:?}", spec.shape)));
     }
     let shape: Vec<usize> = match info.ndim {
         0 => Vec::new(),
