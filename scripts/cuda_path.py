@@ -69,8 +69,8 @@ def of_kernel(listed, kernel, pieces, elements, shuffles):
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):
             return length
-    raise SystemExit(f"{kernel}: expected a path with {pieces} reads, {pieces} writes and "
-                     f"{elements} exponentials, found none")
+    raise SystemExit(f"{kernel}: expected a path through the machine code with {pieces} reads and {pieces} writes "
+                     f"of 16 bytes and {elements} exponentials, found none")
 
 
 def table(listed):

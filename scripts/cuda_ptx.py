@@ -30,7 +30,7 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Replaces the number of each register by `convert(class, number)`, where `convert` is made anew for each kernel."""
+    """Replaces the number of each register by `converted(class, number)`. Each kernel gets its `converted = convert()`."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         converted = convert()

@@ -137,7 +137,7 @@ fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
             "view",
             "number of positions",
             value,
-            format!("at most {most} for positions that {case}"),
+            format!("at most {most}, because the positions {case}"),
         ));
     }
     Ok(())

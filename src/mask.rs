@@ -249,7 +249,7 @@ impl<'a> Mask<'a> {
                 op,
                 "axis",
                 geometry.axis,
-                "the last axis of at least two, because the mask is causal or windowed",
+                "the last axis of a tensor with at least two axes, because the mask is causal or windowed",
             ));
         }
         if self.window == Some(0) {

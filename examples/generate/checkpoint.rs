@@ -49,22 +49,29 @@ impl Checkpoint {
         }
         for unsupported in ["llama.expert_count", "llama.rope.scaling.factor"] {
             let key = self.content.metadata.contains_key(unsupported);
-            ensure!(!key, "{} has {unsupported}, which is not supported", self.path.display());
+            ensure!(!key, "the metadata of {} has {unsupported}, which is not supported", self.path.display());
         }
-        ensure!(!self.has("rope_freqs.weight"), "{} has rope_freqs, which is not supported", self.path.display());
+        ensure!(
+            !self.has("rope_freqs.weight"),
+            "{} has the tensor rope_freqs.weight, which is not supported",
+            self.path.display()
+        );
         let hidden = self.count("llama.embedding_length", 1..=1 << 16)?;
         let heads = self.count("llama.attention.head_count", 1..=1 << 10)?;
         let kv_heads = self.count("llama.attention.head_count_kv", 1..=heads)?;
-        ensure!(heads % kv_heads == 0, "{heads} query heads can't share {kv_heads} key heads evenly");
+        ensure!(
+            heads % kv_heads == 0,
+            "the number of query heads is {heads}; it must be a multiple of {kv_heads}, the number of key heads"
+        );
         let head_dim = match self.optional("llama.attention.key_length", 1..=1 << 10)? {
             Some(columns) => columns,
             None if hidden % heads == 0 => hidden / heads,
-            None => bail!("{heads} heads can't share {hidden} columns evenly"),
+            None => bail!("the number of columns is {hidden}; it must be a multiple of {heads}, the number of heads"),
         };
-        ensure!(head_dim % 2 == 0, "heads have {head_dim} columns; an even number is needed");
-        for same in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-            let columns = self.optional(same, 1..=1 << 10)?.unwrap_or(head_dim);
-            ensure!(columns == head_dim, "{same} is {columns}; it must be {head_dim}, the number of columns of a head");
+        ensure!(head_dim % 2 == 0, "the number of columns of a head is {head_dim}; it must be even");
+        for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+            let columns = self.optional(key, 1..=1 << 10)?.unwrap_or(head_dim);
+            ensure!(columns == head_dim, "{key} is {columns}; it must be {head_dim}, the number of columns of a head");
         }
         let theta = self.optional_number("llama.rope.freq_base")?.unwrap_or(10_000.0);
         Ok(Config {

@@ -108,9 +108,12 @@ impl Pretrained for Trained {
         for (name, count, most) in counts {
             ensure!((1..=most).contains(&count), "{name} is {count}; it must be in 1 ..= {most}");
         }
-        ensure!(hidden.is_multiple_of(heads), "{heads} heads can't share {hidden} columns evenly");
+        ensure!(
+            hidden.is_multiple_of(heads),
+            "the number of columns is {hidden}; it must be a multiple of {heads}, the number of heads"
+        );
         let head_dim = self.description.head_dim();
-        ensure!(head_dim.is_multiple_of(2), "heads have {head_dim} columns; an even number is needed");
+        ensure!(head_dim.is_multiple_of(2), "the number of columns of a head is {head_dim}; it must be even");
         Ok(Config {
             layers,
             hidden,

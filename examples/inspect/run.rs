@@ -52,6 +52,6 @@ fn inspected(checkpoint: &Checkpoint) -> Result<Vec<Inspected>> {
 /// Draws the histogram of the worst tensor that has statistics.
 fn worst(report: &Report) -> Result<String> {
     let analysed = report.tensors.iter().find_map(|entry| Some((&entry.tensor, entry.tensor.stats.as_ref()?)));
-    let (tensor, stats) = analysed.context("can't draw a picture: no tensor has a type that is analysed")?;
+    let (tensor, stats) = analysed.context("can't draw a picture: no tensor has a supported type")?;
     picture::draw(tensor, stats)
 }

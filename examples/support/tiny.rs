@@ -57,9 +57,14 @@ impl Description {
         let mut merges = Merges::new();
         for (i, merge) in self.merges.iter().enumerate() {
             let pair = merge.split_once(' ').filter(|(a, b)| seen.contains(*a) && seen.contains(*b));
-            let (a, b) = pair.with_context(|| format!("merge {i}, {merge:?}, must join two existing pieces"))?;
+            let (a, b) = pair.with_context(|| {
+                format!("merge {i} of the tokenizer is {merge:?}; it must join two existing tokens")
+            })?;
             let piece = format!("{a}{b}");
-            ensure!(seen.insert(piece.clone()), "merge {i}, {merge:?}, makes a piece that already exists");
+            ensure!(
+                seen.insert(piece.clone()),
+                "merge {i} of the tokenizer is {merge:?}; it must not make a token that already exists"
+            );
             merges.push((a.to_string(), b.to_string()));
             pieces.push(piece);
         }

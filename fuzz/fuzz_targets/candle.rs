@@ -127,7 +127,7 @@ fn in_place(case: &Case, base: &Tensor) {
         }
         (Err(_), _) => assert_eq!(after, before, "{case:?}: a call that returns an error must not change the tensor"),
         (Ok(()), Err(error)) => {
-            panic!("{case:?}: the op in place must fail, as the op in new memory failed: {error}")
+            panic!("{case:?}: the op in place must return an error, because the op in new memory returned: {error}")
         }
     }
 }

@@ -20,7 +20,7 @@
 //! std::fs::write(file.path(), [&length[..], header, data.as_flattened()].concat())?;
 //!
 //! let inspected = Checkpoint::open(file.path())?.inspect()?;
-//! let stats = inspected[0].stats.as_ref().expect("F32 must be analysed");
+//! let stats = inspected[0].stats.as_ref().expect("a tensor in F32 must have statistics");
 //! assert_eq!((stats.nan, stats.max_abs), (1, 96.5));
 //! let findings = Thresholds::default().findings(&inspected);
 //! let about: Vec<_> = findings.iter().map(|finding| (finding.level, finding.about)).collect();

@@ -26,7 +26,7 @@ macro_rules! thresholds {
             ///
             /// ```
             /// let mut thresholds = evenkeel::checkpoint::Thresholds::default();
-            /// *thresholds.named("norm_max").expect("the threshold must exist") = 100.0;
+            /// *thresholds.named("norm_max").expect("`norm_max` must be the name of a threshold") = 100.0;
             /// assert_eq!(thresholds.norm_max, 100.0);
             /// assert!(thresholds.named("norm_min").is_none());
             /// ```

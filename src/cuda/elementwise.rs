@@ -218,7 +218,7 @@ pub fn launch(
     len: usize,
 ) -> Result<Option<(Launch, Arguments)>> {
     let (source, name, kernels) = function.names();
-    // Elements that a thread processes at a time, as `Piece::COUNT` of the kernels.
+    // Number of elements that a thread processes at a time. It equals `Piece::COUNT` of the kernels.
     let (kernel, per_thread) = match dtype {
         DType::F32 => (kernels[0], 4),
         DType::F16 => (kernels[1], 16),

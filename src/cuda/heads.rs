@@ -67,7 +67,7 @@ impl HeadLayout {
     fn check(&self, len: usize) -> Result<()> {
         match self.extent() {
             Some(extent) if extent <= len => Ok(()),
-            _ => Err(Error::shape("heads", "data", format!("{len} elements"), format!("the extent of {self:?}"))),
+            _ => Err(Error::shape("heads", "data", format!("{len} elements"), format!("enough elements for {self:?}"))),
         }
     }
 }
@@ -228,7 +228,7 @@ impl Rotation {
         Rotation { addresses, layouts: [layout; 2], ids: PositionIds::default(), positions, rotated: cols, interleaved }
     }
 
-    /// Checks the columns and the strides' agreement with each other.
+    /// Checks that rows and results have the same shape, and that the rotated columns are even and in the row.
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         let [x, y] = self.layouts;
         let dims = |layout: HeadLayout| [layout.tokens, layout.heads, layout.cols];

@@ -214,7 +214,7 @@ pub fn plan(
             op,
             "axis",
             0,
-            "the last axis of at least two, because the mask is causal or windowed",
+            "the last axis of a tensor with at least two axes, because the mask is causal or windowed",
         ));
     }
     if parts.window == Some(0) {

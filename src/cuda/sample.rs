@@ -232,8 +232,8 @@ unsafe impl DeviceRepr for Arguments {}
 unsafe impl DeviceRepr for AdjustArguments {}
 
 /// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
-/// does not wait, and allocates only if the stream's workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may
-/// be omitted if no request has penalties.
+/// does not wait, and allocates only if the stream's workspace is too small. `adjusted` is a buffer for the penalised
+/// logits, with the length of the logits. It may be omitted if no request has penalties.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::EmptyInput`] for rows without tokens;
@@ -460,10 +460,13 @@ mod tests {
                         let used = of_launch * arguments.stride as usize;
                         assert!(
                             used <= 8 * workspace_len(dtype, (rows, cols)),
-                            "{rows} rows of {cols} use {used} bytes"
+                            "{rows} rows of {cols} columns: {used} bytes must fit into the workspace"
                         );
                         let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
-                        assert!(parts <= MOST_PARTS && share * (16 / bytes) <= 511, "{parts} parts of {cols} columns");
+                        assert!(
+                            parts <= MOST_PARTS && share * (16 / bytes) <= 511,
+                            "{cols} columns in {parts} parts: expected at most {MOST_PARTS} parts and 511 logits a lane"
+                        );
                     }
                     first += if is_last { of_launch } else { 0 };
                 }

@@ -40,9 +40,9 @@ const OP: Op = Op {
     masked: kernel_of_masked,
 };
 
-/// Kernel names by type: for rows without a bias, read one element at a time, held in the registers of a block of up to
-/// 256 or of 512 threads, or longer; and for rows with biases, read one element at a time, held in the registers of a
-/// block, or longer.
+/// Kernel names by type. The first list is for rows without a bias: rows read one element at a time, rows in registers
+/// of up to 256 or of 512 threads, and longer rows. The second list is for rows with biases: rows read one element at a
+/// time, rows in registers, and longer rows.
 macro_rules! masked {
     ($type:literal) => {
         (

@@ -186,7 +186,10 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!("a broadcast to rows of a value of shape {:?}, which must have exactly one axis", g.dims(value))
+                format!(
+                    "a value of shape {:?} that is broadcast to rows but does not have exactly one axis",
+                    g.dims(value)
+                )
             });
             return value;
         };

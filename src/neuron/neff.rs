@@ -31,7 +31,7 @@ pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     // Older compilers leave this field 0.
     let cores = bytes.get(552..556).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes);
     if cores.max(1) != u32::from(logical_cores) {
-        return Err(format!("the NEFF is for {cores} physical cores in a logical core, not {logical_cores}"));
+        return Err(format!("the NEFF is for {cores} physical cores per logical core; it must be for {logical_cores}"));
     }
     Ok(())
 }

@@ -83,10 +83,7 @@ impl AttentionPartial {
                 OP,
                 "first key",
                 first,
-                format!(
-                    "at most {all}, the number of all keys, minus {}, the number of keys of the shard",
-                    k.shape()[2]
-                ),
+                format!("at most {all} - {}: the number of all keys minus the keys of the shard", k.shape()[2]),
             ));
         };
         if !first.is_multiple_of(KEYS) || first > all {

@@ -157,7 +157,12 @@ pub(crate) fn check_shape(
         return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{table_cols} columns, as in the table")));
     }
     if rows > 0 && (positions == 0 || !rows.is_multiple_of(positions)) {
-        return Err(Error::shape(op, "x", format!("{rows} rows"), format!("a multiple of the {positions} positions")));
+        return Err(Error::shape(
+            op,
+            "x",
+            format!("{rows} rows"),
+            format!("a multiple of {positions}, the number of positions"),
+        ));
     }
     Ok(())
 }

@@ -78,23 +78,26 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
 /// is at `place`.
 fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard]) -> Result<()> {
     let holes = |part: &TensorShard, from: usize, to: usize| {
-        let rank = part.holders[0];
-        Err(at(op, rank, format!("{}, but no rank has {from}..{to} of that axis", has(rank, &part.place))))
+        let shard = has(part.holders[0], &part.place);
+        Err(at(op, part.holders[0], format!("{shard}, but no rank has {from}..{to} of that axis")))
     };
     let mut before: Option<&TensorShard> = None;
     for part in parts {
         let (start, end) = (part.place.own.start, before.map_or(0, |before| before.place.own.end));
         match before {
             Some(before) if start < end || before.place.is_whole() || part.place.is_whole() => {
-                let [own, other] = [part, before].map(|part| has(part.holders[0], &part.place));
-                return Err(at(op, part.holders[0], format!("{own}, which overlaps another shard: {other}")));
+                let [shard, other] = [part, before].map(|part| has(part.holders[0], &part.place));
+                return Err(at(op, part.holders[0], format!("{shard}, which overlaps another shard: {other}")));
             }
             _ if start > end => return holes(part, end, start),
             _ => before = Some(part),
         }
     }
     match before {
-        None if place.all() > 0 => Err(at(op, rank, format!("{}, but no rank has its elements", has(rank, place)))),
+        None if place.all() > 0 => {
+            let shard = has(rank, place);
+            Err(at(op, rank, format!("{shard}, but no rank has its elements")))
+        }
         Some(part) if part.place.own.end != part.place.dims[part.place.axis] => {
             holes(part, part.place.own.end, part.place.dims[part.place.axis])
         }

@@ -124,7 +124,7 @@ impl<'a, T> Finish<'a, T> {
     pub fn done(self, written: Written) -> &'a mut [T] {
         let start = self.start.addr();
         let is_covered = self.len == 0 || (written.start, written.end) == (start, start + self.len * size_of::<T>());
-        assert!(self.initialised || is_covered, "a part of the output was not written");
+        assert!(self.initialised || is_covered, "every element of the output must be written");
         // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
         // to the memory is no longer used. Every element was initialised before or has been written, as the assertion
         // checks.

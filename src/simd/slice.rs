@@ -150,7 +150,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
     /// Returns the span with its source typed as f32. Panics if the source has another type.
     #[inline(always)]
     pub fn reading_f32s(self) -> Span<'s, 'd, f32, D> {
-        assert!(S::IS_F32, "the source must be f32");
+        assert!(S::IS_F32, "the source of the span must have the type f32");
         Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 

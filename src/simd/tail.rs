@@ -105,7 +105,7 @@ mod masked {
                         _mm512_storeu_si512(to.add(8 * half).cast(), values);
                     }
                 }
-                _ => unreachable!("numbers have 1, 2, 4 or 8 bytes"),
+                _ => unreachable!("an element must have 1, 2, 4 or 8 bytes"),
             }
         }
     }
@@ -128,7 +128,7 @@ mod masked {
                         _mm512_mask_storeu_epi64(to.wrapping_add(8 * half).cast(), lanes, values);
                     }
                 }
-                _ => unreachable!("numbers have 1, 2, 4 or 8 bytes"),
+                _ => unreachable!("an element must have 1, 2, 4 or 8 bytes"),
             }
         }
     }

@@ -188,7 +188,11 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         Sampling::GumbelSoftmax { temperature: f64::NAN },
         Sampling::TopP { p: f64::NAN, temperature: 1.0 },
     ] {
-        assert_eq!(error(&refused, &logits).name(), "InvalidArgument", "{refused:?} must return InvalidArgument");
+        assert_eq!(
+            error(&refused, &logits).name(),
+            "InvalidArgument",
+            "the sampling {refused:?} must return the error InvalidArgument"
+        );
     }
     let mut processor = LogitsProcessor::new(1, Some(f64::NAN), None);
     assert_eq!(Error::from(processor.sample(&logits).unwrap_err()).name(), "InvalidArgument");

@@ -126,15 +126,19 @@ fn what_can_not_be_overwritten() -> Result<()> {
             assert_eq!(
                 in_place(&refused).unwrap_err().name(),
                 "InvalidArgument",
-                "{op} must reject a view that is not contiguous"
+                "in-place {op} must reject a view that is not contiguous"
             );
         }
         let variable = Var::from_tensor(&x)?;
-        assert_eq!(in_place(&variable).unwrap_err().name(), "InvalidArgument", "{op} must reject a variable");
+        assert_eq!(
+            in_place(&variable).unwrap_err().name(),
+            "InvalidArgument",
+            "in-place {op} must reject a candle variable"
+        );
         assert_eq!(
             in_place(&variable.sqr()?).unwrap_err().name(),
             "InvalidArgument",
-            "{op} must reject a derived tensor"
+            "in-place {op} must reject a tensor computed from a candle variable"
         );
         // The error advises a copy before `detach`, because `detach` alone still shares the variable's memory.
         let error = in_place(&variable).unwrap_err().to_string();
@@ -142,7 +146,11 @@ fn what_can_not_be_overwritten() -> Result<()> {
         in_place(&variable.copy()?.detach())?;
         assert_same(op, &variable, &before);
         let ints = Tensor::ones((2, 3, 8), DType::U32, x.device())?;
-        assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "{op} must reject integers");
+        assert_eq!(
+            in_place(&ints).unwrap_err().name(),
+            "UnsupportedDType",
+            "in-place {op} must reject a tensor of integers"
+        );
         assert_same(op, &x, &before);
     }
     // The weight shares memory with the tensor that would be overwritten.

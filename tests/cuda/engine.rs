@@ -22,9 +22,9 @@ const ENGINE: usize = 0x100;
 pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
     for context in [0, ENGINE] {
         // SAFETY: the stand-in never reads the context.
-        unsafe { ctx::set_current(context as CUcontext) }.expect("the stand-in must make a context current");
+        unsafe { ctx::set_current(context as CUcontext) }.expect("setting the current context must succeed");
         let result = call();
-        let current = ctx::get_current().expect("the stand-in must return the current context");
+        let current = ctx::get_current().expect("reading the current context must succeed");
         assert_eq!(
             current.unwrap_or(ptr::null_mut()) as usize,
             context,
@@ -34,7 +34,7 @@ pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
             return result;
         }
     }
-    unreachable!("the loop returns in its last round")
+    unreachable!("the loop must return the result of the last context")
 }
 
 fn stream() -> Arc<CudaStream> {
@@ -48,18 +48,22 @@ fn calls_keep_the_callers_context() {
     if !has_standin("engine::calls_keep_the_callers_context", 13000) {
         return;
     }
-    let context = keeps_context("device", || cuda::device(0)).expect("the stand-in must have a device");
-    keeps_context("device", || cuda::device(7)).expect_err("the stand-in must not have a device 7");
+    let context =
+        keeps_context("device", || cuda::device(0)).expect("the stand-in for the CUDA driver must have a device");
+    keeps_context("device", || cuda::device(7)).expect_err("the stand-in for the CUDA driver must not have a device 7");
     let stream = context.default_stream();
-    let zeros = || stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let zeros = || stream.alloc_zeros::<f32>(8).expect("device memory must be allocated");
     let (a, b, mut c, mut d) = (zeros(), zeros(), zeros(), zeros());
-    let columns = || stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
+    let columns = || stream.alloc_zeros::<f32>(4).expect("device memory must be allocated");
     let (weight, mut dweight) = (columns(), columns());
-    let table = evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default()).expect("the table must be valid");
-    let table = keeps_context("RopeTable::new", || RopeTable::new(&stream, &table)).expect("a copy must succeed");
+    let table =
+        evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default()).expect("the options of the rope table must be valid");
+    let table =
+        keeps_context("RopeTable::new", || RopeTable::new(&stream, &table)).expect("the rope table must be copied");
     let mask = evenkeel::Mask::lengths(&[3]);
-    let mask = keeps_context("Mask::copy", || Mask::copy(&stream, &mask)).expect("a copy must succeed");
-    let mut guards = keeps_context("Guards::new", || Guards::new(&stream)).expect("the counters must be allocated");
+    let mask = keeps_context("Mask::copy", || Mask::copy(&stream, &mask)).expect("the mask must be copied");
+    let mut guards =
+        keeps_context("Guards::new", || Guards::new(&stream)).expect("the counters of the guards must be allocated");
 
     let rows = || Rows::new(a.as_view(), 2, 4);
     let others = || Rows::new(b.as_view(), 2, 4);
@@ -70,7 +74,7 @@ fn calls_keep_the_callers_context() {
     let mut keeps = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>) -> Result<()>| {
         let result = keeps_context(what, || call(RowsMut::new(c.as_view_mut(), 2, 4)?));
         let expected = if what == "softmax under FullyMasked::Error" { refused.clone() } else { Ok(()) };
-        assert_eq!(result, expected, "{what} must return this result on the stand-in for the CUDA driver");
+        assert_eq!(result, expected, "{what} on the stand-in for the CUDA driver must return the expected result");
     };
     keeps("softmax", &mut |y| cuda::softmax_into(&stream, rows()?, y, &softmax));
     keeps("softmax under FullyMasked::Error", &mut |y| cuda::softmax_into(&stream, rows()?, y, &errors));
@@ -94,10 +98,13 @@ fn calls_keep_the_callers_context() {
     keeps("qk_norm_rope", &mut |y| cuda::qk_norm_rope_into(&stream, rows()?, Some(scale()), y, &table, &norm));
     keeps("qk_norm_rope in place", &mut |y| cuda::qk_norm_rope_in_place(&stream, y, Some(scale()), &table, &norm));
 
-    let (classes, options) = (stream.alloc_zeros::<i64>(2).expect("memory"), CrossEntropy::default());
+    let (classes, options) =
+        (stream.alloc_zeros::<i64>(2).expect("device memory must be allocated"), CrossEntropy::default());
     let targets = Targets::new(classes.as_view());
-    let (dloss, mut loss) =
-        (stream.alloc_zeros::<f64>(1).expect("memory"), stream.alloc_zeros::<f64>(1).expect("memory"));
+    let (dloss, mut loss) = (
+        stream.alloc_zeros::<f64>(1).expect("device memory must be allocated"),
+        stream.alloc_zeros::<f64>(1).expect("device memory must be allocated"),
+    );
     type WithLoss<'a> = &'a mut dyn FnMut(RowsMut<'_, f32>, CudaViewMut<'_, f64>) -> Result<()>;
     let mut keeps_loss = |what: &str, call: WithLoss<'_>| {
         keeps(what, &mut |rows| call(rows, loss.as_view_mut()));
@@ -118,10 +125,10 @@ fn calls_keep_the_callers_context() {
     keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
 
     let sampler = SamplerConfig::default().validate().expect("the default sampler must be valid");
-    let request = Request::new(&sampler, Draw::default()).expect("the default sampler must run on devices");
-    let requests = stream.clone_htod(&[request; 2]).expect("memory must be allocated");
-    let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("memory must be allocated");
-    let mut counter = stream.alloc_zeros::<u64>(1).expect("memory must be allocated");
+    let request = Request::new(&sampler, Draw::default()).expect("CUDA devices must support the default sampler");
+    let requests = stream.clone_htod(&[request; 2]).expect("device memory must be allocated");
+    let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("device memory must be allocated");
+    let mut counter = stream.alloc_zeros::<u64>(1).expect("device memory must be allocated");
     keeps("sample", &mut |_| cuda::sample_into(&stream, rows()?, requests.as_view(), None, outcomes.as_view_mut()));
     keeps("sample::advance", &mut |_| sample::advance(&stream, counter.as_view_mut()));
     keeps("preload", &mut |_| cuda::preload(&context, &["sample"], &[DType::F16], |_, _| ()));
@@ -133,9 +140,10 @@ fn calls_keep_the_callers_context() {
 fn synchronized() -> i32 {
     // SAFETY: the stand-in is loaded already, and its function takes no arguments and returns an integer.
     unsafe {
-        let standin = libloading::Library::new("libcuda.so").expect("the stand-in must be loaded");
-        let count: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
-            standin.get(b"evenkeel_standin_synchronized").expect("the stand-in must count synchronisations");
+        let standin = libloading::Library::new("libcuda.so").expect("the stand-in for the CUDA driver must be loaded");
+        let count: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> = standin
+            .get(b"evenkeel_standin_synchronized")
+            .expect("the stand-in for the CUDA driver must count synchronisations");
         count()
     }
 }
@@ -155,16 +163,20 @@ fn counts_are_read_when_requested() {
     let refused = Err(Error::fully_masked("softmax", 1));
     let before = synchronized();
     assert_eq!(softmax(None), refused);
-    assert!(synchronized() > before, "without guards, softmax under FullyMasked::Error must wait");
+    assert!(synchronized() > before, "softmax with FullyMasked::Error and without guards must synchronise the stream");
 
     let mut guards = Guards::new(&stream).unwrap();
     let before = synchronized();
     softmax(Some(&mut guards)).unwrap();
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
-    softmax(Some(&mut guards)).expect("a capture must accept softmax with guards");
+    softmax(Some(&mut guards)).expect("softmax with guards must succeed during a capture");
     let captured = [softmax(None), guards.take().map(drop), Guards::new(&stream).map(drop)];
     stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH).unwrap();
-    assert_eq!(synchronized(), before, "softmax with guards must not wait, and captured calls must be refused first");
+    assert_eq!(
+        synchronized(),
+        before,
+        "neither softmax with guards nor a call refused during a capture may synchronise the stream"
+    );
     let texts = [
         "softmax: stream is captured; it must be not captured under the policy FullyMasked::Error, unless the call \
          gets guards",
@@ -174,14 +186,14 @@ fn counts_are_read_when_requested() {
     assert_eq!(captured.map(|result| result.unwrap_err().to_string()), texts);
 
     let counts = guards.take().unwrap();
-    assert!(synchronized() > before, "`Guards::take` must wait");
+    assert!(synchronized() > before, "`Guards::take` must synchronise the stream");
     assert_eq!((counts.fully_masked, counts.first_fully_masked, counts.is_clean()), (2, Some(1), false));
     assert_eq!(counts.check("softmax"), refused);
     let again = guards.take().unwrap();
     assert!(again.is_clean(), "`Guards::take` must reset the counters, got {again:?}");
     assert_eq!(again.check("softmax"), Ok(()));
 
-    let other = cuda::device(1).expect("the stand-in must have two devices").default_stream();
+    let other = cuda::device(1).expect("the stand-in for the CUDA driver must have two devices").default_stream();
     let away = softmax(Some(&mut Guards::new(&other).unwrap())).unwrap_err().to_string();
     let text = "softmax: guards is in the memory of device 1; it must be in the memory of device 0, where the stream \
                 runs";
@@ -194,7 +206,7 @@ fn a_thread_that_ends_frees_its_workspace() {
     if !has_standin("engine::a_thread_that_ends_frees_its_workspace", 13000) {
         return;
     }
-    let stream = cuda::device(0).expect("the stand-in must have a device").per_thread_stream();
+    let stream = cuda::device(0).expect("the stand-in for the CUDA driver must have a device").per_thread_stream();
     let owners = Arc::strong_count(&stream);
     thread::scope(|scope| {
         let softmax = || {
@@ -207,7 +219,11 @@ fn a_thread_that_ends_frees_its_workspace() {
             assert!(Arc::strong_count(&stream) > owners, "softmax must allocate a workspace that holds the stream");
             Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
         };
-        scope.spawn(softmax).join().expect("the thread must not panic").expect("memory must be allocated");
+        scope
+            .spawn(softmax)
+            .join()
+            .expect("the thread that calls softmax must not panic")
+            .expect("device memory must be allocated");
     });
     assert_eq!(Arc::strong_count(&stream), owners, "the end of the thread must free the workspace");
 }

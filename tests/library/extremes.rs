@@ -187,16 +187,16 @@ fn heads_at_the_ends() {
     };
     for positions in [(1 << 21) + 1, 1 << 47, MAX] {
         let shape = [1, 1, positions, 0];
-        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152 for positions that have no features"));
+        refused(Heads::<f32>::new(&[], shape), &most(shape, "at most 2097152, because the positions have no features"));
         refused(
             Heads::<f32>::strided(&[], shape, [0; 3]),
-            &most(shape, "at most 2097152 for positions that have no features"),
+            &most(shape, "at most 2097152, because the positions have no features"),
         );
     }
     for positions in [(1 << 32) + 1, 1 << 62, MAX] {
         let shape = [1, 1, positions, 1];
         let shared = Heads::strided(&[1.0f32], shape, [0; 3]);
-        refused(shared, &most(shape, "at most 4294967296 for positions that share memory"));
+        refused(shared, &most(shape, "at most 4294967296, because the positions share memory"));
     }
     for shape in [[MAX, 2, 0, 5], [1 << 33, 1 << 33, 1, 0], [2, MAX, 0, 1], [0, 2, MAX, 2]] {
         let message = format!("view: heads has shape {shape:?}; expected a count of elements below 2^64");

@@ -365,7 +365,7 @@ fn masks_that_do_not_fit_are_refused() {
         refusal(Mask::lengths(&[1]), &dims, 1),
         "softmax: axis is 1; it must be the last axis for a mask with lengths"
     );
-    let causal = "it must be the last axis of at least two, because the mask is causal or windowed";
+    let causal = "it must be the last axis of a tensor with at least two axes, because the mask is causal or windowed";
     assert_eq!(refusal(Mask::causal(), &dims, 0), format!("softmax: axis is 0; {causal}"));
     assert_eq!(refusal(Mask::window(2), &dims, 1), format!("softmax: axis is 1; {causal}"));
     assert_eq!(refusal(Mask::causal(), &[24], 0), format!("softmax: axis is 0; {causal}"));

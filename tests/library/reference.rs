@@ -292,7 +292,7 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "cross_entropy_backward, softcap 1: term and gradient must have the size {expected}, got {size} and {dz}"
+            "cross_entropy_backward, softcap 1: expected {expected} for |gradient| and |term|, got {dz} and {size}"
         );
     }
 }

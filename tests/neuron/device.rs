@@ -109,7 +109,10 @@ fn a_neff_from_elsewhere_has_to_have_the_tensors_that_are_said() {
     let good = [is(&[2, 3])];
     assert_eq!(refused(&[is(&[3, 2])], &good), "double: input 0, input0, is of shape [2, 3]; expected [3, 2]");
     let half = [spec(ElementType::F16, &[2, 3])];
-    assert_eq!(refused(&good, &half), "double: output 0, output0, is of data type number 10; expected 7 for F16");
+    assert_eq!(
+        refused(&good, &half),
+        "double: output 0, output0, is of data type number 10; expected number 7, which is F16"
+    );
     assert_eq!(refused(&good, &[]), "double: the number of tensors in the NEFF is 2; expected 1");
     assert_eq!(refused(&[is(&[2, 3]), is(&[2, 3])], &[]), "double: the number of inputs is 1; expected 2");
     assert_eq!(device().load_neff("x", vec![0; 5], &good, &good).unwrap_err().action(), Action::Bug);

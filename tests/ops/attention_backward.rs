@@ -160,7 +160,7 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?} within {bound} ULP (at {at:e}), got {got:?}, off by {ulps} ULP"
+                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, off by {ulps} ULP"
             );
         }
     }
@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dq of the query and dk of its head"
+                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: its dq and dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} with q NaN, dy {broken:?}: expected NaN in dv of the head of the query"
+                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?} with {broken:?} in dy of one query: expected NaN in dq of this query and dv of its head"
+                "{shape:?}, query {row} with {broken:?} in dy: its dq and dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -503,7 +503,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?} with NaN in the first query: expected NaN in dk and dv of the keys this query attends to"
+                "{shape:?}, first query with NaN in q: dk and dv of the keys that it attends to must be NaN"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -517,7 +517,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?} with NaN in the last key: expected NaN in dq of the last query and in dv of its head"
+            "{shape:?}, last key with NaN: dq of the last query and dv of its head must be NaN"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -527,7 +527,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?} with inf in the last value: expected NaN in dq of the last query and in dk of its head"
+            "{shape:?}, last value with inf: dq of the last query and dk of its head must be NaN"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");

@@ -174,7 +174,7 @@ fn weighted_and_smoothed<E: Bits>() {
         let total: f64 = targets.iter().map(|&t| weight[t as usize]).sum();
         assert!(
             (mean * total - sum).abs() <= 1e-14 * sum,
-            "cross_entropy: expected the mean {mean} times the total weight {total} to be the sum {sum}"
+            "cross_entropy: the mean loss {mean} times the total weight {total} must be the sum {sum}"
         );
         assert!((rows.value() - sum).abs() <= 1e-15 * sum && rows.as_slice().len() == 3);
     }

@@ -68,8 +68,10 @@ fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
             let off = (f64::from(row(&x)[0]) - exact[0]).abs() / f32::LIMITS.min_subnormal;
             assert!(
                 off <= 0.5 * len as f64,
-                "log_softmax of {len} logits, one 0 and the others -{gap}: expected an error of at most {len} / 2 \
-                 times the smallest subnormal number, got {off} times this number ({level})"
+                "log_softmax of one logit 0 and {} logits -{gap}: expected an error of at most {} times the smallest \
+                 subnormal number, got {off} times ({level})",
+                len - 1,
+                0.5 * len as f64
             );
         });
     }

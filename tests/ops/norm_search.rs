@@ -127,7 +127,7 @@ impl<E: Bits> Case<E> {
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {
             let at = largest.max(ulp::toward_zero(exact));
-            ulp::error_at(got.expect("each value of the table must occur in the row"), exact, at)
+            ulp::error_at(got.expect("the row must contain each value of the table"), exact, at)
         });
         errors.fold(0.0, f64::max)
     }

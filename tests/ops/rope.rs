@@ -143,7 +143,7 @@ fn frequencies_of_checkpoints() {
     let off: f64 = TRUNCATED / GPT_OSS - 1.0;
     assert!(
         (0.053..0.055).contains(&off),
-        "YaRN: expected truncation to increase the frequency by 0.053 to 0.055 of its value, got {off}"
+        "YaRN: truncation must raise the frequency by 5.3 % to 5.5 %, got a relative increase of {off}"
     );
     for (options, expected) in [
         (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)), 1.0857263992561357),

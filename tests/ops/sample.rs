@@ -108,7 +108,7 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
     println!("{}: {compared} rows compared, {skipped} too close to call", E::DTYPE);
     assert!(
         skipped * 20 < compared,
-        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {skipped} of {}",
+        "sample: at most 1 in 20 rows may be too close to the cut of a filter, got {skipped} of {}",
         compared + skipped
     );
 }
@@ -309,7 +309,7 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
         assert_eq!(
             reference::sample(logits, &config).unwrap().tokens,
             expected,
-            "the reference sampler must keep {expected:?}"
+            "the reference sampler with {config:?} of {logits:?} must keep the tokens {expected:?}"
         );
     }
 }
@@ -429,7 +429,11 @@ fn masks<E: Bits>() {
         // Logits that a keep flag masks are not read.
         let kept = of(&spoilt, &by_keep);
         assert_eq!(kept, of(&logits, &by_keep), "{level}: the distribution must not depend on masked logits");
-        assert_eq!(kept, of(&logits, &by_bias), "{level}: keep and bias masks must give the same distribution");
+        assert_eq!(
+            kept,
+            of(&logits, &by_bias),
+            "{level}: a mask of flags and an equal mask of biases must give the same distribution"
+        );
         for (r, row) in kept.iter().enumerate() {
             let row = row.as_ref().unwrap();
             let expected: Vec<u32> = (0..cols as u32).filter(|&t| keep[r * cols + t as usize]).collect();

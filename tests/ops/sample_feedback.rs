@@ -109,7 +109,11 @@ fn a_sequence_carries_the_feedback() {
             let sampled = sample_rows(Rows::new(&logits, 1, 8).unwrap(), None, &[request]).unwrap();
             sequence.accept_sampled(sampled[0].as_ref().unwrap());
         }
-        assert_eq!(sequence.output(), whole, "{config:?}: accepting the samples again must restore the output");
+        assert_eq!(
+            sequence.output(),
+            whole,
+            "{config:?}: a sequence that is truncated and sampled again must give the same output"
+        );
 
         let before = sampler.distribution(&logits, None, sequence.step(None)).unwrap();
         sequence.accept(0);

@@ -128,7 +128,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
             assert_eq!(
                 count,
                 cut.expected.len(),
-                "{name}, {how}: expected to keep {} tokens of {:?} with {:?}",
+                "{name}, {how}: expected {} kept tokens of the logits {:?} with {:?}",
                 cut.expected.len(),
                 cut.logits,
                 cut.config

@@ -143,7 +143,7 @@ fn support_is_that_of_the_engine<E: Bits>() {
     result.unwrap();
     assert!(
         close * 20 < compared,
-        "sample: expected to skip at most 1 in 20 rows as too close to a cut, got {close} of {}",
+        "sample: at most 1 in 20 rows may be too close to the cut of a filter, got {close} of {}",
         compared + close
     );
 }
@@ -337,7 +337,9 @@ fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
 #[test]
 fn penalties() {
     let all = SamplerConfig::default().repetition_penalty(2.0).frequency_penalty(0.5).presence_penalty(0.25);
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "logit {got} must be {expected}");
+    let near = |got: f64, expected: f64| {
+        assert!((got - expected).abs() < 1e-12, "expected the adjusted logit {expected}, got {got}")
+    };
     let twice = Step::default().output(&[0, 0]);
     // A logit of 2 becomes 2 / 2 - 2 * 0.5 - 0.25 by repetition, frequency and presence penalty.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
@@ -426,7 +428,8 @@ fn top_choices_are_excluded_as_often_as_asked() {
 /// 2 3, which has three tokens. The token 5 would extend the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "penalty {got} must be {expected}");
+    let near =
+        |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "expected the penalty {expected}, got {got}");
     let config = SamplerConfig::default().dry(0.5, 2.0, 2);
     let off = |config: SamplerConfig, step: Step<'_>, token: usize| {
         let distribution = config.validate().unwrap().distribution(&[0.0f32; 9], None, step).unwrap();

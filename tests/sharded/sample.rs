@@ -454,7 +454,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
                     assert_eq!(
                         counts(exchanged),
                         expected,
-                        "{ranks} ranks, {all} tokens, {config:?}: expected {expected:?} calls, bytes sent and received"
+                        "{ranks} ranks, {all} tokens, {config:?}: [calls, bytes sent, bytes received] must be {expected:?}"
                     );
                 }
             }

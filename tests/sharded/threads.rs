@@ -23,7 +23,10 @@ fn every_rank_gets_the_same() {
         let last = ranks as u64 - 1;
         let gathered: Vec<u64> = (0..=last).flat_map(|rank| [rank, 49]).collect();
         let of_all = ([last, 7], [0u64.wrapping_sub(ranks as u64), last * (last + 1) / 2], gathered);
-        assert!(got.iter().all(|got| *got == of_all), "each rank must get {of_all:?}, got {got:?}");
+        assert!(
+            got.iter().all(|got| *got == of_all),
+            "each rank must get the maxima, sums and gathered values {of_all:?}, got {got:?}"
+        );
     }
     let mut alone = [3, 4];
     Process.max(&mut alone).unwrap();

@@ -96,7 +96,7 @@ impl<E: Bits> FewValues<E> {
         let stride = [7919, 7907, 7901]
             .into_iter()
             .find(|prime| !len.is_multiple_of(*prime))
-            .expect("the row length must not be a multiple of all of 7919, 7907 and 7901");
+            .expect("at least one of 7919, 7907 and 7901 must not divide the row length");
         let mut at = len / 3;
         for (i, &(value, count)) in self.0.iter().enumerate().skip(1) {
             for _ in 0..count {

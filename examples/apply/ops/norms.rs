@@ -45,7 +45,7 @@ pub fn rms_norm_linear(call: &Call<'_>) -> Result<Results> {
     };
     let (rows, cols) = rows(call, &x)?;
     let &[results, of_matrix] = matrix.shape.as_slice() else {
-        return Err(call.shape("matrix", &matrix.shape, "it must have 2 axes: results and columns"));
+        return Err(call.shape("matrix", &matrix.shape, "it must have 2 axes: output columns and input columns"));
     };
     call.has_shape("matrix", &matrix.shape, &[results, cols])?;
     has_shape(call, "weight", weight.as_ref(), &[cols])?;

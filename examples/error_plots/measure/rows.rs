@@ -276,11 +276,11 @@ fn reversed<E: Element>(x: &[E]) -> Vec<E> {
 }
 
 fn row<E: Element>(x: &[E]) -> Rows<'_, E> {
-    Rows::new(x, 1, x.len()).expect("all values must fit into one row")
+    Rows::new(x, 1, x.len()).expect("one row of all elements must be a valid view")
 }
 
 fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
-    Lanes::new(x, 1, x.len() / width, width).expect("the number of values must be a multiple of the width")
+    Lanes::new(x, 1, x.len() / width, width).expect("lanes of this width must be a valid view of the elements")
 }
 
 /// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.

@@ -122,7 +122,7 @@ fn a_picture() {
     let (status, _, stderr) = texts(&run(&ids, &[".", "--histogram", "worst.svg"]));
     assert_eq!(status, Some(2));
     assert!(
-        stderr.contains("no tensor has a type that is analysed"),
+        stderr.contains("no tensor has a supported type"),
         "expected stderr to report that no tensor can be drawn, got: {stderr}"
     );
     assert_eq!(files(&ids), 1);

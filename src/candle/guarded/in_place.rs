@@ -41,7 +41,7 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
             op,
             "x",
             value,
-            "a copy that is not tracked, such as x.copy()?.detach(), because the op overwrites it",
+            "a copy that candle does not track, such as x.copy()?.detach(), because the op overwrites it",
         ));
     }
     Ok(())

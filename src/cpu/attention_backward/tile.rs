@@ -304,7 +304,9 @@ impl Kernel for Find<'_> {
             };
             let columns = live.columns.clone();
             let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
-            let Exps::F64 { values } = exps else { unreachable!("the exponentials must be f64") };
+            let Exps::F64 { values } = exps else {
+                unreachable!("the exponentials of f64 logits must be stored as f64")
+            };
             let (sum, rest) = ExpSum::wide(isa, values).value::<f64>(KEYS);
             let (logits, grads) = (logits(&live, scores), &grads[columns]);
             let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));

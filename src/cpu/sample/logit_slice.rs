@@ -266,6 +266,6 @@ impl<I: Isa> Prefix<I> {
 pub fn block_from<T>(values: &mut [T], from: usize) -> &mut [T; BLOCK] {
     match values[from..].first_chunk_mut() {
         Some(block) => block,
-        None => unreachable!("the buffer extends one block past the last candidate"),
+        None => unreachable!("the buffer must extend one block past the last candidate"),
     }
 }

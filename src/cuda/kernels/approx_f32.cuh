@@ -70,8 +70,8 @@ struct HasSmallNumbers<BF16> {
     static const bool VALUE = true;
 };
 
-// Returns a bound of results that an instruction with `.ftz` replaced by zero. It is 0 if the caller knows that the
-// result rounds to zero, as it always does for f16.
+// Returns a bound on the magnitude of the results that an instruction with `.ftz` replaces by zero. The bound is 0 if
+// the caller knows that such a result rounds to zero, and always for f16, where it does.
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -163,7 +163,7 @@ DEVICE Interval times_share(float x, Interval share) {
     return {product_ftz(x, share.from), product_up(x, share.to)};
 }
 
-// x times the logistic function of x; 1 u further for the product.
+// x times the logistic function of x. The product adds 1 u to the margin.
 template <class S>
 DEVICE Interval near_silu(float x) {
     x = max_or_nan(x, -200.0f);
@@ -248,7 +248,8 @@ DEVICE Interval near_log_sigmoid(float x) {
 DEVICE Interval near_sqrt(float x) { return around(fast_sqrt(x), 4.0f); }
 DEVICE Interval near_rsqrt(float x) { return around(fast_rsqrt(x), 4.0f); }
 
-// 1 / x; the margin is 3 u + 1 u, and 2 u to spare. Beyond 2^125, the result may be subnormal in f32.
+// 1 / x; the margin is 3 u for the instruction, 1 u for the interval, and a reserve of 2 u. Beyond 2^125, the result
+// may be subnormal in f32.
 template <class S>
 DEVICE Interval near_reciprocal(float x) {
     const float v = fast_reciprocal(x);

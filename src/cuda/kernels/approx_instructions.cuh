@@ -29,7 +29,7 @@
     DEVICE float NAME(float x) { return emulator::NAME(x); }
 #endif
 
-// Returns a b rounded to nearest, with subnormal factors and results replaced by zero.
+// Multiplies and rounds to nearest, with subnormal factors and results replaced by zero.
 DEVICE float product_ftz(float a, float b) {
 #ifdef __CUDACC__
     float v;
@@ -40,7 +40,7 @@ DEVICE float product_ftz(float a, float b) {
 #endif
 }
 
-// Returns a b rounded up.
+// Multiplies and rounds up.
 DEVICE float product_up(float a, float b) {
 #ifdef __CUDACC__
     float v;

@@ -29,7 +29,7 @@ struct Results {
     Bits* const row;
     const bool are_parallel;
 
-    // Takes the row's address. Rows and results have the same distances from their first ones.
+    // Takes the row's address. The results are as far from the first results as the row is from the first row.
     template <class Arguments>
     DEVICE Results(const Arguments& a, const Bits* from)
         : row((Bits*)(a.y + ((u64)from - a.x))), are_parallel((a.y - a.x) % 16 == 0) {}
@@ -136,7 +136,7 @@ struct BlockRow {
         }
     }
 
-    // Calls `f` in the same way for all pieces in registers that a lane of the warp has. All lanes make this call together.
+    // Like `each_held`, for each piece that any lane of the warp holds. All lanes make this call together.
     template <class F>
     DEVICE void each_of_warp(F f) {
         UNROLLED
@@ -147,8 +147,9 @@ struct BlockRow {
         }
     }
 
-    // Calls `f` for the pieces behind them that a lane of the warp has, with the offset, whether the thread has the piece,
-    // and its words. They are the word `fill` if the thread lacks the piece. All lanes make this call together.
+    // Calls `f` for each piece in memory that any lane of the warp has. Its arguments are the offset, whether this
+    // thread has the piece, and the piece's words, or the word `fill` if the thread lacks it. All lanes make this call
+    // together.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
         ROLLED
@@ -173,7 +174,7 @@ struct BlockRow {
         }
     }
 
-    // Replaces the words and the edge element that the thread lacks.
+    // Sets the words and the edge element that the thread lacks to `fill`.
     DEVICE void fill_missing(u32 fill) {
         if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
             UNROLLED
@@ -188,8 +189,8 @@ struct BlockRow {
         }
     }
 
-    // Makes the cache load the part of a later row that a block will hold in registers. About when this row is done, a
-    // block starts with that row, if each block has one row and a multiprocessor runs `THREADS` threads at a time.
+    // Loads a later row into the cache, up to the length that a block holds in registers. If each block has one row and
+    // a multiprocessor runs `THREADS` threads at a time, a block starts with that row about when this row is done.
     template <u32 THREADS>
     DEVICE void prefetch_later(u64 rows, u64 index) const {
 #ifdef __CUDACC__

@@ -147,7 +147,7 @@ struct HeldCrossEntropy {
     typedef RegisterRow<S, WARPS, HELD> Row;
     typedef typename Row::At At;
     static const u32 COUNT = Row::COUNT;
-    // Values of the gradient that one warp computes for all.
+    // Values that one warp computes for the gradients of all elements.
     struct Factors {
         double high, at_target;
         bool is_plain;
@@ -222,7 +222,7 @@ struct HeldCrossEntropy {
     }
 };
 
-// Processes the rows from `index` on that the block processes, which are read repeatedly.
+// Processes the block's rows from `index` on. Each row is read several times.
 template <class S, template <class> class By, u32 WARPS>
 DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     typedef typename S::Bits Bits;

@@ -154,7 +154,7 @@ struct HeldBackward {
                 UNROLLED
                 for (u32 e = 0; e < COUNT; e++) {
                     powers.values[i][e] = -1.0f;
-                    // So the number of terms is a constant.
+                    // Terms of 0 make the number of terms a constant.
                     sum.add(0.0f);
                 }
             });

@@ -53,8 +53,8 @@ struct ExactProductLogits : ExactLogits {
 template <class Row, class F>
 DEVICE bool with_products(const MaskedArguments& a, Row& row, float score, int* partial, F f) {
     const float scale = (float)a.scale;
-    // In rows with a power of two, all products are checked. In others, the first element of each piece nearly always
-    // has a product that is not an f32 value.
+    // If the scale is a power of two, all products are checked. With other scales, it suffices to check the first
+    // element of each piece, because nearly every product is not an f32 value.
     const u32 checked = a.logits == EXACT ? Row::COUNT : a.logits == PRODUCTS ? 1 : 0;
     bool is_exact = true;
     if (checked > 0) {

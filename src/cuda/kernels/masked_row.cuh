@@ -58,7 +58,8 @@ struct Piece<Vectors<S>> {
         return COUNT == 4 ? kept : (u32)((int)(i % 2 == 0 ? kept << 16 : kept) >> 16);
     }
 
-    // Loads the biases of a column on, which have the type number `type`. Returns whether f32 represents all of them.
+    // Loads the biases from a column on. `TYPE` is the number of their type. Returns whether f32 represents all of
+    // them.
     template <u32 TYPE>
     static DEVICE bool biases(u64 from, u32 column, float* to) {
         bool is_exact = true;
@@ -259,7 +260,7 @@ struct MaskedRow {
         const u32 step = At::tiles() * 256, first = ALL ? 0 : mask.low / step, end = ALL ? cols : mask.high;
         ROLLED
         for (u32 at = first * At::PIECES; at / At::PIECES * step < end; at += AT_ONCE) {
-            // The first column of a step is the same for all threads, and so is the choice whether to read.
+            // All threads have the same first column of a step, so they make the same choice whether to read.
             const u32 column = at / At::PIECES * step;
             const bool is_any = column < mask.high && column + step > mask.low;
             Read now;

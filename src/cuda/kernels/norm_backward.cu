@@ -42,7 +42,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
 template <class S>
 struct NormBackwardShared {
     TileSums<S, 2> sums;
-    // Each warp has a copy for rarely computed elements, because few registers are left.
+    // Each warp has a copy of the row's factors for rarely computed elements, because few registers are left.
     RowGradient of_warps[TILE_ROW_THREADS / WARP];
 };
 

@@ -5,7 +5,7 @@
 #pragma once
 #include "wide.cuh"
 
-// Bound of the error of a f32 result, relative to |a c| + |b s|. Each factor c and s, the product b s, the sum and the
+// Bound on the error of an f32 result, relative to |a c| + |b s|. Each factor c and s, the product b s, the sum and the
 // sum plus the bound are off by at most 2^-24. These are four such errors, and the fifth covers terms of higher order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
 // Smallest factor and smallest |a c| + |b s| for which the bound holds. Below, products may be subnormal.

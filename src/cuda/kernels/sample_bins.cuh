@@ -25,9 +25,10 @@ struct Bins {
         return bits_of(fminf((top - z) * per_unit, (float)(BINS - 1)) + INTEGERS) % BINS;
     }
 
-    // Finds the bins in which the running sum of the amounts may reach a sum. Estimates the sum from the bins' counts.
-    // `needed` returns the needed sum of an estimated total. If all tokens up to the last bin fit in a list, the first
-    // bin is 0. The caller needs a barrier before it uses `range` or `sums` again.
+    // Finds the bins in which the running sum of the amounts may reach the sum that a filter needs. Running sums are
+    // estimated from the bins' counts. `needed` sets the bounds of the needed sum, given the estimated total. If all
+    // tokens up to the last of these bins fit in a list, the first of them becomes bin 0. The caller needs a barrier
+    // before it uses `range` or `sums` again.
     template <u32 WARPS, class Needed>
     DEVICE BinRange range_of(const u32* counts, const Amount& amount, const Masses& masses, Needed needed,
                              BinRange& range, u64* sums) const {

@@ -150,8 +150,8 @@ struct BackwardRow {
     }
 };
 
-// The block's first row in registers, of scores with a small range and none masked. The exponentials replace the scores. Of the
-// incoming gradients, registers hold the first `KEPT` pieces of a thread. The others are read twice.
+// The block's first row in registers. Its scores have a small range, and none is masked. The exponentials replace the
+// scores. Registers also hold the first `KEPT` pieces of incoming gradients of each thread. The others are read twice.
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 struct HeldGradients {
     typedef typename S::Bits Bits;
@@ -280,7 +280,7 @@ struct HeldGradients {
     }
 };
 
-// Computes the gradients of the rows from `index` on that the block processes, which are read three times.
+// Computes the gradients of the block's rows from `index` on. Each row is read three times.
 template <class Gradient, class S, template <class> class By, u32 WARPS>
 DEVICE void backward_again(const BackwardArguments& a, u64 index) {
     typedef BackwardRow<Gradient, S, By, WARPS> Row;

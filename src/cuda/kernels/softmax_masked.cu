@@ -36,7 +36,7 @@ struct SoftmaxMasked {
                 UNROLLED
                 for (u32 e = 0; e < COUNT; e++) {
                     row.values[i][e] = 0.0f;
-                    // So the number of terms is a constant.
+                    // Terms of 0 make the number of terms a constant.
                     sum.add(0.0f);
                 }
             });

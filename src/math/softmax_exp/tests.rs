@@ -210,14 +210,14 @@ impl Kernel for StepEnds {
                 *ends = [of_key(last), of_key(first)];
                 assert!(
                     step(ends[0]) == f32::from(n) && step(ends[1]) == f32::from(n + 1),
-                    "d = {d:?}: {ends:?} must round to {n} and {n} + 1 multiples of ln2/8"
+                    "d = {d:?}: the two logits {ends:?} must be rounded to {n} * ln2/8 and ({n} + 1) * ln2/8"
                 );
             }
             let powers = [0, 1].map(|side| isa.array_f32(exp.exp_fast(isa.load_f32(&ends.map(|ends| ends[side])))));
             for (ends, (below, above)) in ends.into_iter().zip(powers[0].into_iter().zip(powers[1])) {
                 assert!(
                     below <= above,
-                    "d = {d:?}, M = {steps}: e^{:?} = {below:e} must be at most e^{:?} = {above:e}",
+                    "row maximum {steps} * ln2/8 + {d:?}: e^{:?} = {below:e} must be at most e^{:?} = {above:e}",
                     ends[0],
                     ends[1]
                 );

@@ -95,7 +95,7 @@ const _: () = {
 pub enum Numbering {
     /// Numbering in the headers of 2022 and 2023, which count physical cores, not virtual ones.
     Old,
-    /// Numbering in all later headers.
+    /// Numbering in the headers from 2024 on.
     New,
 }
 

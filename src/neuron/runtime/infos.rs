@@ -82,11 +82,11 @@ unsafe fn check(
     spec: &TensorSpec,
 ) -> std::result::Result<(), (String, String)> {
     if info.dtype != numbering.number(spec.dtype) {
-        let expected = format!("{} for {:?}", numbering.number(spec.dtype), spec.dtype);
+        let expected = format!("number {}, which is {:?}", numbering.number(spec.dtype), spec.dtype);
         return Err((format!("of data type number {}", info.dtype), expected));
     }
     if info.ndim > MAX_RANK || info.shape.is_null() && info.ndim > 0 {
-        return Err((format!("of rank {} without a valid shape", info.ndim), format!("{:?}", spec.shape)));
+        return Err((format!("of rank {}, but has no valid shape", info.ndim), format!("the shape {:?}", spec.shape)));
     }
     let shape: Vec<usize> = match info.ndim {
         0 => Vec::new(),

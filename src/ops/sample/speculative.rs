@@ -226,7 +226,10 @@ mod tests {
             for token in [1000, TOKENS / 3, TOKENS / 2 + 1, TOKENS - 1] {
                 let exact = quotient(residual[..token].iter().sum(), all);
                 let got = (first_of(token) >> 64) as u64;
-                assert!(got.abs_diff(exact) <= 1, "the interval of token {token} begins at {got:#x}, not {exact:#x}");
+                assert!(
+                    got.abs_diff(exact) <= 1,
+                    "the interval of token {token} must begin within 1 of {exact:#x}, but begins at {got:#x}"
+                );
             }
         }
     }

@@ -270,7 +270,7 @@ pub fn know(program: &Program) {
 /// Computes a program registered by [`know`].
 pub fn interpret(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int {
     let number = program.lines().next().and_then(|line| line.strip_prefix("known ")?.parse::<usize>().ok());
-    let program = KNOWN.lock().unwrap()[number.expect("`know` must register the program before the run")].clone();
+    let program = KNOWN.lock().unwrap()[number.expect("the test must register the program before it runs")].clone();
     let made = Interpreter.execute(&program, inputs).expect("the interpreter must run the registered program");
     for (output, made) in outputs.iter_mut().zip(made) {
         output.copy_from_slice(&made);

@@ -24,7 +24,7 @@ unsafe extern "C" {
 pub enum Order {
     Forward,
     Backward,
-    /// Order that varies, derived from this seed.
+    /// A random order that depends on this seed.
     Random(u32),
 }
 

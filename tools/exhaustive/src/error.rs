@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// A stored walk used another version of the library or of the references.
     #[error(
-        "{path} belongs to a walk with {begun}, but this program has {now}; remove this file, or start over with `--restart`"
+        "{path} has results of {begun}, but this program has {now}; remove the file, or start over with `--restart`"
     )]
     Stale {
         /// Path of the progress file.
@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// The number is so close to the midpoint of two f32 that the largest precision did not decide the rounding.
     #[error(
-        "can't round {function} at {x:e}: {bits} bits do not show on which side of a midpoint of two f32 the result is"
+        "can't round {function} at {x:e}: even with {bits} bits, the result is too close to the midpoint of two f32"
     )]
     Undecided {
         /// Name of the function.

@@ -45,7 +45,7 @@ fn a_sampled_walk_says_what_it_found_and_leaves_the_tables() {
     assert!(stdout.contains("| `sqrt` | portable | IEEE 754 | 1048576 | 0 | at most 0.5 | 0 |"), "{stdout}");
     assert!(!folder.path().join("out").exists());
     let left = fs::read_dir(folder.path().join("progress")).expect("the progress folder must be readable").count();
-    assert_eq!(left, 0, "a finished walk must delete the progress file, but the folder has {left} files");
+    assert_eq!(left, 0, "a finished run must delete the progress file, but the folder has {left} files");
 }
 
 #[test]

@@ -183,7 +183,9 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),
         (_, Err(got)) => return Err(format!("an error: {got}")),
-        (Err(expected), Ok(_)) => return Err(format!("expected the CPU's error, but the GPU gave none: {expected}")),
+        (Err(expected), Ok(_)) => {
+            return Err(format!("the GPU returned a result, but the CPU returned the error: {expected}"));
+        }
     };
     for (which, (expected, got)) in expected.written.iter().zip(&got.written).enumerate() {
         if expected.is_empty() && Placed::is_unwritten(got) {
@@ -208,7 +210,12 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
     let Some(i) = (0..got.len()).find(differs) else { return Ok(()) };
     let count = (i..got.len()).filter(differs).count();
     let show = evenkeel::testing::show::<E>;
-    Err(format!("{what}, element {i} is {} instead of {}; {count} in all differ", show(got[i]), show(expected[i])))
+    Err(format!(
+        "{what}, element {i} is {} instead of {}; {count} of {} elements differ",
+        show(got[i]),
+        show(expected[i]),
+        got.len()
+    ))
 }
 
 /// Block of rows that is repeated until there are more elements than 32 bits can count.
@@ -292,7 +299,7 @@ mod tests {
         let found = |got| compare(&expected, &got).unwrap_err();
         let sign = found(results(&[1.0, -0.0, f32::NAN], &[7, 8]));
         assert!(
-            sign.starts_with("result 0, element 1 is -0e0 (0x80000000) instead of 0e0 (0x0); 1 in all differ"),
+            sign.starts_with("result 0, element 1 is -0e0 (0x80000000) instead of 0e0 (0x0); 1 of 3 elements differ"),
             "{sign}"
         );
         let payload = found(results(&[1.0, 0.0, -f32::NAN], &[7, 8]));
@@ -306,7 +313,7 @@ mod tests {
         assert!(
             compare(&refused(), &expected)
                 .unwrap_err()
-                .starts_with("expected the CPU's error, but the GPU gave none: softmax")
+                .starts_with("the GPU returned a result, but the CPU returned the error: softmax")
         );
     }
 

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("the driver: {0:?}")]
     Driver(#[from] DriverError),
     /// A kernel wrote outside its results.
-    #[error("a kernel wrote to element {0}, counted from the start of a result, which is outside the result")]
+    #[error("a kernel wrote outside its result, at element {0} counted from the start of the result")]
     WroteBeside(i64),
     /// An op allocated this many bytes, although it had run on the stream at the same size before.
     #[error("the second call of an op allocated {0} bytes of device memory; it must allocate none")]
@@ -28,10 +28,10 @@ pub enum Error {
     #[error("`--op {0}`: unknown op; it must be one of {1}")]
     UnknownOp(String, String),
     /// A folder without results.
-    #[error("{0}: there is no {1}, which `gpu-check {2}` writes on a device")]
+    #[error("{0} has no {1}; run `gpu-check {2}` on a device to write it")]
     NothingThere(PathBuf, &'static str, &'static str),
     /// Failed checks. Holds their number.
-    #[error("{0} checks found bits that differ from the CPU's, or did not finish")]
+    #[error("{0} checks failed: the bits differ from the CPU's, or the check did not finish")]
     OtherBits(usize),
 }
 

@@ -13,7 +13,7 @@ const SHARED_WINDOW: u64 = 0x7fee_0000_0000_0000;
 /// Generic address of the first byte of constant memory.
 const CONST_WINDOW: u64 = 0x7fed_0000_0000_0000;
 
-/// Space of a generic address, and the address in that space.
+/// Returns the space of a generic address, and the address in that space.
 pub fn space_of(address: u64) -> (Space, u64) {
     match address & 0xffff_0000_0000_0000 {
         SHARED_WINDOW => (Space::Shared, address - SHARED_WINDOW),
@@ -22,7 +22,8 @@ pub fn space_of(address: u64) -> (Space, u64) {
     }
 }
 
-/// Whether an address of a variable in shared or constant memory was used as a global one.
+/// Returns the space of an address in shared or constant memory that was used as a global one, or `None` for a global
+/// address.
 pub fn is_of_space(address: u64) -> Option<Space> {
     match space_of(address).0 {
         Space::Global if (SHARED_START..SHARED_START + (1 << 18)).contains(&address) => Some(Space::Shared),
@@ -32,7 +33,7 @@ pub fn is_of_space(address: u64) -> Option<Space> {
     }
 }
 
-/// The values of all lanes. A loop, unlike `std::array::from_fn`, is inlined and computes several lanes at a time.
+/// Returns `f` of each lane. A loop, unlike `std::array::from_fn`, is inlined and computes several lanes at a time.
 #[inline(always)]
 fn each_lane<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
     let mut values = [T::default(); LANES];
@@ -42,8 +43,8 @@ fn each_lane<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
     values
 }
 
-/// Computes a result of all lanes from the lanes' operands, and stores it. This is a macro, because a closure can be a
-/// function of its own, which cannot use the CPU's wide registers.
+/// Computes a result in each lane from the lane's operands, and stores it. This is a macro, because the compiler can
+/// turn a closure into a separate function, which cannot use the CPU's wide registers.
 macro_rules! lanes {
     ($w:ident, $i:ident, $lanes:ident, $put:ident, $($bank:ident $k:literal $operand:ident),* => $run:expr) => {{
         $(let $operand = &$w.$bank[$i.r[$k] as usize];)*
@@ -104,7 +105,7 @@ macro_rules! wides_of_words {
     };
 }
 
-/// Sets a predicate for the lanes for which a test holds.
+/// Sets a predicate to the result of a test in each lane.
 macro_rules! test {
     ($w:ident, $i:ident, $lanes:ident, $bank:ident, |$a:ident, $b:ident| $run:expr) => {{
         let ($a, $b) = (&$w.$bank[$i.r[1] as usize], &$w.$bank[$i.r[2] as usize]);
@@ -117,8 +118,8 @@ macro_rules! test {
     }};
 }
 
-/// Runs code for a variant, with the variant as a constant, so that the compiler makes one loop for each variant. A
-/// closure in its place would be a function of its own that cannot use the CPU's wide registers.
+/// Runs code for a variant of an enum. The variant is a constant in the code, so the compiler makes a loop for each
+/// variant. A closure could become a separate function, which cannot use the CPU's wide registers.
 macro_rules! each {
     ($value:expr, $kind:ident: $($variant:ident)*, $name:ident, $run:expr) => {
         match $value { $($kind::$variant => { let $name = $kind::$variant; $run })* }
@@ -181,7 +182,7 @@ macro_rules! each_cmp {
     };
 }
 
-/// Runs an instruction for these lanes. Returns false if the instruction is of another kind.
+/// Runs an instruction in these lanes. Returns false if the instruction is not one of this module.
 #[inline(always)]
 pub fn run(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
     match i.op {
@@ -270,7 +271,7 @@ fn any_conversion(w: &mut Warp, i: &Inst, lanes: u32, (to, from, round, integral
     }
 }
 
-/// Instructions that do not need to be fast.
+/// Runs an instruction that does not need to be fast. Returns false if the instruction is not one of this module.
 #[inline(never)]
 fn rare(w: &mut Warp, i: &Inst, lanes: u32) -> bool {
     match i.op {

@@ -3,7 +3,7 @@
 use crate::floats::{self, bits32, bits64, f32_of, f64_of, narrow, narrow_bf16, narrow_f16, widen_f16};
 use crate::op::{Int, Round, Type};
 
-/// The value of an integer type, extended to 64 bits by its sign.
+/// Returns an integer of this type, extended to 64 bits: by its sign if the type is signed, and by zeros otherwise.
 #[inline(always)]
 pub fn extend(bits: u64, of: Type) -> u64 {
     let unused = 64 - 8 * of.bytes() as u32;
@@ -23,7 +23,7 @@ pub fn convert(to: Type, from: Type, round: Round, integral: bool, bits: u64) ->
     }
 }
 
-/// The bytes of a type.
+/// Returns the low bits that the type holds.
 #[inline(always)]
 pub fn low(bits: u64, of: Type) -> u64 {
     let unused = 64 - 8 * of.bytes() as u32;
@@ -55,7 +55,8 @@ fn float_of_integer(to: Type, from: Type, round: Round, value: u64) -> u64 {
             result.to_bits()
         }
         Type::F32 if round == Round::Nearest => u64::from((size as f32 * sign as f32).to_bits()),
-        // The remainder decides the direction. A last bit that is set if bits were lost keeps the remainder's sign.
+        // An f64 may not hold all bits. If nonzero bits are lost, the last kept bit is set, so that the rounding to f32
+        // sees that the number is inexact.
         Type::F32 => {
             let shift = 11u32.saturating_sub(size.leading_zeros());
             let kept = size >> shift << shift;
@@ -78,7 +79,7 @@ pub fn narrow_odd(v: f64) -> u32 {
 fn integer_of_float(to: Type, from: Type, round: Round, bits: u64) -> u64 {
     let v = widened(from, bits);
     if v.is_nan() {
-        // NaN is 0, or the highest bit for 64 bits of source or destination.
+        // NaN becomes 0. If the source or the destination has 64 bits, NaN becomes the highest bit of the destination.
         let zero = from != Type::F64 && to.bytes() < 8;
         return if zero { 0 } else { 1 << (8 * to.bytes() - 1) };
     }
@@ -123,7 +124,7 @@ fn float_of_float(to: Type, from: Type, round: Round, integral: bool, bits: u64)
     }
 }
 
-/// Rounds to 16 bits in a direction.
+/// Rounds to a 16-bit float up, down or toward zero.
 fn directed16(v: f64, round: Round, narrow: impl Fn(f32) -> u32, widen: impl Fn(u32) -> u32) -> u32 {
     let bits = narrow(f32_of(narrow_odd(v)));
     let nearest = f64::from(f32_of(widen(bits)));
@@ -132,7 +133,7 @@ fn directed16(v: f64, round: Round, narrow: impl Fn(f32) -> u32, widen: impl Fn(
         Round::Zero => !negative,
         round => round == Round::Down,
     };
-    // A number of greater size has greater bits.
+    // The bits, as an integer, grow with the magnitude.
     match (down, nearest > v, nearest < v) {
         (true, true, _) if negative => bits + 1,
         (true, true, _) => bits - 1,
@@ -142,7 +143,7 @@ fn directed16(v: f64, round: Round, narrow: impl Fn(f32) -> u32, widen: impl Fn(
     }
 }
 
-/// Two f32 as a pair of 16 bits. The first operand becomes the upper half.
+/// Rounds two f32 to a pair of 16-bit floats. The first operand becomes the upper half.
 #[inline(always)]
 pub fn pair(to: Type, upper: u32, lower: u32) -> u32 {
     match to {
@@ -151,7 +152,7 @@ pub fn pair(to: Type, upper: u32, lower: u32) -> u32 {
     }
 }
 
-/// An integer operation on values of this many bits. Shifts by the width or more give 0, or the sign.
+/// Computes an integer operation on values of `bits` bits. Shifts by `bits` or more give 0, or copies of the sign.
 #[inline(always)]
 pub fn integer(op: Int, a: u64, b: u64, bits: u32) -> u64 {
     let unused = 64 - bits;
@@ -188,7 +189,7 @@ fn shift(by: u64, bits: u32) -> Option<u32> {
     (by < u64::from(bits)).then_some(by as u32)
 }
 
-/// Inserts the lowest bits of `a` into `b`.
+/// Inserts the lowest `length` bits of `a` into `b`, at bit `at`.
 #[inline(always)]
 pub fn insert(a: u64, b: u64, at: u64, length: u64, bits: u32) -> u64 {
     let (at, length) = (at & 0xff, length & 0xff);
@@ -201,7 +202,7 @@ pub fn insert(a: u64, b: u64, at: u64, length: u64, bits: u32) -> u64 {
     (b & !mask | a << at & mask) & kept
 }
 
-/// Extracts bits. A signed type extends the sign of the extracted bits.
+/// Extracts `length` bits from bit `at`. For a signed type, their sign is extended.
 pub fn extract(a: u64, at: u64, length: u64, of: Type) -> u64 {
     let (bits, at, length) = (8 * of.bytes() as u64, at & 0xff, length & 0xff);
     if length == 0 {
@@ -210,13 +211,13 @@ pub fn extract(a: u64, at: u64, length: u64, of: Type) -> u64 {
     let sign = of.is_signed() && extend(a, of) >> (at + length - 1).min(bits - 1) & 1 == 1;
     let fill = if sign { u64::MAX } else { 0 };
     let found = if at >= bits { 0 } else { low(a, of) >> at };
-    // Bits beyond the value are copies of the sign.
+    // Bits beyond the end of the value are copies of its sign.
     let available = bits.saturating_sub(at).min(length);
     let ones = if available >= 64 { u64::MAX } else { (1 << available) - 1 };
     low(found & ones | fill & !ones, of)
 }
 
-/// Selects four of the eight bytes of two registers.
+/// Selects four of the eight bytes of `a` and `b`.
 #[inline(always)]
 pub fn permute(a: u32, b: u32, selector: u32) -> u32 {
     let bytes = u64::from(b) << 32 | u64::from(a);
@@ -224,7 +225,7 @@ pub fn permute(a: u32, b: u32, selector: u32) -> u32 {
     for i in 0..4 {
         let select = selector >> (4 * i);
         let byte = (bytes >> (8 * (select & 7))) as u32 & 0xff;
-        // The fourth bit repeats the byte's sign.
+        // The fourth bit of a selector replaces the byte by copies of its sign.
         let byte = if select & 8 == 0 { byte } else { (byte >> 7) * 0xff };
         result |= byte << (8 * i);
     }
@@ -239,7 +240,7 @@ pub fn funnel(low: u32, high: u32, by: u32, left: bool, wrap: bool) -> u32 {
     if left { (both << by >> 32) as u32 } else { (both >> by) as u32 }
 }
 
-/// A logic function of three operands, given by a table.
+/// Computes a logic function of three operands, given by its truth table.
 #[inline(always)]
 pub fn logic(a: u32, b: u32, c: u32, table: u32) -> u32 {
     let mut result = 0;
@@ -251,7 +252,7 @@ pub fn logic(a: u32, b: u32, c: u32, table: u32) -> u32 {
     result
 }
 
-/// Bits of a conversion between f32 and f64 to the nearest.
+/// Returns the bits of an f32 as bits of an f64. NaN keeps its payload.
 #[inline(always)]
 pub fn f64_of_f32(bits: u32) -> u64 {
     let v = f64::from(f32_of(bits));

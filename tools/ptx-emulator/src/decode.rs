@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 pub type Result<T> = std::result::Result<T, ModuleError>;
 
-/// Registers that one declaration declares.
+/// Registers of one declaration.
 #[derive(Clone, Copy)]
 struct Declared {
     bank: Bank,
@@ -20,7 +20,7 @@ pub struct Decoder {
     kernel: String,
     symbols: HashMap<String, (Space, u64)>,
     shared_bytes: usize,
-    /// Registers by name, in the scopes that are open.
+    /// Registers by name, for each open scope.
     scopes: Vec<HashMap<String, Declared>>,
     counts: [u32; 3],
     immediates: HashMap<(Bank2, u64), u32>,
@@ -34,7 +34,7 @@ pub struct Decoder {
     text: String,
 }
 
-/// A bank as a key of a map.
+/// A [`Bank`] as a part of a map's key.
 type Bank2 = u8;
 
 impl Decoder {
@@ -67,7 +67,7 @@ impl Decoder {
         self.symbol(&variable.name, Space::Shared, SHARED_START + at as u64);
     }
 
-    /// The error for the current statement.
+    /// Returns the error for a current statement that is not supported.
     pub fn unknown(&self) -> ModuleError {
         ModuleError::Unknown { kernel: self.kernel.clone(), line: self.line, text: self.text.clone() }
     }
@@ -81,7 +81,8 @@ impl Decoder {
         self.text = statement.text.to_string();
     }
 
-    /// Declares variables in shared memory, so that instructions may precede the declaration.
+    /// Declares the shared variable of a statement, if it declares one. All variables are declared before the first
+    /// instruction is decoded, because an instruction may precede the declaration.
     pub fn declare(&mut self, statement: Statement<'_>) -> Result<()> {
         self.at(statement);
         if statement.text.starts_with(".shared") {
@@ -126,12 +127,12 @@ impl Decoder {
             let first = self.reserve(of.bank(), count.max(1));
             let declared = Declared { bank: of.bank(), first };
             let key = if count > 0 { format!("{name}#") } else { name.to_string() };
-            self.scopes.last_mut().expect("a kernel must have a scope").insert(key, declared);
+            self.scopes.last_mut().expect("a register must be declared inside a scope").insert(key, declared);
         }
         Ok(())
     }
 
-    /// Reserves registers, and returns the first.
+    /// Reserves `count` registers, and returns the first.
     fn reserve(&mut self, bank: Bank, count: u32) -> u32 {
         let of = &mut self.counts[bank as usize];
         *of += count;
@@ -192,7 +193,7 @@ impl Decoder {
         register
     }
 
-    /// Returns the register of an operand that is read as this type.
+    /// Returns the register of an operand that the instruction reads as this type.
     pub fn operand(&mut self, text: &str, of: Type) -> Result<u32> {
         match self.operand_of_any_bank(text, of)? {
             (bank, register) if bank == of.bank() => Ok(register),
@@ -218,7 +219,7 @@ impl Decoder {
 
     /// Returns a register that the instruction writes as this type.
     pub fn result(&mut self, text: &str, of: Type) -> Result<u32> {
-        // The instruction's result is not used.
+        // `_` means that the result is not used.
         if text == "_" {
             return Ok(self.reserve(of.bank(), 1));
         }
@@ -300,14 +301,14 @@ impl Decoder {
     }
 }
 
-/// An instruction with these registers.
+/// Creates an instruction with these registers.
 pub fn inst(op: Op, registers: &[u32]) -> Inst {
     let mut r = [NONE; 6];
     r[..registers.len()].copy_from_slice(registers);
     Inst { op, guard: NONE, guard_not: false, r, imm: 0 }
 }
 
-/// Splits operands at the commas outside of braces.
+/// Splits a list of operands at the commas outside of braces.
 fn split(operands: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
     for (i, c) in operands.char_indices() {

@@ -43,7 +43,7 @@ pub unsafe extern "C" fn engine_module(ptx: *const c_char) -> *mut c_void {
     }
 }
 
-/// Plants the fault of the environment variable, if the module contains its kernel.
+/// Plants the fault that the environment variable describes, if the module contains its kernel.
 fn planted(text: &str) -> Cow<'_, str> {
     let fault = std::env::var("EVENKEEL_PTX_FAULT").unwrap_or_default();
     let mut parts = fault.splitn(3, '\n');
@@ -119,13 +119,13 @@ pub unsafe extern "C" fn engine_launch(
     }
 }
 
-/// Kernels may access this memory from now on.
+/// Allows kernels to access this memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn engine_allocated(address: u64, bytes: usize) {
     state().memory.add(address, bytes, true);
 }
 
-/// Kernels may no longer access the memory at this address.
+/// Forbids kernels to access the memory that starts at this address.
 #[unsafe(no_mangle)]
 pub extern "C" fn engine_freed(address: u64) {
     state().memory.remove(address);

@@ -5,7 +5,7 @@ use crate::op::{Inst, NONE, Redux, Shuffle, Vote};
 use crate::problem::Problem;
 use crate::warp::{Warp, Words, lanes_of};
 
-/// Whether lanes can go on.
+/// Whether the lanes of a mask have all arrived at an operation.
 #[derive(PartialEq, Eq)]
 pub enum Met {
     All,
@@ -13,7 +13,8 @@ pub enum Met {
     Waiting,
 }
 
-/// Checks that each running lane's mask names the lane, and whether all lanes of the masks have arrived.
+/// Returns whether all lanes of the running lanes' masks have arrived. Fails if a lane's mask lacks the lane itself, or
+/// names a lane that cannot arrive any more.
 pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
     for lane in lanes_of(lanes) {
         let mask = masks[lane];
@@ -28,7 +29,7 @@ pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
         if missing != 0 {
             return Ok(Met::Waiting);
         }
-        // One mask for all lanes is the usual case.
+        // Usually all lanes have the same mask.
         if mask == lanes {
             return Ok(Met::All);
         }

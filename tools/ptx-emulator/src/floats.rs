@@ -20,13 +20,13 @@ pub fn f64_of(bits: u64) -> f64 {
     f64::from_bits(bits)
 }
 
-/// Bits of a result in f32.
+/// Returns the bits of a result in f32. Every NaN gives the same bits.
 #[inline(always)]
 pub fn bits32(v: f32) -> u32 {
     if v.is_nan() { NAN32 } else { v.to_bits() }
 }
 
-/// Bits of a result in f64. An operation returns the first operand that is NaN, as a quiet NaN.
+/// Returns the bits of a result in f64. If it is NaN, these are the bits of the first operand that is NaN, made quiet.
 #[inline(always)]
 pub fn bits64(v: f64, operands: [u64; 3]) -> u64 {
     if !v.is_nan() {
@@ -36,7 +36,8 @@ pub fn bits64(v: f64, operands: [u64; 3]) -> u64 {
     nan.map_or(NAN64, |bits| bits | 1 << 51)
 }
 
-/// Minimum or maximum of two f32: the other operand if one is NaN, and -0 is below +0.
+/// Returns the minimum or maximum of two f32, where -0 is below +0. If one operand is NaN, returns the other operand,
+/// or NaN if `nan` is set.
 #[inline(always)]
 pub fn extreme32(a: u32, b: u32, max: bool, nan: bool) -> u32 {
     let (x, y) = (f32_of(a), f32_of(b));
@@ -97,7 +98,7 @@ pub fn binary64(op: Float, a: u64, b: u64) -> u64 {
     }
 }
 
-/// Minimum or maximum of two numbers of 16 bits, or of two pairs.
+/// Computes an operation on two 16-bit floats, or on two pairs of them.
 pub fn packed(op: Float, of: Type, a: u32, b: u32) -> u32 {
     let one = |a: u32, b: u32| {
         let is_f16 = matches!(of, Type::F16 | Type::F16x2);
@@ -117,7 +118,7 @@ pub fn packed(op: Float, of: Type, a: u32, b: u32) -> u32 {
     }
 }
 
-/// Bits of an f16 as bits of an f32.
+/// Converts the bits of an f16 to the bits of an f32.
 #[inline(always)]
 pub fn widen_f16(bits: u32) -> u32 {
     let (sign, rest) = ((bits & 0x8000) << 16, bits & 0x7fff);
@@ -129,7 +130,7 @@ pub fn widen_f16(bits: u32) -> u32 {
     }
 }
 
-/// Bits of the f16 nearest to an f32.
+/// Returns the bits of the f16 nearest to an f32.
 #[inline(always)]
 pub fn narrow_f16(v: f32) -> u32 {
     if v.is_nan() {
@@ -149,7 +150,7 @@ pub fn narrow_f16(v: f32) -> u32 {
     sign | bits
 }
 
-/// Bits of the bf16 nearest to an f32.
+/// Returns the bits of the bf16 nearest to an f32.
 #[inline(always)]
 pub fn narrow_bf16(v: f32) -> u32 {
     if v.is_nan() {
@@ -159,7 +160,8 @@ pub fn narrow_bf16(v: f32) -> u32 {
     (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
-/// Moves the nearest f32 to the f32 in the direction of rounding. `error` has the sign of exact value minus `v`.
+/// Returns the rounding of an exact value, given the nearest f32 `v`. `error` has the sign of the exact value minus
+/// `v`.
 fn step32(v: f32, error: f64, round: Round) -> f32 {
     if error == 0.0 || v.is_nan() {
         return v;
@@ -199,7 +201,7 @@ pub fn integral(v: f64, round: Round) -> f64 {
     }
 }
 
-/// Sum of an exact f64 and another, rounded to f32 in a direction.
+/// Adds two f64, and rounds the exact sum to f32.
 fn sum_directed(a: f64, b: f64, round: Round) -> u32 {
     let sum = a + b;
     if !sum.is_finite() {
@@ -216,7 +218,7 @@ fn sum_directed(a: f64, b: f64, round: Round) -> u32 {
     bits32(step32(nearest, beyond, round))
 }
 
-/// An operation in f32 that rounds in a direction.
+/// Computes an operation in f32 that rounds up, down or toward zero.
 pub fn directed32(op: Float, round: Round, a: u32, b: u32) -> u32 {
     let (x, y) = (f64::from(f32_of(a)), f64::from(f32_of(b)));
     match op {
@@ -236,7 +238,7 @@ pub fn directed32(op: Float, round: Round, a: u32, b: u32) -> u32 {
     }
 }
 
-/// Product that treats subnormal factors and results as zeros of their sign.
+/// Multiplies two f32. Subnormal factors and results become zeros of their sign.
 pub fn mul_flushed32(a: u32, b: u32) -> u32 {
     flush(bits32(f32_of(flush(a)) * f32_of(flush(b))))
 }
@@ -266,8 +268,8 @@ pub fn root64(root: Root, a: u64) -> u64 {
     }
 }
 
-/// An approximation: the result disturbed by a part of the largest documented error that depends on the operand's
-/// bits. A kernel whose result depends on an approximation's error gives other bits than the CPU.
+/// Computes an approximate instruction. The error is a pseudo-random part of the largest error that NVIDIA documents,
+/// so a kernel whose result depends on this error gives other bits than the CPU.
 fn approximate(root: Root, a: u32) -> u32 {
     let x = f64::from(f32_of(a));
     let (exact, relative) = match root {
@@ -285,7 +287,7 @@ fn approximate(root: Root, a: u32) -> u32 {
     // The bound of lg2 near 1 is absolute.
     let scale = if root == Root::ApproxLg2 && x > 0.5 && x < 2.0 { 1.0 } else { exact.abs() };
     let disturbed = if exact.is_finite() && exact != 0.0 { exact + part * bound * scale } else { exact };
-    // Rcp is exact where the result is a power of two on devices, but the bound does not promise this.
+    // On devices, rcp is exact if the result is a power of two. NVIDIA does not promise this.
     bits32(disturbed as f32)
 }
 

@@ -7,7 +7,7 @@ use crate::text::{self, Entry, Variable};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Address of the first variable in shared memory. It is not 0, so that small numbers are no valid addresses.
+/// Address of the first variable in shared memory. It is not 0, so that small numbers are not valid addresses.
 pub const SHARED_START: u64 = 1 << 10;
 /// Number of multiprocessors of the device.
 pub const MULTIPROCESSORS: u32 = 4;
@@ -41,7 +41,8 @@ impl GlobalMemory {
     fn of(variable: &Variable) -> Self {
         let mut bytes = variable.initial.clone();
         bytes.resize(variable.bytes.next_multiple_of(16), 0);
-        let number = |part: &[u8]| u128::from_le_bytes(part.try_into().expect("a part must have 16 bytes"));
+        let number =
+            |part: &[u8]| u128::from_le_bytes(part.try_into().expect("each chunk of the variable must have 16 bytes"));
         let memory = bytes.chunks(16).map(|part| number(part).into()).collect();
         GlobalMemory { memory, bytes: variable.bytes }
     }
@@ -88,7 +89,7 @@ impl Module {
         })
     }
 
-    /// Names of the kernels.
+    /// Returns the names of the kernels.
     pub fn kernels(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -136,9 +137,9 @@ pub enum Special {
     LaneId,
     /// Multiprocessor of the block.
     Smid,
-    /// Masks of the lanes before, after and at the own lane, with and without the own lane.
+    /// Mask of the lanes before or after a lane, with or without the lane itself.
     LaneMask(bool, bool),
-    /// A size of 1 or an index of 0 in the other dimensions.
+    /// A constant: the size 1 or the index 0 of a dimension that is not used.
     Always(u32),
 }
 
@@ -162,7 +163,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Number of instructions.
+    /// Returns the number of instructions.
     pub fn len(&self) -> usize {
         self.code.len()
     }
@@ -171,12 +172,12 @@ impl Kernel {
         self.code.is_empty()
     }
 
-    /// Number of bytes of the arguments.
+    /// Returns the number of bytes of the arguments.
     pub fn argument_bytes(&self) -> usize {
         self.parameter_bytes
     }
 
-    /// Number of bytes that every access to shared memory is a multiple of.
+    /// Returns the size in bytes that divides the size of every access to shared memory.
     pub(crate) fn grain(&self) -> usize {
         let sizes = self.code.iter().filter_map(|inst| match inst.op {
             Op::Load(access) | Op::Store(access) | Op::Atom(_, access)

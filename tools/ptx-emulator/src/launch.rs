@@ -15,7 +15,7 @@ use crate::warp::{Warp, lanes_of};
 pub enum Order {
     Forward,
     Backward,
-    /// Order of warps that varies, derived from this seed.
+    /// A random order of warps that depends on this seed.
     Random(u32),
 }
 
@@ -27,7 +27,7 @@ pub struct Grid {
     pub order: Order,
 }
 
-/// Number of instructions of warps after which a block counts as endless.
+/// Number of instructions after which a block counts as endless. An instruction of a warp counts once.
 pub const MOST_INSTRUCTIONS: u64 = 1 << 26;
 
 /// Why a warp stopped.
@@ -108,7 +108,7 @@ impl Runner<'_> {
             if ended {
                 return Ok(());
             }
-            // All warps stopped, and each must be at a barrier with all of its lanes.
+            // All warps have stopped. All lanes of each warp must wait at a barrier.
             for warp in warps.iter_mut() {
                 self.check_barrier(warp)?;
             }
@@ -120,7 +120,7 @@ impl Runner<'_> {
     /// Checks that all lanes of a warp wait at the same barrier.
     fn check_barrier(&self, warp: &Warp) -> Result<(), Box<Fault>> {
         let whole = if warp.live == 0 { None } else { warp.waiting() };
-        // A warp that ended never reaches the barrier of the others.
+        // A warp that has ended never reaches the barrier at which the others wait.
         let Some((at, lanes)) = whole else {
             return Err(self.fault(warp, self.kernel.code.len() - 1, 0, Problem::Barrier));
         };
@@ -158,14 +158,14 @@ impl Runner<'_> {
         self.run_lanes(warp)
     }
 
-    /// Runs a warp with code compiled for CPUs that compute eight lanes at a time.
+    /// Runs a warp with code compiled for AVX2, which computes eight lanes at a time.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn run_warp_avx2(&mut self, warp: &mut Warp) -> Result<Stop, Box<Fault>> {
         self.run_lanes(warp)
     }
 
-    /// Runs a warp until all of its lanes ended or wait.
+    /// Runs a warp until each of its lanes has ended or waits.
     #[inline(always)]
     fn run_lanes(&mut self, w: &mut Warp) -> Result<Stop, Box<Fault>> {
         let code = &self.kernel.code;
@@ -227,7 +227,7 @@ impl Runner<'_> {
         Ok(if w.live == 0 { Stop::Ended } else { Stop::Waits })
     }
 
-    /// Runs an operation of several lanes, if all of its lanes have arrived.
+    /// Runs an operation of several lanes, such as a shuffle, if all of its lanes have arrived.
     fn together(&self, w: &mut Warp, lanes: u32) -> crate::access::OfLane<Met> {
         let inst = &self.kernel.code[w.at];
         let masks = match inst.op {
@@ -244,7 +244,7 @@ impl Runner<'_> {
             Op::Redux(redux) => exchange::redux(w, inst, redux, lanes),
             Op::Vote(vote) => exchange::vote(w, inst, vote, lanes),
             Op::BarWarp => w.passed += 1,
-            other => unreachable!("the decoder must not create {other:?} here"),
+            other => unreachable!("only shfl, redux, vote and bar.warp wait for other lanes, got {other:?}"),
         }
         Ok(Met::All)
     }

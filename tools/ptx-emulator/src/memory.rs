@@ -17,12 +17,12 @@ struct Range {
 }
 
 impl Memory {
-    /// No memory.
+    /// Creates a value without ranges.
     pub const fn new() -> Self {
         Memory { ranges: Vec::new() }
     }
 
-    /// Adds a range. It replaces ranges that it overlaps, because their memory was freed.
+    /// Adds a range. Overlapping ranges are removed, because their memory must have been freed.
     pub fn add(&mut self, start: u64, bytes: usize, writable: bool) {
         if bytes == 0 {
             return;

@@ -3,7 +3,7 @@
 use crate::decode::{Decoder, Result, inst};
 use crate::op::{Access, Atom, Bank, Inst, Int, NONE, Op, Space, Type};
 
-/// Modifiers that do not change what a thread of a block reads or writes.
+/// Modifiers without effect in the interpreter: caching, ordering between blocks, and volatility.
 const HINTS: [&str; 16] = [
     "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "gpu", "sys", "weak", "nc", "ca", "cg", "cs", "lu",
     "cv", "wb",
@@ -87,7 +87,7 @@ pub fn decode(d: &mut Decoder, base: &str, flags: &[&str], types: &[Type], opera
     }
 }
 
-/// Names of a vector's elements.
+/// Returns the names of a vector's elements.
 fn elements<'t>(d: &Decoder, list: &'t str, count: usize) -> Result<Vec<&'t str>> {
     let names: Vec<&str> = match list.strip_prefix('{').and_then(|list| list.strip_suffix('}')) {
         Some(list) => list.split(',').map(str::trim).collect(),
@@ -96,7 +96,7 @@ fn elements<'t>(d: &Decoder, list: &'t str, count: usize) -> Result<Vec<&'t str>
     if names.len() == count { Ok(names) } else { Err(d.unknown()) }
 }
 
-/// Builds the instruction. Its registers are the elements, and the address in `r[4]`.
+/// Creates the instruction. Its first registers are the elements, and `r[4]` is the address.
 fn access(
     d: &mut Decoder,
     address: &str,
@@ -107,7 +107,7 @@ fn access(
     let (bank, base, offset, of_variable) = d.address(address)?;
     let wide = elements[0].0 == Bank::Wide;
     let fits = |bank: Bank| bank != Bank::Pred && (bank == Bank::Wide) == wide;
-    // A variable must be in the space of the instruction.
+    // An instruction may name only variables in its own space.
     let in_space = of_variable.is_none_or(|found| found == space);
     if !in_space || bank == Bank::Pred || !elements.iter().all(|(bank, _)| fits(*bank)) || (of.bytes() == 8) && !wide {
         return Err(d.unknown());

@@ -18,7 +18,7 @@ pub fn decode(d: &mut Decoder, mnemonic: &str, operands: &[&str]) -> Result<Inst
         }
         "cvt" | "cvta" => return conversion(d, base, &flags, &types, operands),
         "ret" | "exit" => return Ok(inst(Op::Ret, &[])),
-        // A prefetch changes no value, and may name any address.
+        // A prefetch has no effect here. Any address is valid.
         "prefetch" => return Ok(inst(Op::Nothing, &[])),
         "trap" => return Ok(inst(Op::Trap, &[])),
         "setp" => return comparison(d, &flags, &types, operands),
@@ -265,7 +265,7 @@ fn conversion(d: &mut Decoder, base: &str, flags: &[&str], types: &[Type], opera
                 _ => return Err(d.unknown()),
             };
             let packed = |of| matches!(of, Type::F16x2 | Type::BF16x2 | Type::Pred);
-            // A conversion must name its rounding exactly if it can round.
+            // A conversion names its rounding mode if, and only if, it can round.
             let rounds = match (to.is_float(), from.is_float()) {
                 (true, true) => to.bytes() < from.bytes() || integral,
                 (false, false) => false,
@@ -288,7 +288,7 @@ fn conversion(d: &mut Decoder, base: &str, flags: &[&str], types: &[Type], opera
     }
 }
 
-/// Decodes the instructions that involve several threads.
+/// Decodes an instruction that involves several threads.
 fn of_warps(d: &mut Decoder, base: &str, flags: &[&str], types: &[Type], operands: &[&str]) -> Result<Inst> {
     match (base, flags, types) {
         ("fence" | "membar", _, []) => Ok(inst(Op::Nothing, &[])),

@@ -73,7 +73,7 @@ impl Type {
         matches!(self, Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2 | Type::F32 | Type::F64)
     }
 
-    /// Registers that hold the type.
+    /// Returns the kind of the registers that hold the type.
     pub fn bank(self) -> Bank {
         match self.bytes() {
             _ if self == Type::Pred => Bank::Pred,

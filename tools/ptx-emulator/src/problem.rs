@@ -39,7 +39,7 @@ impl std::error::Error for ModuleError {}
 /// Fault of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It accessed memory that the kernel may not access.
+    /// The thread accessed memory that the kernel may not access.
     Outside {
         space: &'static str,
         address: u64,
@@ -65,25 +65,25 @@ pub enum Problem {
         other: u32,
         other_wrote: bool,
     },
-    /// It read shared memory that no thread wrote.
+    /// The thread read shared memory that no thread wrote.
     Unwritten {
         address: u64,
     },
-    /// It waits for lanes of its warp that never arrive.
+    /// The thread waits for lanes of its warp that never arrive.
     NeverArrives {
         missing: u32,
     },
-    /// It waits at a barrier that not all threads of the block reach.
+    /// The thread waits at a barrier that some threads of the block never reach, or has ended before a barrier.
     Barrier,
-    /// It received the value of a lane that does not take part.
+    /// The thread received a value from a lane that does not take part in the operation.
     NoSource {
         lane: u32,
     },
-    /// The mask of its operation lacks its own lane.
+    /// The mask of the thread's operation lacks the thread's own lane.
     NotMember {
         mask: u32,
     },
-    /// Its block executed more than this number of instructions.
+    /// The block executed more than this number of instructions.
     Endless(u64),
     Trap,
 }
@@ -148,13 +148,13 @@ impl fmt::Display for Fault {
 /// Reason why a launch did not run to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LaunchError {
-    /// The kernel supports fewer threads in a block.
+    /// A block has no threads, or more than the kernel supports.
     Threads {
         kernel: String,
         threads: u32,
         most: u32,
     },
-    /// The arguments have another size.
+    /// The size of the arguments is not the size of the kernel's parameters.
     Arguments {
         kernel: String,
         bytes: usize,

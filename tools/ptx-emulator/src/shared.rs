@@ -3,20 +3,20 @@
 use crate::kernel::SHARED_START;
 use crate::problem::Problem;
 
-/// The last accesses to a unit of shared memory.
+/// The last accesses to a cell, which is the smallest unit of shared memory that the kernel accesses.
 #[derive(Clone, Copy, Default)]
 struct Cell {
-    /// Number of the interval between barriers of the block in which the last write was; 0 if there was none.
+    /// Interval of the last write, or 0 if there was none. Barriers of the block separate the intervals.
     written_in: u32,
     writer: u32,
-    /// Number of the interval between barriers of the writer's warp.
+    /// Number of warp barriers that the writer's warp had passed.
     written_in_warp: u32,
     /// Whether the last write was atomic.
     atomic: bool,
     /// Interval of the last read, and the warps that read in it.
     read_in: u32,
     readers: u32,
-    /// Last reader, and whether other lanes of its warp read in the same interval of the warp.
+    /// Thread that read last, and whether other lanes of its warp read since the warp's last barrier.
     reader: u32,
     several: bool,
     read_in_warp: u32,
@@ -36,7 +36,7 @@ pub struct Shared {
     bytes: Vec<u8>,
     cells: Vec<Cell>,
     grain: usize,
-    /// Number of the interval between barriers. It never decreases, so blocks need not clear the cells.
+    /// Number of the current interval between barriers. It never decreases, so blocks need not clear the cells.
     interval: u32,
     /// First interval of the current block.
     first: u32,
@@ -50,7 +50,7 @@ pub enum Kind {
 }
 
 impl Shared {
-    /// `grain` is the smallest number of bytes of an access.
+    /// Creates shared memory whose cells have `grain` bytes.
     pub fn new(size: usize, grain: usize) -> Self {
         let bytes = size.next_multiple_of(16);
         let cells = vec![Cell::default(); bytes / grain];
@@ -64,7 +64,7 @@ impl Shared {
         self.bytes.fill(0xa5);
     }
 
-    /// All threads of the block have passed a barrier.
+    /// Begins a new interval, after all threads of the block have passed a barrier.
     pub fn barrier(&mut self) {
         self.interval += 1;
     }
@@ -118,8 +118,8 @@ impl Shared {
 }
 
 impl Cell {
-    /// Records an access. Fails with the other thread, or the first thread of its warp, and whether it wrote, if the two
-    /// race. Threads that write the same value do not race (`is_same`).
+    /// Records an access. If it races with the access of another thread, fails with that thread or the first thread of
+    /// its warp, and with whether the thread wrote. Writes of the same value do not race (`is_same`).
     #[inline(always)]
     fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;

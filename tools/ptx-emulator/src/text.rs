@@ -212,7 +212,7 @@ pub fn statements<'t>(body: &'t str, mut line: u32) -> Vec<Statement<'t>> {
     found
 }
 
-/// Whether a character belongs to the name of a register, a label or a variable.
+/// Returns whether a character may be a part of the name of a register, a label or a variable.
 pub fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '%')
 }

@@ -21,14 +21,14 @@ struct Group {
 pub struct Warp {
     pub words: Vec<Words>,
     pub wides: Vec<Wides>,
-    /// A predicate of all lanes is a mask.
+    /// Predicates. Each is a mask with the predicate of every lane.
     pub predicates: Vec<u32>,
     /// First thread of the warp.
     pub first: u32,
-    /// Lanes that have not ended, and all lanes.
+    /// Masks of the lanes that have not ended, and of all lanes.
     pub live: u32,
     pub all: u32,
-    /// Lanes that run, and their instruction.
+    /// Mask of the running lanes, and their instruction.
     pub lanes: u32,
     pub at: usize,
     /// Instruction at which other lanes may join the running ones.
@@ -66,7 +66,7 @@ impl Warp {
         warp
     }
 
-    /// Starts a block's warp.
+    /// Sets the registers and lanes to their values at the start of a block.
     pub fn start(&mut self, kernel: &Kernel, first: u32, threads: u32, block: u32, blocks: u32) {
         self.first = first;
         self.live = if threads - first >= 32 { ALL } else { (1 << (threads - first)) - 1 };
@@ -92,7 +92,8 @@ impl Warp {
         }
     }
 
-    /// Moves the running lanes to an instruction, and these lanes of them to another.
+    /// Moves the running lanes in `taken` to the instruction `target`, and the other running lanes to the next
+    /// instruction.
     #[inline(always)]
     pub fn branch(&mut self, target: usize, taken: u32) {
         if taken == self.lanes && self.others.is_empty() {
@@ -111,7 +112,7 @@ impl Warp {
         self.choose();
     }
 
-    /// Ends these of the running lanes.
+    /// Ends these lanes, which must be running.
     pub fn end(&mut self, lanes: u32) {
         self.live &= !lanes;
         self.lanes &= !lanes;
@@ -126,8 +127,8 @@ impl Warp {
         self.choose();
     }
 
-    /// Joins groups at the same instruction, and runs the first group that does not wait. If there is none, no lane
-    /// runs.
+    /// Joins groups at the same instruction, and chooses the first group that does not wait to run next. If all groups
+    /// wait, no lane runs.
     #[cold]
     pub fn choose(&mut self) {
         if self.lanes != 0 {
@@ -154,12 +155,12 @@ impl Warp {
         self.until = after.min().unwrap_or(usize::MAX);
     }
 
-    /// Lanes that wait, and their instruction.
+    /// Returns the instruction at which the first waiting lanes are, and a mask of these lanes.
     pub fn waiting(&self) -> Option<(usize, u32)> {
         self.others.first().map(|group| (group.at, group.lanes))
     }
 
-    /// Lets all lanes go on after the barrier at which they wait.
+    /// Moves all waiting lanes past their barrier.
     pub fn pass(&mut self) {
         for group in &mut self.others {
             (group.at, group.waits) = (group.at + 1, false);
@@ -167,7 +168,7 @@ impl Warp {
         self.choose();
     }
 
-    /// Lanes for which a predicate holds.
+    /// Returns a mask of the lanes in which a predicate holds, or does not hold if `not` is set.
     #[inline(always)]
     pub fn guard(&self, predicate: u32, not: bool) -> u32 {
         let lanes = self.predicates[predicate as usize];
@@ -206,7 +207,7 @@ impl Warp {
     }
 }
 
-/// Lanes of a mask.
+/// Returns the numbers of the lanes in a mask.
 pub fn lanes_of(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lane = mask.trailing_zeros();

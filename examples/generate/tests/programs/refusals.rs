@@ -81,11 +81,17 @@ fn checkpoints() {
     refuse(new().number("llama.block_count", 0), "llama.block_count is U32(0); it must be in 1 ..= 1024");
     refuse(new().number("llama.block_count", 3), "has no tensor `blk.2.attn_norm.weight`");
     refuse(new().number("llama.embedding_length", u32::MAX), "llama.embedding_length");
-    refuse(new().number("llama.embedding_length", 66), "4 heads can't share 66 columns evenly");
-    refuse(new().number("llama.embedding_length", 60), "heads have 15 columns; an even number is needed");
+    refuse(
+        new().number("llama.embedding_length", 66),
+        "the number of columns is 66; it must be a multiple of 4, the number of heads",
+    );
+    refuse(new().number("llama.embedding_length", 60), "the number of columns of a head is 15; it must be even");
     refuse(new().number("llama.embedding_length", 128), "token_embd.weight has shape [261, 64]; [261, 128] is needed");
     refuse(new().number("llama.attention.head_count", 0), "llama.attention.head_count");
-    refuse(new().number("llama.attention.head_count", 3), "3 query heads can't share 2 key heads evenly");
+    refuse(
+        new().number("llama.attention.head_count", 3),
+        "the number of query heads is 3; it must be a multiple of 2, the number of key heads",
+    );
     refuse(new().number("llama.attention.head_count_kv", 5), "head_count_kv is U32(5); it must be in 1 ..= 4");
     refuse(new().number("llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8; it must be 16");
     refuse(new().number("llama.rope.freq_base", 0), "freq_base is U32(0); it must be a number");

@@ -114,15 +114,19 @@ fn descriptions() {
     refuse("hidden", json!(0), "hidden is 0");
     refuse("hidden", json!(u64::MAX), "hidden is 18446744073709551615; it must be in 1 ..= 65536");
     refuse("hidden", json!(64), "token_embd.weight has shape");
-    refuse("heads", json!(3), "3 heads can't share 128 columns evenly");
-    refuse("heads", json!(128), "heads have 1 columns; an even number is needed");
+    refuse("heads", json!(3), "the number of columns is 128; it must be a multiple of 3, the number of heads");
+    refuse("heads", json!(128), "the number of columns of a head is 1; it must be even");
     refuse("feed_forward", json!(7), "blk.0.ffn_gate.weight has shape");
     refuse("window", json!(0), "window is 0");
     refuse("eps", json!(-1.0), "eps is -1");
     refuse("theta", json!(0.0), "theta is 0");
-    refuse("merges", json!(["a b", "ab c d"]), "merge 1, \"ab c d\", must join two existing pieces");
+    refuse(
+        "merges",
+        json!(["a b", "ab c d"]),
+        "merge 1 of the tokenizer is \"ab c d\"; it must join two existing tokens",
+    );
     refuse("merges", json!(["ab"]), "merge 0, \"ab\"");
-    refuse("merges", json!(["a b", "a b"]), "makes a piece that already exists");
+    refuse("merges", json!(["a b", "a b"]), "it must not make a token that already exists");
     refuse("merges", json!([]), "token_embd.weight has shape");
     refuse("merges", json!("a b"), "metadata: invalid type");
     refuse("colour", json!("blue"), "unknown field `colour`");

@@ -14,9 +14,9 @@ fn races_between_warps() {
         assert_eq!(run_in(EXCHANGE, 64, order).unwrap()[0], 8);
     }
     let without = EXCHANGE.replace("bar.sync 0;\n", "");
-    // In forward order, the first warp reads what the second has not written yet.
+    // In forward order, the first warp reads words that the second has not written yet.
     assert!(matches!(problem(&without, 64), Problem::Unwritten { .. }));
-    // All threads wrote before, so only the barrier between the reads and the new writes is missing.
+    // All threads wrote before the barrier. Only a barrier between the reads and the new writes is missing.
     let again = format!("{EXCHANGE}\nst.shared.u32 [%r4], 0;");
     let problem = problem(&again, 64);
     assert!(matches!(problem, Problem::Race { write: false, other_wrote: true, other: 0..32, .. }), "{problem}");
@@ -28,7 +28,10 @@ fn races_of_writes() {
     let same = "mov.u32 %r2, shared;\nst.shared.u32 [%r2], %r1;";
     assert!(matches!(problem(same, 64), Problem::Race { write: true, other_wrote: true, .. }));
     assert!(run(same, 1).is_ok());
-    assert!(run("mov.u32 %r2, shared;\nst.shared.u32 [%r2], 7;", 64).is_ok(), "all threads write the same value");
+    assert!(
+        run("mov.u32 %r2, shared;\nst.shared.u32 [%r2], 7;", 64).is_ok(),
+        "writes of the same value by all threads must not be a race"
+    );
     let atomic = "mov.u32 %r2, shared;\nsetp.eq.s32 %p1, %r1, 0;\n@%p1 st.shared.u32 [%r2], 0;\nbar.sync 0;\n\
         atom.shared.add.u32 %r3, [%r2], 1;\nbar.sync 0;\nld.shared.u32 %r4, [%r2];\n@%p1 st.global.u32 [%rd1], %r4;";
     assert_eq!(run(atomic, 64).unwrap()[0], 64);
@@ -88,7 +91,7 @@ fn threads_that_never_arrive() {
     assert_eq!(problem("setp.eq.s32 %p1, %r1, 0;\n@%p1 bar.sync 0;", 32), Problem::Barrier);
     let shuffle = "setp.eq.s32 %p1, %r1, 3;\n@%p1 bra END;\nshfl.sync.bfly.b32 %r2, %r1, 1, 31, -1;\nEND:";
     assert!(matches!(problem(shuffle, 32), Problem::NeverArrives { missing: 8 }));
-    // The lane waits at another operation.
+    // One lane waits at an operation that the other lanes do not reach.
     let apart = "setp.eq.s32 %p1, %r1, 3;\n@%p1 bra APART;\nredux.sync.add.u32 %r2, %r1, -1;\nbra.uni END;\n\
         APART:\nbar.warp.sync -1;\nEND:";
     assert!(matches!(problem(apart, 32), Problem::NeverArrives { .. }));
@@ -105,7 +108,7 @@ fn instructions_that_are_not_supported() {
         assert_eq!(error, ModuleError::Unknown { kernel: "k".to_string(), line: 20, text: text.to_string() });
         assert!(error.to_string().contains(text) && error.to_string().contains("line 20"));
     }
-    // The registers of an instruction must have its type.
+    // The registers must have the type of the instruction.
     assert!(matches!(refusal("add.s64 %rd2, %rd3, %r1;"), ModuleError::Unknown { .. }));
     assert!(matches!(refusal("add.s32 %r2, %r3, %x1;"), ModuleError::Undeclared { name, .. } if name == "%x1"));
     assert!(matches!(refusal("bra NOWHERE;"), ModuleError::Undeclared { name, .. } if name == "NOWHERE"));

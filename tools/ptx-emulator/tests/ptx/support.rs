@@ -2,7 +2,8 @@
 
 use evenkeel_ptx_emulator::{Grid, LaunchError, Memory, Module, ModuleError, Order, Problem};
 
-/// Text of a kernel `k` with these statements. Its parameter is the address of the output, which is in `%rd1`.
+/// Returns the text of a kernel `k` with these statements. Its parameter is the address of the output, which is in
+/// `%rd1`.
 pub fn text(statements: &str) -> String {
     format!(
         ".version 7.0\n.target sm_80\n.address_size 64\n\
@@ -35,7 +36,7 @@ pub fn run_in(statements: &str, threads: u32, order: Order) -> Result<[u64; 8], 
 pub fn problem(statements: &str, threads: u32) -> Problem {
     match run(statements, threads) {
         Err(LaunchError::Fault(fault)) => fault.problem,
-        other => panic!("the kernel must have a fault, got {other:?}"),
+        other => panic!("the kernel must end with a fault, got {other:?}"),
     }
 }
 

@@ -63,8 +63,7 @@ pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Resu
         return Ok(());
     }
     Err(format!(
-        "the counts of NaN, infinite and fully masked rows and the first fully masked row: expected {expected:?}, \
-         got {guards:?}"
+        "[rows with NaN, rows with +inf, fully masked rows, the first of them] must be {expected:?}, got {guards:?}"
     ))
 }
 
