@@ -113,7 +113,8 @@ fn ops_are_in_every_table() {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
                 assert!(
                     digest.contains(&format!("\n{name} {dtype} ")),
-                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}"
+                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}, which `EVENKEEL_BLESS=1 cargo test \
+                     --test digest --features testing` writes"
                 );
             }
         }
