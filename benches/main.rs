@@ -13,24 +13,14 @@ mod clip_grad_norm;
 mod clip_grad_value;
 mod cross_entropy;
 mod cross_entropy_backward;
-mod elementwise_backward;
-mod erf;
-mod exp;
-mod exp2;
-mod expm1;
-mod gelu;
-mod gelu_tanh;
+mod elementwise;
 mod group_norm;
 mod inspect;
 mod kl_div;
 mod l2_normalize;
 mod layer_norm;
 mod layer_norm_backward;
-mod log;
-mod log1p;
-mod log2;
 mod log_add_exp;
-mod log_sigmoid;
 mod log_softmax;
 mod log_softmax_backward;
 mod log_softmax_backward_from_output;
@@ -39,31 +29,25 @@ mod logsumexp_backward;
 mod mean_pool;
 mod mean_pool_backward;
 mod qk_norm_rope;
-mod reciprocal;
 mod rms_norm;
 mod rms_norm_backward;
 mod rms_norm_linear;
 mod rope;
 mod rope_backward;
-mod rsqrt;
 mod safe_div;
 mod sample;
-mod sigmoid;
-mod silu;
 mod softmax;
 mod softmax_backward;
 mod softmax_backward_from_output;
-mod softplus;
-mod sqrt;
 mod swiglu;
 mod swiglu_backward;
-mod tanh;
 
 use criterion::Criterion;
 
 /// Name of an op, and the function that checks and times it.
 type Op = (&'static str, fn(&mut Criterion));
 
+/// All ops except those of `elementwise::OPS`.
 const OPS: &[Op] = &[
     ("attention", attention::run),
     ("attention_backward", attention_backward::run),
@@ -74,24 +58,13 @@ const OPS: &[Op] = &[
     ("clip_grad_value", clip_grad_value::run),
     ("cross_entropy", cross_entropy::run),
     ("cross_entropy_backward", cross_entropy_backward::run),
-    ("elementwise_backward", elementwise_backward::run),
-    ("erf", erf::run),
-    ("exp", exp::run),
-    ("exp2", exp2::run),
-    ("expm1", expm1::run),
-    ("gelu", gelu::run),
-    ("gelu_tanh", gelu_tanh::run),
     ("group_norm", group_norm::run),
     ("inspect", inspect::run),
     ("kl_div", kl_div::run),
     ("l2_normalize", l2_normalize::run),
     ("layer_norm", layer_norm::run),
     ("layer_norm_backward", layer_norm_backward::run),
-    ("log", log::run),
-    ("log1p", log1p::run),
-    ("log2", log2::run),
     ("log_add_exp", log_add_exp::run),
-    ("log_sigmoid", log_sigmoid::run),
     ("log_softmax", log_softmax::run),
     ("log_softmax_backward", log_softmax_backward::run),
     ("log_softmax_backward_from_output", log_softmax_backward_from_output::run),
@@ -100,33 +73,27 @@ const OPS: &[Op] = &[
     ("mean_pool", mean_pool::run),
     ("mean_pool_backward", mean_pool_backward::run),
     ("qk_norm_rope", qk_norm_rope::run),
-    ("reciprocal", reciprocal::run),
     ("rms_norm", rms_norm::run),
     ("rms_norm_backward", rms_norm_backward::run),
     ("rms_norm_linear", rms_norm_linear::run),
     ("rope", rope::run),
     ("rope_backward", rope_backward::run),
-    ("rsqrt", rsqrt::run),
     ("safe_div", safe_div::run),
     ("sample", sample::run),
-    ("sigmoid", sigmoid::run),
-    ("silu", silu::run),
     ("softmax", softmax::run),
     ("softmax_backward", softmax_backward::run),
     ("softmax_backward_from_output", softmax_backward_from_output::run),
-    ("softplus", softplus::run),
-    ("sqrt", sqrt::run),
     ("swiglu", swiglu::run),
     ("swiglu_backward", swiglu_backward::run),
-    ("tanh", tanh::run),
 ];
 
 fn main() {
     // An argument that names an op skips the other ops. Criterion's own filter would still run their checks.
-    let named = |argument: String| OPS.iter().find(|(op, _)| argument.split('/').next() == Some(op));
+    let ops = || elementwise::OPS.iter().chain(OPS);
+    let named = |argument: String| ops().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);
     let c = &mut support::criterion();
-    for (op, run) in OPS {
+    for (op, run) in ops() {
         if only.is_none_or(|(name, _)| name == op) {
             run(c);
         }

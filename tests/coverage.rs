@@ -24,6 +24,14 @@ fn forward(name: &str) -> &str {
     name.strip_suffix("_backward").unwrap_or(name)
 }
 
+macro_rules! names {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
+        /// Functions of one element in the list that generates much of their code.
+        const ELEMENTWISE: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+evenkeel::for_each_elementwise!(names);
+
 #[test]
 fn ops_are_in_every_room() {
     for op in OPS {
@@ -40,7 +48,6 @@ fn ops_are_in_every_room() {
             format!("src/cpu/{kernel}.rs"),
             format!("src/reference/{reference}.rs"),
             format!("tests/ops/{test}.rs"),
-            format!("benches/{test}.rs"),
             format!("docs/error/{name}.svg"),
         ] {
             assert!(
@@ -65,15 +72,19 @@ fn ops_are_in_every_table() {
     let emulated: String = of_devices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for op in OPS {
         let name = op.name;
-        let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
-        assert!(
-            benches.contains(&format!("(\"{bench}\", {bench}::run)")),
-            "`benches/main.rs` must run the benchmark {bench}"
-        );
-        assert!(
-            pictures.contains(&format!("![{name}]({name}.svg)\n")),
-            "`docs/error/README.md` must show the picture of {name}"
-        );
+        // `for_each_elementwise!` generates the benchmarks of its functions and of their gradients.
+        if op.kind != Kind::ElementwiseBackward && !ELEMENTWISE.contains(&name) {
+            assert!(
+                benches.contains(&format!("(\"{name}\", {name}::run)")),
+                "`benches/main.rs` must run the benchmark {name}"
+            );
+        }
+        if !matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward) {
+            assert!(
+                pictures.contains(&format!("![{name}]({name}.svg)\n")),
+                "`docs/error/README.md` must show the picture of {name}"
+            );
+        }
         for (backend, dtypes) in op.support {
             match backend {
                 Backend::Cpu => (),
@@ -102,7 +113,8 @@ fn ops_are_in_every_table() {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
                 assert!(
                     digest.contains(&format!("\n{name} {dtype} ")),
-                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}"
+                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}, which `EVENKEEL_BLESS=1 cargo test \
+                     --test digest --features testing` writes"
                 );
             }
         }
@@ -269,12 +281,40 @@ fn performance_lists_every_op() {
     check_generated("docs/performance.md", &performance::table(&read("docs/performance.tsv")));
 }
 
-/// Checks the number of digests that README states.
+/// Generates the sections of `docs/error/README.md` for functions of one element and their gradients.
+fn plots_of_functions() -> String {
+    let of = |kind| {
+        let ops = OPS.iter().filter(|op| op.kind == kind);
+        ops.map(|op| format!("![{0}]({0}.svg)\n", op.name)).collect::<String>()
+    };
+    format!(
+        "## Functions of one element\n\n\
+        Each point is the largest error of 64 neighbouring inputs.\n\n\
+        {}\n\
+        ## Gradients of functions of one element\n\n\
+        These ops multiply the derivative by the gradient of the result. These gradients have mean 0 and standard \
+        deviation 3.\n\n\
+        {}",
+        of(Kind::Elementwise),
+        of(Kind::ElementwiseBackward)
+    )
+}
+
+/// Checks that `docs/error/README.md` shows the plots of all functions of one element. `EVENKEEL_BLESS=1` adds them.
+#[test]
+fn plots_are_shown() {
+    check_generated("docs/error/README.md", &plots_of_functions());
+}
+
+/// Checks the number of digests that README states. `EVENKEEL_BLESS=1` corrects it.
 #[test]
 fn readme_has_the_number_of_digests() {
     let count = read("tests/vectors/digest.tsv").lines().filter(|line| !line.starts_with('#')).count();
-    let claim = format!("{},{:03} results", count / 1000, count % 1000);
-    assert!(read("README.md").contains(&claim), "README.md must state the number of digests as {claim:?}");
+    let text = read("README.md");
+    let parts = text.split_once("The hashes of ").and_then(|(head, rest)| Some((head, rest.split_once(" results")?.1)));
+    let (head, tail) = parts.expect("README.md must have the text \"The hashes of N results\"");
+    let expected = format!("{head}The hashes of {},{:03} results{tail}", count / 1000, count % 1000);
+    check("README.md", &text, &expected);
 }
 
 /// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes it.
@@ -282,9 +322,13 @@ fn check_generated(path: &str, generated: &str) {
     let text = read(path);
     let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
     let (head, _) = text.split_once(marker).unwrap_or_else(|| panic!("{path} must have the line {marker:?}"));
-    let expected = format!("{head}{marker}{generated}");
+    check(path, &text, &format!("{head}{marker}{generated}"));
+}
+
+/// Checks the text of a file. `EVENKEEL_BLESS=1` replaces it.
+fn check(path: &str, text: &str, expected: &str) {
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
-        fs::write(root().join(path), &expected).unwrap();
+        fs::write(root().join(path), expected).unwrap();
     } else {
         assert!(text == expected, "{path} is out of date; run `EVENKEEL_BLESS=1 cargo test --test coverage`");
     }

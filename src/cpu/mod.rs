@@ -25,7 +25,6 @@ pub(crate) mod cross_entropy_partial;
 #[cfg(feature = "partial")]
 mod each_row;
 pub(crate) mod elementwise;
-#[cfg(feature = "inference")]
 pub(crate) mod elementwise_backward;
 pub(crate) mod exp_sum;
 #[cfg(feature = "train")]
@@ -71,7 +70,6 @@ mod norm_rows;
 pub(crate) mod optimizer;
 #[cfg(feature = "train")]
 pub(crate) mod output_backward;
-#[cfg(feature = "inference")]
 pub(crate) mod pairwise;
 #[cfg(feature = "sharded")]
 pub(crate) mod partial_tiles;

@@ -1,8 +1,8 @@
 //! The exponential of numbers that are first clamped to a range, and its gradient.
 
 use super::elementwise::{as_long, ordered};
-use crate::cpu::elementwise::ClampedExp as Kernel;
-use crate::cpu::elementwise_backward::{Derivative, Gradient};
+use crate::cpu::elementwise::{ClampedExp as Kernel, Derivative};
+use crate::cpu::elementwise_backward::Gradient;
 use crate::element::{Element, Limits};
 use crate::error::Result;
 use crate::simd::{Output, new_vec};

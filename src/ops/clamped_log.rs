@@ -1,8 +1,8 @@
 //! The logarithm of numbers that are first raised to a positive lower bound, and its gradient.
 
 use super::elementwise::as_long;
-use crate::cpu::elementwise::ClampedLog as Kernel;
-use crate::cpu::elementwise_backward::{Derivative, Gradient};
+use crate::cpu::elementwise::{ClampedLog as Kernel, Derivative};
+use crate::cpu::elementwise_backward::Gradient;
 use crate::element::{Element, Limits};
 use crate::error::{Error, Result};
 use crate::simd::{Output, in_default, new_vec};

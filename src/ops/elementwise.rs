@@ -48,13 +48,13 @@ macro_rules! elementwise_backward_op {
             let dx = dx.into();
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
             crate::ops::elementwise::as_long(stringify!($name), "dx", dx.len(), x.len())?;
-            E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Derivative::$Derivative.into())
+            E::gradient(x, dy, dx, crate::cpu::elementwise::Derivative::$Derivative.into())
         }
 
         #[doc = concat!("Replaces `dy` by the result of [`", stringify!($name), "`].")]
         pub fn $in_place<E: Element>(x: &[E], dy: &mut [E]) -> Result<()> {
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
-            E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Derivative::$Derivative.into())
+            E::gradient_in_place(x, dy, crate::cpu::elementwise::Derivative::$Derivative.into())
         }
     };
 }

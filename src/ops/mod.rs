@@ -34,18 +34,6 @@ pub mod cross_entropy_backward;
 #[cfg(feature = "partial")]
 pub mod cross_entropy_partial;
 #[cfg(feature = "inference")]
-pub mod erf;
-#[cfg(feature = "inference")]
-pub mod exp;
-#[cfg(feature = "inference")]
-pub mod exp2;
-#[cfg(feature = "inference")]
-pub mod expm1;
-#[cfg(feature = "inference")]
-pub mod gelu;
-#[cfg(feature = "inference")]
-pub mod gelu_tanh;
-#[cfg(feature = "inference")]
 pub mod group_norm;
 #[cfg(feature = "train")]
 pub mod inspect;
@@ -58,15 +46,7 @@ pub mod layer_norm;
 #[cfg(feature = "train")]
 pub mod layer_norm_backward;
 #[cfg(feature = "inference")]
-pub mod log;
-#[cfg(feature = "inference")]
-pub mod log1p;
-#[cfg(feature = "inference")]
-pub mod log2;
-#[cfg(feature = "inference")]
 pub mod log_add_exp;
-#[cfg(feature = "inference")]
-pub mod log_sigmoid;
 #[cfg(feature = "inference")]
 pub mod log_softmax;
 #[cfg(feature = "train")]
@@ -90,8 +70,6 @@ pub mod norm_partial;
 #[cfg(feature = "inference")]
 pub mod qk_norm_rope;
 #[cfg(feature = "inference")]
-pub mod reciprocal;
-#[cfg(feature = "inference")]
 pub mod rms_norm;
 #[cfg(feature = "train")]
 pub mod rms_norm_backward;
@@ -102,15 +80,9 @@ pub mod rope;
 #[cfg(feature = "train")]
 pub mod rope_backward;
 #[cfg(feature = "inference")]
-pub mod rsqrt;
-#[cfg(feature = "inference")]
 pub mod safe_div;
 #[cfg(feature = "sample")]
 pub mod sample;
-#[cfg(feature = "inference")]
-pub mod sigmoid;
-#[cfg(feature = "inference")]
-pub mod silu;
 #[cfg(feature = "inference")]
 pub mod softmax;
 #[cfg(feature = "train")]
@@ -120,19 +92,25 @@ pub mod softmax_backward_from_output;
 #[cfg(feature = "partial")]
 pub mod softmax_partial;
 #[cfg(feature = "inference")]
-pub mod softplus;
-#[cfg(feature = "inference")]
-pub mod sqrt;
-#[cfg(feature = "inference")]
 pub mod swiglu;
 #[cfg(feature = "train")]
 pub mod swiglu_backward;
-#[cfg(feature = "inference")]
-pub mod tanh;
 
 use crate::error::{Error, Result};
 use crate::floats::Floats;
+use crate::for_each_elementwise;
 use crate::rows::Geometry;
+
+/// Declares the modules of the functions of one element. Rustfmt does not see them; they consist of documentation.
+macro_rules! modules {
+    ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
+        $(
+            #[cfg(feature = "inference")]
+            pub mod $name;
+        )*
+    };
+}
+for_each_elementwise!(modules);
 
 /// Checks that a view has the same lanes as the input: the same outer, lane and inner lengths.
 pub(crate) fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected: &Geometry) -> Result<()> {

@@ -3,6 +3,36 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
+/// Returns e^min(max(x, min), max), the unrounded result of [`clamped_exp`](crate::clamped_exp()).
+///
+/// ```
+/// assert_eq!(evenkeel::reference::clamped_exp(7.0f32, -1.0, 1.0), 1f64.exp());
+/// ```
+pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
+    E::Exact::from(if x.widen().is_nan() { f64::NAN } else { x.widen().clamp(min, max) }).exp()
+}
+
+/// Returns the unrounded derivative of [`clamped_exp`]: e^x if x is from `min` to `max`, otherwise 0.
+pub fn clamped_exp_derivative<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
+    let x = x.widen();
+    if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }
+}
+
+/// Returns ln max(x, floor), the unrounded result of [`clamped_log`](crate::clamped_log()).
+///
+/// ```
+/// assert_eq!(evenkeel::reference::clamped_log(-7.0f32, 0.5), 0.5f64.ln());
+/// ```
+pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
+    E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
+}
+
+/// Returns the unrounded derivative of [`clamped_log`]: 0 if x is below `floor`, otherwise 1 / x.
+pub fn clamped_log_derivative<E: Element>(x: E, floor: f64) -> E::Exact {
+    let x = x.widen();
+    if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }
+}
+
 /// Returns erf x, the unrounded result of [`erf`](crate::erf()).
 ///
 /// ```
@@ -359,34 +389,4 @@ pub fn tanh_derivative<E: Element>(x: E) -> E::Exact {
     let t = (-E::Exact::from(x.widen()).abs()).exp();
     let share = E::Exact::from(2.0) * t / (E::Exact::from(1.0) + t * t);
     share * share
-}
-
-/// Returns e^min(max(x, min), max), the unrounded result of [`clamped_exp`](crate::clamped_exp()).
-///
-/// ```
-/// assert_eq!(evenkeel::reference::clamped_exp(7.0f32, -1.0, 1.0), 1f64.exp());
-/// ```
-pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
-    E::Exact::from(if x.widen().is_nan() { f64::NAN } else { x.widen().clamp(min, max) }).exp()
-}
-
-/// Returns the unrounded derivative of [`clamped_exp`]: e^x if x is from `min` to `max`, otherwise 0.
-pub fn clamped_exp_derivative<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
-    let x = x.widen();
-    if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }
-}
-
-/// Returns ln max(x, floor), the unrounded result of [`clamped_log`](crate::clamped_log()).
-///
-/// ```
-/// assert_eq!(evenkeel::reference::clamped_log(-7.0f32, 0.5), 0.5f64.ln());
-/// ```
-pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
-    E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
-}
-
-/// Returns the unrounded derivative of [`clamped_log`]: 0 if x is below `floor`, otherwise 1 / x.
-pub fn clamped_log_derivative<E: Element>(x: E, floor: f64) -> E::Exact {
-    let x = x.widen();
-    if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }
 }

@@ -11,13 +11,19 @@ const HEAD: &str = "\
 /// Name of the row for the gradients of all elementwise functions.
 const GRADIENTS: &str = "X_backward";
 
-/// Returns the table, with a row for each line of the measurements. The lines must name every op once.
+/// Returns the table, with a row for each line of the measurements, and a row without times for each other op.
 pub fn table(measured: &str) -> String {
-    let lines: Vec<Vec<&str>> = measured.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+    let mut lines: Vec<Vec<&str>> = measured.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+    for line in &lines {
+        let is_op = line[0] == GRADIENTS || OPS.iter().any(|op| op.name == line[0]);
+        assert!(is_op, "`docs/performance.tsv` must name ops of the registry, got {}", line[0]);
+    }
     for op in OPS {
         let row = if op.kind == Kind::ElementwiseBackward { GRADIENTS } else { op.name };
-        let count = lines.iter().filter(|line| line[0] == row).count();
-        assert_eq!(count, 1, "`docs/performance.tsv` must have one line for {row}");
+        match lines.iter().filter(|line| line[0] == row).count() {
+            0 => lines.push([&[row], &[""; 7][..]].concat()),
+            count => assert_eq!(count, 1, "`docs/performance.tsv` must not have two lines for {row}"),
+        }
     }
     HEAD.to_string() + &lines.iter().map(|line| row(line)).collect::<String>()
 }

@@ -14,42 +14,24 @@ const INPUTS: usize = 64;
 const EPS: f64 = 1e-6;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
-    macro_rules! of_functions {
-        ($($name:ident $range:expr, $backward:ident $derivative:ident $of_backward:expr;)*) => {
+    macro_rules! functions {
+        ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident [$backward:ident $($form:ident)*];)*) => {
             match op {
                 $(
                     stringify!($name) => {
                         let function = |x: E| (reference::$name(x), naive::$name(x));
-                        return Some(functions($range, evenkeel::$name, function));
+                        return Some(functions(range(op), evenkeel::$name, function));
                     }
                     stringify!($backward) => {
                         let gradient = |x: E, dy: E| (reference::$derivative(x), naive::$backward(x, dy));
-                        return Some(gradients($of_backward, evenkeel::$backward, gradient));
+                        return Some(gradients(range(op), evenkeel::$backward, gradient));
                     }
                 )*
                 _ => {}
             }
         };
     }
-    of_functions!(
-        erf -4.0..4.0, erf_backward erf_derivative -4.0..4.0;
-        exp -100.0..90.0, exp_backward exp_derivative -100.0..90.0;
-        exp2 -160.0..130.0, exp2_backward exp2_derivative -160.0..130.0;
-        expm1 -4.0..4.0, expm1_backward expm1_derivative -4.0..4.0;
-        gelu -8.0..4.0, gelu_backward gelu_derivative -8.0..4.0;
-        gelu_tanh -8.0..4.0, gelu_tanh_backward gelu_tanh_derivative -8.0..4.0;
-        log 0.0..4.0, log_backward log_derivative 0.0..4.0;
-        log1p -1.0..2.0, log1p_backward log1p_derivative -1.0..2.0;
-        log2 0.0..4.0, log2_backward log2_derivative 0.0..4.0;
-        log_sigmoid -30.0..30.0, log_sigmoid_backward log_sigmoid_derivative -30.0..30.0;
-        reciprocal -4.0..4.0, reciprocal_backward reciprocal_derivative -4.0..4.0;
-        rsqrt 0.0..10.0, rsqrt_backward rsqrt_derivative 0.0..10.0;
-        sigmoid -100.0..30.0, sigmoid_backward sigmoid_derivative -100.0..30.0;
-        silu -100.0..30.0, silu_backward silu_derivative -100.0..30.0;
-        softplus -30.0..30.0, softplus_backward softplus_derivative -100.0..100.0;
-        sqrt 0.0..10.0, sqrt_backward sqrt_derivative 0.0..10.0;
-        tanh -4.0..4.0, tanh_backward tanh_derivative -10.0..10.0;
-    );
+    evenkeel::for_each_elementwise!(functions);
     let (min, max, floor) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max, E::LIMITS.min_normal);
     Some(match op {
         "clamped_exp" => functions(
@@ -108,6 +90,23 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         }),
         _ => return None,
     })
+}
+
+/// Returns the range of inputs to plot.
+fn range(op: &str) -> Range<f64> {
+    match op {
+        "exp" | "exp_backward" => -100.0..90.0,
+        "exp2" | "exp2_backward" => -160.0..130.0,
+        "gelu" | "gelu_backward" | "gelu_tanh" | "gelu_tanh_backward" => -8.0..4.0,
+        "log" | "log_backward" | "log2" | "log2_backward" => 0.0..4.0,
+        "log1p" | "log1p_backward" => -1.0..2.0,
+        "log_sigmoid" | "log_sigmoid_backward" | "softplus" => -30.0..30.0,
+        "rsqrt" | "rsqrt_backward" | "sqrt" | "sqrt_backward" => 0.0..10.0,
+        "sigmoid" | "sigmoid_backward" | "silu" | "silu_backward" => -100.0..30.0,
+        "softplus_backward" => -100.0..100.0,
+        "tanh_backward" => -10.0..10.0,
+        _ => -4.0..4.0,
+    }
 }
 
 /// Measures a function. `truth` returns the exact value of the function at x, and the result of the naive formula.

@@ -8,31 +8,6 @@ use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use candle_core::{DType, Result, Tensor};
 
-/// Computes e^x of each element, as [`crate::exp`] does.
-pub fn exp(xs: &Tensor) -> Result<Tensor> {
-    wide(xs)?.exp()?.to_dtype(xs.dtype())
-}
-
-/// Computes ln x of each element, as [`crate::log`] does.
-pub fn log(xs: &Tensor) -> Result<Tensor> {
-    wide(xs)?.log()?.to_dtype(xs.dtype())
-}
-
-/// Computes 2^x of each element, as [`crate::exp2`] does.
-pub fn exp2(xs: &Tensor) -> Result<Tensor> {
-    (wide(xs)? * std::f64::consts::LN_2)?.exp()?.to_dtype(xs.dtype())
-}
-
-/// Computes log2 x of each element, as [`crate::log2`] does.
-pub fn log2(xs: &Tensor) -> Result<Tensor> {
-    (wide(xs)?.log()? * std::f64::consts::LOG2_E)?.to_dtype(xs.dtype())
-}
-
-/// Computes 1 / x of each element, as [`crate::reciprocal`] does.
-pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
-    wide(xs)?.recip()?.to_dtype(xs.dtype())
-}
-
 /// Computes e^x of each element, after clamping x to a range, as [`crate::clamped_exp`] does.
 ///
 /// # Errors
@@ -61,26 +36,19 @@ pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
     is_below.where_cond(&all(&x, least)?, &above.log()?)?.to_dtype(xs.dtype())
 }
 
-/// Computes 1 / (1 + e^-x) of each element, as [`crate::sigmoid`] does.
-pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
-    candle_nn::ops::sigmoid(&wide(xs)?)?.to_dtype(xs.dtype())
-}
-
-/// Computes x / (1 + e^-x) of each element, as [`crate::silu`] does.
-pub fn silu(xs: &Tensor) -> Result<Tensor> {
-    from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
-}
-
-/// Replaces x below -1000 by -1000. At -1000, silu and gelu are already -0 in every type. Without the replacement,
-/// candle's functions give NaN at -inf. NaN stays NaN.
-fn from_lowest(x: &Tensor) -> Result<Tensor> {
-    const LOWEST: f64 = -1000.0;
-    x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
-}
-
 /// Computes the error function of each element, as [`crate::erf`] does.
 pub fn erf(xs: &Tensor) -> Result<Tensor> {
     wide(xs)?.erf()?.to_dtype(xs.dtype())
+}
+
+/// Computes e^x of each element, as [`crate::exp`] does.
+pub fn exp(xs: &Tensor) -> Result<Tensor> {
+    wide(xs)?.exp()?.to_dtype(xs.dtype())
+}
+
+/// Computes 2^x of each element, as [`crate::exp2`] does.
+pub fn exp2(xs: &Tensor) -> Result<Tensor> {
+    (wide(xs)? * std::f64::consts::LN_2)?.exp()?.to_dtype(xs.dtype())
 }
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
@@ -95,6 +63,38 @@ pub fn expm1(xs: &Tensor) -> Result<Tensor> {
     let t = (is_small.where_cond(&x, &x.zeros_like()?)? * 0.5)?.tanh()?;
     let small = ((&t * 2.0)? / (1.0 - &t)?)?;
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())
+}
+
+/// Computes x (1 + erf(x / sqrt(2))) / 2 of each element, as [`crate::gelu`] does.
+pub fn gelu(xs: &Tensor) -> Result<Tensor> {
+    // Candle's own gelu is not used, because its gradient has an error of 1e-8.
+    let x = from_lowest(&wide(xs)?)?;
+    let share = ((&x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
+    (x * share?)?.to_dtype(xs.dtype())
+}
+
+/// Replaces x below -1000 by -1000. At -1000, silu and gelu are already -0 in every type. Without the replacement,
+/// candle's functions give NaN at -inf. NaN stays NaN.
+fn from_lowest(x: &Tensor) -> Result<Tensor> {
+    const LOWEST: f64 = -1000.0;
+    x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
+}
+
+/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
+pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
+    /// Limit to which |x| is clamped. At the limit, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
+    /// overflow.
+    const FAR: f64 = 100.0;
+    let x = from_lowest(&wide(xs)?)?;
+    let inner = x.clamp(-FAR, FAR)?;
+    // The constant is 2 sqrt(2/pi).
+    let z = ((&inner * ((inner.sqr()? * 0.044715)? + 1.0)?)? * 1.595_769_121_605_730_8)?;
+    (x * candle_nn::ops::sigmoid(&z)?)?.to_dtype(xs.dtype())
+}
+
+/// Computes ln x of each element, as [`crate::log`] does.
+pub fn log(xs: &Tensor) -> Result<Tensor> {
+    wide(xs)?.log()?.to_dtype(xs.dtype())
 }
 
 /// Computes ln(1 + x) of each element, as [`crate::log1p`] does.
@@ -119,6 +119,36 @@ pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     is_small.where_cond(&series, &((long + 1.0)?.log()? * correction)?)
 }
 
+/// Computes log2 x of each element, as [`crate::log2`] does.
+pub fn log2(xs: &Tensor) -> Result<Tensor> {
+    (wide(xs)?.log()? * std::f64::consts::LOG2_E)?.to_dtype(xs.dtype())
+}
+
+/// Computes -ln(1 + e^-x) of each element, as [`crate::log_sigmoid`] does.
+pub fn log_sigmoid(xs: &Tensor) -> Result<Tensor> {
+    softplus_wide(&wide(xs)?.neg()?)?.neg()?.to_dtype(xs.dtype())
+}
+
+/// Computes 1 / x of each element, as [`crate::reciprocal`] does.
+pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
+    wide(xs)?.recip()?.to_dtype(xs.dtype())
+}
+
+/// Computes 1 / sqrt(x) of each element, as [`crate::rsqrt`] does.
+pub fn rsqrt(xs: &Tensor) -> Result<Tensor> {
+    wide(xs)?.sqrt()?.recip()?.to_dtype(xs.dtype())
+}
+
+/// Computes 1 / (1 + e^-x) of each element, as [`crate::sigmoid`] does.
+pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
+    candle_nn::ops::sigmoid(&wide(xs)?)?.to_dtype(xs.dtype())
+}
+
+/// Computes x / (1 + e^-x) of each element, as [`crate::silu`] does.
+pub fn silu(xs: &Tensor) -> Result<Tensor> {
+    from_lowest(&wide(xs)?)?.silu()?.to_dtype(xs.dtype())
+}
+
 /// Computes ln(1 + e^x) of each element, as [`crate::softplus`] does.
 pub fn softplus(xs: &Tensor) -> Result<Tensor> {
     softplus_wide(&wide(xs)?)?.to_dtype(xs.dtype())
@@ -132,42 +162,12 @@ fn softplus_wide(x: &Tensor) -> Result<Tensor> {
     is_below.where_cond(&log1p_wide(&below.exp()?)?, x)
 }
 
-/// Computes -ln(1 + e^-x) of each element, as [`crate::log_sigmoid`] does.
-pub fn log_sigmoid(xs: &Tensor) -> Result<Tensor> {
-    softplus_wide(&wide(xs)?.neg()?)?.neg()?.to_dtype(xs.dtype())
-}
-
 /// Computes sqrt x of each element, as [`crate::sqrt`] does.
 pub fn sqrt(xs: &Tensor) -> Result<Tensor> {
     wide(xs)?.sqrt()?.to_dtype(xs.dtype())
 }
 
-/// Computes 1 / sqrt(x) of each element, as [`crate::rsqrt`] does.
-pub fn rsqrt(xs: &Tensor) -> Result<Tensor> {
-    wide(xs)?.sqrt()?.recip()?.to_dtype(xs.dtype())
-}
-
 /// Computes tanh x of each element, as [`crate::tanh`] does.
 pub fn tanh(xs: &Tensor) -> Result<Tensor> {
     wide(xs)?.tanh()?.to_dtype(xs.dtype())
-}
-
-/// Computes x (1 + erf(x / sqrt(2))) / 2 of each element, as [`crate::gelu`] does.
-pub fn gelu(xs: &Tensor) -> Result<Tensor> {
-    // Candle's own gelu is not used, because its gradient has an error of 1e-8.
-    let x = from_lowest(&wide(xs)?)?;
-    let share = ((&x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
-    (x * share?)?.to_dtype(xs.dtype())
-}
-
-/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
-pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
-    /// Limit to which |x| is clamped. At the limit, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
-    /// overflow.
-    const FAR: f64 = 100.0;
-    let x = from_lowest(&wide(xs)?)?;
-    let inner = x.clamp(-FAR, FAR)?;
-    // The constant is 2 sqrt(2/pi).
-    let z = ((&inner * ((inner.sqr()? * 0.044715)? + 1.0)?)? * 1.595_769_121_605_730_8)?;
-    (x * candle_nn::ops::sigmoid(&z)?)?.to_dtype(xs.dtype())
 }
