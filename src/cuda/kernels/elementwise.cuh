@@ -94,14 +94,26 @@ DEVICE u32 with_own_nan(u32 word) {
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
 
+// Returns an interval that contains the function's value. `other` is the second operand, for functions of two elements.
+template <class S, class F>
+DEVICE Interval near_value(float x, float other, const F& function) {
+    if constexpr (F::OF_TWO) {
+        return function.template near<S>(x, other);
+    } else {
+        return function.template near<S>(x);
+    }
+}
+
 // Rounds the f32 approximations. Writes words in which the bits of uncertain elements are not all zero, and returns
 // whether there are any.
 template <class S, class F>
-DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS], const F& function) {
+DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS],
+                      const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<S>::WORDS; w++) {
-        const Interval low = function.template near<S>(S::low_of(x.words[w]));
-        const Interval high = function.template near<S>(S::high_of(x.words[w]));
+        const u32 beside = F::OF_TWO ? other.words[w] : 0;
+        const Interval low = near_value<S>(S::low_of(x.words[w]), S::low_of(beside), function);
+        const Interval high = near_value<S>(S::high_of(x.words[w]), S::high_of(beside), function);
         const u32 from = S::narrow_two(low.from, high.from);
         differ[w] = from ^ S::narrow_two(low.to, high.to);
         any |= differ[w];
@@ -138,11 +150,11 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
     return mask;
 }
 
-// Computes an uncertain element, and returns its bits. Elements of 16-bit types have a second approximation, the
-// float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32, the exact value is
-// between the neighbours of that f32.
+// Computes an uncertain element, and returns its bits. Most functions of one element have a second approximation for
+// 16-bit types, the float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32,
+// the exact value is between the neighbours of that f32.
 template <class S, class F>
-DEVICE u32 recomputed(u32 element, const F& function) {
+DEVICE u32 recomputed(u32 element, u32 other, const F& function) {
     const float x = S::widen(element);
     if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR) {
         const Sides sides = function.sides(typename F::SeldomTables(), x);
@@ -152,7 +164,7 @@ DEVICE u32 recomputed(u32 element, const F& function) {
             return with_own_nan<S>(ends) >> 16;
         }
     }
-    return store_wide<S>(function((double)x, 0.0));
+    return store_wide<S>(function((double)x, F::OF_TWO ? (double)S::widen(other) : 0.0));
 }
 
 // Computes tiles with the approximation, and recomputes the uncertain elements.
@@ -167,19 +179,22 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
         __syncthreads();
     }
     const F function(a);
-    const bool is_aligned = (a.x | a.y) % 16 == 0;
+    const bool is_aligned = (a.x | a.y | (F::OF_TWO ? a.other : 0)) % 16 == 0;
     for (u64 start = blockIdx.x * TILE; start < a.len; start += gridDim.x * TILE) {
         const u64 left = a.len - start;
         const bool is_whole = is_aligned && left >= TILE;
-        const Bits* from = (const Bits*)a.x + start;
-        Piece<S> x, y;
+        const Bits *from = (const Bits*)a.x + start, *beside = (const Bits*)a.other + start;
+        Piece<S> x, other, y;
         x.load(from, left, is_whole);
+        if (F::OF_TWO) {
+            other.load(beside, left, is_whole);
+        }
         u32 differ[Piece<S>::WORDS];
         bool is_uncertain;
         if constexpr (IS_PAIR) {
             is_uncertain = make_pairs(tables, x, y, differ, function);
         } else {
-            is_uncertain = make_near(x, y, differ, function);
+            is_uncertain = make_near(x, other, y, differ, function);
         }
         if (is_uncertain) {
             u32 mask = uncertain<S>(differ);
@@ -190,7 +205,8 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
                 const u32 i = (u32)__ffs((int)mask) - 1;
                 mask &= mask - 1;
                 const u32 at = Piece<S>::place(i, is_whole);
-                y.set(i, recomputed<S>(at < left ? (u32)from[at] : 0, function));
+                const u32 element = at < left ? (u32)from[at] : 0;
+                y.set(i, recomputed<S>(element, F::OF_TWO && at < left ? (u32)beside[at] : 0, function));
             }
         }
         y.store((Bits*)a.y + start, left, is_whole);
