@@ -122,13 +122,24 @@ DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32
     return any != 0;
 }
 
+// Returns both sides of the function's value. `other` is the second operand, for functions of two elements.
+template <class T, class F>
+DEVICE Sides sides_of(const T& tables, float x, float other, const F& function) {
+    if constexpr (F::OF_TWO) {
+        return function.sides(tables, x, other);
+    } else {
+        return function.sides(tables, x);
+    }
+}
+
 // Rounds the float-float pairs, like `make_near`.
 template <class F>
-DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, Piece<F32>& y,
+DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, const Piece<F32>& other, Piece<F32>& y,
                        u32 (&differ)[Piece<F32>::WORDS], const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<F32>::WORDS; w++) {
-        const Sides sides = function.sides(tables, float_of(x.words[w]));
+        const float beside = F::OF_TWO ? float_of(other.words[w]) : 0.0f;
+        const Sides sides = sides_of(tables, float_of(x.words[w]), beside, function);
         y.words[w] = bits_of(sides.above);
         differ[w] = sides.serves ? y.words[w] ^ bits_of(sides.below) : 1;
         any |= differ[w];
@@ -156,7 +167,7 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
 template <class S, class F>
 DEVICE u32 recomputed(u32 element, u32 other, const F& function) {
     const float x = S::widen(element);
-    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR) {
+    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR && !F::OF_TWO) {
         const Sides sides = function.sides(typename F::SeldomTables(), x);
         const u32 rounded = bits_of(sides.above);
         const u32 ends = S::narrow_two(float_of(rounded - 1), float_of(rounded + 1));
@@ -192,7 +203,7 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
         u32 differ[Piece<S>::WORDS];
         bool is_uncertain;
         if constexpr (IS_PAIR) {
-            is_uncertain = make_pairs(tables, x, y, differ, function);
+            is_uncertain = make_pairs(tables, x, other, y, differ, function);
         } else {
             is_uncertain = make_near(x, other, y, differ, function);
         }

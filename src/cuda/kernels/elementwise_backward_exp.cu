@@ -1,6 +1,7 @@
 // Gradients of exponentials, of the error function and of gelu.
 #include "elementwise_backward.cuh"
 #include "normal.cuh"
+#include "normal_pair.cuh"
 
 // Computes the normal distribution function plus x times the density.
 DEVICE Wide gelu_derivative(double x) {
@@ -32,10 +33,25 @@ DEVICE Wide gelu_derivative(double x) {
     return {hi, lo, is_tail ? e.exponent : 0};
 }
 
-GRADIENT(ExpBackward, exp_derivative(x, 0.0), near_exp_derivative(x))
-GRADIENT(Exp2Backward, exp2_derivative(x), near_exp2_derivative(x))
-GRADIENT(ErfBackward, erf_derivative(x), near_erf_derivative(x))
-GRADIENT(GeluBackward, gelu_derivative(x), near_gelu_derivative(x))
+// With a = |x|, the derivative of gelu is the tail beyond a minus a times the density, or 1 minus that. It is computed in
+// f64 with reduced precision.
+template <class Tables>
+DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
+    const float LARGEST = 9.0f;
+    const float a = fabsf(clamped(x, LARGEST));
+    const double e = exponential_of(tables, a, 0.5f), wide = (double)a;
+    const double terms = fma(wide * -0x1.9884533d43651p-2, e, tail_by(wide, e));
+    const double value = x < 0.0f ? terms : 1.0 - terms;
+    const float hi = (float)value;
+    // Bounds the sum of both terms, which have the error bound of gelu's tail, and the error of a product near 1.
+    const float magnitude = fmaf((float)e, fmaf(a, 0.47f, 0.58f), x < 0.0f ? 0.0f : 0x1p-10f);
+    return {{hi, (float)(value - (double)hi)}, magnitude, -LARGEST < x};
+}
+
+GRADIENT(ExpBackward, exp_derivative(x, 0.0), near_exp_derivative(x), exp_derivative_pair(tables, x))
+GRADIENT(Exp2Backward, exp2_derivative(x), near_exp2_derivative(x), exp2_derivative_pair(tables, x))
+GRADIENT(ErfBackward, erf_derivative(x), near_erf_derivative(x), erf_derivative_pair(tables, x))
+GRADIENT(GeluBackward, gelu_derivative(x), near_gelu_derivative(x), gelu_derivative_pair(tables, x))
 GRADIENT_WITHIN(ClampedExpBackward, times_derivative(dy, exp_derivative(x, 0.0)))
 
 ELEMENTWISE(ExpBackward, exp_backward)

@@ -27,16 +27,24 @@ DEVICE double swiglu_wide(double gate, double up) {
     return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
 }
 
-// silu(gate) and the product with `up`, in f32.
+// The product in f32, and whether the CPU uses it. Otherwise an intermediate value may underflow or overflow.
 struct NarrowProduct {
-    float silu, y;
+    float y;
     bool serves;
+
+    DEVICE NarrowProduct(float gate, float up, float silu, float product, bool is_in_range) {
+        const float LEAST = 0x1p-100f, most = gate * up;
+        const bool is_zero = most == 0.0f;
+        const bool fits = LEAST <= fabsf(silu) && LEAST <= fabsf(product) && fabsf(product) < INFINITE;
+        y = is_zero ? most : product;
+        serves = is_zero || (is_in_range && fits);
+    }
 };
 
 // Computes the product of f32 in pairs. The quotient's reciprocal is correctly rounded, as on the CPU.
-DEVICE NarrowProduct narrow_pair(float gate, float up) {
+DEVICE NarrowProduct narrow_pair(const PairTables& tables, float gate, float up) {
     const float minus = 0.0f - fabsf(gate);
-    const Pair e = exp_pair<false>(SeldomPairTables(), -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);
+    const Pair e = exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);
     const FloatSum t = fast_two_sum(e.hi, e.lo), d = fast_two_sum(1.0f, t.hi);
     const bool negative = gate < 0.0f;
     const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
@@ -45,7 +53,7 @@ DEVICE NarrowProduct narrow_pair(float gate, float up) {
     const float silu = gate * share;
     const float silu_low = fmaf(gate, rest * reciprocal, fmaf(gate, share, 0.0f - silu));
     const float y = silu * up, low = fmaf(silu_low, up, fmaf(silu, up, 0.0f - y));
-    return {silu, fast_two_sum(y, low).hi, -PAIR_LARGEST < gate};
+    return {gate, up, silu, fast_two_sum(y, low).hi, -PAIR_LARGEST < gate};
 }
 
 // Computes the product of a 16-bit type.
@@ -53,25 +61,24 @@ DEVICE NarrowProduct narrow_single(float gate, float up) {
     const SoftmaxExp exp(0.0f, -INFINITE);
     const float t = exp.power<false>(SeldomTables{exp}, 0.0f - fabsf(gate));
     const float silu = gate * ((gate < 0.0f ? t : 1.0f) / (1.0f + t));
-    return {silu, silu * up, gate == gate};
+    return {gate, up, silu, silu * up, gate == gate};
 }
 
 template <class S>
 struct Swiglu {
     typedef PairTables Tables;
-    static const bool OF_TWO = true, HAS_NEAR = sizeof(typename S::Bits) == 2, HAS_PAIR = false;
+    static const bool OF_TWO = true, HAS_NEAR = true, HAS_PAIR = true;
     DEVICE Swiglu(const ElementwiseArguments&) {}
 
-    // Returns the CPU's value, which is computed in f32 if nothing underflows or overflows there.
+    // Returns the CPU's value. For f32, this is only called if the pair does not serve.
     DEVICE double operator()(double gate, double up) const {
-        const float LEAST = 0x1p-100f;
-        const float x = (float)gate, by = (float)up, most = x * by;
-        if (most == 0.0f) {
-            return (double)most;
+        if (sizeof(typename S::Bits) == 2) {
+            const NarrowProduct found = narrow_single((float)gate, (float)up);
+            if (found.serves) {
+                return (double)found.y;
+            }
         }
-        const NarrowProduct found = HAS_NEAR ? narrow_single(x, by) : narrow_pair(x, by);
-        const bool fits = LEAST <= fabsf(found.silu) && LEAST <= fabsf(found.y) && fabsf(found.y) < INFINITE;
-        return found.serves && fits ? (double)found.y : swiglu_wide(gate, up);
+        return swiglu_wide(gate, up);
     }
 
     // The CPU's value has an error too: 1.4 u for the exponential, and 1 u each for the sum, the quotient and the two
@@ -83,6 +90,12 @@ struct Swiglu {
         const float from = product_ftz(product_ftz(gate, share.from), up);
         const float to = product_up(product_up(fabsf(gate), share.to), fabsf(up));
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
+    }
+
+    // Returns the CPU's value on both sides, because it has the same bits.
+    DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
+        const NarrowProduct found = narrow_pair(tables, gate, up);
+        return {found.y, found.y, found.serves};
     }
 };
 
