@@ -7,6 +7,7 @@
 #pragma once
 #include "approx_f32.cuh"
 
+// Returns v if `by` is positive, and -v if `by` is negative.
 DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^ (bits_of(by) & 0x80000000)); }
 
 // Multiplies a gradient by a derivative. A product that is subnormal in f32 may have a larger relative error, so one
@@ -14,9 +15,10 @@ DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^
 template <class S>
 DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
     const float from = product_ftz(dy, derivative.from);
-    const float to = HasSmallNumbers<S>::VALUE
-                         ? with_flipped_sign(product_up(fabsf(dy), fabsf(derivative.to)), with_flipped_sign(dy, derivative.to))
-                         : dy * derivative.to;
+    float to = dy * derivative.to;
+    if (HasSmallNumbers<S>::VALUE) {
+        to = with_flipped_sign(product_up(fabsf(dy), fabsf(derivative.to)), with_flipped_sign(dy, derivative.to));
+    }
     // A zero gradient stays zero with its sign, however large the derivative is.
     const bool is_zero = dy == 0.0f && x == x;
     return {is_zero ? dy : from, is_zero ? dy : to};
@@ -33,7 +35,7 @@ DEVICE Interval around_any(float v, float error, float flushed_below) {
     return {with_flipped_sign(fabsf(v) - error, v), with_flipped_sign(fabsf(v) + (error + flushed_below), v)};
 }
 
-// Where a power of two overflows in f32, its product with ln2 may not. Such a product is above this number.
+// Exponentials that overflow in f32, and their products with ln2, are above this number.
 const float BELOW_OVERFLOW = 0x1p127f;
 
 // e^x; the margin is 5 u + 3 u.
@@ -55,8 +57,8 @@ DEVICE Interval near_erf_derivative(float x) {
     return around_positive(fast_exp2_ftz(t) * 0x1.20dd76p+0f, Factors(10.25f, 0.875f, size_of(t)), 0x1p-124f);
 }
 
-// e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, whose error the denominator only reduces, 1 u for the
-// sum and 3 u for the reciprocal, both twice, 2 u for products, and 3 u. `scale` is a power of two up to 4.
+// e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, whose error the denominator only reduces, 1 u for
+// the sum and 3 u for the reciprocal, both twice, 2 u for products, and 3 u. `scale` is a power of two up to 4.
 DEVICE Interval near_logistic_derivative(float t, float scale) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e);
     return around_positive(r * r * scale * e, Factors(18.25f, 0.875f, size_of(t)), 0x1p-123f);

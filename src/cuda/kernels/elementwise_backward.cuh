@@ -29,7 +29,8 @@ DEVICE double unless_zero(double x, double dy, double dx) { return dy == 0.0 && 
         }                                                                                                              \
     };
 
-// Defines a gradient that is computed in f64 only. It is 0 for x outside of the range from `options[0]` to `options[1]`.
+// Defines a gradient that is computed in f64 only. It is 0 for x outside of the range from `options[0]` to
+// `options[1]`.
 #define GRADIENT_WITHIN(NAME, PRODUCT)                                                                                 \
     struct NAME {                                                                                                      \
         static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;                                           \

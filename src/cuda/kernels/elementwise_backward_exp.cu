@@ -33,8 +33,8 @@ DEVICE Wide gelu_derivative(double x) {
     return {hi, lo, is_tail ? e.exponent : 0};
 }
 
-// With a = |x|, the derivative of gelu is the tail beyond a minus a times the density, or 1 minus that. It is computed in
-// f64 with reduced precision.
+// With a = |x|, the derivative of gelu is the tail beyond a minus a times the density, or 1 minus that. It is computed
+// in f64 with reduced precision.
 template <class Tables>
 DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
