@@ -1,4 +1,18 @@
 //! Elementwise functions of one or two operands over flat slices on a device, and their gradients.
+//!
+//! The operands of a gradient are x and dy, the gradient of the function's result. [`launch`] also serves results that
+//! replace an operand.
+//!
+//! ```no_run
+//! use evenkeel::cuda;
+//!
+//! let stream = cuda::device(0)?.default_stream();
+//! let (x, dy) = (stream.clone_htod(&[1.0f32, -1.2784646])?, stream.clone_htod(&[1.0f32, 1.0])?);
+//! let mut dx = stream.alloc_zeros::<f32>(2)?;
+//! cuda::silu_backward_into(&stream, x.as_view(), dy.as_view(), dx.as_view_mut())?;
+//! assert_eq!(stream.clone_dtoh(&dx)?, [0.92767054, -2.8270397e-9]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use super::device::{self, Launch};
 use super::rows::DeviceElement;
@@ -230,7 +244,8 @@ macro_rules! define {
         )*
         $(
             #[doc = concat!("Computes [`", stringify!($of), "`](crate::", stringify!($of), ").")]
-            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's. All slices have the
+            /// same length.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
@@ -245,7 +260,8 @@ macro_rules! define {
         )*
         $(
             #[doc = concat!("Computes [`", stringify!($of_by), "`](crate::", stringify!($of_by), ").")]
-            /// The results are computed on the stream's device, and are bit-identical to the CPU's.
+            /// The results are computed on the stream's device, and are bit-identical to the CPU's. All slices have the
+            /// same length.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
