@@ -76,9 +76,13 @@ pub use cudarc;
 pub(crate) use device::CallerContext;
 pub use device::{Launch, device, preload};
 pub use elementwise::{
-    clamped_exp_into, clamped_log_into, erf_into, exp_into, exp2_into, expm1_into, gelu_into, gelu_tanh_into,
-    log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
-    sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
+    clamped_exp_backward_into, clamped_exp_into, clamped_log_backward_into, clamped_log_into, erf_backward_into,
+    erf_into, exp_backward_into, exp_into, exp2_backward_into, exp2_into, expm1_backward_into, expm1_into,
+    gelu_backward_into, gelu_into, gelu_tanh_backward_into, gelu_tanh_into, log_add_exp_into, log_backward_into,
+    log_into, log_sigmoid_backward_into, log_sigmoid_into, log1p_backward_into, log1p_into, log2_backward_into,
+    log2_into, reciprocal_backward_into, reciprocal_into, rsqrt_backward_into, rsqrt_into, safe_div_into,
+    sigmoid_backward_into, sigmoid_into, silu_backward_into, silu_into, softplus_backward_into, softplus_into,
+    sqrt_backward_into, sqrt_into, swiglu_into, tanh_backward_into, tanh_into,
 };
 pub use guards::{GuardCounts, Guards};
 pub use heads::{HeadLayout, Heads, HeadsMut, Positions};

@@ -9,13 +9,12 @@ use crate::candle::view::{View, map_storage};
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 #[cfg(feature = "candle-cuda")]
 use {
-    super::elementwise::{cuda_fwd, has_cuda_kernel},
-    crate::cuda::elementwise::Function,
+    super::elementwise::cuda_fwd, crate::candle::cuda::supports, crate::cuda::elementwise::Function,
     candle_core::CudaStorage,
 };
 
 macro_rules! clamped {
-    ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident, $OpBackward:ident;)*) => {$(
         /// Op with its options.
         pub struct $Op(pub crate::$Op);
 
@@ -38,8 +37,8 @@ macro_rules! clamped {
             }
 
             #[cfg(feature = "candle-cuda")]
-            fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
-                has_cuda_kernel(xs, operands)
+            fn has_cuda_kernel(&self, xs: &Tensor, _: &[Tensor]) -> bool {
+                supports(xs)
             }
 
             #[cfg(feature = "candle-cuda")]
@@ -62,6 +61,11 @@ macro_rules! clamped {
                 let dx = map_both!(self.name(), x, dy, |x, dy| crate::$backward(x, dy, options));
                 Ok((dx, x.shape().clone()))
             }
+
+            #[cfg(feature = "candle-cuda")]
+            fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+                cuda_fwd(self.name(), Function::$OpBackward(self.0.0), Some("dy"), args)
+            }
         }
 
         impl InPlace for $Op {
@@ -74,7 +78,7 @@ macro_rules! clamped {
 
 clamped! {
     /// Computes e^x, after clamping x to a range.
-    clamped_exp, clamped_exp_in_place, clamped_exp_backward, ClampedExp;
+    clamped_exp, clamped_exp_in_place, clamped_exp_backward, ClampedExp, ClampedExpBackward;
     /// Computes ln x, after raising x to a floor.
-    clamped_log, clamped_log_in_place, clamped_log_backward, ClampedLog;
+    clamped_log, clamped_log_in_place, clamped_log_backward, ClampedLog, ClampedLogBackward;
 }

@@ -47,13 +47,6 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// Returns whether the op can run as a CUDA kernel: the kernels support the tensor, and candle tracks no gradients.
-/// Gradients of elementwise ops have no CUDA kernels.
-#[cfg(feature = "candle-cuda")]
-pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
-    supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)
-}
-
 /// Runs the CUDA kernel of a function over one or two tensors of the same shape and type. `second` is the name of the
 /// second argument.
 #[cfg(feature = "candle-cuda")]
@@ -74,10 +67,21 @@ pub(super) fn cuda_fwd(
     Ok((y, x.shape().clone()))
 }
 
+/// Runs the CUDA kernel of the function with this name.
+#[cfg(feature = "candle-cuda")]
+fn named_cuda_fwd(
+    name: &'static str,
+    second: Option<&'static str>,
+    args: &[View<'_, CudaStorage>],
+) -> Result<(CudaStorage, Shape)> {
+    let missing = || Error::Cuda(format!("{name} has no CUDA kernel").into());
+    cuda_fwd(name, Function::named(name).ok_or_else(missing)?, second, args)
+}
+
 /// Op that computes the gradient of an elementwise op from its argument and the gradient of its result.
 pub(super) struct Gradient<'a, O>(pub &'a O);
 
-/// Computes the gradient with its kernel, for tensors on the CPU in any layout.
+/// Computes the gradient with its kernel, for tensors in any layout.
 pub(super) fn gradient<'a, O>(op: &'a O, x: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>
 where
     Gradient<'a, O>: Op,
@@ -120,15 +124,13 @@ macro_rules! elementwise {
             }
 
             #[cfg(feature = "candle-cuda")]
-            fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
-                has_cuda_kernel(xs, operands) && Function::of_one(self.name()).is_some()
+            fn has_cuda_kernel(&self, xs: &Tensor, _: &[Tensor]) -> bool {
+                supports(xs) && Function::named(self.name()).is_some()
             }
 
             #[cfg(feature = "candle-cuda")]
             fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-                let name = self.name();
-                let missing = || Error::Cuda(format!("{name} has no CUDA kernel").into());
-                cuda_fwd(name, Function::of_one(name).ok_or_else(missing)?, None, args)
+                named_cuda_fwd(self.name(), None, args)
             }
 
             fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -145,6 +147,11 @@ macro_rules! elementwise {
                 let (x, dy) = (args[0], args[1]);
                 let dx = map_both!(self.name(), x, dy, crate::$backward);
                 Ok((dx, x.shape().clone()))
+            }
+
+            #[cfg(feature = "candle-cuda")]
+            fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+                named_cuda_fwd(self.name(), Some("dy"), args)
             }
         }
 

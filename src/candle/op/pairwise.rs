@@ -13,8 +13,7 @@ use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 use std::slice;
 #[cfg(feature = "candle-cuda")]
 use {
-    super::elementwise::{cuda_fwd, has_cuda_kernel},
-    crate::cuda::elementwise::Function,
+    super::elementwise::cuda_fwd, crate::candle::cuda::supports, crate::cuda::elementwise::Function,
     candle_core::CudaStorage,
 };
 
@@ -26,6 +25,13 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &Options) -> Result<Tensor> {
 /// Computes ln(e^a + e^b).
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(a, b, LogAddExp, composition::log_add_exp)
+}
+
+/// Returns whether the op can run as a CUDA kernel: the kernels support the tensor, and candle tracks no gradients.
+/// Gradients of functions of two elements have no CUDA kernels.
+#[cfg(feature = "candle-cuda")]
+pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
+    supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)
 }
 
 pub(super) fn apply<O: Op + Send + Sync + 'static>(

@@ -8,6 +8,8 @@ use crate::candle::composition;
 use crate::candle::custom_op::Op;
 use crate::candle::view::{View, map_storage, tensor, with_views};
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {super::elementwise::cuda_fwd, crate::cuda::elementwise::Function, candle_core::CudaStorage};
 
 /// Computes silu(gate) * up.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -25,6 +27,16 @@ impl Op for Swiglu {
         let (gate, up) = (args[0], args[1]);
         let y = map_both!(self.name(), gate, up, crate::swiglu);
         Ok((y, gate.shape().clone()))
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, gate: &Tensor, operands: &[Tensor]) -> bool {
+        pairwise::has_cuda_kernel(gate, operands)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        cuda_fwd(self.name(), Function::Swiglu, Some("up"), args)
     }
 
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {

@@ -1,10 +1,10 @@
-// Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs`
-// define them.
+// Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs`, `src/cpu/pairwise.rs`,
+// `src/cpu/elementwise_backward.rs` and `src/cpu/swiglu.rs` define them.
 //
 // Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both
 // bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of
 // 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on
-// the CPU, or from an f64 of reduced precision for erf and gelu.
+// the CPU, or from an f64 of reduced precision for erf, gelu and softplus.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"
@@ -94,14 +94,26 @@ DEVICE u32 with_own_nan(u32 word) {
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
 
+// Returns an interval that contains the function's value. `other` is the second operand, for functions of two elements.
+template <class S, class F>
+DEVICE Interval near_value(float x, float other, const F& function) {
+    if constexpr (F::OF_TWO) {
+        return function.template near<S>(x, other);
+    } else {
+        return function.template near<S>(x);
+    }
+}
+
 // Rounds the f32 approximations. Writes words in which the bits of uncertain elements are not all zero, and returns
 // whether there are any.
 template <class S, class F>
-DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS], const F& function) {
+DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS],
+                      const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<S>::WORDS; w++) {
-        const Interval low = function.template near<S>(S::low_of(x.words[w]));
-        const Interval high = function.template near<S>(S::high_of(x.words[w]));
+        const u32 beside = F::OF_TWO ? other.words[w] : 0;
+        const Interval low = near_value<S>(S::low_of(x.words[w]), S::low_of(beside), function);
+        const Interval high = near_value<S>(S::high_of(x.words[w]), S::high_of(beside), function);
         const u32 from = S::narrow_two(low.from, high.from);
         differ[w] = from ^ S::narrow_two(low.to, high.to);
         any |= differ[w];
@@ -110,13 +122,24 @@ DEVICE bool make_near(const Piece<S>& x, Piece<S>& y, u32 (&differ)[Piece<S>::WO
     return any != 0;
 }
 
+// Returns both sides of the function's value. `other` is the second operand, for functions of two elements.
+template <class T, class F>
+DEVICE Sides sides_of(const T& tables, float x, float other, const F& function) {
+    if constexpr (F::OF_TWO) {
+        return function.sides(tables, x, other);
+    } else {
+        return function.sides(tables, x);
+    }
+}
+
 // Rounds the float-float pairs, like `make_near`.
 template <class F>
-DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, Piece<F32>& y,
+DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, const Piece<F32>& other, Piece<F32>& y,
                        u32 (&differ)[Piece<F32>::WORDS], const F& function) {
     u32 any = 0;
     for (u32 w = 0; w < Piece<F32>::WORDS; w++) {
-        const Sides sides = function.sides(tables, float_of(x.words[w]));
+        const float beside = F::OF_TWO ? float_of(other.words[w]) : 0.0f;
+        const Sides sides = sides_of(tables, float_of(x.words[w]), beside, function);
         y.words[w] = bits_of(sides.above);
         differ[w] = sides.serves ? y.words[w] ^ bits_of(sides.below) : 1;
         any |= differ[w];
@@ -138,13 +161,13 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
     return mask;
 }
 
-// Computes an uncertain element, and returns its bits. Elements of 16-bit types have a second approximation, the
-// float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32, the exact value is
-// between the neighbours of that f32.
+// Computes an uncertain element, and returns its bits. Most functions of one element have a second approximation for
+// 16-bit types, the float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32,
+// the exact value is between the neighbours of that f32.
 template <class S, class F>
-DEVICE u32 recomputed(u32 element, const F& function) {
+DEVICE u32 recomputed(u32 element, u32 other, const F& function) {
     const float x = S::widen(element);
-    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR) {
+    if constexpr (sizeof(typename S::Bits) == 2 && F::HAS_PAIR && !F::OF_TWO) {
         const Sides sides = function.sides(typename F::SeldomTables(), x);
         const u32 rounded = bits_of(sides.above);
         const u32 ends = S::narrow_two(float_of(rounded - 1), float_of(rounded + 1));
@@ -152,7 +175,7 @@ DEVICE u32 recomputed(u32 element, const F& function) {
             return with_own_nan<S>(ends) >> 16;
         }
     }
-    return store_wide<S>(function((double)x, 0.0));
+    return store_wide<S>(function((double)x, F::OF_TWO ? (double)S::widen(other) : 0.0));
 }
 
 // Computes tiles with the approximation, and recomputes the uncertain elements.
@@ -167,19 +190,22 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
         __syncthreads();
     }
     const F function(a);
-    const bool is_aligned = (a.x | a.y) % 16 == 0;
+    const bool is_aligned = (a.x | a.y | (F::OF_TWO ? a.other : 0)) % 16 == 0;
     for (u64 start = blockIdx.x * TILE; start < a.len; start += gridDim.x * TILE) {
         const u64 left = a.len - start;
         const bool is_whole = is_aligned && left >= TILE;
-        const Bits* from = (const Bits*)a.x + start;
-        Piece<S> x, y;
+        const Bits *from = (const Bits*)a.x + start, *beside = (const Bits*)a.other + start;
+        Piece<S> x, other, y;
         x.load(from, left, is_whole);
+        if (F::OF_TWO) {
+            other.load(beside, left, is_whole);
+        }
         u32 differ[Piece<S>::WORDS];
         bool is_uncertain;
         if constexpr (IS_PAIR) {
-            is_uncertain = make_pairs(tables, x, y, differ, function);
+            is_uncertain = make_pairs(tables, x, other, y, differ, function);
         } else {
-            is_uncertain = make_near(x, y, differ, function);
+            is_uncertain = make_near(x, other, y, differ, function);
         }
         if (is_uncertain) {
             u32 mask = uncertain<S>(differ);
@@ -190,7 +216,8 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
                 const u32 i = (u32)__ffs((int)mask) - 1;
                 mask &= mask - 1;
                 const u32 at = Piece<S>::place(i, is_whole);
-                y.set(i, recomputed<S>(at < left ? (u32)from[at] : 0, function));
+                const u32 element = at < left ? (u32)from[at] : 0;
+                y.set(i, recomputed<S>(element, F::OF_TWO && at < left ? (u32)beside[at] : 0, function));
             }
         }
         y.store((Bits*)a.y + start, left, is_whole);

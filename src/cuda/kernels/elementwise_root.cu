@@ -1,21 +1,12 @@
 // Roots and quotients of elements.
 #include "elementwise.cuh"
+#include "root.cuh"
 
 // f64 has more than twice the precision of f32 and of the 16-bit types. A root or quotient that is first rounded to
 // f64, and then to one of these types, is therefore correctly rounded.
 FUNCTION(Sqrt, (Sum{sqrt(x), -0.0}), near_sqrt(x))
 FUNCTION(Reciprocal, (Sum{1.0 / x, -0.0}), near_reciprocal<S>(x))
 
-DEVICE Sum rsqrt_wide(double x) {
-    const double root = sqrt(x);
-    const double hi = 1.0 / root;
-    // Errors of the root and of the quotient, to first order.
-    const double of_root = fma(-root, root, x);
-    const double of_quotient = fma(-hi, root, 1.0);
-    const double lo = hi * (of_quotient - of_root * 0.5 * hi * hi);
-    // For zero and infinity this expression is NaN, but the result has no error.
-    return {hi, lo != lo ? 0.0 : lo};
-}
 FUNCTION(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
 
 // Computes x / d. |d| is raised to at least eps, and the result is limited to the largest value of the type.

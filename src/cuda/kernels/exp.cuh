@@ -52,21 +52,25 @@ DEVICE Sum below_one(Wide power, double x) {
     return {power.hi * scale, power.lo * scale};
 }
 
-DEVICE Wide exp2_wide(double x) {
-    const Sum LN2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
-    const double inside = within(x, 200.0);
-    const double shifted = inside + SHIFTER;
-    const double f = inside - (shifted - SHIFTER);
-    const double r = f * LN2.hi;
-    const double r_low = fma(f, LN2.lo, fma(f, LN2.hi, -r));
+// The natural logarithm of 2.
+const double LN2_WIDE = 0x1.62e42fefa39efp-1, LN2_WIDE_LOW = 0x1.abc9e3b39803fp-56;
+
+// Computes 2^x, with the power of two as a separate exponent. |x| must be at most a few thousand.
+DEVICE Wide exp2_parts(double x) {
+    const double shifted = x + SHIFTER;
+    const double f = x - (shifted - SHIFTER);
+    const double r = f * LN2_WIDE;
+    const double r_low = fma(f, LN2_WIDE_LOW, fma(f, LN2_WIDE, -r));
     const Sum squared = square(r);
     const Sum one = fast_two_sum(1.0, r);
     const double small = fma(r_low, one.hi, squared.lo * 0.5);
     const double rest = fma(squared.hi * r, horner<1>(r, EXP_POLY), small);
     const Sum sum = fast_two_sum(one.hi, squared.hi * 0.5);
     const u64 n = bits_of_wide(shifted) - bits_of_wide(SHIFTER);
-    return without_nan(x, {sum.hi, one.lo + sum.lo + rest, n});
+    return {sum.hi, one.lo + sum.lo + rest, n};
 }
+
+DEVICE Wide exp2_wide(double x) { return without_nan(x, exp2_parts(within(x, 200.0))); }
 
 // Computes e^x - 1 for x >= -40.
 DEVICE Wide expm1_parts(double x) {

@@ -37,19 +37,25 @@ DEVICE Wide silu_wide(double x) {
     return times(x, sigmoid_wide(x));
 }
 
-// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice tanh's argument.
-DEVICE Wide gelu_tanh_wide(double x) {
-    // Beyond this limit, the function equals 0 or x.
-    const double LARGEST = 50.0;
-    // 2 sqrt(2/pi), and 0.044715 times that.
+// Beyond this limit, gelu_tanh equals 0 or x.
+const double GELU_TANH_LARGEST = 50.0;
+
+// Computes a (2 sqrt(2/pi) + `coefficient` a^2) for a >= 0.
+DEVICE Sum cubic_of(double a, Sum coefficient) {
     const double SLOPE = 0x1.9884533d43651p+0, SLOPE_LOW = -0x1.cbc0d30ebfd15p-54;
-    const Sum CUBIC = {0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c7p-61};
-    x = larger(-LARGEST, x);
-    const double a = smaller(LARGEST, fabs(x));
-    const Sum cubic = product(square(a), CUBIC);
+    const Sum cubic = product(square(a), coefficient);
     const bool above = SLOPE < cubic.hi;
     const Sum factor = fast_two_sum(above ? cubic.hi : SLOPE, above ? SLOPE : cubic.hi);
-    const Sum z = product({a, 0.0}, {factor.hi, factor.lo + (cubic.lo + SLOPE_LOW)});
+    return product({a, 0.0}, {factor.hi, factor.lo + (cubic.lo + SLOPE_LOW)});
+}
+
+// Computes twice the argument of tanh in gelu_tanh. The coefficient is 0.044715 times 2 sqrt(2/pi).
+DEVICE Sum gelu_tanh_argument(double a) { return cubic_of(a, {0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c7p-61}); }
+
+// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice tanh's argument.
+DEVICE Wide gelu_tanh_wide(double x) {
+    x = larger(-GELU_TANH_LARGEST, x);
+    const Sum z = gelu_tanh_argument(smaller(GELU_TANH_LARGEST, fabs(x)));
     return times(x, logistic(-z.hi, -z.lo, x < 0.0));
 }
 

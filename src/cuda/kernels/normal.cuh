@@ -25,8 +25,16 @@ struct Tail {
     double power;
 };
 
+// The factor of a tail that multiplies the exponential, the exponential, and its argument.
+struct TailFactors {
+    Sum scaled;
+    Wide exponential;
+    double power;
+};
+
 template <u32 N>
-DEVICE Tail tail(double a, double share, double pole, double centre, const double (&c)[N], double low_0, double low_1) {
+DEVICE TailFactors tail_factors(double a, double share, double pole, double centre, const double (&c)[N], double low_0,
+                                double low_1) {
     const Sum d = two_sum(a, pole);
     const double reciprocal = 1.0 / d.hi;
     const double left_out = reciprocal * (fma(-reciprocal, d.hi, 1.0) - reciprocal * d.lo);
@@ -34,9 +42,13 @@ DEVICE Tail tail(double a, double share, double pole, double centre, const doubl
     const Sum scaled = quotient(polynomial(c, low_0, low_1, u.hi, u.lo + left_out), d, reciprocal);
     const Sum squared = square(a);
     const double power = squared.hi * -share;
-    const Wide e = normalised(exp_parts(power, squared.lo * -share));
-    const Sum value = product(scaled, {e.hi, e.lo});
-    return {{value.hi, value.lo, e.exponent}, power};
+    return {scaled, normalised(exp_parts(power, squared.lo * -share)), power};
+}
+
+DEVICE Tail tail_of(const TailFactors& factors) {
+    const Wide e = factors.exponential;
+    const Sum value = product(factors.scaled, {e.hi, e.lo});
+    return {{value.hi, value.lo, e.exponent}, factors.power};
 }
 
 __constant__ const double ERF_NEAR[13] = {
@@ -55,7 +67,8 @@ __constant__ const double ERF_FAR[22] = {
 DEVICE Sum erf_wide(double x) {
     const double a = smaller(7.0, fabs(x));
     const Sum near = odd(a, ERF_NEAR, 0x1.1ae33da531f07p-56, 0x1.f00b345cc99b3p-57);
-    const Tail far = tail(a, 1.0, 2.0, 0x1.e626cd471c586p-3, ERF_FAR, 0x1.13db851a0d348p-55, -0x1.cc903348b2929p-54);
+    const Tail far =
+        tail_of(tail_factors(a, 1.0, 2.0, 0x1.e626cd471c586p-3, ERF_FAR, 0x1.13db851a0d348p-55, -0x1.cc903348b2929p-54));
     const Sum t = below_one(far.value, far.power);
     const Sum above = fast_two_sum(1.0, -t.hi);
     const bool is_near = a < 0.75;
@@ -77,15 +90,23 @@ __constant__ const double GELU_FAR[24] = {
     -0x1.a52ff79876307p+22, 0x1.1ac8efa56a7c5p+23, 0x1.cae160803c43fp+25, -0x1.ea3a20f9e11eap+27,
     -0x1.a269f959f707ep+27, 0x1.82c1823276d61p+31, -0x1.f87820851a966p+29, -0x1.247e56268c93dp+34};
 
+// Computes the integral of the normal density from 0 to x, for |x| <= 1.
+DEVICE Sum normal_integral(double x) { return odd(x, GELU_NEAR, -0x1.cbc0db7edd213p-56, -0x1.77fd8f00302cbp-58); }
+
+// Computes the factors of the tail of the normal distribution beyond `a`.
+DEVICE TailFactors normal_tail(double a) {
+    return tail_factors(a, 0.5, 3.0, 0x1.174774e53aff5p-3, GELU_FAR, -0x1.f44e519207414p-55, -0x1.292afbc23f4e3p-53);
+}
+
 // Computes x times the normal distribution function.
 DEVICE Wide gelu_wide(double x) {
     // Beyond this limit, even x times the tail is zero.
     const double LARGEST = 20.0;
     const double a = smaller(LARGEST, fabs(x));
     x = larger(-LARGEST, x);
-    const Sum integral = odd(within(x, 1.0), GELU_NEAR, -0x1.cbc0db7edd213p-56, -0x1.77fd8f00302cbp-58);
+    const Sum integral = normal_integral(within(x, 1.0));
     const Sum near = fast_two_sum(0.5, integral.hi);
-    const Tail far = tail(a, 0.5, 3.0, 0x1.174774e53aff5p-3, GELU_FAR, -0x1.f44e519207414p-55, -0x1.292afbc23f4e3p-53);
+    const Tail far = tail_of(normal_tail(a));
     const Sum t = below_one(far.value, far.power);
     const Sum above = fast_two_sum(1.0, -t.hi);
     const bool negative = x < 0.0, is_near = a < 1.0;

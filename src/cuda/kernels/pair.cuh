@@ -110,11 +110,17 @@ DEVICE Sides exp_sides(const Tables& tables, float x) {
 
 // 2^x; x is n/16 + f, exactly, and 2^f is e^(f ln2).
 template <class Tables>
-DEVICE Sides exp2_sides(const Tables& tables, float x) {
-    const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f, LARGEST = 108.0f;
+DEVICE Pair exp2_pair(const Tables& tables, float x) {
+    const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f;
     const float j = fmaf(x, 16.0f, PAIR_SHIFTER);
     const float f = fmaf(j - PAIR_SHIFTER, -0.0625f, x), r = f * LN2;
-    const Pair e = power_pair(tables, r, fmaf(f, LN2_LOW, fmaf(f, LN2, -0.0f - r)), j);
+    return power_pair(tables, r, fmaf(f, LN2_LOW, fmaf(f, LN2, -0.0f - r)), j);
+}
+
+template <class Tables>
+DEVICE Sides exp2_sides(const Tables& tables, float x) {
+    const float LARGEST = 108.0f;
+    const Pair e = exp2_pair(tables, x);
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < LARGEST);
 }
 

@@ -87,6 +87,9 @@ macro_rules! each_timed {
         $then!(elementwise::Silu, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Tanh, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Softplus, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::Swiglu, 0, FLAT, [bf16]);
+        $then!(elementwise::SiluBackward, 0, FLAT, [bf16, f32]);
+        $then!(elementwise::GeluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Exp2, 0, FLAT, [bf16]);
         $then!(elementwise::Log2, 0, FLAT, [bf16]);
         $then!(elementwise::Sigmoid, 0, FLAT, [bf16]);

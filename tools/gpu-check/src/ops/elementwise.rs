@@ -1,4 +1,4 @@
-//! Elementwise functions of one or two inputs.
+//! Elementwise functions of one or two inputs, and gradients.
 
 use super::{Extent, Number, Op, Ready, Results, Shape};
 use crate::error::Result;
@@ -51,4 +51,24 @@ functions! {
     Softplus softplus softplus_into [0];
     LogSigmoid log_sigmoid log_sigmoid_into [0];
     LogAddExp log_add_exp log_add_exp_into [0, 1];
+    Swiglu swiglu swiglu_into [0, 1];
+    ExpBackward exp_backward exp_backward_into [0, 1];
+    Exp2Backward exp2_backward exp2_backward_into [0, 1];
+    Expm1Backward expm1_backward expm1_backward_into [0, 1];
+    ClampedExpBackward clamped_exp_backward clamped_exp_backward_into [0, 1] evenkeel::ClampedExp::default();
+    LogBackward log_backward log_backward_into [0, 1];
+    Log1pBackward log1p_backward log1p_backward_into [0, 1];
+    Log2Backward log2_backward log2_backward_into [0, 1];
+    ClampedLogBackward clamped_log_backward clamped_log_backward_into [0, 1] evenkeel::ClampedLog::default();
+    SqrtBackward sqrt_backward sqrt_backward_into [0, 1];
+    RsqrtBackward rsqrt_backward rsqrt_backward_into [0, 1];
+    ReciprocalBackward reciprocal_backward reciprocal_backward_into [0, 1];
+    SigmoidBackward sigmoid_backward sigmoid_backward_into [0, 1];
+    SiluBackward silu_backward silu_backward_into [0, 1];
+    TanhBackward tanh_backward tanh_backward_into [0, 1];
+    ErfBackward erf_backward erf_backward_into [0, 1];
+    GeluBackward gelu_backward gelu_backward_into [0, 1];
+    GeluTanhBackward gelu_tanh_backward gelu_tanh_backward_into [0, 1];
+    SoftplusBackward softplus_backward softplus_backward_into [0, 1];
+    LogSigmoidBackward log_sigmoid_backward log_sigmoid_backward_into [0, 1];
 }

@@ -67,6 +67,26 @@ macro_rules! each_op {
         $then!($crate::ops::elementwise::Softplus);
         $then!($crate::ops::elementwise::LogSigmoid);
         $then!($crate::ops::elementwise::LogAddExp);
+        $then!($crate::ops::elementwise::Swiglu);
+        $then!($crate::ops::elementwise::ExpBackward);
+        $then!($crate::ops::elementwise::Exp2Backward);
+        $then!($crate::ops::elementwise::Expm1Backward);
+        $then!($crate::ops::elementwise::ClampedExpBackward);
+        $then!($crate::ops::elementwise::LogBackward);
+        $then!($crate::ops::elementwise::Log1pBackward);
+        $then!($crate::ops::elementwise::Log2Backward);
+        $then!($crate::ops::elementwise::ClampedLogBackward);
+        $then!($crate::ops::elementwise::SqrtBackward);
+        $then!($crate::ops::elementwise::RsqrtBackward);
+        $then!($crate::ops::elementwise::ReciprocalBackward);
+        $then!($crate::ops::elementwise::SigmoidBackward);
+        $then!($crate::ops::elementwise::SiluBackward);
+        $then!($crate::ops::elementwise::TanhBackward);
+        $then!($crate::ops::elementwise::ErfBackward);
+        $then!($crate::ops::elementwise::GeluBackward);
+        $then!($crate::ops::elementwise::GeluTanhBackward);
+        $then!($crate::ops::elementwise::SoftplusBackward);
+        $then!($crate::ops::elementwise::LogSigmoidBackward);
     };
 }
 

@@ -151,7 +151,7 @@ pub const NORMAL: &[Fault] = &[
 pub const ROOT: &[Fault] = &[
     fault("the sign of a zero's root", "elementwise_root.cu", "Sum{sqrt(x), -0.0}", "Sum{sqrt(x), 0.0}"),
     fault("the sign of an infinity's reciprocal", "elementwise_root.cu", "Sum{1.0 / x, -0.0}", "Sum{1.0 / x, 0.0}"),
-    fault("the reciprocal of a zero's root", "elementwise_root.cu", "lo != lo ? 0.0 : lo", "lo"),
+    fault("the reciprocal of a zero's root", "root.cuh", "lo != lo ? 0.0 : lo", "lo"),
     fault("small divisors are not replaced", "elementwise_root.cu", "fabs(d) < eps ? least : d", "d"),
     fault("the sign of a small divisor is lost", "elementwise_root.cu", "(bits_of_wide(d) & SIGN)", "0"),
     fault("the result for zero divided by zero", "elementwise_root.cu", "x == 0.0 && d == 0.0 ? 0.0 : odd", "odd"),

@@ -6,6 +6,7 @@ mod backward;
 mod clip_grad_norm;
 mod cross_entropy;
 mod elementwise;
+mod elementwise_backward;
 mod layer_norm;
 mod log_softmax;
 mod masked;
@@ -131,6 +132,26 @@ fn of_roots() {
 #[test]
 fn of_softplus() {
     every_fault_of_elements_is_found("elementwise_softplus", elementwise::SOFTPLUS);
+}
+
+#[test]
+fn of_gradients_of_logistic_functions() {
+    every_fault_of_elements_is_found("elementwise_backward_logistic", elementwise_backward::LOGISTIC);
+}
+
+#[test]
+fn of_gradients_of_exponentials() {
+    every_fault_of_elements_is_found("elementwise_backward_exp", elementwise_backward::EXP);
+}
+
+#[test]
+fn of_gradients_of_roots() {
+    every_fault_of_elements_is_found("elementwise_backward_root", elementwise_backward::ROOT);
+}
+
+#[test]
+fn of_swiglu() {
+    every_fault_of_elements_is_found("elementwise_swiglu", elementwise_backward::SWIGLU);
 }
 
 #[test]

@@ -1,0 +1,104 @@
+// The gated linear unit with silu, as `src/math/swiglu.rs` defines it: silu(gate) * up.
+#include "approx_derivative.cuh"
+#include "derivative.cuh"
+#include "elementwise.cuh"
+#include "softmax_exp.cuh"
+#include "wide_pair.cuh"
+
+// Tables of exponentials e^x, computed at each use.
+struct SeldomTables {
+    const SoftmaxExp& exp;
+    DEVICE Entry of(u32 j) const { return exp.entry(j & 7, 0.0); }
+};
+
+// Computes e^x for x <= 0 with an error of about 1 ULP. For x below -700, the result is 0.
+DEVICE double exp_term(double x) {
+    const Reduced at = reduced(larger(-700.0, x));
+    const double power = fma(at.r * at.r, horner_halves(at.r, EXP_POLY), at.r) + 1.0;
+    return -700.0 <= x ? wide_of(bits_of_wide(power) + (at.n << 52)) : 0.0;
+}
+
+// Computes the product in f64.
+DEVICE double swiglu_wide(double gate, double up) {
+    const double x = larger(-FAR, gate), most = x * up;
+    const double t = exp_term(0.0 - fabs(x));
+    const double y = x * ((x < 0.0 ? t : 1.0) / (1.0 + t)) * up;
+    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, this is the result.
+    return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
+}
+
+// The product in f32, and whether the CPU uses it. Otherwise an intermediate value may underflow or overflow.
+struct NarrowProduct {
+    float y;
+    bool serves;
+
+    DEVICE NarrowProduct(float gate, float up, float silu, float product, bool is_in_range) {
+        const float LEAST = 0x1p-100f, most = gate * up;
+        const bool is_zero = most == 0.0f;
+        const bool fits = LEAST <= fabsf(silu) && LEAST <= fabsf(product) && fabsf(product) < INFINITE;
+        y = is_zero ? most : product;
+        serves = is_zero || (is_in_range && fits);
+    }
+};
+
+// Computes the product of f32 in pairs. The quotient's reciprocal is correctly rounded, as on the CPU.
+DEVICE NarrowProduct narrow_pair(const PairTables& tables, float gate, float up) {
+    const float minus = 0.0f - fabsf(gate);
+    const Pair e = exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);
+    const FloatSum t = fast_two_sum(e.hi, e.lo), d = fast_two_sum(1.0f, t.hi);
+    const bool negative = gate < 0.0f;
+    const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
+    const float reciprocal = 1.0f / d.hi, share = n * reciprocal;
+    const float rest = fmaf(0.0f - share, d.hi, n) + fmaf(0.0f - share, d.lo + t.lo, n_low);
+    const float silu = gate * share;
+    const float silu_low = fmaf(gate, rest * reciprocal, fmaf(gate, share, 0.0f - silu));
+    const float y = silu * up, low = fmaf(silu_low, up, fmaf(silu, up, 0.0f - y));
+    return {gate, up, silu, fast_two_sum(y, low).hi, -PAIR_LARGEST < gate};
+}
+
+// Computes the product of a 16-bit type.
+DEVICE NarrowProduct narrow_single(float gate, float up) {
+    const SoftmaxExp exp(0.0f, -INFINITE);
+    const float t = exp.power<false>(SeldomTables{exp}, 0.0f - fabsf(gate));
+    const float silu = gate * ((gate < 0.0f ? t : 1.0f) / (1.0f + t));
+    return {gate, up, silu, silu * up, gate == gate};
+}
+
+template <class S>
+struct Swiglu {
+    typedef PairTables Tables;
+    static const bool OF_TWO = true, HAS_NEAR = true, HAS_PAIR = true;
+    DEVICE Swiglu(const ElementwiseArguments&) {}
+
+    // Returns the CPU's value. For f32, this is only called if the pair does not serve.
+    DEVICE double operator()(double gate, double up) const {
+        if (sizeof(typename S::Bits) == 2) {
+            const NarrowProduct found = narrow_single((float)gate, (float)up);
+            if (found.serves) {
+                return (double)found.y;
+            }
+        }
+        return swiglu_wide(gate, up);
+    }
+
+    // The CPU's value has an error too: 1.4 u for the exponential, and 1 u each for the sum, the quotient and the two
+    // products. The margin of the product with silu adds 2 u for products, and the 6 u of the CPU.
+    template <class U>
+    DEVICE Interval near(float gate, float up) const {
+        gate = max_or_nan(gate, -200.0f);
+        const Interval share = near_share(gate, 8.0f);
+        const float from = product_ftz(product_ftz(gate, share.from), up);
+        const float to = product_up(product_up(fabsf(gate), share.to), fabsf(up));
+        return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
+    }
+
+    // Returns the CPU's value on both sides, because it has the same bits.
+    DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
+        const NarrowProduct found = narrow_pair(tables, gate, up);
+        return {found.y, found.y, found.serves};
+    }
+};
+
+ELEMENTWISE_ENTRY(swiglu_f32, F32, Swiglu<F32>)
+ELEMENTWISE_ENTRY(swiglu_f16, F16, Swiglu<F16>)
+ELEMENTWISE_ENTRY(swiglu_bf16, BF16, Swiglu<BF16>)
