@@ -137,10 +137,7 @@ pub(super) fn counted(
     if policy != FullyMasked::Error {
         return f(0);
     }
-    if device::is_captured(stream)? {
-        let expected = "not captured under the policy FullyMasked::Error, unless the call gets guards";
-        return Err(Error::invalid(op, "stream", "captured", expected));
-    }
+    refuse_waiting(op, stream)?;
     let words = workspace::with(stream, |workspace| {
         let words = workspace.words(op, WORDS)?;
         workspace.write_words(&INITIAL)?;
@@ -148,4 +145,38 @@ pub(super) fn counted(
         workspace.read_words(WORDS)
     })?;
     GuardCounts::new(&words).check(op)
+}
+
+/// Calls `f` as [`counted`] does, for ops with workspace. The first argument of `f` is the address of `words` words of
+/// the stream's workspace, and the second one is the address of the counters.
+pub(super) fn counted_in_workspace(
+    op: &'static str,
+    stream: &Arc<CudaStream>,
+    policy: FullyMasked,
+    guards: Option<&mut Guards>,
+    words: usize,
+    f: impl FnOnce(u64, u64) -> Result<()>,
+) -> Result<()> {
+    if guards.is_some() || policy != FullyMasked::Error {
+        return counted(op, stream, policy, guards, |guards| {
+            workspace::with(stream, |workspace| f(workspace.words(op, words)?, guards))
+        });
+    }
+    refuse_waiting(op, stream)?;
+    let counts = workspace::with(stream, |workspace| {
+        let counts = workspace.words(op, WORDS + words)?;
+        workspace.write_words(&INITIAL)?;
+        f(counts + (WORDS * size_of::<u64>()) as u64, counts)?;
+        workspace.read_words(WORDS)
+    })?;
+    GuardCounts::new(&counts).check(op)
+}
+
+/// Returns an error if the stream is captured, because the call would wait for it.
+fn refuse_waiting(op: &'static str, stream: &CudaStream) -> Result<()> {
+    if device::is_captured(stream)? {
+        let expected = "not captured under the policy FullyMasked::Error, unless the call gets guards";
+        return Err(Error::invalid(op, "stream", "captured", expected));
+    }
+    Ok(())
 }

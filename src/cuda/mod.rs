@@ -38,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod attention_decode;
 pub mod backward;
 pub mod clip_grad_norm;
 pub mod cross_entropy;
@@ -54,6 +55,7 @@ pub mod masked;
 mod norm;
 mod norm_backward;
 mod operand;
+pub mod paged;
 mod ptx;
 pub mod qk_norm_rope;
 pub mod rms_norm;
@@ -65,6 +67,7 @@ mod scores;
 pub mod softmax;
 mod workspace;
 
+pub use attention_decode::attention_decode_into;
 pub use backward::{
     log_softmax_backward_into, log_softmax_backward_masked_into, logsumexp_backward_into,
     logsumexp_backward_masked_into, softmax_backward_into, softmax_backward_masked_into,
@@ -92,6 +95,7 @@ pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::{Mask, MaskData};
 pub use operand::{Operand, OperandMut, TypedDevicePtr};
+pub use paged::{PageInts, PageLayout, PagedCache, Pages};
 pub use ptx::sources;
 pub use qk_norm_rope::{
     qk_norm_rope_heads_in_place, qk_norm_rope_heads_into, qk_norm_rope_in_place, qk_norm_rope_into,

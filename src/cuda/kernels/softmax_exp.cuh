@@ -93,7 +93,8 @@ struct SoftmaxExp {
 
     // Computes e^(x + low - max + `shift`); `narrow` must be false. For `low` = 0, the bits are those of `power` at x +
     // `shift`. If x is -inf or NaN, the result is 0 for any `low`.
-    DEVICE float pair(const Tables& tables, float x, float low) const {
+    template <class T>
+    DEVICE float pair(const T& tables, float x, float low) const {
         float mend = x > deepest ? low : 0.0f;
         float clamped = x > deepest ? x : deepest;
         return lowered(within(tables, clamped, [mend](float low) { return low + mend; }), x);

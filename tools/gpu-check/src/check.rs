@@ -4,7 +4,7 @@ use crate::each_op;
 use crate::error::{Error, Result};
 use crate::memory::{Placed, Stream};
 use crate::numbers::{self, Case};
-use crate::ops::{Extent, Number, Op, Ready, Results, Shape};
+use crate::ops::{Extent, Number, Op, QUERIES, Ready, Results, Shape};
 use crate::record::{Check, Checks, Digest, write_json};
 use crate::watchdog::Watchdog;
 use half::{bf16, f16};
@@ -108,6 +108,8 @@ fn read<O: Op, E: Number>(case: &Case) -> Vec<Vec<E>> {
     let mut rng = SmallRng::seed_from_u64(case.seed);
     let of = |extent: &Extent| match extent {
         Extent::Whole => numbers::rows(&mut rng, case.shape),
+        Extent::Queries => numbers::mostly_plain(&mut rng, Shape { rows: QUERIES, ..case.shape }),
+        Extent::Cache => numbers::mostly_plain(&mut rng, case.shape),
         Extent::Rows | Extent::Columns => numbers::weights(&mut rng, extent.len(case.shape)),
     };
     O::READ.iter().map(of).collect()

@@ -99,6 +99,15 @@ pub fn rows<E: Number>(rng: &mut SmallRng, shape: Shape) -> Vec<E> {
     (0..shape.rows).flat_map(|_| row(rng, shape.cols)).collect()
 }
 
+/// Generates normally distributed rows, one in a hundred of which is of another kind.
+pub fn mostly_plain<E: Number>(rng: &mut SmallRng, shape: Shape) -> Vec<E> {
+    let one = |rng: &mut SmallRng| match rng.random_bool(0.01) {
+        true => row(rng, shape.cols),
+        false => (0..shape.cols).map(|_| E::from_wide(normal(rng) * 1.5)).collect(),
+    };
+    (0..shape.rows).flat_map(|_| one(rng)).collect()
+}
+
 /// Generates weights or biases, which are close to 1.
 pub fn weights<E: Number>(rng: &mut SmallRng, count: usize) -> Vec<E> {
     (0..count).map(|_| E::from_wide(1.0 + 0.2 * normal(rng))).collect()

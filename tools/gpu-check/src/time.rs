@@ -7,7 +7,10 @@
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
 use crate::numbers;
-use crate::ops::{Extent, Number, Op, Ready, Shape, clip_grad_norm, elementwise, losses, norms, rope, sample, scores};
+use crate::ops::{
+    Extent, Number, Op, Ready, Shape, attention_decode, clip_grad_norm, elementwise, losses, norms, rope, sample,
+    scores,
+};
 use crate::record::{OURS, Timing, Timings, write_json};
 use crate::watchdog::Watchdog;
 use evenkeel::cuda::cudarc::driver::sys::CUevent_flags;
@@ -37,7 +40,8 @@ const ROWS: &[(usize, usize)] =
 /// Shapes for masks other than the first one.
 const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions.
+/// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions. For attention, the shape
+/// is that of the keys and of the values.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
@@ -79,6 +83,8 @@ macro_rules! each_timed {
         $then!(rope::Rope, 0, HEADS, [bf16, f32]);
         $then!(rope::RopeBackward, 0, HEADS, [bf16, f32]);
         $then!(rope::QkNormRope, 0, HEADS, [bf16, f32]);
+        $then!(attention_decode::AttentionDecode, 0, HEADS, [bf16, f32]);
+        $then!(attention_decode::AttentionDecode, 1, HEADS, [bf16]);
         $then!(clip_grad_norm::ClipGradNorm, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Exp, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Log, 0, FLAT, [bf16, f32]);

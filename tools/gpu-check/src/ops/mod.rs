@@ -2,6 +2,7 @@
 //!
 //! To add an op, write an `impl Op` here and add its line to [`each_op!`](crate::each_op).
 
+pub mod attention_decode;
 pub mod clip_grad_norm;
 pub mod elementwise;
 pub mod losses;
@@ -44,6 +45,7 @@ macro_rules! each_op {
         $then!($crate::ops::rope::Rope);
         $then!($crate::ops::rope::RopeBackward);
         $then!($crate::ops::rope::QkNormRope);
+        $then!($crate::ops::attention_decode::AttentionDecode);
         $then!($crate::ops::clip_grad_norm::ClipGradNorm);
         $then!($crate::ops::sample::Sample);
         $then!($crate::ops::elementwise::Exp);
@@ -129,12 +131,21 @@ pub enum Extent {
     Rows,
     /// One number for each column: a weight or its gradient.
     Columns,
+    /// Queries of attention or its results: [`QUERIES`] rows.
+    Queries,
+    /// Keys or values of attention: one number for each element of the shape. Few of them are hostile, because a result
+    /// depends on many rows.
+    Cache,
 }
+
+/// Number of queries of a call of attention.
+pub const QUERIES: usize = 48;
 
 impl Extent {
     pub fn len(self, shape: Shape) -> usize {
         match self {
-            Extent::Whole => shape.elements(),
+            Extent::Whole | Extent::Cache => shape.elements(),
+            Extent::Queries => QUERIES * shape.cols,
             Extent::Rows => shape.rows,
             Extent::Columns => shape.cols,
         }

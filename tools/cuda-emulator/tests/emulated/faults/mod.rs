@@ -2,6 +2,7 @@
 //! copy is compiled and run like the original. By default, only the first fault of each list is planted. With
 //! EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many minutes.
 
+mod attention_decode;
 mod backward;
 mod clip_grad_norm;
 mod cross_entropy;
@@ -93,6 +94,11 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
         "{kernels}: the test must detect all {} planted faults, but missed {missed:?}",
         planted.len()
     );
+}
+
+#[test]
+fn of_attention_over_pages() {
+    every_fault_is_found("attention_decode.cu", attention_decode::FAULTS, attention_decode::look);
 }
 
 #[test]

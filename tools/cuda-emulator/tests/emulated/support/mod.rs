@@ -1,5 +1,6 @@
 //! Common parts of the cases: numbers, buffers that detect writes outside of them, and how kernels run.
 
+pub mod attention_decode;
 pub mod backward;
 pub mod clip_grad_norm;
 pub mod cross_entropy;
