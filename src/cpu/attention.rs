@@ -32,7 +32,7 @@ use crate::floats::Floats;
 use crate::heads::Heads;
 use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
-use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written};
+use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written, allocated};
 use merge::{BlockResult, State};
 use std::cell::Cell;
 use std::ops::Range;
@@ -319,8 +319,12 @@ impl Buffers {
     }
 }
 
+allocated! {
+    Buffers { narrow, wide, states, out }
+}
+
 thread_local! {
-    static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
+    pub static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
 /// Adds all visible keys to the states of rows that share a key head.

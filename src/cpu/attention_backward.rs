@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::heads::Heads;
 use crate::simd::{self, BLOCK, Isa, Output, Span, Unwritten, Work, Written};
 use std::ops::Range;
-use unit::BUFFERS;
+pub use unit::BUFFERS;
 
 /// Checked arguments of a call.
 #[derive(Clone, Copy)]

@@ -79,3 +79,46 @@ pub fn flags_from_bools(flags: &[bool]) -> &[u8] {
     // SAFETY: a bool is one byte, 0 or 1, so any bool is a valid u8.
     unsafe { std::slice::from_raw_parts(flags.as_ptr().cast(), flags.len()) }
 }
+
+/// Data that may own allocations.
+pub trait Allocated {
+    /// Returns the size of the allocations, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+impl<T> Allocated for Vec<T> {
+    fn bytes(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+impl<T: Allocated, const N: usize> Allocated for [T; N] {
+    fn bytes(&self) -> usize {
+        self.iter().map(T::bytes).sum()
+    }
+}
+
+impl Allocated for usize {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Allocated for bool {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Implements [`Allocated`] for structs. A field that is missing in the list is a compile error.
+macro_rules! allocated {
+    ($($type:ident $(<$parameter:ident>)? { $($field:ident),+ })+) => {
+        $(impl $(<$parameter>)? $crate::simd::Allocated for $type $(<$parameter>)? {
+            fn bytes(&self) -> usize {
+                let Self { $($field),+ } = self;
+                [$($crate::simd::Allocated::bytes($field)),+].iter().sum()
+            }
+        })+
+    };
+}
+pub(crate) use allocated;

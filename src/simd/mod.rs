@@ -13,6 +13,8 @@
 mod array_vec;
 mod block;
 mod blocks;
+#[cfg(doctest)]
+mod doctests;
 pub(crate) mod environment;
 mod level;
 mod memory;
@@ -50,12 +52,12 @@ pub(crate) use blocks::{
 };
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
-pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
+pub(crate) use memory::{Allocated, allocated, filled, flags_from_bools, new_vec, new_vecs, reserve};
 pub(crate) use output::{Unwritten, Written, write_all};
 pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
-pub(crate) use rows::{Work, run, threads};
+pub(crate) use rows::{Work, on_each_thread, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
 pub(crate) use slice::{Span, opaque};
