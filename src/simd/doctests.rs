@@ -22,14 +22,39 @@ outside_of_simd!(
     "should_panic",
     "let (mut values, mut memory, mut kept) = ([0.0f32; 2], [MaybeUninit::<f32>::uninit(); 2], None);
     Output::from(&mut values[..]).write(|_| Ok((Written::default(), kept = Some(Written::default())))).unwrap();
-    Output::from(&mut memory[..]).write(|_| Ok((Written::default(), ()))).unwrap();"
+    Output::<f32>::from(&mut memory[..]).write(|_| Ok((Written::default(), ()))).unwrap();"
 );
 outside_of_simd!(
     ProofOfAnEarlierCall,
     "compile_fail",
     "let (mut values, mut memory, mut kept) = ([0.0f32; 2], [MaybeUninit::<f32>::uninit(); 2], None);
     Output::from(&mut values[..]).write(|_| Ok((Written::default(), kept = Some(Written::default())))).unwrap();
-    Output::from(&mut memory[..]).write(|_| Ok((kept.unwrap(), ()))).unwrap();"
+    Output::<f32>::from(&mut memory[..]).write(|_| Ok((kept.unwrap(), ()))).unwrap();"
+);
+
+outside_of_simd!(
+    ProofOfTheOuterCall,
+    "should_panic",
+    "let (mut values, mut memory) = ([0.0f32; 2], [MaybeUninit::<f32>::uninit(); 2]);
+    Output::from(&mut values[..])
+        .write(|_| {
+            let outer = Written::default();
+            Output::<f32>::from(&mut memory[..]).write(|_| Ok((Written::default(), ()))).unwrap();
+            Ok((outer, ()))
+        })
+        .unwrap();"
+);
+outside_of_simd!(
+    ProofOfTheOuterCallForTheInner,
+    "compile_fail",
+    "let (mut values, mut memory) = ([0.0f32; 2], [MaybeUninit::<f32>::uninit(); 2]);
+    Output::from(&mut values[..])
+        .write(|_| {
+            let outer = Written::default();
+            Output::<f32>::from(&mut memory[..]).write(|_| Ok((outer, ()))).unwrap();
+            Ok((outer, ()))
+        })
+        .unwrap();"
 );
 
 outside_of_simd!(
