@@ -93,6 +93,11 @@
 //! following run in the caller's environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`],
 //! the test suites, and everything that candle computes itself.
 //!
+//! # Memory between calls
+//!
+//! Ops keep buffers for later calls: at most 128 MiB on each thread. [`release_scratch`] frees them and lists their kinds.
+//! Memory that ops keep on a CUDA device is freed by `cuda::release`.
+//!
 //! # Machines without a fused multiply-add
 //!
 //! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
@@ -160,6 +165,7 @@ mod trace_scope;
 #[cfg(feature = "train")]
 pub mod train;
 
+pub use cpu::scratch::release_scratch;
 pub use dtype::{DType, Limits};
 pub use element::Element;
 pub use error::{Error, Result, Source};

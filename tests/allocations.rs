@@ -1,5 +1,5 @@
 //! Checks that samplers allocate nothing once their buffers have grown, because an allocation could delay a step of an
-//! inference engine.
+//! inference engine. Also checks how much memory ops keep for later calls.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,12 @@
 mod support;
 
 use allocation_counter::measure;
-use evenkeel::{Draw, Mask, Request, Rows, SamplerConfig, Sequence, sample_rows_into};
+use evenkeel::simd::level;
+use evenkeel::{
+    Attention, Draw, Heads, Mask, Request, Rows, RowsMut, SamplerConfig, Sequence, Softmax, attention,
+    attention_backward, release_scratch, sample_rows_into, softmax_into,
+};
+use half::bf16;
 use support::generate::{self, Bits};
 use support::implementations::{each_level, on_threads};
 
@@ -72,5 +77,42 @@ fn later_steps_allocate_nothing<E: Bits>() {
                 });
             }
         }
+    });
+}
+
+/// Calls an op for each kind of buffers, and returns the number of bytes that each call leaves allocated. `features` are
+/// the numbers of features of the attention and of its gradient.
+fn bytes_left(logits: &[bf16], features: [usize; 2]) -> [i64; 4] {
+    let len = logits.len();
+    let sampler = SamplerConfig::default().top_p(0.9).validate().unwrap();
+    let mut probs = vec![bf16::ZERO; len];
+    let [forward, backward] = features.map(|features| vec![0.5f32; features]);
+    let heads = |x| Heads::new(x, [1, 1, 1, x.len()]).unwrap();
+    let ([x, y], options) = ([&forward, &backward].map(|x| heads(x)), Attention::default());
+    [
+        measure(|| {
+            let to = RowsMut::new(&mut probs, 1, len).unwrap();
+            softmax_into(Rows::new(logits, 1, len).unwrap(), to, &Softmax::default()).unwrap();
+        }),
+        measure(|| _ = sampler.sample(logits, Draw::default()).unwrap()),
+        measure(|| drop(attention(x, x, x, &options).unwrap())),
+        measure(|| drop(attention_backward(y, y, y, y, &options).unwrap())),
+    ]
+    .map(|allocations| allocations.bytes_current)
+}
+
+#[test]
+fn threads_keep_small_buffers_until_they_are_released() {
+    on_threads(1, level().unwrap(), || {
+        let vocabulary = vec![bf16::ONE; 131_072];
+        let kept = bytes_left(&vocabulary, [128, 128]);
+        assert!(kept.iter().all(|bytes| (1..=32 << 20).contains(bytes)), "each op must keep its buffers, got {kept:?}");
+        assert_eq!(bytes_left(&vocabulary, [128, 128]), [0; 4], "a second call must use the buffers of the first");
+        let released = measure(release_scratch).bytes_current;
+        assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
+
+        // The features are those for which buffers of one query and one key exceed the bound.
+        let left = bytes_left(&vec![bf16::ONE; 12 << 20], [1 << 15, 1 << 18]);
+        assert!(left.iter().all(|bytes| *bytes < 1 << 20), "no op may keep buffers above 32 MiB, got {left:?}");
     });
 }

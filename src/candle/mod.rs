@@ -57,6 +57,11 @@
 //! candle-nn = { git = "https://github.com/huggingface/candle", rev = "35d7ae7" }
 //! ```
 //!
+//! A change of the supported versions is a breaking change of this crate, as [CONTRIBUTING] says. Code that uses only
+//! slices is not affected by the version of candle.
+//!
+//! [CONTRIBUTING]: https://github.com/evenkeel/evenkeel/blob/main/CONTRIBUTING.md#versions-of-dependencies
+//!
 //! Before 0.11, candle multiplies no bf16 matrices on the CPU, so functions that need such a product return candle's
 //! error.
 //!

@@ -32,10 +32,9 @@ use crate::floats::Floats;
 use crate::heads::Heads;
 use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
-use crate::simd::{self, Isa, Output, Span, Work, Written};
+use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written, allocated};
 use merge::{BlockResult, State};
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Number of keys in a block. The value affects the result: blocks are merged in order.
@@ -198,22 +197,20 @@ fn run<'a, E: Element>(
     out: Output<'a, E>,
     lse: Option<&mut [f64]>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    let (to, finish) = out.start();
-    let (written, guards) = simd::run(Tiles { call, parts, tiles: 0..call.tiles(), to, lse })?;
-    Ok((finish.done(written), guards))
+    out.write(|to| simd::run(Tiles { call, parts, tiles: 0..call.tiles(), to, lse }))
 }
 
-struct Tiles<'a, 'o, E> {
+struct Tiles<'a, 'w, E> {
     call: Attention<'a, E>,
     /// Partial results of all blocks, if they were computed before.
     parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
-    to: &'o mut [MaybeUninit<E>],
-    lse: Option<&'o mut [f64]>,
+    to: Unwritten<'w, E>,
+    lse: Option<&'a mut [f64]>,
 }
 
-impl<E: Element> Work for Tiles<'_, '_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for Tiles<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.tiles.len()
@@ -228,7 +225,7 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
         let Tiles { call, parts, tiles, to, lse } = self;
         let middle = tiles.start + at;
         let rows = call.rows_before(middle) - call.rows_before(tiles.start);
-        let (to_a, to_b) = to.split_at_mut(rows * call.v.shape()[3]);
+        let (to_a, to_b) = to.split_at(rows * call.v.shape()[3]);
         let (lse_a, lse_b) = lse.map(|lse| lse.split_at_mut(rows)).unzip();
         (
             Tiles { call, parts, tiles: tiles.start..middle, to: to_a, lse: lse_a },
@@ -247,9 +244,9 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
         let features = call.v.shape()[3];
         for tile in tiles {
             let rows = call.rows_of(tile);
-            let (these, rest) = to.split_at_mut(rows.len() * features);
+            let these = to.take_first(rows.len() * features);
             let (these_lse, rest_lse) = lse.map(|lse| lse.split_at_mut(rows.len())).unzip();
-            (to, lse) = (rest, rest_lse);
+            lse = rest_lse;
             let these = Tile { call: &call, parts, tile, rows, to: these, lse: these_lse, guards: &mut guards };
             written = written + these.run(isa);
         }
@@ -258,20 +255,20 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
 }
 
 /// Rows that share a key head.
-struct Tile<'a, 'o, E> {
+struct Tile<'a, 'w, E> {
     call: &'a Attention<'a, E>,
     parts: Option<&'a [Parts]>,
     tile: usize,
     rows: Range<usize>,
-    to: &'o mut [MaybeUninit<E>],
-    lse: Option<&'o mut [f64]>,
-    guards: &'o mut GuardCounts,
+    to: Unwritten<'w, E>,
+    lse: Option<&'a mut [f64]>,
+    guards: &'a mut GuardCounts,
 }
 
-impl<E: Element> Tile<'_, '_, E> {
+impl<'w, E: Element> Tile<'_, 'w, E> {
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
-        let Tile { call, parts, tile, rows, to, mut lse, guards } = self;
+    fn run<I: Isa>(self, isa: I) -> Written<'w> {
+        let Tile { call, parts, tile, rows, mut to, mut lse, guards } = self;
         let features = call.v.shape()[3];
         let mut written = Written::default();
         guards.counts.rows += rows.len() as u64;
@@ -289,7 +286,8 @@ impl<E: Element> Tile<'_, '_, E> {
                 for (i, row) in rows.enumerate() {
                     let at = i * features..(i + 1) * features;
                     let state = buffers.states[i];
-                    written = written + finish(isa, call, row, state, &buffers.out[at.clone()], &mut to[at], guards);
+                    let to = Span::new(&buffers.out[at.clone()], to.range(at));
+                    written = written + finish(isa, call, row, state, to, guards).into();
                     if let Some(lse) = &mut lse {
                         lse[i] = state.log_sum_exp(isa);
                     }
@@ -321,8 +319,12 @@ impl Buffers {
     }
 }
 
+allocated! {
+    Buffers { narrow, wide, states, out }
+}
+
 thread_local! {
-    static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
+    pub static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
 /// Adds all visible keys to the states of rows that share a key head.
@@ -408,27 +410,25 @@ fn collect<I: Isa, E: Element>(
 
 /// Writes a row's result.
 #[inline(always)]
-fn finish<I: Isa, E: Element>(
+fn finish<'d, I: Isa, E: Element>(
     isa: I,
     call: &Attention<'_, E>,
     row: usize,
     state: State,
-    out: &[f64],
-    to: &mut [MaybeUninit<E>],
+    to: Span<'_, 'd, f64, E>,
     guards: &mut GuardCounts,
-) -> Written {
-    let to = Span::new(out, to);
+) -> &'d mut [E] {
     if state.is_empty() {
         guards.counts.fully_masked += 1;
         return match call.scores.fully_masked {
-            FullyMasked::Zeros => to.fill(E::ZERO).into(),
+            FullyMasked::Zeros => to.fill(E::ZERO),
             FullyMasked::Uniform => {
-                let mean: Vec<E> = (0..out.len()).map(|feature| E::from_wide(wide::mean(call, row, feature))).collect();
-                to.copy_from(&mean).into()
+                let mean: Vec<E> = (0..to.len()).map(|feature| E::from_wide(wide::mean(call, row, feature))).collect();
+                to.copy_from(&mean)
             }
             FullyMasked::Error => {
                 guards.first_refused = guards.first_refused.or(Some(row));
-                to.fill(E::ZERO).into()
+                to.fill(E::ZERO)
             }
         };
     }
@@ -438,7 +438,7 @@ fn finish<I: Isa, E: Element>(
         } else {
             guards.counts.infinite += 1;
         }
-        return to.fill(E::NAN).into();
+        return to.fill(E::NAN);
     }
     let (sum, most) = (isa.f64(state.sum), isa.f64(f64::MAX));
     to.map(
@@ -451,7 +451,6 @@ fn finish<I: Isa, E: Element>(
             I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
         },
     )
-    .into()
 }
 
 impl State {

@@ -18,10 +18,9 @@ use super::scratch;
 use crate::element::Element;
 use crate::error::Result;
 use crate::heads::Heads;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written};
-use std::mem::MaybeUninit;
+use crate::simd::{self, BLOCK, Isa, Output, Span, Unwritten, Work, Written};
 use std::ops::Range;
-use unit::BUFFERS;
+pub use unit::BUFFERS;
 
 /// Checked arguments of a call.
 #[derive(Clone, Copy)]
@@ -37,21 +36,19 @@ pub fn apply<'a, E: Element>(
     out: [Output<'a, E>; 3],
     dsinks: &mut [f64],
 ) -> Result<([&'a mut [E]; 3], GuardCounts)> {
-    let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
     // Without queries and keys there is nothing to write, and the number of heads may be huge, so no head is visited.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
-    let ([in_q, in_k, in_v], guards) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
-    Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], guards))
+    simd::write_all(out, |to| simd::run(Units { call, units, to, dsinks }))
 }
 
 /// Key heads, each with the query heads that share it.
-struct Units<'a, 'o, E> {
+struct Units<'a, 'w, E> {
     call: AttentionBackward<'a, E>,
     units: Range<usize>,
-    to: [&'o mut [MaybeUninit<E>]; 3],
-    dsinks: &'o mut [f64],
+    to: [Unwritten<'w, E>; 3],
+    dsinks: &'a mut [f64],
 }
 
 impl<E: Element> Units<'_, '_, E> {
@@ -63,8 +60,8 @@ impl<E: Element> Units<'_, '_, E> {
     }
 }
 
-impl<E: Element> Work for Units<'_, '_, E> {
-    type Out = ([Written; 3], GuardCounts);
+impl<'w, E: Element> Work for Units<'_, 'w, E> {
+    type Out = ([Written<'w>; 3], GuardCounts);
 
     fn rows(&self) -> usize {
         self.units.len()
@@ -79,9 +76,9 @@ impl<E: Element> Work for Units<'_, '_, E> {
         let lens = self.shapes().map(|(rows, features)| at * rows * features);
         let Units { call, units, to: [dq, dk, dv], dsinks } = self;
         let middle = units.start + at;
-        let (q_a, q_b) = dq.split_at_mut(lens[0]);
-        let (k_a, k_b) = dk.split_at_mut(lens[1]);
-        let (v_a, v_b) = dv.split_at_mut(lens[2]);
+        let (q_a, q_b) = dq.split_at(lens[0]);
+        let (k_a, k_b) = dk.split_at(lens[1]);
+        let (v_a, v_b) = dv.split_at(lens[2]);
         let (sinks_a, sinks_b) = dsinks.split_at_mut(at * call.forward.group());
         (
             Units { call, units: units.start..middle, to: [q_a, k_a, v_a], dsinks: sinks_a },
@@ -112,9 +109,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
                     for ((to, written), (sums, (rows, features))) in
                         to.iter_mut().zip(&mut written).zip(buffers.sums.all.iter().zip(shapes))
                     {
-                        let (these, rest) = std::mem::take(to).split_at_mut(rows * features);
-                        *to = rest;
-                        *written = *written + store(isa, sums, features, these);
+                        *written = *written + store(isa, sums, features, to.take_first(rows * features));
                     }
                 },
             );
@@ -125,15 +120,20 @@ impl<E: Element> Work for Units<'_, '_, E> {
 
 /// Rounds rows of sums to `E`. Each row of sums starts at a new block of 16.
 #[inline(always)]
-fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; BLOCK]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
+fn store<'w, I: Isa, E: Element>(
+    isa: I,
+    sums: &[[f64; BLOCK]],
+    features: usize,
+    mut to: Unwritten<'w, E>,
+) -> Written<'w> {
     let mut written = Written::default();
     if features == 0 {
         return written;
     }
     let blocks = features.div_ceil(BLOCK);
-    for (row, to) in sums.chunks_exact(blocks).zip(to.chunks_exact_mut(features)) {
+    for row in sums.chunks_exact(blocks) {
         let row = &row.as_flattened()[..features];
-        let stored = Span::new(row, to).map(
+        let stored = Span::new(row, to.take_first(features)).map(
             isa,
             #[inline(always)]
             |_, sum: I::F64| sum,

@@ -29,10 +29,11 @@ pub fn apply<'a, E: Element>(
     losses: &mut [RowLoss],
     op: Gradient<'_>,
 ) -> Result<(&'a mut [E], Counts)> {
-    let (to, finish) = out.data.start();
-    let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-    let (written, guards) = simd::run(Gradients { io, cols: x.cols(), first: 0, losses, op })?;
-    Ok((finish.done(written), guards.counts))
+    let (dx, guards) = out.data.write(|to| {
+        let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+        simd::run(Gradients { io, cols: x.cols(), first: 0, losses, op })
+    })?;
+    Ok((dx, guards.counts))
 }
 
 /// Overwrites the logits with their gradient.
@@ -48,16 +49,16 @@ pub fn apply_in_place<E: Element>(
     Ok(guards.counts)
 }
 
-struct Gradients<'a, E> {
-    io: RowIo<'a, E>,
+struct Gradients<'a, 'w, E> {
+    io: RowIo<'a, 'w, E>,
     cols: usize,
     first: usize,
     losses: &'a mut [RowLoss],
     op: Gradient<'a>,
 }
 
-impl<E: Element> Work for Gradients<'_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for Gradients<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.losses.len()
@@ -89,15 +90,14 @@ impl<E: Element> Work for Gradients<'_, E> {
             |scratch| {
                 for (i, loss) in self.losses.iter_mut().enumerate() {
                     let (index, span) = (self.first + i, self.io.span(i, self.cols));
-                    written = written
-                        + match self.op.forward.target(index) {
-                            None => span.fill(E::ZERO).into(),
-                            Some(target) => {
-                                let row =
-                                    OneRow { op: &self.op, index, target, span, loss, scratch, guards: &mut guards };
-                                isa.outline(row)
-                            }
-                        };
+                    let gradient = match self.op.forward.target(index) {
+                        None => span.fill(E::ZERO),
+                        Some(target) => {
+                            let guards = &mut guards;
+                            isa.outline(OneRow { op: &self.op, index, target, span, loss, scratch, guards })
+                        }
+                    };
+                    written = written + gradient.into();
                 }
             },
         );
@@ -115,18 +115,18 @@ struct OneRow<'a, 's, E> {
     guards: &'a mut GuardCounts,
 }
 
-impl<E: Element> Kernel for OneRow<'_, '_, E> {
-    type Out = Written;
+impl<'s, E: Element> Kernel for OneRow<'_, 's, E> {
+    type Out = &'s mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let OneRow { op, index, target, span, loss, scratch, guards } = self;
         let Scratch { logits, widened, made, .. } = scratch;
         let (far, len) = (span.is_far(), span.len());
         let (x, row) = op.forward.scores.read_widened(isa, index, span.source(), far, (widened, logits));
         let Row::Live(live) = row else {
             *loss = op.forward.fill_value::<E>(&row, index, target, guards);
-            return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
+            return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN });
         };
         let columns = &x[live.columns.clone()];
         let exps = live.exps(isa, columns, len, true, made);
@@ -168,15 +168,15 @@ impl Gradient<'_> {
 
     /// Writes the gradient of the columns from `first` on; `exps` holds the exponentials of these columns.
     #[inline(always)]
-    pub fn write<I: Isa, E: Element>(
+    pub fn write<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         (first, target): (usize, usize),
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         exps: Exps<'_>,
         &Factors { of_target, of_all, of_both, of_weight }: &Factors,
         &Parts { sum, one, others }: &Parts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let softcap = self.forward.scores.softcap;
         let weight = self.forward.weight.map(|weight| &weight[first..first + span.len()]);
         let here = target.checked_sub(first).filter(|at| *at < span.len());
@@ -209,7 +209,7 @@ impl Gradient<'_> {
         if let Some(at) = here {
             written[at] = E::from_wide(at_target);
         }
-        Written::from(written)
+        written
     }
 }
 

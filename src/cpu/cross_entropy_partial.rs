@@ -241,15 +241,15 @@ pub struct Gradients<'a> {
 
 impl<E: Element> LaneKernel<E> for Gradients<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -262,22 +262,22 @@ impl<E: Element> LaneKernel<E> for Gradients<'_> {
 
 impl Gradients<'_> {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(
+    fn lane<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let LossShard { forward, first, all } = self.part;
         let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (found, sums) = (&self.found[row], &self.sums[row].exps);
-        let Some(target) = forward.target(row) else { return span.fill(E::ZERO).into() };
+        let Some(target) = forward.target(row) else { return span.fill(E::ZERO) };
         let known = found.row();
         let Row::Live(_) = known else {
             forward.fill_value::<E>(&known, row, target, guards);
-            return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
+            return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN });
         };
         let (x, _) = LogitTransform::widened(isa, span.source(), 0..span.len(), span.is_far(), buffer);
         let live = self.part.live(isa, row, x, found, [logits, beside]);

@@ -33,19 +33,19 @@ pub struct Layout {
 
 impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         _: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         let is_narrow = self.norm().is_narrow::<I, E>(isa);
         let mut written = Written::default();
         for (i, index) in which.enumerate() {
-            written = written + self.row(isa, is_narrow, index, io.span(i, len), guards);
+            written = written + self.row(isa, is_narrow, index, io.span(i, len), guards).into();
         }
         written
     }
@@ -58,35 +58,35 @@ impl GroupNorm<'_> {
     }
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(
+    fn row<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         is_narrow: bool,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let Layout { groups, groups_a_row, channels, inner } = self.layout;
-        let mut written = Written::default();
-        let mut rest = span;
-        for i in 0..groups_a_row {
-            let group;
-            (group, rest) = rest.split_at(channels * inner);
-            let first_channel = (index * groups_a_row + i) % groups * channels;
-            written = written + self.group(isa, is_narrow, first_channel, group, guards);
-        }
-        written
+        let len = channels * inner;
+        span.in_runs(
+            len,
+            #[inline(always)]
+            |start, group| {
+                let first_channel = (index * groups_a_row + start / len) % groups * channels;
+                self.group(isa, is_narrow, first_channel, group, guards)
+            },
+        )
     }
 
     #[inline(always)]
-    fn group<I: Isa, E: Element>(
+    fn group<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         is_narrow: bool,
         channel: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let norm = self.norm();
         let moments = isa.outline(OfRow { x: span.source(), eps: norm.eps, centred: true });
         moments.count(&mut guards.counts);
@@ -94,41 +94,37 @@ impl GroupNorm<'_> {
         let mut weights = Channels::new(self.weight, 1.0, channel, self.layout.inner);
         let mut biases = Channels::new(self.bias, 0.0, channel, self.layout.inner);
         let next = span.next(1);
-        let mut written = Written::default();
-        let (mut rest, mut start) = (span, 0);
-        while rest.len() > 0 {
-            let run;
-            let count = RUN.min(rest.len());
-            (run, rest) = rest.split_at(count);
-            let (next, beside) = (next.from(start), [weights.next(count), biases.next(count)]);
-            let run = match factors {
-                Some([a, b, c]) => {
-                    let factors = [isa.f32(a), isa.f32(b), isa.f32(c)];
-                    run.map_unrolled_with(
+        span.in_runs(
+            RUN,
+            #[inline(always)]
+            |start, run| {
+                let (next, beside) = (next.from(start), [weights.next(run.len()), biases.next(run.len())]);
+                match factors {
+                    Some([a, b, c]) => {
+                        let factors = [isa.f32(a), isa.f32(b), isa.f32(c)];
+                        run.map_unrolled_with(
+                            isa,
+                            beside,
+                            #[inline(always)]
+                            |i, v: I::F32, [weight, bias]| {
+                                next.block(i);
+                                let (weight, bias) = (isa.narrow(isa.load_f64(weight)), isa.narrow(isa.load_f64(bias)));
+                                NotNan(norm.narrow_value::<I, E>(isa, factors, v, weight, bias))
+                            },
+                        )
+                    }
+                    None => run.map_unrolled_with(
                         isa,
                         beside,
                         #[inline(always)]
-                        |i, v: I::F32, [weight, bias]| {
+                        |i, v: I::F64, [weight, bias]| {
                             next.block(i);
-                            let (weight, bias) = (isa.narrow(isa.load_f64(weight)), isa.narrow(isa.load_f64(bias)));
-                            NotNan(norm.narrow_value::<I, E>(isa, factors, v, weight, bias))
+                            norm.value::<I, E>(isa, &moments, v, isa.load_f64(weight), isa.load_f64(bias))
                         },
-                    )
+                    ),
                 }
-                None => run.map_unrolled_with(
-                    isa,
-                    beside,
-                    #[inline(always)]
-                    |i, v: I::F64, [weight, bias]| {
-                        next.block(i);
-                        norm.value::<I, E>(isa, &moments, v, isa.load_f64(weight), isa.load_f64(bias))
-                    },
-                ),
-            };
-            written = written + run.into();
-            start += count;
-        }
-        written
+            },
+        )
     }
 }
 

@@ -14,15 +14,15 @@ pub struct L2Normalize {
 
 impl<E: Element> LaneKernel<E> for L2Normalize {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         _: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -35,7 +35,7 @@ impl<E: Element> LaneKernel<E> for L2Normalize {
 
 impl L2Normalize {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, '_, E, E>, guards: &mut GuardCounts) -> Written {
+    fn lane<'d, I: Isa, E: Element>(&self, isa: I, span: Span<'d, 'd, E, E>, guards: &mut GuardCounts) -> &'d mut [E] {
         let moments = Moments::l2(isa, span.source(), self.eps);
         moments.count(&mut guards.counts);
         let (next, next_to) = (PrefetchRow::of(span.source(), 1), span.ahead(1));
@@ -48,6 +48,5 @@ impl L2Normalize {
                 moments.normalise::<I, E, false>(isa, v)
             },
         )
-        .into()
     }
 }

@@ -7,47 +7,47 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
 use crate::rows::{self, Geometry, LanesMut};
-use crate::simd::{self, Isa, Kernel, Span, Token, Work, Written};
-use std::mem::MaybeUninit;
+use crate::simd::{self, Isa, Kernel, Span, Token, Unwritten, Work, Written};
 use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
     /// Writes the lanes with the indices `which`, each `len` long. The first row of `io` is the first of these lanes.
     /// Must be `#[inline(always)]`, like everything it calls.
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written;
+    ) -> Written<'w>;
 }
 
 /// [`LaneKernel`] as a trait object, so that the driver of lanes is compiled once for each storage type.
 pub trait AnyKernel<E: Element>: Sync {
-    fn run(&self, token: Token, lanes: LaneCall<'_, '_, E>) -> Written;
+    fn run<'w>(&self, token: Token, lanes: LaneCall<'_, '_, 'w, E>) -> Written<'w>;
 }
 
 impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
-    fn run(&self, token: Token, lanes: LaneCall<'_, '_, E>) -> Written {
+    fn run<'w>(&self, token: Token, lanes: LaneCall<'_, '_, 'w, E>) -> Written<'w> {
         token.run((*self, lanes))
     }
 }
 
-/// Calls `f` with the index and span of each lane, for kernels that process each lane by itself.
+/// Calls `f` with the index and span of each lane, for kernels that process each lane by itself. `f` returns the memory
+/// that it wrote.
 #[inline(always)]
-pub fn each_lane<E: Element>(
+pub fn each_lane<'w, E: Element>(
     which: Range<usize>,
-    io: &mut RowIo<'_, E>,
+    io: &mut RowIo<'_, 'w, E>,
     len: usize,
-    mut f: impl FnMut(usize, Span<'_, '_, E, E>) -> Written,
-) -> Written {
+    mut f: impl for<'d> FnMut(usize, Span<'d, 'd, E, E>) -> &'d mut [E],
+) -> Written<'w> {
     let mut written = Written::default();
     for (i, index) in which.enumerate() {
-        written = written + f(index, io.span(i, len));
+        written = written + f(index, io.span(i, len)).into();
     }
     written
 }
@@ -73,11 +73,10 @@ pub fn apply<'a, E: Element>(
     out: LanesMut<'a, E>,
     kernel: &dyn AnyKernel<E>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    let (to, finish) = out.data.start();
-    let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-    let (written, guards) =
-        simd::run(LaneWork { io, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })?;
-    Ok((finish.done(written), guards))
+    out.data.write(|to| {
+        let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+        simd::run(LaneWork { io, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })
+    })
 }
 
 /// Runs the kernel in place.
@@ -98,13 +97,13 @@ fn groups(geometry: &Geometry) -> usize {
 }
 
 /// Source and destination of rows, or of groups of lanes.
-pub enum RowIo<'a, E> {
-    Apart { from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize },
+pub enum RowIo<'a, 'w, E> {
+    Apart { from: &'a [E], from_stride: usize, to: Unwritten<'w, E>, to_stride: usize },
     InPlace { data: &'a mut [E], stride: usize },
 }
 
-impl<'a, E: Element> RowIo<'a, E> {
-    pub fn apart(from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize) -> Self {
+impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
+    pub fn apart(from: &'a [E], from_stride: usize, to: Unwritten<'w, E>, to_stride: usize) -> Self {
         RowIo::Apart { from, from_stride, to, to_stride }
     }
 
@@ -120,7 +119,7 @@ impl<'a, E: Element> RowIo<'a, E> {
         match self {
             RowIo::Apart { from, from_stride, to, to_stride } => {
                 let (from_a, from_b) = from.split_at(at * from_stride);
-                let (to_a, to_b) = to.split_at_mut(at * to_stride);
+                let (to_a, to_b) = to.split_at(at * to_stride);
                 (RowIo::apart(from_a, from_stride, to_a, to_stride), RowIo::apart(from_b, from_stride, to_b, to_stride))
             }
             RowIo::InPlace { data, stride } => {
@@ -137,7 +136,8 @@ impl<'a, E: Element> RowIo<'a, E> {
         match self {
             RowIo::Apart { from, from_stride, to, to_stride } => {
                 let next = &from[(row + 1).min(rows - 1) * *from_stride..][..len];
-                let span = Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]);
+                let span =
+                    Span::new(&from[row * *from_stride..][..len], to.range(row * *to_stride..row * *to_stride + len));
                 (span.of_many(from.len()), next)
             }
             RowIo::InPlace { data, stride } => {
@@ -155,7 +155,8 @@ impl<'a, E: Element> RowIo<'a, E> {
         match self {
             RowIo::Apart { from, from_stride, to, to_stride } => {
                 let all = from.len();
-                Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]).of_many(all)
+                Span::new(&from[row * *from_stride..][..len], to.range(row * *to_stride..row * *to_stride + len))
+                    .of_many(all)
             }
             RowIo::InPlace { data, stride } => {
                 let all = data.len();
@@ -165,8 +166,8 @@ impl<'a, E: Element> RowIo<'a, E> {
     }
 }
 
-struct LaneWork<'a, E> {
-    io: RowIo<'a, E>,
+struct LaneWork<'a, 'w, E> {
+    io: RowIo<'a, 'w, E>,
     geometry: Geometry,
     /// Number of groups in this part.
     groups: usize,
@@ -175,8 +176,8 @@ struct LaneWork<'a, E> {
     kernel: &'a dyn AnyKernel<E>,
 }
 
-impl<E: Element> Work for LaneWork<'_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for LaneWork<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.groups
@@ -211,13 +212,13 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let written = scratch::with(
             #[inline(always)]
             |scratch| {
-                let mut write = |which, io: &mut RowIo<'_, E>| {
-                    kernel.run(isa.token(), LaneCall { len, scratch, guards: &mut guards, which, io })
-                };
+                let (token, guards, which) = (isa.token(), &mut guards, first..first + groups);
                 if inner == 1 {
-                    write(first..first + groups, &mut io)
+                    kernel.run(token, LaneCall { len, scratch, guards, which, io: &mut io })
                 } else {
-                    write_strided(&geometry, first..first + groups, &mut io, &mut write)
+                    write_strided(&geometry, which, &mut io, &mut |which, io| {
+                        kernel.run(token, LaneCall { len, scratch, guards, which, io });
+                    })
                 }
             },
         );
@@ -233,12 +234,12 @@ const AT_A_TIME: usize = 16;
 ///
 /// This function is not generic over instruction sets, so it is compiled once for each type.
 #[inline(never)]
-fn write_strided<E: Element>(
+fn write_strided<'w, E: Element>(
     geometry: &Geometry,
     groups: Range<usize>,
-    io: &mut RowIo<'_, E>,
-    write: &mut dyn FnMut(Range<usize>, &mut RowIo<'_, E>) -> Written,
-) -> Written {
+    io: &mut RowIo<'_, 'w, E>,
+    write: &mut dyn FnMut(Range<usize>, &mut RowIo<'_, '_, E>),
+) -> Written<'w> {
     let (len, inner) = (geometry.len(), geometry.inner());
     let mut written = Written::default();
     if len * inner == 0 {
@@ -262,20 +263,20 @@ fn write_strided<E: Element>(
 }
 
 /// Lanes for one call of a kernel, and its buffers.
-pub struct LaneCall<'a, 'e, E> {
+pub struct LaneCall<'a, 'e, 'w, E> {
     len: usize,
     scratch: &'a mut Scratch,
     guards: &'a mut GuardCounts,
     which: Range<usize>,
-    io: &'a mut RowIo<'e, E>,
+    io: &'a mut RowIo<'e, 'w, E>,
 }
 
 /// The kernel comes first in the tuple, so that the compiler places this code next to the kernel's type.
-impl<E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, E>) {
-    type Out = Written;
+impl<'w, E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, 'w, E>) {
+    type Out = Written<'w>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> Written<'w> {
         let (kernel, LaneCall { len, scratch, guards, which, io }) = self;
         kernel.lanes(isa, which, io, len, scratch, guards)
     }

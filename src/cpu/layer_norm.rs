@@ -70,15 +70,15 @@ impl Norm for LayerNorm<'_> {
 
 impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }

@@ -14,15 +14,15 @@ pub struct LogSoftmax<'m>(pub LogitTransform<'m>);
 
 impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -35,19 +35,19 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
 
 impl LogSoftmax<'_> {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(
+    fn lane<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let Scratch { logits, widened, made, .. } = scratch;
         let (x, row) = self.0.read_widened(isa, index, span.source(), span.is_far(), (widened, logits));
         let Row::Live(live) = row else {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
-            return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform)).into();
+            return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform));
         };
         let log_sum = live.log_sum(isa, x, made);
         write_live(isa, &live, log_sum, span)
@@ -56,23 +56,29 @@ impl LogSoftmax<'_> {
 
 /// Writes a row or a part of one, with -inf in the masked columns at both ends.
 #[inline(always)]
-pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, span: Span<'_, '_, E, E>) -> Written {
-    let (span, behind) = span.split_at(live.columns.end);
-    let (before, span) = span.split_at(live.columns.start);
-    let written: Written = match live.logits {
-        Logits::F64(z) => {
-            let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
-            span.reading(z).map(
-                isa,
-                #[inline(always)]
-                |_, z: I::F64| (z - max) - log_sum,
-            )
-        }
-        Logits::Direct => write(isa, live.max, log_sum, span),
-        Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
-    }
-    .into();
-    Written::from(before.fill(E::NEG_INFINITY)) + written + behind.fill(E::NEG_INFINITY).into()
+pub fn write_live<'d, I: Isa, E: Element>(
+    isa: I,
+    live: &Live<'_>,
+    log_sum: f64,
+    span: Span<'d, 'd, E, E>,
+) -> &'d mut [E] {
+    span.fill_outside(
+        live.columns.clone(),
+        E::NEG_INFINITY,
+        #[inline(always)]
+        |span| match live.logits {
+            Logits::F64(z) => {
+                let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
+                span.reading(z).map(
+                    isa,
+                    #[inline(always)]
+                    |_, z: I::F64| (z - max) - log_sum,
+                )
+            }
+            Logits::Direct => write(isa, live.max, log_sum, span),
+            Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
+        },
+    )
 }
 
 /// Writes (z - max) - log_sum. z and max are exact, and z - max <= 0 <= log_sum, so nothing cancels. The f32 roundings

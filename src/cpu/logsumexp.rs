@@ -8,8 +8,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
 use crate::rows::Lanes;
-use crate::simd::{self, Isa, Output, Span, Work, Written};
-use std::mem::MaybeUninit;
+use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written};
 
 /// Writes one value for each lane.
 pub fn apply<'a, E: Element>(
@@ -17,21 +16,19 @@ pub fn apply<'a, E: Element>(
     out: Output<'a, E>,
     scores: LogitTransform<'_>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    let (to, finish) = out.start();
-    let (written, guards) = simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores })?;
-    Ok((finish.done(written), guards))
+    out.write(|to| simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores }))
 }
 
-struct Reduce<'a, E> {
+struct Reduce<'a, 'w, E> {
     x: Lanes<'a, E>,
     groups: usize,
     first: usize,
-    to: &'a mut [MaybeUninit<E>],
+    to: Unwritten<'w, E>,
     scores: LogitTransform<'a>,
 }
 
-impl<E: Element> Work for Reduce<'_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for Reduce<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.groups
@@ -42,7 +39,7 @@ impl<E: Element> Work for Reduce<'_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let (a, b) = self.to.split_at_mut(at * self.x.geometry.inner());
+        let (a, b) = self.to.split_at(at * self.x.geometry.inner());
         (
             Reduce { groups: at, to: a, ..self },
             Reduce { groups: self.groups - at, first: self.first + at, to: b, ..self },
@@ -54,7 +51,7 @@ impl<E: Element> Work for Reduce<'_, E> {
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Out {
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut guards = GuardCounts::default();
         let (len, inner, stride) = (self.x.geometry.len(), self.x.geometry.inner(), self.x.geometry.stride);
         let mut written = Written::default();
@@ -62,9 +59,9 @@ impl<E: Element> Work for Reduce<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                for (group, to) in self.to.chunks_mut(inner.max(1)).enumerate() {
+                for group in 0..if inner == 0 { 0 } else { self.groups } {
                     let from = &self.x.data[(self.first + group) * stride..][..len * inner];
-                    for (i, to) in to.iter_mut().enumerate() {
+                    for i in 0..inner {
                         let index = (self.first + group) * inner + i;
                         let row = if inner == 1 {
                             from
@@ -76,7 +73,7 @@ impl<E: Element> Work for Reduce<'_, E> {
                             &column
                         };
                         let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut guards);
-                        let to = Span::<E, E>::new(std::slice::from_ref(&value), std::slice::from_mut(to));
+                        let to = Span::<E, E>::new(std::slice::from_ref(&value), self.to.take_first(1));
                         written = written + to.fill(value).into();
                     }
                 }

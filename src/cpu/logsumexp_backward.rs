@@ -18,15 +18,15 @@ pub struct LogSumExpBackward<'m, E> {
 /// Replaces the scores by their gradients.
 impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -39,52 +39,54 @@ impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
 
 impl<E: Element> LogSumExpBackward<'_, E> {
     #[inline(always)]
-    fn lane<I: Isa>(
+    fn lane<'d, I: Isa>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let dy = self.dy[index].widen();
         let Scratch { logits, widened, made, beside } = scratch;
         let (x, row) = self.scores.read_widened(isa, index, span.source(), span.is_far(), (widened, logits));
         let Buffers { f64s, flags, .. } = beside;
         let Some((live, flags)) = live_part(&self.scores, &row, index, x, flags, guards) else {
-            return span.fill(E::ZERO).into();
+            return span.fill(E::ZERO);
         };
         let columns = live.columns.clone();
         let exps = matches!(row, Row::Live(_)).then(|| live.exps(isa, &x[columns.clone()], x.len(), true, made));
         let derivatives = derivatives(isa, &self.scores, self.scores.scale, &x[columns.clone()], f64s);
-        let (span, behind) = span.split_at(columns.end);
-        let (before, span) = span.split_at(columns.start);
-        let written = match exps {
-            Some(exps) if dy.is_finite() => {
-                let (high, low) = exps.reciprocal_wide(isa);
-                let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
-                let scale = isa.f64(self.scores.scale);
-                let ahead = span.ahead(1);
-                span.map(
-                    isa,
-                    #[inline(always)]
-                    |i, _: I::F64| {
-                        ahead.block(i);
-                        let e = weights::<I, E>(isa, &exps, 0, i);
-                        let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };
-                        let derivative = derivatives.map_or(scale, |derivatives| load_wide(isa, derivatives, i, 0.0));
-                        kept(isa, flags, i, y * dy * derivative)
-                    },
-                )
-                .into()
-            }
-            Some(_) => {
-                guards.counts.nan += u64::from(dy.is_nan());
-                guards.counts.infinite += u64::from(dy.is_infinite());
-                spoil(flags, span)
-            }
-            None => spoil(flags, span),
-        };
-        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
+        span.fill_outside(
+            columns,
+            E::ZERO,
+            #[inline(always)]
+            |span| match exps {
+                Some(exps) if dy.is_finite() => {
+                    let (high, low) = exps.reciprocal_wide(isa);
+                    let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
+                    let scale = isa.f64(self.scores.scale);
+                    let ahead = span.ahead(1);
+                    span.map(
+                        isa,
+                        #[inline(always)]
+                        |i, _: I::F64| {
+                            ahead.block(i);
+                            let e = weights::<I, E>(isa, &exps, 0, i);
+                            let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };
+                            let derivative =
+                                derivatives.map_or(scale, |derivatives| load_wide(isa, derivatives, i, 0.0));
+                            kept(isa, flags, i, y * dy * derivative)
+                        },
+                    )
+                }
+                Some(_) => {
+                    guards.counts.nan += u64::from(dy.is_nan());
+                    guards.counts.infinite += u64::from(dy.is_infinite());
+                    spoil(flags, span)
+                }
+                None => spoil(flags, span),
+            },
+        )
     }
 }

@@ -7,8 +7,7 @@ use crate::error::Result;
 use crate::mask::Resolved;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Lanes;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Work, Written, load_wide};
-use std::mem::MaybeUninit;
+use crate::simd::{self, BLOCK, Isa, Output, Span, Unwritten, Work, Written, load_wide};
 use std::ops::Range;
 
 /// Mask of the tokens, and the policy for sequences without unmasked tokens.
@@ -61,10 +60,8 @@ pub fn apply<'a, E: Element>(
     out: Output<'a, E>,
     pool: MeanPool<'_>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    let (to, finish) = out.start();
     let runs = x.geometry.inner().div_ceil(WIDTH);
-    let (written, guards) = simd::run(Runs { x, pool, runs, first: 0, count: x.geometry.outer() * runs, to })?;
-    Ok((finish.done(written), guards))
+    out.write(|to| simd::run(Runs { x, pool, runs, first: 0, count: x.geometry.outer() * runs, to }))
 }
 
 /// Number of columns summed at a time. Each token then contributes at least a whole cache line, and the sums stay in
@@ -75,7 +72,7 @@ const WIDTH: usize = 64;
 const BLOCKS: usize = WIDTH / BLOCK;
 
 /// Runs of [`WIDTH`] columns, ordered by sequence and column.
-struct Runs<'a, E> {
+struct Runs<'a, 'w, E> {
     x: Lanes<'a, E>,
     pool: MeanPool<'a>,
     /// Number of runs in a sequence.
@@ -84,18 +81,18 @@ struct Runs<'a, E> {
     first: usize,
     /// Number of runs of columns in this part.
     count: usize,
-    to: &'a mut [MaybeUninit<E>],
+    to: Unwritten<'w, E>,
 }
 
-impl<E> Runs<'_, E> {
+impl<E> Runs<'_, '_, E> {
     /// Returns the number of columns before a run, counted over all sequences.
     fn start(&self, run: usize) -> usize {
         run / self.runs * self.x.geometry.inner() + run % self.runs * WIDTH
     }
 }
 
-impl<E: Element> Work for Runs<'_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for Runs<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.count
@@ -108,7 +105,7 @@ impl<E: Element> Work for Runs<'_, E> {
     fn split_at(self, at: usize) -> (Self, Self) {
         let columns = self.start(self.first + at) - self.start(self.first);
         let Runs { x, pool, runs, first, count, to } = self;
-        let (a, b) = to.split_at_mut(columns);
+        let (a, b) = to.split_at(columns);
         (
             Runs { x, pool, runs, first, count: at, to: a },
             Runs { x, pool, runs, first: first + at, count: count - at, to: b },
@@ -127,8 +124,6 @@ impl<E: Element> Work for Runs<'_, E> {
         for run in first..first + count {
             let (sequence, column) = (run / runs, run % runs * WIDTH);
             let width = WIDTH.min(inner - column);
-            let part;
-            (part, to) = std::mem::take(&mut to).split_at_mut(width);
             let tokens = pool.tokens(sequence, len, &mut buffer);
             let mut means = [0.0; WIDTH];
             if tokens.count == 0 {
@@ -141,7 +136,7 @@ impl<E: Element> Work for Runs<'_, E> {
                     guards.counts.infinite += u64::from(mean.is_infinite());
                 }
             }
-            let to = Span::<f64, E>::new(&means[..width], part);
+            let to = Span::<f64, E>::new(&means[..width], to.take_first(width));
             written = written
                 + to.map(
                     isa,

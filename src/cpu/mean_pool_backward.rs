@@ -5,20 +5,17 @@ use super::mean_pool::MeanPool;
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::LanesMut;
-use crate::simd::{self, Isa, Span, Work, Written};
-use std::mem::MaybeUninit;
+use crate::simd::{self, Isa, Span, Unwritten, Work, Written};
 
 /// Spreads the gradient of each column's mean over the tokens.
 pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], GuardCounts)> {
     let geometry = dx.geometry;
     let (len, inner, stride) = (geometry.len(), geometry.inner(), geometry.stride);
-    let (to, finish) = dx.data.start();
-    let (written, guards) =
-        simd::run(Sequences { dy, pool, len, inner, stride, first: 0, count: geometry.outer(), to })?;
-    Ok((finish.done(written), guards))
+    let count = geometry.outer();
+    dx.data.write(|to| simd::run(Sequences { dy, pool, len, inner, stride, first: 0, count, to }))
 }
 
-struct Sequences<'a, E> {
+struct Sequences<'a, 'w, E> {
     dy: &'a [E],
     pool: MeanPool<'a>,
     len: usize,
@@ -28,11 +25,11 @@ struct Sequences<'a, E> {
     first: usize,
     /// Number of sequences in this part.
     count: usize,
-    to: &'a mut [MaybeUninit<E>],
+    to: Unwritten<'w, E>,
 }
 
-impl<E: Element> Work for Sequences<'_, E> {
-    type Out = (Written, GuardCounts);
+impl<'w, E: Element> Work for Sequences<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     fn rows(&self) -> usize {
         self.count
@@ -44,7 +41,7 @@ impl<E: Element> Work for Sequences<'_, E> {
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let Sequences { dy, pool, len, inner, stride, first, count, to } = self;
-        let (a, b) = to.split_at_mut(at * stride);
+        let (a, b) = to.split_at(at * stride);
         let part = |first, count, to| Sequences { dy, pool, len, inner, stride, first, count, to };
         (part(first, at, a), part(first + at, count - at, b))
     }
@@ -54,7 +51,7 @@ impl<E: Element> Work for Sequences<'_, E> {
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Out {
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
         // Without elements, the numbers of sequences and tokens may be huge, so the loop is skipped.
         if self.count == 0 || self.inner == 0 {
@@ -76,8 +73,8 @@ impl<E: Element> Work for Sequences<'_, E> {
                 |_, dy: I::F64| dy / count,
             );
             for token in 0..self.len {
-                let to = &mut self.to[i * self.stride + token * self.inner..][..self.inner];
-                let to = Span::new(&share, to);
+                let start = i * self.stride + token * self.inner;
+                let to = Span::new(&share, self.to.range(start..start + self.inner));
                 let done = if tokens.counts(token) { to.copy_from(&share) } else { to.fill(E::ZERO) };
                 written = written + done.into();
             }

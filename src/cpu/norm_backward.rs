@@ -75,15 +75,15 @@ pub struct Sums {
 
 impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         let weights = scratch_slice(&mut scratch.made.f64s, len);
         let weights = match self.norm.weight {
             Some(weight) => weight.wide(isa, 0..len, weights),
@@ -94,7 +94,7 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
         };
         let mut written = Written::default();
         for (i, index) in which.enumerate() {
-            written = written + self.row(isa, weights, index, io.span(i, len), guards);
+            written = written + self.row(isa, weights, index, io.span(i, len), guards).into();
         }
         written
     }
@@ -102,14 +102,14 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
 
 impl<E: Element> NormBackward<'_, E> {
     #[inline(always)]
-    fn row<I: Isa>(
+    fn row<'d, I: Isa>(
         &self,
         isa: I,
         weights: &[f64],
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let (norm, x) = (self.norm, self.x.row(index));
         let moments = match self.moments {
             Some(moments) => moments[index],
@@ -143,15 +143,15 @@ fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guar
 
 /// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor vanish in f64.
 #[inline(always)]
-fn narrow<I: Isa, E: Element>(
+fn narrow<'d, I: Isa, E: Element>(
     isa: I,
     norm: &Norm<'_>,
     (moments, sums): (Moments, Option<Sums>),
     x: &[E],
     weights: &[f64],
-    span: Span<'_, '_, E, E>,
+    span: Span<'d, 'd, E, E>,
     guards: &mut GuardCounts,
-) -> Written {
+) -> &'d mut [E] {
     let offset = isa.f64(norm.weight_offset);
     let of = RowTerms { isa, moments, offset };
     let sums = match sums {
@@ -171,7 +171,6 @@ fn narrow<I: Isa, E: Element>(
             of.n::<E>(x).mul_add(along, of.h(dy, weight) - mean) * scale
         },
     )
-    .into()
 }
 
 /// Operands of the terms of a row's sums, for f32, f16 and bf16.
@@ -231,11 +230,11 @@ struct Wide<'a, 's, E> {
     guards: &'a mut GuardCounts,
 }
 
-impl<E: Element> Kernel for Wide<'_, '_, E> {
-    type Out = Written;
+impl<'s, E: Element> Kernel for Wide<'_, 's, E> {
+    type Out = &'s mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let Wide { norm, x, moments, sums, span, guards } = self;
         let dy = span.source();
         let factors = match sums {
@@ -266,7 +265,6 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
                 if E::IS_F64 { dx * power * other_power } else { dx }
             },
         )
-        .into()
     }
 }
 

@@ -300,15 +300,15 @@ impl<N: Norm> Norm for ShardNorm<'_, N> {
 
 impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for ShardNorm<'_, N> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }

@@ -51,15 +51,15 @@ const SHORT: usize = 1 << 14;
 
 /// Writes the rows with the indices `which`, of length `len`. The first row of `io` is the first of these rows.
 #[inline(always)]
-pub fn write_rows<I: Isa, E: Element>(
+pub fn write_rows<'w, I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
-    io: &mut RowIo<'_, E>,
+    io: &mut RowIo<'_, 'w, E>,
     which: Range<usize>,
     len: usize,
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
-) -> Written {
+) -> Written<'w> {
     let together = match len {
         // In short rows the sum, root and reciprocal, which depend on each other, take longer than the rest. Computing
         // several rows together hides this latency.
@@ -119,8 +119,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     span.in_runs(
         WIDE_RUN,
         #[inline(always)]
-        |first, run| {
-            let start = first * BLOCK;
+        |start, run| {
             let (columns, narrow) = (start..start + run.len(), plan.factors.is_some());
             let Scratch { made, beside, .. } = &mut *scratch;
             let operands = Operands::of(isa, &norm, columns, [narrow, !narrow], [made, beside], false);

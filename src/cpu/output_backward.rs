@@ -64,15 +64,15 @@ pub struct OutputBackward<'m, E> {
 
 impl<E: Element> LaneKernel<E> for OutputBackward<'_, E> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -91,14 +91,14 @@ impl<E: Element> LaneKernel<E> for OutputBackward<'_, E> {
 }
 
 #[inline(always)]
-fn lane<I: Isa, E: Element, F: Formula>(
+fn lane<'d, I: Isa, E: Element, F: Formula>(
     isa: I,
     y: &[E],
-    span: Span<'_, '_, E, E>,
+    span: Span<'d, 'd, E, E>,
     scale: f64,
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
-) -> Written {
+) -> &'d mut [E] {
     if E::IS_F32 || E::IS_F64 {
         return isa.outline(Wide { formula: PhantomData::<F>, y, span, scale, guards });
     }
@@ -184,13 +184,13 @@ impl Short {
     }
 
     #[inline(always)]
-    fn write<I: Isa, E: Element, F: Formula>(
+    fn write<'d, I: Isa, E: Element, F: Formula>(
         self,
         isa: I,
         y: &[E],
-        span: Span<'_, '_, E, E>,
+        span: Span<'_, 'd, E, E>,
         next: Next<E>,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let exp = F::exp(isa);
         let scale = isa.f32(self.scale);
         let sum = (isa.f32(self.sum.0), isa.f32(self.sum.1));
@@ -209,21 +209,19 @@ impl Short {
 
 /// Writes the result of `f`, which is never NaN, for each block of `y` and of the span's source.
 #[inline(always)]
-fn narrow<I: Isa, E: Element, F: Formula>(
+fn narrow<'d, I: Isa, E: Element, F: Formula>(
     isa: I,
     y: &[E],
-    span: Span<'_, '_, E, E>,
+    span: Span<'_, 'd, E, E>,
     mut f: impl FnMut(usize, I::F32, I::F32) -> I::F32,
-) -> Written {
+) -> &'d mut [E] {
     if F::LONG {
-        return span
-            .map_with(
-                isa,
-                [y],
-                #[inline(always)]
-                |i, dy: I::F32, [y]| f(i, E::load(isa, y), dy),
-            )
-            .into();
+        return span.map_with(
+            isa,
+            [y],
+            #[inline(always)]
+            |i, dy: I::F32, [y]| f(i, E::load(isa, y), dy),
+        );
     }
     span.map_unrolled_with(
         isa,
@@ -231,7 +229,6 @@ fn narrow<I: Isa, E: Element, F: Formula>(
         #[inline(always)]
         |i, dy: I::F32, [y]| NotNan(f(i, E::load(isa, y), dy)),
     )
-    .into()
 }
 
 /// Returns 2^exponent.
@@ -271,11 +268,11 @@ struct Wide<'a, 's, E, F> {
     guards: &'a mut GuardCounts,
 }
 
-impl<E: Element, F: Formula> Kernel for Wide<'_, '_, E, F> {
-    type Out = Written;
+impl<'s, E: Element, F: Formula> Kernel for Wide<'_, 's, E, F> {
+    type Out = &'s mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let Wide { y, span, scale, guards, .. } = self;
         let mut cleaned = Vec::new();
         loop {
@@ -324,7 +321,13 @@ fn clean<E: Element>(y: &[E], dy: &[E], masked: f64, to: &mut Vec<E>) {
 /// Writes NaN to unmasked positions, and 0 to masked ones. Counts the lane.
 #[cold]
 #[inline(never)]
-fn spoil<E: Element>(y: &[E], dy: &[E], masked: f64, span: Span<'_, '_, E, E>, guards: &mut GuardCounts) -> Written {
+fn spoil<'d, E: Element>(
+    y: &[E],
+    dy: &[E],
+    masked: f64,
+    span: Span<'_, 'd, E, E>,
+    guards: &mut GuardCounts,
+) -> &'d mut [E] {
     let is_nan = y.iter().chain(dy).any(|v| v.widen().is_nan());
     guards.counts.nan += u64::from(is_nan);
     guards.counts.infinite += u64::from(!is_nan);
@@ -333,7 +336,7 @@ fn spoil<E: Element>(y: &[E], dy: &[E], masked: f64, span: Span<'_, '_, E, E>, g
     for (to, y) in to.iter_mut().zip(y) {
         *to = result(y);
     }
-    to.into()
+    to
 }
 
 /// Counts a fully masked lane. The sum of such a lane is 0.
@@ -387,13 +390,13 @@ impl Sums {
 
     /// Writes the gradients, in a second pass.
     #[inline(always)]
-    fn write<I: Isa, E: Element, F: Formula>(
+    fn write<'d, I: Isa, E: Element, F: Formula>(
         &self,
         isa: I,
         y: &[E],
-        span: Span<'_, '_, E, E>,
+        span: Span<'_, 'd, E, E>,
         next: Next<E>,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let scale = isa.f64(self.scale);
         if !E::IS_F64 {
             let sum = self.sum.0 * self.scale;
@@ -435,7 +438,6 @@ impl Sums {
                 gradient * scale * down + isa.f64(0.0)
             },
         )
-        .into()
     }
 }
 
@@ -449,11 +451,11 @@ struct Widened<'a, 's, E, F> {
     guards: &'a mut GuardCounts,
 }
 
-impl<E: Element, F: Formula> Kernel for Widened<'_, '_, E, F> {
-    type Out = Written;
+impl<'s, E: Element, F: Formula> Kernel for Widened<'_, 's, E, F> {
+    type Out = &'s mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let Widened { formula, y, span, scale, scratch, guards } = self;
         let wide_y = scratch_slice(&mut scratch.widened, y.len());
         let wide_dy = scratch_slice(&mut scratch.made.f32s, y.len());
@@ -465,11 +467,10 @@ impl<E: Element, F: Formula> Kernel for Widened<'_, '_, E, F> {
             );
         }
         isa.outline(Wide { formula, y: &*wide_y, span: Span::in_place(&mut *wide_dy), scale, guards });
-        let written = span.reading(wide_dy).map(
+        span.reading(wide_dy).map(
             isa,
             #[inline(always)]
             |_, v: I::F32| v,
-        );
-        written.into()
+        )
     }
 }

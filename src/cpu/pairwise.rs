@@ -106,25 +106,23 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
 
 /// Applies the function to two slices, and writes the results into another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function: impl Pairwise) -> Result<&'a mut [E]> {
-    let (to, finish) = out.start();
-    let written = simd::run(Flat { span: SliceIo::Apart { from: x, to }, other, function })?;
-    Ok(finish.done(written))
+    Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, other, function })?, ())))?.0)
 }
 
 /// Applies the function in place of the first slice.
 pub fn apply_in_place<E: Element>(x: &mut [E], other: &[E], function: impl Pairwise) -> Result<()> {
-    simd::run(Flat { span: SliceIo::InPlace(x), other, function })?;
+    simd::run(Flat { io: SliceIo::InPlace(x), other, function })?;
     Ok(())
 }
 
-struct Flat<'a, E, F> {
-    span: SliceIo<'a, E>,
+struct Flat<'a, 'w, E, F> {
+    io: SliceIo<'a, 'w, E>,
     other: &'a [E],
     function: F,
 }
 
-impl<E: Element, F: Pairwise> Work for Flat<'_, E, F> {
-    type Out = Written;
+impl<'w, E: Element, F: Pairwise> Work for Flat<'_, 'w, E, F> {
+    type Out = Written<'w>;
 
     fn rows(&self) -> usize {
         self.other.len().div_ceil(ROW)
@@ -135,20 +133,20 @@ impl<E: Element, F: Pairwise> Work for Flat<'_, E, F> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let Flat { span, other, function } = self;
-        let ((a, b), (other_a, other_b)) = (span.split_at(at * ROW), other.split_at(at * ROW));
-        (Flat { span: a, other: other_a, function }, Flat { span: b, other: other_b, function })
+        let Flat { io, other, function } = self;
+        let ((a, b), (other_a, other_b)) = (io.split_at(at * ROW), other.split_at(at * ROW));
+        (Flat { io: a, other: other_a, function }, Flat { io: b, other: other_b, function })
     }
 
-    fn join(first: Written, rest: Written) -> Written {
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
         first + rest
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let (mut values, mut others) = ([0.0; CHUNK], [0.0; CHUNK]);
         let mut written = Written::default();
-        let mut rest = self.span.span();
+        let mut rest = self.io.span();
         for other in self.other.chunks(CHUNK) {
             let chunk;
             (chunk, rest) = rest.split_at(other.len());

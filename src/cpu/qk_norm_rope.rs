@@ -17,15 +17,15 @@ pub struct QkNormRope<'a> {
 
 impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         if ShortRows::<RmsNorm<'_>>::are(len) {
             let Scratch { logits, made, beside, .. } = scratch;
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
@@ -39,28 +39,28 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                 }
                 for (i, plan) in group.iter().enumerate() {
                     let (index, span) = (which.start + first + i, io.span(first + i, len));
-                    written = written
-                        + match rows.narrow(isa, plan) {
-                            // Rotates the row without writing the normalised row first.
-                            Some(row) if !self.rope.interleaved => {
-                                let [scales, shifts] = rows.narrow_operands();
-                                let (scales, shifts) = (scales.split_at(len / 2), shifts.split_at(len / 2));
-                                let halves = [[scales.0, shifts.0], [scales.1, shifts.1]];
-                                self.rope.halves(
-                                    isa,
-                                    index,
-                                    span,
-                                    logits,
-                                    halves,
-                                    #[inline(always)]
-                                    |x: I::F32, operands| row.block::<E>(x, operands),
-                                )
-                            }
-                            _ => {
-                                let span = Span::in_place(rows.write(isa, plan, span));
-                                isa.outline(rope::OneRow { rope: self.rope, index, span, buffers: logits })
-                            }
-                        };
+                    let row = match rows.narrow(isa, plan) {
+                        // Rotates the row without writing the normalised row first.
+                        Some(row) if !self.rope.interleaved => {
+                            let [scales, shifts] = rows.narrow_operands();
+                            let (scales, shifts) = (scales.split_at(len / 2), shifts.split_at(len / 2));
+                            let halves = [[scales.0, shifts.0], [scales.1, shifts.1]];
+                            self.rope.halves(
+                                isa,
+                                index,
+                                span,
+                                logits,
+                                halves,
+                                #[inline(always)]
+                                |x: I::F32, operands| row.block::<E>(x, operands),
+                            )
+                        }
+                        _ => {
+                            let span = Span::in_place(rows.write(isa, plan, span));
+                            isa.outline(rope::OneRow { rope: self.rope, index, span, buffers: logits })
+                        }
+                    };
+                    written = written + row.into();
                 }
             }
             return written;

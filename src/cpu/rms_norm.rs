@@ -88,15 +88,15 @@ impl Norm for RmsNorm<'_> {
 
 impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         write_rows(isa, *self, io, which, len, scratch, guards)
     }
 }
@@ -109,12 +109,11 @@ pub fn with_residual<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 2], GuardCounts)> {
     let (rows, cols) = (x.rows(), x.cols());
     let strides = [out.geometry.stride, residual_out.geometry.stride];
-    let (to, finish) = out.data.start();
-    let (residual_to, residual_finish) = residual_out.data.start();
-    let x = RowIo::apart(x.data, x.geometry.stride, to, strides[0]);
-    let residual = RowIo::apart(residual.data, residual.geometry.stride, residual_to, strides[1]);
-    let ([written, residual_written], guards) = simd::run(WithResidual { x, residual, rows, cols, kernel })?;
-    Ok(([finish.done(written), residual_finish.done(residual_written)], guards))
+    simd::write_all([out.data, residual_out.data], |[to, residual_to]| {
+        let x = RowIo::apart(x.data, x.geometry.stride, to, strides[0]);
+        let residual = RowIo::apart(residual.data, residual.geometry.stride, residual_to, strides[1]);
+        simd::run(WithResidual { x, residual, rows, cols, kernel })
+    })
 }
 
 /// Overwrites `x` with the norm of the sum, and the residual with the sum.
@@ -130,16 +129,16 @@ pub fn with_residual_in_place<E: Element>(
 }
 
 /// Computation of x + residual and of its norm.
-struct WithResidual<'a, E> {
-    x: RowIo<'a, E>,
-    residual: RowIo<'a, E>,
+struct WithResidual<'a, 'w, E> {
+    x: RowIo<'a, 'w, E>,
+    residual: RowIo<'a, 'w, E>,
     rows: usize,
     cols: usize,
     kernel: RmsNorm<'a>,
 }
 
-impl<E: Element> Work for WithResidual<'_, E> {
-    type Out = ([Written; 2], GuardCounts);
+impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
+    type Out = ([Written<'w>; 2], GuardCounts);
 
     fn rows(&self) -> usize {
         self.rows

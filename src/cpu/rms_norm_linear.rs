@@ -40,10 +40,9 @@ pub fn apply<'a, E: Element>(
 ) -> Result<(&'a mut [E], GuardCounts)> {
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
-    let (to, finish) = out.data.start();
     // An empty matrix takes no memory, so its number of columns may be huge. No buffer of this length is allocated.
     if rows == 0 || results == 0 && cols == 0 {
-        return Ok((finish.done(Written::default()), GuardCounts::default()));
+        return out.data.write(|_| Ok((Written::default(), GuardCounts::default())));
     }
     let weight = Weight::of(&call.norm, cols);
     let most = rows.min(TOGETHER);
@@ -52,24 +51,28 @@ pub fn apply<'a, E: Element>(
     // The results of one row of the matrix are adjacent, so that threads can split the matrix.
     let mut made = vec![E::ZERO; results * most];
     let mut row_made = vec![E::ZERO; results];
-    let mut guards = GuardCounts::default();
-    let mut written = Written::default();
-    for first in (0..rows).step_by(TOGETHER) {
-        let count = TOGETHER.min(rows - first);
-        let (normalised, exponents) = (&mut normalised[..count * cols], &mut exponents[..count]);
-        let call = &call;
-        let normalise = Normalise { x, first, call, weight: &weight, to: &mut *normalised, exponents: &mut *exponents };
-        guards = guards.join(simd::run(normalise)?);
-        let made = &mut made[..results * count];
-        simd::run(Products { rows: normalised, exponents, call, first: 0, to: &mut *made })?;
-        for row in 0..count {
-            row_made.iter_mut().zip(made.iter().skip(row).step_by(count)).for_each(|(to, y)| *to = *y);
-            let to = &mut to[(first + row) * stride..][..results];
-            written = written + Span::new(&row_made, to).copy_from(&row_made).into();
+    out.data.write(|mut to| {
+        let mut guards = GuardCounts::default();
+        let mut written = Written::default();
+        for first in (0..rows).step_by(TOGETHER) {
+            let count = TOGETHER.min(rows - first);
+            let (normalised, exponents) = (&mut normalised[..count * cols], &mut exponents[..count]);
+            let call = &call;
+            let normalise =
+                Normalise { x, first, call, weight: &weight, to: &mut *normalised, exponents: &mut *exponents };
+            guards = guards.join(simd::run(normalise)?);
+            let made = &mut made[..results * count];
+            simd::run(Products { rows: normalised, exponents, call, first: 0, to: &mut *made })?;
+            for row in 0..count {
+                row_made.iter_mut().zip(made.iter().skip(row).step_by(count)).for_each(|(to, y)| *to = *y);
+                let start = (first + row) * stride;
+                let to = Span::new(&row_made, to.range(start..start + results));
+                written = written + to.copy_from(&row_made).into();
+            }
         }
-    }
-    guards.counts.rows = rows as u64;
-    Ok((finish.done(written), guards))
+        guards.counts.rows = rows as u64;
+        Ok((written, guards))
+    })
 }
 
 /// Sum of a weight and its offset, times 2^exponent. The exponent keeps products with the weight from overflowing or

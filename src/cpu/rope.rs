@@ -43,15 +43,15 @@ pub struct Rope<'a> {
 
 impl<E: Element> LaneKernel<E> for Rope<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         _: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -65,13 +65,13 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
 impl Rope<'_> {
     /// Rotates the row with this index.
     #[inline(always)]
-    pub fn lane<I: Isa, E: Element>(
+    pub fn lane<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'_, 'd, E, E>,
         buffers: &mut Buffers,
-    ) -> Written {
+    ) -> &'d mut [E] {
         if self.interleaved {
             let (buffer, angles) =
                 scratch_slice(&mut buffers.f64s, 6 * (span.len() / 2)).split_at_mut(4 * (span.len() / 2));
@@ -92,26 +92,23 @@ impl Rope<'_> {
     /// with `N` additional slices. `of` computes the block to rotate from a block of the half and the blocks at the
     /// same place in these slices.
     #[inline(always)]
-    pub fn halves<I: Isa, E: Element, V: Load<I>, const N: usize>(
+    pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'_, 'd, E, E>,
         buffers: &mut Buffers,
         [others_a, others_b]: [[&[f32]; N]; 2],
         of: impl Fn(V, [&[f32; BLOCK]; N]) -> I::F64,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let half = span.len() / 2;
         let rotate = self.rotate(isa, index, scratch_slice(&mut buffers.f64s, 2 * half));
-        let (first, second) = span.split_at(half);
-        let [first, second] = Span::map_pair(
-            [first, second],
+        span.map_halves(
             isa,
             ([rotate.cos, rotate.sin], (others_a, others_b)),
             #[inline(always)]
             |_, [a, b]: [V; 2], (angles, (of_a, of_b))| rotate.block([of(a, of_a), of(b, of_b)], angles),
-        );
-        Written::from(first) + second.into()
+        )
     }
 
     /// Returns the rotation of the row with this index. `room` receives the cosines and the sines; its length is twice
@@ -137,11 +134,11 @@ pub struct OneRow<'r, 's, 'a, E> {
     pub buffers: &'s mut Buffers,
 }
 
-impl<E: Element> Kernel for OneRow<'_, '_, '_, E> {
-    type Out = Written;
+impl<'a, E: Element> Kernel for OneRow<'_, '_, 'a, E> {
+    type Out = &'a mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         self.rope.lane(isa, self.index, self.span, self.buffers)
     }
 }
@@ -165,7 +162,7 @@ impl<I: Isa> Rotate<'_, I> {
 
     /// Rotates pairs of neighbours: separates them, rotates them, and interleaves the results.
     #[inline(always)]
-    fn neighbours<E: Element>(&self, span: Span<'_, '_, E, E>, buffer: &mut [f64]) -> Written {
+    fn neighbours<'d, E: Element>(&self, span: Span<'_, 'd, E, E>, buffer: &mut [f64]) -> &'d mut [E] {
         let half = span.len() / 2;
         let (row, pairs) = buffer.split_at_mut(2 * half);
         Span::in_place(&mut *row).reading(span.source()).map(
@@ -187,12 +184,11 @@ impl<I: Isa> Rotate<'_, I> {
         for i in 0..half {
             (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
         }
-        let written = span.reading(row).map(
+        span.reading(row).map(
             self.isa,
             #[inline(always)]
             |_, v: I::F64| v,
-        );
-        written.into()
+        )
     }
 }
 

@@ -82,10 +82,10 @@ pub fn gradients<'a, E: Element>(
     op: LossOp<'_>,
 ) -> Result<(&'a mut [E], Counts)> {
     let (rows, cols) = (x.rows(), x.cols());
-    let (to, finish) = out.data.start();
-    let logits = Logits::Written(RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride));
-    let (written, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
-    Ok((finish.done(written), counts))
+    out.data.write(|to| {
+        let logits = Logits::Written(RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride));
+        simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })
+    })
 }
 
 /// Computes the losses as [`losses`] does, and overwrites the logits with the gradients.
@@ -102,13 +102,13 @@ pub fn gradients_in_place<E: Element>(
     Ok(counts)
 }
 
-enum Logits<'a, E> {
+enum Logits<'a, 'w, E> {
     Read(Rows<'a, E>),
-    Written(RowIo<'a, E>),
+    Written(RowIo<'a, 'w, E>),
 }
 
-struct Losses<'a, E> {
-    logits: Logits<'a, E>,
+struct Losses<'a, 'w, E> {
+    logits: Logits<'a, 'w, E>,
     /// Number of rows in this part; `first` is the index of the part's first row.
     rows: usize,
     first: usize,
@@ -118,8 +118,8 @@ struct Losses<'a, E> {
     op: LossOp<'a>,
 }
 
-impl<E: Element> Work for Losses<'_, E> {
-    type Out = (Written, Counts);
+impl<'w, E: Element> Work for Losses<'_, 'w, E> {
+    type Out = (Written<'w>, Counts);
 
     fn rows(&self) -> usize {
         self.rows

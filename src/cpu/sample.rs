@@ -29,7 +29,7 @@ use crate::rows::Rows;
 use crate::sampler::{
     Adjustments, Controller, Feedback, Filter, History, Left, LeftLogits, LogitSliceMut, Request, Requests,
 };
-use crate::simd::{self, Isa, Kernel, Work};
+use crate::simd::{self, Isa, Kernel, Work, allocated};
 use candidates::{Candidate, Candidates};
 use filters::{DrawnCandidate, Filtering, Scraps};
 use logit_slice::LogitSlice;
@@ -124,8 +124,13 @@ pub struct Sampling {
     adjusted: Adjusted,
 }
 
+allocated! {
+    Sampling { narrow, wide, is_wide, maxima, ordered, search, scraps, probs, history, adjusted }
+    Adjusted { f32s, f64s }
+}
+
 thread_local! {
-    static SAMPLING: Lendable<Sampling> = const { Cell::new(None) };
+    pub static SAMPLING: Lendable<Sampling> = const { Cell::new(None) };
 }
 
 impl Sampling {

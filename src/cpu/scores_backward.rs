@@ -45,15 +45,15 @@ pub struct Backward<'m, E, F> {
 
 impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -66,59 +66,63 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
 
 impl<E: Element, F: Formula> Backward<'_, E, F> {
     #[inline(always)]
-    fn lane<I: Isa>(
+    fn lane<'d, I: Isa>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let mut gathered = Vec::new();
         let x = lane_of(&self.x, index, &mut gathered);
         let Scratch { logits, widened, made, beside } = scratch;
         let (x, row) = self.scores.read_widened(isa, index, x, span.is_far(), (widened, logits));
         let Buffers { f64s, flags, .. } = beside;
         let Some((live, flags)) = live_part(&self.scores, &row, index, x, flags, guards) else {
-            return span.fill(E::ZERO).into();
+            return span.fill(E::ZERO);
         };
         let columns = live.columns.clone();
-        let (span, behind) = span.split_at(columns.end);
-        let (before, span) = span.split_at(columns.start);
-        let written = if matches!(row, Row::Live(_)) {
-            let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
-            if let (Exps::F32 { values, .. }, None, 0, None) = (&exps, flags, columns.start, self.scores.softcap)
-                && !E::IS_F64
-            {
-                let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, guards);
-                return Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into();
-            }
-            let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
-            if sums.sum.0.is_finite() {
-                let derivatives = derivatives(isa, &self.scores, sums.scale, &x[columns], f64s);
-                write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
-            } else {
-                count(span.source(), flags, guards);
-                spoil(flags, span)
-            }
-        } else {
-            spoil(flags, span)
-        };
-        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
+        span.fill_outside(
+            columns.clone(),
+            E::ZERO,
+            #[inline(always)]
+            |span| {
+                if matches!(row, Row::Live(_)) {
+                    let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
+                    if let (Exps::F32 { values, .. }, None, 0, None) =
+                        (&exps, flags, columns.start, self.scores.softcap)
+                        && !E::IS_F64
+                    {
+                        return plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, guards);
+                    }
+                    let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
+                    if sums.sum.0.is_finite() {
+                        let derivatives = derivatives(isa, &self.scores, sums.scale, &x[columns], f64s);
+                        write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
+                    } else {
+                        count(span.source(), flags, guards);
+                        spoil(flags, span)
+                    }
+                } else {
+                    spoil(flags, span)
+                }
+            },
+        )
     }
 }
 
 /// Writes the gradient of a lane of f32, f16 or bf16 without softcap and flags, whose logits begin at column 0. The
 /// derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
-fn plain<F: Formula, I: Isa, E: Element>(
+fn plain<'d, F: Formula, I: Isa, E: Element>(
     isa: I,
     exps: &Exps<'_>,
     values: &[f32],
     scale: f64,
-    span: Span<'_, '_, E, E>,
+    span: Span<'d, 'd, E, E>,
     guards: &mut GuardCounts,
-) -> Written {
+) -> &'d mut [E] {
     let reciprocal = exps.reciprocal_wide(isa);
     let [sum] = sums_o_beside(
         isa,
@@ -143,7 +147,6 @@ fn plain<F: Formula, I: Isa, E: Element>(
             sums.gradient::<F, I, E>(isa, isa.widen(isa.load_f32(e)), dy, scale)
         },
     )
-    .into()
 }
 
 /// Returns the lane with this index, gathered into a buffer if it is strided.
@@ -213,12 +216,12 @@ fn select_flagged<I: Isa>(isa: I, flags: &[u8; BLOCK], value: I::F64) -> I::F64 
 }
 
 /// Writes NaN to unmasked positions, and 0 to masked ones.
-pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, '_, E, E>) -> Written {
+pub fn spoil<'d, E: Element>(flags: Option<&[u8]>, span: Span<'_, 'd, E, E>) -> &'d mut [E] {
     let to = span.fill(E::NAN);
     for (value, _) in to.iter_mut().zip(flags.unwrap_or(&[])).filter(|(_, flag)| **flag == 0) {
         *value = E::ZERO;
     }
-    to.into()
+    to
 }
 
 /// Counts a lane whose gradients contain a NaN or an infinity.
@@ -448,14 +451,14 @@ impl<E: Element> Kernel for Derivatives<'_, '_, E> {
 
 /// Writes the gradients of a lane, in a last pass over it.
 #[inline(always)]
-fn write<F: Formula, I: Isa, E: Element>(
+fn write<'d, F: Formula, I: Isa, E: Element>(
     isa: I,
     exps: &Exps<'_>,
     sums: &Sums,
     derivatives: Option<&[f64]>,
     flags: Option<&[u8]>,
-    span: Span<'_, '_, E, E>,
-) -> Written {
+    span: Span<'d, 'd, E, E>,
+) -> &'d mut [E] {
     let ahead = span.ahead(1);
     let scale = isa.f64(sums.scale);
     match derivatives {
@@ -478,5 +481,4 @@ fn write<F: Formula, I: Isa, E: Element>(
             },
         ),
     }
-    .into()
 }

@@ -404,8 +404,7 @@ impl Masked<'_> {
         let values = span.in_runs(
             RUN,
             #[inline(always)]
-            |first, run| {
-                let start = first * BLOCK;
+            |start, run| {
                 let next = next.from(start);
                 let columns = start..start + run.len();
                 let values = match self.bias {

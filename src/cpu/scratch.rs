@@ -1,7 +1,12 @@
 //! Buffers that each thread reuses between calls, so that kernels allocate nothing once the buffers are large enough.
 
+use crate::simd::{Allocated, allocated, on_each_thread};
 use std::cell::Cell;
 use std::thread::LocalKey;
+
+/// Maximum size in bytes of the buffers of one kind that a thread keeps after a call. Rows of 131,072 logits need less.
+/// Larger buffers are allocated for each call, which takes little time compared with the call.
+const MOST_KEPT: usize = 32 << 20;
 
 /// Buffers for the intermediate results of any kernel. Their contents are left over from earlier uses.
 #[derive(Default)]
@@ -23,6 +28,11 @@ pub struct Buffers {
     pub flags: Vec<u8>,
 }
 
+allocated! {
+    Scratch { logits, widened, made, beside }
+    Buffers { f32s, f64s, flags }
+}
+
 /// Buffers of one type and thread. They are boxed, so that lending them only moves a pointer.
 pub type Lendable<T> = Cell<Option<Box<T>>>;
 
@@ -36,9 +46,10 @@ pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     lend(&SCRATCH, f)
 }
 
-/// Lends this thread's buffers to `f`, which must not call this function with the same buffers.
+/// Lends this thread's buffers to `f`, which must not call this function with the same buffers. Afterwards, the buffers
+/// are kept unless they are larger than [`MOST_KEPT`].
 #[inline(always)]
-pub fn lend<T: Default, R>(buffers: &'static LocalKey<Lendable<T>>, f: impl FnOnce(&mut T) -> R) -> R {
+pub fn lend<T: Default + Allocated, R>(buffers: &'static LocalKey<Lendable<T>>, f: impl FnOnce(&mut T) -> R) -> R {
     let mut lent = take(buffers);
     let result = f(&mut lent);
     put_back(buffers, lent);
@@ -51,8 +62,39 @@ fn take<T: Default>(buffers: &'static LocalKey<Lendable<T>>) -> Box<T> {
 }
 
 #[inline(never)]
-fn put_back<T>(buffers: &'static LocalKey<Lendable<T>>, lent: Box<T>) {
-    buffers.set(Some(lent));
+fn put_back<T: Allocated>(buffers: &'static LocalKey<Lendable<T>>, lent: Box<T>) {
+    if lent.bytes() <= MOST_KEPT {
+        buffers.set(Some(lent));
+    }
+}
+
+/// Frees the memory that ops on slices keep for later calls, on this thread and on the threads of the current rayon
+/// pool. Waits until these threads are free.
+///
+/// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and of
+/// attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
+/// for rows of 131,072 logits. After this function, the next op allocates its buffers again.
+///
+/// ```
+/// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;
+/// evenkeel::release_scratch();
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn release_scratch() {
+    on_each_thread(&|| {
+        free(&SCRATCH);
+        #[cfg(feature = "inference")]
+        free(&super::attention::BUFFERS);
+        #[cfg(feature = "train")]
+        free(&super::attention_backward::BUFFERS);
+        #[cfg(feature = "sample")]
+        free(&super::sample::SAMPLING);
+    });
+}
+
+/// Frees this thread's buffers, unless they are lent or the thread is about to end.
+fn free<T>(buffers: &'static LocalKey<Lendable<T>>) {
+    drop(buffers.try_with(Cell::take));
 }
 
 /// Returns the first `len` elements of the buffer, which grows if it is shorter.

@@ -17,15 +17,15 @@ pub struct Softmax<'m>(pub LogitTransform<'m>);
 
 impl<E: Element> LaneKernel<E> for Softmax<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         if !self.0.is_bare::<E>() || which.is_empty() {
             return each_lane(
                 which,
@@ -48,10 +48,10 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     #[inline(always)]
                     |_| Plain::first(isa, next),
                 );
-                written = written + self.fill_value(&row, index, span, guards);
+                written = written + self.fill_value(&row, index, span, guards).into();
                 continue;
             };
-            written = written + write_plain(isa, &live, span, &mut scratch.made, &mut plain, next);
+            written = written + write_plain(isa, &live, span, &mut scratch.made, &mut plain, next).into();
         }
         written
     }
@@ -59,14 +59,14 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
 
 impl Softmax<'_> {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(
+    fn lane<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (row_len, far) = (span.len(), span.is_far());
         let columns = self.0.bounds(index, 0..row_len);
@@ -84,15 +84,15 @@ impl Softmax<'_> {
     }
 
     #[inline(always)]
-    fn fill_value<E: Element>(
+    fn fill_value<'d, E: Element>(
         &self,
         row: &Row<'_>,
         index: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let uniform = E::from_wide(1.0 / span.len() as f64);
-        span.fill(row.fill_value(index, self.0.fully_masked, guards, E::ZERO, uniform)).into()
+        span.fill(row.fill_value(index, self.0.fully_masked, guards, E::ZERO, uniform))
     }
 }
 
@@ -118,84 +118,86 @@ pub struct Write<'l, 'a, E, R> {
     pub inverse: Inverse,
 }
 
-impl<E: Element> Kernel for Write<'_, '_, E, Masked<'_>> {
-    type Out = Written;
+impl<'a, E: Element> Kernel for Write<'_, 'a, E, Masked<'_>> {
+    type Out = &'a mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Write { row, span, row_len, widened, made, inverse } = self;
-        let ([before, behind], span) = fill_masked(&row.columns, span);
-        let ahead = span.next(1);
-        let factor = |sum| inverse_f32(inverse, sum, row_len);
-        if E::IS_F32 {
-            let (values, sum) = row.exps_to(isa, span.reading_f32s(), row_len);
-            return before + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]) + behind;
-        }
-        let values = scratch_slice(&mut made.f32s, span.len());
-        let to = Span::in_place(&mut *values).reading(&widened[row.columns.clone()]);
-        let sum = row.exps_to(isa, to, row_len).1;
-        before + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[]) + behind
+        span.fill_outside(
+            row.columns.clone(),
+            E::ZERO,
+            #[inline(always)]
+            |span| {
+                let ahead = span.next(1);
+                let factor = |sum| inverse_f32(inverse, sum, row_len);
+                if E::IS_F32 {
+                    let (values, sum) = row.exps_to(isa, span.reading_f32s(), row_len);
+                    return divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+                }
+                let values = scratch_slice(&mut made.f32s, span.len());
+                let to = Span::in_place(&mut *values).reading(&widened[row.columns.clone()]);
+                let sum = row.exps_to(isa, to, row_len).1;
+                divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
+            },
+        )
     }
 }
 
-impl<E: Element> Kernel for Write<'_, '_, E, Live<'_>> {
-    type Out = Written;
+impl<'a, E: Element> Kernel for Write<'_, 'a, E, Live<'_>> {
+    type Out = &'a mut [E];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Write { row, span, row_len, widened, made, inverse } = self;
-        let ([before, behind], span) = fill_masked(&row.columns, span);
-        let ahead = span.next(1);
-        let factor = |sum| inverse_f32(inverse, sum, row_len);
-        if E::IS_F32 {
-            let (values, sum) = row.exps_to(isa, span, row_len);
-            return before + divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]) + behind;
-        }
-        let exps = if E::IS_F64 {
-            row.exps(isa, span.source(), row_len, span.is_far(), made)
-        } else {
-            row.exps(isa, &widened[row.columns.clone()], row_len, false, made)
-        };
-        match exps {
-            Exps::F32 { values, sum, .. } => {
-                before + divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[]) + behind
-            }
-            Exps::F64 { values } => {
-                let (high, low) = match inverse {
-                    Some(inverse) => inverse,
-                    None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
+        span.fill_outside(
+            row.columns.clone(),
+            E::ZERO,
+            #[inline(always)]
+            |span| {
+                let ahead = span.next(1);
+                let factor = |sum| inverse_f32(inverse, sum, row_len);
+                if E::IS_F32 {
+                    let (values, sum) = row.exps_to(isa, span, row_len);
+                    return divide(isa, Span::in_place(values), factor(sum), ahead, &mut None, &[]);
+                }
+                let exps = if E::IS_F64 {
+                    row.exps(isa, span.source(), row_len, span.is_far(), made)
+                } else {
+                    row.exps(isa, &widened[row.columns.clone()], row_len, false, made)
                 };
-                let (high, low) = (isa.f64(high), isa.f64(low));
-                let divided = span.reading(values).map(
-                    isa,
-                    #[inline(always)]
-                    |_, e: I::F64| e.mul_add(high, e * low),
-                );
-                before + divided.into() + behind
-            }
-        }
+                match exps {
+                    Exps::F32 { values, sum, .. } => {
+                        divide(isa, span.reading(values), factor(sum), ahead, &mut None, &[])
+                    }
+                    Exps::F64 { values } => {
+                        let (high, low) = match inverse {
+                            Some(inverse) => inverse,
+                            None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
+                        };
+                        let (high, low) = (isa.f64(high), isa.f64(low));
+                        span.reading(values).map(
+                            isa,
+                            #[inline(always)]
+                            |_, e: I::F64| e.mul_add(high, e * low),
+                        )
+                    }
+                }
+            },
+        )
     }
-}
-
-/// Writes zeros before and after the columns that have logits. Returns both written ranges, and the span of these
-/// columns.
-#[inline(always)]
-fn fill_masked<'a, E: Element>(columns: &Range<usize>, span: Span<'a, 'a, E, E>) -> ([Written; 2], Span<'a, 'a, E, E>) {
-    let (span, behind) = span.split_at(columns.end);
-    let (before, span) = span.split_at(columns.start);
-    ([before.fill(E::ZERO).into(), behind.fill(E::ZERO).into()], span)
 }
 
 /// Writes a row without options. `plain` receives the extremes of the row `next`.
 #[inline(always)]
-fn write_plain<I: Isa, E: Element>(
+fn write_plain<'d, I: Isa, E: Element>(
     isa: I,
     live: &Live<'_>,
-    span: Span<'_, '_, E, E>,
+    span: Span<'d, 'd, E, E>,
     made: &mut Buffers,
     plain: &mut Option<Plain>,
     next: &[E],
-) -> Written {
+) -> &'d mut [E] {
     let (ahead, row_len) = (span.next(1), span.len());
     if E::IS_F32 {
         let (values, sum) = live.exp_f32(isa, span, row_len);
@@ -209,14 +211,14 @@ fn write_plain<I: Isa, E: Element>(
 
 /// Multiplies the exponentials by 1/sum.
 #[inline(always)]
-fn divide<I: Isa, S: Storage, E: Element>(
+fn divide<'d, I: Isa, S: Storage, E: Element>(
     isa: I,
-    span: Span<'_, '_, S, E>,
+    span: Span<'_, 'd, S, E>,
     (high, low): (f32, f32),
     ahead: PrefetchSpan<E, E>,
     plain: &mut Option<Plain>,
     next: &[E],
-) -> Written {
+) -> &'d mut [E] {
     let (high, low) = (isa.f32(high), isa.f32(low));
     match plain {
         Some(plain) => plain.write(
@@ -238,5 +240,4 @@ fn divide<I: Isa, S: Storage, E: Element>(
             },
         ),
     }
-    .into()
 }

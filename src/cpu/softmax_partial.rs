@@ -259,15 +259,15 @@ pub struct Store<'a> {
 
 impl<E: Element> LaneKernel<E> for Store<'_> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -280,14 +280,14 @@ impl<E: Element> LaneKernel<E> for Store<'_> {
 
 impl Store<'_> {
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(
+    fn lane<'d, I: Isa, E: Element>(
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let LogitShard { scores, first, all } = self.part;
         let Scratch { logits, widened: buffer, made, beside } = scratch;
         let (found, sum) = (&self.found[row], &self.sums[row]);
@@ -297,7 +297,7 @@ impl Store<'_> {
         };
         let known = found.row();
         let Row::Live(_) = known else {
-            return span.fill(known.fill_value(row, scores.fully_masked, guards, zero, E::from_wide(uniform))).into();
+            return span.fill(known.fill_value(row, scores.fully_masked, guards, zero, E::from_wide(uniform)));
         };
         let x = widened(isa, span.source(), buffer);
         let (row_len, inverse) = (all, Some(sum.inverse::<E>(all)));
@@ -307,7 +307,7 @@ impl Store<'_> {
             return isa.outline(Write { row: &masked, span, row_len, widened: buffer, made, inverse });
         }
         let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else {
-            return span.fill(zero).into();
+            return span.fill(zero);
         };
         let live = found.within(isa, live, beside);
         match self.of {

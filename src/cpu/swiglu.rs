@@ -14,24 +14,22 @@ const CHUNK: usize = 512;
 
 /// Computes the products of two slices, and writes them to another of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
-    let (to, finish) = out.start();
-    let written = simd::run(Flat { span: SliceIo::Apart { from: gate, to }, up })?;
-    Ok(finish.done(written))
+    Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: gate, to }, up })?, ())))?.0)
 }
 
 /// Computes the product in place of the gate.
 pub fn apply_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
-    simd::run(Flat { span: SliceIo::InPlace(gate), up })?;
+    simd::run(Flat { io: SliceIo::InPlace(gate), up })?;
     Ok(())
 }
 
-struct Flat<'a, E> {
-    span: SliceIo<'a, E>,
+struct Flat<'a, 'w, E> {
+    io: SliceIo<'a, 'w, E>,
     up: &'a [E],
 }
 
-impl<E: Element> Work for Flat<'_, E> {
-    type Out = Written;
+impl<'w, E: Element> Work for Flat<'_, 'w, E> {
+    type Out = Written<'w>;
 
     fn rows(&self) -> usize {
         self.up.len().div_ceil(ROW)
@@ -42,20 +40,20 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let ((a, b), (up_a, up_b)) = (self.span.split_at(at * ROW), self.up.split_at(at * ROW));
-        (Flat { span: a, up: up_a }, Flat { span: b, up: up_b })
+        let ((a, b), (up_a, up_b)) = (self.io.split_at(at * ROW), self.up.split_at(at * ROW));
+        (Flat { io: a, up: up_a }, Flat { io: b, up: up_b })
     }
 
-    fn join(first: Written, rest: Written) -> Written {
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
         first + rest
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let narrow = Narrow::new(isa);
         let mut copy = [E::ZERO; CHUNK];
         let mut written = Written::default();
-        let mut rest = self.span.span();
+        let mut rest = self.io.span();
         for up in self.up.chunks(CHUNK) {
             let chunk;
             (chunk, rest) = rest.split_at(up.len());

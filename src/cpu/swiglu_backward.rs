@@ -12,10 +12,11 @@ const CHUNK: usize = 512;
 
 /// Writes the gradients of `gate` and `up` to two slices of the same length.
 pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
-    let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
-    let io = [SliceIo::Apart { from: gate, to: to_gate }, SliceIo::Apart { from: up, to: to_up }];
-    let [written_gate, written_up] = simd::run(Flat { io, dy })?;
-    Ok([gate_finish.done(written_gate), up_finish.done(written_up)])
+    let (written, ()) = simd::write_all([dgate, dup], |[to_gate, to_up]| {
+        let io = [SliceIo::Apart { from: gate, to: to_gate }, SliceIo::Apart { from: up, to: to_up }];
+        Ok((simd::run(Flat { io, dy })?, ()))
+    })?;
+    Ok(written)
 }
 
 /// Overwrites `gate` and `up` with their gradients.
@@ -24,14 +25,14 @@ pub fn apply_in_place<E: Element>([gate, up]: [&mut [E]; 2], dy: &[E]) -> Result
     Ok(())
 }
 
-struct Flat<'a, E> {
+struct Flat<'a, 'w, E> {
     /// Source and destination for the gate and for `up`.
-    io: [SliceIo<'a, E>; 2],
+    io: [SliceIo<'a, 'w, E>; 2],
     dy: &'a [E],
 }
 
-impl<E: Element> Work for Flat<'_, E> {
-    type Out = [Written; 2];
+impl<'w, E: Element> Work for Flat<'_, 'w, E> {
+    type Out = [Written<'w>; 2];
 
     fn rows(&self) -> usize {
         self.dy.len().div_ceil(ROW)
@@ -56,7 +57,7 @@ impl<E: Element> Work for Flat<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let mut buffers = [[0.0; CHUNK]; 3];
         let mut written = [Written::default(); 2];
-        let [gates, ups] = self.io;
+        let [mut gates, mut ups] = self.io;
         let (mut gates, mut ups) = (gates.span(), ups.span());
         for dy in self.dy.chunks(CHUNK) {
             let (gate, up);

@@ -5,6 +5,7 @@ use super::profile::Penalties;
 use super::{OP, SamplerConfig, Step};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::simd::allocated;
 
 /// Changes that a request makes to a row of logits.
 #[derive(Clone, Copy)]
@@ -18,6 +19,10 @@ pub struct Adjustments<'a> {
 pub struct History {
     sorted: Vec<u32>,
     repeats: Repeats,
+}
+
+allocated! {
+    History { sorted, repeats }
 }
 
 /// Logits of a row, or of a shard of contiguous tokens. Changes to tokens outside the shard are ignored.

@@ -3,6 +3,7 @@
 
 use super::Step;
 use crate::math::power::{self, Pair};
+use crate::simd::allocated;
 
 /// Largest x for which e^x is finite in f32, with the digits that llama.cpp uses.
 const MOST: f64 = 88.722_839_1;
@@ -14,6 +15,10 @@ pub struct Repeats {
     last: Vec<u32>,
     lengths: Vec<usize>,
     found: Vec<(u32, usize)>,
+}
+
+allocated! {
+    Repeats { last, lengths, found }
 }
 
 impl Repeats {

@@ -1,136 +1,7 @@
-//! Memory that may be uninitialised, and the proof that it was written.
+//! Allocation of results and buffers.
 
 use crate::error::{Error, Result};
-use std::hint::select_unpredictable;
 use std::mem::MaybeUninit;
-use std::ops::{Add, Range};
-
-/// Destination of an op: a slice, or uninitialised memory.
-///
-/// Every `_into` function accepts both and converts them with `into()`, so this type rarely needs to be named.
-///
-/// ```
-/// let mut out = Vec::<f32>::with_capacity(2);
-/// let written: &mut [f32] = evenkeel::exp_into(&[0.0f32, 1.0], out.spare_capacity_mut())?;
-/// assert_eq!(written[0], 1.0);
-/// # Ok::<(), evenkeel::Error>(())
-/// ```
-pub struct Output<'a, T> {
-    memory: &'a mut [MaybeUninit<T>],
-    initialised: bool,
-}
-
-impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
-    fn from(memory: &'a mut [T]) -> Self {
-        let len = memory.len();
-        let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
-        // SAFETY: `MaybeUninit<T>` has the layout of `T`, the exclusive borrow is passed on entirely, and this crate
-        // writes only initialised values through it.
-        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
-        Output { memory, initialised: true }
-    }
-}
-
-impl<'a, T: Copy> From<&'a mut Vec<T>> for Output<'a, T> {
-    fn from(memory: &'a mut Vec<T>) -> Self {
-        memory.as_mut_slice().into()
-    }
-}
-
-impl<'a, T: Copy, const N: usize> From<&'a mut [T; N]> for Output<'a, T> {
-    fn from(memory: &'a mut [T; N]) -> Self {
-        memory.as_mut_slice().into()
-    }
-}
-
-impl<'a, T: Copy> From<&'a mut [MaybeUninit<T>]> for Output<'a, T> {
-    fn from(memory: &'a mut [MaybeUninit<T>]) -> Self {
-        Output { memory, initialised: false }
-    }
-}
-
-impl<'a, T> Output<'a, T> {
-    /// Returns the memory as values, if it is initialised.
-    pub(crate) fn into_values(self) -> Option<&'a mut [T]> {
-        if !self.initialised {
-            return None;
-        }
-        let (start, len) = (self.memory.as_mut_ptr().cast::<T>(), self.memory.len());
-        // SAFETY: `self` is consumed, so this is the only borrow. The memory came from a slice of initialised values.
-        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
-    }
-
-    pub(crate) fn is_initialised(&self) -> bool {
-        self.initialised
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.memory.len()
-    }
-
-    /// Returns the memory to write, and a handle that turns it into a plain slice once the elements are written.
-    pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
-        let (start, len) = (self.memory.as_mut_ptr(), self.memory.len());
-        // SAFETY: the borrow is passed on entirely. Both results derive from the pointer `start`, so `Finish` can use
-        // it after the slice.
-        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
-        let lifetime = std::marker::PhantomData;
-        (memory, Finish { start: start.cast(), len, initialised: self.initialised, lifetime })
-    }
-}
-
-/// Address range of initialised memory, created from a slice of values. An op must not keep it for a later call.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Written {
-    start: usize,
-    /// End address, or [`GAP`] if the joined parts are not adjacent.
-    end: usize,
-}
-
-/// Value of `end` for memory with a gap. No slice begins at this address.
-const GAP: usize = usize::MAX;
-
-impl<T> From<&mut [T]> for Written {
-    #[inline(always)]
-    fn from(values: &mut [T]) -> Self {
-        let Range { start, end } = values.as_ptr_range();
-        Written { start: start.addr(), end: end.addr() }
-    }
-}
-
-impl Add for Written {
-    type Output = Self;
-
-    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends.
-    #[inline(always)]
-    fn add(self, rest: Self) -> Self {
-        let (is_first, follows) = (self.start == 0, self.end == rest.start);
-        // Branches are avoided, because they would make the kernels longer.
-        let start = select_unpredictable(is_first, rest.start, self.start);
-        Written { start, end: select_unpredictable(is_first | follows, rest.end, GAP) }
-    }
-}
-
-/// Handle that returns the written memory; see [`Output::start`].
-pub struct Finish<'a, T> {
-    start: *mut T,
-    len: usize,
-    initialised: bool,
-    lifetime: std::marker::PhantomData<&'a mut [T]>,
-}
-
-impl<'a, T> Finish<'a, T> {
-    /// Returns the memory as a slice of values. Panics if the memory was uninitialised and `written` does not cover it.
-    pub fn done(self, written: Written) -> &'a mut [T] {
-        let start = self.start.addr();
-        let is_covered = self.len == 0 || (written.start, written.end) == (start, start + self.len * size_of::<T>());
-        assert!(self.initialised || is_covered, "every element of the output must be written");
-        // SAFETY: pointer and length come from the exclusive borrow that `start` took for 'a, and the other reference
-        // to the memory is no longer used. Every element was initialised before or has been written, as the assertion
-        // checks.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
-    }
-}
 
 /// Allocates an empty vector with capacity for `len` elements.
 ///
@@ -208,3 +79,46 @@ pub fn flags_from_bools(flags: &[bool]) -> &[u8] {
     // SAFETY: a bool is one byte, 0 or 1, so any bool is a valid u8.
     unsafe { std::slice::from_raw_parts(flags.as_ptr().cast(), flags.len()) }
 }
+
+/// Data that may own allocations.
+pub trait Allocated {
+    /// Returns the size of the allocations, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+impl<T> Allocated for Vec<T> {
+    fn bytes(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+impl<T: Allocated, const N: usize> Allocated for [T; N] {
+    fn bytes(&self) -> usize {
+        self.iter().map(T::bytes).sum()
+    }
+}
+
+impl Allocated for usize {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Allocated for bool {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Implements [`Allocated`] for structs. A field that is missing in the list is a compile error.
+macro_rules! allocated {
+    ($($type:ident $(<$parameter:ident>)? { $($field:ident),+ })+) => {
+        $(impl $(<$parameter>)? $crate::simd::Allocated for $type $(<$parameter>)? {
+            fn bytes(&self) -> usize {
+                let Self { $($field),+ } = self;
+                [$($crate::simd::Allocated::bytes($field)),+].iter().sum()
+            }
+        })+
+    };
+}
+pub(crate) use allocated;

@@ -13,9 +13,12 @@
 mod array_vec;
 mod block;
 mod blocks;
+#[cfg(doctest)]
+mod doctests;
 pub(crate) mod environment;
 mod level;
 mod memory;
+mod output;
 // The portable level is optional on x86-64, where it is half of the library's code. It serves CPUs from before 2013. On
 // these CPUs, ops are 30 to 60 times slower, because fused multiply-adds are emulated.
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
@@ -39,7 +42,7 @@ mod features;
 
 pub use block::Storage;
 pub use level::{Level, level, with_level};
-pub use memory::Output;
+pub use output::Output;
 
 pub(crate) use array_vec::{ArrayVec, map_array};
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
@@ -49,11 +52,12 @@ pub(crate) use blocks::{
 };
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
-pub(crate) use memory::{Written, filled, flags_from_bools, new_vec, new_vecs, reserve};
+pub(crate) use memory::{Allocated, allocated, filled, flags_from_bools, new_vec, new_vecs, reserve};
+pub(crate) use output::{Unwritten, Written, write_all};
 pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
-pub(crate) use rows::{Work, run, threads};
+pub(crate) use rows::{Work, on_each_thread, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
 pub(crate) use slice::{Span, opaque};

@@ -120,7 +120,7 @@ pub fn threads() -> usize {
 /// Calls both functions in the default floating-point environment. Uses a second thread of the current pool if one is
 /// free.
 ///
-/// Threads of this crate wait inside rayon only here and in [`spread`]. A waiting thread may run unrelated tasks, so
+/// Threads of this crate wait inside rayon only here, in [`spread`] and in [`on_each_thread`]. A waiting thread may run unrelated tasks, so
 /// its scopes are suspended. Not generic, so that it is compiled once.
 #[inline(never)]
 fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
@@ -134,6 +134,17 @@ fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
         in_default(first);
         in_default(rest);
     }
+}
+
+/// Calls `f` on this thread and on each thread of the current pool.
+#[inline(never)]
+pub fn on_each_thread(f: &(dyn Fn() + Sync)) {
+    #[cfg(feature = "parallel")]
+    {
+        let _suspended = scopes::suspend();
+        rayon::broadcast(|_| f());
+    }
+    f();
 }
 
 /// Calls `run` with each number below `parts`, on the current pool, in the default floating-point environment.

@@ -1,10 +1,11 @@
 //! Loops over slices in blocks of sixteen, including the partial block at the end.
 
 use super::block::Storage;
+use super::output::Unwritten;
 use super::prefetch::{PrefetchRow, PrefetchSpan};
-use super::tail::BLOCK;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 mod maps;
 
@@ -27,7 +28,8 @@ impl<'a, T: Storage> Span<'a, 'a, T, T> {
 }
 
 impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
-    pub fn new(source: &'s [S], to: &'d mut [MaybeUninit<D>]) -> Self {
+    pub fn new(source: &'s [S], to: Unwritten<'d, D>) -> Self {
+        let to = to.into_memory();
         assert_eq!(source.len(), to.len(), "source and destination of a span must have the same length");
         Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }
     }
@@ -122,21 +124,36 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.written()
     }
 
-    /// Splits the span into shorter spans of `run` elements, a multiple of sixteen. Calls `write` for each in order,
-    /// with the index of its first block. `write` returns the memory that it wrote.
+    /// Splits the span into shorter spans of `run` elements. Calls `write` for each in order, with the index of its first
+    /// element. `write` returns the memory that it wrote.
     #[inline(always)]
     pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'d mut [D]) -> &'d mut [D] {
         let all = Span { ..self };
-        let (mut rest, mut first) = (self, 0);
+        let (mut rest, mut start) = (self, 0);
         while rest.len > 0 {
             let part;
             let count = run.min(rest.len);
             (part, rest) = rest.split_at(count);
             let to = part.to;
-            let written = write(first, part);
+            let written = write(start, part);
             assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "`write` must fill the span");
-            first += run / BLOCK;
+            start += count;
         }
+        all.written()
+    }
+
+    /// Fills the elements outside of `columns` with `value`. Calls `write` for the others, which returns the memory that
+    /// it wrote.
+    #[inline(always)]
+    pub fn fill_outside(self, columns: Range<usize>, value: D, write: impl FnOnce(Self) -> &'d mut [D]) -> &'d mut [D] {
+        let all = Span { ..self };
+        let (span, behind) = self.split_at(columns.end);
+        let (before, span) = span.split_at(columns.start);
+        before.fill(value);
+        behind.fill(value);
+        let (to, len) = (span.to, span.len);
+        let written = write(span);
+        assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == len, "`write` must fill the span");
         all.written()
     }
 

@@ -4,7 +4,7 @@ use super::block::Storage;
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::blocks::{fold, load, with_block};
 use super::level::{Kernel, Level, Token, with_level};
-use super::memory::{Output, Written};
+use super::output::{Output, Written};
 use super::slice::Span;
 use crate::element::Element;
 use half::{bf16, f16};
@@ -334,14 +334,21 @@ fn an_output_is_complete_only_if_adjacent_parts_cover_it() {
     let mut others = [0.0f32; 6];
     // Writes the parts, and returns whether they cover the output.
     let mut covers = |parts: &[Range<usize>], elsewhere: bool| {
-        let (to, finish) = Output::from(&mut memory[..]).start();
-        let mut written = Written::default();
-        for part in parts {
-            let source = vec![1.0f32; part.len()];
-            let to = Span::new(&source, &mut to[part.clone()]).copy_from(&source);
-            written = written + if elsewhere { (&mut others[part.clone()]).into() } else { to.into() };
-        }
-        std::panic::catch_unwind(AssertUnwindSafe(|| finish.done(written).len())).is_ok()
+        let out = Output::from(&mut memory[..]);
+        let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            out.write(|mut to| {
+                let mut written = Written::default();
+                for part in parts {
+                    let source = vec![1.0f32; part.len()];
+                    let to = Span::new(&source, to.range(part.clone())).copy_from(&source);
+                    written = written + if elsewhere { (&mut others[part.clone()]).into() } else { to.into() };
+                    // The default value is neutral on both sides.
+                    written = Written::default() + written + Written::default();
+                }
+                Ok((written, ()))
+            })
+        }));
+        written.is_ok()
     };
     let whole = 0..6;
     assert!(covers(from_ref(&whole), false));
@@ -366,17 +373,19 @@ impl Kernel for Tails {
         for len in 0..70usize {
             let source: Vec<f32> = (0..len).map(|i| i as f32 - 20.5).collect();
             let expected: Vec<f32> = source.iter().map(|v| v * 2.0 + 1.0).collect();
-            let mut memory = vec![MaybeUninit::new(f32::NAN); len + 2];
-            let written = Span::new(&source, &mut memory[1..=len]).map(
-                isa,
-                #[inline(always)]
-                |_, v: I::F32| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
-            );
-            assert_eq!(written, expected, "length {len}");
+            let mut memory = vec![f32::NAN; len + 2];
+            let result = Output::from(&mut memory[..]).write(|mut to| {
+                let written = Span::new(&source, to.range(1..len + 1)).map(
+                    isa,
+                    #[inline(always)]
+                    |_, v: I::F32| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
+                );
+                assert_eq!(written, expected, "length {len}");
+                Ok((Written::default(), ()))
+            });
+            result.unwrap();
             for guard in [0, len + 1] {
-                // SAFETY: all of the memory was initialised above.
-                let value = unsafe { memory[guard].assume_init() };
-                assert!(value.is_nan(), "span of {len} elements: expected no write outside of it");
+                assert!(memory[guard].is_nan(), "span of {len} elements: expected no write outside of it");
             }
             let mut data = source.clone();
             Span::in_place(&mut data).map(

@@ -8,7 +8,7 @@ use crate::cpu::scores::{LogitTransform, Row};
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
-use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span, allocated};
 use std::ops::Range;
 
 /// Number of blocks of sixteen in a row of scores.
@@ -28,6 +28,10 @@ pub struct Buffers {
     /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; BLOCK]>,
     weighed: Vec<Weighed>,
+}
+
+allocated! {
+    Buffers { queries, keys, values, broken, weights, sums, weighed }
 }
 
 /// Result of replacing a row's scores by weights.

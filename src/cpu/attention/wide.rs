@@ -8,7 +8,7 @@ use crate::cpu::scores::{Exps, Logits, Row};
 use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::sum::tiled_sum;
-use crate::simd::{Isa, Kernel};
+use crate::simd::{Isa, Kernel, allocated};
 use std::ops::Range;
 
 #[derive(Default)]
@@ -18,6 +18,10 @@ pub struct Buffers {
     values: Vec<f64>,
     /// Sums of the current chain of weighted values, one for each feature.
     chain: Vec<f64>,
+}
+
+allocated! {
+    Buffers { query, scores, values, chain }
 }
 
 /// Factor that scales the sums of a row if the unscaled sums overflow. With this factor, a sum over the maximum number

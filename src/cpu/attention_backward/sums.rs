@@ -1,6 +1,6 @@
 //! Sums of gradients, and the scaling that keeps them within the range of f64.
 
-use crate::simd::BLOCK;
+use crate::simd::{BLOCK, allocated};
 
 /// Exponents of the powers of two that operands are divided by.
 #[derive(Clone, Copy)]
@@ -24,6 +24,10 @@ pub struct Sums {
     pub all: [Vec<[f64; BLOCK]>; 3],
     /// Gradients of the sinks of this batch.
     pub dsinks: Vec<f64>,
+}
+
+allocated! {
+    Sums { all, dsinks }
 }
 
 impl Sums {

@@ -14,7 +14,7 @@ use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::heads::Heads;
 use crate::math::sum::sum_o;
-use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, load_wide};
+use crate::simd::{BLOCK, Float, Isa, Kernel, Select, Span, allocated, load_wide};
 use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
@@ -42,6 +42,23 @@ pub struct Made {
     weights: Vec<[f64; BLOCK]>,
     /// Transpose of `derivatives` or `weights`: [`ROWS`] numbers for each key.
     turned: Vec<f64>,
+}
+
+allocated! {
+    Made {
+        widened,
+        keys_across,
+        keys_along,
+        values_across,
+        queries,
+        queries_along,
+        grads,
+        grads_along,
+        scores,
+        derivatives,
+        weights,
+        turned
+    }
 }
 
 /// Queries that share a key head, and a block of keys visible to some of them.

@@ -10,7 +10,7 @@ use crate::cpu::scores::LogitTransform;
 use crate::cpu::scratch::{Lendable, Scratch};
 use crate::element::Element;
 use crate::mask::FullyMasked;
-use crate::simd::{BLOCK, Isa, Kernel};
+use crate::simd::{BLOCK, Isa, Kernel, allocated};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -21,6 +21,11 @@ pub struct Buffers {
     again: Sums,
     rows: Rows,
     made: Made,
+}
+
+allocated! {
+    Buffers { sums, again, rows, made }
+    Rows { states, means }
 }
 
 thread_local! {

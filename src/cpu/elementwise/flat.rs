@@ -3,14 +3,11 @@
 use super::kernels::{CHUNK, Certain, Forms};
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Work, Written};
-use std::mem::MaybeUninit;
+use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Unwritten, Work, Written};
 
 /// Applies the function to one slice, and writes the results to another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
-    let (to, finish) = out.start();
-    let written = simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?;
-    Ok(finish.done(written))
+    Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?, ())))?.0)
 }
 
 /// Applies the function in place.
@@ -20,18 +17,18 @@ pub fn apply_in_place<E: Element>(data: &mut [E], function: &dyn Forms<E>) -> Re
 }
 
 /// Source and destination of the elements.
-pub enum SliceIo<'a, E> {
-    Apart { from: &'a [E], to: &'a mut [MaybeUninit<E>] },
+pub enum SliceIo<'a, 'w, E> {
+    Apart { from: &'a [E], to: Unwritten<'w, E> },
     InPlace(&'a mut [E]),
 }
 
-impl<'a, E: Element> SliceIo<'a, E> {
+impl<E: Element> SliceIo<'_, '_, E> {
     /// Splits off the first `at` elements.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             SliceIo::Apart { from, to } => {
                 let (from_a, from_b) = from.split_at(at);
-                let (to_a, to_b) = to.split_at_mut(at);
+                let (to_a, to_b) = to.split_at(at);
                 (SliceIo::Apart { from: from_a, to: to_a }, SliceIo::Apart { from: from_b, to: to_b })
             }
             SliceIo::InPlace(data) => {
@@ -42,25 +39,25 @@ impl<'a, E: Element> SliceIo<'a, E> {
     }
 
     #[inline(always)]
-    pub fn span(self) -> Span<'a, 'a, E, E> {
+    pub fn span(&mut self) -> Span<'_, '_, E, E> {
         match self {
-            SliceIo::Apart { from, to } => Span::new(from, to),
+            SliceIo::Apart { from, to } => Span::new(from, to.reborrow()),
             SliceIo::InPlace(data) => Span::in_place(data),
         }
     }
 }
 
 /// Applies a function to a slice.
-pub struct Flat<'a, E> {
-    pub io: SliceIo<'a, E>,
+pub struct Flat<'a, 'w, E> {
+    pub io: SliceIo<'a, 'w, E>,
     pub function: &'a dyn Forms<E>,
 }
 
 /// Number of elements counted as one row when the work is split over threads.
 pub const ROW: usize = 4096;
 
-impl<E: Element> Work for Flat<'_, E> {
-    type Out = Written;
+impl<'w, E: Element> Work for Flat<'_, 'w, E> {
+    type Out = Written<'w>;
 
     fn rows(&self) -> usize {
         let len = match &self.io {
@@ -80,12 +77,12 @@ impl<E: Element> Work for Flat<'_, E> {
         (Flat { io: a, function }, Flat { io: b, function })
     }
 
-    fn join(first: Written, rest: Written) -> Written {
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
         first + rest
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut written = Written::default();
         let mut rest = self.io.span();
         let most = if rest.separate_source().is_some() { CHUNK } else { COPY };

@@ -23,9 +23,8 @@ impl<F: Function> Function for InF64<F> {
 }
 
 fn apply<E: Element>(x: &[E], out: &mut [E], function: impl Function) -> Result<()> {
-    let (to, finish) = Output::from(out).start();
-    let written = simd::run(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?;
-    finish.done(written);
+    let out = Output::from(out);
+    out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function: &function })?, ())))?;
     Ok(())
 }
 

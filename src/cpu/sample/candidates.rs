@@ -3,7 +3,7 @@
 use super::scale::Scale;
 use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
-use crate::simd::{BLOCK, Isa};
+use crate::simd::{BLOCK, Isa, allocated};
 use std::cmp::Ordering;
 
 /// A token and its logit.
@@ -38,6 +38,10 @@ pub struct Candidates<S> {
     weights: Vec<f32>,
     /// Buffer for selection by [`Candidate::order`].
     order: Vec<Candidate>,
+}
+
+allocated! {
+    Candidates<S> { count, weighed, tokens, logits, weights, order }
 }
 
 /// Destination of appended candidates.

@@ -7,7 +7,7 @@ use super::typical::{self, Place};
 use crate::element::Element;
 use crate::math::sum::sums_o;
 use crate::sampler::{Controller, Draw, Filter};
-use crate::simd::{BLOCK, Isa, Kernel, Select};
+use crate::simd::{BLOCK, Isa, Kernel, Select, allocated};
 
 /// Reusable buffers of the filters.
 #[derive(Default)]
@@ -16,6 +16,10 @@ pub struct Scraps {
     off: Vec<f64>,
     places: Vec<Place>,
     crossing: Crossing,
+}
+
+allocated! {
+    Scraps { off, places, crossing }
 }
 
 /// Filters to apply to the candidates of a row. There is at least one candidate, and all logits are finite.

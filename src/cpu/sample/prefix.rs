@@ -9,7 +9,7 @@ use super::scale::Scale;
 use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
 use crate::math::sum::{add_q, grid, units_of};
-use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Select, padded};
+use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Select, allocated, padded};
 use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the end of the prefix.
@@ -45,6 +45,11 @@ struct Pool {
     count: usize,
     weights: Vec<f32>,
     places: Vec<u32>,
+}
+
+allocated! {
+    Search { weights, pools, last }
+    Pool { count, weights, places }
 }
 
 impl Pool {

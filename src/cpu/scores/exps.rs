@@ -8,7 +8,7 @@ use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
 use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::simd::{BLOCK, Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
+use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
 
 /// Exponentials e^(z - max) of a row. The f32 variant includes their sum.
 pub enum Exps<'s> {
@@ -110,8 +110,8 @@ impl Live<'_> {
         let values = span.in_runs(
             RUN,
             #[inline(always)]
-            |first, run| {
-                let values = exp_run(isa, &exp, next.from(first * BLOCK), run);
+            |start, run| {
+                let values = exp_run(isa, &exp, next.from(start), run);
                 sum.add(isa, values);
                 values
             },

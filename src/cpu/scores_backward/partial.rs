@@ -230,15 +230,15 @@ pub fn store<'a, E: Element>(
 
 impl<E: Element, F: Formula> LaneKernel<E> for Store<'_, E, F> {
     #[inline(always)]
-    fn lanes<I: Isa>(
+    fn lanes<'w, I: Isa>(
         &self,
         isa: I,
         which: Range<usize>,
-        io: &mut RowIo<'_, E>,
+        io: &mut RowIo<'_, 'w, E>,
         len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> Written<'w> {
         each_lane(
             which,
             io,
@@ -255,48 +255,52 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
     }
 
     #[inline(always)]
-    fn lane<I: Isa>(
+    fn lane<'d, I: Isa>(
         &self,
         isa: I,
         row: usize,
-        span: Span<'_, '_, E, E>,
+        span: Span<'d, 'd, E, E>,
         Scratch { logits, widened: buffer, made, beside }: &mut Scratch,
         guards: &mut GuardCounts,
-    ) -> Written {
+    ) -> &'d mut [E] {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), buffer));
         let known = found.row();
         // Only counts the row: a fill value does not depend on the scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
-            Row::Masked => return span.fill(E::ZERO).into(),
+            Row::Masked => return span.fill(E::ZERO),
             Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => live,
         };
         let (mut buffer, mut of_derivatives) = (Vec::new(), Vec::new());
         let flags = flags(&live, x, &mut buffer);
         let columns = live.columns.clone();
-        let (span, behind) = span.split_at(columns.end);
-        let (before, span) = span.split_at(columns.start);
         let RowSums { reciprocal, sum, largest } = self.sums[row];
         let up = if E::IS_F64 && self.part.of != SoftmaxOp::LogSumExp { normaliser(largest).0 } else { 1.0 };
         let sums = Sums::new::<F, E>(reciprocal, sum, up, scores.scale);
-        let written = if !matches!(known, Row::Live(_)) {
-            spoil(flags, span)
-        } else if sums.sum.0.is_finite() {
-            let live = live.within(isa, found.max(), found.is_exact(), beside);
-            let exps = live.exps(isa, &x[columns.clone()], all, false, made);
-            let derivatives = derivatives(isa, &scores, sums.scale, &x[columns], &mut of_derivatives);
-            write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
-        } else {
-            if self.part.of == SoftmaxOp::LogSumExp {
-                // The row's only upstream gradient is `sum`; the span holds scores.
-                guards.counts.nan += u64::from(sum.0.is_nan());
-                guards.counts.infinite += u64::from(sum.0.is_infinite());
-            } else {
-                count(span.source(), flags, guards);
-            }
-            spoil(flags, span)
-        };
-        Written::from(before.fill(E::ZERO)) + written + behind.fill(E::ZERO).into()
+        span.fill_outside(
+            columns.clone(),
+            E::ZERO,
+            #[inline(always)]
+            |span| {
+                if !matches!(known, Row::Live(_)) {
+                    spoil(flags, span)
+                } else if sums.sum.0.is_finite() {
+                    let live = live.within(isa, found.max(), found.is_exact(), beside);
+                    let exps = live.exps(isa, &x[columns.clone()], all, false, made);
+                    let derivatives = derivatives(isa, &scores, sums.scale, &x[columns], &mut of_derivatives);
+                    write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
+                } else {
+                    if self.part.of == SoftmaxOp::LogSumExp {
+                        // The row's only upstream gradient is `sum`; the span holds scores.
+                        guards.counts.nan += u64::from(sum.0.is_nan());
+                        guards.counts.infinite += u64::from(sum.0.is_infinite());
+                    } else {
+                        count(span.source(), flags, guards);
+                    }
+                    spoil(flags, span)
+                }
+            },
+        )
     }
 }

@@ -136,6 +136,20 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         spans.map(Span::written)
     }
 
+    /// Maps the two halves of a span of even length together, as [`Span::map_pair`] does for two spans.
+    #[inline(always)]
+    pub fn map_halves<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
+        self,
+        isa: I,
+        others: O,
+        f: impl FnMut(usize, [V; 2], O::Blocks<'_>) -> [R; 2],
+    ) -> &'d mut [D] {
+        let all = Span { ..self };
+        let (first, second) = self.split_at(all.len / 2);
+        Span::map_pair([first, second], isa, others, f);
+        all.written()
+    }
+
     /// Loads, computes and stores block by block. Block indices begin at `first`, because the span may be the rest of a
     /// longer one. A partial last block goes through buffers, padded with one of its values.
     #[inline(always)]

@@ -1,0 +1,185 @@
+//! Memory that may be uninitialised, and the proof that it was written.
+
+use crate::error::Result;
+use crate::simd::Storage;
+use std::hint::select_unpredictable;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::{Add, Range};
+
+/// Destination of an op: a slice, or uninitialised memory.
+///
+/// Every `_into` function accepts both and converts them with `into()`, so this type rarely needs to be named.
+///
+/// ```
+/// let mut out = Vec::<f32>::with_capacity(2);
+/// let written: &mut [f32] = evenkeel::exp_into(&[0.0f32, 1.0], out.spare_capacity_mut())?;
+/// assert_eq!(written[0], 1.0);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub struct Output<'a, T> {
+    memory: &'a mut [MaybeUninit<T>],
+    initialised: bool,
+}
+
+impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
+    fn from(memory: &'a mut [T]) -> Self {
+        let len = memory.len();
+        let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
+        // SAFETY: `MaybeUninit<T>` has the layout of `T`, and the exclusive borrow is passed on entirely. The memory
+        // stays initialised, because it is only written through `Unwritten`.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        Output { memory, initialised: true }
+    }
+}
+
+impl<'a, T: Copy> From<&'a mut Vec<T>> for Output<'a, T> {
+    fn from(memory: &'a mut Vec<T>) -> Self {
+        memory.as_mut_slice().into()
+    }
+}
+
+impl<'a, T: Copy, const N: usize> From<&'a mut [T; N]> for Output<'a, T> {
+    fn from(memory: &'a mut [T; N]) -> Self {
+        memory.as_mut_slice().into()
+    }
+}
+
+impl<'a, T: Copy> From<&'a mut [MaybeUninit<T>]> for Output<'a, T> {
+    fn from(memory: &'a mut [MaybeUninit<T>]) -> Self {
+        Output { memory, initialised: false }
+    }
+}
+
+impl<'a, T> Output<'a, T> {
+    /// Returns the memory as values, if it is initialised.
+    pub(crate) fn into_values(self) -> Option<&'a mut [T]> {
+        if !self.initialised {
+            return None;
+        }
+        let (start, len) = (self.memory.as_mut_ptr().cast::<T>(), self.memory.len());
+        // SAFETY: `self` is consumed, so this is the only borrow. The memory came from a slice of initialised values.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    pub(crate) fn is_initialised(&self) -> bool {
+        self.initialised
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+}
+
+impl<'a, T: Storage> Output<'a, T> {
+    /// Calls `write` with the memory, and returns the memory as a slice of values together with what else `write`
+    /// returns. Panics if the memory was uninitialised and the proof does not cover it.
+    pub(crate) fn write<R>(
+        self,
+        write: impl for<'w> FnOnce(Unwritten<'w, T>) -> Result<(Written<'w>, R)>,
+    ) -> Result<(&'a mut [T], R)> {
+        let ([values], result) = write_all([self], |[to]| write(to).map(|(written, result)| ([written], result)))?;
+        Ok((values, result))
+    }
+}
+
+/// Calls `write` with several outputs, as [`Output::write`] does with one.
+pub(crate) fn write_all<'a, T: Storage, R, const N: usize>(
+    mut outputs: [Output<'a, T>; N],
+    write: impl for<'w> FnOnce([Unwritten<'w, T>; N]) -> Result<([Written<'w>; N], R)>,
+) -> Result<([&'a mut [T]; N], R)> {
+    let (written, result) = write(outputs.each_mut().map(|output| Unwritten { memory: &mut *output.memory }))?;
+    let written = written.map(|Written { start, end, .. }| (start, end));
+    for (output, written) in outputs.iter().zip(written) {
+        let Range { start, end } = output.memory.as_ptr_range();
+        let is_covered = start == end || written == (start.addr(), end.addr());
+        assert!(output.initialised || is_covered, "every element of the output must be written");
+    }
+    let values = outputs.map(|Output { memory, .. }| {
+        // SAFETY: every element was initialised before or has been written, as the assertion checks.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), memory.len()) }
+    });
+    Ok((values, result))
+}
+
+/// Part of an output during a call of [`Output::write`]. It can only be split, and written by a
+/// [`Span`](crate::simd::Span). It can't be read, and no safe code can make it uninitialised again.
+pub struct Unwritten<'w, T> {
+    memory: &'w mut [MaybeUninit<T>],
+}
+
+impl<'w, T> Unwritten<'w, T> {
+    /// Returns the memory. Its elements must not become uninitialised.
+    #[inline(always)]
+    pub(super) fn into_memory(self) -> &'w mut [MaybeUninit<T>] {
+        self.memory
+    }
+
+    /// Returns the memory for a shorter time.
+    #[inline(always)]
+    pub fn reborrow(&mut self) -> Unwritten<'_, T> {
+        Unwritten { memory: self.memory }
+    }
+
+    /// Returns the elements of the range.
+    #[inline(always)]
+    pub fn range(&mut self, range: Range<usize>) -> Unwritten<'_, T> {
+        Unwritten { memory: &mut self.memory[range] }
+    }
+
+    /// Splits the memory into the first `at` elements and the rest.
+    #[inline(always)]
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        let (first, rest) = self.memory.split_at_mut(at);
+        (Unwritten { memory: first }, Unwritten { memory: rest })
+    }
+
+    /// Removes the first `len` elements and returns them.
+    #[inline(always)]
+    pub fn take_first(&mut self, len: usize) -> Self {
+        let (first, rest) = std::mem::take(&mut self.memory).split_at_mut(len);
+        self.memory = rest;
+        Unwritten { memory: first }
+    }
+}
+
+/// Proof that an address range was written during one call of [`Output::write`], whose lifetime `'w` it carries.
+///
+/// The proof is created from a slice of values. During the call the output is borrowed exclusively, so a slice of
+/// values at an address of the output is a part of the output that was written. `'w` is invariant, and new in each
+/// call. A proof therefore can't be kept for a later call, whose output may be uninitialised memory at the same
+/// address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written<'w> {
+    start: usize,
+    /// End address, or [`GAP`] if the joined parts are not adjacent.
+    end: usize,
+    call: PhantomData<fn(&'w ()) -> &'w ()>,
+}
+
+/// Value of `end` for memory with a gap. No slice begins at this address.
+const GAP: usize = usize::MAX;
+
+impl<T: Storage> From<&mut [T]> for Written<'_> {
+    #[inline(always)]
+    fn from(values: &mut [T]) -> Self {
+        let Range { start, end } = values.as_ptr_range();
+        Written { start: start.addr(), end: end.addr(), call: PhantomData }
+    }
+}
+
+impl Add for Written<'_> {
+    type Output = Self;
+
+    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of them is
+    /// the default value, which stands for nothing written.
+    #[inline(always)]
+    fn add(self, rest: Self) -> Self {
+        let (is_first, is_last) = (self.start == 0, rest.start == 0);
+        let is_adjacent = is_first | is_last | (self.end == rest.start);
+        // Branches are avoided, because they would make the kernels longer. The default value has the end address 0.
+        let start = select_unpredictable(is_first, rest.start, self.start);
+        let end = select_unpredictable(is_adjacent, self.end.max(rest.end), GAP);
+        Written { start, end, call: PhantomData }
+    }
+}
