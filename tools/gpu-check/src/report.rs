@@ -304,7 +304,7 @@ mod tests {
         let docs = folder.path().join("docs");
         let error = write(folder.path(), &docs, "2026-01-02").unwrap_err().to_string();
         assert!(
-            error.ends_with("there is no check.json or time.json, which `gpu-check check` writes on a device"),
+            error.ends_with("has no check.json or time.json; run `gpu-check check` on a device to write it"),
             "{error}"
         );
         assert!(!docs.exists());
