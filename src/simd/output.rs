@@ -84,7 +84,8 @@ impl<'a, T: Storage> Output<'a, T> {
         Ok((Output { memory, initialised }.into_written(written), result))
     }
 
-    /// Returns the memory as values. Panics if it was uninitialised and the written addresses do not cover it.
+    /// Returns the memory as values. Panics if it was uninitialised and the written addresses do not cover it. The
+    /// addresses must be those of a proof of the call that wrote this output.
     #[inline(always)]
     fn into_written(self, written: Range<usize>) -> &'a mut [T] {
         let Range { start, end } = self.memory.as_ptr_range();
