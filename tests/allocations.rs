@@ -9,8 +9,8 @@ mod support;
 use allocation_counter::measure;
 use evenkeel::simd::level;
 use evenkeel::{
-    Attention, Draw, Heads, Mask, Request, Rows, RowsMut, SamplerConfig, Sequence, Softmax, attention,
-    attention_backward, release_scratch, sample_rows_into, softmax_into,
+    Attention, Draw, Heads, Mask, Request, RmsNorm, Rows, SamplerConfig, Sequence, attention, attention_backward,
+    release_scratch, rms_norm_backward, sample_rows_into,
 };
 use half::bf16;
 use support::generate::{self, Bits};
@@ -82,18 +82,14 @@ fn later_steps_allocate_nothing<E: Bits>() {
 
 /// Calls an op for each kind of buffers, and returns the number of bytes that each call leaves allocated. `features` are
 /// the numbers of features of the attention and of its gradient.
-fn bytes_left(logits: &[bf16], features: [usize; 2]) -> [i64; 4] {
-    let len = logits.len();
+fn bytes_left(row: &[bf16], logits: &[f64], features: [usize; 2]) -> [i64; 4] {
+    let rows = Rows::new(row, 1, row.len()).unwrap();
     let sampler = SamplerConfig::default().top_p(0.9).validate().unwrap();
-    let mut probs = vec![bf16::ZERO; len];
     let [forward, backward] = features.map(|features| vec![0.5f32; features]);
     let heads = |x| Heads::new(x, [1, 1, 1, x.len()]).unwrap();
     let ([x, y], options) = ([&forward, &backward].map(|x| heads(x)), Attention::default());
     [
-        measure(|| {
-            let to = RowsMut::new(&mut probs, 1, len).unwrap();
-            softmax_into(Rows::new(logits, 1, len).unwrap(), to, &Softmax::default()).unwrap();
-        }),
+        measure(|| drop(rms_norm_backward(rows, rows, &RmsNorm::default()).unwrap())),
         measure(|| _ = sampler.sample(logits, Draw::default()).unwrap()),
         measure(|| drop(attention(x, x, x, &options).unwrap())),
         measure(|| drop(attention_backward(y, y, y, y, &options).unwrap())),
@@ -104,15 +100,17 @@ fn bytes_left(logits: &[bf16], features: [usize; 2]) -> [i64; 4] {
 #[test]
 fn threads_keep_small_buffers_until_they_are_released() {
     on_threads(1, level().unwrap(), || {
-        let vocabulary = vec![bf16::ONE; 131_072];
-        let kept = bytes_left(&vocabulary, [128, 128]);
+        let (row, logits) = (vec![bf16::ONE; 131_072], vec![1.0; 131_072]);
+        let kept = bytes_left(&row, &logits, [128, 128]);
         assert!(kept.iter().all(|bytes| (1..=32 << 20).contains(bytes)), "each op must keep its buffers, got {kept:?}");
-        assert_eq!(bytes_left(&vocabulary, [128, 128]), [0; 4], "a second call must use the buffers of the first");
+        let again = bytes_left(&row, &logits, [128, 128]);
+        assert_eq!(again, [0; 4], "a second call must use the buffers of the first");
         let released = measure(release_scratch).bytes_current;
         assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
 
-        // The features are those for which buffers of one query and one key exceed the bound.
-        let left = bytes_left(&vec![bf16::ONE; 12 << 20], [1 << 15, 1 << 18]);
+        // The buffers of one row, or of one query and key, are larger than the bound.
+        let (row, logits) = (vec![bf16::ONE; 8 << 20], vec![1.0; 2 << 20]);
+        let left = bytes_left(&row, &logits, [1 << 15, 1 << 18]);
         assert!(left.iter().all(|bytes| *bytes < 1 << 20), "no op may keep buffers above 32 MiB, got {left:?}");
     });
 }

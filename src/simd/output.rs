@@ -78,9 +78,29 @@ impl<'a, T: Storage> Output<'a, T> {
         self,
         write: impl for<'w> FnOnce(Unwritten<'w, T>) -> Result<(Written<'w>, R)>,
     ) -> Result<(&'a mut [T], R)> {
-        let ([values], result) = write_all([self], |[to]| write(to).map(|(written, result)| ([written], result)))?;
-        Ok((values, result))
+        let Output { memory, initialised } = self;
+        let (written, result) = write(Unwritten { memory: &mut *memory })?;
+        let written = written.addresses();
+        Ok((Output { memory, initialised }.into_written(written), result))
     }
+
+    /// Returns the memory as values. Panics if it was uninitialised and the written addresses do not cover it. The
+    /// addresses must be those of a proof of the call that wrote this output.
+    #[inline(always)]
+    fn into_written(self, written: Range<usize>) -> &'a mut [T] {
+        let Range { start, end } = self.memory.as_ptr_range();
+        if !self.initialised && start != end && written != (start.addr()..end.addr()) {
+            not_written();
+        }
+        // SAFETY: every element was initialised before or has been written, as the condition checks.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.memory.len()) }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_written() -> ! {
+    panic!("every element of the output must be written")
 }
 
 /// Calls `write` with several outputs, as [`Output::write`] does with one.
@@ -89,17 +109,9 @@ pub(crate) fn write_all<'a, T: Storage, R, const N: usize>(
     write: impl for<'w> FnOnce([Unwritten<'w, T>; N]) -> Result<([Written<'w>; N], R)>,
 ) -> Result<([&'a mut [T]; N], R)> {
     let (written, result) = write(outputs.each_mut().map(|output| Unwritten { memory: &mut *output.memory }))?;
-    let written = written.map(|Written { start, end, .. }| (start, end));
-    for (output, written) in outputs.iter().zip(written) {
-        let Range { start, end } = output.memory.as_ptr_range();
-        let is_covered = start == end || written == (start.addr(), end.addr());
-        assert!(output.initialised || is_covered, "every element of the output must be written");
-    }
-    let values = outputs.map(|Output { memory, .. }| {
-        // SAFETY: every element was initialised before or has been written, as the assertion checks.
-        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), memory.len()) }
-    });
-    Ok((values, result))
+    let mut written = written.map(Written::addresses).into_iter();
+    // Both arrays have N elements, so the default value is not used.
+    Ok((outputs.map(|output| output.into_written(written.next().unwrap_or_default())), result))
 }
 
 /// Part of an output during a call of [`Output::write`]. It can only be split, and written by a
@@ -165,6 +177,13 @@ impl<T: Storage> From<&mut [T]> for Written<'_> {
     fn from(values: &mut [T]) -> Self {
         let Range { start, end } = values.as_ptr_range();
         Written { start: start.addr(), end: end.addr(), call: PhantomData }
+    }
+}
+
+impl Written<'_> {
+    #[inline(always)]
+    fn addresses(self) -> Range<usize> {
+        self.start..self.end
     }
 }
 
