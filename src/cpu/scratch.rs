@@ -38,12 +38,28 @@ pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
+    /// Whether a buffer has grown since the last call of [`with`]. Short rows would notice the time of measuring all
+    /// buffers in each call.
+    static GREW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lends this thread's [`Scratch`] to `f`, which must not call this function.
+/// Lends this thread's [`Scratch`] to `f`, which must not call this function. Afterwards, the buffers are kept unless
+/// they are larger than [`MOST_KEPT`].
 #[inline(always)]
 pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
-    lend(&SCRATCH, f)
+    let mut lent = take(&SCRATCH);
+    let result = f(&mut lent);
+    put_back_scratch(lent);
+    result
+}
+
+#[inline(never)]
+fn put_back_scratch(lent: Box<Scratch>) {
+    if GREW.take() {
+        put_back(&SCRATCH, lent);
+    } else {
+        SCRATCH.set(Some(lent));
+    }
 }
 
 /// Lends this thread's buffers to `f`, which must not call this function with the same buffers. Afterwards, the buffers
@@ -109,5 +125,6 @@ pub fn scratch_slice<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut
 #[cold]
 #[inline(never)]
 fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    GREW.set(true);
     buffer.resize(len, T::default());
 }

@@ -72,7 +72,7 @@ fn products_that_cancel() {
     println!("seed {seed}");
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
     for i in 0..60 {
-        let (x, beside) = cancelling(&mut rng, [2, 5, 33, 200][i % 4]);
+        let (x, beside) = cancelling(&mut rng, [2, 5, 33, 200][i % 4], 0.01);
         let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
         for op in Op::ALL {
             case(&emulator, op, &x, &beside, how).unwrap_or_else(|found| panic!("case {i}: {found}"));

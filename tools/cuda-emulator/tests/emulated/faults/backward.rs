@@ -7,8 +7,8 @@ use crate::support::{How, KINDS, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_cuda_emulator::{Emulator, Order};
 use half::{bf16, f16};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
     fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
@@ -118,10 +118,18 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
             }
         }
     }
-    // About one in a thousand f16 gradients is too close to a tie for f32.
-    let [x, dy] = [(); 2].map(|()| row::<E>(&mut rng, KINDS[0], 96 * 1024));
-    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    // About one in a thousand f16 gradients is too close to a tie for f32. Blocks hold only their first rows in registers,
+    // so each row has a block. The gradients are large enough to be normal numbers.
+    let [x, dy] = [1.0, 1000.0].map(|scale| {
+        let numbers: Vec<f64> = row(&mut rng, KINDS[0], 96 * 1024);
+        numbers.into_iter().map(|z| E::from_wide(z * scale)).collect::<Vec<_>>()
+    });
+    let how = How { shift: 0, one_block: false, order: Order::Forward };
     case(emulator, op, [&x, &dy], (96, 1024), how)?;
+    // Each dy nearly cancels the product of the probability and the sum of log_softmax.
+    let dy: Vec<E> = x.iter().map(|x| E::from_wide(x.widen().exp() * (1.0 + rng.random_range(-0.02..0.02)))).collect();
+    case(emulator, op, [&x, &dy], (96, 1024), how)?;
+    let how = How { one_block: true, ..how };
     // All dy are 1, so the exact gradients of softmax are 0. In f32, their differences from the mean are rounding errors.
     case(emulator, op, [&x[..64], &[E::from_wide(1.0); 64]], (1, 64), how)?;
     // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and

@@ -116,7 +116,11 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
         let policy = Softmax::default().fully_masked(FullyMasked::Uniform);
         case(emulator, &vec![E::NEG_INFINITY; cols], (1, cols), &policy, how)?;
     }
-    Ok(())
+    // A warp that is done with the masked row must wait before it stores the extremes of the next row.
+    let how = How { shift: 0, one_block: true, order: Order::Backward };
+    let mut rows = vec![E::NEG_INFINITY; 3000];
+    rows.extend([E::ZERO; 3000]);
+    case(emulator, &rows, (2, 3000), &Softmax::default(), how)
 }
 
 /// Returns whether rounding the value to f32 first changes its rounding to the type.

@@ -1,8 +1,8 @@
 //! Faults in the kernels of rows with masks, scale and softcap.
 
 use super::{Fault, Outcome, fault};
-use crate::support::How;
 use crate::support::masked::{Beside, Op, beside, cancelling, case, scores};
+use crate::support::{How, KINDS, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_cuda_emulator::{Emulator, Order};
 use half::{bf16, f16};
@@ -91,7 +91,12 @@ pub const FAULTS: &[Fault] = &[
         "tables(exp.lane_tables(max.low)),\n          lowest",
         "tables(exp.lane_tables(0.0f)),\n          lowest",
     ),
-    fault("biases of masked scores count", "masked_row.cuh", "& Piece<By<S>>::of_element(bits, e)", "| 0"),
+    fault(
+        "biases are masked like the neighbours of their scores",
+        "masked_row.cuh",
+        "i % 2 == 0 ? kept << 16 : kept",
+        "i % 2 == 1 ? kept << 16 : kept",
+    ),
     fault(
         "biases are rounded to f32",
         "masked_row.cuh",
@@ -108,8 +113,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the largest rounded sum is used as the largest logit",
         "masked_row.cuh",
-        "if (z >= near)",
-        "if (z == near + 1.0f / 256.0f)",
+        "near = max - 1.0f / 256.0f;",
+        "near = max;",
     ),
     fault(
         "logits are not normalised before the maximum",
@@ -205,16 +210,22 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Outcome {
         }
     }
     for i in 0..40 {
-        let (x, beside) = cancelling(&mut rng, [2, 5, 33][i % 3]);
+        let (x, beside) = cancelling(&mut rng, [2, 5, 33][i % 3], [0.01, 0.0005][i % 2]);
         for &op in ops {
             case(emulator, op, &x, &beside, How { shift: 0, one_block: true, order: Order::Forward })?;
         }
     }
-    // The products of score and scale exceed f64's range.
-    let (huge, made) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
     let how = How { shift: 0, one_block: true, order: Order::Forward };
+    // The products of score and scale are not f32 values. Those of the second row reach 280.
+    let scaled = Beside { scale: 0.7, ..Beside::nothing(&[2, 64]) };
+    let products: Vec<E> = row(&mut rng, KINDS[0], 128);
+    let near: Vec<E> =
+        products.iter().enumerate().map(|(i, z)| E::from_wide(z.widen() + [0.0, 390.0][i / 64])).collect();
+    // The products of score and scale exceed f64's range.
+    let (huge, beyond) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
     for &op in ops {
-        case(emulator, op, &[huge, -huge, 1.0].map(E::from_wide), &made, how)?;
+        case(emulator, op, &near, &scaled, how)?;
+        case(emulator, op, &[huge, -huge, 1.0].map(E::from_wide), &beyond, how)?;
     }
     Ok(())
 }

@@ -107,6 +107,9 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let bare = Beside::nothing(&[1, 3]);
     masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)?;
+    // Masked columns have a gradient of +0. A probability of 0 times a difference below 0 would give -0.
+    let short = Beside { lengths: vec![vec![100]], ..Beside::nothing(&[1, 320]) };
+    masked_case(emulator, Op::Softmax, [&[E::ZERO; 320], &[E::from_wide(1.0); 320]], &short, how)?;
     // A row with a NaN and an infinity is counted as a row with NaN.
     let dy = [f64::INFINITY, f64::NAN, 0.0].map(E::from_wide);
     masked_case(emulator, Op::Softmax, [&[E::ZERO; 3], &dy], &bare, how)

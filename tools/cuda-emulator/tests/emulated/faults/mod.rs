@@ -1,6 +1,7 @@
 //! Tests that faults planted in the kernels are detected. Each fault changes one place in a copy of the sources. The
-//! copy is compiled and run like the original. By default, only the first fault of each list is planted. With
-//! EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many minutes.
+//! copy is compiled and run like the original, in a process of its own, because a faulty kernel may crash. By default,
+//! only the first fault of each list is planted. With EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many
+//! minutes.
 
 mod attention_decode;
 mod backward;
@@ -20,8 +21,9 @@ mod sample;
 mod softmax;
 
 use evenkeel_cuda_emulator::Emulator;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Planted fault: a text that occurs once in a file, and its replacement.
 pub struct Fault {
@@ -69,9 +71,27 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
     library
 }
 
+/// Environment variable with the path of the compiled faulty kernels. If it is set, a test only looks at these kernels.
+const PLANTED: &str = "EVENKEEL_PLANTED_FAULT";
+/// Begins the line that names the first difference.
+const FOUND: &str = "found: ";
+
+/// Runs a test in another process, on faulty kernels.
+fn look_apart(test: &str, library: &Path) -> Output {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", &format!("faults::{test}"), "--nocapture"]).env(PLANTED, library);
+    program.output().expect("the test program must start")
+}
+
 /// Plants faults in the file of an op's kernels and in its includes. `look` must find a difference for each fault, and
-/// none for the original kernels.
-fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Outcome) {
+/// none for the original kernels. A crash counts as a difference.
+fn every_fault_is_found(test: &str, kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Outcome) {
+    if let Some(library) = std::env::var_os(PLANTED) {
+        if let Err(found) = look(&Emulator::load(Path::new(&library)).unwrap()) {
+            println!("{FOUND}{found}");
+        }
+        return;
+    }
     // Each text to replace must exist, even if its fault is not planted.
     for Fault { what, file, from, .. } in faults {
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
@@ -82,11 +102,19 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
     let planted = &faults[..if all { faults.len() } else { 1 }];
     let mut missed = Vec::new();
     for fault in planted {
+        let what = fault.what;
         let folder = tempfile::tempdir().unwrap();
-        let emulator = Emulator::load(&compile(kernels, fault, folder.path())).unwrap();
-        match look(&emulator) {
-            Err(found) => println!("{}: {found}", fault.what),
-            Ok(()) => missed.push(fault.what),
+        let output = look_apart(test, &compile(kernels, fault, folder.path()));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let found = text.lines().find_map(|line| line.split_once(FOUND));
+        match (found, output.status.signal()) {
+            (Some((_, found)), _) => println!("{what}: {found}"),
+            (None, Some(signal)) => println!("{what}: the kernel was ended by signal {signal}"),
+            (None, None) => {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{what}: the test on faulty kernels must not panic: {text}{errors}");
+                missed.push(what);
+            }
         }
     }
     assert!(
@@ -96,155 +124,49 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
     );
 }
 
-#[test]
-fn of_attention_over_pages() {
-    every_fault_is_found("attention_decode.cu", attention_decode::FAULTS, attention_decode::look);
+/// Defines a test for each list of faults: its name, the file with the kernels, the faults, and the function that
+/// compares the kernels with the CPU.
+macro_rules! lists {
+    ($($test:ident: $kernels:literal, $faults:expr, $look:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            every_fault_is_found(stringify!($test), $kernels, $faults, $look);
+        }
+    )*};
 }
 
-#[test]
-fn of_clipping_by_the_norm() {
-    every_fault_is_found("clip_grad_norm.cu", clip_grad_norm::FAULTS, clip_grad_norm::look);
-}
-
-fn every_fault_of_elements_is_found(module: &str, faults: &[Fault]) {
-    every_fault_is_found(&format!("{module}.cu"), faults, |emulator| elementwise::look(emulator, module));
-}
-
-#[test]
-fn of_exponentials() {
-    every_fault_of_elements_is_found("elementwise_exp", elementwise::EXP);
-}
-
-#[test]
-fn of_logarithms() {
-    every_fault_of_elements_is_found("elementwise_log", elementwise::LOG);
-}
-
-#[test]
-fn of_logistic_functions() {
-    every_fault_of_elements_is_found("elementwise_logistic", elementwise::LOGISTIC);
-}
-
-#[test]
-fn of_normal_functions() {
-    every_fault_of_elements_is_found("elementwise_normal", elementwise::NORMAL);
-}
-
-#[test]
-fn of_roots() {
-    every_fault_of_elements_is_found("elementwise_root", elementwise::ROOT);
-}
-
-#[test]
-fn of_softplus() {
-    every_fault_of_elements_is_found("elementwise_softplus", elementwise::SOFTPLUS);
-}
-
-#[test]
-fn of_gradients_of_logistic_functions() {
-    every_fault_of_elements_is_found("elementwise_backward_logistic", elementwise_backward::LOGISTIC);
-}
-
-#[test]
-fn of_gradients_of_exponentials() {
-    every_fault_of_elements_is_found("elementwise_backward_exp", elementwise_backward::EXP);
-}
-
-#[test]
-fn of_gradients_of_roots() {
-    every_fault_of_elements_is_found("elementwise_backward_root", elementwise_backward::ROOT);
-}
-
-#[test]
-fn of_swiglu() {
-    every_fault_of_elements_is_found("elementwise_swiglu", elementwise_backward::SWIGLU);
-}
-
-#[test]
-fn of_rope() {
-    every_fault_is_found("rope.cu", rope::FAULTS, rope::look);
-}
-
-#[test]
-fn of_log_softmax() {
-    every_fault_is_found("log_softmax.cu", log_softmax::FAULTS, log_softmax::look);
-}
-
-#[test]
-fn of_logsumexp() {
-    every_fault_is_found("logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums);
-}
-
-#[test]
-fn of_softmax_masked() {
-    every_fault_is_found("softmax_masked.cu", masked::FAULTS, masked::look);
-}
-
-#[test]
-fn of_log_sum_masked() {
-    every_fault_is_found("log_sum_masked.cu", masked::FAULTS_OF_SUMS, masked::look_at_sums);
-}
-
-#[test]
-fn of_softmax_backward() {
-    every_fault_is_found("softmax_backward.cu", backward::FAULTS, backward::look);
-}
-
-#[test]
-fn of_log_softmax_backward() {
-    every_fault_is_found("log_softmax_backward.cu", backward::FAULTS_OF_LOG, backward::look_at_log);
-}
-
-#[test]
-fn of_logsumexp_backward() {
-    every_fault_is_found("logsumexp_backward.cu", backward::FAULTS_OF_LOGSUMEXP, backward::look_at_logsumexp);
-}
-
-#[test]
-fn of_masked_backward() {
-    every_fault_is_found("masked_backward.cu", masked_backward::FAULTS, masked_backward::look);
-}
-
-#[test]
-fn of_softmax() {
-    every_fault_is_found("softmax.cu", softmax::FAULTS, softmax::look);
-}
-
-#[test]
-fn of_the_sampler() {
-    every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
-}
-
-#[test]
-fn of_cross_entropy() {
-    every_fault_is_found("cross_entropy.cu", cross_entropy::FAULTS, cross_entropy::look);
-}
-
-#[test]
-fn of_cross_entropy_with_a_softcap() {
-    every_fault_is_found(
-        "cross_entropy_softcap.cu",
-        cross_entropy::FAULTS_OF_SOFTCAPS,
-        cross_entropy::look_at_softcaps,
-    );
-}
-
-#[test]
-fn of_qk_norm_and_rope() {
-    every_fault_is_found("qk_norm_rope.cu", qk_norm_rope::FAULTS, qk_norm_rope::look);
-}
-
-#[test]
-fn of_rms_norm() {
-    every_fault_is_found("rms_norm.cu", rms_norm::FAULTS, rms_norm::look);
-}
-
-#[test]
-fn of_layer_norm() {
-    every_fault_is_found("layer_norm.cu", layer_norm::FAULTS, layer_norm::look);
-}
-
-#[test]
-fn of_norm_backward() {
-    every_fault_is_found("norm_backward.cu", norm_backward::FAULTS, norm_backward::look);
+lists! {
+    of_attention_over_pages: "attention_decode.cu", attention_decode::FAULTS, attention_decode::look;
+    of_clipping_by_the_norm: "clip_grad_norm.cu", clip_grad_norm::FAULTS, clip_grad_norm::look;
+    of_exponentials: "elementwise_exp.cu", elementwise::EXP, elementwise::look_at("elementwise_exp");
+    of_logarithms: "elementwise_log.cu", elementwise::LOG, elementwise::look_at("elementwise_log");
+    of_logistic_functions: "elementwise_logistic.cu", elementwise::LOGISTIC, elementwise::look_at("elementwise_logistic");
+    of_normal_functions: "elementwise_normal.cu", elementwise::NORMAL, elementwise::look_at("elementwise_normal");
+    of_roots: "elementwise_root.cu", elementwise::ROOT, elementwise::look_at("elementwise_root");
+    of_softplus: "elementwise_softplus.cu", elementwise::SOFTPLUS, elementwise::look_at("elementwise_softplus");
+    of_gradients_of_logistic_functions: "elementwise_backward_logistic.cu", elementwise_backward::LOGISTIC,
+        elementwise::look_at("elementwise_backward_logistic");
+    of_gradients_of_exponentials: "elementwise_backward_exp.cu", elementwise_backward::EXP,
+        elementwise::look_at("elementwise_backward_exp");
+    of_gradients_of_roots: "elementwise_backward_root.cu", elementwise_backward::ROOT,
+        elementwise::look_at("elementwise_backward_root");
+    of_swiglu: "elementwise_swiglu.cu", elementwise_backward::SWIGLU, elementwise::look_at("elementwise_swiglu");
+    of_rope: "rope.cu", rope::FAULTS, rope::look;
+    of_log_softmax: "log_softmax.cu", log_softmax::FAULTS, log_softmax::look;
+    of_logsumexp: "logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums;
+    of_softmax_masked: "softmax_masked.cu", masked::FAULTS, masked::look;
+    of_log_sum_masked: "log_sum_masked.cu", masked::FAULTS_OF_SUMS, masked::look_at_sums;
+    of_softmax_backward: "softmax_backward.cu", backward::FAULTS, backward::look;
+    of_log_softmax_backward: "log_softmax_backward.cu", backward::FAULTS_OF_LOG, backward::look_at_log;
+    of_logsumexp_backward: "logsumexp_backward.cu", backward::FAULTS_OF_LOGSUMEXP, backward::look_at_logsumexp;
+    of_masked_backward: "masked_backward.cu", masked_backward::FAULTS, masked_backward::look;
+    of_softmax: "softmax.cu", softmax::FAULTS, softmax::look;
+    of_the_sampler: "sample.cu", sample::FAULTS, sample::look;
+    of_cross_entropy: "cross_entropy.cu", cross_entropy::FAULTS, cross_entropy::look;
+    of_cross_entropy_with_a_softcap: "cross_entropy_softcap.cu", cross_entropy::FAULTS_OF_SOFTCAPS,
+        cross_entropy::look_at_softcaps;
+    of_qk_norm_and_rope: "qk_norm_rope.cu", qk_norm_rope::FAULTS, qk_norm_rope::look;
+    of_rms_norm: "rms_norm.cu", rms_norm::FAULTS, rms_norm::look;
+    of_layer_norm: "layer_norm.cu", layer_norm::FAULTS, layer_norm::look;
+    of_norm_backward: "norm_backward.cu", norm_backward::FAULTS, norm_backward::look;
 }

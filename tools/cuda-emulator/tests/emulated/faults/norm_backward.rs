@@ -96,6 +96,19 @@ pub fn look(emulator: &Emulator) -> Outcome {
     let norm = Norm::Rms(RmsNorm::default().weight_offset(1.0));
     case(emulator, [&numbers(), &numbers()], (64, 1024), None, norm, (None, how))?;
     let norm = Norm::Layer(LayerNorm::default());
+    // The sum of each column is 1 or 0, depending on the order of additions. Its terms are in lanes of different warps.
+    let mut dy = vec![0.0; 64 * 8];
+    for (row, term) in [(0, 1e30), (8, -1e30), (16, 1.0)] {
+        dy[row * 8..][..8].fill(term);
+    }
+    case(
+        emulator,
+        [&row_of::<f32>(&mut rng, RowKind::Normal, 64 * 8), &dy],
+        (64, 8),
+        None,
+        norm,
+        (Some(DType::F32), how),
+    )?;
     for (i, (rows, cols)) in [(100, 3), (300, 130), (33_000, 1)].into_iter().enumerate() {
         let mut numbers = || -> Vec<f32> { row_of(&mut rng, RowKind::Cancelling, rows * cols) };
         let how = How { shift: 1, one_block: true, order: Order::ALL[i] };

@@ -149,7 +149,12 @@ pub const FAULTS: &[Fault] = &[
 ];
 
 pub fn look(emulator: &Emulator) -> Outcome {
-    look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))
+    look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))?;
+    // A thread has 512 terms of 1, and the row has a wide range. Such a row's sums are collected by other code.
+    let mut wide = vec![1.0f32; 1 << 18];
+    wide[0] = -200.0;
+    let how = How { shift: 1, one_block: true, order: Order::Forward };
+    case(emulator, &wide, (1, wide.len()), &Softmax::default(), how)
 }
 
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {

@@ -164,12 +164,13 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
 }
 
 /// Returns a row of f32, and options with a bias that almost cancels the scaled scores. In half of all cases, the
-/// options also have flags.
-pub fn cancelling(rng: &mut StdRng, cols: usize) -> (Vec<f32>, Beside) {
+/// options also have flags. Half of the logits are at most `spread` from 0.
+pub fn cancelling(rng: &mut StdRng, cols: usize, spread: f64) -> (Vec<f32>, Beside) {
     let scale = rng.random_range(0.05..0.2);
     let (mut x, mut bias) = (Vec::new(), Vec::new());
     for _ in 0..cols {
-        let logit = rng.random_range(-0.01..0.01) - rng.random_range(0.0..9.0) * f64::from(rng.random_range(0..2u8));
+        let logit =
+            rng.random_range(-spread..spread) - rng.random_range(0.0..9.0) * f64::from(rng.random_range(0..2u8));
         let score = (2f64.powf(rng.random_range(-10.0..14.2)) / scale) as f32;
         bias.push((logit - f64::from(score) * scale) as f32);
         x.push(score);
