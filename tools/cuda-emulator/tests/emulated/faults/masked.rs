@@ -216,11 +216,12 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Outcome {
         }
     }
     let how = How { shift: 0, one_block: true, order: Order::Forward };
-    // The products of score and scale are not f32 values. Those of the second row reach 280.
-    let scaled = Beside { scale: 0.7, ..Beside::nothing(&[2, 64]) };
-    let products: Vec<E> = row(&mut rng, KINDS[0], 128);
-    let near: Vec<E> =
-        products.iter().enumerate().map(|(i, z)| E::from_wide(z.widen() + [0.0, 390.0][i / 64])).collect();
+    // The products of score and scale are not f32 values, and many of a row's terms are large. In the last row, products
+    // reach 280.
+    let scaled = Beside { scale: 0.7, ..Beside::nothing(&[33, 64]) };
+    let mut near: Vec<f64> = row::<f64>(&mut rng, KINDS[0], 33 * 64).iter().map(|z| z * 0.25).collect();
+    near[32 * 64..].iter_mut().for_each(|z| *z += 400.0);
+    let near: Vec<E> = near.into_iter().map(E::from_wide).collect();
     // The products of score and scale exceed f64's range.
     let (huge, beyond) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
     for &op in ops {
