@@ -8,8 +8,10 @@ use evenkeel::cuda::cudarc::driver::result::ctx;
 use evenkeel::cuda::cudarc::driver::sys::{CUcontext, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaStream, CudaViewMut};
 use evenkeel::cuda::sample::{self, Outcome, Request};
-use evenkeel::cuda::{self, Guards, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
-use evenkeel::{ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig};
+use evenkeel::cuda::{self, Guards, HeadsMut, Mask, Operand, OperandMut, PagedCache, Pages, RopeTable, Rows, RowsMut};
+use evenkeel::{
+    Attention, ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig,
+};
 use evenkeel::{Result, Softmax};
 use std::sync::Arc;
 use std::{ptr, thread};
@@ -116,6 +118,17 @@ fn calls_keep_the_callers_context() {
     // No kernel runs, so the workspace contains zeros, and the first refused row is row 0.
     keeps_context("Targets::check", || targets.check(&stream, 4, &options)).expect_err("row 0 must be refused");
     keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
+
+    let (table, lengths) =
+        (stream.alloc_zeros::<u32>(2).expect("memory"), stream.alloc_zeros::<u32>(2).expect("memory"));
+    let pages = || Pages::new(b.as_view(), [2, 1, 1, 4]);
+    let cache = || PagedCache::new(pages()?, pages()?, table.as_view(), lengths.as_view());
+    let attention = Attention::default();
+    keeps("attention_decode", &mut |_| {
+        let (q, y) = (cuda::Heads::new(a.as_view(), [2, 1, 4])?, HeadsMut::new(d.as_view_mut(), [2, 1, 4])?);
+        cuda::attention_decode_into(&stream, q, &cache()?, None, y, &attention, None)
+    });
+    keeps("PagedCache::check", &mut |_| cache()?.check(&stream, &attention));
 
     let sampler = SamplerConfig::default().validate().expect("the default sampler must be valid");
     let request = Request::new(&sampler, Draw::default()).expect("the default sampler must run on devices");
