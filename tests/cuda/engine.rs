@@ -142,6 +142,34 @@ fn calls_keep_the_callers_context() {
     keeps_context("release", || cuda::release(&stream));
 }
 
+#[test]
+fn pages_and_lengths_out_of_range_are_refused() {
+    if !has_standin("engine::pages_and_lengths_out_of_range_are_refused", 13000) {
+        return;
+    }
+    let stream = stream();
+    let keys = stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let check = |table: [i32; 4], lengths: [i32; 2], options: &Attention<'_>| {
+        let (table, lengths) = (stream.clone_htod(&table).unwrap(), stream.clone_htod(&lengths).unwrap());
+        let pages = || Pages::new(keys.as_view(), [2, 1, 1, 4]).unwrap();
+        let cache = PagedCache::new(pages(), pages(), table.as_view(), lengths.as_view()).unwrap();
+        cache.check(&stream, options)
+    };
+    let refusal = |table, lengths| check(table, lengths, &Attention::default()).unwrap_err().to_string();
+    let unknown = [0, 1, 2, -1];
+    assert_eq!(
+        refusal(unknown, [2, 1]),
+        "attention_decode: table is a list with the page index 2 in row 1; it must be a list of page indices below 2"
+    );
+    let capacity = "it must be 0 to 2, the positions of a sequence's pages";
+    assert_eq!(refusal(unknown, [3, 0]), format!("attention_decode: lengths is 3 in row 0; {capacity}"));
+    assert_eq!(refusal(unknown, [2, -1]), format!("attention_decode: lengths is -1 in row 1; {capacity}"));
+    // Pages that no query sees may be out of range.
+    check(unknown, [2, 0], &Attention::default()).unwrap();
+    let window = evenkeel::Mask::window(1);
+    check([7, 1, -3, 0], [2, 2], &Attention::default().mask(&window)).unwrap();
+}
+
 /// Returns how many times the stand-in synchronised a stream.
 fn synchronized() -> i32 {
     // SAFETY: the stand-in is loaded already, and its function takes no arguments and returns an integer.
