@@ -107,7 +107,8 @@ unsafe impl DeviceRepr for Arguments {}
 /// let stream = cuda::device(0)?.default_stream();
 /// let q = stream.alloc_zeros::<half::bf16>(2 * 8 * 128)?;
 /// let mut out = stream.alloc_zeros::<half::bf16>(2 * 8 * 128)?;
-/// let (keys, values) = (stream.alloc_zeros::<half::bf16>(9 * 16 * 2 * 128)?, stream.alloc_zeros(9 * 16 * 2 * 128)?);
+/// let keys = stream.alloc_zeros::<half::bf16>(9 * 16 * 2 * 128)?;
+/// let values = stream.alloc_zeros::<half::bf16>(9 * 16 * 2 * 128)?;
 /// let (table, lengths) = (stream.clone_htod(&[4u32, 0, 0, 7, 1, 8])?, stream.clone_htod(&[5u32, 33])?);
 /// let pages = [9, 16, 2, 128];
 /// let cache = PagedCache::new(

@@ -8,8 +8,10 @@ use evenkeel::cuda::cudarc::driver::result::ctx;
 use evenkeel::cuda::cudarc::driver::sys::{CUcontext, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaStream, CudaViewMut};
 use evenkeel::cuda::sample::{self, Outcome, Request};
-use evenkeel::cuda::{self, Guards, Mask, Operand, OperandMut, RopeTable, Rows, RowsMut};
-use evenkeel::{ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig};
+use evenkeel::cuda::{self, Guards, HeadsMut, Mask, Operand, OperandMut, PagedCache, Pages, RopeTable, Rows, RowsMut};
+use evenkeel::{
+    Attention, ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig,
+};
 use evenkeel::{Result, Softmax};
 use std::sync::Arc;
 use std::{ptr, thread};
@@ -124,6 +126,17 @@ fn calls_keep_the_callers_context() {
     keeps_context("Targets::check", || targets.check(&stream, 4, &options)).expect_err("row 0 must be refused");
     keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
 
+    let (table, lengths) =
+        (stream.alloc_zeros::<u32>(2).expect("memory"), stream.alloc_zeros::<u32>(2).expect("memory"));
+    let pages = || Pages::new(b.as_view(), [2, 1, 1, 4]);
+    let cache = || PagedCache::new(pages()?, pages()?, table.as_view(), lengths.as_view());
+    let attention = Attention::default();
+    keeps("attention_decode", &mut |_| {
+        let (q, y) = (cuda::Heads::new(a.as_view(), [2, 1, 4])?, HeadsMut::new(d.as_view_mut(), [2, 1, 4])?);
+        cuda::attention_decode_into(&stream, q, &cache()?, None, y, &attention, None)
+    });
+    keeps("PagedCache::check", &mut |_| cache()?.check(&stream, &attention));
+
     let sampler = SamplerConfig::default().validate().expect("the default sampler must be valid");
     let request = Request::new(&sampler, Draw::default()).expect("CUDA devices must support the default sampler");
     let requests = stream.clone_htod(&[request; 2]).expect("device memory must be allocated");
@@ -134,6 +147,34 @@ fn calls_keep_the_callers_context() {
     keeps("preload", &mut |_| cuda::preload(&context, &["sample"], &[DType::F16], |_, _| ()));
     keeps("Guards::take", &mut |_| guards.take().map(drop));
     keeps_context("release", || cuda::release(&stream));
+}
+
+#[test]
+fn pages_and_lengths_out_of_range_are_refused() {
+    if !has_standin("engine::pages_and_lengths_out_of_range_are_refused", 13000) {
+        return;
+    }
+    let stream = stream();
+    let keys = stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let check = |table: [i32; 4], lengths: [i32; 2], options: &Attention<'_>| {
+        let (table, lengths) = (stream.clone_htod(&table).unwrap(), stream.clone_htod(&lengths).unwrap());
+        let pages = || Pages::new(keys.as_view(), [2, 1, 1, 4]).unwrap();
+        let cache = PagedCache::new(pages(), pages(), table.as_view(), lengths.as_view()).unwrap();
+        cache.check(&stream, options)
+    };
+    let refusal = |table, lengths| check(table, lengths, &Attention::default()).unwrap_err().to_string();
+    let unknown = [0, 1, 2, -1];
+    assert_eq!(
+        refusal(unknown, [2, 1]),
+        "attention_decode: table is a list with the page index 2 in row 1; it must be a list of page indices below 2"
+    );
+    let capacity = "it must be 0 to 2, the positions of a sequence's pages";
+    assert_eq!(refusal(unknown, [3, 0]), format!("attention_decode: lengths is 3 in row 0; {capacity}"));
+    assert_eq!(refusal(unknown, [2, -1]), format!("attention_decode: lengths is -1 in row 1; {capacity}"));
+    // Pages that no query sees may be out of range.
+    check(unknown, [2, 0], &Attention::default()).unwrap();
+    let window = evenkeel::Mask::window(1);
+    check([7, 1, -3, 0], [2, 2], &Attention::default().mask(&window)).unwrap();
 }
 
 /// Returns how many times the stand-in synchronised a stream.

@@ -9,6 +9,8 @@
 const u32 COLUMNS = 4 * WARP;
 // Distance between the chains of a query. Threads of neighbouring chains then read different banks of shared memory.
 const u32 CHAIN_STRIDE = CHAIN + 4;
+// Number of blocks of keys whose results a thread loads before it merges them.
+const u32 LOADED = 16;
 // Number of rows whose chains are added at a time.
 const u32 SUMMED_ROWS = 4;
 
@@ -373,14 +375,15 @@ DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
         shared.is_larger[threadIdx.x] = is_larger;
         __syncthreads();
         ROLLED
-        for (u32 i = 0; i < narrow; i += 8) {
-            float values[8] = {};
-            for (u32 j = 0; j < 8; j++) {
+        for (u32 i = 0; i < narrow; i += LOADED) {
+            float values[LOADED] = {};
+            for (u32 j = 0; j < LOADED; j++) {
                 if (i + j < narrow && threadIdx.x < a.of_values) {
                     values[j] = ((const float*)a.sums)[(slots + at + i + j) * a.of_values + threadIdx.x];
                 }
             }
-            for (u32 j = 0; j < 8; j++) {
+            UNROLLED
+            for (u32 j = 0; j < LOADED; j++) {
                 if (i + j < narrow) {
                     merge(shared.is_larger[i + j], shared.factors[i + j], shared.ends[i + j].sum, (double)values[j]);
                     max = larger(shared.ends[i + j].max, max);

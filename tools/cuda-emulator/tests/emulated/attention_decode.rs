@@ -1,7 +1,7 @@
 //! Attention over pages gives the CPU's bits for any shape, layout, numbers and thread order.
 
 use crate::support::Shapes;
-use crate::support::attention_decode::cases;
+use crate::support::attention_decode::{case_of_many, cases};
 use evenkeel::cuda::attention_decode::{Memory, Shape, launches, workspace_words};
 use evenkeel::cuda::paged::CacheShape;
 use evenkeel::cuda::{DeviceElement, HeadLayout, PageLayout};
@@ -33,6 +33,11 @@ fn f16s() {
 #[test]
 fn bf16s() {
     cases_of_every_shape::<bf16>(3000);
+}
+
+#[test]
+fn thread_blocks_with_several_blocks_of_keys() {
+    case_of_many(&Emulator::linked()).unwrap_or_else(|found| panic!("{found}"));
 }
 
 /// Returns a shape of two sequences of up to 1,000 positions.

@@ -1,7 +1,7 @@
 //! Faults in the kernels of attention over pages.
 
 use super::{Fault, Outcome, fault};
-use crate::support::attention_decode::cases;
+use crate::support::attention_decode::{case_of_many, cases};
 use evenkeel_cuda_emulator::Emulator;
 use half::bf16;
 
@@ -12,6 +12,7 @@ pub const FAULTS: &[Fault] = &[
         "total += __shfl_sync(0xffffffffu, sums[row], first_lane + other);",
         "total = __shfl_sync(0xffffffffu, sums[row], first_lane + other) + __shfl_sync(0xffffffffu, sums[row], first_lane + chains - other);",
     ),
+    fault("a thread block skips keys", "attention_decode.cu", "block += a.splits) {", "block += a.splits + 1) {"),
     fault(
         "the window is one key too short",
         "attention_decode.cuh",
@@ -75,7 +76,6 @@ pub const FAULTS: &[Fault] = &[
         const u32 slot = block",
         "        const u32 slot = block",
     ),
-    fault("a thread block skips keys", "attention_decode.cu", "block += a.splits) {", "block += a.splits + 1) {"),
     fault(
         "a too long sequence is read",
         "attention_decode.cuh",
@@ -87,5 +87,6 @@ pub const FAULTS: &[Fault] = &[
 
 pub fn look(emulator: &Emulator) -> Outcome {
     cases::<f32>(emulator, 1000, 0..120, |_| ())?;
-    cases::<bf16>(emulator, 3000, 0..60, |_| ())
+    cases::<bf16>(emulator, 3000, 0..60, |_| ())?;
+    case_of_many(emulator)
 }

@@ -5,11 +5,11 @@ use evenkeel::cuda::attention_decode::{Memory, Shape, launches, workspace_words}
 use evenkeel::cuda::paged::CacheShape;
 use evenkeel::cuda::{DeviceElement, HeadLayout, PageLayout, TypedDevicePtr};
 use evenkeel::{Attention, DType, Heads, Mask, attention, report};
-use evenkeel_cuda_emulator::Emulator;
+use evenkeel_cuda_emulator::{Emulator, Order};
 use half::bf16;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
 
 /// Shape and options of a call.
 #[derive(Clone, Debug)]
@@ -82,6 +82,25 @@ impl Case {
             kinds,
             unknown: some(rng, 0.1, sequence),
             too_long: some(rng, 0.05, 0),
+        }
+    }
+
+    /// Creates a case with so many sequences that a thread block processes several blocks of keys.
+    pub fn of_many(rng: &mut StdRng) -> Self {
+        Case {
+            lengths: (0..130).map(|_| *[1, 256, 300, 600].choose(rng).unwrap()).collect(),
+            key_heads: 16,
+            group: 1,
+            page_size: 16,
+            features: [8, 4],
+            heads_first: false,
+            scale: None,
+            softcap: None,
+            window: None,
+            sinks: None,
+            kinds: [Kind::Normal; 3],
+            unknown: None,
+            too_long: None,
         }
     }
 
@@ -288,6 +307,13 @@ fn first_empty<E: DeviceElement>(case: &Case, cache: &Cache<E>, sequence: usize,
     (sequence * heads + error.unwrap_err().row().unwrap()) as u64
 }
 
+/// Runs a case of many sequences.
+pub fn case_of_many(emulator: &Emulator) -> Result<(), String> {
+    let mut rng = StdRng::seed_from_u64(3);
+    let many = Case::of_many(&mut rng);
+    case::<f32>(emulator, &mut rng, &many, How { shift: 0, one_block: false, order: Order::Forward })
+}
+
 /// Runs some random cases.
 pub fn cases<E: DeviceElement>(
     emulator: &Emulator,
@@ -295,8 +321,6 @@ pub fn cases<E: DeviceElement>(
     indices: impl IntoIterator<Item = usize>,
     mut each: impl FnMut(&Case),
 ) -> Result<(), String> {
-    use evenkeel_cuda_emulator::Order;
-    use rand::SeedableRng;
     for index in indices {
         let mut rng = StdRng::seed_from_u64(seed + index as u64);
         let one = Case::new(&mut rng, index);
