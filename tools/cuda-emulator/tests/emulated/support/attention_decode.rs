@@ -49,7 +49,7 @@ impl Case {
         let group = [1, 4, 8, 2, 3, 7, 9, 1, 6][index / 3 % 9];
         let key_heads = if group > 4 { 1 } else { 1 + index % 2 };
         let one_of = |rng: &mut StdRng, kinds: &[Kind]| *kinds.choose(rng).unwrap();
-        let mut kind = || if index % 3 == 0 { one_of(rng, &KINDS) } else { Kind::Normal };
+        let mut kind = || if index.is_multiple_of(3) { one_of(rng, &KINDS) } else { Kind::Normal };
         let kinds = [kind(), kind(), kind()];
         let sinks = rng.random_bool(0.4).then(|| {
             let special = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, 3e38];
