@@ -20,7 +20,7 @@ fn main() {
         eprintln!("evenkeel: {message}");
     }
     if missing.iter().any(Option::is_some) {
-        eprintln!("evenkeel: use the feature `full` to enable only the features that need no other software");
+        eprintln!("evenkeel: the feature `full` enables all features but those that need MPI or CUDA to be installed");
         exit(1);
     }
 }

@@ -49,7 +49,8 @@ impl Tables {
         self.add(rest.as_chunks::<2>().0, u16::from_le_bytes);
     }
 
-    /// Returns the counts of patterns with `bits` bits in order of increasing magnitude, and resets the tables to 0.
+    /// Returns how often each pattern of `bits` bits occurred, from the smallest magnitude to the largest, and resets the
+    /// tables to 0.
     pub fn take(&mut self, bits: u32) -> Vec<Bin> {
         let sign = 1usize << (bits - 1);
         let count = |pattern: usize| u64::from(self.even[pattern]) + u64::from(self.odd[pattern]);

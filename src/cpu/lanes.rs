@@ -262,7 +262,7 @@ fn write_strided<'w, E: Element>(
     written
 }
 
-/// Lanes for one call of a kernel, and its buffers.
+/// Lanes that one call of a kernel computes, and the buffers for this call.
 pub struct LaneCall<'a, 'e, 'w, E> {
     len: usize,
     scratch: &'a mut Scratch,

@@ -191,7 +191,7 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
         ));
     }
     let unmet =
-        |argument, value: f64| Err(Error::invalid(op, argument, value, "unset in the function for unmasked rows"));
+        |argument, value: f64| Err(Error::invalid(op, argument, value, "unset; the functions for masked rows accept it"));
     if options.scale != 1.0 {
         return unmet("scale", options.scale);
     }

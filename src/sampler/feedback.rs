@@ -54,8 +54,8 @@ impl Controller {
         Ok(Some(Controller { feedback, value }))
     }
 
-    /// Returns the feedback value for the next step, given the log-probability of the drawn token. Returns 0 if
-    /// `controller` is `None`. `prob` is the probability of the drawn token before adaptive-p changed it.
+    /// Returns the feedback value for the next step, or 0 if `controller` is `None`. `logprob` is the log-probability of
+    /// the drawn token. `prob` is the probability that this token had before adaptive-p changed the probabilities.
     pub fn next(controller: Option<Self>, logprob: f64, prob: Option<&f64>) -> f64 {
         let Some(Controller { feedback, value }) = controller else { return 0.0 };
         match feedback {

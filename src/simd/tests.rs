@@ -451,8 +451,8 @@ fn sums_equal_their_definitions() {
                     fixed_point_sum(&terms),
                     "sum of {len} exponentials: expected the result of `fixed_point_sum`"
                 );
-                // In rows of more than 2^18 terms, terms are rounded to multiples of 2^-48, and masses to multiples of
-                // 2^-42. Terms of 1 give the largest sums.
+                // In rows of more than 2^18 terms, softmax rounds terms to multiples of 2^-48, and the sampler rounds
+                // them to multiples of 2^-42.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(
                     sum_exps(isa, &terms, 1 << 20),

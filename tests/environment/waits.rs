@@ -149,7 +149,7 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(level_after, Level::Portable, "the SIMD level after the wait must be the level of the waiting call");
     assert_eq!(
         foreign.own_report, "softmax: 1 of 1 rows with NaN",
-        "the spawned request must report only its own softmax"
+        "the report of the spawned request must contain the softmax of this request, and no other"
     );
     assert!(
         foreign.has_threads_environment,

@@ -144,7 +144,7 @@ fn every_option<E: Bits>() {
             options = options.softcap(cap);
         }
         let z = z_term::<E>(options.z_loss);
-        // In f64, a capped logit is rounded to f64 with an error of a few ULP of the cap.
+        // In f64, a capped logit is computed with an error of a few ULP of the cap.
         let capped = if E::DTYPE == DType::F64 { 4.0 * softcap.unwrap_or(0.0) } else { 0.0 };
         check_terms("options", &row, row.len(), &[target as i64], &options, |row, t| z(row, t).max(capped));
     });

@@ -7,7 +7,7 @@ use crate::simd::{BLOCK, allocated};
 pub struct Powers {
     /// Exponent for dy and v.
     pub grads: i32,
-    /// Exponent for q and k. The scores are computed from undivided q and k.
+    /// Exponent for q and k. The scores are computed from q and k before this division.
     pub keys: i32,
 }
 

@@ -105,8 +105,9 @@ DEVICE Interval near_exp2(float x) {
     return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-// e^x - 1. Near zero: 0.6 u each for P and for x P, 1 u each for the sum, the product and the interval. Elsewhere,
-// the ends of the interval around e^x move by 2 u for the rounding of the difference.
+// e^x - 1. Near zero, it is x (1 + x P). The margin is the sum of the errors: 0.6 u each for P and for x P, and 1 u each
+// for the sum, the product and the ends of the interval. Elsewhere, the ends of the interval around e^x move by 2 u for
+// the rounding of the difference.
 template <class S>
 DEVICE Interval near_expm1(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);

@@ -147,9 +147,9 @@ struct BlockRow {
         }
     }
 
-    // Calls `f` for each piece in memory that any lane of the warp has. Its arguments are the offset, whether this
-    // thread has the piece, and the piece's words, or the word `fill` if the thread lacks it. All lanes make this call
-    // together.
+    // Reads the pieces of the row that are not held in registers, and calls `f` with each. All lanes of a warp call `f`
+    // together, as often as the lane with the most pieces. `f` gets the piece's offset, whether this thread has such a
+    // piece, and the piece's words. If the thread has none, all words are `fill`.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
         ROLLED

@@ -40,7 +40,7 @@ DEVICE void with_run(const Tensor& tensor, u64 run, Act act) {
     }
 }
 
-// Calls `act` with each run assigned to this block.
+// Calls `act` with each run that this thread block computes. A run is a stretch of a tensor's elements.
 template <class Act>
 DEVICE void each_run(const ClipArguments& a, Act act) {
     const Tensor* tensors = (const Tensor*)a.tensors;

@@ -302,8 +302,8 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        // If every target is ignored, the divisors of a mean are 0. `part` returns 0 for a divisor of 0. An invalid
-        // target makes the loss NaN.
+        // If every target is ignored, both divisors of a mean are 0. `part` returns 0 for a divisor of 0, so the loss
+        // is 0. If a target is invalid, the loss is NaN.
         const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
         *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }

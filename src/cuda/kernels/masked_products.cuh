@@ -25,8 +25,8 @@ struct WideProductLogits {
     }
 };
 
-// Computes (z - max) - log_sum for f32 logits. For 16-bit types, both subtractions are in f32: the two roundings then do
-// not change the result.
+// Computes (z - max) - log_sum for a logit that is an f32 value. For results of 16-bit types, both subtractions are in
+// f32, because their roundings do not change such a result. For f32, both are in f64.
 template <class S>
 DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
     if (sizeof(typename S::Bits) == 2) {

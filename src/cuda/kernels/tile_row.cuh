@@ -55,8 +55,8 @@ struct TileRow {
         }
     }
 
-    // Hides from the compiler that the words do not change. It would otherwise keep converted elements in registers, which
-    // take more of them than the words.
+    // Hides from the compiler that the words do not change. Otherwise, the compiler would keep converted elements in
+    // registers. Converted elements take more registers than the words.
     DEVICE void forget_elements() {
 #ifdef __CUDACC__
         for (u32 i = 0; i < PIECES; i++) {

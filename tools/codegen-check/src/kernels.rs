@@ -26,7 +26,7 @@ const SETS: [Set; 2] = [
 /// on single candidates.
 const OUTSIDE: [&str; 2] = [">::detect", "evenkeel::cpu::sample::"];
 
-/// Function of this program with its instructions.
+/// Compiled function of this program, and the function's instructions.
 struct Function<'t> {
     name: &'t str,
     instructions: Vec<&'t str>,
