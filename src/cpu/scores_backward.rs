@@ -172,7 +172,8 @@ pub fn live_part<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // Only counts the lane: a fill value does not depend on the scores, so its gradient is 0.
+    // This call only counts the lane as fully masked. It fills nothing, because a fill value does not depend on the
+    // scores, so its gradient is 0.
     row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,

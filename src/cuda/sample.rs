@@ -364,8 +364,8 @@ fn bytes(dtype: DType) -> usize {
     if dtype == DType::F32 { 4 } else { 2 }
 }
 
-/// Returns the number of steps of a warp in a row: a lane reads 16 bytes in a step. A row that does not begin at a
-/// multiple of 16 bytes may have one step more than others, which the result includes.
+/// Returns the largest number of steps in which a warp reads a row. In a step, each lane reads 16 bytes. Rows that do not
+/// begin at a multiple of 16 bytes may take one step more than others.
 fn steps(dtype: DType, cols: usize) -> usize {
     let of_piece = 16 / bytes(dtype);
     (cols + of_piece - 1).div_ceil(32 * of_piece)

@@ -190,8 +190,9 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
             "a device mask, passed to the function for masked rows",
         ));
     }
-    let unmet =
-        |argument, value: f64| Err(Error::invalid(op, argument, value, "unset; the functions for masked rows accept it"));
+    let unmet = |argument, value: f64| {
+        Err(Error::invalid(op, argument, value, "unset; the functions for masked rows accept it"))
+    };
     if options.scale != 1.0 {
         return unmet("scale", options.scale);
     }

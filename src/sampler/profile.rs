@@ -63,7 +63,7 @@ impl Profile {
     pub const ALL: &[Profile] =
         &[Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle];
 
-    /// Returns the name of the profile in arguments and protocols.
+    /// Returns the profile's name in lower case, for arguments and files.
     ///
     /// ```
     /// assert_eq!(evenkeel::Profile::LlamaCpp.name(), "llama_cpp");

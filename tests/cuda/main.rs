@@ -59,7 +59,10 @@ fn what_kernels_of_plain_rows_have_not_is_refused() {
             Softmax::default().mask(&mask),
             "softmax: mask is in the host's memory; it must be a device mask, passed to the function for masked rows",
         ),
-        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be unset; the functions for masked rows accept it"),
+        (
+            Softmax::default().scale(0.5),
+            "softmax: scale is 0.5; it must be unset; the functions for masked rows accept it",
+        ),
         (
             Softmax::default().softcap(30.0),
             "softmax: softcap is 30; it must be unset; the functions for masked rows accept it",

@@ -250,7 +250,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "`EVENKEEL_LIBNRT` with the path of a missing file: expected a fallback that names the path, got: {missing}"
+        "`EVENKEEL_LIBNRT` with the path of a missing file: the reason for the fallback must name the path, got: {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(

@@ -18,8 +18,8 @@ struct MaskOperand {
     u32 type; // Type of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
 };
 
-// How softmax may compute the logits of a call: in f64, or as products of score and scale plus at most one bias. Exact
-// products have a scale that is a power of two. Plain ones have the scale 1.
+// How softmax may compute the logits of a call. WIDE is in f64. The others are products of score and scale plus at most
+// one bias: PRODUCTS have any scale, EXACT have a power of two, and PLAIN have the scale 1.
 const u32 WIDE = 0, PRODUCTS = 1, EXACT = 2, PLAIN = 3;
 
 struct MaskedArguments {

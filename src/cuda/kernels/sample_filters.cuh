@@ -261,8 +261,8 @@ struct SampleRow {
         return false;
     }
 
-    // Keeps the shortest prefix in which the sum of the amounts reaches `needed`. The sum over all kept tokens must
-    // reach `needed`. Unless all kept tokens are listed, bins must have counted them.
+    // Of the tokens that earlier filters kept, keeps the shortest prefix whose amounts sum to at least `needed`. The
+    // amounts of all these tokens must reach `needed`. If they are not in the list, they must be in the histogram.
     DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;

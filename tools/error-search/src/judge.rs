@@ -14,7 +14,7 @@ pub struct Op {
     pub family: &'static str,
     /// Storage types to search: those whose bounds no exhaustive test covers.
     pub dtypes: &'static [DType],
-    /// Specification of its candidates.
+    /// Returns which inputs the search may choose for a storage type.
     pub spec: fn(DType) -> Spec,
     /// Returns the worst result of a candidate, or `None` if the bound does not cover the candidate.
     pub judge: fn(&Case, Precision) -> Option<Verdict>,
