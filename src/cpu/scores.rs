@@ -18,7 +18,7 @@ pub use extrema::{Extrema, Plain};
 pub use widen::widened;
 
 use super::lanes::GuardCounts;
-use super::scratch::{Buffers, scratch_slice};
+use super::scratch::{Buffers, grown, scratch_slice};
 use crate::element::Element;
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::tanh::tanh;
@@ -156,7 +156,7 @@ impl LogitTransform<'_> {
         let Range { start: low, end: high } = self.bounds(lane, first..first + x.len());
         let columns = low - first..high - first;
         let x = &x[columns.clone()];
-        let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
+        let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, grown(flags, high - low)));
         if self.is_plain() && keep.is_none() {
             return classify(columns, Logits::Direct, extrema(isa, x));
         }

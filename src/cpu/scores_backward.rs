@@ -186,13 +186,17 @@ fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> O
     if live.min > f64::NEG_INFINITY {
         return None;
     }
-    buffer.clear();
+    let flags = scratch_slice(buffer, live.columns.len());
     match live.logits {
-        Logits::Direct => buffer.extend(x[live.columns.clone()].iter().map(|z| u8::from(*z != E::NEG_INFINITY))),
-        Logits::F32(z) => buffer.extend(z.iter().map(|z| u8::from(*z != f32::NEG_INFINITY))),
-        Logits::F64(z) => buffer.extend(z.iter().map(|z| u8::from(*z != f64::NEG_INFINITY))),
+        Logits::Direct => flag(flags, &x[live.columns.clone()], |z| *z != E::NEG_INFINITY),
+        Logits::F32(z) => flag(flags, z, |z| *z != f32::NEG_INFINITY),
+        Logits::F64(z) => flag(flags, z, |z| *z != f64::NEG_INFINITY),
     }
-    Some(buffer)
+    Some(flags)
+}
+
+fn flag<T>(flags: &mut [u8], logits: &[T], is_kept: impl Fn(&T) -> bool) {
+    flags.iter_mut().zip(logits).for_each(|(flag, z)| *flag = u8::from(is_kept(z)));
 }
 
 /// Returns the block with 0 at masked positions.

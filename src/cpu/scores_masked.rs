@@ -7,7 +7,7 @@
 //! the row.
 
 use super::scores::{Extrema, LogitTransform};
-use super::scratch::{Buffers, scratch_slice};
+use super::scratch::{Buffers, grown, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
@@ -186,7 +186,7 @@ impl LogitTransform<'_> {
             }
             bias => bias,
         };
-        let flags = mask.keep(lane, low, high, &mut buffers.flags).map(
+        let flags = mask.keep(lane, low, high, grown(&mut buffers.flags, high - low)).map(
             #[inline(always)]
             |keep| flags(keep, far, scratch_slice(&mut beside.f32s, high - low)),
         );

@@ -38,24 +38,26 @@ pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
-    /// Whether a buffer has grown since the last call of [`with`]. Short rows would notice the time of measuring all
+    /// Whether a buffer has grown in the current call of [`with`]. Short rows would notice the time of measuring all
     /// buffers in each call.
     static GREW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lends this thread's [`Scratch`] to `f`, which must not call this function. Afterwards, the buffers are kept unless
-/// they are larger than [`MOST_KEPT`].
+/// Lends this thread's [`Scratch`] to `f`. Afterwards, the buffers are kept unless they are larger than [`MOST_KEPT`].
+///
+/// A callback in `f` may run another op. That op gets new buffers, which the outer call's buffers replace later.
 #[inline(always)]
 pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+    let outer_grew = GREW.take();
     let mut lent = take(&SCRATCH);
     let result = f(&mut lent);
-    put_back_scratch(lent);
+    put_back_scratch(lent, outer_grew);
     result
 }
 
 #[inline(never)]
-fn put_back_scratch(lent: Box<Scratch>) {
-    if GREW.take() {
+fn put_back_scratch(lent: Box<Scratch>, outer_grew: bool) {
+    if GREW.replace(outer_grew) {
         put_back(&SCRATCH, lent);
     } else {
         SCRATCH.set(Some(lent));
@@ -116,10 +118,16 @@ fn free<T>(buffers: &'static LocalKey<Lendable<T>>) {
 /// Returns the first `len` elements of the buffer, which grows if it is shorter.
 #[inline(always)]
 pub fn scratch_slice<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    &mut grown(buffer, len)[..len]
+}
+
+/// Returns the buffer, which grows if it is shorter than `len`.
+#[inline(always)]
+pub fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut Vec<T> {
     if buffer.len() < len {
         grow(buffer, len);
     }
-    &mut buffer[..len]
+    buffer
 }
 
 #[cold]

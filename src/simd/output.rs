@@ -92,7 +92,8 @@ impl<'a, T: Storage> Output<'a, T> {
         if !self.initialised && start != end && written != (start.addr()..end.addr()) {
             not_written();
         }
-        // SAFETY: every element was initialised before or has been written, as the condition checks.
+        // SAFETY: `self` is consumed, so this is the only borrow. Every element was initialised before or has been
+        // written, as the condition checks.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.memory.len()) }
     }
 }
