@@ -165,7 +165,7 @@ mod trace_scope;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use cpu::scratch::release_scratch;
+pub use cpu::release::release_scratch;
 pub use dtype::{DType, Limits};
 pub use element::Element;
 pub use error::{Error, Result, Source};

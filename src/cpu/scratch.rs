@@ -1,6 +1,6 @@
 //! Buffers that each thread reuses between calls, so that kernels allocate nothing once the buffers are large enough.
 
-use crate::simd::{Allocated, allocated, on_each_thread};
+use crate::simd::{Allocated, allocated};
 use std::cell::Cell;
 use std::thread::LocalKey;
 
@@ -37,7 +37,7 @@ allocated! {
 pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
-    static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
+    pub static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
     /// Whether a buffer has grown in the current call of [`with`]. Short rows would notice the time of measuring all
     /// buffers in each call.
     static GREW: Cell<bool> = const { Cell::new(false) };
@@ -84,35 +84,6 @@ fn put_back<T: Allocated>(buffers: &'static LocalKey<Lendable<T>>, lent: Box<T>)
     if lent.bytes() <= MOST_KEPT {
         buffers.set(Some(lent));
     }
-}
-
-/// Frees the memory that ops on slices keep for later calls, on this thread and on the threads of the current rayon
-/// pool. Waits until these threads are free.
-///
-/// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and of
-/// attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
-/// for rows of 131,072 logits. After this function, the next op allocates its buffers again.
-///
-/// ```
-/// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;
-/// evenkeel::release_scratch();
-/// # Ok::<(), evenkeel::Error>(())
-/// ```
-pub fn release_scratch() {
-    on_each_thread(&|| {
-        free(&SCRATCH);
-        #[cfg(feature = "inference")]
-        free(&super::attention::BUFFERS);
-        #[cfg(feature = "train")]
-        free(&super::attention_backward::BUFFERS);
-        #[cfg(feature = "sample")]
-        free(&super::sample::SAMPLING);
-    });
-}
-
-/// Frees this thread's buffers, unless they are lent or the thread is about to end.
-fn free<T>(buffers: &'static LocalKey<Lendable<T>>) {
-    drop(buffers.try_with(Cell::take));
 }
 
 /// Returns the first `len` elements of the buffer, which grows if it is shorter.

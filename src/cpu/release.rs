@@ -1,0 +1,35 @@
+//! Frees the buffers that threads keep between calls.
+
+use super::scratch::{Lendable, SCRATCH};
+use crate::simd::on_each_thread;
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+/// Frees the memory that ops on slices keep for later calls, on this thread and on the threads of the current rayon
+/// pool. Waits until these threads are free.
+///
+/// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and of
+/// attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
+/// for rows of 131,072 logits. After this function, the next op allocates its buffers again.
+///
+/// ```
+/// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;
+/// evenkeel::release_scratch();
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn release_scratch() {
+    on_each_thread(&|| {
+        free(&SCRATCH);
+        #[cfg(feature = "inference")]
+        free(&super::attention::BUFFERS);
+        #[cfg(feature = "train")]
+        free(&super::attention_backward::BUFFERS);
+        #[cfg(feature = "sample")]
+        free(&super::sample::SAMPLING);
+    });
+}
+
+/// Frees this thread's buffers, unless they are lent or the thread is about to end.
+fn free<T>(buffers: &'static LocalKey<Lendable<T>>) {
+    drop(buffers.try_with(Cell::take));
+}
