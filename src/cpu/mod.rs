@@ -78,7 +78,6 @@ pub(crate) mod qk_norm_rope;
 #[cfg(feature = "train")]
 pub(crate) mod random;
 pub(crate) mod release;
-#[cfg(feature = "train")]
 #[cfg(feature = "inference")]
 pub(crate) mod rms_norm;
 #[cfg(feature = "train")]
@@ -89,6 +88,7 @@ pub(crate) mod rms_norm_linear;
 pub(crate) mod rope;
 #[cfg(feature = "train")]
 mod rope_backward;
+#[cfg(feature = "train")]
 pub(crate) mod row_loss;
 #[cfg(feature = "sample")]
 pub(crate) mod sample;
