@@ -125,7 +125,7 @@ fn descriptions() {
         json!(["a b", "ab c d"]),
         "merge 1 of the tokenizer is \"ab c d\"; it must join two existing tokens",
     );
-    refuse("merges", json!(["ab"]), "merge 0, \"ab\"");
+    refuse("merges", json!(["ab"]), "merge 0 of the tokenizer is \"ab\"");
     refuse("merges", json!(["a b", "a b"]), "it must not make a token that already exists");
     refuse("merges", json!([]), "token_embd.weight has shape");
     refuse("merges", json!("a b"), "metadata: invalid type");
