@@ -26,7 +26,7 @@ pub struct Plan<'a> {
 }
 
 /// Time limit of an op. If an op takes longer, one of its kernels never ends.
-const LONGEST: Duration = Duration::from_secs(40);
+const LONGEST: Duration = Duration::from_secs(100);
 /// Reason that is stored while a check runs. It remains in the file if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
 
