@@ -87,10 +87,10 @@ unsafe impl DeviceRepr for Arguments {}
 /// supported.
 ///
 /// # Special values
-/// Those of [`attention`](crate::attention()). The host does not wait, and never reads the table and the lengths. If a
-/// length exceeds the pages of a sequence, or if a page that the query sees is not in the cache, the sequence's results
-/// are NaN, and memory outside of the cache is not read. [`PagedCache::check`] rejects such a cache. Pages before the
-/// window are not read.
+/// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait, and
+/// reads neither the table nor the lengths. If a length exceeds the pages of a sequence, or if a page that the query sees
+/// is not in the cache, the sequence's results are NaN, and memory outside of the cache is not read.
+/// [`PagedCache::check`] rejects such a cache. Pages before the window are not read.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the shapes do not fit each other; [`Error::InvalidArgument`] for invalid or unsupported

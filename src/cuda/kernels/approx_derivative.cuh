@@ -67,7 +67,8 @@ DEVICE Interval near_logistic_derivative(float t, float scale) {
 DEVICE Interval near_sigmoid_derivative(float x) { return near_logistic_derivative(fabsf(x) * -LOG2_E, 1.0f); }
 DEVICE Interval near_tanh_derivative(float x) { return near_logistic_derivative(fabsf(x) * (-2.0f * LOG2_E), 4.0f); }
 
-// The logistic function, for a factor that may be of any size. The margin is that of `near_logistic`, and `further` u.
+// Returns an interval around the logistic function of x. A factor of any size may multiply the interval. The margin is
+// `further` u larger than in `near_logistic`.
 DEVICE Interval near_share(float x, float further) {
     const float t = max_or_nan(x, -200.0f) * -LOG2_E;
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));

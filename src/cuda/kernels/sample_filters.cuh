@@ -261,8 +261,8 @@ struct SampleRow {
         return false;
     }
 
-    // Of the tokens that earlier filters kept, keeps the shortest prefix whose amounts sum to at least `needed`. The
-    // amounts of all these tokens must reach `needed`. If they are not in the list, they must be in the histogram.
+    // Keeps the shortest prefix of the kept tokens whose amounts sum to at least `needed`. The amounts of all tokens that
+    // were kept before must sum to at least `needed`. These tokens must be in the list or in the histogram.
     DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;

@@ -40,8 +40,8 @@ const ROWS: &[(usize, usize)] =
 /// Shapes for masks other than the first one.
 const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
-/// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions. For attention, the shape
-/// is that of the keys and of the values.
+/// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions. For attention, this
+/// is the shape of the keys, and of the values.
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
