@@ -122,6 +122,7 @@ impl Op for AttentionDecode {
     const READ: &'static [Extent] = &[Extent::Queries, Extent::Cache, Extent::Cache];
     const WRITTEN: &'static [Extent] = &[Extent::Queries];
     const IS_OF_ROWS: bool = false;
+    const SMALL_CASE_STEP: usize = 4;
     const WAYS: &'static [&'static str] =
         &[WAYS[0].name, WAYS[1].name, WAYS[2].name, WAYS[3].name, WAYS[4].name, WAYS[5].name, WAYS[6].name];
 

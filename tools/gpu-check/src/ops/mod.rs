@@ -198,6 +198,9 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
+    /// A check takes every case, or one in this number if it is limited to small shapes, as for interpreted kernels. An op
+    /// that takes long has a larger number without a common divisor with the number of ways.
+    const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.
     fn shape(shape: Shape) -> Shape {
