@@ -64,14 +64,14 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
 pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
     let refuse = |what: &str| {
-        let reason = format!("{what} only in Evenkeel's kernels; move the tensor to the CPU");
+        let reason = format!("{op} supports {what} only in Evenkeel's kernels; move the tensor to the CPU");
         Error::unavailable("composition", reason)
     };
     if options.mask.is_some_and(|mask| !mask.is_none()) {
-        return Err(refuse(&format!("{op} supports masks")).into());
+        return Err(refuse("masks").into());
     }
     if options.fully_masked != FullyMasked::Zeros {
-        return Err(refuse(&format!("{op} supports policies other than FullyMasked::Zeros")).into());
+        return Err(refuse("policies other than FullyMasked::Zeros").into());
     }
     let scores = wide(xs)?;
     if options.scale == 1.0 && options.softcap.is_none() {
