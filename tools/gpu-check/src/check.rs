@@ -272,7 +272,17 @@ mod tests {
         let mut checks = Checks { seed: 1, part: 9, elements: 20_000, ..Checks::default() };
         run(&plan(&out), &mut checks).unwrap();
         assert_eq!(checks.checks.len(), 3 * ops::names().len());
-        assert!(checks.checks.iter().all(|check| check.cases >= 9 && check.stopped.is_none()), "{checks:?}");
+        assert!(checks.checks.iter().all(|check| check.stopped.is_none()), "{checks:?}");
+        let all = checks.checks.iter().map(|check| check.cases).max().unwrap();
+        assert!(all >= 9, "{checks:?}");
+        macro_rules! takes_its_share {
+            ($op:ty) => {
+                for check in checks.checks.iter().filter(|check| check.op == <$op>::NAME) {
+                    assert_eq!(check.cases, all.div_ceil(<$op>::SMALL_CASE_STEP), "{check:?}");
+                }
+            };
+        }
+        each_op!(takes_its_share);
         let mut again = Checks { checks: Vec::new(), ..checks.clone() };
         run(&plan(&out), &mut again).unwrap();
         let digests = |checks: &Checks| checks.checks.iter().map(|check| check.digest.clone()).collect::<Vec<_>>();
