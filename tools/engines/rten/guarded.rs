@@ -1,0 +1,40 @@
+//! Evenkeel's sampler for this crate's [`Logits`].
+
+use crate::Logits;
+use crate::generator::TokenId;
+use evenkeel::{Error, Sampler, SamplerConfig, Sequence};
+
+/// Random draws of one request.
+pub struct Request(Sequence);
+
+impl Request {
+    pub fn new(seed: u64) -> Self {
+        Request(sampler(1.0).sequence(seed, &[]))
+    }
+
+    /// Draws a token by its probability.
+    pub fn draw(&mut self, logits: &Logits) -> Result<TokenId, Error> {
+        // The sampler returns a position in the list of logits that the filters kept.
+        let sampled = self.0.sample(logits.logits(), None)?;
+        Ok(logits.indices()[sampled.token as usize])
+    }
+}
+
+/// Returns the most probable token.
+pub fn greedy(logits: &Logits) -> Result<TokenId, Error> {
+    let sampled = sampler(0.0).sample(logits.logits(), evenkeel::Step::default())?;
+    Ok(logits.indices()[sampled.token as usize])
+}
+
+/// Keeps only the most probable token. Logits that the sampler refuses stay as they are, and it refuses them again when
+/// it draws.
+pub fn most_probable(logits: Logits) -> Logits {
+    match greedy(&logits) {
+        Ok(token) => Logits::sparse(vec![0.0], vec![token]),
+        Err(_) => logits,
+    }
+}
+
+fn sampler(temperature: f64) -> Sampler {
+    SamplerConfig::default().temperature(temperature).validate().expect("0 and 1 are valid temperatures")
+}
