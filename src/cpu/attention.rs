@@ -37,7 +37,7 @@ use merge::{BlockResult, State};
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Number of keys in a block. The value affects the result: blocks are merged in order.
+/// Number of keys in a block. The value affects the result, because each block's sums are rounded before the merge.
 pub const KEYS: usize = 256;
 /// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
 /// through at most this many roundings, plus one for each chain.
@@ -60,7 +60,7 @@ pub struct Attention<'a, E> {
     /// Index of the first key of this call, counted over all keys that the mask covers. The index is a multiple of
     /// [`KEYS`].
     pub first: usize,
-    /// Power of two that multiplies the f64 sums.
+    /// Power of two that multiplies the f64 sums. A value below 1 keeps them from overflowing.
     pub factor: f64,
 }
 
@@ -357,8 +357,8 @@ fn attend<I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for every pair of a block and a row. The arguments are the block, the row's index in `rows` and the
-/// partial result.
+/// Calls `each` with the partial result of every row for every block. The arguments are the index of the block, the
+/// index of the row in `rows`, and the result.
 #[inline(always)]
 fn each_part<I: Isa, E: Element>(
     isa: I,

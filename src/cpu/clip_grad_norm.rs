@@ -40,8 +40,8 @@ pub struct Tiles {
     pub largest: f64,
 }
 
-/// Computes the contributions of the tiles of `x`, which starts at a tile boundary. For sums, f64 elements are
-/// multiplied by `unit` first.
+/// Computes the contributions of the tiles of `x`, which starts at a tile boundary. Elements of f64 are multiplied by
+/// `unit` before they are summed.
 pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
     let (sums, seen) = match norm_type {
         NormType::Infinity => tensor_reduce::tiles(x, Largest)?,
@@ -66,7 +66,8 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of all parts together. The tiled sum adds the contributions of the parts.
+    /// Returns the norm of several tensors together. `parts` has the contribution of each tensor. The tiled sum adds
+    /// them.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {

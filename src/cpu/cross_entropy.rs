@@ -139,7 +139,7 @@ impl CrossEntropy<'_> {
         }
     }
 
-    /// Returns the loss of a row of the class [`Row::Live`].
+    /// Returns the loss of a row that is [`Row::Live`].
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
         let logit = live.logit(x, target);

@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the logits of this part of a row of the class [`Row::Live`]; `found` are the statistics of the full row.
+    /// Returns the shard's logits of a row that is [`Row::Live`]. `found` has the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,

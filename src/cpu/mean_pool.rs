@@ -77,9 +77,9 @@ struct Runs<'a, 'w, E> {
     pool: MeanPool<'a>,
     /// Number of runs in a sequence.
     runs: usize,
-    /// First run of columns in this part.
+    /// Index of the first run to compute.
     first: usize,
-    /// Number of runs of columns in this part.
+    /// Number of runs to compute.
     count: usize,
     to: Unwritten<'w, E>,
 }

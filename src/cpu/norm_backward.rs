@@ -141,7 +141,7 @@ fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guar
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
 }
 
-/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor vanish in f64.
+/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor underflow in f64.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element>(
     isa: I,

@@ -157,7 +157,7 @@ impl PartialEq for Known {
 impl Known {
     /// Returns the initial state of a row of this type.
     pub fn at_first<E: Element>() -> Self {
-        // Only squares of f64 overflow or vanish.
+        // Only squares of f64 can overflow or underflow, so only f64 needs a unit.
         if E::IS_F64 { Known::Nothing } else { Known::Unit(1.0) }
     }
 
@@ -313,7 +313,7 @@ impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for ShardNorm<'_, N> {
     }
 }
 
-/// Selects the sums of each tile of a shard, which are reduced together with other shards later.
+/// Selects one sum for each tile of a shard. The tiles of all shards are added later.
 pub struct Tiles;
 
 impl Kept for Tiles {

@@ -165,7 +165,7 @@ struct Short {
 }
 
 impl Short {
-    /// Smallest magnitude of a scale.
+    /// Smallest magnitude of a scale for which the second pass is in f32.
     const LEAST: f64 = power(-60);
     /// Limit of the sum times the scale. The difference of a bf16 and a number below this limit does not overflow f32,
     /// because the largest bf16 is 2^120 below the largest f32.
@@ -174,7 +174,7 @@ impl Short {
     /// Returns `None` if the second pass could overflow or lose digits in f32.
     #[inline(always)]
     fn new<E: Element>(sum: f64, scale: f64) -> Option<Self> {
-        // A product of the scale and an f16 does not overflow.
+        // The product of an f16 and a scale of at most 2^60 does not overflow f32.
         let limit = if is_f16::<E>() { power(60) } else { 1.0 };
         let rounded = scale as f32;
         let sum = sum * f64::from(rounded);

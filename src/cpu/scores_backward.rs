@@ -387,7 +387,7 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
 }
 
 /// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
-/// products with exponentials neither overflow nor vanish. The second is above the largest of these products.
+/// products with exponentials neither overflow nor underflow. The second is above the largest of these products.
 #[inline(always)]
 pub fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);

@@ -202,12 +202,12 @@ impl Kernel for Moves {
         let lanes = isa.load_f32(&index.map(|v| f32::from_bits(v as u32))).to_bits();
         let found = isa.array_f32(isa.lookup(isa.table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup of index {}", index[i]);
         }
         let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
         let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup of index {}", index[i]);
         }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);
@@ -380,7 +380,7 @@ impl Kernel for Tails {
                     #[inline(always)]
                     |_, v: I::F32| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
                 );
-                assert_eq!(written, expected, "length {len}");
+                assert_eq!(written, expected, "span of {len} elements: expected 2 x + 1 for each element x");
                 Ok((Written::default(), ()))
             });
             result.unwrap();
@@ -408,7 +408,7 @@ impl Kernel for Tails {
                 },
             );
             let sum: f64 = isa.array_f64(sum).iter().sum();
-            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "length {len}");
+            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "sum over {len} elements");
         }
     }
 }

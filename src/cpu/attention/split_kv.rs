@@ -14,8 +14,8 @@ use std::ops::Range;
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part. A maximum of NaN or +inf
-    /// marks a non-finite part.
+    /// Maximum and sum for each tile, block and row. A maximum of -inf means that the row has no unmasked key in the
+    /// block. A maximum of NaN or +inf means that a logit has this value.
     ends: Vec<End>,
     values: Vec<f64>,
 }
@@ -32,7 +32,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns the number of slots for each tile, which is the maximum number of rows in a tile.
+    /// Returns the number of slots for each tile and block, which is the maximum number of rows in a tile.
     fn room(&self) -> usize {
         QUERIES.min(self.rows)
     }
@@ -240,8 +240,8 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl BlockResult<'_> {
-    /// Writes the part's weighted values into `values`. Returns the part's largest logit and sum of exponentials. For a
-    /// non-finite part, the largest logit is NaN or +inf.
+    /// Writes the weighted sums of the values into `values`. Returns the largest logit and the sum of exponentials. If
+    /// a logit is NaN or +inf, the returned largest logit has this value.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {

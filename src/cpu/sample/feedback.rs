@@ -14,7 +14,7 @@ use std::f64::consts::LN_2;
 
 /// Number of top tokens from which mirostat estimates the exponent of the distribution.
 const TOKENS_OF_ESTIMATE: usize = 100;
-/// Upper limit of the estimated exponent. At this limit, k is 1 for any vocabulary size and mu.
+/// Upper limit of the estimated exponent. At this limit, mirostat keeps one token for any vocabulary size and mu.
 const MOST_EXPONENT: f64 = 1e100;
 
 impl<S: Element> Filtering<'_, S> {

@@ -4,7 +4,7 @@
 #[cfg(feature = "sharded")]
 use crate::math::keys;
 
-/// Distance below the maximum at which terms become 0.
+/// Distance from the maximum beyond which the exponential of a logit is 0.
 const IRRELEVANT: f32 = 128.0;
 
 /// Statistics of a shard or, once all shards are merged, of a complete row.
