@@ -175,9 +175,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, these partial
-/// results are merged in the order of the slice. With `parts`, keys and values are not read, except the values of a
-/// fully masked row under `FullyMasked::Uniform`.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it has the
+/// partial results of all blocks, and they are merged in the order of the slice. Keys and values are then not read,
+/// except the values of a fully masked row under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -327,7 +327,7 @@ thread_local! {
     pub static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
-/// Adds all visible keys to the states of rows that share a key head.
+/// Merges all visible keys, block by block, into the states of rows that share a key head.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
     isa: I,
@@ -446,7 +446,7 @@ fn finish<'d, I: Isa, E: Element>(
         #[inline(always)]
         |_, out: I::F64| {
             use crate::simd::{Float, Select};
-            // The mean of finite numbers is finite, but rounding may overflow, so the mean is clamped.
+            // The mean of finite numbers is finite, but its rounded value may overflow. So the mean is clamped.
             let mean = out / sum;
             I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
         },

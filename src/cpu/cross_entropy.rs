@@ -11,7 +11,7 @@ use crate::report::Counts;
 use crate::rows::Rows;
 use crate::simd::{self, BLOCK, Float, Isa, Kernel, Select, Storage, Work, load_wide};
 
-/// Options of a call, resolved against its operands. Every target that is not ignored is a valid class.
+/// Checked options and operands of a call, except the logits. Every target that is not ignored is a valid class.
 #[derive(Clone, Copy)]
 pub struct CrossEntropy<'a> {
     pub scores: LogitTransform<'a>,

@@ -289,7 +289,7 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
 pub struct Parts {
     /// Sum of all exponentials, as a high and a low part.
     pub sum: (f64, f64),
-    /// Exponential that `others` leaves out.
+    /// The exponential that `others` does not include.
     pub one: f64,
     /// Sum of all exponentials except `one`, accurate even if this sum is small.
     pub others: f64,

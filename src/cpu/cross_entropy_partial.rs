@@ -80,7 +80,7 @@ impl Sums {
     }
 }
 
-/// Range of columns that a shard holds of every row.
+/// Columns of each row that a shard holds.
 #[derive(Clone, Copy)]
 pub struct LossShard<'a> {
     /// Options for the full rows.

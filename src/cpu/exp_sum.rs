@@ -20,8 +20,8 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
     /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. It is computed only if `units` is barely above 1. In a part
-    /// of a row, `units` may also be below 1.
+    /// Sum of all terms but the largest, for a logarithm. It is computed only if the sum of all terms is barely above 1
+    /// or, in a part of a row, below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -112,7 +112,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns an f64 sum minus 1. The sum must be precise enough for its logarithm.
+    /// Returns an f64 sum minus 1. The sum must have been computed for its logarithm, with a `row_len`.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }

@@ -98,7 +98,8 @@ impl Moments {
         let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows.
+        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows. The scale is
+        // then 0, which gives zeros.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
         Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
@@ -168,8 +169,8 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // If all elements are equal, the scale depends on eps alone, which may underflow when multiplied by the square
-        // of `unit`.
+        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` may
+        // underflow, so 1 replaces `unit`.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -224,7 +225,7 @@ impl Moments {
         self.smallest
     }
 
-    /// Returns whether the row is finite and its results, before weights, are far from the limits of f32.
+    /// Returns whether the row is finite and its results, before they are weighted, are far from the limits of f32.
     pub fn has_room(&self) -> bool {
         self.square < power_of_two(120) && (power_of_two(-60)..power_of_two(60)).contains(&self.scale)
     }

@@ -173,7 +173,7 @@ fn narrow<'d, I: Isa, E: Element>(
     )
 }
 
-/// Operands of the terms of a row's sums, for f32, f16 and bf16.
+/// Operands from which the terms of a row's sums are computed, for f32, f16 and bf16.
 struct RowTerms<I: Isa> {
     isa: I,
     moments: Moments,
@@ -268,7 +268,7 @@ impl<'s, E: Element> Kernel for Wide<'_, 's, E> {
     }
 }
 
-/// Operands of a row's terms.
+/// Operands from which the terms of a row's sums are computed, for any type.
 struct Row<'a, I, E> {
     isa: I,
     norm: Norm<'a>,

@@ -172,7 +172,7 @@ pub fn live_part<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // This call only counts the lane as fully masked. It fills nothing, because a fill value does not depend on the
+    // This call counts the lane if it is not live. The returned fill value is not used: it does not depend on the
     // scores, so its gradient is 0.
     row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {

@@ -389,7 +389,7 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 }
 
 impl Masked<'_> {
-    /// Writes the exponentials of the columns that have logits, to the result or to a buffer. Returns them with their
+    /// Writes the exponentials of the columns that have logits to the span's destination. Returns them with their
     /// fixed-point sum. Prefetches the next row if the span is marked as far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(

@@ -192,7 +192,7 @@ impl Add for Written<'_> {
     type Output = Self;
 
     /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of them is
-    /// the default value, which stands for nothing written.
+    /// the default value, which means that nothing was written.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);

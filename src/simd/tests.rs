@@ -287,7 +287,7 @@ fn check_stored<E: Element>(stored: &[MaybeUninit<E>; 16], inputs: &[f32; 16], r
         // SAFETY: a store writes all sixteen elements.
         let stored = unsafe { stored.assume_init() };
         let expected = if input.is_nan() { E::NAN } else { round(*input) };
-        assert_eq!(stored.bits(), expected.bits(), "{} of {input:e} ({:08x})", E::DTYPE, input.to_bits());
+        assert_eq!(stored.bits(), expected.bits(), "{input:e} ({1:08x}) stored as {0}", E::DTYPE, input.to_bits());
     }
 }
 
@@ -342,7 +342,7 @@ fn an_output_is_complete_only_if_adjacent_parts_cover_it() {
                     let source = vec![1.0f32; part.len()];
                     let to = Span::new(&source, to.range(part.clone())).copy_from(&source);
                     written = written + if elsewhere { (&mut others[part.clone()]).into() } else { to.into() };
-                    // The default value is neutral on both sides.
+                    // Adding the default value on either side changes nothing.
                     written = Written::default() + written + Written::default();
                 }
                 Ok((written, ()))

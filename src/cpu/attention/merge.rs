@@ -45,8 +45,8 @@ impl BlockResult<'_> {
 }
 
 impl State {
-    /// Creates the state of a row before its first key. The sink is an extra logit without a value; -inf means that
-    /// there is none.
+    /// Creates the state of a row before its first key. The sink is an extra logit without a value. If it is -inf,
+    /// the row has no sink.
     pub fn new(sink: f64) -> Self {
         let sum = if sink == f64::NEG_INFINITY { 0.0 } else { 1.0 };
         State { max: sink, sum, factor: 1.0 }

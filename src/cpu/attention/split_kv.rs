@@ -32,7 +32,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns the number of slots for each tile and block, which is the maximum number of rows in a tile.
+    /// Returns the number of results that are stored for each tile and block: the maximum number of rows in a tile.
     fn room(&self) -> usize {
         QUERIES.min(self.rows)
     }
@@ -67,7 +67,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Allocates slots for these blocks, all empty.
+    /// Allocates the results of these blocks, all empty.
     fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
         const WHAT: &str = "the sums of each block of keys";
         // A product beyond usize saturates, and the allocation fails.
@@ -104,7 +104,8 @@ impl Parts {
 #[cfg(feature = "sharded")]
 impl Parts {
     /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
-    /// block. The numbers are the largest logit and, if this logit is finite, the sum and the weighted values.
+    /// block. The numbers are the largest logit and, if this logit is finite, the sum of exponentials and the weighted
+    /// sums of the values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -123,7 +124,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // A slot takes at least one word. Ranges with too many slots are rejected before the slots are allocated.
+        // Each result takes at least one word. A range with too many results is rejected before they are allocated.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }
@@ -155,7 +156,7 @@ impl Parts {
         Some((parts, words))
     }
 
-    /// Returns the slot of each block and row: block by block, with rows in order.
+    /// Returns the indices of the stored results: block by block, and in each block row by row.
     fn slots(&self) -> Vec<usize> {
         let Shape { heads, rows, .. } = self.shape;
         if heads == 0 || rows == 0 {

@@ -11,7 +11,7 @@ const WORD: usize = 4;
 
 /// Kernels of a [`Function`] as a trait object, so that their callers are compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
-    /// Computes the function for at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
+    /// Computes the function for at most [`CHUNK`] elements, and flags the elements whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E];
     /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);

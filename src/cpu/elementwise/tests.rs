@@ -103,7 +103,7 @@ impl<F: Function> Function for Short<F> {
         self.0.short_serves(isa, x)
     }
 
-    /// Gives NaN in the lanes for which [`Function::short`] is not valid.
+    /// Returns NaN, which marks the elements for which [`Function::short`] is not valid.
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, _: I::F64) -> Wide<I> {
         Wide { hi: isa.f64(f64::NAN), lo: isa.f64(0.0), exponent: None }
