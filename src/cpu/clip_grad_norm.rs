@@ -192,7 +192,7 @@ impl<E: Element> Overwriting<E> for Scale {
     }
 }
 
-/// Largest magnitude of each lane, and whether there was a NaN. The maximum ignores NaN.
+/// Largest magnitude in each of the 16 lanes, and whether there was a NaN. The maximum ignores NaN.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     largest: [f64; BLOCK],

@@ -168,8 +168,7 @@ impl ExpSum {
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
-            // A term other than the largest, which is 1, is at most half of the sum. Subtracting such a term does not
-            // cancel.
+            // The largest term is 1. Any smaller term is at most half of the sum, so subtracting it does not cancel.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);

@@ -121,7 +121,7 @@ struct Surveyed {
     extremes: Extremes,
 }
 
-/// Smallest and largest finite element of each lane.
+/// Smallest and largest finite element in each of the 16 lanes.
 #[derive(Clone, Copy)]
 struct Extremes {
     min: [f64; BLOCK],

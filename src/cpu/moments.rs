@@ -43,7 +43,7 @@ pub struct Moments {
     scale_low: f64,
     /// `-mean_low * scale`, for rows of types narrower than f64.
     shift: f64,
-    /// Variance, or mean square if no mean is subtracted; not finite if the row is not.
+    /// Variance, or mean square if no mean is subtracted. It is NaN or infinite if the row is not finite.
     square: f64,
     /// Result of [`Moments::smallest`].
     smallest: f64,

@@ -165,7 +165,7 @@ impl<'w, T> Unwritten<'w, T> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written<'w> {
     start: usize,
-    /// End address, or [`GAP`] if the joined parts are not adjacent.
+    /// End address, or [`GAP`] if the joined ranges are not adjacent.
     end: usize,
     call: PhantomData<fn(&'w ()) -> &'w ()>,
 }

@@ -17,7 +17,7 @@ pub trait Work: Sized + Send {
     fn cols(&self) -> usize;
     /// Splits the work into the first `at` rows and the rest.
     fn split_at(self, at: usize) -> (Self, Self);
-    /// Combines the results of two neighbouring parts.
+    /// Combines the results of two neighbouring parts of the work.
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out;
     /// Computes all rows. Must be `#[inline(always)]`, like everything it calls.
     fn run<I: Isa>(self, isa: I) -> Self::Out;

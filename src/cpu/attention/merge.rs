@@ -57,7 +57,7 @@ impl State {
         State { sum: self.sum * factor, factor, ..self }
     }
 
-    /// Returns whether no key and no sink has contributed to the state.
+    /// Returns true until a key or a sink has contributed to the state.
     pub fn is_empty(&self) -> bool {
         self.max == f64::NEG_INFINITY
     }

@@ -132,8 +132,8 @@ impl Parts {
         Ok(parts.filled_from(words))
     }
 
-    /// Reads all slots from the start of `words`. Returns the parts and the remaining words, or `None` if there are too
-    /// few words or a word is invalid.
+    /// Reads all results from the start of `words`. Returns the parts and the remaining words, or `None` if there are
+    /// too few words or a word is invalid.
     fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
         let shape = self.shape;
         let mut parts = self;
