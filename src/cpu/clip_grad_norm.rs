@@ -1,7 +1,7 @@
 //! Norms of tensors, and the scales that reduce the norms to a limit.
 //!
-//! A norm has an explicit power-of-two exponent, because the norm of f64 gradients and the sums behind it may overflow
-//! f64.
+//! A norm has an explicit power-of-two exponent, because the norm of f64 gradients, and the sums from which it is
+//! computed, may overflow f64.
 
 use super::moments::{add_square, unit_for};
 use super::tensor_reduce::{self, Overwrite, Overwriting, Pass};

@@ -24,7 +24,7 @@ use std::ops::Range;
 /// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Sum of the exponentials, precise enough for its logarithm.
+    /// Sum of the exponentials, precise enough for the logarithm of the sum.
     exps: ExpSum,
     /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,

@@ -45,7 +45,7 @@ impl RescaleExponent {
         /// Margin above the error of the exponentials, so that no scaled exponential exceeds 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
-        // At 2^126 even the smallest nonzero exponentials keep all their bits.
+        // The limit is 2^126, because this power keeps all bits of even the smallest nonzero exponentials.
         RescaleExponent(steps.clamp(0.0, 126.0) as u32)
     }
 
@@ -60,8 +60,8 @@ impl ExpSum {
         ExpSum { units, ..ExpSum::default() }
     }
 
-    /// Computes the f32 sum for the logarithm of a max-dominated row, whose sum is barely above 1. The row has
-    /// `row_len` columns.
+    /// Computes the sum of the f32 exponentials of a max-dominated row for its logarithm. The sum is barely above 1.
+    /// The row has `row_len` columns.
     #[inline(always)]
     pub fn max_dominated<I: Isa>(isa: I, units: u128, exps: &[f32], finer: RescaleExponent, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
