@@ -14,9 +14,9 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// All numbers of the call. This part adds only some of them.
+    /// All numbers of the call. After a split, each piece of work adds a range of them.
     numbers: Floats<'a>,
-    /// Index of the first number that this part adds.
+    /// Index in `numbers` of the number that belongs to `sums[0]`.
     start: usize,
 }
 

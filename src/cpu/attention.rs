@@ -37,7 +37,7 @@ use merge::{BlockResult, State};
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Number of keys in a block. The value affects the result: blocks are merged in order.
+/// Number of keys in a block. The value affects the result, because each block's sums are rounded before the merge.
 pub const KEYS: usize = 256;
 /// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
 /// through at most this many roundings, plus one for each chain.
@@ -60,7 +60,7 @@ pub struct Attention<'a, E> {
     /// Index of the first key of this call, counted over all keys that the mask covers. The index is a multiple of
     /// [`KEYS`].
     pub first: usize,
-    /// Power of two that multiplies the f64 sums.
+    /// Power of two that multiplies the f64 sums. A value below 1 keeps them from overflowing.
     pub factor: f64,
 }
 
@@ -175,9 +175,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, these partial
-/// results are merged in the order of the slice. With `parts`, keys and values are not read, except the values of a
-/// fully masked row under `FullyMasked::Uniform`.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it has the
+/// partial results of all blocks, and they are merged in the order of the slice. Keys and values are then not read,
+/// except the values of a fully masked row under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -327,7 +327,7 @@ thread_local! {
     pub static BUFFERS: Lendable<Buffers> = const { Cell::new(None) };
 }
 
-/// Adds all visible keys to the states of rows that share a key head.
+/// Merges all visible keys, block by block, into the states of rows that share a key head.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
     isa: I,
@@ -357,8 +357,8 @@ fn attend<I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for every pair of a block and a row. The arguments are the block, the row's index in `rows` and the
-/// partial result.
+/// Calls `each` with the partial result of every row for every block. The arguments are the index of the block, the
+/// index of the row in `rows`, and the result.
 #[inline(always)]
 fn each_part<I: Isa, E: Element>(
     isa: I,
@@ -446,7 +446,7 @@ fn finish<'d, I: Isa, E: Element>(
         #[inline(always)]
         |_, out: I::F64| {
             use crate::simd::{Float, Select};
-            // The mean of finite numbers is finite, but rounding may overflow, so the mean is clamped.
+            // The mean of finite numbers is finite, but its rounded value may overflow. So the mean is clamped.
             let mean = out / sum;
             I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
         },

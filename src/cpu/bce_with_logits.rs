@@ -9,7 +9,7 @@ use crate::math::log1p::log1p;
 use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
 
-/// Options of a call, resolved against its operands.
+/// Checked options and operands of a call, except the logits.
 #[derive(Clone, Copy)]
 pub struct Bce<'a> {
     /// Target of each element, in 0 ..= 1.

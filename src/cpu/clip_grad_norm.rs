@@ -1,7 +1,7 @@
 //! Norms of tensors, and the scales that reduce the norms to a limit.
 //!
-//! A norm has an explicit power-of-two exponent, because the norm of f64 gradients and the sums behind it may overflow
-//! f64.
+//! A norm has an explicit power-of-two exponent, because the norm of f64 gradients, and the sums from which it is
+//! computed, may overflow f64.
 
 use super::moments::{add_square, unit_for};
 use super::tensor_reduce::{self, Overwrite, Overwriting, Pass};
@@ -40,8 +40,8 @@ pub struct Tiles {
     pub largest: f64,
 }
 
-/// Computes the contributions of the tiles of `x`, which starts at a tile boundary. For sums, f64 elements are
-/// multiplied by `unit` first.
+/// Computes the contributions of the tiles of `x`, which starts at a tile boundary. Elements of f64 are multiplied by
+/// `unit` before they are summed.
 pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
     let (sums, seen) = match norm_type {
         NormType::Infinity => tensor_reduce::tiles(x, Largest)?,
@@ -66,7 +66,8 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of all parts together. The tiled sum adds the contributions of the parts.
+    /// Returns the norm of several tensors together. `parts` has the contribution of each tensor. The tiled sum adds
+    /// them.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -191,7 +192,7 @@ impl<E: Element> Overwriting<E> for Scale {
     }
 }
 
-/// Largest magnitude of each lane, and whether there was a NaN. The maximum ignores NaN.
+/// Largest magnitude in each of the 16 lanes, and whether there was a NaN. The maximum ignores NaN.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     largest: [f64; BLOCK],

@@ -11,7 +11,7 @@ use crate::report::Counts;
 use crate::rows::Rows;
 use crate::simd::{self, BLOCK, Float, Isa, Kernel, Select, Storage, Work, load_wide};
 
-/// Options of a call, resolved against its operands. Every target that is not ignored is a valid class.
+/// Checked options and operands of a call, except the logits. Every target that is not ignored is a valid class.
 #[derive(Clone, Copy)]
 pub struct CrossEntropy<'a> {
     pub scores: LogitTransform<'a>,
@@ -139,7 +139,7 @@ impl CrossEntropy<'_> {
         }
     }
 
-    /// Returns the loss of a row of the class [`Row::Live`].
+    /// Returns the loss of a row that is [`Row::Live`].
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
         let logit = live.logit(x, target);

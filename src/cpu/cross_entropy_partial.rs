@@ -24,7 +24,7 @@ use std::ops::Range;
 /// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Sum of the exponentials, precise enough for its logarithm.
+    /// Sum of the exponentials, precise enough for the logarithm of the sum.
     exps: ExpSum,
     /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,
@@ -80,7 +80,7 @@ impl Sums {
     }
 }
 
-/// Range of columns that a shard holds of every row.
+/// Columns of each row that a shard holds.
 #[derive(Clone, Copy)]
 pub struct LossShard<'a> {
     /// Options for the full rows.
@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the logits of this part of a row of the class [`Row::Live`]; `found` are the statistics of the full row.
+    /// Returns the shard's logits of a row that is [`Row::Live`]. `found` has the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,

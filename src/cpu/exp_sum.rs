@@ -20,8 +20,8 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
     /// types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. It is computed only if `units` is barely above 1. In a part
-    /// of a row, `units` may also be below 1.
+    /// Sum of all terms but the largest, for a logarithm. It is computed only if the sum of all terms is barely above 1
+    /// or, in a part of a row, below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -45,7 +45,7 @@ impl RescaleExponent {
         /// Margin above the error of the exponentials, so that no scaled exponential exceeds 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
-        // At 2^126 even the smallest nonzero exponentials keep all their bits.
+        // The limit is 2^126, because this power keeps all bits of even the smallest nonzero exponentials.
         RescaleExponent(steps.clamp(0.0, 126.0) as u32)
     }
 
@@ -60,8 +60,8 @@ impl ExpSum {
         ExpSum { units, ..ExpSum::default() }
     }
 
-    /// Computes the f32 sum for the logarithm of a max-dominated row, whose sum is barely above 1. The row has
-    /// `row_len` columns.
+    /// Computes the sum of the f32 exponentials of a max-dominated row for its logarithm. The sum is barely above 1.
+    /// The row has `row_len` columns.
     #[inline(always)]
     pub fn max_dominated<I: Isa>(isa: I, units: u128, exps: &[f32], finer: RescaleExponent, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
@@ -112,7 +112,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns an f64 sum minus 1. The sum must be precise enough for its logarithm.
+    /// Returns an f64 sum minus 1. The sum must have been computed for its logarithm, with a `row_len`.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
@@ -168,8 +168,7 @@ impl ExpSum {
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
-            // A term other than the largest, which is 1, is at most half of the sum. Subtracting such a term does not
-            // cancel.
+            // The largest term is 1. Any smaller term is at most half of the sum, so subtracting it does not cancel.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);

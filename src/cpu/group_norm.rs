@@ -18,7 +18,7 @@ pub struct GroupNorm<'a> {
     pub layout: Layout,
 }
 
-/// Position of a row's channels in the tensor.
+/// Sizes that determine which channels a row holds.
 #[derive(Clone, Copy)]
 pub struct Layout {
     /// Number of groups in a batch entry.

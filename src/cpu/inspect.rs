@@ -14,7 +14,7 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     Ok(counts.finite(x.len()))
 }
 
-/// Computes the statistics in two passes. f64 takes three passes, and one more if its magnitudes are extreme.
+/// Computes the statistics in two passes. An f64 tensor takes three passes, or four if its magnitudes are extreme.
 pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (sum, seen) = pass(x, Survey)?;
     let Finite { count, nan, infinite, .. } = seen.counts.finite(x.len());
@@ -121,7 +121,7 @@ struct Surveyed {
     extremes: Extremes,
 }
 
-/// Smallest and largest finite element of each lane.
+/// Smallest and largest finite element in each of the 16 lanes.
 #[derive(Clone, Copy)]
 struct Extremes {
     min: [f64; BLOCK],

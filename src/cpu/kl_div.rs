@@ -9,7 +9,7 @@ use crate::math::wide::two_sum;
 use crate::simd::{Float, Isa, Kernel, Select, Span, load_wide};
 use std::ops::Range;
 
-/// Options of a call, resolved against its operands.
+/// Checked options and operands of a call, except the logits.
 #[derive(Clone, Copy)]
 pub struct KlDiv<'a> {
     /// Target of each logit: a probability, or its logarithm.

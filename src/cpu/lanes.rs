@@ -91,7 +91,8 @@ pub fn apply_in_place<E: Element>(
     Ok(guards)
 }
 
-/// Returns the number of groups to process: 0 if lanes are empty, as nothing is written and no policy applies.
+/// Returns the number of groups of lanes to process. If lanes have no elements, it is 0, because nothing is written and
+/// no policy for fully masked rows applies.
 fn groups(geometry: &Geometry) -> usize {
     if geometry.len() == 0 { 0 } else { geometry.outer() }
 }
@@ -169,9 +170,9 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
 struct LaneWork<'a, 'w, E> {
     io: RowIo<'a, 'w, E>,
     geometry: Geometry,
-    /// Number of groups in this part.
+    /// Number of groups of lanes to process.
     groups: usize,
-    /// Index in the tensor of the part's first group.
+    /// Index of the first of these groups in the tensor.
     first: usize,
     kernel: &'a dyn AnyKernel<E>,
 }
@@ -205,7 +206,7 @@ impl<'w, E: Element> Work for LaneWork<'_, 'w, E> {
         let LaneWork { mut io, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
-        // If there are 0 rows, `len` may be too large for a buffer.
+        // Returns before a buffer is allocated, because `len` may be huge in a tensor without groups.
         if groups == 0 {
             return (Written::default(), guards);
         }
@@ -271,7 +272,7 @@ pub struct LaneCall<'a, 'e, 'w, E> {
     io: &'a mut RowIo<'e, 'w, E>,
 }
 
-/// The kernel comes first in the tuple, so that the compiler places this code next to the kernel's type.
+/// The kernel comes first in the tuple, so that rustc puts this code into the codegen unit of the kernel's module.
 impl<'w, E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, 'w, E>) {
     type Out = Written<'w>;
 

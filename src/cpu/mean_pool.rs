@@ -77,9 +77,9 @@ struct Runs<'a, 'w, E> {
     pool: MeanPool<'a>,
     /// Number of runs in a sequence.
     runs: usize,
-    /// First run of columns in this part.
+    /// Index of the first run to compute.
     first: usize,
-    /// Number of runs of columns in this part.
+    /// Number of runs to compute.
     count: usize,
     to: Unwritten<'w, E>,
 }
@@ -165,7 +165,7 @@ type Sums<I> = [<I as Isa>::F64; BLOCKS];
 impl<E: Element> Columns<'_, E> {
     #[inline(always)]
     fn means<I: Isa>(&self, isa: I) -> [f64; WIDTH] {
-        /// Factor that f64 elements are multiplied by before they are summed again, if a plain sum overflows.
+        /// Factor that f64 elements are multiplied by before they are summed again, if the sum overflows.
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
         let mut means = self.sums(isa, 1.0);

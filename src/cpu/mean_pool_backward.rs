@@ -21,9 +21,9 @@ struct Sequences<'a, 'w, E> {
     len: usize,
     inner: usize,
     stride: usize,
-    /// First sequence of this part.
+    /// Index of the first sequence to write.
     first: usize,
-    /// Number of sequences in this part.
+    /// Number of sequences to write.
     count: usize,
     to: Unwritten<'w, E>,
 }

@@ -43,14 +43,14 @@ pub struct Moments {
     scale_low: f64,
     /// `-mean_low * scale`, for rows of types narrower than f64.
     shift: f64,
-    /// Variance, or mean square if no mean is subtracted; not finite if the row is not.
+    /// Variance, or mean square if no mean is subtracted. It is NaN or infinite if the row is not finite.
     square: f64,
     /// Result of [`Moments::smallest`].
     smallest: f64,
 }
 
-/// Largest ratio of the squared mean to the variance at which one pass gives the variance. The digits lost to
-/// cancellation are then far below the precision of f32.
+/// Largest ratio of the squared mean to the variance at which one pass gives the variance. Cancellation then loses
+/// about 10 of 53 bits, and the remaining bits are far more than f32 has.
 const ONE_PASS: f64 = 1024.0;
 
 /// Computes the [`Moments`] of a row in a function of its own, for ops where the cost of a call for each row is
@@ -98,7 +98,8 @@ impl Moments {
         let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows.
+        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows. The scale is
+        // then 0, which gives zeros.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
         Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
@@ -151,7 +152,7 @@ impl Moments {
     ) -> Self {
         let n = len as f64;
         let low = sum / n;
-        // Bound of the rounding error in the mean deviation.
+        // Bound of the rounding error in the average of the deviations.
         let noise = (17.0 + n / 16384.0) * power_of_two(-53) * (squares / n).sqrt();
         let mean_low = if (low - mean_low).abs() > noise { low } else { mean_low };
         Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
@@ -168,8 +169,8 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // If all elements are equal, the scale depends on eps alone, which may underflow when multiplied by the square
-        // of `unit`.
+        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` may
+        // underflow, so 1 replaces `unit`.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -224,7 +225,7 @@ impl Moments {
         self.smallest
     }
 
-    /// Returns whether the row is finite and its results, before weights, are far from the limits of f32.
+    /// Returns whether the row is finite and its results, before they are weighted, are far from the limits of f32.
     pub fn has_room(&self) -> bool {
         self.square < power_of_two(120) && (power_of_two(-60)..power_of_two(60)).contains(&self.scale)
     }

@@ -141,7 +141,7 @@ fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guar
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
 }
 
-/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor vanish in f64.
+/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor underflow in f64.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element>(
     isa: I,
@@ -173,7 +173,7 @@ fn narrow<'d, I: Isa, E: Element>(
     )
 }
 
-/// Operands of the terms of a row's sums, for f32, f16 and bf16.
+/// Operands from which the terms of a row's sums are computed, for f32, f16 and bf16.
 struct RowTerms<I: Isa> {
     isa: I,
     moments: Moments,
@@ -268,7 +268,7 @@ impl<'s, E: Element> Kernel for Wide<'_, 's, E> {
     }
 }
 
-/// Operands of a row's terms.
+/// Operands from which the terms of a row's sums are computed, for any type.
 struct Row<'a, I, E> {
     isa: I,
     norm: Norm<'a>,

@@ -77,7 +77,7 @@ struct Columns<'a, E> {
     dy: Rows<'a, E>,
     rounded: bool,
     moments: &'a [Moments],
-    /// First column of this part.
+    /// Index of the column that belongs to the first number of `of_weight`.
     first: usize,
     /// Destination of the sums of dy times the normalised x; `of_bias` receives the sums of dy.
     of_weight: &'a mut [f64],
@@ -123,7 +123,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            // If f64 sums could overflow or vanish, they are computed again with scaled gradients.
+            // If f64 sums could overflow or underflow, they are computed again with scaled gradients.
             let sums = loop {
                 let sums = run.sums(&mut folds);
                 if !E::IS_F64 || run.is_scaled || !run.find_units() {
@@ -153,7 +153,7 @@ struct Run<'a, I: Isa, E> {
     first: usize,
     len: usize,
     is_scaled: bool,
-    /// Powers of two, one for each column, that keep sums of f64 from overflowing or vanishing. `largest` holds each
+    /// Powers of two, one for each column, that keep sums of f64 from overflowing or underflowing. `largest` holds each
     /// column's largest |dy|.
     units: [I::F64; BLOCKS],
     largest: [I::F64; BLOCKS],

@@ -86,9 +86,9 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers for a max-reduction. Their maxima over all ranks encode the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // The second integer holds the smallest magnitude if it is `stepped`, otherwise the third does. The unused one
-        // of these two integers is 0. The bits are inverted, so that the maximum selects the smallest magnitude. A NaN
-        // is ignored, as in [`ShardStats::merge`].
+        // The second integer holds the smallest magnitude if it is `stepped` (see [`Least`]), otherwise the third does.
+        // The unused one of these two integers is 0. The bits are inverted, so that the maximum selects the smallest
+        // magnitude. A NaN is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -155,9 +155,9 @@ impl PartialEq for Known {
 }
 
 impl Known {
-    /// Returns the initial state of a row of this type.
+    /// Returns the state before the first round, for rows of this type.
     pub fn at_first<E: Element>() -> Self {
-        // Only squares of f64 overflow or vanish.
+        // Only squares of f64 can overflow or underflow, so only f64 needs a unit.
         if E::IS_F64 { Known::Nothing } else { Known::Unit(1.0) }
     }
 
@@ -313,7 +313,7 @@ impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for ShardNorm<'_, N> {
     }
 }
 
-/// Selects the sums of each tile of a shard, which are reduced together with other shards later.
+/// Selects one sum for each tile of a shard. The tiles of all shards are added later.
 pub struct Tiles;
 
 impl Kept for Tiles {

@@ -85,7 +85,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             let narrow = group.iter().any(|plan| plan.factors.is_some());
             let wide = group.iter().any(|plan| plan.factors.is_none());
             let Scratch { made, beside, .. } = &mut *scratch;
-            // The operands of short rows are converted once.
+            // If the rows have a single run of columns, the buffers still hold its operands from the previous group.
             let is_converted = converted == (columns.clone(), [narrow, wide]);
             let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
             converted = (columns.clone(), [narrow, wide]);

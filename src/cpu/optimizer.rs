@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Float, Isa, Kernel, Select, Span, Work};
 
-/// Number of elements processed together. They fit in the nearest cache.
+/// Number of elements processed together. They fit in the first-level cache.
 const CHUNK: usize = 512;
 
 /// Update rule. Each rule has at most two state values for each weight.
@@ -59,7 +59,7 @@ struct Step<'a, S, P> {
     kept: Kept<'a, S>,
     /// Gradient of all weights.
     gradient: Floats<'a>,
-    /// Index of this part's first weight among all weights.
+    /// Index of the first of these weights among all weights of the call.
     start: usize,
     /// Source of random bits, if the weights are rounded stochastically.
     random: Option<RandomBits>,
@@ -225,7 +225,7 @@ impl<S: Element> Kernel for Update<'_, AdamW, S> {
 }
 
 /// Returns both numbers multiplied by a power of two, and the reciprocal of this power. The power keeps the squares of
-/// f64 numbers from overflowing or vanishing. Types narrower than f64 need no scaling.
+/// f64 numbers from overflowing or underflowing. Types narrower than f64 need no scaling.
 #[inline(always)]
 fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
     const HUGE: f64 = f64::from_bits((1023 + 500) << 52);

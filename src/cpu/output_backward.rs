@@ -54,7 +54,8 @@ pub enum Forward {
     LogSoftmax,
 }
 
-/// Kernel of both gradients: maps the gradients of a lane's results `y` to the gradients of its scores.
+/// Kernel of the gradients of softmax and log_softmax: maps the gradients of a lane's results `y` to the gradients of
+/// its scores.
 #[derive(Clone, Copy)]
 pub struct OutputBackward<'m, E> {
     pub y: Lanes<'m, E>,
@@ -165,7 +166,7 @@ struct Short {
 }
 
 impl Short {
-    /// Smallest magnitude of a scale.
+    /// Smallest magnitude of a scale for which the second pass is in f32.
     const LEAST: f64 = power(-60);
     /// Limit of the sum times the scale. The difference of a bf16 and a number below this limit does not overflow f32,
     /// because the largest bf16 is 2^120 below the largest f32.
@@ -174,7 +175,7 @@ impl Short {
     /// Returns `None` if the second pass could overflow or lose digits in f32.
     #[inline(always)]
     fn new<E: Element>(sum: f64, scale: f64) -> Option<Self> {
-        // A product of the scale and an f16 does not overflow.
+        // The product of an f16 and a scale of at most 2^60 does not overflow f32.
         let limit = if is_f16::<E>() { power(60) } else { 1.0 };
         let rounded = scale as f32;
         let sum = sum * f64::from(rounded);
@@ -311,7 +312,7 @@ fn largest<I: Isa, E: Element>(isa: I, y: &[E], dy: &[E], masked: f64) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Writes the gradients with 0 at masked positions to a buffer.
+/// Copies the gradients `dy` to a buffer, with 0 at masked positions.
 #[cold]
 #[inline(never)]
 fn clean<E: Element>(y: &[E], dy: &[E], masked: f64, to: &mut Vec<E>) {
@@ -352,7 +353,7 @@ struct Sums {
     /// Sum of the formula's terms, as a high and a low part; not finite if a term is not.
     sum: (f64, f64),
     scale: f64,
-    /// Power of two that f64 gradients are multiplied by first, and the factor that cancels it.
+    /// Power of two that f64 gradients are multiplied by first. Either `scale` or `down` cancels it.
     up: f64,
     down: f64,
 }

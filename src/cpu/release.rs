@@ -8,8 +8,8 @@ use std::thread::LocalKey;
 /// Frees the memory that ops on slices keep for later calls, on this thread and on the threads of the current rayon
 /// pool. Waits until these threads are free.
 ///
-/// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and of
-/// attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
+/// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and
+/// of attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
 /// for rows of 131,072 logits. After this function, the next op allocates its buffers again.
 ///
 /// ```

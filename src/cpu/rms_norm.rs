@@ -53,7 +53,7 @@ impl Norm for RmsNorm<'_> {
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        // f32 rows are computed in pairs of f32. The limits keep the low part of a nonzero product from vanishing.
+        // f32 rows are computed in pairs of f32. The limits keep the low part of a nonzero product from underflowing.
         let (least, most) = if E::IS_F32 { (power_of_two(-25), power_of_two(60) as f32) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0

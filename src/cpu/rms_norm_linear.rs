@@ -1,6 +1,6 @@
 //! RMSNorm of rows, and the products of the normalised rows with the rows of a matrix. Sums are in f64 by the tiled
 //! sum, so the batch size, the number of threads and the instruction set do not change the order of additions. Products
-//! of f32 and narrower types neither overflow nor vanish in f64.
+//! of f32 and narrower types neither overflow nor underflow in f64.
 //!
 //! A group of rows is normalised first. Then the matrix is read once, a few rows at a time. These rows are multiplied
 //! with the whole group while the group is in a near cache.
@@ -76,7 +76,7 @@ pub fn apply<'a, E: Element>(
 }
 
 /// Sum of a weight and its offset, times 2^exponent. The exponent keeps products with the weight from overflowing or
-/// vanishing.
+/// underflowing.
 struct Weight {
     values: Vec<f64>,
     exponent: i32,
@@ -161,7 +161,7 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
     }
 }
 
-/// Widens a rounded row to f64, scaled so that products neither overflow nor vanish. Returns the exponent of the scale.
+/// Widens a rounded row to f64, scaled so that products neither overflow nor underflow. Returns the scale's exponent.
 #[inline(always)]
 fn widened<I: Isa, E: Element>(isa: I, row: &[E], to: &mut [f64]) -> i32 {
     let unit = if E::IS_F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };

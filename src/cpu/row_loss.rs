@@ -109,7 +109,7 @@ enum Logits<'a, 'w, E> {
 
 struct Losses<'a, 'w, E> {
     logits: Logits<'a, 'w, E>,
-    /// Number of rows in this part; `first` is the index of the part's first row.
+    /// Number of rows to process; `first` is the index of the first of them.
     rows: usize,
     first: usize,
     cols: usize,

@@ -145,7 +145,8 @@ impl Sampling {
     }
 }
 
-/// Logits that a step adjusted: f64 rows in f64, all others in f32, as inference engines do.
+/// Logits of the current row after [`Adjustments`]. Logits of f64 rows are adjusted in f64, all others in f32, as in
+/// inference engines.
 #[derive(Default)]
 struct Adjusted {
     f32s: Vec<f32>,

@@ -172,7 +172,7 @@ pub fn live_part<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     guards: &mut GuardCounts,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // This call only counts the lane as fully masked. It fills nothing, because a fill value does not depend on the
+    // This call counts the lane if it is not live. The returned fill value is not used: it does not depend on the
     // scores, so its gradient is 0.
     row.fill_value(index, scores.fully_masked, guards, E::ZERO, E::ZERO);
     match row {
@@ -387,7 +387,7 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
 }
 
 /// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
-/// products with exponentials neither overflow nor vanish. The second is above the largest of these products.
+/// products with exponentials neither overflow nor underflow. The second is above the largest of these products.
 #[inline(always)]
 pub fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);

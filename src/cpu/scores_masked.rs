@@ -389,7 +389,7 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 }
 
 impl Masked<'_> {
-    /// Writes the exponentials of the columns that have logits, to the result or to a buffer. Returns them with their
+    /// Writes the exponentials of the columns that have logits to the span's destination. Returns them with their
     /// fixed-point sum. Prefetches the next row if the span is marked as far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
@@ -436,7 +436,8 @@ impl Masked<'_> {
         next: PrefetchSpan<S, D>,
         beside: [&[f32]; N],
     ) -> &'d mut [D] {
-        // Without data to prefetch, the block itself is prefetched. A branch would compile the loop twice.
+        // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. A branch
+        // would compile the loop twice.
         let ahead = if self.far { self.columns.len() } else { 0 };
         run.map_unrolled_with(
             isa,

@@ -73,7 +73,7 @@ impl Softmax<'_> {
         let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
         let masked = self.0.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
         if let Some(masked) = masked {
-            // Inlined, because a call would be measurable in rows of 128 columns.
+            // Inlined, because a call would take noticeable time in rows of 128 columns.
             return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
         }
         let row = self.0.read_found(isa, index, (x, columns, found), logits);

@@ -7,7 +7,7 @@ use crate::simd::{BLOCK, Float, Isa};
 #[derive(Clone, Copy)]
 pub struct Softmax;
 
-/// Adds +0 to the last product, which turns -0 into +0.
+/// `short` and `wide` add +0 to the last product, which turns -0 into +0.
 impl Formula for Softmax {
     const MASKED: f64 = 0.0;
     const LONG: bool = false;

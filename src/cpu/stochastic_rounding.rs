@@ -21,7 +21,7 @@ impl RandomBits {
     /// Creates the source for a tensor and a step, from a seed, the number of the tensor and the number of the step.
     pub fn new([seed, tensor]: [u64; 2], step: u64) -> Self {
         let [low, high] = halves(step);
-        // The counter has no bits left for the step, so each step has a key of its own.
+        // The counter of Philox has no bits left for the step, so each step has a key of its own.
         let [a, b, ..] = philox4x32([low, high, 0, 0], halves(seed ^ ROUNDINGS));
         RandomBits { key: [a, b], tensor: halves(tensor) }
     }

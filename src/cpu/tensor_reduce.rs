@@ -16,7 +16,7 @@ pub trait Pass<E: Element>: Copy + Send + Sync {
     type Seen: Copy + Default + Send;
     /// Whether the pass computes a sum.
     const SUMS: bool = true;
-    /// Merges the statistics of two neighbouring parts.
+    /// Merges the statistics of two neighbouring parts of the tensor.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
     /// Returns the sums of the run's tiles, and adds to the statistics. `start` is the index of the run's first element
     /// in the tensor. Must be `#[inline(always)]`, like everything it calls.
@@ -91,7 +91,7 @@ pub struct Overwrite<'a, E, K> {
 pub trait Overwriting<E: Element>: Copy + Send + Sync {
     /// Statistics of the pass. The default describes an empty tensor.
     type Seen: Copy + Default + Send;
-    /// Merges the statistics of two parts.
+    /// Merges the statistics of two neighbouring parts of the tensor.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
     /// Overwrites all of `x`. Must be `#[inline(always)]`, like everything it calls.
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Self::Seen;

@@ -104,7 +104,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn widen(self, value: Self::F32) -> Self::F64;
     /// Converts f64 to f32, rounded to nearest even.
     fn narrow(self, value: Self::F64) -> Self::F32;
-    /// Transposes: lane `j` of block `i` becomes lane `i` of block `j`.
+    /// Transposes the blocks: lane `j` of block `i` becomes lane `i` of block `j`.
     fn transpose(self, blocks: [Self::F32; 16]) -> [Self::F32; 16];
     /// Returns the sums of neighbours: `[a0+a1, a2+a3, .., a14+a15, b0+b1, .., b14+b15]`.
     fn fold_pairs(self, a: Self::F64, b: Self::F64) -> Self::F64;

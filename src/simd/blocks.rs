@@ -14,7 +14,7 @@ pub trait Slices {
     type Padded<'l>;
     /// Blocks of the slices at one index.
     type Blocks<'b>: Copy;
-    /// Blocks to pass to [`Slices::pad`].
+    /// Initial contents of the blocks that [`Slices::pad`] overwrites.
     const FILLERS: Self::Last;
 
     /// Copies the partial block at the end of each slice to `last`, and pads it. Panics unless every slice has `len`
@@ -241,7 +241,7 @@ pub fn padded<S: NoPadding>(values: &[S], filler: S) -> [S; BLOCK] {
     *tail::pad(values, filler, &mut block)
 }
 
-/// Copies the values to the start of `to`. It is not inlined, like [`pad`].
+/// Copies the values to the start of `to`. Like [`tail::pad`], this function is not inlined.
 #[cold]
 #[inline(never)]
 pub fn copy_to_start<S: Copy>(values: &[S], to: &mut [S]) {

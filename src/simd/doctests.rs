@@ -1,6 +1,6 @@
 //! Examples of safe code that must not compile, because it would return memory that was not written.
 //!
-//! Each example compiles `output.rs` in another crate. The code in `main` has the access that kernels have, which are
+//! Each example compiles `output.rs` in another crate. The code in `main` can use the same items as kernels, which are
 //! also outside of `simd`. Before each example that must not compile comes one that compiles and differs in one
 //! expression.
 

@@ -136,8 +136,8 @@ mod register {
 
     #[inline(always)]
     pub fn set(word: Word) {
-        // SAFETY: see the comment before the modules. The instruction reads the four bytes of `word`. Its reserved bits
-        // are zero, as they were when read.
+        // SAFETY: see the comment before the modules. The instruction reads the four bytes of `word`. The reserved bits
+        // of `word` are zero, as they were when it was read.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
     }
 }

@@ -151,8 +151,8 @@ pub(crate) fn put_forced(forced: Option<Token>) {
 
 /// Computation that is generic over the instruction set.
 ///
-/// `run_portable`, `run_avx2` and `run_avx512` are methods of the trait, so that the compiler places their code next to
-/// the kernel's type. The kernels of different modules can then be compiled in parallel.
+/// `run_portable`, `run_avx2` and `run_avx512` are methods of the trait, so that rustc puts their code into the codegen
+/// unit of the kernel's module. The kernels of different modules can then be compiled in parallel.
 pub trait Kernel: Sized {
     type Out;
 

@@ -71,7 +71,7 @@ pub fn new_vecs<T: Copy, const N: usize>(
     }))
 }
 
-/// Name by which error messages call the memory that [`new_vec`] allocates.
+/// Name of the memory that [`new_vec`] allocates, for error messages.
 const RESULT: &str = "the result";
 
 /// Returns flags as the bytes that kernels read.

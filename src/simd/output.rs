@@ -72,7 +72,7 @@ impl<'a, T> Output<'a, T> {
 }
 
 impl<'a, T: Storage> Output<'a, T> {
-    /// Calls `write` with the memory, and returns the memory as a slice of values together with what else `write`
+    /// Calls `write` with the memory. Returns the memory as a slice of values, and the second value that `write`
     /// returns. Panics if the memory was uninitialised and the proof does not cover it.
     pub(crate) fn write<R>(
         self,
@@ -85,7 +85,7 @@ impl<'a, T: Storage> Output<'a, T> {
     }
 
     /// Returns the memory as values. Panics if it was uninitialised and the written addresses do not cover it. The
-    /// addresses must be those of a proof of the call that wrote this output.
+    /// addresses must come from the proof that was returned by the call that wrote this output.
     #[inline(always)]
     fn into_written(self, written: Range<usize>) -> &'a mut [T] {
         let Range { start, end } = self.memory.as_ptr_range();
@@ -165,7 +165,7 @@ impl<'w, T> Unwritten<'w, T> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written<'w> {
     start: usize,
-    /// End address, or [`GAP`] if the joined parts are not adjacent.
+    /// End address, or [`GAP`] if the joined ranges are not adjacent.
     end: usize,
     call: PhantomData<fn(&'w ()) -> &'w ()>,
 }
@@ -192,12 +192,13 @@ impl Add for Written<'_> {
     type Output = Self;
 
     /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of them is
-    /// the default value, which stands for nothing written.
+    /// the default value, which means that nothing was written.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);
         let is_adjacent = is_first | is_last | (self.end == rest.start);
-        // Branches are avoided, because they would make the kernels longer. The default value has the end address 0.
+        // Branches are avoided, because they would make the kernels longer. The default value has the end address 0, so
+        // `max` returns the end address of the other operand.
         let start = select_unpredictable(is_first, rest.start, self.start);
         let end = select_unpredictable(is_adjacent, self.end.max(rest.end), GAP);
         Written { start, end, call: PhantomData }

@@ -4,7 +4,7 @@
 use super::tail::BLOCK;
 
 /// Address of the next lane, which is prefetched while the current lane is computed. Lanes are assumed to be
-/// contiguous. The CPU's own prefetching works only within a pass over memory.
+/// contiguous. The hardware prefetcher only follows the current pass over a lane; it does not load the next lane early.
 #[derive(Clone, Copy)]
 pub struct PrefetchRow<T>(*const T);
 

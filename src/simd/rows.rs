@@ -17,7 +17,7 @@ pub trait Work: Sized + Send {
     fn cols(&self) -> usize;
     /// Splits the work into the first `at` rows and the rest.
     fn split_at(self, at: usize) -> (Self, Self);
-    /// Combines the results of two neighbouring parts.
+    /// Combines the results of two neighbouring parts of the work.
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out;
     /// Computes all rows. Must be `#[inline(always)]`, like everything it calls.
     fn run<I: Isa>(self, isa: I) -> Self::Out;
@@ -33,7 +33,7 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     run_part(&mut part, rows, cols).map(|()| part.out())
 }
 
-/// Kernel that computes all rows. The tuple makes the compiler place the kernel's code next to the work's type.
+/// Kernel that computes all rows. The tuple makes rustc put the kernel's code into the codegen unit of `W`'s module.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]
@@ -90,7 +90,7 @@ impl<W: Work> AnyPart for Part<W> {
     }
 }
 
-/// Runs all rows of the work, split over threads. Not generic, so that it is compiled once.
+/// Runs all rows of the work, split over threads. The function is not generic, so that it is compiled once.
 #[inline(never)]
 fn run_part(part: &mut dyn AnyPart, rows: usize, cols: usize) -> Result<()> {
     let token = Token::current()?;
@@ -120,8 +120,8 @@ pub fn threads() -> usize {
 /// Calls both functions in the default floating-point environment. Uses a second thread of the current pool if one is
 /// free.
 ///
-/// Threads of this crate wait inside rayon only here, in [`spread`] and in [`on_each_thread`]. A waiting thread may run unrelated tasks, so
-/// its scopes are suspended. Not generic, so that it is compiled once.
+/// Threads of this crate wait inside rayon only here, in [`spread`] and in [`on_each_thread`]. A waiting thread may run
+/// unrelated tasks, so its scopes are suspended. The function is not generic, so that it is compiled once.
 #[inline(never)]
 fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
     #[cfg(feature = "parallel")]

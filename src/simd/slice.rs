@@ -124,8 +124,8 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.written()
     }
 
-    /// Splits the span into shorter spans of `run` elements. Calls `write` for each in order, with the index of its first
-    /// element. `write` returns the memory that it wrote.
+    /// Splits the span into shorter spans of `run` elements. Calls `write` for each in order, with the index of its
+    /// first element. `write` returns the memory that it wrote.
     #[inline(always)]
     pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'d mut [D]) -> &'d mut [D] {
         let all = Span { ..self };
@@ -142,8 +142,8 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         all.written()
     }
 
-    /// Fills the elements outside of `columns` with `value`. Calls `write` for the others, which returns the memory that
-    /// it wrote.
+    /// Fills the elements outside of `columns` with `value`. Calls `write` for the other elements. `write` returns the
+    /// memory that it wrote.
     #[inline(always)]
     pub fn fill_outside(self, columns: Range<usize>, value: D, write: impl FnOnce(Self) -> &'d mut [D]) -> &'d mut [D] {
         let all = Span { ..self };

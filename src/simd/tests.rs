@@ -202,12 +202,12 @@ impl Kernel for Moves {
         let lanes = isa.load_f32(&index.map(|v| f32::from_bits(v as u32))).to_bits();
         let found = isa.array_f32(isa.lookup(isa.table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup of index {}", index[i]);
         }
         let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
         let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup of index {}", index[i]);
         }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);
@@ -287,7 +287,7 @@ fn check_stored<E: Element>(stored: &[MaybeUninit<E>; 16], inputs: &[f32; 16], r
         // SAFETY: a store writes all sixteen elements.
         let stored = unsafe { stored.assume_init() };
         let expected = if input.is_nan() { E::NAN } else { round(*input) };
-        assert_eq!(stored.bits(), expected.bits(), "{} of {input:e} ({:08x})", E::DTYPE, input.to_bits());
+        assert_eq!(stored.bits(), expected.bits(), "{input:e} ({1:08x}) stored as {0}", E::DTYPE, input.to_bits());
     }
 }
 
@@ -342,7 +342,7 @@ fn an_output_is_complete_only_if_adjacent_parts_cover_it() {
                     let source = vec![1.0f32; part.len()];
                     let to = Span::new(&source, to.range(part.clone())).copy_from(&source);
                     written = written + if elsewhere { (&mut others[part.clone()]).into() } else { to.into() };
-                    // The default value is neutral on both sides.
+                    // Adding the default value on either side changes nothing.
                     written = Written::default() + written + Written::default();
                 }
                 Ok((written, ()))
@@ -380,7 +380,7 @@ impl Kernel for Tails {
                     #[inline(always)]
                     |_, v: I::F32| v.mul_add(isa.f32(2.0), isa.f32(1.0)),
                 );
-                assert_eq!(written, expected, "length {len}");
+                assert_eq!(written, expected, "span of {len} elements: expected 2 x + 1 for each element x");
                 Ok((Written::default(), ()))
             });
             result.unwrap();
@@ -408,7 +408,7 @@ impl Kernel for Tails {
                 },
             );
             let sum: f64 = isa.array_f64(sum).iter().sum();
-            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "length {len}");
+            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "sum over {len} elements");
         }
     }
 }

@@ -7,11 +7,11 @@ use super::{CHAIN, KEYS};
 use crate::element::Element;
 use crate::simd::{BLOCK, Float, Isa, PrefetchRow, padded};
 
-/// Largest number of queries handled here.
+/// Largest number of queries that this module handles.
 pub const FEW: usize = 4;
 
-/// Computes the products of the queries with `count` keys. `out` has [`KEYS`] products for each row. Products past the
-/// last key are unspecified.
+/// Computes the products of the queries with `count` keys. `out` has [`KEYS`] products for each query. Products past
+/// the last key are unspecified.
 #[inline(always)]
 pub fn scores<'a, I: Isa, E: Element>(
     isa: I,
@@ -58,7 +58,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
             features,
             #[inline(always)]
             |first, some, keys| {
-                // Spreads the prefetches over the keys: only a limited number of loads can be in flight.
+                // Spreads the prefetches over the loop, because only a limited number of loads can be in flight.
                 let part = panel * BLOCK + BLOCK * (first + some) / features;
                 while asked < part.min(count) {
                     ask(after(asked));
@@ -102,8 +102,8 @@ fn ask<E: Element>(row: Option<&[E]>) {
     }
 }
 
-/// Computes a weighted sum of `count` values for each row. `weights` and `out` have a row for each query, and a row of
-/// `weights` has [`KEYS`] numbers.
+/// Computes the weighted sum of `count` value vectors for each query. `weights` and `out` have one row for each query.
+/// A row of `weights` has [`KEYS`] numbers.
 #[inline(always)]
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,

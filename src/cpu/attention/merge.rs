@@ -13,7 +13,7 @@ pub struct State {
     pub factor: f64,
 }
 
-/// Largest logit and sum of exponentials of a part.
+/// Largest logit and sum of exponentials of a row, for one block of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     pub max: f64,
@@ -45,8 +45,8 @@ impl BlockResult<'_> {
 }
 
 impl State {
-    /// Creates the state of a row before its first key. The sink is an extra logit without a value; -inf means that
-    /// there is none.
+    /// Creates the state of a row before its first key. The sink is an extra logit without a value. If it is -inf,
+    /// the row has no sink.
     pub fn new(sink: f64) -> Self {
         let sum = if sink == f64::NEG_INFINITY { 0.0 } else { 1.0 };
         State { max: sink, sum, factor: 1.0 }
@@ -57,12 +57,12 @@ impl State {
         State { sum: self.sum * factor, factor, ..self }
     }
 
-    /// Returns whether no key and no sink has contributed to the state.
+    /// Returns true until a key or a sink has contributed to the state.
     pub fn is_empty(&self) -> bool {
         self.max == f64::NEG_INFINITY
     }
 
-    /// Returns NaN or +inf if a logit has that value.
+    /// Returns NaN if a logit is NaN. Otherwise, returns +inf if a logit is +inf.
     pub fn spoilt(&self) -> Option<f64> {
         (self.max.is_nan() || self.max == f64::INFINITY).then_some(self.max)
     }
@@ -74,8 +74,8 @@ impl State {
         }
     }
 
-    /// Merges a later part into the state, in f64. Sums relative to the smaller maximum are rescaled to the larger
-    /// maximum. Each merge rounds the rescaling factor once and each sum once.
+    /// Merges the result of a later block into the state, in f64. Sums relative to the smaller maximum are rescaled to
+    /// the larger maximum. Each merge rounds the rescaling factor once and each sum once.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_none() {
@@ -84,7 +84,7 @@ impl State {
     }
 }
 
-/// [`State::merge`] as a separate function, which all storage types share.
+/// Body of [`State::merge`]. It is compiled as a separate function, which the kernels of all element types share.
 struct Merge<'a, S> {
     state: &'a mut State,
     out: &'a mut [f64],

@@ -14,8 +14,8 @@ use std::ops::Range;
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part. A maximum of NaN or +inf
-    /// marks a non-finite part.
+    /// Maximum and sum for each tile, block and row. A maximum of -inf means that the row has no unmasked key in the
+    /// block. A maximum of NaN or +inf means that a logit has this value.
     ends: Vec<End>,
     values: Vec<f64>,
 }
@@ -32,7 +32,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns the number of slots for each tile, which is the maximum number of rows in a tile.
+    /// Returns the number of results that are stored for each tile and block: the maximum number of rows in a tile.
     fn room(&self) -> usize {
         QUERIES.min(self.rows)
     }
@@ -67,7 +67,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Allocates slots for these blocks, all empty.
+    /// Allocates the results of these blocks, all empty.
     fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
         const WHAT: &str = "the sums of each block of keys";
         // A product beyond usize saturates, and the allocation fails.
@@ -104,7 +104,8 @@ impl Parts {
 #[cfg(feature = "sharded")]
 impl Parts {
     /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
-    /// block. The numbers are the largest logit and, if this logit is finite, the sum and the weighted values.
+    /// block. The numbers are the largest logit and, if this logit is finite, the sum of exponentials and the weighted
+    /// sums of the values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -123,7 +124,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // A slot takes at least one word. Ranges with too many slots are rejected before the slots are allocated.
+        // Each result takes at least one word. A range with too many results is rejected before they are allocated.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }
@@ -131,8 +132,8 @@ impl Parts {
         Ok(parts.filled_from(words))
     }
 
-    /// Reads all slots from the start of `words`. Returns the parts and the remaining words, or `None` if there are too
-    /// few words or a word is invalid.
+    /// Reads all results from the start of `words`. Returns the parts and the remaining words, or `None` if there are
+    /// too few words or a word is invalid.
     fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
         let shape = self.shape;
         let mut parts = self;
@@ -155,7 +156,7 @@ impl Parts {
         Some((parts, words))
     }
 
-    /// Returns the slot of each block and row: block by block, with rows in order.
+    /// Returns the indices of the stored results: block by block, and in each block row by row.
     fn slots(&self) -> Vec<usize> {
         let Shape { heads, rows, .. } = self.shape;
         if heads == 0 || rows == 0 {
@@ -240,8 +241,8 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl BlockResult<'_> {
-    /// Writes the part's weighted values into `values`. Returns the part's largest logit and sum of exponentials. For a
-    /// non-finite part, the largest logit is NaN or +inf.
+    /// Writes the weighted sums of the values into `values`. Returns the largest logit and the sum of exponentials. If
+    /// a logit is NaN or +inf, the returned largest logit has this value.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {

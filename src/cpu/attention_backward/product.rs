@@ -25,8 +25,8 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // A block takes two registers of AVX-512 or four of AVX2. Six rows fill half of the registers of AVX-512. Two
-        // rows fill half of the registers of AVX2.
+        // A block takes two registers of AVX-512 or four of AVX2. The sums of six rows take 12 of the 32 registers of
+        // AVX-512. The sums of two rows take 8 of the 16 registers of AVX2.
         if I::REGISTERS >= 32 {
             self.by::<I, 6>(isa);
         } else {

@@ -22,7 +22,7 @@ pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads
 pub struct Sums {
     /// Gradients of q, k and v. Each row starts at a new block.
     pub all: [Vec<[f64; BLOCK]>; 3],
-    /// Gradients of the sinks of this batch.
+    /// Gradients of the sinks of the query heads, for one batch entry.
     pub dsinks: Vec<f64>,
 }
 
@@ -81,7 +81,7 @@ pub fn power_of_two(power: i32) -> f64 {
     f64::from_bits(((1023 + power) as u64) << 52)
 }
 
-/// Splits a number into a fraction in [1, 2) and a power of two.
+/// Splits a number into a fraction in [1, 2) and the exponent of a power of two.
 fn parts(x: f64) -> (f64, i32) {
     if x == 0.0 || !x.is_finite() {
         return (x, 0);

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
-/// Blocks of sixteen in a row of scores.
+/// Number of blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / BLOCK;
 
 /// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
@@ -343,7 +343,7 @@ impl Kernel for Find<'_> {
     }
 }
 
-/// Adds a tile's contribution to the sums.
+/// Adds a tile's contribution to the gradients of q, k and v.
 pub struct Multiply<'s> {
     pub untyped: Untyped<'s>,
     pub tile: &'s Tile,

@@ -131,7 +131,7 @@ pub fn gradients<I: Isa, E: Element>(
 #[derive(Clone, Copy)]
 pub struct Untyped<'a> {
     pub scores: &'a LogitTransform<'a>,
-    /// First row.
+    /// Index of the unit's first row.
     pub start: usize,
     /// Number of features of keys and of values.
     pub features: (usize, usize),

@@ -108,12 +108,12 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
 
 /// Number of elements of a chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
 const COPY: usize = 1024;
-/// A chunk is computed again in f64 as a whole if more than one in `MANY` of its elements are uncertain.
+/// A whole chunk is computed again in f64 if the rounding of more than one in `MANY` of its elements is uncertain.
 const MANY: usize = 8;
 /// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;
 
-/// Computes the uncertain elements of a chunk again in f64.
+/// Recomputes in f64 the elements of a chunk whose rounding is uncertain.
 struct Mend<'a, E> {
     function: &'a dyn Forms<E>,
     x: &'a [E],

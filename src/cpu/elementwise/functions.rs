@@ -15,7 +15,8 @@ use crate::simd::{Float, Isa, Select};
 use std::marker::PhantomData;
 
 /// Declares functions without parameters. Each line has the f64 computation and, optionally, the computation in pairs
-/// of f32 with its test for valid inputs. The computation in single f32s may follow, with its test and its error.
+/// of f32 with its test for valid inputs. The computation in single f32s may follow, with its test for valid inputs and
+/// its [`Function::SHORT_ULPS`].
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
         $(#[doc = $doc])*
@@ -139,7 +140,7 @@ derivatives! {
     Exp: |isa, x, dy| derivative::times::<I, E>(isa, dy, derivative::exp::<I, E>(isa, x, isa.f64(0.0)));
     /// ln2 2^x.
     Exp2: |isa, x, dy| derivative::times::<I, E>(isa, dy, exp2::derivative::<I, E>(isa, x));
-    /// The normal distribution function plus x times its density.
+    /// The standard normal distribution function, plus x times the standard normal density.
     Gelu: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu::gelu_derivative::<I, E>(isa, x));
     /// s + x z' s (1 - s), with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3) and z' = dz/dx.
     GeluTanh: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_derivative::<I, E>(isa, x));

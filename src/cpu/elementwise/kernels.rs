@@ -11,7 +11,7 @@ const WORD: usize = 4;
 
 /// Kernels of a [`Function`] as a trait object, so that their callers are compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
-    /// Computes the function for at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
+    /// Computes the function for at most [`CHUNK`] elements, and flags the elements whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E];
     /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
@@ -27,7 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     }
 }
 
-/// Flag of each lane: whether its rounding is certain.
+/// Flag of each element of a chunk: whether its rounding is certain.
 pub struct Certain([[u16; WORD]; CHUNK / BLOCK / WORD]);
 
 impl Certain {
@@ -41,8 +41,8 @@ impl Certain {
         self.0[..len.div_ceil(BLOCK * WORD)].as_flattened().iter().fold(u16::MAX, |all, bits| all & bits) == u16::MAX
     }
 
-    /// Returns the uncertain lanes of `len` elements. Each word covers four blocks: bit 16 i + j is lane j of the
-    /// word's block i.
+    /// Returns words with a bit for each of the first `len` elements. The bit is 1 if the element's rounding is
+    /// uncertain. A word covers four blocks: bit 16 i + j is lane j of its block i.
     pub fn uncertain(&self, len: usize) -> impl Iterator<Item = u64> {
         let words = self.0[..len.div_ceil(BLOCK * WORD)].iter();
         words.map(|blocks| !blocks.iter().rev().fold(0, |word, bits| word << BLOCK | u64::from(*bits)))
@@ -59,7 +59,8 @@ struct Values<'a, 'c, E, F> {
 impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     type Out = &'a mut [E];
 
-    /// Uncertain lanes are flagged and fixed afterwards: a branch for each block would cost more than fixing them.
+    /// Flags the elements whose rounding is uncertain, and the caller computes them again. This is faster than a branch
+    /// for each block.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;
@@ -87,7 +88,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                 let is_certain = if E::IS_F32 {
                     above.to_bits().eq(below.to_bits())
                 } else {
-                    // The exact value is within one ULP of `above`, because the bounds differ by at most one.
+                    // The bounds differ by at most one ULP, so the exact value is less than two ULP from `above`.
                     is_certain::<I, E>(isa, above, 2)
                 };
                 certain[i] = is_certain.bits();

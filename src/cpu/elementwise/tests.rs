@@ -78,7 +78,8 @@ fn pairs_have_the_bits_of_the_f64_form() {
     compare_all(Level::ALL, 40_009);
 }
 
-/// The portable level is skipped, because it has the same operations and the sampled test covers it.
+/// The portable level is skipped. It has the same operations as the other levels, and the test above compares it on a
+/// sample of the inputs.
 #[test]
 #[ignore = "minutes: all 2^32 inputs"]
 fn pairs_have_the_bits_of_the_f64_form_for_every_input() {
@@ -102,22 +103,22 @@ impl<F: Function> Function for Short<F> {
         self.0.short_serves(isa, x)
     }
 
-    /// Gives NaN in the lanes for which [`Function::short`] is not valid.
+    /// Returns NaN, which marks the elements for which [`Function::short`] is not valid.
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, _: I::F64) -> Wide<I> {
         Wide { hi: isa.f64(f64::NAN), lo: isa.f64(0.0), exponent: None }
     }
 }
 
-/// Compares the errors of [`Function::short`] with its bound, for every number of a 16-bit type. The reciprocal
-/// estimates are least accurate on the portable level.
+/// Compares the errors of [`Function::short`] with its bound, for every number of a 16-bit type. All levels are tested,
+/// because their reciprocal estimates differ. Those of the portable level are the least accurate.
 fn check_short<E: Element, F: Function>(name: &str, function: F) {
     let exact: Vec<f64> = (0..=u16::MAX).map(|bits| E::from_bits(bits.into()).widen()).collect();
     let x: Vec<f32> = exact.iter().map(|x| *x as f32).collect();
     for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
         let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
         with_level(level, || {
-            // Computes one element at a time: with many uncertain elements, a whole chunk would become NaN.
+            // Computes one element at a time. If a chunk had many uncertain elements, `eval` would make all of it NaN.
             for (x, short) in x.chunks(1).zip(short.chunks_mut(1)) {
                 apply(x, short, Short(function))?;
             }

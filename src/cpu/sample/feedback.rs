@@ -14,7 +14,7 @@ use std::f64::consts::LN_2;
 
 /// Number of top tokens from which mirostat estimates the exponent of the distribution.
 const TOKENS_OF_ESTIMATE: usize = 100;
-/// Upper limit of the estimated exponent. At this limit, k is 1 for any vocabulary size and mu.
+/// Upper limit of the estimated exponent. At this limit, mirostat keeps one token for any vocabulary size and mu.
 const MOST_EXPONENT: f64 = 1e100;
 
 impl<S: Element> Filtering<'_, S> {
@@ -126,7 +126,7 @@ impl Kernel for AdaptiveP<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        /// Distance from the target at which a logit is 5 below the largest.
+        /// Distance of a probability from the target at which the new logit is 5 below its largest value.
         const WIDTH: f64 = 0.3;
         const LARGEST: f64 = 5.0;
         const SHARPNESS: f64 = 10.0;

@@ -184,7 +184,7 @@ impl<S: Element> Filtering<'_, S> {
     fn deviation<I: Isa>(&self, isa: I) -> f64 {
         let logits = self.candidates.logits();
         let n = logits.len() as f64;
-        // Terms are relative to the maximum, so the magnitude of the logits does not matter.
+        // Subtracts the maximum from the logits first, so that a large common offset costs few digits.
         let (max, zero) = (isa.f64(self.scale.max), isa.f64(0.0));
         // Masks out the padding of the last block.
         let there = |i: usize| isa.mask_wide(((1u32 << logits.len().saturating_sub(i * BLOCK).min(BLOCK)) - 1) as u16);

@@ -53,11 +53,12 @@ impl<S: Element> LogitSlice<'_, S> {
         std::iter::once(LogitSlice { z: head, first: self.first }).chain(rest)
     }
 
-    /// Returns the largest logit, or NaN if any logit is NaN. Writes each tile's maximum of each lane to `maxima`.
+    /// Returns the largest logit, or NaN if any logit is NaN. Writes the maxima of the lanes of each tile to `maxima`.
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        // Adding detects NaN more cheaply than comparing. Infinities of both signs also make the sum NaN.
+        // A sum detects NaN more cheaply than comparisons. Because infinities of both signs also make the sum NaN,
+        // `has_nan` decides in the end.
         let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();

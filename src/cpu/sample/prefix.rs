@@ -128,7 +128,7 @@ pub fn last<I: Isa, S: Element>(
             .filter(|(w, _)| **w == weight)
             .map(|(_, &place)| Candidate { logit: whole.z[place as usize].widen(), token: whole.first as u32 + place }),
     );
-    // Candidates are in order of index.
+    // The candidates are in order of index. If all their logits are equal, `order` either keeps or reverses this order.
     let first = *last.first()?;
     if last.iter().any(|c| c.logit != first.logit) {
         last.sort_unstable_by(order);

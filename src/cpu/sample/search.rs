@@ -30,7 +30,7 @@ struct Place {
 /// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
-    /// Remaining bound: the bound minus the count or mass of the tokens whose keys are above the known bits.
+    /// Remaining bound: the bound minus the count or mass of the tokens whose leading key bits exceed the known bits.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
@@ -88,7 +88,7 @@ impl Search {
             tokens.for_each(|(c, amount)| sums[(key::<S>(c.logit) >> shift) as usize] += amount);
             return sums;
         }
-        // The first round stores no tokens. The second round stores the tokens with the first digit.
+        // The first round stores no tokens. The second round stores the tokens whose keys have the first known digit.
         if shift + 2 * DIGIT == bits::<S>() {
             let (unknown, known) = (self.unknown, self.key);
             let place = |(c, amount): (Candidate, u64)| Place { key: key::<S>(c.logit), amount, token: c.token };

@@ -25,7 +25,7 @@ impl LogitTransform<'_> {
     /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer, and also returns the
     /// extremes of `columns`. Other columns of the buffer are unspecified. If `far` is set, the next row is prefetched.
     ///
-    /// The loop is part of its caller, because a call would be measurable in rows of 128 columns.
+    /// The loop is inlined into the caller, because a call would take noticeable time in rows of 128 columns.
     #[inline(always)]
     pub fn widened<'a, I: Isa, E: Element>(
         isa: I,
@@ -100,7 +100,7 @@ impl<E: Element> Kernel for Widen<'_, E> {
             |i, x: I::F32| {
                 next.block(i);
                 extremes.update(i % 2, x);
-                // A NaN keeps its bits, which no result depends on.
+                // If x is NaN after all, its bits are stored unchanged. No result depends on them.
                 NotNan(x)
             },
         );

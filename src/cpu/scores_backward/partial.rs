@@ -25,7 +25,7 @@ pub enum SoftmaxOp {
     LogSumExp,
 }
 
-/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's sum.
+/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's upstream gradient, which is passed as the sum.
 #[derive(Clone, Copy)]
 struct LogSumExp;
 
@@ -266,7 +266,8 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let softmax_partial::LogitShard { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], widened(isa, self.part.x.row(row), buffer));
         let known = found.row();
-        // Only counts the row: a fill value does not depend on the scores, so its gradient is 0.
+        // This call counts the row if it is not live. The returned fill value is not used: it does not depend on the
+        // scores, so its gradient is 0.
         known.fill_value(row, scores.fully_masked, guards, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO),

@@ -4,7 +4,7 @@
 #[cfg(feature = "sharded")]
 use crate::math::keys;
 
-/// Distance below the maximum at which terms become 0.
+/// Distance from the maximum beyond which the exponential of a logit is 0.
 const IRRELEVANT: f32 = 128.0;
 
 /// Statistics of a shard or, once all shards are merged, of a complete row.
@@ -54,10 +54,10 @@ impl MaskedStats {
     }
 }
 
-/// Components of the largest logit.
+/// Largest logit of a row or shard with a bias, and a bound of the logits with large products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sums {
-    /// Largest logit as the sum of `high` and `low`, where `high` is the rounded sum.
+    /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.
     pub(super) high: f32,
     pub(super) low: f32,
     /// Upper bound of all logits whose product of score and scale is at least `LARGEST_PRODUCT`.

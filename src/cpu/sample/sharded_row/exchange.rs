@@ -27,7 +27,7 @@ pub enum NextRound {
     All,
     /// Draws from the remaining candidates without gathering them.
     Share,
-    /// Searches for the cut of the next filter.
+    /// Searches for the last token that the next filter keeps.
     Cut,
 }
 
