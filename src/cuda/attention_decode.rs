@@ -82,22 +82,23 @@ unsafe impl DeviceRepr for Arguments {}
 /// cache). Keys and values have 1 to 256 features. `sinks` has a number for each head of `q`, of any type.
 ///
 /// # Options
-/// The query of a sequence is at the position of the sequence's last key. The options' mask may have a
-/// [window](Mask::window), and causality changes nothing. The cache has the lengths. [`FullyMasked::Uniform`] is not
-/// supported.
+/// The query of a sequence is at the position of the sequence's last key, so a causal mask changes nothing. The
+/// options' mask may have a [window](Mask::window), but no lengths, which are in the cache. [`FullyMasked::Uniform`] is
+/// not supported.
 ///
 /// # Special values
-/// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait, and
-/// reads neither the table nor the lengths. If a length exceeds the pages of a sequence, or if a page that the query sees
-/// is not in the cache, the sequence's results are NaN, and memory outside of the cache is not read.
-/// [`PagedCache::check`] rejects such a cache. Pages before the window are not read.
+/// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait,
+/// and reads neither the table nor the lengths. If a length exceeds the capacity of a sequence's pages, or if a page
+/// that the query sees is not in the cache, the sequence's results are NaN, and memory outside of the cache is not
+/// read. [`PagedCache::check`] rejects such a cache. Pages before the window are not read.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the shapes do not fit each other; [`Error::InvalidArgument`] for invalid or unsupported
 /// options; [`Error::FullyMasked`] under [`FullyMasked::Error`], for which the host waits unless the call gets `guards`;
 /// [`Error::Failed`] if the device fails.
 ///
-/// With `guards`, the rows `sequence * heads + head` with NaN, with +inf and without an unmasked key are counted.
+/// If `guards` are given, rows with NaN, with +inf and without an unmasked key are counted in them. A head of a
+/// sequence is the row `sequence * heads + head`.
 ///
 /// ```no_run
 /// use evenkeel::cuda::{self, Heads, HeadsMut, PagedCache, Pages};
@@ -236,7 +237,7 @@ impl Shape {
         }
     }
 
-    /// Returns whether pieces of 16 bytes, which hold `lanes` elements, can be moved at a time.
+    /// Returns whether the kernels can read keys and values 16 bytes, `lanes` elements, at a time.
     fn is_aligned(&self, memory: &Memory, lanes: usize) -> bool {
         let is_whole = |layout: PageLayout| {
             let PageLayout { features, page_stride, position_stride, head_stride, .. } = layout;
@@ -263,7 +264,7 @@ pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     }
 }
 
-/// Returns the number of 64-bit words that the kernels need for the results of blocks of keys.
+/// Returns the number of 64-bit words that the kernels need to store the partial results of all blocks of keys.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if the number exceeds 2^60, or for an unsupported mask.
@@ -278,15 +279,16 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
     })
 }
 
-/// Names of the kernels by type, then by the number of rows that share a key: any alignment and one row, one row, up to
-/// four, and up to eight.
+/// Names of the kernels by type. The first of a type takes rows of any alignment, the others aligned rows. For each key
+/// that they load, the first two kernels compute one head of queries, the third up to four and the fourth up to eight.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. Fewer queries share their blocks of keys among more thread blocks.
+/// Number of thread blocks that keeps a device busy. In smaller calls, the blocks of keys of a query are divided among
+/// several thread blocks.
 const ENOUGH: usize = 4096;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;

@@ -43,8 +43,9 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. Each type has five kernels: for any row; for rows in registers, with 4 or 8 pieces in each
-    /// of up to 256 threads, or with 8 pieces in each of 512 threads; and for longer rows.
+    /// Kernel names by type. The first of a type's five kernels takes any row. The next three hold a row in registers:
+    /// 4 or 8 pieces of sixteen bytes in each of up to 256 threads, or 8 pieces in each of 512. The last takes longer
+    /// rows.
     kernels: [[&'static str; 5]; 3],
     /// Code that selects the op in the kernels for masked rows.
     of: u64,

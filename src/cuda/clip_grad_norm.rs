@@ -130,11 +130,11 @@ pub fn clip_grad_norm(
 pub struct Memory {
     /// Copy of [`Plan::tensors`] on the device.
     pub tensors: u64,
-    /// Workspace of [`Plan::tiles`] f64, to be written.
+    /// Workspace for the sum of each tile: [`Plan::tiles`] f64.
     pub tiles: u64,
     /// Output: the sum of squares of each tensor, as one f64.
     pub parts: u64,
-    /// Norm, as one f64, to be written.
+    /// Output: the norm, as one f64.
     pub norm: u64,
     /// Output: two f64, the clipping factor and a flag. The flag is 1 if elements are multiplied by the factor, else 0.
     pub scale: u64,

@@ -36,9 +36,9 @@ pub struct Launch {
 
 /// The context that was current on this thread before a call. Dropping the value makes it current again.
 ///
-/// `cudarc` makes a stream's context current and leaves it so. An engine may drive the device through another context
-/// on the same thread. Each function that uses the driver therefore saves the current context first, so that the value
-/// is dropped after all guards of arguments, which use the driver when they are dropped.
+/// `cudarc` makes a stream's context current and does not restore the previous one, which an application may need on
+/// the same thread. Each function that uses the driver therefore saves the current context before anything else. The
+/// value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
 #[must_use]
 pub(crate) struct CallerContext(sys::CUcontext);
 
@@ -58,7 +58,7 @@ impl Drop for CallerContext {
     }
 }
 
-/// Returns this thread's current context, or null if there is none. A driver that is not initialised has none.
+/// Returns this thread's current context, or null if there is none, for example before the driver is initialised.
 fn current() -> sys::CUcontext {
     result::ctx::get_current().ok().flatten().unwrap_or(ptr::null_mut())
 }
@@ -126,7 +126,7 @@ fn is_absent(status: u32) -> bool {
         status,
         3 // not initialised
         | 34 // only the stub of the driver's library is installed
-        | 46 // the device is used by another process alone
+        | 46 // another process has exclusive use of the device
         | 100 // no device
         | 101 // no such device
         | 802 | 803 // the system is not ready; driver and library differ
@@ -332,7 +332,7 @@ mod tests {
     fn only_a_missing_device_may_be_replaced_by_the_cpu() {
         // Out of memory, an illegal address, a failed launch and an unknown error are failures.
         for status in [2, 700, 719, 999] {
-            assert!(!is_absent(status), "status {status}");
+            assert!(!is_absent(status), "status {status} must be a failure, not a missing device");
         }
         assert!(is_absent(100) && is_absent(101) && is_absent(803));
     }

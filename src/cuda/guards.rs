@@ -59,7 +59,7 @@ const INITIAL: [u64; WORDS] = [0, 0, 0, u64::MAX];
 
 impl Guards {
     /// Allocates counters on the stream, and sets them to zero. Ops on other streams of the device may use them too. If
-    /// `cudarc`'s event tracking is off, the caller then orders the streams.
+    /// `cudarc`'s event tracking is off, the caller must then synchronise the streams.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the stream is captured; [`Error::Failed`] if the device fails.
@@ -104,7 +104,7 @@ impl GuardCounts {
         GuardCounts { nan, infinite, fully_masked, first_fully_masked }
     }
 
-    /// Returns whether no row was fully masked or not finite.
+    /// Returns whether all counts are 0.
     pub fn is_clean(&self) -> bool {
         *self == GuardCounts::default()
     }

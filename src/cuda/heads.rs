@@ -113,7 +113,7 @@ impl<'a, E> HeadsMut<'a, E> {
     }
 }
 
-/// The position of each token, as an index into a [`RopeTable`](super::RopeTable). It is in a device's memory.
+/// Position of each token, as an index into a [`RopeTable`](super::RopeTable), in a device's memory.
 ///
 /// The host never reads the positions. If a position is not in the table, the rotated columns of the token's rows
 /// become NaN.
@@ -197,7 +197,7 @@ pub(super) struct Arguments {
     padding: u32,
 }
 
-/// Rows of heads to rotate: where they are and go, and with which table.
+/// Rotation of rows of heads: addresses and layouts of the rows and the results, and the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     /// Addresses of the rows, of the results, of the cosines and of the sines. Rows and results may be at the same
@@ -228,7 +228,8 @@ impl Rotation {
         Rotation { addresses, layouts: [layout; 2], ids: PositionIds::default(), positions, rotated: cols, interleaved }
     }
 
-    /// Checks that rows and results have the same shape, and that the rotated columns are even and in the row.
+    /// Checks that rows and results have the same shape, and that the number of rotated columns is even and at most
+    /// the number of columns.
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         let [x, y] = self.layouts;
         let dims = |layout: HeadLayout| [layout.tokens, layout.heads, layout.cols];
@@ -245,7 +246,7 @@ impl Rotation {
         Ok(())
     }
 
-    /// Returns whether pieces of `lanes` elements, 16 bytes, can be moved at a time.
+    /// Returns whether the kernel can move 16 bytes, `lanes` elements, at a time.
     pub(super) fn is_aligned(&self, lanes: usize) -> bool {
         let [x, y] = self.layouts;
         let lengths = [self.rotated / 2, x.cols, x.token_stride, x.head_stride, y.token_stride, y.head_stride];
@@ -291,10 +292,16 @@ mod tests {
     fn rows_overlap_if_a_stride_is_too_short() {
         let layout = |token_stride, head_stride| HeadLayout { tokens: 3, heads: 2, cols: 8, token_stride, head_stride };
         for (token_stride, head_stride) in [(16, 8), (8, 24), (40, 8), (20, 10)] {
-            assert!(!layout(token_stride, head_stride).overlaps(), "strides {token_stride} and {head_stride}");
+            assert!(
+                !layout(token_stride, head_stride).overlaps(),
+                "rows with token stride {token_stride} and head stride {head_stride} must not overlap"
+            );
         }
         for (token_stride, head_stride) in [(15, 8), (8, 23), (16, 7), (8, 8), (0, 8)] {
-            assert!(layout(token_stride, head_stride).overlaps(), "strides {token_stride} and {head_stride}");
+            assert!(
+                layout(token_stride, head_stride).overlaps(),
+                "rows with token stride {token_stride} and head stride {head_stride} must overlap"
+            );
         }
         assert!(!HeadLayout { tokens: 1, token_stride: 0, ..layout(0, 8) }.overlaps());
     }

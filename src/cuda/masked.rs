@@ -102,7 +102,7 @@ impl Logits {
     }
 }
 
-/// Properties of a call that kernels are selected by.
+/// Properties of a call by which its kernel is selected.
 pub struct Rows {
     /// Index of the type's kernels.
     pub index: usize,
@@ -114,8 +114,8 @@ pub struct Rows {
     pub is_narrow: bool,
     /// Whether the mask has a bias.
     pub is_biased: bool,
-    /// Whether flags and biases can be read together with sixteen bytes of scores. Each row's must be contiguous and
-    /// aligned. Flags that all columns share are read alone.
+    /// Whether a thread that reads sixteen bytes of scores can read their flags and biases as a vector. In each row,
+    /// these must be contiguous and aligned. A flag that all columns share needs no alignment.
     pub is_aligned: bool,
 }
 
@@ -130,10 +130,10 @@ impl Rows {
         threads_of(self.cols, pieces * self.lanes)
     }
 
-    /// Returns one of an op's kernels, and its number of threads. By type, the op has kernels for any row, and for rows
-    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads, with 4 or
-    /// `pieces_of_512` pieces of sixteen bytes per thread. `is_aligned` tells whether rows and results can be moved
-    /// sixteen bytes at a time.
+    /// Returns the op's kernel for this call, and the number of threads. For each type, the op has three kernels. The
+    /// first takes any row. The others take rows without bias and softcap that fit in the registers of a block: of up
+    /// to 256 threads with 4 pieces of sixteen bytes each, or of up to 512 threads with `pieces_of_512` pieces each.
+    /// `is_aligned` tells whether rows and results can be moved sixteen bytes at a time.
     pub fn kernel_without_bias(
         &self,
         kernels: &[[&'static str; 3]; 3],

@@ -19,7 +19,8 @@
 //! dropping device memory, including a [`RopeTable`] or a [`Mask`] that owns it.
 //!
 //! The first call of a kernel makes the driver compile the kernels of the same source and type, which can take seconds.
-//! [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
+//! [`preload`] compiles them in advance. While a stream is captured, a call whose kernel is not compiled returns an
+//! error.
 //!
 //! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. After an op
 //! has run on a stream at some size, running the op again at that size allocates nothing. Before a stream captures an

@@ -50,9 +50,9 @@ pub(super) struct Norm {
 /// Outputs and workspace for the gradients of the weight and the bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Gradient of the weight, if wanted.
+    /// Gradient of the weight, if requested.
     pub dweight: Option<TypedDevicePtr>,
-    /// Gradient of the bias, if wanted.
+    /// Gradient of the bias, if requested.
     pub dbias: Option<TypedDevicePtr>,
     /// Address of [`workspace_len`] f64 numbers; unused if both gradients are absent.
     pub workspace: u64,
@@ -60,7 +60,7 @@ pub struct Columns {
 
 /// Number of rows that a block of the column kernels processes at a time.
 const TILE: usize = 256;
-/// Number of threads of such a block, and of loads that its threads make side by side in each row.
+/// Number of threads of a block of the column kernels, and number of neighbouring loads that the block makes in a row.
 const THREADS: usize = 256;
 const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;

@@ -114,7 +114,7 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
 
 /// Appends a kernel with the ages of its registers replaced by their numbers.
 fn push_numbered(to: &mut String, entry: &str) {
-    // The numbers of each class. The register that appeared last is at the end.
+    // Register numbers by class, in the order in which the registers last appeared.
     let mut known = CLASSES.map(|_| Vec::new());
     let mut parts = entry.split('%');
     to.push_str(parts.next().unwrap_or(""));
@@ -162,7 +162,7 @@ mod tests {
             launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce(")
         );
         let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
-        assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "{refusal}");
+        assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "got: {refusal}");
         assert!(launch("softmin", "softmin_f32").ptx().is_err());
         assert!(sources().any(|source| source == "softmax") && sources().all(|source| unpacked(source).is_ok()));
     }

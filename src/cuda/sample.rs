@@ -113,14 +113,14 @@ impl Request {
         Ok(request)
     }
 
-    /// Sets the index of the draw. Each token of a sequence needs another index.
+    /// Sets the index of the draw. Each token of a sequence needs an index of its own.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
     }
 
-    /// Sets the device address of a counter. Each kernel that draws adds the counter to the number of the draw; the sum
-    /// wraps. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
-    /// numbers.
+    /// Sets the device address of a counter. The kernels that draw use the sum of the counter and the index of the
+    /// draw, which may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with
+    /// different random numbers.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
@@ -128,7 +128,7 @@ impl Request {
         Request { counter: address, ..self }
     }
 
-    /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
+    /// Sets the bit mask of the tokens that may be drawn. Token t is bit t % 32 of word t / 32.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `words` must be the device address of enough 32-bit words for the
@@ -371,8 +371,8 @@ fn steps(dtype: DType, cols: usize) -> usize {
     (cols + of_piece - 1).div_ceil(32 * of_piece)
 }
 
-/// Returns the number of blocks that read a row. There are enough blocks for the device, and enough warps that no lane
-/// adds up more than 511 masses.
+/// Returns the number of blocks that read a row. It keeps the device busy, and is so large that no lane adds more than
+/// 511 masses.
 fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     let steps = steps(dtype, cols);
     let least = steps.div_ceil(WARPS_OF_PART * (511 / (16 / bytes(dtype))));
@@ -384,7 +384,8 @@ fn rows_at_once(cols: usize) -> usize {
     (LOGITS_AT_ONCE / cols).clamp(LEAST_ROWS, MOST_ROWS)
 }
 
-/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and an f32 for each of four groups of a step.
+/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and four f32 for each step, which hold the
+/// largest logits of the step's four groups of columns.
 fn words_of_row(dtype: DType, cols: usize) -> usize {
     WORDS_OF_WORK + 2 * steps(dtype, cols)
 }

@@ -18,7 +18,7 @@ pub(super) struct Workspace {
     stream: Arc<CudaStream>,
     /// All allocations so far. New launches use the last one; captured graphs may use the others.
     words: Vec<CudaSlice<u64>>,
-    /// Host copy of the list of tensors that is on the device.
+    /// Host copy of `list`, the device's list of the tensors that clip_grad_norm scales.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.

@@ -2,7 +2,7 @@
 
 use crate::simd::{BLOCK, Float, Isa, MaskBits};
 
-/// Number of bins that are kept.
+/// Number of bins of a sum.
 const BINS: usize = 4;
 /// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
@@ -174,7 +174,7 @@ fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
     }
-    // If `magnitude` is subnormal, `exponent` is -1023, one less than the smallest exponent of a normal number.
+    // If `magnitude` is subnormal, `exponent` is -1023. The bin is then the same as for the smallest normal numbers.
     let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
     (exponent + 1).div_euclid(WIDTH)
 }

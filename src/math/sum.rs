@@ -337,7 +337,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     group.sums(isa)
 }
 
-/// Slices of equal length, read in quads. A quad is a chunk of 64 elements, or four blocks.
+/// Slices of equal length, read in quads. A quad is a chunk of 64 elements (four blocks).
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],
