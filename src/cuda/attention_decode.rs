@@ -1,4 +1,4 @@
-//! Attention of one query for each sequence on a device, over keys and values in pages.
+//! Attention for decoding, on a device: one query for each sequence, over keys and values in pages.
 
 use super::device::{self, Launch};
 use super::guards::{self, Guards};
@@ -73,13 +73,14 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Computes [`attention`](crate::attention()) of one query for each sequence and head on the stream's device, over keys
-/// and values in pages. This is the form for decoding. The results are bit-identical to the CPU's for the sequence's
-/// keys and values in order.
+/// and values in pages. This is the form for decoding. The results are bit-identical to the CPU's for the same keys and
+/// values in the order of their positions.
 ///
 /// # Shapes
-/// `q` is `[sequences, heads, features]` and `out` is `[sequences, heads, features of values]`, with strides. The number
-/// of heads of the cache divides the number of heads of `q`, and head h of `q` uses head h / (heads / heads of the
-/// cache). Keys and values have 1 to 256 features. `sinks` has a number for each head of `q`, of any type.
+/// `q` is `[sequences, heads, features]` and `out` is `[sequences, heads, features of values]`, with strides. The
+/// number of heads of `q` is a multiple of the number of heads of the cache. If it is n times as large, head h of `q`
+/// uses head h / n of the cache, rounded down. Keys and values have 1 to 256 features. `sinks` has a number for each
+/// head of `q`, of any type.
 ///
 /// # Options
 /// The query of a sequence is at the position of the sequence's last key, so a causal mask changes nothing. The
@@ -149,9 +150,8 @@ pub fn attention_decode_into<E: DeviceElement>(
         let memory = Memory { workspace, guards, ..memory };
         let Some((launches, arguments)) = launches(E::DTYPE, &memory, &shape, options)? else { return Ok(()) };
         for launch in launches {
-            // SAFETY: the views contain the elements of their layouts, the table has a row and the lengths a number for
-            // each sequence, there is a sink for each head, and the workspace has `words` words. All are used on this
-            // stream.
+            // SAFETY: the views contain the elements of their layouts. There is a row of the table and a length for
+            // each sequence, and a sink for each head. The workspace has `words` words. All are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())
@@ -162,7 +162,7 @@ pub fn attention_decode_into<E: DeviceElement>(
 /// Shape of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Layout of the queries. A token is a sequence.
+    /// Layout of the queries. It has one token for each sequence.
     pub q: HeadLayout,
     /// Layout of the results.
     pub out: HeadLayout,
@@ -189,7 +189,7 @@ pub struct Memory {
     pub sinks: Option<TypedDevicePtr>,
     /// Workspace of [`workspace_words`] 64-bit words, aligned to 16 bytes.
     pub workspace: u64,
-    /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
+    /// Row counters that [`softmax::launch`](super::softmax::launch) describes; 0 for none.
     pub guards: u64,
 }
 
@@ -232,7 +232,7 @@ impl Shape {
         let blocks = (self.cache.capacity() as usize).div_ceil(KEYS);
         match window {
             0 => blocks,
-            // The window may begin anywhere in a block.
+            // A window that begins within a block overlaps one block more.
             _ => blocks.min((window as usize - 1).div_ceil(KEYS) + 1),
         }
     }
@@ -252,8 +252,8 @@ pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     let Some(mask) = options.mask else { return Ok(0) };
     let others = Mask { causal: false, window: None, ..mask.clone() };
     if !others.is_none() || mask.offset.is_some() {
-        let expected = "a window, causality or both: the cache has the lengths, and keep flags, biases and offsets are \
-                        not supported";
+        let expected = "a mask with a window, causality or both: lengths are in the cache, and keep flags, biases and \
+                        offsets are not supported";
         return Err(Error::invalid(OP, "mask", "a mask with other parts", expected));
     }
     match mask.window {
@@ -275,7 +275,7 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
     let words = results.zip(sums).and_then(|(results, sums)| results.checked_mul(2)?.checked_add(sums.div_ceil(2)));
     words.filter(|words| *words <= 1 << 60).ok_or_else(|| {
         let got = format!("{} rows and {slots} blocks of keys", shape.rows());
-        Error::invalid(OP, "table", got, "at most 2^60 words of results")
+        Error::invalid(OP, "table", got, "so small that all results fit in 2^60 words")
     })
 }
 

@@ -47,7 +47,7 @@ struct Op {
     /// 4 or 8 pieces of sixteen bytes in each of up to 256 threads, or 8 pieces in each of 512. The last takes longer
     /// rows.
     kernels: [[&'static str; 5]; 3],
-    /// Code that selects the op in the kernels for masked rows.
+    /// Number by which the kernels for masked rows select the op.
     of: u64,
     /// Whether dy has one element for each row.
     is_of_rows: bool,
@@ -183,7 +183,7 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     into(&LOGSUMEXP, stream, x, dy, dx, mask, (options, guards))
 }
 
-/// Runs the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
+/// Computes the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
 fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,

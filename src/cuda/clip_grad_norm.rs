@@ -70,7 +70,8 @@ from_view!(bf16, BF16);
 /// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device. The results are
 /// bit-identical to the CPU's. Writes the norm to `norm`, which has one element. Only norms of type 2 are supported.
 ///
-/// The list of gradients is copied to the device if it differs from the stream's previous list.
+/// The list of the gradients' addresses and lengths is copied to the device, unless it equals the stream's previous
+/// list.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`] unless `norm` has one
@@ -179,7 +180,7 @@ impl Plan {
         Ok(Plan { tensors, runs, options: *options })
     }
 
-    /// Returns the number of tile sums.
+    /// Returns the length of [`Memory::tiles`].
     pub fn tiles(&self) -> usize {
         self.runs as usize * TILES_OF_RUN
     }

@@ -212,7 +212,7 @@ pub struct Memory {
     pub parts: u64,
     /// Workspace of [`SETTLED`] 64-bit words, which the kernels write.
     pub settled: u64,
-    /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
+    /// Row counters that [`softmax::launch`](super::softmax::launch) describes; 0 for none.
     pub guards: u64,
 }
 

@@ -90,8 +90,8 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. The check in `cudarc`
-/// only works in programs that do not link the driver, but candle's `cuda` feature links it.
+/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. `cudarc` has a check
+/// of its own, but this check does not work in programs that link the driver, as candle's `cuda` feature does.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.
@@ -330,7 +330,8 @@ mod tests {
 
     #[test]
     fn only_a_missing_device_may_be_replaced_by_the_cpu() {
-        // Out of memory, an illegal address, a failed launch and an unknown error are failures.
+        // These statuses are failures of a device that exists: out of memory, an illegal address, a failed launch and
+        // an unknown error.
         for status in [2, 700, 719, 999] {
             assert!(!is_absent(status), "status {status} must be a failure, not a missing device");
         }

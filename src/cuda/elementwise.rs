@@ -40,7 +40,7 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Passes the list of functions, each with its CUDA source, to a macro. Gradients also name their kernel, because some
-/// have the kernel of another gradient.
+/// use the kernel of another gradient.
 macro_rules! each_function {
     ($then:ident) => {
         $then! {
@@ -186,7 +186,7 @@ macro_rules! define {
             /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $one_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -200,7 +200,7 @@ macro_rules! define {
             /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $two_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 $first: CudaView<'_, E>,
@@ -216,7 +216,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $one_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -232,7 +232,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $two_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -249,7 +249,7 @@ macro_rules! define {
             /// same length.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $of_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -266,7 +266,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $of_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,

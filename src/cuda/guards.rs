@@ -121,8 +121,9 @@ impl GuardCounts {
     }
 }
 
-/// Calls `f` with the address of the counters, or with 0 if none are needed. Under the policy [`FullyMasked::Error`],
-/// if the caller gave no counters, waits for the stream and returns an error if a row is fully masked.
+/// Calls `f` with the address of the caller's counters, or with 0 if the caller has none. Under the policy
+/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. It then waits for the stream, and
+/// returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

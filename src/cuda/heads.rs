@@ -76,7 +76,7 @@ impl<'a, E> Heads<'a, E> {
     /// Views a slice as a contiguous `[tokens, heads, cols]` tensor.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless the slice has as many elements.
+    /// [`Error::ShapeMismatch`] if the slice has too few elements.
     pub fn new(data: CudaView<'a, E>, dims: [usize; 3]) -> Result<Self> {
         Heads::strided(data, HeadLayout::contiguous(dims))
     }
@@ -209,7 +209,7 @@ pub struct Rotation {
     pub ids: PositionIds,
     /// Number of positions in the table.
     pub positions: usize,
-    /// Number of columns to rotate: the first ones of each row. Even.
+    /// Number of columns to rotate at the start of each row. It must be even.
     pub rotated: usize,
     /// Whether rotated pairs are neighbours; see [`Rope::interleaved`](crate::Rope::interleaved).
     pub interleaved: bool,

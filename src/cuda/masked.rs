@@ -25,7 +25,7 @@ struct MaskOperand {
 }
 
 impl MaskOperand {
-    /// Returns the size of a bias's element.
+    /// Returns the number of bytes of a bias's element.
     fn bytes(&self) -> u64 {
         match self.dtype {
             0 => 4,
@@ -34,7 +34,8 @@ impl MaskOperand {
         }
     }
 
-    /// Returns whether each row is contiguous, and `lanes` elements can be read by accesses of up to sixteen bytes.
+    /// Returns whether each row is contiguous, and aligned for reading `lanes` elements by accesses of up to sixteen
+    /// bytes. An element has `bytes` bytes.
     fn is_aligned(&self, bytes: u64, lanes: u64) -> bool {
         let access = (bytes * lanes).min(16);
         let is_multiple = |stride: &u64| (stride * bytes).is_multiple_of(access);
@@ -75,7 +76,7 @@ unsafe impl DeviceRepr for Arguments {}
 /// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
 const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 
-/// Arithmetic of softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
+/// Methods of computing softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Logits {
     /// Computes logits in f64.
@@ -104,7 +105,7 @@ impl Logits {
 
 /// Properties of a call by which its kernel is selected.
 pub struct Rows {
-    /// Index of the type's kernels.
+    /// Index of the type in lists of kernels.
     pub index: usize,
     /// Number of elements in sixteen bytes.
     pub lanes: usize,
@@ -120,12 +121,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Returns whether this many threads hold a row if each holds `pieces` pieces of sixteen bytes.
+    /// Returns whether a row fits in the registers of this many threads, with `pieces` pieces of sixteen bytes in each.
     pub fn fit(&self, threads: usize, pieces: usize) -> bool {
         self.cols <= threads * pieces * self.lanes
     }
 
-    /// Returns the number of threads that hold a row if each holds up to `pieces` pieces of sixteen bytes.
+    /// Returns the number of threads that hold a row, with up to `pieces` pieces of sixteen bytes in each.
     pub fn threads(&self, pieces: usize) -> u32 {
         threads_of(self.cols, pieces * self.lanes)
     }

@@ -1,9 +1,9 @@
 //! Kernels for CUDA devices, bit-identical to the CPU ops. Their PTX is part of this crate, so neither building nor
 //! starting a program needs CUDA. The driver is loaded when a device is first requested.
 //!
-//! Slices have the types of the crate [`cudarc`], which is re-exported. For pointers from elsewhere, each op has a
-//! `launch` function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains
-//! the kernel.
+//! Slices have the types of the crate [`cudarc`], which is re-exported. For device pointers of other libraries, each op
+//! has a `launch` function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that
+//! contains the kernel.
 //!
 //! An application chooses the CUDA version of `cudarc`'s bindings by a feature of `cudarc`, such as `cuda-12080`, or by
 //! the environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). The default is the version of nvcc, or the

@@ -58,9 +58,10 @@ pub struct Columns {
     pub workspace: u64,
 }
 
-/// Number of rows that a block of the column kernels processes at a time.
+/// Number of rows that a block of a kernel `norm_columns_*` processes at a time. These kernels sum the gradients of
+/// weight and bias over rows.
 const TILE: usize = 256;
-/// Number of threads of a block of the column kernels, and number of neighbouring loads that the block makes in a row.
+/// Number of threads of such a block, and number of neighbouring loads that one of its warps makes in a row.
 const THREADS: usize = 256;
 const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;

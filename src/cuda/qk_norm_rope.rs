@@ -160,8 +160,8 @@ fn run(
     }
 }
 
-/// Kernel names by type. Kernels 0 and 1 rotate pairs of elements half a row apart; kernels 2 and 3 rotate neighbours.
-/// Kernels 0 and 2 use vector access; kernels 1 and 3 access one element at a time.
+/// Kernel names by type. Kernels 0 and 1 rotate pairs of elements half a row apart; kernels 2 and 3 rotate pairs of
+/// neighbours. Kernels 0 and 2 use vector access; kernels 1 and 3 access one element at a time.
 const NAMES: [[&str; 4]; 3] = [
     [
         "qk_norm_rope_f32_halves",

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 const OP: &str = "sample";
 
-/// A filter in the layout of the kernels.
+/// A filter, laid out as the kernels read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 struct Stage {
@@ -29,7 +29,7 @@ const MIN_P: u32 = 3;
 /// Maximum number of filters. The filters are temperature, top-k, top-p and min-p, each at most once.
 const MOST_FILTERS: usize = 4;
 
-/// Sampling parameters of one row in the layout of the kernels, to be copied to the device.
+/// Sampling parameters of one row, laid out as the kernels read them. The caller copies them to the device.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig, cuda::sample::Request};
@@ -466,7 +466,7 @@ mod tests {
                         let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
                         assert!(
                             parts <= MOST_PARTS && share * (16 / bytes) <= 511,
-                            "{cols} columns in {parts} parts: expected at most {MOST_PARTS} parts and 511 logits a lane"
+                            "{cols} columns, {parts} parts: expected at most {MOST_PARTS} parts and 511 logits per lane"
                         );
                     }
                     first += if is_last { of_launch } else { 0 };

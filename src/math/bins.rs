@@ -37,7 +37,7 @@ impl Bins {
         let (mut room, mut units) = (zero, [zero; BINS]);
         for i in 0..len.div_ceil(BLOCK) {
             let mut rest = block(i);
-            // The negated comparison also catches NaN.
+            // If a term is NaN, `le` is false, so the negated comparison is true.
             if (!rest.abs().le(room)).any() {
                 let terms = isa.array_f64(rest);
                 if let Some(sum) = infinite(&terms) {

@@ -183,9 +183,9 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
     sum
 }
 
-/// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets its index, the elements and
-/// the accumulators, and returns the accumulators plus the block's terms. `add` may fuse an exact product into the
-/// addition. Positions after the last element hold `pad`, for which `add` must add zeros.
+/// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets the block's index, the
+/// elements and the accumulators, and returns the accumulators plus the block's terms. `add` may fuse an exact product
+/// into the addition. Positions after the last element hold `pad`, for which `add` must add zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,

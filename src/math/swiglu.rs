@@ -7,7 +7,7 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Smallest magnitude of a product of two f32 pairs whose rounding error f32 can represent.
+/// Smallest magnitude of a product whose rounding error f32 can represent. The factors are pairs of f32.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Computes gate / (1 + e^-gate) * up for any numbers. The caller rounds the result to `E`.

@@ -196,7 +196,7 @@ impl Graph {
         self.push(Operator::Broadcast(vec![1]), &[value], self.node(value).dtype, &[rows, cols])
     }
 
-    /// Broadcasts operands to the largest shape among them.
+    /// Broadcasts operands to the shape with the most axes among them.
     fn alike<const N: usize>(&mut self, operands: [Value; N]) -> [Value; N] {
         let dims = operands.iter().map(|v| self.dims(*v)).max_by_key(|d| d.len()).unwrap_or_default().to_vec();
         operands.map(|value| self.broadcast(value, &dims))

@@ -28,7 +28,7 @@ struct Runtime {
     worker: Worker,
     about: About,
     compiler: OnceLock<Result<Compiler>>,
-    /// Status that broke the device, or success.
+    /// Status that broke the device; the status of success if the device is usable.
     broken: AtomicI32,
 }
 
@@ -81,7 +81,7 @@ impl DetectedRuntime {
         Ok(DetectedRuntime { functions, worker, cores })
     }
 
-    /// Initialises the runtime, and queries its version and the instance.
+    /// Initialises the runtime, and queries its version and the instance family.
     fn begin(self) -> Result<Runtime> {
         let DetectedRuntime { functions, worker, cores } = self;
         let about = worker.call(|| {
@@ -172,7 +172,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Fault::Unavailable`] if there is no usable runtime or no core; [`Fault::Status`] if initialisation fails,
-    /// which is final for the process; [`Fault::Broken`] if the device broke before.
+    /// which is not tried again in this process; [`Fault::Broken`] if the device broke before.
     pub fn open() -> Result<Self> {
         Self::open_core(0)
     }
