@@ -33,7 +33,7 @@ struct Pages {
     head: u64,
 }
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -258,7 +258,7 @@ pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     }
     match mask.window {
         Some(0) => Err(Error::invalid(OP, "window", 0, "at least 1")),
-        // A window beyond the largest length has no effect.
+        // A window beyond the largest length has no effect, so it is dropped.
         Some(window) => Ok(u32::try_from(window).unwrap_or(0)),
         None => Ok(0),
     }

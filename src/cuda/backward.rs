@@ -13,7 +13,7 @@ use crate::rows::Shape;
 use cudarc::driver::{CudaStream, CudaView, DeviceRepr};
 use std::sync::Arc;
 
-/// Parameter of the kernels for rows without mask, scale and softcap.
+/// Arguments of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -28,7 +28,7 @@ pub struct Arguments {
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Parameter of the kernels for rows with mask, scale and softcap.
+/// Arguments of the kernels for rows with mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MaskedArguments {

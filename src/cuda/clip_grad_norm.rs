@@ -21,7 +21,7 @@ pub struct Tensor {
     dtype: u64,
 }
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -180,7 +180,7 @@ impl Plan {
         Ok(Plan { tensors, runs, options: *options })
     }
 
-    /// Returns the length of [`Memory::tiles`].
+    /// Returns the number of f64 that [`Memory::tiles`] must hold.
     pub fn tiles(&self) -> usize {
         self.runs as usize * TILES_OF_RUN
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const OP: &str = "cross_entropy";
 const BACKWARD: &str = "cross_entropy_backward";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {

@@ -98,7 +98,8 @@ fn has_driver() -> bool {
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
-/// Oldest supported CUDA version, in the driver's notation. `cudarc` queries memory pools, which CUDA 11.2 introduced.
+/// Oldest supported CUDA version, in the driver's notation: 1000 * major + 10 * minor. `cudarc` queries memory pools,
+/// which CUDA 11.2 introduced.
 const LEAST_VERSION: i32 = 11_020;
 
 /// Returns the newest CUDA version that the driver supports, in the driver's notation.

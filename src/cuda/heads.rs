@@ -175,7 +175,7 @@ pub struct PositionIds {
     pub is_wide: bool,
 }
 
-/// Parameter of the kernels that rotate heads.
+/// Arguments of the kernels that rotate heads.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Arguments {
@@ -259,7 +259,7 @@ impl Rotation {
         self.addresses[0] == self.addresses[1] && self.layouts[0] == self.layouts[1]
     }
 
-    /// Returns the parameter of a kernel whose threads rotate `each` heads.
+    /// Returns the arguments of a kernel whose threads rotate `each` heads.
     pub(super) fn arguments(&self, each: usize) -> Arguments {
         let [x, y] = self.layouts;
         let [from, to, cos, sin] = self.addresses;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const OP: &str = "qk_norm_rope";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {

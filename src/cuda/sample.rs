@@ -189,7 +189,7 @@ impl Outcome {
     }
 }
 
-/// Parameter of the kernels that draw.
+/// Arguments of the kernels that draw.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -205,7 +205,7 @@ pub struct Arguments {
     padding: u32,
 }
 
-/// Parameter of the kernel that advances a counter of draws.
+/// Arguments of the kernel that advances a counter of draws.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AdvanceArguments {
@@ -215,7 +215,7 @@ pub struct AdvanceArguments {
 // SAFETY: the struct has a plain integer in C layout, as the kernel declares it.
 unsafe impl DeviceRepr for AdvanceArguments {}
 
-/// Parameter of the kernels that apply penalties.
+/// Arguments of the kernels that apply penalties.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AdjustArguments {
@@ -372,7 +372,7 @@ fn steps(dtype: DType, cols: usize) -> usize {
 }
 
 /// Returns the number of blocks that read a row. It keeps the device busy, and is so large that no lane adds more than
-/// 511 masses.
+/// 511 masses. The sum of more masses could overflow.
 fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     let steps = steps(dtype, cols);
     let least = steps.div_ceil(WARPS_OF_PART * (511 / (16 / bytes(dtype))));

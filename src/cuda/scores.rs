@@ -21,7 +21,7 @@ pub const MOST_BLOCKS: usize = 1 << 20;
 /// own block, so this is the size of the largest grid.
 pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
-/// Parameter of the kernels for rows without mask, scale and softcap.
+/// Arguments of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {

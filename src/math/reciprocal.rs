@@ -19,7 +19,7 @@ pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     [quotient, quotient]
 }
 
-/// Computes 1 / x for any x. At a zero the result is infinity with the sign of the zero.
+/// Computes 1 / x for any x. At a zero, the result is infinity with the sign of the zero.
 #[inline(always)]
 pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     // The division rounds to f64. Rounding again to a narrower type is still correct, because f64 has more than twice

@@ -65,7 +65,7 @@ pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
 }
 
-/// Returns an upper and a lower estimate of x (q + q_low), rounded to f32.
+/// Returns an upper and a lower estimate of x (q + q_low), each rounded to f32.
 #[inline(always)]
 fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
     let hi = x * q;

@@ -51,7 +51,7 @@ pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(1e-25).lt(x) & x.lt(isa.f32(1e25))
 }
 
-/// Computes 1 / sqrt(x), for any x. The result is infinity with the sign of x for a zero, and NaN for x below zero.
+/// Computes 1 / sqrt(x), for any x. At a zero, the result is infinity with the sign of the zero. Below zero, it is NaN.
 #[inline(always)]
 pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);

@@ -159,7 +159,7 @@ fn binned(terms: &[f64]) -> f64 {
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
-/// row, with zeros after the last term. i may exceed the index of the last block by up to three.
+/// row, with zeros after the last term. `block` must also accept up to three indices after the last block.
 #[inline(always)]
 pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
     let blocks = len.div_ceil(BLOCK);

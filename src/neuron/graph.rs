@@ -97,7 +97,7 @@ impl Comparison {
 pub enum Operator {
     Parameter(usize),
     Constant(f32),
-    /// Broadcast to the node's shape; entry `i` is the axis of the result for axis `i` of the operand.
+    /// Broadcast to the node's shape. Entry `i` is the axis of the result that axis `i` of the operand becomes.
     Broadcast(Vec<usize>),
     Reshape,
     Convert,

@@ -1,5 +1,5 @@
-//! Normalisation of rows by their root mean square. Rows are first scaled by powers of two that keep squares and the
-//! root's argument in range.
+//! Normalisation of rows by their root mean square. Rows are first scaled by powers of two, so that no square overflows
+//! and devices support the argument of the root.
 
 #![forbid(unsafe_code)]
 
