@@ -2,9 +2,9 @@
 //! module. The first call of a kernel makes the driver compile only the kernel's module.
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
-//! of its zstd frame. An empty line follows. In a frame, registers have ages instead of numbers, which take a sixth of
-//! the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that appeared
-//! before it, and `%r` is a new register. Unpacking restores the numbers. In each class, they count from 1.
+//! of its zstd frame. An empty line follows. In a frame, registers have ages instead of numbers, because ages take a
+//! sixth of the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
+//! appeared before it, and `%r` is a new register. Unpacking restores the numbers. In each class, they count from 1.
 
 #![forbid(unsafe_code)]
 
