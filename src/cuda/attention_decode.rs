@@ -181,7 +181,7 @@ pub struct Memory {
     pub keys: u64,
     /// Pages of values.
     pub values: u64,
-    /// Index of each page of each sequence, as 32-bit integers.
+    /// Table with a row of page indices for each sequence, as 32-bit integers.
     pub table: u64,
     /// Number of keys of each sequence, as 32-bit integers.
     pub lengths: u64,

@@ -93,8 +93,8 @@ const DEEPEST: f32 = 104.0;
 /// Distance from the largest logit at which [`WeightExp`] clamps logits. A token whose logit is so far below the
 /// largest one has no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of the magnitude of a row's maximum. The tables account for a maximum below this limit. A larger maximum is
-/// subtracted from each value first.
+/// Limit of the magnitude of a row's maximum. Below the limit, the tables account for the maximum. From the limit on,
+/// the maximum is subtracted from each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values x of a row with maximum m.
