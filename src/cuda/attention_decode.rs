@@ -1,4 +1,4 @@
-//! Attention of one query for each sequence on a device, over keys and values in pages.
+//! Attention for decoding, on a device: one query for each sequence, over keys and values in pages.
 
 use super::device::{self, Launch};
 use super::guards::{self, Guards};
@@ -33,7 +33,7 @@ struct Pages {
     head: u64,
 }
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -73,31 +73,33 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Computes [`attention`](crate::attention()) of one query for each sequence and head on the stream's device, over keys
-/// and values in pages. This is the form for decoding. The results are bit-identical to the CPU's for the sequence's
-/// keys and values in order.
+/// and values in pages. This is the form for decoding. The results are bit-identical to the CPU's for the same keys and
+/// values in the order of their positions.
 ///
 /// # Shapes
-/// `q` is `[sequences, heads, features]` and `out` is `[sequences, heads, features of values]`, with strides. The number
-/// of heads of the cache divides the number of heads of `q`, and head h of `q` uses head h / (heads / heads of the
-/// cache). Keys and values have 1 to 256 features. `sinks` has a number for each head of `q`, of any type.
+/// `q` is `[sequences, heads, features]` and `out` is `[sequences, heads, features of values]`, with strides. The
+/// number of heads of `q` is a multiple of the number of heads of the cache. If it is n times as large, head h of `q`
+/// uses head h / n of the cache, rounded down. Keys and values have 1 to 256 features. `sinks` has a number for each
+/// head of `q`, of any type.
 ///
 /// # Options
-/// The query of a sequence is at the position of the sequence's last key. The options' mask may have a
-/// [window](Mask::window), and causality changes nothing. The cache has the lengths. [`FullyMasked::Uniform`] is not
-/// supported.
+/// The query of a sequence is at the position of the sequence's last key, so a causal mask changes nothing. The
+/// options' mask may have a [window](Mask::window), but no lengths, which are in the cache. [`FullyMasked::Uniform`] is
+/// not supported.
 ///
 /// # Special values
-/// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait, and
-/// reads neither the table nor the lengths. If a length exceeds the pages of a sequence, or if a page that the query sees
-/// is not in the cache, the sequence's results are NaN, and memory outside of the cache is not read.
-/// [`PagedCache::check`] rejects such a cache. Pages before the window are not read.
+/// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait,
+/// and reads neither the table nor the lengths. If a length exceeds the capacity of a sequence's pages, or if a page
+/// that the query sees is not in the cache, the sequence's results are NaN, and memory outside of the cache is not
+/// read. [`PagedCache::check`] rejects such a cache. Pages before the window are not read.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the shapes do not fit each other; [`Error::InvalidArgument`] for invalid or unsupported
 /// options; [`Error::FullyMasked`] under [`FullyMasked::Error`], for which the host waits unless the call gets `guards`;
 /// [`Error::Failed`] if the device fails.
 ///
-/// With `guards`, the rows `sequence * heads + head` with NaN, with +inf and without an unmasked key are counted.
+/// If `guards` are given, rows with NaN, with +inf and without an unmasked key are counted in them. A head of a
+/// sequence is the row `sequence * heads + head`.
 ///
 /// ```no_run
 /// use evenkeel::cuda::{self, Heads, HeadsMut, PagedCache, Pages};
@@ -148,9 +150,8 @@ pub fn attention_decode_into<E: DeviceElement>(
         let memory = Memory { workspace, guards, ..memory };
         let Some((launches, arguments)) = launches(E::DTYPE, &memory, &shape, options)? else { return Ok(()) };
         for launch in launches {
-            // SAFETY: the views contain the elements of their layouts, the table has a row and the lengths a number for
-            // each sequence, there is a sink for each head, and the workspace has `words` words. All are used on this
-            // stream.
+            // SAFETY: the views contain the elements of their layouts. There is a row of the table and a length for
+            // each sequence, and a sink for each head. The workspace has `words` words. All are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())
@@ -161,7 +162,7 @@ pub fn attention_decode_into<E: DeviceElement>(
 /// Shape of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Layout of the queries. A token is a sequence.
+    /// Layout of the queries. It has one token for each sequence.
     pub q: HeadLayout,
     /// Layout of the results.
     pub out: HeadLayout,
@@ -180,7 +181,7 @@ pub struct Memory {
     pub keys: u64,
     /// Pages of values.
     pub values: u64,
-    /// Index of each page of each sequence, as 32-bit integers.
+    /// Table with a row of page indices for each sequence, as 32-bit integers.
     pub table: u64,
     /// Number of keys of each sequence, as 32-bit integers.
     pub lengths: u64,
@@ -188,7 +189,7 @@ pub struct Memory {
     pub sinks: Option<TypedDevicePtr>,
     /// Workspace of [`workspace_words`] 64-bit words, aligned to 16 bytes.
     pub workspace: u64,
-    /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
+    /// Row counters that [`softmax::launch`](super::softmax::launch) describes; 0 for none.
     pub guards: u64,
 }
 
@@ -231,12 +232,12 @@ impl Shape {
         let blocks = (self.cache.capacity() as usize).div_ceil(KEYS);
         match window {
             0 => blocks,
-            // The window may begin anywhere in a block.
+            // A window that begins within a block overlaps one block more.
             _ => blocks.min((window as usize - 1).div_ceil(KEYS) + 1),
         }
     }
 
-    /// Returns whether pieces of 16 bytes, which hold `lanes` elements, can be moved at a time.
+    /// Returns whether the kernels can read keys and values 16 bytes, `lanes` elements, at a time.
     fn is_aligned(&self, memory: &Memory, lanes: usize) -> bool {
         let is_whole = |layout: PageLayout| {
             let PageLayout { features, page_stride, position_stride, head_stride, .. } = layout;
@@ -251,19 +252,19 @@ pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     let Some(mask) = options.mask else { return Ok(0) };
     let others = Mask { causal: false, window: None, ..mask.clone() };
     if !others.is_none() || mask.offset.is_some() {
-        let expected = "a window, causality or both: the cache has the lengths, and keep flags, biases and offsets are \
-                        not supported";
+        let expected = "a mask with a window, causality or both: lengths are in the cache, and keep flags, biases and \
+                        offsets are not supported";
         return Err(Error::invalid(OP, "mask", "a mask with other parts", expected));
     }
     match mask.window {
         Some(0) => Err(Error::invalid(OP, "window", 0, "at least 1")),
-        // A window beyond the largest length has no effect.
+        // A window beyond the largest length has no effect, so it is dropped.
         Some(window) => Ok(u32::try_from(window).unwrap_or(0)),
         None => Ok(0),
     }
 }
 
-/// Returns the number of 64-bit words that the kernels need for the results of blocks of keys.
+/// Returns the number of 64-bit words that the kernels need to store the partial results of all blocks of keys.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if the number exceeds 2^60, or for an unsupported mask.
@@ -274,19 +275,20 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
     let words = results.zip(sums).and_then(|(results, sums)| results.checked_mul(2)?.checked_add(sums.div_ceil(2)));
     words.filter(|words| *words <= 1 << 60).ok_or_else(|| {
         let got = format!("{} rows and {slots} blocks of keys", shape.rows());
-        Error::invalid(OP, "table", got, "at most 2^60 words of results")
+        Error::invalid(OP, "table", got, "so small that all results fit in 2^60 words")
     })
 }
 
-/// Names of the kernels by type, then by the number of rows that share a key: any alignment and one row, one row, up to
-/// four, and up to eight.
+/// Names of the kernels by type. The first of a type takes rows of any alignment, the others aligned rows. For each key
+/// that they load, the first two kernels compute one head of queries, the third up to four and the fourth up to eight.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. Fewer queries share their blocks of keys among more thread blocks.
+/// Number of thread blocks that keeps a device busy. In smaller calls, the blocks of keys of a query are divided among
+/// several thread blocks.
 const ENOUGH: usize = 4096;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;

@@ -13,7 +13,7 @@ use crate::rows::Shape;
 use cudarc::driver::{CudaStream, CudaView, DeviceRepr};
 use std::sync::Arc;
 
-/// Parameter of the kernels for rows without mask, scale and softcap.
+/// Arguments of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -28,7 +28,7 @@ pub struct Arguments {
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Parameter of the kernels for rows with mask, scale and softcap.
+/// Arguments of the kernels for rows with mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MaskedArguments {
@@ -43,10 +43,11 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. Each type has five kernels: for any row; for rows in registers, with 4 or 8 pieces in each
-    /// of up to 256 threads, or with 8 pieces in each of 512 threads; and for longer rows.
+    /// Kernel names by type. The first of a type's five kernels takes any row. The next three hold a row in registers:
+    /// 4 or 8 pieces of sixteen bytes in each of up to 256 threads, or 8 pieces in each of 512. The last takes longer
+    /// rows.
     kernels: [[&'static str; 5]; 3],
-    /// Code that selects the op in the kernels for masked rows.
+    /// Number by which the kernels for masked rows select the op.
     of: u64,
     /// Whether dy has one element for each row.
     is_of_rows: bool,
@@ -182,7 +183,7 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     into(&LOGSUMEXP, stream, x, dy, dx, mask, (options, guards))
 }
 
-/// Runs the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
+/// Computes the gradient of an op. The caller must have checked that `dy` has one element for each result of the op.
 fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,

@@ -21,7 +21,7 @@ pub struct Tensor {
     dtype: u64,
 }
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -70,7 +70,8 @@ from_view!(bf16, BF16);
 /// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device. The results are
 /// bit-identical to the CPU's. Writes the norm to `norm`, which has one element. Only norms of type 2 are supported.
 ///
-/// The list of gradients is copied to the device if it differs from the stream's previous list.
+/// The list of the gradients' addresses and lengths is copied to the device, unless it equals the stream's previous
+/// list.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`] unless `norm` has one
@@ -130,11 +131,11 @@ pub fn clip_grad_norm(
 pub struct Memory {
     /// Copy of [`Plan::tensors`] on the device.
     pub tensors: u64,
-    /// Workspace of [`Plan::tiles`] f64, to be written.
+    /// Workspace for the sum of each tile: [`Plan::tiles`] f64.
     pub tiles: u64,
     /// Output: the sum of squares of each tensor, as one f64.
     pub parts: u64,
-    /// Norm, as one f64, to be written.
+    /// Output: the norm, as one f64.
     pub norm: u64,
     /// Output: two f64, the clipping factor and a flag. The flag is 1 if elements are multiplied by the factor, else 0.
     pub scale: u64,
@@ -179,7 +180,7 @@ impl Plan {
         Ok(Plan { tensors, runs, options: *options })
     }
 
-    /// Returns the number of tile sums.
+    /// Returns the number of f64 that [`Memory::tiles`] must hold.
     pub fn tiles(&self) -> usize {
         self.runs as usize * TILES_OF_RUN
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const OP: &str = "cross_entropy";
 const BACKWARD: &str = "cross_entropy_backward";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -52,7 +52,7 @@ pub struct Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// Sets the target of each row: a class, or [`CrossEntropy::ignore_index`].
+    /// Creates targets from the target of each row: a class, or [`CrossEntropy::ignore_index`].
     pub fn new(classes: CudaView<'a, i64>) -> Self {
         Targets { classes, weight: None }
     }
@@ -212,14 +212,14 @@ pub struct Memory {
     pub parts: u64,
     /// Workspace of [`SETTLED`] 64-bit words, which the kernels write.
     pub settled: u64,
-    /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
+    /// Row counters that [`softmax::launch`](super::softmax::launch) describes; 0 for none.
     pub guards: u64,
 }
 
 /// Number of 64-bit words in [`Memory::settled`].
 pub const SETTLED: usize = 4;
-/// Index of a word in the workspace. The word holds the number of the first row whose target is neither a class nor
-/// ignored. If there is no such row, all bits of the word are set.
+/// Index of a word in [`Memory::settled`]. The word holds the number of the first row whose target is neither a class
+/// nor ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
 /// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a block of

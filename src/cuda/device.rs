@@ -36,9 +36,9 @@ pub struct Launch {
 
 /// The context that was current on this thread before a call. Dropping the value makes it current again.
 ///
-/// `cudarc` makes a stream's context current and leaves it so. An engine may drive the device through another context
-/// on the same thread. Each function that uses the driver therefore saves the current context first, so that the value
-/// is dropped after all guards of arguments, which use the driver when they are dropped.
+/// `cudarc` makes a stream's context current and does not restore the previous one, which an application may need on
+/// the same thread. Each function that uses the driver therefore saves the current context before anything else. The
+/// value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
 #[must_use]
 pub(crate) struct CallerContext(sys::CUcontext);
 
@@ -58,7 +58,7 @@ impl Drop for CallerContext {
     }
 }
 
-/// Returns this thread's current context, or null if there is none. A driver that is not initialised has none.
+/// Returns this thread's current context, or null if there is none, for example before the driver is initialised.
 fn current() -> sys::CUcontext {
     result::ctx::get_current().ok().flatten().unwrap_or(ptr::null_mut())
 }
@@ -90,15 +90,16 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. The check in `cudarc`
-/// only works in programs that do not link the driver, but candle's `cuda` feature links it.
+/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. `cudarc` has a check
+/// of its own, but this check does not work in programs that link the driver, as candle's `cuda` feature does.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
-/// Oldest supported CUDA version, in the driver's notation. `cudarc` queries memory pools, which CUDA 11.2 introduced.
+/// Oldest supported CUDA version, in the driver's notation: 1000 * major + 10 * minor. `cudarc` queries memory pools,
+/// which CUDA 11.2 introduced.
 const LEAST_VERSION: i32 = 11_020;
 
 /// Returns the newest CUDA version that the driver supports, in the driver's notation.
@@ -126,7 +127,7 @@ fn is_absent(status: u32) -> bool {
         status,
         3 // not initialised
         | 34 // only the stub of the driver's library is installed
-        | 46 // the device is used by another process alone
+        | 46 // another process has exclusive use of the device
         | 100 // no device
         | 101 // no such device
         | 802 | 803 // the system is not ready; driver and library differ
@@ -330,9 +331,10 @@ mod tests {
 
     #[test]
     fn only_a_missing_device_may_be_replaced_by_the_cpu() {
-        // Out of memory, an illegal address, a failed launch and an unknown error are failures.
+        // These statuses are failures of a device that exists: out of memory, an illegal address, a failed launch and
+        // an unknown error.
         for status in [2, 700, 719, 999] {
-            assert!(!is_absent(status), "status {status}");
+            assert!(!is_absent(status), "status {status} must be a failure, not a missing device");
         }
         assert!(is_absent(100) && is_absent(101) && is_absent(803));
     }

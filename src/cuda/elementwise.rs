@@ -1,6 +1,6 @@
 //! Elementwise functions of one or two operands over flat slices on a device, and their gradients.
 //!
-//! The operands of a gradient are x and dy, the gradient of the function's result. [`launch`] also serves results that
+//! The operands of a gradient are x and dy, the gradient of the function's result. With [`launch`], the results may
 //! replace an operand.
 //!
 //! ```no_run
@@ -25,7 +25,7 @@ use crate::ops::safe_div::SafeDiv;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -40,7 +40,7 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Passes the list of functions, each with its CUDA source, to a macro. Gradients also name their kernel, because some
-/// have the kernel of another gradient.
+/// use the kernel of another gradient.
 macro_rules! each_function {
     ($then:ident) => {
         $then! {
@@ -151,7 +151,8 @@ macro_rules! define {
                 }
             }
 
-            /// Returns the function of one operand or the gradient with this name and no options, if it has a kernel.
+            /// Returns the function of one operand, or the gradient, that has this name and no options. Returns `None`
+            /// if no kernel computes it.
             #[cfg(feature = "candle-cuda")]
             pub(crate) fn named(name: &str) -> Option<Function> {
                 match name {
@@ -185,7 +186,7 @@ macro_rules! define {
             /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $one_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -199,7 +200,7 @@ macro_rules! define {
             /// The results are computed on the stream's device, and are bit-identical to the CPU's.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $two_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 $first: CudaView<'_, E>,
@@ -215,7 +216,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $one_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -231,7 +232,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $two_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -248,7 +249,7 @@ macro_rules! define {
             /// same length.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Failed`] if the device fails.
             pub fn $of_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -265,7 +266,7 @@ macro_rules! define {
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
-            /// [`Error::Failed`].
+            /// [`Error::Failed`] if the device fails.
             pub fn $of_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -340,7 +341,7 @@ pub fn launch(
     len: usize,
 ) -> Result<Option<(Launch, Arguments)>> {
     let (source, name, kernels) = function.names();
-    // Number of elements that a thread processes at a time. It equals `Piece::COUNT` of the kernels.
+    // `per_thread` is the number of elements that a thread processes at a time: `Piece::COUNT` of the kernels.
     let (kernel, per_thread) = match dtype {
         DType::F32 => (kernels[0], 4),
         DType::F16 => (kernels[1], 16),
@@ -353,7 +354,7 @@ pub fn launch(
         Function::ClampedLog(options) => [options.checked(name, &limits)?, 0.0],
         Function::ClampedLogBackward(options) => [options.checked(name, &limits)?, f64::INFINITY],
         Function::SafeDiv(options) => [options.checked(&limits)?, limits.max],
-        // The range of x outside which a gradient is 0.
+        // The kernels of gradients set the result to 0 outside a range of x. Here, no x is outside the range.
         function if function.is_gradient() => [f64::NEG_INFINITY, f64::INFINITY],
         _ => [0.0; 2],
     };
@@ -366,5 +367,5 @@ pub fn launch(
 }
 
 const THREADS: u32 = 256;
-/// Maximum number of blocks. If there are more tiles than blocks, a block processes several tiles.
+/// Maximum number of blocks. In larger calls, a block processes several tiles of `THREADS * per_thread` elements.
 const MOST_BLOCKS: usize = 1 << 20;

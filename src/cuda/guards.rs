@@ -59,7 +59,7 @@ const INITIAL: [u64; WORDS] = [0, 0, 0, u64::MAX];
 
 impl Guards {
     /// Allocates counters on the stream, and sets them to zero. Ops on other streams of the device may use them too. If
-    /// `cudarc`'s event tracking is off, the caller then orders the streams.
+    /// `cudarc`'s event tracking is off, the caller must then synchronise the streams.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the stream is captured; [`Error::Failed`] if the device fails.
@@ -104,7 +104,7 @@ impl GuardCounts {
         GuardCounts { nan, infinite, fully_masked, first_fully_masked }
     }
 
-    /// Returns whether no row was fully masked or not finite.
+    /// Returns whether all counts are 0.
     pub fn is_clean(&self) -> bool {
         *self == GuardCounts::default()
     }
@@ -121,8 +121,9 @@ impl GuardCounts {
     }
 }
 
-/// Calls `f` with the address of the counters, or with 0 if none are needed. Under the policy [`FullyMasked::Error`],
-/// if the caller gave no counters, waits for the stream and returns an error if a row is fully masked.
+/// Calls `f` with the address of the caller's counters, or with 0 if the caller has none. Under the policy
+/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. It then waits for the stream, and
+/// returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

@@ -76,7 +76,7 @@ impl<'a, E> Heads<'a, E> {
     /// Views a slice as a contiguous `[tokens, heads, cols]` tensor.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless the slice has as many elements.
+    /// [`Error::ShapeMismatch`] if the slice has too few elements.
     pub fn new(data: CudaView<'a, E>, dims: [usize; 3]) -> Result<Self> {
         Heads::strided(data, HeadLayout::contiguous(dims))
     }
@@ -113,7 +113,7 @@ impl<'a, E> HeadsMut<'a, E> {
     }
 }
 
-/// The position of each token, as an index into a [`RopeTable`](super::RopeTable). It is in a device's memory.
+/// Position of each token, as an index into a [`RopeTable`](super::RopeTable), in a device's memory.
 ///
 /// The host never reads the positions. If a position is not in the table, the rotated columns of the token's rows
 /// become NaN.
@@ -175,7 +175,7 @@ pub struct PositionIds {
     pub is_wide: bool,
 }
 
-/// Parameter of the kernels that rotate heads.
+/// Arguments of the kernels that rotate heads.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Arguments {
@@ -197,7 +197,7 @@ pub(super) struct Arguments {
     padding: u32,
 }
 
-/// Rows of heads to rotate: where they are and go, and with which table.
+/// Rotation of rows of heads: addresses and layouts of the rows and the results, and the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     /// Addresses of the rows, of the results, of the cosines and of the sines. Rows and results may be at the same
@@ -209,7 +209,7 @@ pub struct Rotation {
     pub ids: PositionIds,
     /// Number of positions in the table.
     pub positions: usize,
-    /// Number of columns to rotate: the first ones of each row. Even.
+    /// Number of columns to rotate at the start of each row. It must be even.
     pub rotated: usize,
     /// Whether rotated pairs are neighbours; see [`Rope::interleaved`](crate::Rope::interleaved).
     pub interleaved: bool,
@@ -228,7 +228,8 @@ impl Rotation {
         Rotation { addresses, layouts: [layout; 2], ids: PositionIds::default(), positions, rotated: cols, interleaved }
     }
 
-    /// Checks that rows and results have the same shape, and that the rotated columns are even and in the row.
+    /// Checks that rows and results have the same shape, and that the number of rotated columns is even and at most
+    /// the number of columns.
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         let [x, y] = self.layouts;
         let dims = |layout: HeadLayout| [layout.tokens, layout.heads, layout.cols];
@@ -245,7 +246,7 @@ impl Rotation {
         Ok(())
     }
 
-    /// Returns whether pieces of `lanes` elements, 16 bytes, can be moved at a time.
+    /// Returns whether the kernel can move 16 bytes, `lanes` elements, at a time.
     pub(super) fn is_aligned(&self, lanes: usize) -> bool {
         let [x, y] = self.layouts;
         let lengths = [self.rotated / 2, x.cols, x.token_stride, x.head_stride, y.token_stride, y.head_stride];
@@ -258,7 +259,7 @@ impl Rotation {
         self.addresses[0] == self.addresses[1] && self.layouts[0] == self.layouts[1]
     }
 
-    /// Returns the parameter of a kernel whose threads rotate `each` heads.
+    /// Returns the arguments of a kernel whose threads rotate `each` heads.
     pub(super) fn arguments(&self, each: usize) -> Arguments {
         let [x, y] = self.layouts;
         let [from, to, cos, sin] = self.addresses;
@@ -291,10 +292,16 @@ mod tests {
     fn rows_overlap_if_a_stride_is_too_short() {
         let layout = |token_stride, head_stride| HeadLayout { tokens: 3, heads: 2, cols: 8, token_stride, head_stride };
         for (token_stride, head_stride) in [(16, 8), (8, 24), (40, 8), (20, 10)] {
-            assert!(!layout(token_stride, head_stride).overlaps(), "strides {token_stride} and {head_stride}");
+            assert!(
+                !layout(token_stride, head_stride).overlaps(),
+                "rows with token stride {token_stride} and head stride {head_stride} must not overlap"
+            );
         }
         for (token_stride, head_stride) in [(15, 8), (8, 23), (16, 7), (8, 8), (0, 8)] {
-            assert!(layout(token_stride, head_stride).overlaps(), "strides {token_stride} and {head_stride}");
+            assert!(
+                layout(token_stride, head_stride).overlaps(),
+                "rows with token stride {token_stride} and head stride {head_stride} must overlap"
+            );
         }
         assert!(!HeadLayout { tokens: 1, token_stride: 0, ..layout(0, 8) }.overlaps());
     }

@@ -63,7 +63,7 @@ impl<T> MaskData<'_, T> {
         }
     }
 
-    /// Returns the address, which `stream` may use until the guard is dropped.
+    /// Returns the address and a guard. `stream` may use the address until the guard is dropped.
     fn address<'s>(&'s self, op: &'static str, stream: &'s CudaStream) -> Result<(u64, SyncOnDrop<'s>)> {
         match self {
             MaskData::View(view) => device::read((op, "mask"), view, stream),
@@ -227,7 +227,7 @@ impl<'a> Mask<'a> {
         Self { offset: Some(position), ..self }
     }
 
-    /// Returns the addresses of the parts, which `stream` may use until the guards are dropped.
+    /// Returns the addresses of the parts, and guards. `stream` may use the addresses until the guards are dropped.
     pub(super) fn parts<'s>(
         &'s self,
         op: &'static str,

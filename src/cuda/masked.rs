@@ -25,7 +25,7 @@ struct MaskOperand {
 }
 
 impl MaskOperand {
-    /// Returns the size of a bias's element.
+    /// Returns the number of bytes of a bias's element.
     fn bytes(&self) -> u64 {
         match self.dtype {
             0 => 4,
@@ -34,7 +34,8 @@ impl MaskOperand {
         }
     }
 
-    /// Returns whether each row is contiguous, and `lanes` elements can be read by accesses of up to sixteen bytes.
+    /// Returns whether each row is contiguous, and aligned for reading `lanes` elements by accesses of up to sixteen
+    /// bytes. An element has `bytes` bytes.
     fn is_aligned(&self, bytes: u64, lanes: u64) -> bool {
         let access = (bytes * lanes).min(16);
         let is_multiple = |stride: &u64| (stride * bytes).is_multiple_of(access);
@@ -42,7 +43,7 @@ impl MaskOperand {
     }
 }
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -75,7 +76,7 @@ unsafe impl DeviceRepr for Arguments {}
 /// scale is a normal f32 number. The low part of a scaled score is also normal, or too small to change the result.
 const SCALES: std::ops::Range<f64> = 1e-15..1e15;
 
-/// Arithmetic of softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
+/// Methods of computing softmax's logits (`WIDE`, `PRODUCTS`, `EXACT` and `PLAIN` in the kernels).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Logits {
     /// Computes logits in f64.
@@ -102,9 +103,9 @@ impl Logits {
     }
 }
 
-/// Properties of a call that kernels are selected by.
+/// Properties of a call by which its kernel is selected.
 pub struct Rows {
-    /// Index of the type's kernels.
+    /// Index of the type in lists of kernels.
     pub index: usize,
     /// Number of elements in sixteen bytes.
     pub lanes: usize,
@@ -114,26 +115,26 @@ pub struct Rows {
     pub is_narrow: bool,
     /// Whether the mask has a bias.
     pub is_biased: bool,
-    /// Whether flags and biases can be read together with sixteen bytes of scores. Each row's must be contiguous and
-    /// aligned. Flags that all columns share are read alone.
+    /// Whether a thread that reads sixteen bytes of scores can read their flags and biases as a vector. In each row,
+    /// these must be contiguous and aligned. A flag that all columns share needs no alignment.
     pub is_aligned: bool,
 }
 
 impl Rows {
-    /// Returns whether this many threads hold a row if each holds `pieces` pieces of sixteen bytes.
+    /// Returns whether a row fits in the registers of this many threads, with `pieces` pieces of sixteen bytes in each.
     pub fn fit(&self, threads: usize, pieces: usize) -> bool {
         self.cols <= threads * pieces * self.lanes
     }
 
-    /// Returns the number of threads that hold a row if each holds up to `pieces` pieces of sixteen bytes.
+    /// Returns the number of threads that hold a row, with up to `pieces` pieces of sixteen bytes in each.
     pub fn threads(&self, pieces: usize) -> u32 {
         threads_of(self.cols, pieces * self.lanes)
     }
 
-    /// Returns one of an op's kernels, and its number of threads. By type, the op has kernels for any row, and for rows
-    /// without bias and softcap that fit in the registers of a block of up to 256 or of 512 threads, with 4 or
-    /// `pieces_of_512` pieces of sixteen bytes per thread. `is_aligned` tells whether rows and results can be moved
-    /// sixteen bytes at a time.
+    /// Returns the op's kernel for this call, and the number of threads. For each type, the op has three kernels. The
+    /// first takes any row. The others take rows without bias and softcap that fit in the registers of a block: of up
+    /// to 256 threads with 4 pieces of sixteen bytes each, or of up to 512 threads with `pieces_of_512` pieces each.
+    /// `is_aligned` tells whether rows and results can be moved sixteen bytes at a time.
     pub fn kernel_without_bias(
         &self,
         kernels: &[[&'static str; 3]; 3],

@@ -1,9 +1,9 @@
 //! Kernels for CUDA devices, bit-identical to the CPU ops. Their PTX is part of this crate, so neither building nor
 //! starting a program needs CUDA. The driver is loaded when a device is first requested.
 //!
-//! Slices have the types of the crate [`cudarc`], which is re-exported. For pointers from elsewhere, each op has a
-//! `launch` function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains
-//! the kernel.
+//! Slices have the types of the crate [`cudarc`], which is re-exported. For device pointers of other libraries, each op
+//! has a `launch` function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that
+//! contains the kernel.
 //!
 //! An application chooses the CUDA version of `cudarc`'s bindings by a feature of `cudarc`, such as `cuda-12080`, or by
 //! the environment variable `CUDARC_CUDA_VERSION` at build time (`12080`). The default is the version of nvcc, or the
@@ -19,7 +19,8 @@
 //! dropping device memory, including a [`RopeTable`] or a [`Mask`] that owns it.
 //!
 //! The first call of a kernel makes the driver compile the kernels of the same source and type, which can take seconds.
-//! [`preload`] compiles them in advance. A capture refuses kernels that are not compiled.
+//! [`preload`] compiles them in advance. While a stream is captured, a call whose kernel is not compiled returns an
+//! error.
 //!
 //! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. After an op
 //! has run on a stream at some size, running the op again at that size allocates nothing. Before a stream captures an

@@ -16,8 +16,8 @@ const ENOUGH_BLOCKS: usize = 1 << 11;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;
 
-/// Lists an op's kernels for f32, f16 and bf16. Each type has three: for rows that fit in registers, for longer rows,
-/// and for rows accessed one element at a time.
+/// Lists an op's kernels for f32, f16 and bf16. Each type has three kernels: for rows that fit in registers, for longer
+/// rows, and for rows accessed one element at a time.
 macro_rules! kernels {
     ($op:literal) => {
         [

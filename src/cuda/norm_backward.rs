@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const MODULE: &str = "norm_backward";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -50,17 +50,18 @@ pub(super) struct Norm {
 /// Outputs and workspace for the gradients of the weight and the bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Gradient of the weight, if wanted.
+    /// Gradient of the weight, if requested.
     pub dweight: Option<TypedDevicePtr>,
-    /// Gradient of the bias, if wanted.
+    /// Gradient of the bias, if requested.
     pub dbias: Option<TypedDevicePtr>,
     /// Address of [`workspace_len`] f64 numbers; unused if both gradients are absent.
     pub workspace: u64,
 }
 
-/// Number of rows that a block of the column kernels processes at a time.
+/// Number of rows that a block of a kernel `norm_columns_*` processes at a time. These kernels sum the gradients of
+/// weight and bias over rows.
 const TILE: usize = 256;
-/// Number of threads of such a block, and of loads that its threads make side by side in each row.
+/// Number of threads of such a block, and number of neighbouring loads that one of its warps makes in a row.
 const THREADS: usize = 256;
 const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;

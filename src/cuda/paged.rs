@@ -180,12 +180,13 @@ impl CacheShape {
 }
 
 impl<'a, E> PagedCache<'a, E> {
-    /// Describes the cache of as many sequences as there are `lengths`. A length is the sequence's number of keys.
-    /// `table` has a row for each sequence, and a row has as many page indices for each sequence.
+    /// Creates a cache with a sequence for each element of `lengths`, which is the sequence's number of keys. `table`
+    /// has a row of page indices for each sequence. All rows have the same length.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the keys and the values have different pages, page sizes or heads, or if the table's
-    /// rows have no equal length. [`Error::InvalidArgument`] for a page size of 0, or for more than 2^32 - 1 pages.
+    /// length is not a multiple of the number of sequences. [`Error::InvalidArgument`] for a page size of 0, or for
+    /// more than 2^32 - 1 pages.
     pub fn new(
         keys: Pages<'a, E>,
         values: Pages<'a, E>,
@@ -197,7 +198,7 @@ impl<'a, E> PagedCache<'a, E> {
         let columns = table.len().checked_div(sequences).unwrap_or(0);
         if columns * sequences != table.len() {
             let got = format!("{} page indices", table.len());
-            return Err(Error::shape(OP, "table", got, format!("as many for each of {sequences} sequences")));
+            return Err(Error::shape(OP, "table", got, format!("a multiple of {sequences}, the number of sequences")));
         }
         let shape = CacheShape { layouts: [keys.layout, values.layout], sequences, columns, table_stride: columns };
         shape.check(OP)?;

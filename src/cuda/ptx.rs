@@ -2,9 +2,9 @@
 //! module. The first call of a kernel makes the driver compile only the kernel's module.
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
-//! of its zstd frame. An empty line follows. In a frame, a register is stored as its class and its age: `%r1` is the
-//! register of class `r` that appeared last in the kernel, `%r2` the one before it, and `%r` is a new register. New
-//! registers are numbered from 1. Ages take a sixth of the space that numbers take.
+//! of its zstd frame. An empty line follows. In a frame, registers have ages instead of numbers, because ages take a
+//! sixth of the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
+//! appeared before it, and `%r` is a new register. Unpacking restores the numbers. In each class, they count from 1.
 
 #![forbid(unsafe_code)]
 
@@ -114,7 +114,7 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
 
 /// Appends a kernel with the ages of its registers replaced by their numbers.
 fn push_numbered(to: &mut String, entry: &str) {
-    // The numbers of each class. The register that appeared last is at the end.
+    // Register numbers by class, in the order in which the registers last appeared.
     let mut known = CLASSES.map(|_| Vec::new());
     let mut parts = entry.split('%');
     to.push_str(parts.next().unwrap_or(""));
@@ -162,7 +162,7 @@ mod tests {
             launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce(")
         );
         let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
-        assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "{refusal}");
+        assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "got: {refusal}");
         assert!(launch("softmin", "softmin_f32").ptx().is_err());
         assert!(sources().any(|source| source == "softmax") && sources().all(|source| unpacked(source).is_ok()));
     }

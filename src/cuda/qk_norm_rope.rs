@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const OP: &str = "qk_norm_rope";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -160,8 +160,8 @@ fn run(
     }
 }
 
-/// Kernel names by type. Kernels 0 and 1 rotate pairs of elements half a row apart; kernels 2 and 3 rotate neighbours.
-/// Kernels 0 and 2 use vector access; kernels 1 and 3 access one element at a time.
+/// Kernel names by type. Kernels 0 and 1 rotate pairs of elements half a row apart; kernels 2 and 3 rotate pairs of
+/// neighbours. Kernels 0 and 2 use vector access; kernels 1 and 3 access one element at a time.
 const NAMES: [[&str; 4]; 3] = [
     [
         "qk_norm_rope_f32_halves",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const OP: &str = "rms_norm";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 const OP: &str = "rope";
 
-/// Parameter of the kernels.
+/// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -93,8 +93,8 @@ pub fn rope_backward_into<E: DeviceElement>(
 /// batches of requests of different lengths: each token has its own position.
 ///
 /// The table may have fewer columns than `x`. Then only the first columns are rotated, and the other columns
-/// are copied (partial rotary embedding). The results are bit-identical to those of [`rope`](crate::rope()) on the
-/// CPU, for rows of the table's columns and a table of the tokens' positions.
+/// are copied (partial rotary embedding). The rotated columns are bit-identical to the results of
+/// [`rope`](crate::rope()) on the CPU with a table of the tokens' positions.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the shapes do not match; [`Error::Failed`] if the device fails.
@@ -242,7 +242,7 @@ pub fn launch_heads(dtype: DType, rotation: &Rotation, back: bool) -> Result<Opt
         DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     };
     let heads::HeadLayout { tokens, heads, cols, .. } = rotation.layouts[0];
-    // In place, the columns behind the rotated ones stay as they are.
+    // Columns after the rotated ones are copied, unless the results replace the rows.
     let rest = if rotation.is_in_place() { 0 } else { cols - rotation.rotated };
     if tokens == 0 || heads == 0 || rotation.rotated / 2 + rest == 0 {
         return Ok(None);

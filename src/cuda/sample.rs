@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 const OP: &str = "sample";
 
-/// A filter in the layout of the kernels.
+/// A filter, laid out as the kernels read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 struct Stage {
@@ -29,7 +29,7 @@ const MIN_P: u32 = 3;
 /// Maximum number of filters. The filters are temperature, top-k, top-p and min-p, each at most once.
 const MOST_FILTERS: usize = 4;
 
-/// Sampling parameters of one row in the layout of the kernels, to be copied to the device.
+/// Sampling parameters of one row, laid out as the kernels read them. The caller copies them to the device.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig, cuda::sample::Request};
@@ -113,14 +113,14 @@ impl Request {
         Ok(request)
     }
 
-    /// Sets the index of the draw. Each token of a sequence needs another index.
+    /// Sets the index of the draw. Each token of a sequence needs an index of its own.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
     }
 
-    /// Sets the device address of a counter. Each kernel that draws adds the counter to the number of the draw; the sum
-    /// wraps. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
-    /// numbers.
+    /// Sets the device address of a counter. The kernels that draw use the sum of the counter and the index of the
+    /// draw, which may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with
+    /// different random numbers.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
@@ -128,7 +128,7 @@ impl Request {
         Request { counter: address, ..self }
     }
 
-    /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
+    /// Sets the bit mask of the tokens that may be drawn. Token t is bit t % 32 of word t / 32.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `words` must be the device address of enough 32-bit words for the
@@ -189,7 +189,7 @@ impl Outcome {
     }
 }
 
-/// Parameter of the kernels that draw.
+/// Arguments of the kernels that draw.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -205,7 +205,7 @@ pub struct Arguments {
     padding: u32,
 }
 
-/// Parameter of the kernel that advances a counter of draws.
+/// Arguments of the kernel that advances a counter of draws.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AdvanceArguments {
@@ -215,7 +215,7 @@ pub struct AdvanceArguments {
 // SAFETY: the struct has a plain integer in C layout, as the kernel declares it.
 unsafe impl DeviceRepr for AdvanceArguments {}
 
-/// Parameter of the kernels that apply penalties.
+/// Arguments of the kernels that apply penalties.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AdjustArguments {
@@ -371,8 +371,8 @@ fn steps(dtype: DType, cols: usize) -> usize {
     (cols + of_piece - 1).div_ceil(32 * of_piece)
 }
 
-/// Returns the number of blocks that read a row. There are enough blocks for the device, and enough warps that no lane
-/// adds up more than 511 masses.
+/// Returns the number of blocks that read a row. It keeps the device busy, and is so large that no lane adds more than
+/// 511 masses. The sum of more masses could overflow.
 fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     let steps = steps(dtype, cols);
     let least = steps.div_ceil(WARPS_OF_PART * (511 / (16 / bytes(dtype))));
@@ -384,7 +384,8 @@ fn rows_at_once(cols: usize) -> usize {
     (LOGITS_AT_ONCE / cols).clamp(LEAST_ROWS, MOST_ROWS)
 }
 
-/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and an f32 for each of four groups of a step.
+/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and four f32 for each step, which hold the
+/// largest logits of the step's four groups of columns.
 fn words_of_row(dtype: DType, cols: usize) -> usize {
     WORDS_OF_WORK + 2 * steps(dtype, cols)
 }
@@ -465,7 +466,7 @@ mod tests {
                         let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
                         assert!(
                             parts <= MOST_PARTS && share * (16 / bytes) <= 511,
-                            "{cols} columns in {parts} parts: expected at most {MOST_PARTS} parts and 511 logits a lane"
+                            "{cols} columns, {parts} parts: expected at most {MOST_PARTS} parts and 511 logits per lane"
                         );
                     }
                     first += if is_last { of_launch } else { 0 };

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
-/// Maximum number of blocks of a grid whose blocks keep only their first row in registers. Each row gets its own block,
-/// up to the largest grid.
+/// Maximum number of blocks for kernels in which a block keeps only its first row in registers. Each row should get its
+/// own block, so this is the size of the largest grid.
 pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
-/// Parameter of the kernels for rows without mask, scale and softcap.
+/// Arguments of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -36,8 +36,8 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Lists an op's kernels for rows with mask, scale and softcap by type, as [`masked::Rows::kernel_without_bias`] orders
-/// them.
+/// Lists an op's kernels for rows with mask, scale and softcap by type, in the order that
+/// [`masked::Rows::kernel_without_bias`] expects.
 macro_rules! masked_kernels {
     ($op:literal) => {
         [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]

@@ -40,9 +40,9 @@ const OP: Op = Op {
     masked: kernel_of_masked,
 };
 
-/// Kernel names by type. The first list is for rows without a bias: rows read one element at a time, rows in registers
-/// of up to 256 or of 512 threads, and longer rows. The second list is for rows with biases: rows read one element at a
-/// time, rows in registers, and longer rows.
+/// Kernel names of a type. The first list is for rows without a bias: rows read one element at a time, rows in the
+/// registers of up to 256 or of up to 512 threads, and longer rows. The second list is for rows with biases: rows read
+/// one element at a time, rows in registers, and longer rows.
 macro_rules! masked {
     ($type:literal) => {
         (
@@ -83,7 +83,7 @@ fn kernel_of_masked(rows: &masked::Rows, is_aligned: bool) -> (&'static str, u32
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options out of range, or a mask in the options;
 /// [`Error::Failed`](crate::Error::Failed) if the device fails. [`Error::FullyMasked`](crate::Error::FullyMasked) for a
 /// fully masked row, under the policy [`FullyMasked::Error`](crate::FullyMasked::Error). Under this policy, the host
-/// waits for the stream, and [`Error::InvalidArgument`](crate::Error::InvalidArgument) refuses a captured stream.
+/// waits for the stream, so a captured stream gives [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,

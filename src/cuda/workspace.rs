@@ -18,7 +18,7 @@ pub(super) struct Workspace {
     stream: Arc<CudaStream>,
     /// All allocations so far. New launches use the last one; captured graphs may use the others.
     words: Vec<CudaSlice<u64>>,
-    /// Host copy of the list of tensors that is on the device.
+    /// Host copy of `list`, the device's list of the tensors that clip_grad_norm scales.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.
@@ -70,16 +70,16 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
     if let Some((_, workspace)) = workspaces.iter().find(|(of, _)| *of == key) {
         return workspace.clone();
     }
-    // Drop the workspaces of streams that have no other owner.
+    // Drop each workspace that is the only owner of its stream.
     workspaces.retain(|(_, workspace)| Arc::strong_count(workspace) > 1 || locked(workspace).is_wanted());
     let workspace = Arc::new(Mutex::new(Workspace::new(stream)));
     workspaces.push((key, workspace.clone()));
     workspace
 }
 
-/// Frees the workspace of a stream, and this crate's references to the stream. An engine calls this function before it
-/// destroys its stream. Graphs captured from the stream must not run afterwards, because they use the workspace. The
-/// next op on the stream allocates a new workspace.
+/// Frees the workspace of a stream, and this crate's references to the stream. An application that destroys its own
+/// stream calls this function first. Graphs captured from the stream must not run afterwards, because they use the
+/// workspace. The next op on the stream allocates a new workspace.
 ///
 /// Each thread has its own workspace for the per-thread default stream, which is also freed when the thread ends.
 ///

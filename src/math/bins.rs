@@ -2,7 +2,7 @@
 
 use crate::simd::{BLOCK, Float, Isa, MaskBits};
 
-/// Number of bins that are kept.
+/// Number of bins of a sum.
 const BINS: usize = 4;
 /// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
@@ -37,7 +37,7 @@ impl Bins {
         let (mut room, mut units) = (zero, [zero; BINS]);
         for i in 0..len.div_ceil(BLOCK) {
             let mut rest = block(i);
-            // The negated comparison also catches NaN.
+            // If a term is NaN, `le` is false, so the negated comparison is true.
             if (!rest.abs().le(room)).any() {
                 let terms = isa.array_f64(rest);
                 if let Some(sum) = infinite(&terms) {
@@ -174,7 +174,7 @@ fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
     }
-    // If `magnitude` is subnormal, `exponent` is -1023, one less than the smallest exponent of a normal number.
+    // If `magnitude` is subnormal, `exponent` is -1023. The bin is then the same as for the smallest normal numbers.
     let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
     (exponent + 1).div_euclid(WIDTH)
 }

@@ -63,7 +63,7 @@ fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     let Reduced { high, low: rest, n } = reduce(isa, x);
     let (hi, error) = fast_two_sum(isa.f64(1.0), high);
-    // The factor e^low is taken as 1 + low.
+    // The factor e^low is approximated by 1 + low.
     Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
 }
 

@@ -29,7 +29,7 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let square = r * r;
     let square_low = r.mul_add(r, isa.f64(-0.0) - square);
     let (sum, error) = fast_two_sum(isa.f64(1.0), r);
-    // The factor e^r_low is taken as 1 + r_low.
+    // The factor e^r_low is approximated by 1 + r_low.
     let small = r_low.mul_add(sum, square_low * half);
     let rest = (square * r).mul_add(horner(isa, r, &POLY[1..]), small);
     let (hi, error_of_square) = fast_two_sum(sum, square * half);

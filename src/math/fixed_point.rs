@@ -126,8 +126,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// Number of terms summed between two reductions. A lane then holds less than 2^56 units, so its bits, read as
-        /// an f64, are a finite number.
+        /// Number of terms summed between two reductions. A lane then holds less than 2^56 units. It is read through an
+        /// f64, which keeps the bits, because they are not the bits of a NaN.
         const RUN: usize = 256 * BLOCK;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {

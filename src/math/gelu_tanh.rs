@@ -9,7 +9,7 @@ use crate::simd::{Float, Isa, Select};
 
 /// Magnitude beyond which the logistic function is 0 or 1 in every type.
 const LARGEST: f64 = 50.0;
-/// 2 sqrt(2/pi).
+/// 2 sqrt(2/pi), as a high and a low part.
 const SLOPE: [f64; 2] = [f64::from_bits(0x3ff9_8845_33d4_3651), f64::from_bits(0xbc9c_bc0d_30eb_fd15)];
 /// 0.044715 times [`SLOPE`].
 const CUBIC: [f64; 2] = [f64::from_bits(0x3fb2_444f_2a4d_8b4b), f64::from_bits(0xbc26_c843_a29d_1c70)];

@@ -140,7 +140,7 @@ pub fn log<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     rounded(isa, hi, lo)
 }
 
-/// Returns an upper and a lower estimate of a logarithm hi + lo, rounded to f32.
+/// Returns an upper and a lower estimate of a logarithm hi + lo, each rounded to f32.
 #[inline(always)]
 pub fn rounded<I: Isa>(isa: I, hi: I::F32, lo: I::F32) -> [I::F32; 2] {
     round(isa, hi, lo, hi.abs(), UNCERTAINTY)

@@ -27,7 +27,7 @@ impl<const N: usize> Polynomial<N> {
     }
 }
 
-/// Computes x P(x^2) as a sum.
+/// Computes x P(x^2) as a sum of two f64, where P is `near`.
 #[inline(always)]
 pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (I::F64, I::F64) {
     let square = x * x;
@@ -36,7 +36,8 @@ pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (
     product(isa, (x, isa.f64(0.0)), p)
 }
 
-/// Tail function e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole). `share` must be a power of two.
+/// Tail function e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole), where P is `far`. `share` must be a power of
+/// two.
 pub struct Tail<const N: usize> {
     pub share: f64,
     pub pole: f64,

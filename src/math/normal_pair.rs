@@ -44,7 +44,7 @@ const LARGEST_OF_ERF: f32 = 4.25;
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 const ROOT_2: f64 = std::f64::consts::SQRT_2;
 
-/// Returns the probability beyond `a` under the normal distribution, for `a` from 0 to [`LARGEST`]. `exponential` is
+/// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST`]. `exponential` is
 /// e^(-a^2/2).
 #[inline(always)]
 fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {

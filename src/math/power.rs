@@ -35,7 +35,7 @@ pub fn log(x: f64) -> Pair {
     LN_2.iter().fold(sum.plus(sum), |sum, part| sum.plus(Pair(k * part, 0.0)))
 }
 
-/// Computes ln x of a positive finite sum.
+/// Computes ln x of a positive finite sum of two f64.
 pub fn log_of(x: Pair) -> Pair {
     // ln(a + b) = ln a + r - r^2/2 + .. with r = b / a below 2^-53.
     let r = Pair::from(x.1).over(x.0.into());

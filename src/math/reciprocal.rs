@@ -10,15 +10,16 @@ const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 /// Factor that makes every subnormal f64 normal.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
-/// Returns the f32 quotient 1 / x as both the upper and the lower estimate, because the division is correctly rounded.
-/// Rounding the quotient to a 16-bit type is also correct, because f32 has more than twice the digits of these types.
+/// Returns an upper and a lower estimate of 1 / x, which callers compare. Both are the f32 quotient, because the
+/// division is correctly rounded. Rounding the quotient to a 16-bit type is also correct, because f32 has more than
+/// twice the digits of these types.
 #[inline(always)]
 pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let quotient = isa.f32(1.0) / x;
     [quotient, quotient]
 }
 
-/// Computes 1 / x for any x. At a zero the result is infinity with the sign of the zero.
+/// Computes 1 / x for any x. At a zero, the result is infinity with the sign of the zero.
 #[inline(always)]
 pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     // The division rounds to f64. Rounding again to a narrower type is still correct, because f64 has more than twice
@@ -34,7 +35,7 @@ pub fn times_derivative<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I:
     if !E::IS_F64 {
         return plain;
     }
-    // x = 2^e m with 1 <= m < 2.
+    // Splits |x| into 2^e m with 1 <= m < 2.
     let tiny = x.abs().lt(isa.f64(f64::MIN_POSITIVE));
     let bits = I::F64::select(tiny, x * isa.f64(TWO_54), x).abs().to_bits();
     let m = I::F64::from_bits((bits & isa.i64(FRACTION)) | isa.i64(ONE_BITS));

@@ -1,10 +1,10 @@
-//! Functions computed in plain f32, for results in f16 or bf16.
+//! Functions computed only in f32, for results in f16 or bf16.
 //!
 //! An f32 result is used if it is normal in the 16-bit type, and if its error (at most `Function::SHORT_ULPS`) cannot
-//! change the rounding to that type. With random low bits, at most 1 normal result in 128 fails this test. All other
-//! results, and inputs that a function does not accept, are computed in f64. Results are therefore correctly rounded,
-//! and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every accepted f16 and bf16
-//! input with a normal result. The test also uses the least accurate reciprocal estimate.
+//! change the rounding to that type. If the low bits of the results are random, at most 1 normal result in 128 fails
+//! this test. All other results, and inputs that a function does not accept, are computed in f64. Results are therefore
+//! correctly rounded, and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every
+//! accepted f16 and bf16 input with a normal result. The test also uses the least accurate reciprocal estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;
@@ -22,7 +22,7 @@ const LARGEST_OF_SIGMOID: f32 = 75.0;
 /// Factors in gelu_tanh's exponent: SLOPE is 2 sqrt(2/pi), and CUBIC is 0.044715 SLOPE.
 const SLOPE: f32 = f32::from_bits(0x3fcc_422a);
 const CUBIC: f32 = f32::from_bits(0x3d92_2279);
-/// Magnitude up to which the error of gelu_tanh's exponent is small enough.
+/// Magnitude up to which the error of gelu_tanh's exponent is small enough for the bound of 24 ULP.
 const LARGEST_OF_GELU_TANH: f32 = 6.0;
 /// Coefficients of erf x / x in powers of x^2 for x below [`EDGE_OF_ERF`]; relative error 2^-26.9.
 const ERF: [f32; 5] = [

@@ -6,8 +6,9 @@ use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
-/// Bound on the relative error of hi + lo: the exponential's error plus a small error of the quotient. [`UNCERTAINTY`]
-/// is relative to 2^(n/16), which may exceed the exponential by a factor of 2^(1/32).
+/// Bound on the relative error of hi + lo. [`UNCERTAINTY`], the error of the exponential, is relative to 2^(n/16),
+/// which may exceed the exponential by a factor of 2^(1/32). The factor 1.06 covers this and a small error of the
+/// quotient.
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
 /// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
@@ -64,7 +65,7 @@ pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
 }
 
-/// Returns an upper and a lower estimate of x (q + q_low), rounded to f32.
+/// Returns an upper and a lower estimate of x (q + q_low), each rounded to f32.
 #[inline(always)]
 fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
     let hi = x * q;

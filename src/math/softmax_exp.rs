@@ -15,11 +15,11 @@
 //! - 1 each for the low part of the table, its sum with r, the product with STEP_LO, and t;
 //! - 0.2 for r^2 and the polynomial.
 //!
-//! The sum of these errors, relative to e^r >= 0.957, is 8.6 units, or 0.27 times 2^-24. If logits are pairs of f32,
-//! the sum of two low parts and the error of a product add 1.2, and the total is 0.31 times 2^-24. The last operation
-//! rounds by half an ULP. The relative error of an exponential is therefore at most 1.31 times 2^-24. The largest error
-//! found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5 units of 2^-29, and the term rounds
-//! to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
+//! Relative to e^r, which is at least 0.957, the sum of these errors is 8.6 units, or 0.27 times 2^-24. If logits are
+//! pairs of f32, the sum of two low parts and the error of a product add 1.2, and the total is 0.31 times 2^-24. The
+//! last operation rounds by half an ULP. The relative error of an exponential is therefore at most 1.31 times 2^-24.
+//! The largest error found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5 units of 2^-29,
+//! and the term rounds to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
 //!
 //! Subnormal results are kept. In rows whose values span more than 87, results are computed 2^64 times too large and
 //! scaled down at the end. This rounds subnormal results once, and does not change normal results. Results that must be
@@ -27,8 +27,9 @@
 //!
 //! # Order
 //!
-//! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and
-//! [`SoftmaxExp::any`] accept, and for [`WeightExp`], which the sampler's cutoffs use.
+//! A larger logit never gets a smaller power. Here, "power" means the exponential of a logit minus the maximum. This
+//! holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and [`SoftmaxExp::any`] accept, and for [`WeightExp`], which
+//! the sampler's cutoffs use.
 //!
 //! A step is the interval of logits with the same n. Within a step, the result is s + t s with a constant s and
 //! t = r + r^2 q(r). Here r is monotone in the logit, because all roundings are. Two neighbouring values of r differ by
@@ -89,10 +90,11 @@ pub const SHIFTER: f32 = 12_582_912.0;
 pub const NARROW: f32 = 87.0;
 /// Distance below a row's maximum at which the exponential becomes 0.
 const DEEPEST: f32 = 104.0;
-/// Distance of a token's logit below the largest logit. A token at a larger distance has no mass.
+/// Distance from the largest logit at which [`WeightExp`] clamps logits. A token whose logit is so far below the
+/// largest one has no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of the magnitude of a row's maximum. The tables account for a maximum below this limit. A larger maximum is
-/// subtracted from each value first.
+/// Limit of the magnitude of a row's maximum. Below the limit, the tables account for the maximum. From the limit on,
+/// the maximum is subtracted from each value first.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values x of a row with maximum m.

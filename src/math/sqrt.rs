@@ -10,9 +10,9 @@ const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// Returns the f32 root of x >= 0 as both the upper and the lower estimate, because the root is correctly rounded.
-/// Rounding the root to a 16-bit type is also correct, because f32 has more than twice the digits of these types
-/// (Figueroa, 1995).
+/// Returns an upper and a lower estimate of the root of x >= 0, which callers compare. Both are the f32 root, because
+/// it is correctly rounded. Rounding the root to a 16-bit type is also correct, because f32 has more than twice the
+/// digits of these types (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
     [x.sqrt(), x.sqrt()]
@@ -51,7 +51,7 @@ pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(1e-25).lt(x) & x.lt(isa.f32(1e25))
 }
 
-/// Computes 1 / sqrt(x), for any x. The result is infinity with the sign of x for a zero, and NaN for x below zero.
+/// Computes 1 / sqrt(x), for any x. At a zero, the result is infinity with the sign of the zero. Below zero, it is NaN.
 #[inline(always)]
 pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);

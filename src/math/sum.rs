@@ -159,7 +159,7 @@ fn binned(terms: &[f64]) -> f64 {
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
-/// row, with zeros after the last term. i may exceed the index of the last block by up to three.
+/// row, with zeros after the last term. `block` must also accept up to three indices after the last block.
 #[inline(always)]
 pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
     let blocks = len.div_ceil(BLOCK);
@@ -183,9 +183,9 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
     sum
 }
 
-/// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets its index, the elements and
-/// the accumulators, and returns the accumulators plus the block's terms. `add` may fuse an exact product into the
-/// addition. Positions after the last element hold `pad`, for which `add` must add zeros.
+/// Computes `N` tiled sums in one pass over `x`. For each block of 16 elements, `add` gets the block's index, the
+/// elements and the accumulators, and returns the accumulators plus the block's terms. `add` may fuse an exact product
+/// into the addition. Positions after the last element hold `pad`, for which `add` must add zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -337,7 +337,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     group.sums(isa)
 }
 
-/// Slices of equal length, read in quads. A quad is a chunk of 64 elements, or four blocks.
+/// Slices of equal length, read in quads. A quad is a chunk of 64 elements (four blocks).
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],

@@ -7,7 +7,7 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Smallest magnitude of a product of two f32 pairs whose rounding error f32 can represent.
+/// Smallest magnitude of a product whose rounding error f32 can represent. The factors are pairs of f32.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Computes gate / (1 + e^-gate) * up for any numbers. The caller rounds the result to `E`.
@@ -34,8 +34,8 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 
-/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate. The caller rounds the result to `E`. It
-/// is dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate).
+/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate: dy up (s + gate s (1 - s)) with
+/// s = 1 / (1 + e^-gate). The caller rounds the result to `E`.
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
@@ -57,7 +57,8 @@ pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
     without_derivative(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
 }
 
-/// Returns `dy` where it is zero, and `dx` elsewhere: a zero gradient stays zero, however large the derivative is.
+/// Returns `dy` where `dy` is zero and `is_nan` is not set, and `dx` elsewhere. So a zero gradient stays zero, even if
+/// the derivative is infinite.
 #[inline(always)]
 fn without_derivative<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) -> I::F64 {
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
@@ -88,7 +89,7 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
-/// Computes [`swiglu`] without f64: in pairs of f32 for f32 results, in plain f32 for 16-bit results.
+/// Kernel that computes [`swiglu`] without f64: f32 results in pairs of f32, and 16-bit results in single f32 numbers.
 #[derive(Clone, Copy)]
 pub struct Narrow<I: Isa> {
     isa: I,
@@ -101,8 +102,8 @@ impl<I: Isa> Narrow<I> {
         Narrow { isa, exp: SoftmaxExp::new(isa, 0.0, f32::NEG_INFINITY) }
     }
 
-    /// Returns the product before rounding to `E`, and the lanes in which the product is valid. In these lanes, no
-    /// intermediate value that affects the product underflows or overflows.
+    /// Returns gate / (1 + e^-gate) * up before rounding to `E`, and the lanes in which this product is valid. In these
+    /// lanes, no intermediate value that affects the product underflows or overflows.
     #[inline(always)]
     pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
         let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));

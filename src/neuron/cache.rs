@@ -55,7 +55,8 @@ impl Cache {
         if let Some(neff) = read(&entry, target) {
             return Ok(neff);
         }
-        // Hold the lock until this function returns or the process ends. Without a lock, several processes may compile.
+        // Hold the lock until this function returns or the process ends. If no lock can be created, several processes
+        // may compile the same program.
         let lock = fs::create_dir_all(folder).and_then(|()| File::create(folder.join(format!("{name}.lock"))));
         if let Ok(lock) = &lock
             && lock.lock().is_ok()
@@ -72,7 +73,7 @@ impl Cache {
     /// Removes the program's entry, so that it is compiled again next time.
     pub fn forget(&self, compiler: &Compiler, program: &Program, target: Target) {
         if let Some(folder) = &self.folder {
-            // The entry may not exist.
+            // An error is ignored, because the entry may not exist.
             let _ = fs::remove_file(folder.join(format!("{}.neff", key(compiler, program, target))));
         }
     }

@@ -207,7 +207,7 @@ fn private_folder() -> Result<tempfile::TempDir> {
 }
 
 /// Runs a program in a folder with a time limit; returns its exit status and the end of its output. The output goes to
-/// a file, because processes that the program starts would hold a pipe open.
+/// a file, because processes that the program starts could hold a pipe open after the program has ended.
 fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Result<(ExitStatus, String), String> {
     let path = folder.join("output.txt");
     let output = File::create(&path).and_then(|file| Ok((file.try_clone()?, file)));
@@ -237,7 +237,7 @@ fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Res
 fn end(child: &mut Child) {
     #[cfg(unix)]
     let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
-    // The program may have ended already.
+    // Errors are ignored, because the program may have ended already.
     let _ = child.kill();
     let _ = child.wait();
 }

@@ -159,7 +159,7 @@ fn guard(node: &Node, made: &[f32], values: &[Vec<f32>]) -> std::result::Result<
         match x.iter().find(|x| !is_within(x)) {
             None => Ok(()),
             Some(x) => {
-                Err(format!("the operand of {:?} is {x:e}, which is outside the supported range", node.operator))
+                Err(format!("the operand of {:?} is {x:e}; its magnitude must be 2^{low} to 2^{high}", node.operator))
             }
         }
     };

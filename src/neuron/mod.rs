@@ -1,5 +1,6 @@
-//! Programs for AWS Neuron devices (Trainium and Inferentia). For finite logits, no intermediate value becomes NaN,
-//! because these devices end a run at any NaN, even if the NaN would be discarded later.
+//! Programs for AWS Neuron devices (Trainium and Inferentia). These devices end a run at any NaN, even at one that
+//! would be discarded later. Programs are therefore built so that no intermediate value becomes NaN if all logits are
+//! finite.
 //!
 //! Each function here, such as [`softmax`], builds the [`Program`] of an op for a type and a shape. The function of the
 //! same name in [`run`] computes the op with that program on any implementation of [`Execute`]. The device's results

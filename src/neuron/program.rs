@@ -116,7 +116,7 @@ impl Program {
         &self.graph
     }
 
-    /// Creates a program from external code in one or both forms. An empty form cannot be compiled.
+    /// Creates a program from external HLO, StableHLO or both. A form that is empty cannot be compiled.
     pub fn from_parts(
         name: impl Into<String>,
         inputs: &[TensorSpec],

@@ -15,9 +15,9 @@ pub(super) const COMPILER: &str = "EVENKEEL_NEURONX_CC";
 pub(super) const FORM: &str = "EVENKEEL_NEURON_FORM";
 /// Variable with the compilation target. It is required if the runtime does not report the instance family.
 pub(super) const TARGET: &str = "EVENKEEL_NEURON_TARGET";
-/// Maximum number of seconds for one compilation.
+/// Variable with the maximum number of seconds for one compilation.
 pub(super) const LIMIT: &str = "EVENKEEL_NEURON_COMPILE_SECONDS";
-/// Folder of compiled programs.
+/// Variable with the folder of compiled programs.
 pub(super) const CACHE: &str = "EVENKEEL_NEURON_CACHE";
 
 /// Variable of the runtime. If it is above 0, runs return before they finish.

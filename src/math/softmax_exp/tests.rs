@@ -1,6 +1,6 @@
 //! Tests that a larger logit never gets a smaller power. One test compares the powers of all f32. Other tests compare
-//! the logits around each point where the table entry changes. Two of these tests use many row maxima. The last test
-//! checks the error bounds.
+//! the powers of the logits around each point where the table entry changes. Two of these tests use many row maxima.
+//! The last test checks the error bounds.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{BLOCK, Isa, Kernel, Token, load_wide};
@@ -199,8 +199,8 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect for two neighbouring f32. The multiple of ln2/8 nearest to one of them is n ln2/8, and that
-                // nearest to the other is (n + 1) ln2/8.
+                // Bisect for the two neighbouring f32 between which the nearest multiple of ln2/8 changes from n ln2/8
+                // to (n + 1) ln2/8.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {

@@ -11,7 +11,7 @@ pub(super) const BLOCKS: usize = TILE / BLOCK;
 
 /// Computes the `N` sums of a tile, each as a block of 16 partial sums. The tile has `quads` quads of [`QUAD`] terms.
 /// `add` gets the index of a quad, the index of a block in this quad, and the accumulators of the block. `add` returns
-/// the accumulators plus the block.
+/// the accumulators plus the block's terms.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,

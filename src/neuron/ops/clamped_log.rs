@@ -13,7 +13,7 @@ use crate::rows::Rows;
 
 const OP: &str = "clamped_log";
 
-/// Largest and smallest argument of a device's logarithm: 2^64 and 2^-64.
+/// Largest and smallest argument that a device's logarithm supports: 2^64 and 2^-64.
 const HIGH: f32 = (1u128 << 64) as f32;
 const LOW: f32 = 1.0 / HIGH;
 /// ln 2^64, which corrects the logarithm of an argument that was scaled by 2^64 or 2^-64.

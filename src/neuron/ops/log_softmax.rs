@@ -19,7 +19,7 @@ const OP: &str = "log_softmax";
 /// Returns the program of [`log_softmax`](crate::log_softmax()). Inputs, outputs and errors are as for
 /// [`softmax`](super::softmax::program).
 ///
-/// The last operation is a multiplication. It overflows for masked elements, so they become -inf.
+/// The last operation multiplies by 2. For masked elements, it overflows to -inf, which is their result.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();

@@ -70,7 +70,7 @@ fn one_a_column(
     let number = |i: usize| {
         let value = values.get(i).unwrap_or(f64::NAN);
         if !value.is_finite() {
-            return Err(Error::invalid(op, argument, format!("{value} at {i}"), "finite on Neuron devices"));
+            return Err(Error::invalid(op, argument, format!("{value} at index {i}"), "finite on Neuron devices"));
         }
         Ok((value + offset).clamp(f32::MIN.into(), f32::MAX.into()) as f32)
     };

@@ -1,5 +1,5 @@
-//! Normalisation of rows by their root mean square. Rows are first scaled by powers of two that keep squares and the
-//! root's argument in range.
+//! Normalisation of rows by their root mean square. Rows are first scaled by powers of two, so that no square overflows
+//! and devices support the argument of the root.
 
 #![forbid(unsafe_code)]
 
@@ -7,8 +7,8 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Pairs of exponents (from, factor). The first pair with 2^from not above a row's largest magnitude determines the
-/// row's scale factor, 2^factor. Without such a pair, the scale factor is 2^`LOWEST`. The largest magnitude of a scaled
+/// Pairs of exponents (from, factor). A row is scaled by 2^factor of the first pair whose 2^from is at most the row's
+/// largest magnitude. If there is no such pair, the row is scaled by 2^`LOWEST`. The largest magnitude of a scaled
 /// nonzero row is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
@@ -60,7 +60,7 @@ pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value
     let root_eps = g.multiply(factor, root_eps);
     let eps = g.multiply(root_eps, root_eps);
     let mean = g.add(mean, eps);
-    // The mean is 0 for a row of zeros with eps = 0, so the mean is clamped.
+    // For a row of zeros with eps = 0, the mean is 0. Clamping brings it into the range that `rsqrt` supports.
     let mean = g.clamp(mean, power(-87), power(97));
     let root = g.rsqrt(mean);
     g.multiply(y, root)

@@ -17,7 +17,7 @@ use crate::simd::filled;
 
 const OP: &str = "sample";
 
-/// Maximum number of candidates of a program.
+/// Maximum number of candidates that a program can find in a row.
 pub const MAX_CANDIDATES: usize = 256;
 
 /// Returns the program that finds the top candidates of each row of logits, ordered by logit and then by index.

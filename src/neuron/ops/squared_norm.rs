@@ -53,7 +53,8 @@ pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes the sum of squares of a tensor with its program, if the tensor is finite. The host sums the rows in f64.
+/// Computes the sum of squares of a tensor with its program, if the tensor is finite. The host adds the sums of the
+/// rows in f64.
 ///
 /// # Errors
 /// The errors of the program and the device.

@@ -93,7 +93,7 @@ const _: () = {
 /// and a 64-bit unsigned integer in new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbering {
-    /// Numbering in the headers of 2022 and 2023, which count physical cores, not virtual ones.
+    /// Numbering in the headers of 2022 and 2023, whose functions count physical cores, not virtual ones.
     Old,
     /// Numbering in the headers from 2024 on.
     New,

@@ -28,7 +28,7 @@ struct Runtime {
     worker: Worker,
     about: About,
     compiler: OnceLock<Result<Compiler>>,
-    /// Status that broke the device, or success.
+    /// Status that broke the device; the status of success if the device is usable.
     broken: AtomicI32,
 }
 
@@ -81,7 +81,7 @@ impl DetectedRuntime {
         Ok(DetectedRuntime { functions, worker, cores })
     }
 
-    /// Initialises the runtime, and queries its version and the instance.
+    /// Initialises the runtime, and queries its version and the instance family.
     fn begin(self) -> Result<Runtime> {
         let DetectedRuntime { functions, worker, cores } = self;
         let about = worker.call(|| {
@@ -172,7 +172,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Fault::Unavailable`] if there is no usable runtime or no core; [`Fault::Status`] if initialisation fails,
-    /// which is final for the process; [`Fault::Broken`] if the device broke before.
+    /// which is not tried again in this process; [`Fault::Broken`] if the device broke before.
     pub fn open() -> Result<Self> {
         Self::open_core(0)
     }
@@ -229,9 +229,9 @@ impl Device {
         loaded
     }
 
-    /// Loads a NEFF from another source, for example an NKI kernel, with these inputs and outputs. If all tensor names
-    /// end in numbers from 0 on, the specifications must be in the order of these numbers. Otherwise they must be in
-    /// the order of the NEFF.
+    /// Loads a NEFF from another source, for example an NKI kernel, with these inputs and outputs. If the tensor names
+    /// end in the numbers from 0 to n - 1, the specifications must be in the order of these numbers. Otherwise they
+    /// must be in the order of the NEFF.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] if the NEFF's tensors differ from the specifications; [`Fault::Status`] if the NEFF cannot

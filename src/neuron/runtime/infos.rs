@@ -72,7 +72,8 @@ fn in_order<T>(found: &mut [(CString, T)]) {
     }
 }
 
-/// Checks that a tensor matches its specification. Returns the actual and the required value of the first difference.
+/// Checks that a tensor matches its specification. If it does not, the error has the actual and the required value of
+/// the first difference.
 ///
 /// # Safety
 /// The entry's shape must be null or as long as its rank.

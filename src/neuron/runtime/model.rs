@@ -76,7 +76,7 @@ impl Model {
         model.output_set = allocate_set(functions)?;
         for (at, (name, spec)) in names.iter().zip(inputs.iter().chain(outputs)).enumerate() {
             let tensor = allocate_tensor(functions, core, spec.bytes(), name)?;
-            // Store the tensor before anything can fail, so that it is freed.
+            // Store the tensor before the next call can fail, so that dropping the model frees it.
             let set = if at < inputs.len() {
                 model.inputs.push(tensor);
                 model.input_set

@@ -92,7 +92,7 @@ mod tests {
             let frame = black_box([left; 1 << 10]);
             if left == 0 { 0 } else { deep(left - 1) + black_box(frame)[0] / left }
         }
-        // The recursion uses at least 24 MiB of stack, in frames of 8 KiB.
+        // The recursion uses at least 24 MiB of stack, in frames of 8 KiB. Other threads have 2 MiB by default.
         assert_eq!(Worker::start().unwrap().call(|| deep(3 << 10)), Ok(3 << 10));
     }
 }
