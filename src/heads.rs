@@ -29,9 +29,9 @@ impl<'a, E: Element> Heads<'a, E> {
     /// Creates a view of `data`, which holds exactly the elements of the shape, without gaps.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape.
-    /// [`Error::InvalidArgument`] if the shape has no features but more than 2^21 positions. Such positions take no
-    /// memory, so their number needs a limit.
+    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] if
+    /// the shape has no features but more than 2^21 positions. Such positions take no memory, so nothing else limits
+    /// their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
@@ -49,8 +49,8 @@ impl<'a, E: Element> Heads<'a, E> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] if the
-    /// shape has no features but more than 2^21 positions, or if positions share memory and are more than 2^32 in
-    /// total.
+    /// shape has no features but more than 2^21 positions, or if positions share memory and there are more than 2^32 of
+    /// them.
     pub fn strided(data: &'a [E], shape: [usize; 4], strides: [usize; 3]) -> Result<Self> {
         if shape.contains(&0) {
             // No element is read, so the strides do not matter.

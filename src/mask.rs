@@ -134,8 +134,8 @@ impl<'a> Mask<'a> {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Creates a mask from one length for all rows, or from one for each entry of the first axis. A length of n masks
-    /// all keys but the first n.
+    /// Creates a mask from one length for all rows, or from one length for each entry of the first axis. A length of n
+    /// masks all keys but the first n.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
@@ -280,7 +280,8 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// Checks that a part of a mask has `len` elements and a shape that broadcasts to `dims`.
+/// Checks the shape of a mask part that holds `len` elements. The shape must have as many elements, and must broadcast
+/// to `dims`.
 pub(crate) fn broadcasts(
     op: &'static str,
     argument: &'static str,
@@ -300,7 +301,7 @@ pub(crate) fn broadcasts(
     Ok(())
 }
 
-/// A mask that was checked against a geometry, for access by lane.
+/// A mask that fits the geometry of the scores. Its methods return the mask of one lane.
 #[derive(Clone, Copy)]
 pub struct Resolved<'m> {
     mask: &'m Mask<'m>,
@@ -354,8 +355,8 @@ impl Resolved<'_> {
         Some(buffer)
     }
 
-    /// Adds the biases of a lane, from `low` on, to the logits in f64. A sum of finite values saturates at the largest
-    /// finite value.
+    /// Adds the biases of a lane to its logits, which are f64 and begin at position `low`. A sum of finite values
+    /// saturates at the largest finite value.
     #[inline(always)]
     pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
         for (bias, shape) in &self.mask.bias {

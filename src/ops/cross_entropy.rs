@@ -122,7 +122,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // The weights of all rows are added by a tiled sum. Ignored rows count as 0.
+        // The tiled sum has one term for each row: the weight of the row's target, or 0 if the row is ignored.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -194,7 +194,7 @@ pub(crate) struct Resolved {
 
 const OP: &str = "cross_entropy";
 
-/// Computes in f64 the cross-entropy of logits and targets. A target is a class number.
+/// Computes the cross-entropy of logits and targets, in f64. A target is a class number.
 ///
 /// # Formula
 /// ```text

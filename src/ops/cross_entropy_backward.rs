@@ -48,10 +48,9 @@ const OP: &str = "cross_entropy_backward";
 /// f32: at most 3.7 ULP, and 2 on random rows. f16, bf16: 0.51 ULP. f64: 8 ULP.
 ///
 /// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of S, the sum of the terms' magnitudes.
-/// In S, a p below the smallest normal number of the type, or of f32 for f16 and bf16, is replaced by this smallest
-/// normal number, and the log-sum-exp is replaced by the larger of |max| and ln(sum). In f64, label smoothing with
-/// class weights adds 15 ULP, and one more ULP for each 16,384 classes. The bounds do not include the rounding of
-/// softcapped logits to f64.
+/// In S, p is raised to at least the smallest normal number of the type (for f16 and bf16, of f32). The log-sum-exp in
+/// S is replaced by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and one
+/// more ULP for each 16,384 classes. The bounds do not include the rounding of softcapped logits to f64.
 ///
 /// # Errors
 /// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if the shape of `dloss` or of
@@ -87,8 +86,8 @@ pub fn cross_entropy_backward<E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`. Returns the loss
-/// and the initialised elements of `dlogits`.
+/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`. Returns the loss,
+/// and `dlogits` as an initialised slice.
 pub fn cross_entropy_backward_into<'a, E: Element>(
     logits: Rows<'_, E>,
     targets: &[i64],

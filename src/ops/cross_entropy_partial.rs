@@ -257,8 +257,8 @@ impl CrossEntropySums {
         Ok(loss)
     }
 
-    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. The
-    /// result is the loss and the counts to report.
+    /// Computes [`CrossEntropySums::loss`], but returns the counts instead of reporting them. A caller that also
+    /// computes the gradient reports only the gradient's counts.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;

@@ -90,7 +90,7 @@ impl KlDiv {
 const OP: &str = "kl_div";
 const BACKWARD: &str = "kl_div_backward";
 
-/// Computes in f64 the Kullback-Leibler divergence of the softmax of logits from target probabilities.
+/// Computes the Kullback-Leibler divergence of the softmax of logits from target probabilities, in f64.
 ///
 /// In distillation, the logits are the student's and the targets are the teacher's probabilities.
 ///
@@ -212,7 +212,7 @@ pub fn kl_div_backward<'t, E: Element>(
 }
 
 /// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`, and returns the loss and
-/// the memory of `dlogits`.
+/// `dlogits` as an initialised slice.
 pub fn kl_div_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,

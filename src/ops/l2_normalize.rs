@@ -101,7 +101,8 @@ pub fn l2_normalize<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &L2Norm
     })
 }
 
-/// Writes the result of [`l2_normalize`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`l2_normalize`] to `out`, which has the shape of `x`, and returns `out` as an initialised
+/// slice.
 pub fn l2_normalize_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,

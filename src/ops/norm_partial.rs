@@ -15,7 +15,7 @@ use crate::simd::{filled, in_default, new_vec};
 #[cfg(feature = "sharded")]
 use std::ops::Range;
 
-/// Partial statistics of a shard of the columns, for a norm whose hidden size is split over machines.
+/// Statistics of a shard of the columns, for a norm of rows whose columns are split over machines.
 ///
 /// The machines exchange partials and merge them in any order, in one or more rounds. After the last round, each
 /// machine computes the result for its own columns. The results have the same bits as [`rms_norm`](crate::rms_norm())
@@ -30,7 +30,7 @@ use std::ops::Range;
 /// |---|---|
 /// | `rms_norm` | 1: squares |
 /// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; then squares |
-/// | `layer_norm` | 1: sums and squares; a second if a mean exceeds 32 sigma: deviations and their squares |
+/// | `layer_norm` | 1: sums and squares; or 2 if a mean exceeds 32 sigma: then deviations and their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
 ///
 /// In a round that computes sums, a machine sends one or two f64 for each tile of each row of its shard. In `rms_norm`,

@@ -135,7 +135,7 @@ pub fn rms_norm<E: Element>(x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec
     new_vec(OP, rows * cols, |out| rms_norm_into(x, RowsMut::new(out, rows, cols)?, options))
 }
 
-/// Writes the result of [`rms_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`rms_norm`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn rms_norm_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,

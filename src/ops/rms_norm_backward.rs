@@ -98,7 +98,8 @@ pub fn rms_norm_backward<E: Element>(
     Ok(RmsNormGradients { dx, dweight })
 }
 
-/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns the memory of `dx`.
+/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns `dx` as an
+/// initialised slice.
 ///
 /// `dx` has the shape of `x`. `dweight` has one element per column, of any float type, and is overwritten.
 pub fn rms_norm_backward_into<'a, E: Element>(

@@ -237,7 +237,7 @@ pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
     new_vec(OP, rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
 }
 
-/// Writes the result of [`rope`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`rope`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     rotate(x, out, table.kernel(OP, x.rows(), x.cols())?)

@@ -164,7 +164,7 @@ pub fn softmax<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax<'_>
     })
 }
 
-/// Writes the result of [`softmax`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`softmax`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn softmax_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,

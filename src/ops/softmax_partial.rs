@@ -136,7 +136,8 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// Computes the softmax denominators of the shard `x` that begins at column `first`.
+    /// Computes the sum of exponentials of each row of the shard `x`, for the denominator of softmax. The shard begins
+    /// at column `first`.
     ///
     /// `self` is the merged partial of all columns.
     ///
@@ -196,7 +197,7 @@ impl SoftmaxPartial {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
-    /// Computes the softmax denominators of the shard `x`, for the gradients.
+    /// Computes the sum of exponentials of each row of the shard `x`, for the gradients.
     pub(crate) fn gradient_sums<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -212,7 +213,7 @@ impl SoftmaxPartial {
     }
 }
 
-/// Softmax denominators of a shard of the columns; see [`SoftmaxPartial`].
+/// Sums of exponentials of a shard of the columns, for the denominators of softmax; see [`SoftmaxPartial`].
 #[derive(Clone, Debug)]
 pub struct SoftmaxSums(pub(crate) Sums);
 
