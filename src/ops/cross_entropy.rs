@@ -203,7 +203,7 @@ const OP: &str = "cross_entropy";
 ///
 /// none  : each row;   sum : their sum
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
-///         ignored rows count in none of the sums, nor in the number of rows
+///         the sums and the number of rows leave out ignored rows
 /// ```
 /// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. The loss is
 /// PyTorch's, except for the differences in the table below.

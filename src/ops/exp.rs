@@ -56,8 +56,8 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf | 0 |
     /// | +inf | dy times +inf |
-    /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite |
+    /// | NaN, or any if dy is NaN | NaN |
+    /// | any but NaN, if dy is 0 | dy, even where the derivative is infinite |
     ///
     /// The last row takes precedence over the other rows: an element that is masked out of the loss has a dy of 0, and
     /// its dx must not become NaN.

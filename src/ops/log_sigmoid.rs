@@ -55,8 +55,8 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf | dy |
     /// | +inf | 0 |
-    /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy |
+    /// | NaN, or any if dy is NaN | NaN |
+    /// | any but NaN, if dy is 0 | dy |
     ///
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative overflows or underflows

@@ -109,8 +109,8 @@ const OP: &str = "rms_norm";
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
 /// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception: if all values
-/// are within the range of f32 and nothing is rounded before the weight, f32 elements are multiplied in pairs of f32,
-/// and f16 and bf16 elements in f32.
+/// are within the range of f32 and nothing is rounded before the weight, f32 elements are multiplied in pairs of f32
+/// (float-float numbers), and f16 and bf16 elements in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not

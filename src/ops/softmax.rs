@@ -15,8 +15,8 @@ use crate::simd::{in_default, new_vec};
 /// Options of [`softmax`], [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp).
 ///
 /// A score becomes a logit in three steps: scale, softcap, bias of the mask. The steps are computed in f64, or in pairs
-/// of f32 where this cannot change a result. Scores of -inf, and positions excluded by the mask's flags, lengths,
-/// causality or window, are masked before these steps.
+/// of f32 (float-float numbers) where this cannot change a result. Scores of -inf, and positions excluded by the mask's
+/// flags, lengths, causality or window, are masked before these steps.
 ///
 /// ```
 /// use evenkeel::{FullyMasked, Mask, Softmax};

@@ -53,8 +53,8 @@ elementwise_backward_op! {
     /// | x | dx |
     /// |---|---|
     /// | -inf, +inf | 0 |
-    /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy |
+    /// | NaN, or any if dy is NaN | NaN |
+    /// | any but NaN, if dy is 0 | dy |
     ///
     /// The last row takes precedence over the other rows: an element that is masked out of the loss has a dy of 0, and
     /// its dx must not become NaN.
