@@ -120,8 +120,8 @@ const MOST_EMPTY: usize = 1 << 21;
 /// Maximum number of positions that share memory, over all batches and heads.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Limits the number of positions if they have no features, or if several positions share the same memory. Such
-/// positions need little memory, but the amount of work grows with their number.
+/// Returns an error if there are too many positions without features, or too many that share memory. Such positions
+/// need little memory, but the amount of work grows with their number.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

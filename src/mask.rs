@@ -200,7 +200,7 @@ impl<'a> Mask<'a> {
         Self { offset: Some(position), ..self }
     }
 
-    /// Returns whether the mask has no parts, so that it masks nothing and adds nothing.
+    /// Returns whether the mask has no parts, so that it masks nothing and adds no bias.
     pub fn is_none(&self) -> bool {
         self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
     }
@@ -383,7 +383,8 @@ impl Resolved<'_> {
         })
     }
 
-    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and not f64.
+    /// Returns the bias, and the range of its elements for `low..high` of a lane. Returns `None` unless the mask has
+    /// exactly one bias, which is contiguous along the lane and not f64.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };
         let (start, step) = self.place(shape, lane);
@@ -391,7 +392,8 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
-    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and f32.
+    /// Returns the elements of the bias for `low..high` of a lane. Returns `None` unless the mask has exactly one bias,
+    /// which is contiguous along the lane and f32.
     pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
         match self.narrow_bias(lane, low, high)? {
             (Floats::F32(bias), range) => Some(&bias[range]),
@@ -422,8 +424,8 @@ impl Resolved<'_> {
         Some(to)
     }
 
-    /// Locates a lane in a mask part of this shape. Returns the offset of the lane's first element, and the distance
-    /// between the lane's elements.
+    /// Locates a lane in a mask part (flags or a bias) of this shape. Returns the offset of the lane's first element,
+    /// and the distance between the lane's elements.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();
         let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
@@ -452,10 +454,9 @@ impl Resolved<'_> {
     }
 }
 
-/// Clamps each lane of `value` to the finite range, if the same lane of `from` is finite.
+/// Clamps sums or products to the finite range, except those with a NaN or an infinity as an operand.
 ///
-/// `from` is the largest magnitude of the operands of `value`. If an operand of a lane is not finite, the lane is
-/// returned unchanged.
+/// `value` holds a block of sums or products, and `from` the largest magnitude of the operands of each.
 #[inline(always)]
 pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
     let finite = from.lt(isa.f64(f64::INFINITY));

@@ -187,7 +187,7 @@ impl CrossEntropyPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl CrossEntropyPartial {
     /// Returns the keys for a max-reduction over ranks.
@@ -383,7 +383,7 @@ impl CrossEntropySums {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
     /// Returns the integers for a sum-reduction over ranks. For each row they are the sum of exponentials, and the key

@@ -18,7 +18,7 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct L2Normalize {
-    /// Lower bound of the divisor, used as f64 for lanes of any type. Finite, not negative; 1e-12 by default.
+    /// Lower bound of the divisor, in f64 for lanes of any type. Finite, not negative; 1e-12 by default.
     pub eps: f64,
 }
 

@@ -17,9 +17,9 @@ const OP: &str = "layer_norm_backward";
 pub struct LayerNormGradients<E> {
     /// Gradient of `x`.
     pub dx: Vec<E>,
-    /// Gradient of the weight, if there is one.
+    /// Gradient of the weight, if the options have a weight.
     pub dweight: Option<Vec<E>>,
-    /// Gradient of the bias, if there is one.
+    /// Gradient of the bias, if the options have a bias.
     pub dbias: Option<Vec<E>>,
 }
 

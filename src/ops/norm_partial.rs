@@ -237,7 +237,7 @@ impl NormPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl NormPartial {
     /// Returns the keys for a max-reduction over ranks, or `None` if this round needs no max-reduction. All ranks

@@ -181,8 +181,8 @@ pub fn rms_norm_residual<E: Element>(
     Ok((y, sum))
 }
 
-/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns their memory. Both
-/// outputs have the shape of `x`.
+/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns both as initialised
+/// slices. Both outputs have the shape of `x`.
 pub fn rms_norm_residual_into<'a, E: Element>(
     x: Rows<'_, E>,
     residual: Rows<'_, E>,

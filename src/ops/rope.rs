@@ -77,9 +77,9 @@ impl RopeTable {
     /// Computes the table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, or LongRoPE lists without one factor per pair;
-    /// [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range; [`Error::OutOfMemory`] if the
-    /// table cannot be allocated.
+    /// [`Error::ShapeMismatch`] for an odd number of columns, or if a list of LongRoPE does not have one factor for
+    /// each pair; [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range;
+    /// [`Error::OutOfMemory`] if the table cannot be allocated.
     pub fn new(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
         in_default(|| Self::compute(positions, cols, options))
     }

@@ -157,7 +157,7 @@ impl SoftmaxPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl SoftmaxPartial {
     /// Returns the keys for a max-reduction over ranks.
@@ -301,7 +301,7 @@ pub(crate) struct Sums {
     sums: Vec<ExpSum>,
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Returns the integers for a sum-reduction over ranks.
@@ -312,7 +312,7 @@ impl Sums {
     }
 
     /// Replaces the integer sums by the sums over all columns. For logarithms of f64, the function also returns this
-    /// rank's binned sums as words. [`Sums::add_bins`] merges these words.
+    /// rank's binned sums as words. [`Sums::add_bins`] must then add the words of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;

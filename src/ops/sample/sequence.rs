@@ -121,7 +121,7 @@ impl Sequence {
         }
     }
 
-    /// Removes all but the first `output` tokens of the output.
+    /// Keeps the first `output` tokens of the output, and removes the later ones.
     pub fn truncate(&mut self, output: usize) {
         self.tokens.truncate(self.given.saturating_add(output));
         self.feedback.truncate(output);

@@ -202,8 +202,8 @@ mod tests {
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Each case has three numbers: the bits of the target's masses, the bits of the draft's masses, and a number
-        // that is added to the middle mass of both distributions.
+        // Each case has three numbers: how many bits the target's masses have, how many the draft's masses have, and a
+        // number that is added to the middle mass of both distributions.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();
