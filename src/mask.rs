@@ -32,9 +32,10 @@ pub enum FullyMasked {
 
 /// A mask of several parts. A position is attended to only if every part allows it; a mask without parts masks nothing.
 ///
-/// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or the
-/// window. A score whose keep flag is 0 is never read, so this score may be NaN. A finite bias, however low (-1e9,
-/// `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
+/// A position is masked if its keep flag is 0, if its bias is -inf, if its key is beyond the row's length, or if
+/// causality or the window excludes it. A score whose keep flag is 0 is never read, so this score may be NaN. A finite
+/// bias, however low (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by
+/// NumPy's rules.
 ///
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax};

@@ -101,8 +101,8 @@ const BACKWARD: &str = "kl_div_backward";
 /// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
 /// Here p_j is the target of column j. With `log_target`, p_j is e^target. The loss is PyTorch's
-/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`. PyTorch's `mean` also divides by the column count. The
-/// sum of the targets may differ from 1.
+/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`; PyTorch's `mean` would also divide by the number of
+/// columns. The sum of the targets may differ from 1.
 ///
 /// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is PyTorch's `mean`:
 /// ```text

@@ -103,7 +103,7 @@ const OP: &str = "rms_norm_linear";
 /// the same in any batch, for every thread count and every instruction set.
 ///
 /// # Speed
-/// The fixed summation order costs time compared with a product that adds f32 in the fastest order. The table has
+/// Adding products in f64 in a fixed order takes longer than adding them in f32 in the fastest order. The table has
 /// measured times, divided by the times of candle's separate ops:
 ///
 /// | rows x columns | f32 | f16 | bf16 |

@@ -14,7 +14,7 @@ pub struct Verified {
 }
 
 impl Distribution {
-    /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as `self`, the
+    /// Accepts a token that was drawn from `draft`, or replaces it, so that the result has the distribution `self`, the
     /// target.
     ///
     /// Let p and q be the token's probabilities in the target and in the draft. The token is accepted with probability
