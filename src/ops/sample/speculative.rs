@@ -180,7 +180,7 @@ mod tests {
             }
         }
         for (of, out_of, expected) in [(5, 5, true), (7, 5, true), (0, 5, false), (0, 0, false), (5, 0, false)] {
-            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "{of} / {out_of}, largest number");
+            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "u64::MAX accepted by {of} / {out_of}");
         }
     }
 
