@@ -1,13 +1,13 @@
 //! Error bounds of the ops, as a table that tests assert.
 //!
-//! Bounds are in ULP of the storage type, and limit the distance from the exact result for the given inputs. The unit
-//! is the ULP of the result itself ([`Unit::Result`]). If terms of the result can cancel, the unit is the ULP of the
-//! largest term ([`Unit::LargestTerm`]). The op's page names the terms.
+//! A bound limits the error of a result: its distance from the exact result for the given inputs. Bounds are in ULP of
+//! the storage type. Most bounds are in ULP of the exact result ([`Unit::Result`]). If terms of a result can cancel,
+//! the bound is in ULP of the largest term instead ([`Unit::LargestTerm`]), and the op's page names the terms.
 //!
 //! `inspect` returns f64 for every type, so its bounds are in ULP of f64. They grow by 1 ULP for every 16,384 elements.
-//! Losses are returned as f64 too. Unless the logits are f64, callers may round a loss to f32. The bound of a row's or
-//! element's loss is therefore in ULP of f64 for f64 logits, and in ULP of f32 for logits of other types. The gradients
-//! of `bce_with_logits` and `kl_div` have separate entries in the table.
+//! Losses are f64 too. For f64 logits, the bound of a row's or element's loss is in ULP of f64. For other logits, the
+//! bound is in ULP of f32, and includes the error of rounding the loss to f32. The gradients of `bce_with_logits` and
+//! `kl_div` have separate entries in the table.
 //!
 //! The evidence for a bound is a derivation, an exhaustive test or a measurement. [`evidence()`] returns its kind and
 //! the section of `docs/accuracy` that describes it. `tools/error-search` searches for inputs that exceed a bound.
@@ -22,7 +22,8 @@
 //!
 //! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The bounds of
 //! `layer_norm` in these types are in ULP of the largest of four magnitudes: the weighted value, the bias, the result
-//! and a floor. The op's page gives the floor, which grows in proportion to the number of columns from 2^18 columns on.
+//! and a minimum. The op's page gives this minimum. From 2^18 columns on, it grows in proportion to the number of
+//! columns.
 
 #![forbid(unsafe_code)]
 
@@ -82,7 +83,8 @@ macro_rules! table {
     };
 }
 
-// Each group of ops begins with its page and section in `docs/accuracy`, and the evidence for f64, f32, f16, bf16.
+// Each group of ops begins with its page in `docs/accuracy`, the section of this page, and the kinds of evidence for
+// f64, f32, f16 and bf16, in this order.
 table! {
     "attention.md" "Attention" Derived Derived Derived Derived {
         "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;
@@ -240,8 +242,8 @@ macro_rules! neuron {
         ///   eight. Weights and options are rounded to f32.
         /// - In f32 softmax, the exponent (a logit minus the largest one) has a rounding error of half an ULP. For
         ///   probabilities close to zero, this amounts to an error of 64 ULP in the probability.
-        /// - The terms of layer_norm are the weighted value farthest from the mean, and the bias.
-        /// - Losses and the root of `squared_norm` are compared in ULP of f32, whatever the type of the input.
+        /// - For the unit of layer_norm, the terms are the weighted value farthest from the mean, and the bias.
+        /// - Bounds of losses, and of the square root of `squared_norm`, are in ULP of f32 for every type of input.
         /// - The host computes everything that `sample` returns about a token.
         pub const NEURON: &[Bound] = &[$(
             Bound { op: $op, dtype: DType::F32, ulps: $f32, unit: Unit::$unit },

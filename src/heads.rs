@@ -29,9 +29,9 @@ impl<'a, E: Element> Heads<'a, E> {
     /// Creates a view of `data`, which holds exactly the elements of the shape, without gaps.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape.
-    /// [`Error::InvalidArgument`] if the shape has no features but more than 2^21 positions. Such positions take no
-    /// memory, so their number needs a limit.
+    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] if
+    /// the shape has no features but more than 2^21 positions. Such positions take no memory, so nothing else limits
+    /// their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
@@ -49,8 +49,8 @@ impl<'a, E: Element> Heads<'a, E> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] if the
-    /// shape has no features but more than 2^21 positions, or if positions share memory and are more than 2^32 in
-    /// total.
+    /// shape has no features but more than 2^21 positions, or if positions share memory and there are more than 2^32 of
+    /// them.
     pub fn strided(data: &'a [E], shape: [usize; 4], strides: [usize; 3]) -> Result<Self> {
         if shape.contains(&0) {
             // No element is read, so the strides do not matter.
@@ -120,8 +120,8 @@ const MOST_EMPTY: usize = 1 << 21;
 /// Maximum number of positions that share memory, over all batches and heads.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Limits the number of positions if they have no features, or if several positions share the same memory. Such
-/// positions need little memory, but the amount of work grows with their number.
+/// Returns an error if there are too many positions without features, or too many that share memory. Such positions
+/// need little memory, but the amount of work grows with their number.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

@@ -32,9 +32,10 @@ pub enum FullyMasked {
 
 /// A mask of several parts. A position is attended to only if every part allows it; a mask without parts masks nothing.
 ///
-/// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or the
-/// window. A score whose keep flag is 0 is never read, so this score may be NaN. A finite bias, however low (-1e9,
-/// `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
+/// A position is masked if its keep flag is 0, if its bias is -inf, if its key is beyond the row's length, or if
+/// causality or the window excludes it. A score whose keep flag is 0 is never read, so this score may be NaN. A finite
+/// bias, however low (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by
+/// NumPy's rules.
 ///
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax};
@@ -134,8 +135,8 @@ impl<'a> Mask<'a> {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Creates a mask from one length for all rows, or from one for each entry of the first axis. A length of n masks
-    /// all keys but the first n.
+    /// Creates a mask from one length for all rows, or from one length for each entry of the first axis. A length of n
+    /// masks all keys but the first n.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
@@ -200,7 +201,7 @@ impl<'a> Mask<'a> {
         Self { offset: Some(position), ..self }
     }
 
-    /// Returns whether the mask has no parts, so that it masks nothing and adds nothing.
+    /// Returns whether the mask has no parts, so that it masks nothing and adds no bias.
     pub fn is_none(&self) -> bool {
         self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
     }
@@ -280,7 +281,8 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// Checks that a part of a mask has `len` elements and a shape that broadcasts to `dims`.
+/// Checks the shape of a mask part that holds `len` elements. The shape must have as many elements, and must broadcast
+/// to `dims`.
 pub(crate) fn broadcasts(
     op: &'static str,
     argument: &'static str,
@@ -300,7 +302,7 @@ pub(crate) fn broadcasts(
     Ok(())
 }
 
-/// A mask that was checked against a geometry, for access by lane.
+/// A mask that fits the geometry of the scores. Its methods return the mask of one lane.
 #[derive(Clone, Copy)]
 pub struct Resolved<'m> {
     mask: &'m Mask<'m>,
@@ -354,8 +356,8 @@ impl Resolved<'_> {
         Some(buffer)
     }
 
-    /// Adds the biases of a lane, from `low` on, to the logits in f64. A sum of finite values saturates at the largest
-    /// finite value.
+    /// Adds the biases of a lane to its logits, which are f64 and begin at position `low`. A sum of finite values
+    /// saturates at the largest finite value.
     #[inline(always)]
     pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
         for (bias, shape) in &self.mask.bias {
@@ -382,7 +384,8 @@ impl Resolved<'_> {
         })
     }
 
-    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and not f64.
+    /// Returns the bias, and the range of its elements for `low..high` of a lane. Returns `None` unless the mask has
+    /// exactly one bias, which is contiguous along the lane and not f64.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };
         let (start, step) = self.place(shape, lane);
@@ -390,7 +393,8 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
-    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and f32.
+    /// Returns the elements of the bias for `low..high` of a lane. Returns `None` unless the mask has exactly one bias,
+    /// which is contiguous along the lane and f32.
     pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
         match self.narrow_bias(lane, low, high)? {
             (Floats::F32(bias), range) => Some(&bias[range]),
@@ -421,8 +425,8 @@ impl Resolved<'_> {
         Some(to)
     }
 
-    /// Locates a lane in a mask part of this shape. Returns the offset of the lane's first element, and the distance
-    /// between the lane's elements.
+    /// Locates a lane in a mask part (flags or a bias) of this shape. Returns the offset of the lane's first element,
+    /// and the distance between the lane's elements.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();
         let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
@@ -451,10 +455,9 @@ impl Resolved<'_> {
     }
 }
 
-/// Clamps each lane of `value` to the finite range, if the same lane of `from` is finite.
+/// Clamps sums or products to the finite range, except those with a NaN or an infinity as an operand.
 ///
-/// `from` is the largest magnitude of the operands of `value`. If an operand of a lane is not finite, the lane is
-/// returned unchanged.
+/// `value` holds a block of sums or products, and `from` the largest magnitude of the operands of each.
 #[inline(always)]
 pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
     let finite = from.lt(isa.f64(f64::INFINITY));

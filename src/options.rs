@@ -19,10 +19,11 @@ pub enum NormType {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rounding {
-    /// Rounded once, when results are stored, as by torch, Gemma and gpt-oss.
+    /// Rounds once, when results are stored, as torch, Gemma and gpt-oss do.
     #[default]
     Once,
-    /// Rounded twice: before the multiplication by the weight, and when results are stored. The Llama, Qwen and Mistral
-    /// modules of Hugging Face transformers and vLLM do this. f64 is rounded only when results are stored.
+    /// Rounds twice: before the multiplication by the weight, and when results are stored. vLLM does this, and so do
+    /// the Llama, Qwen and Mistral modules of Hugging Face transformers. Rows of f64 are rounded only when results are
+    /// stored.
     BeforeWeight,
 }

@@ -32,7 +32,7 @@ impl Backend {
     }
 }
 
-/// Operands and results of an op.
+/// Kind of an op, by its operands and results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -66,7 +66,7 @@ pub enum Kind {
 pub struct Op {
     /// Name of the op. The op's function and source files have this name, and it appears in errors and reports.
     pub name: &'static str,
-    /// Operands and results.
+    /// Kind of its operands and results.
     pub kind: Kind,
     /// Backends that support the op, each with the storage types it supports.
     pub support: &'static [(Backend, &'static [DType])],

@@ -160,10 +160,10 @@ pub(crate) const OP: &str = "attention";
 /// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
-/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). A sink
-/// whose weight is above this minimum counts in M, and so does the bias of a key whose weight is above it. In f64 the
-/// whole magnitude of the sink or bias counts, and in the other types 2^-29 times the magnitude. Where weighted values
-/// are subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
+/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). M also
+/// includes sinks, and biases of keys, whose weight is above this minimum. They count with their whole magnitude in
+/// f64, and with 2^-29 times their magnitude in the other types. Where weighted values are subnormal, the error may be
+/// larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
@@ -171,11 +171,11 @@ pub(crate) const OP: &str = "attention";
 ///
 /// Products of queries and keys, and weighted sums of values, are computed in f32 (for f64 operands, in f64). The terms
 /// of a product or weighted sum are added by chains of 32 fused multiply-adds, and the results of the chains are added
-/// in order. Exponentials are added by a [fixed-point sum](crate::math::sum), and in f64 by a binned sum. Blocks of 256
-/// keys, counted from the first key, are merged in order in f64. For f32, f16 and bf16, a query's results for a block
-/// are computed in f64 if a score or a weighted sum exceeds the range of f32, or if the scale is not 0 and its
-/// magnitude is outside of 1e-30 to 1e30. If the operands are finite, a score that exceeds the range of f64 is replaced
-/// by the largest finite f64 with its sign.
+/// in order. Exponentials are added by a [fixed-point sum](crate::math::sum), or for f64 operands by a binned sum.
+/// Blocks of 256 keys, counted from the first key, are merged in order in f64. For f32, f16 and bf16, a query's results
+/// for a block are computed in f64 if a score or a weighted sum exceeds the range of f32, or if the scale is not 0 and
+/// its magnitude is outside of 1e-30 to 1e30. If the operands are finite, a score that exceeds the range of f64 is
+/// replaced by the largest finite f64 with its sign.
 ///
 /// A query's result does not depend on the batch, or on other queries and heads. It has the same bits in prefill and in
 /// decoding, for every thread count and every instruction set.

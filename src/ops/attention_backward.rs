@@ -29,7 +29,7 @@ pub struct AttentionGradients<E> {
 /// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks, from
 /// `dy`, the gradient of the result.
 ///
-/// The forward pass does not have to keep anything, because this function computes the softmax weights again, block by
+/// The forward pass has to keep only its operands, because this function computes the softmax weights again, block by
 /// block.
 ///
 /// # Formula

@@ -11,7 +11,7 @@ use crate::heads::Heads;
 use crate::mask::FullyMasked;
 use crate::simd::{filled, new_vec};
 
-/// Partial attention of every query over a shard of the keys, where the keys are split over machines.
+/// Attention of every query over a shard of the keys, for keys that are split over machines.
 ///
 /// The machines exchange partials and merge them in any order. The result has the same bits as
 /// [`attention`](crate::attention()) over all keys, for any shards. The partial keeps the sums of each block of 256
@@ -44,7 +44,8 @@ pub struct AttentionPartial {
     heads: usize,
     /// Total number of keys, over all shards.
     keys: usize,
-    /// Power of two that all sums are multiplied by. It keeps the sums of f64 operands within the range of f64.
+    /// Power of two that all sums are multiplied by. A small power keeps the sums of f64 operands within the range of
+    /// f64.
     factor: f64,
     /// Partial sums, sorted by their blocks of keys.
     parts: Vec<Parts>,

@@ -89,7 +89,7 @@ impl<'a> BceWithLogits<'a> {
         one_a_logit(op, "target", targets, (rows, cols), "in 0 ..= 1", |target| (0.0..=1.0).contains(&target))
     }
 
-    /// Returns two numbers: the losses stored for each row, and the losses stored in total.
+    /// Returns how many losses are stored for each row, and how many in total.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)
@@ -106,7 +106,7 @@ impl<'a> BceWithLogits<'a> {
 const OP: &str = "bce_with_logits";
 const BACKWARD: &str = "bce_with_logits_backward";
 
-/// Computes in f64 the binary cross-entropy of logits and targets. Targets are numbers from 0 to 1.
+/// Computes the binary cross-entropy of logits and targets, in f64. Targets are numbers from 0 to 1.
 ///
 /// # Formula
 /// ```text
@@ -144,8 +144,7 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// The loss of an element has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most
 /// 8 ULP of f64. The elements of each row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each
 /// of these two steps adds the error of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
-/// other types, a focal loss adds 2^-28 times this number, in ULP of the type, if gamma is above 10, and nothing
-/// otherwise.
+/// other logits, a focal loss adds 2^-28 times as many ULP if gamma is above 10, and none otherwise.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
@@ -230,7 +229,7 @@ pub fn bce_with_logits_backward<'t, E: Element>(
 }
 
 /// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`, and returns the
-/// loss and the memory of `dlogits`.
+/// loss and `dlogits` as an initialised slice.
 pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,

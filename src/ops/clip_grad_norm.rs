@@ -151,8 +151,8 @@ pub(crate) fn broken(parts: &[TensorNorm]) -> Option<usize> {
 ///
 /// # Accuracy
 /// The error of a clipped gradient is at most 0.501 ULP in f32, and 0.51 ULP in f16 and bf16. In f64 it is 4 ULP plus
-/// the error of the norm. The error of the norm is at most 16 ULP of f64, plus 1 ULP for every 16,384 elements. On
-/// random gradients, the measured error was 2 ULP.
+/// the error of the norm. The error of the norm is at most 16 ULP of f64, plus 1 ULP for every 16,384 elements. For
+/// random gradients, the measured error of the norm was 2 ULP.
 ///
 /// A [tiled sum](crate::math::sum) adds the squares or magnitudes of each tensor's elements, and another tiled sum adds
 /// the results of the tensors. The bits are the same for every thread count.

@@ -16,7 +16,7 @@ impl Columns {
             _ => {
                 let expected = match all.checked_sub(count) {
                     Some(most) => format!("at most {most}, as the shard has {count} of the row's {all} columns"),
-                    None => format!("in a shard of at most {all} columns, as many as the row has, not {count}"),
+                    None => format!("in a shard of at most {all} columns, the row's width; the shard has {count}"),
                 };
                 Err(Error::invalid(op, "first column", first, expected))
             }

@@ -122,7 +122,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // The weights of all rows are added by a tiled sum. Ignored rows count as 0.
+        // The tiled sum has one term for each row: the weight of the row's target, or 0 if the row is ignored.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -194,7 +194,7 @@ pub(crate) struct Resolved {
 
 const OP: &str = "cross_entropy";
 
-/// Computes in f64 the cross-entropy of logits and targets. A target is a class number.
+/// Computes the cross-entropy of logits and targets, in f64. A target is a class number.
 ///
 /// # Formula
 /// ```text
@@ -203,7 +203,7 @@ const OP: &str = "cross_entropy";
 ///
 /// none  : each row;   sum : their sum
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
-///         ignored rows count in none of the sums, nor in the number of rows
+///         the sums and the number of rows leave out ignored rows
 /// ```
 /// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. The loss is
 /// PyTorch's, except for the differences in the table below.

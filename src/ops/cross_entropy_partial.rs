@@ -187,7 +187,7 @@ impl CrossEntropyPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl CrossEntropyPartial {
     /// Returns the keys for a max-reduction over ranks.
@@ -257,8 +257,8 @@ impl CrossEntropySums {
         Ok(loss)
     }
 
-    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. The
-    /// result is the loss and the counts to report.
+    /// Computes [`CrossEntropySums::loss`], but returns the counts instead of reporting them. A caller that also
+    /// computes the gradient reports only the gradient's counts.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
@@ -383,7 +383,7 @@ impl CrossEntropySums {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
     /// Returns the integers for a sum-reduction over ranks. For each row they are the sum of exponentials, and the key

@@ -73,8 +73,8 @@ impl<'a> GroupNorm<'a> {
         valid_eps(OP, eps)
     }
 
-    /// Returns the kernel for these options. Each row of the kernel is one group. If `whole` is true, each row is a
-    /// batch entry with all its groups.
+    /// Returns the kernel for these options. The kernel's rows are groups or, if `whole` is true, batch entries with
+    /// all their groups.
     fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
         self.check(x.len())?;
         let GroupNorm { groups, weight, bias, eps } = *self;
@@ -105,15 +105,15 @@ const OP: &str = "group_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
+/// | values that differ little, such as 1e6 to 1e6+3 | correct: subtracts a mean that is stored as two f64 |
 /// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no elements | empty |
 ///
 /// # Accuracy
 /// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
 /// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of these
-/// three. f64: 32 ULP of the largest of these three and the weight. The exception described in `layer_norm` applies to
-/// groups whose sum is not exact in f64.
+/// three. f64: 32 ULP of the largest of these three and the weight. In groups whose sum is not exact in f64, a weighted
+/// value below a minimum counts as this minimum, as in `layer_norm`.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, the thread count or
 /// the instruction set.
@@ -144,7 +144,7 @@ pub fn group_norm<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &GroupNor
     })
 }
 
-/// Writes the result of [`group_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`group_norm`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn group_norm_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,
@@ -173,12 +173,12 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     finish_call(OP, guards)
 }
 
-/// Returns the number of rows and the number of columns that the kernel processes. A row is a group. If there are gaps
-/// between batch entries, a row is a batch entry.
+/// Returns the number of rows and the number of columns that the kernel processes. A row is a group or, if there are
+/// gaps between batch entries, a batch entry.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
-    // Zero channels may be split into any number of groups, even a huge one. One row is counted for each batch entry
-    // instead.
+    // Without channels, any number of groups is valid, even a huge one. One empty row for each batch entry is then
+    // enough.
     let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
     (x.outer() * rows_each, groups_a_row * channels * inner)
 }

@@ -90,7 +90,7 @@ impl KlDiv {
 const OP: &str = "kl_div";
 const BACKWARD: &str = "kl_div_backward";
 
-/// Computes in f64 the Kullback-Leibler divergence of the softmax of logits from target probabilities.
+/// Computes the Kullback-Leibler divergence of the softmax of logits from target probabilities, in f64.
 ///
 /// In distillation, the logits are the student's and the targets are the teacher's probabilities.
 ///
@@ -101,8 +101,8 @@ const BACKWARD: &str = "kl_div_backward";
 /// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
 /// Here p_j is the target of column j. With `log_target`, p_j is e^target. The loss is PyTorch's
-/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`. PyTorch's `mean` also divides by the column count. The
-/// sum of the targets may differ from 1.
+/// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`; PyTorch's `mean` would also divide by the number of
+/// columns. The sum of the targets may differ from 1.
 ///
 /// With [`KlDiv::log_probs`], the loss is PyTorch's `kl_div(x, p)` of x = ln q, and `Mean` is PyTorch's `mean`:
 /// ```text
@@ -212,7 +212,7 @@ pub fn kl_div_backward<'t, E: Element>(
 }
 
 /// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`, and returns the loss and
-/// the memory of `dlogits`.
+/// `dlogits` as an initialised slice.
 pub fn kl_div_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,

@@ -18,7 +18,7 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct L2Normalize {
-    /// Lower bound of the divisor, used as f64 for lanes of any type. Finite, not negative; 1e-12 by default.
+    /// Lower bound of the divisor, in f64 for lanes of any type. Finite, not negative; 1e-12 by default.
     pub eps: f64,
 }
 
@@ -101,7 +101,8 @@ pub fn l2_normalize<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &L2Norm
     })
 }
 
-/// Writes the result of [`l2_normalize`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`l2_normalize`] to `out`, which has the shape of `x`, and returns `out` as an initialised
+/// slice.
 pub fn l2_normalize_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,

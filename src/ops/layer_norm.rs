@@ -81,7 +81,7 @@ const OP: &str = "layer_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this row only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: uses deviations from a mean stored as two f64 |
+/// | values that differ little, such as 1e6 to 1e6+3 | correct: subtracts a mean that is stored as two f64 |
 /// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no columns | empty |
 ///
@@ -129,7 +129,7 @@ pub fn layer_norm<E: Element>(x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result
     new_vec(OP, rows * cols, |out| layer_norm_into(x, RowsMut::new(out, rows, cols)?, options))
 }
 
-/// Writes the result of [`layer_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`layer_norm`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn layer_norm_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,

@@ -17,16 +17,16 @@ const OP: &str = "layer_norm_backward";
 pub struct LayerNormGradients<E> {
     /// Gradient of `x`.
     pub dx: Vec<E>,
-    /// Gradient of the weight, if there is one.
+    /// Gradient of the weight, if the options have a weight.
     pub dweight: Option<Vec<E>>,
-    /// Gradient of the bias, if there is one.
+    /// Gradient of the bias, if the options have a bias.
     pub dbias: Option<Vec<E>>,
 }
 
 /// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias, from `dy`, the
 /// gradient of the result.
 ///
-/// The forward pass does not have to keep anything, because the mean and variance of the rows are computed again.
+/// The forward pass has to keep only `x`, because the mean and variance of the rows are computed again.
 ///
 /// # Formula
 /// ```text
@@ -44,7 +44,7 @@ pub struct LayerNormGradients<E> {
 /// | a NaN or an infinity in x | NaN in this row only | dweight is NaN in all columns; dbias is not affected |
 /// | a NaN or an infinity in dy | NaN in this row only | NaN or infinite, in the column of that dy only |
 /// | all equal with eps = 0 | zeros, like the normalised values | adds 0 to dweight, and dy to dbias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: the mean is stored as two f64 | correct |
+/// | values that differ little, such as 1e6 to 1e6+3 | correct: the mean is stored as two f64 | correct |
 /// | values whose squares overflow or underflow | correct: squared in f64; f64 values are scaled first | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
@@ -64,8 +64,9 @@ pub struct LayerNormGradients<E> {
 /// the minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum: 2^-8 in f32, and
 /// 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()).
 ///
-/// If dweight is f64 and x is f32, f16 or bf16 with up to 16,384 columns, the error of dweight is at most 2^-38 W if
-/// the sum of every row of x is exact. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for f16 and bf16.
+/// If dweight is f64 and x is of another type, smaller bounds hold for up to 16,384 columns. The error of dweight is at
+/// most 2^-38 W if the sum of every row of x is exact in f64. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for
+/// f16 and bf16.
 ///
 /// All sums are [tiled sums](crate::math::sum). For dweight and dbias, the rows are added in order. The bits are the
 /// same for every thread count. `docs/accuracy/norms.md` derives the bounds.
@@ -106,8 +107,8 @@ pub fn layer_norm_backward<E: Element>(
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
-/// Writes the gradients of [`layer_norm_backward`] to `dx`, and to `dweight` and `dbias` if they are given. Returns the
-/// memory of `dx`.
+/// Writes the gradients of [`layer_norm_backward`] to `dx`, and to `dweight` and `dbias` if they are given. Returns
+/// `dx` as an initialised slice.
 ///
 /// `dx` has the shape of `x`. `dweight` and `dbias` have one element per column, of any float type, and are
 /// overwritten.

@@ -31,7 +31,7 @@ elementwise_op! {
     ///
     /// # Example
     /// ```
-    /// // The logarithm of the logistic function rounded to f32 would be -inf for -200.
+    /// // For x = -200, the logistic function is 0 in f32, and the logarithm of 0 would be -inf.
     /// let y = evenkeel::log_sigmoid(&[0.0f32, -200.0])?;
     /// assert_eq!(y, [-0.6931472, -200.0]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -55,12 +55,12 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf | dy |
     /// | +inf | 0 |
-    /// | NaN, or dy is NaN | NaN |
-    /// | any but NaN, and dy is 0 | dy |
+    /// | NaN, or any if dy is NaN | NaN |
+    /// | any but NaN, if dy is 0 | dy |
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone would overflow or
-    /// underflow in the type although dx does not.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative overflows or underflows
+    /// in the type, but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

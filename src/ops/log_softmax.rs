@@ -62,7 +62,8 @@ pub fn log_softmax<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax
     })
 }
 
-/// Writes the result of [`log_softmax`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`log_softmax`] to `out`, which has the shape of `x`, and returns `out` as an initialised
+/// slice.
 pub fn log_softmax_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,

@@ -33,8 +33,8 @@ const OP: &str = "logsumexp_backward";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of dx_i. In this unit, a y_i below the smallest normal number of the type, or of f32 for f16 and
-/// bf16, is replaced by this smallest normal number.
+/// Bounds are in ULP of dx_i. In this unit, y_i is raised to at least the smallest normal number of the type (for f16
+/// and bf16, of f32).
 ///
 /// The bounds are 3.7 in f32, 5 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
@@ -65,7 +65,8 @@ pub fn logsumexp_backward<'x, E: Element>(
     new_vec(OP, dims.elements(), |dx| logsumexp_backward_into(x, dy, LanesMut::shaped(dx, dims.dims(), axis)?, options))
 }
 
-/// Writes the result of [`logsumexp_backward`] to `dx`, which has the shape of `x`, and returns the memory of `dx`.
+/// Writes the result of [`logsumexp_backward`] to `dx`, which has the shape of `x`, and returns `dx` as an initialised
+/// slice.
 pub fn logsumexp_backward_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: &[E],

@@ -17,7 +17,7 @@ pub enum Reduction {
     Sum,
 }
 
-/// Name of the allocation for the losses, used in error messages.
+/// Description of the losses in [`Error::OutOfMemory`].
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {

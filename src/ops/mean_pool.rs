@@ -60,7 +60,7 @@ impl<'a> MeanPool<'a> {
 
 const OP: &str = "mean_pool";
 
-/// Computes the mean over the unmasked tokens of each sequence, such as a sentence embedding.
+/// Computes the mean of the unmasked tokens of each sequence, for example as a sentence embedding.
 ///
 /// # Formula
 /// ```text

@@ -51,8 +51,8 @@ pub fn mean_pool_backward<E: Element>(dy: &[E], shape: [usize; 3], options: &Mea
     new_vec(OP, geometry.shape.elements(), |dx| run(dy, LanesMut::shaped(dx, &shape, 1)?, kernel))
 }
 
-/// Writes the result of [`mean_pool_backward`] to `dx`, whose lanes run along the tokens, and returns the memory of
-/// `dx`.
+/// Writes the result of [`mean_pool_backward`] to `dx`, whose lanes run along the tokens, and returns `dx` as an
+/// initialised slice.
 pub fn mean_pool_backward_into<'a, E: Element>(
     dy: &[E],
     dx: LanesMut<'a, E>,

@@ -101,7 +101,8 @@ use crate::floats::Floats;
 use crate::for_each_elementwise;
 use crate::rows::Geometry;
 
-/// Declares the modules of the functions of one element. Rustfmt does not see them; they consist of documentation.
+/// Declares one module for each function of one element. These modules consist of documentation. Rustfmt does not
+/// format them, because a macro declares them.
 macro_rules! modules {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
         $(

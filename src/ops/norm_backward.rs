@@ -55,7 +55,7 @@ pub(super) fn in_place<E: Element, const N: usize>(
 }
 
 /// Stores the requested gradients of weight and bias, and returns the moments of all rows for the computation of dx.
-/// Returns `None` if no gradient is requested or the rows have no columns.
+/// Returns `None` if neither gradient is requested, or if the rows have no columns.
 fn columns<E: Element, const N: usize>(
     x: [Rows<'_, E>; 2],
     operands: Operands<'_, N>,

@@ -15,7 +15,7 @@ use crate::simd::{filled, in_default, new_vec};
 #[cfg(feature = "sharded")]
 use std::ops::Range;
 
-/// Partial statistics of a shard of the columns, for a norm whose hidden size is split over machines.
+/// Statistics of a shard of the columns, for a norm of rows whose columns are split over machines.
 ///
 /// The machines exchange partials and merge them in any order, in one or more rounds. After the last round, each
 /// machine computes the result for its own columns. The results have the same bits as [`rms_norm`](crate::rms_norm())
@@ -26,12 +26,12 @@ use std::ops::Range;
 /// there is one. The number of rounds depends on the norm and the type. For `layer_norm` of types narrower than f64,
 /// the number of rounds also depends on the rows:
 ///
-/// | norm | rounds |
+/// | norm | number of rounds, and the data that each exchanges |
 /// |---|---|
-/// | `rms_norm` | 1: squares |
-/// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; then squares |
-/// | `layer_norm` | 1: sums and squares; a second if a mean exceeds 32 sigma: deviations and their squares |
-/// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squares of deviations from the mean |
+/// | `rms_norm` | 1: sums of squares |
+/// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; sums of squares |
+/// | `layer_norm` | 1: sums, sums of squares. 2 if a mean exceeds 32 sigma: also sums of deviations and their squares |
+/// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; sums of squared deviations from the mean |
 ///
 /// In a round that computes sums, a machine sends one or two f64 for each tile of each row of its shard. In `rms_norm`,
 /// it sends 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles.
@@ -237,7 +237,7 @@ impl NormPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl NormPartial {
     /// Returns the keys for a max-reduction over ranks, or `None` if this round needs no max-reduction. All ranks

@@ -14,8 +14,8 @@ const OP: &str = "qk_norm_rope";
 
 /// Applies [`rms_norm`](crate::rms_norm()) to each head's row and [`rope`](crate::rope()) to the result.
 ///
-/// The result has the same bits as the two separate ops: the normalised row is rounded to its type in between. Queries
-/// and keys have different weights, so they need one call each.
+/// The result has the same bits as the two separate ops, because the normalised row is rounded to its type before the
+/// rotation. Queries and keys have different weights, so they need one call each.
 ///
 /// # Formula
 /// ```text
@@ -67,7 +67,8 @@ pub fn qk_norm_rope<E: Element>(x: Rows<'_, E>, table: &RopeTable, options: &Rms
     new_vec(OP, rows * cols, |out| qk_norm_rope_into(x, RowsMut::new(out, rows, cols)?, table, options))
 }
 
-/// Writes the result of [`qk_norm_rope`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`qk_norm_rope`] to `out`, which has the shape of `x`, and returns `out` as an initialised
+/// slice.
 pub fn qk_norm_rope_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,

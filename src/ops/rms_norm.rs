@@ -109,8 +109,8 @@ const OP: &str = "rms_norm";
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
 /// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception: if all values
-/// are within the range of f32 and nothing is rounded before the weight, f32 elements are multiplied in pairs of f32,
-/// and f16 and bf16 elements in f32.
+/// are within the range of f32 and nothing is rounded before the weight, f32 elements are multiplied in pairs of f32
+/// (float-float numbers), and f16 and bf16 elements in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not
@@ -135,7 +135,7 @@ pub fn rms_norm<E: Element>(x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec
     new_vec(OP, rows * cols, |out| rms_norm_into(x, RowsMut::new(out, rows, cols)?, options))
 }
 
-/// Writes the result of [`rms_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`rms_norm`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn rms_norm_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -181,8 +181,8 @@ pub fn rms_norm_residual<E: Element>(
     Ok((y, sum))
 }
 
-/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns their memory. Both
-/// outputs have the shape of `x`.
+/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns both as initialised
+/// slices. Both outputs have the shape of `x`.
 pub fn rms_norm_residual_into<'a, E: Element>(
     x: Rows<'_, E>,
     residual: Rows<'_, E>,

@@ -44,7 +44,7 @@ pub struct RmsNormGradients<E> {
 /// # Special values
 /// | row | dx | dweight |
 /// |---|---|---|
-/// | a NaN or an infinity in x or dy | NaN in this row only | not finite in its column; all NaN if x has a NaN |
+/// | a NaN or an infinity in x or dy | NaN in this row only | NaN or infinite in that column; all NaN if x has a NaN |
 /// | all zeros with eps = 0 | zeros, like the norm of this row | no contribution |
 /// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
 /// | no rows | empty | zeros |
@@ -98,7 +98,8 @@ pub fn rms_norm_backward<E: Element>(
     Ok(RmsNormGradients { dx, dweight })
 }
 
-/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns the memory of `dx`.
+/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns `dx` as an
+/// initialised slice.
 ///
 /// `dx` has the shape of `x`. `dweight` has one element per column, of any float type, and is overwritten.
 pub fn rms_norm_backward_into<'a, E: Element>(

@@ -25,7 +25,7 @@ pub struct RmsNormLinear<'a> {
     /// Numbers added to the results, one for each row of the matrix, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
     /// Whether the normalised row is rounded to the type of `x` before it is multiplied by the matrix. If true, the
-    /// result is the result of a linear layer after [`rms_norm`](crate::rms_norm()), if the layer adds its products in
+    /// result has the same bits as [`rms_norm`](crate::rms_norm()) followed by a linear layer that adds its products in
     /// the same order. By default the normalised row stays in f64.
     pub rounded: bool,
 }
@@ -103,7 +103,7 @@ const OP: &str = "rms_norm_linear";
 /// the same in any batch, for every thread count and every instruction set.
 ///
 /// # Speed
-/// The fixed summation order costs time compared with a product that adds f32 in the fastest order. The table has
+/// Adding products in f64 in a fixed order takes longer than adding them in f32 in the fastest order. The table has
 /// measured times, divided by the times of candle's separate ops:
 ///
 /// | rows x columns | f32 | f16 | bf16 |
@@ -136,7 +136,8 @@ pub fn rms_norm_linear<E: Element>(x: Rows<'_, E>, matrix: Rows<'_, E>, options:
     new_vec(OP, elements, |out| run(x, RowsMut::new(out, rows, results)?, call))
 }
 
-/// Writes the result of [`rms_norm_linear`] to `out`, which is `[rows, results]`, and returns the memory of `out`.
+/// Writes the result of [`rms_norm_linear`] to `out`, which is `[rows, results]`, and returns `out` as an initialised
+/// slice.
 pub fn rms_norm_linear_into<'a, E: Element>(
     x: Rows<'_, E>,
     matrix: Rows<'_, E>,

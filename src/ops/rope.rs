@@ -77,9 +77,9 @@ impl RopeTable {
     /// Computes the table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, or LongRoPE lists without one factor per pair;
-    /// [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range; [`Error::OutOfMemory`] if the
-    /// table cannot be allocated.
+    /// [`Error::ShapeMismatch`] for an odd number of columns, or if a list of LongRoPE does not have one factor for
+    /// each pair; [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range;
+    /// [`Error::OutOfMemory`] if the table cannot be allocated.
     pub fn new(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
         in_default(|| Self::compute(positions, cols, options))
     }
@@ -237,7 +237,7 @@ pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
     new_vec(OP, rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
 }
 
-/// Writes the result of [`rope`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`rope`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     rotate(x, out, table.kernel(OP, x.rows(), x.cols())?)

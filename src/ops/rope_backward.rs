@@ -55,7 +55,8 @@ pub fn rope_backward<E: Element>(dy: Rows<'_, E>, table: &RopeTable) -> Result<V
     new_vec(OP, rows * cols, |dx| rope_backward_into(dy, RowsMut::new(dx, rows, cols)?, table))
 }
 
-/// Writes the result of [`rope_backward`] to `dx`, which has the shape of `dy`, and returns the memory of `dx`.
+/// Writes the result of [`rope_backward`] to `dx`, which has the shape of `dy`, and returns `dx` as an initialised
+/// slice.
 pub fn rope_backward_into<'a, E: Element>(
     dy: Rows<'_, E>,
     dx: RowsMut<'a, E>,

@@ -54,10 +54,10 @@ impl Sampler {
     /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
     /// from the largest logit are finite, and that 1 / temperature is finite and normal.
     ///
-    /// Log-probabilities are f64. The error is at most 6 ULP, plus e^-700 for each token. The unit is the ULP of the
-    /// log-probability or of the entropy of the kept tokens, whichever is larger in magnitude. For rows of every type,
-    /// this bound requires the conditions that are stated above for f64 rows. All bounds treat a dynamic temperature as
-    /// exact. `docs/accuracy/sampling.md` derives the bounds.
+    /// Log-probabilities are f64. The error is at most 6 ULP, plus n e^-700 in a row of n tokens. The unit is the ULP
+    /// of the log-probability or of the entropy of the kept tokens, whichever is larger in magnitude. For rows of every
+    /// type, this bound requires the conditions that are stated above for f64 rows. All bounds treat a dynamic
+    /// temperature as exact. `docs/accuracy/sampling.md` derives the bounds.
     ///
     /// # Errors
     /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
@@ -150,7 +150,7 @@ impl Sampler {
     }
 }
 
-/// Draws a token from each row, with different parameters for each; see [`Sampler::sample_rows`].
+/// Draws a token from each row, with the parameters of the row's [`Request`]; see [`Sampler::sample_rows`].
 ///
 /// ```
 /// use evenkeel::{Draw, Request, Rows, SamplerConfig, Step, sample_rows};
@@ -178,8 +178,8 @@ pub fn sample_rows<E: Element>(
 
 /// Draws a token from each row as [`sample_rows`] does, and writes the results to a reusable list.
 ///
-/// `request` returns the parameters and the step of a row. Once the list and the buffers of the thread have grown,
-/// calls on one thread do not allocate.
+/// `request` returns the parameters and the step of a row. Once the list and the buffers of the calling thread are
+/// large enough, further calls do not allocate.
 ///
 /// ```
 /// use evenkeel::{Rows, SamplerConfig, Request, Sequence, sample_rows_into};

@@ -15,8 +15,8 @@ use crate::simd::{in_default, new_vec};
 /// Options of [`softmax`], [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp).
 ///
 /// A score becomes a logit in three steps: scale, softcap, bias of the mask. The steps are computed in f64, or in pairs
-/// of f32 where this cannot change a result. Scores of -inf, and positions excluded by the mask's flags, lengths,
-/// causality or window, are masked before these steps.
+/// of f32 (float-float numbers) where this cannot change a result. Scores of -inf, and positions excluded by the mask's
+/// flags, lengths, causality or window, are masked before these steps.
 ///
 /// ```
 /// use evenkeel::{FullyMasked, Mask, Softmax};
@@ -164,7 +164,7 @@ pub fn softmax<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax<'_>
     })
 }
 
-/// Writes the result of [`softmax`] to `out`, which has the shape of `x`, and returns the memory of `out`.
+/// Writes the result of [`softmax`] to `out`, which has the shape of `x`, and returns `out` as an initialised slice.
 pub fn softmax_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,

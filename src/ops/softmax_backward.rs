@@ -35,7 +35,7 @@ const OP: &str = "softmax_backward";
 ///
 /// # Accuracy
 /// Bounds are in ULP of the larger of dx_i and scale c_i y_i max |dy|. In this unit, y_i is raised to at least the
-/// smallest normal number of the type, or of f32 for f16 and bf16. The bounds treat the logits, rounded to f64, as
+/// smallest normal number of the type (for f16 and bf16, of f32). The bounds treat the logits, rounded to f64, as
 /// exact.
 ///
 /// The bounds are 5.3 in f32, 8 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
@@ -76,7 +76,8 @@ pub fn softmax_backward<'x, 'y, E: Element>(
     })
 }
 
-/// Writes the result of [`softmax_backward`] to `dx`, which has the shape of `x`, and returns the memory of `dx`.
+/// Writes the result of [`softmax_backward`] to `dx`, which has the shape of `x`, and returns `dx` as an initialised
+/// slice.
 pub fn softmax_backward_into<'x, 'y, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: impl Into<Lanes<'y, E>>,

@@ -84,16 +84,16 @@ const OP: &str = "softmax_backward_from_output";
 ///
 /// # Accuracy
 /// The bounds treat the given y as exact, and hold for y from 0 to 1. They are in ULP of the larger of dx_i and scale
-/// y_i max |dy|. In this unit, y_i is raised to at least the smallest normal number of the type, or of f32 for f16 and
-/// bf16.
+/// y_i max |dy|. In this unit, y_i is raised to at least the smallest normal number of the type (for f16 and bf16, of
+/// f32).
 ///
 /// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives the bounds for
 /// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.
 ///
 /// The rounding of y in the forward call is not part of these bounds. This rounding moves dx_i by at most 3 u scale y_i
 /// max |dy|, where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. This change is at most 3 ULP of
-/// the larger of the two magnitudes above. If y_i is subnormal, it has an absolute error, which is half of the smallest
-/// positive number of the type.
+/// the larger of the two magnitudes above. For a subnormal y_i, these limits do not hold: its rounding error may be
+/// half of the smallest positive number of the type.
 ///
 /// Intermediate values do not overflow for y from -1 to 1, even for the largest finite gradients. A result is infinite
 /// only if it is outside the range of the type; in f64, also if it is within 4 ULP of the largest number.
@@ -128,8 +128,8 @@ pub fn softmax_backward_from_output<'x, 'y, E: Element>(
     })
 }
 
-/// Writes the result of [`softmax_backward_from_output`] to `dx`, which has the shape of `y`, and returns the memory of
-/// `dx`.
+/// Writes the result of [`softmax_backward_from_output`] to `dx`, which has the shape of `y`, and returns `dx` as an
+/// initialised slice.
 pub fn softmax_backward_from_output_into<'x, 'y, 'a, E: Element>(
     y: impl Into<Lanes<'x, E>>,
     dy: impl Into<Lanes<'y, E>>,

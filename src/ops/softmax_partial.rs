@@ -136,7 +136,8 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// Computes the softmax denominators of the shard `x` that begins at column `first`.
+    /// Computes the sum of exponentials of each row of the shard `x`, for the denominator of softmax. The shard begins
+    /// at column `first`.
     ///
     /// `self` is the merged partial of all columns.
     ///
@@ -156,7 +157,7 @@ impl SoftmaxPartial {
     }
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl SoftmaxPartial {
     /// Returns the keys for a max-reduction over ranks.
@@ -196,7 +197,7 @@ impl SoftmaxPartial {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
-    /// Computes the softmax denominators of the shard `x`, for the gradients.
+    /// Computes the sum of exponentials of each row of the shard `x`, for the gradients.
     pub(crate) fn gradient_sums<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -212,7 +213,7 @@ impl SoftmaxPartial {
     }
 }
 
-/// Softmax denominators of a shard of the columns; see [`SoftmaxPartial`].
+/// Sums of exponentials of a shard of the columns, for the denominators of softmax; see [`SoftmaxPartial`].
 #[derive(Clone, Debug)]
 pub struct SoftmaxSums(pub(crate) Sums);
 
@@ -300,7 +301,7 @@ pub(crate) struct Sums {
     sums: Vec<ExpSum>,
 }
 
-/// Data exchanged between ranks.
+/// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Returns the integers for a sum-reduction over ranks.
@@ -311,7 +312,7 @@ impl Sums {
     }
 
     /// Replaces the integer sums by the sums over all columns. For logarithms of f64, the function also returns this
-    /// rank's binned sums as words. [`Sums::add_bins`] merges these words.
+    /// rank's binned sums as words. [`Sums::add_bins`] must then add the words of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;

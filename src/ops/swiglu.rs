@@ -34,9 +34,9 @@ const NAME: &str = "swiglu";
 /// A product that overflows the type is infinite.
 ///
 /// # Accuracy
-/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and elements of f16
-/// and bf16 in f32. Elements of f64 are computed in f64. Elements of the other types are computed in f64 if
-/// intermediate values would overflow or underflow in f32.
+/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f64 are computed in f64, elements of f32 in pairs of
+/// f32 (float-float numbers), and elements of f16 and bf16 in f32. If intermediate values would overflow or underflow
+/// in f32, elements of every type are computed in f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -24,7 +24,7 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
     let plain = |i: usize| exp(share(base, i, half));
     let mut each = |of: &dyn Fn(usize) -> Pair| rounded.extend((0..half).map(|i| of(i).0.min(f64::MAX)));
     // NTK scalings give pair i the frequency (theta * s^(d / (d-2)))^(-2i / d), where s is the scaling's factor. The
-    // first pair has i = 0 and the frequency 1.
+    // first pair has the frequency 1, and is a separate case because half - 1 may be 0.
     let stretched = |log_stretch: Pair, i: usize| {
         if i == 0 { ONE } else { exp(share(base, i, half).plus(share(log_stretch, i, half - 1))) }
     };
@@ -93,8 +93,8 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
     }
 }
 
-/// Computes `ln(1 + factor * growth)`. With growth = sequence / L - 1, the argument of the logarithm is
-/// `factor * sequence / L - (factor - 1)`, as in [`RopeScaling::DynamicNtk`].
+/// Computes `ln(1 + factor * growth)`. With growth = sequence / L - 1, where L is the number of original positions, the
+/// argument of the logarithm is `factor * sequence / L - (factor - 1)`, as in [`RopeScaling::DynamicNtk`].
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
     // Above 1e300, the 1 in `ln(1 + factor * growth)` is negligible, and the product may overflow.
     if factor * growth.0 > 1e300 {
@@ -103,7 +103,7 @@ fn log_stretch(factor: f64, growth: Pair) -> Pair {
     log_of(ONE.plus(growth.times(factor.into())))
 }
 
-/// Converts an integer, exactly.
+/// Converts an integer to a pair without rounding.
 fn count(n: usize) -> Pair {
     let high = n as f64;
     Pair(high, (n as i128 - high as i128) as f64)
@@ -170,7 +170,7 @@ mod tests {
             RopeScaling::LongRope(LongRope::new(&[1.0; 64], &[2.0; 64], original_positions, 8192)),
             RopeScaling::Llama3 { factor, original_positions, low_freq_factor: 1.0, high_freq_factor: 4.0 },
         ] {
-            assert_eq!(frequencies(500_000.0, 64, Some(scaling)), plain, "{scaling:?}");
+            assert_eq!(frequencies(500_000.0, 64, Some(scaling)), plain, "{scaling:?} must not change a frequency");
             assert_eq!(attention_factor(Some(scaling)).0, 1.0);
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         ] {
             for theta in [1.0 + f64::EPSILON, f64::MAX] {
                 let all = frequencies(theta, 3, Some(scaling));
-                assert!(all.iter().all(|f| (0.0..=1.0).contains(f)), "{scaling:?}, {theta}: {all:?}");
+                assert!(all.iter().all(|f| (0.0..=1.0).contains(f)), "{scaling:?}, {theta}: {all:?} must be in 0..=1");
             }
         }
     }
@@ -217,7 +217,7 @@ mod tests {
     fn attention_factors_at_the_end_of_f64() {
         let yarn = |a, b| attention_factor(Some(RopeScaling::Yarn(Yarn::new(f64::MAX, 4096).mscale(a, b)))).0;
         for (a, b) in [(1e300, 1e-300), (1e-300, 1e300), (1e300, 1e300), (5e-324, 1.0)] {
-            assert!(yarn(a, b).is_finite() && yarn(a, b) > 0.0, "{a}, {b}: {}", yarn(a, b));
+            assert!(yarn(a, b).is_finite() && yarn(a, b) > 0.0, "mscale {a}, {b}: {} must be above 0", yarn(a, b));
         }
         let long = LongRope::new(&[], &[], 2, 1).factor(f64::MAX);
         let Pair(factor, _) = attention_factor(Some(RopeScaling::LongRope(long)));

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling<'a> {
-    /// Positional interpolation: the frequency f becomes f / factor, as if the positions were divided (Chen et al.,
-    /// "Extending context window of large language models via positional interpolation", 2023).
+    /// Positional interpolation: the frequency f becomes f / factor, as if the positions were divided by the factor
+    /// (Chen et al., "Extending context window of large language models via positional interpolation", 2023).
     Linear {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
@@ -62,10 +62,11 @@ pub enum RopeScaling<'a> {
     /// pair(turns) = d ln(L / (2 pi turns)) / (2 ln theta)
     /// low = max(floor(pair(beta_fast)), 0),   high = min(ceil(pair(beta_slow)), d - 1)
     /// ramp = (i - low) / (high - low) clamped to 0..1; if high equals low, 0.001 is added to high
-    /// (1 - ramp) f + ramp f / factor
+    /// scaled f = (1 - ramp) f + ramp f / factor
     /// ```
     ///
-    /// If `truncate` is false, floor and ceil are left out. Cosines and sines are multiplied by
+    /// Here pair(turns) is the index of the pair that makes `turns` turns within the L original positions. If
+    /// `truncate` is false, floor and ceil are left out. Cosines and sines are multiplied by
     ///
     /// ```text
     /// attention_factor                                                     if it is set, otherwise
@@ -84,7 +85,7 @@ pub enum RopeScaling<'a> {
     ///
     /// ```text
     /// smooth = (L f / (2 pi) - low_freq_factor) / (high_freq_factor - low_freq_factor)
-    /// (1 - smooth) f / factor + smooth f
+    /// scaled f = (1 - smooth) f / factor + smooth f
     /// ```
     Llama3 {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.

@@ -8,7 +8,7 @@ use crate::error::Result;
 ///
 /// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or
 /// adaptive-p, this token also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`]
-/// gives the same tokens. Passing the same tokens to [`Sequence::accept`] does not restore the feedback.
+/// gives the same tokens. [`Sequence::accept`] does not restore the feedback, even if it is given the same tokens.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -121,7 +121,7 @@ impl Sequence {
         }
     }
 
-    /// Removes all but the first `output` tokens of the output.
+    /// Keeps the first `output` tokens of the output, and removes the later ones.
     pub fn truncate(&mut self, output: usize) {
         self.tokens.truncate(self.given.saturating_add(output));
         self.feedback.truncate(output);

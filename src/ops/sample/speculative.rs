@@ -14,7 +14,7 @@ pub struct Verified {
 }
 
 impl Distribution {
-    /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as `self`, the
+    /// Accepts a token that was drawn from `draft`, or replaces it, so that the result has the distribution `self`, the
     /// target.
     ///
     /// Let p and q be the token's probabilities in the target and in the draft. The token is accepted with probability
@@ -176,11 +176,11 @@ mod tests {
                 let chance = Chance { of, out_of };
                 let comes_out = [first_rejected.checked_sub(1), Some(first_rejected), Some(u64::MAX)]
                     .map(|toss| toss.is_some_and(|toss| chance.comes_out(toss)));
-                assert_eq!(comes_out, [a > 0, false, false], "{a} / {b}, times {factor}");
+                assert_eq!(comes_out, [a > 0, false, false], "{a} / {b}, times {factor}: wrong numbers accepted");
             }
         }
         for (of, out_of, expected) in [(5, 5, true), (7, 5, true), (0, 5, false), (0, 0, false), (5, 0, false)] {
-            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "{of} / {out_of}");
+            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "u64::MAX accepted by {of} / {out_of}");
         }
     }
 
@@ -202,8 +202,8 @@ mod tests {
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Each case has three numbers: the bits of the target's masses, the bits of the draft's masses, and a number
-        // that is added to the middle mass of both distributions.
+        // Each case has three numbers: how many bits the target's masses have, how many the draft's masses have, and a
+        // number that is added to the middle mass of both distributions.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();
