@@ -63,8 +63,8 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fan-in and fan-out are also defined for tensors with one axis. For an empty tensor they may be
-            // 0, and 0 is replaced by 1.
+            // Candle's fan-in and fan-out are also defined for tensors with one axis. For an empty tensor, they may be
+            // 0. A 0 is replaced by 1, to avoid a division by 0.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },

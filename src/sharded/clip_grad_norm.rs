@@ -79,7 +79,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     })
 }
 
-/// State of one call. It is created after the check that all ranks take part in the call.
+/// State of one call, after the check that all ranks make the same call.
 struct Shared<'a, C: ?Sized> {
     ranks: Sharded<'a, C>,
     norm_type: NormType,
@@ -93,7 +93,7 @@ struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
     /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude is the largest of the whole tensor.
+    /// largest magnitude is that of the whole tensor.
     tiles: Tiles,
 }
 

@@ -3,11 +3,10 @@
 use crate::floats::Floats;
 use crate::mask::Mask;
 
-/// A digest of a sequence of words. Sequences that differ in one word have different digests; other differences are
-/// missed only by chance.
+/// Digest of a sequence of words. Different sequences have the same digest only by chance.
 #[derive(Clone, Copy)]
 pub(super) struct Digest {
-    /// Accumulators. Using them in turn hides the latency of the multiplication.
+    /// Accumulators. Words are added to them in turn, which hides the latency of the multiplication.
     lanes: [u64; 4],
     count: usize,
 }

@@ -13,8 +13,8 @@ use crate::ops::loss::Reduction;
 use crate::ops::softmax::Softmax;
 use candle_core::{D, Device, Result, Tensor};
 
-/// Computes the cross-entropy of logits along the last axis, as [`crate::cross_entropy`] does. Targets are read on the
-/// host.
+/// Computes the cross-entropy of logits along the last axis, as [`crate::cross_entropy`] does. Targets are copied to
+/// the host, where they are checked.
 ///
 /// # Errors
 /// The errors of [`crate::cross_entropy`], wrapped in candle's error.

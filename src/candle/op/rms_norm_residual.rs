@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of the sum of two tensors. One pass computes norm and sum.
+//! Root-mean-square normalisation of the sum of two tensors. One pass computes the sum and the normalised sum.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use {
     candle_core::backend::BackendStorage,
 };
 
-/// Returns the norm of `xs + residual`, and the sum itself.
+/// Returns the normalised sum `xs + residual`, and the sum itself.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -46,11 +46,11 @@ pub fn rms_norm_residual(
     Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
 }
 
-/// Slot for the norm. The op [`Sum`] computes the sum and the norm, and stores the norm here. The op [`Norm`] takes the
-/// norm from here.
+/// Slot for the normalised sum. The op [`Sum`] computes it together with the sum, and stores it here. The op [`Norm`]
+/// takes it from here.
 type Slot = Arc<Mutex<Option<Storage>>>;
 
-/// Op that returns x + residual, and stores the norm of this sum for [`Norm`].
+/// Op that returns x + residual, and stores the normalised sum for [`Norm`].
 struct Sum {
     op: RmsNorm,
     norm: Slot,
@@ -111,7 +111,7 @@ impl Op for Sum {
     }
 }
 
-/// Op that returns the norm that [`Sum`] has already computed.
+/// Op that returns the normalised sum, which [`Sum`] has already computed.
 struct Norm {
     op: RmsNorm,
     norm: Slot,

@@ -55,7 +55,7 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // Errors are ignored, because the temporary file may not exist.
+        // Errors of the removal are ignored, because the temporary file may not exist.
         let _ = fs::remove_file(&beside);
         unsaved(error.to_string(), Some(Source::new(error)))
     })

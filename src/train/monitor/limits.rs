@@ -1,10 +1,10 @@
-//! Limits beyond which a run has warnings.
+//! Limits beyond which the monitor adds warnings to a step.
 
 use super::layer::Layer;
 use super::record::Step;
 use super::warning::Warning;
 
-/// Limits beyond which a step has a warning. Infinity disables a limit.
+/// Limits for the values of a step. A value above its limit leads to a warning. Infinity disables a limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
@@ -40,7 +40,7 @@ impl Limits {
         Self { update_ratio, ..self }
     }
 
-    /// Returns the warnings of a step. `before` is the last finite loss.
+    /// Returns the warnings of a step. `before` is the last finite loss before this step.
     pub(super) fn warnings(&self, step: &Step, layers: &[Layer], before: Option<f64>) -> Vec<Warning> {
         let Step { loss, norm, .. } = *step;
         let mut warnings = Vec::new();
