@@ -29,7 +29,7 @@ pub fn var(init: &Own, shape: impl Into<Shape>, stream: Stream, dtype: DType, de
     let shape = shape.into();
     let dims = shape.dims();
     let Some(count) = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim)) else {
-        return Err(Error::shape("init", "the shape", format!("the axes {dims:?}"), "a count of elements below 2^64"));
+        return Err(Error::shape("init", "the shape", format!("the axes {dims:?}"), "fewer than 2^64 elements"));
     };
     macro_rules! of {
         ($zero:expr) => {{

@@ -88,7 +88,7 @@ struct Shared<'a, C: ?Sized> {
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// Statistics of a sharded tensor before sums are exchanged.
+/// This rank's statistics of a sharded tensor. Its sums have not been exchanged yet.
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
@@ -278,7 +278,7 @@ fn numbered<'a>(grads: &'a [GradShard<'a>]) -> Result<BTreeMap<usize, &'a GradSh
     Ok(numbered)
 }
 
-/// Decodes the places of the shards that a rank holds.
+/// Decodes the locations of the shards that a rank holds.
 fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     while !words.is_empty() {

@@ -66,7 +66,7 @@ impl Digest {
         self
     }
 
-    /// Adds all parts of a mask.
+    /// Adds the flags, the biases and all settings of a mask.
     pub fn mask(mut self, mask: &Mask<'_>) -> Self {
         for (flags, shape) in &mask.keep {
             self.bytes(flags);

@@ -122,7 +122,7 @@ impl Norm {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The slot is full here: candle runs this op once, right after the sum.
         norm.ok_or_else(|| {
-            Error::Msg(format!("{NAME}: candle must request the norm of each sum once, but requested it twice")).bt()
+            Error::Msg(format!("{NAME}: candle must request each normalised sum once, but requested it twice")).bt()
         })
     }
 }
@@ -135,7 +135,7 @@ impl Op for Norm {
     fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         match self.take()? {
             Storage::Cpu(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on the CPU")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the normalised sum is not on the CPU")).bt()),
         }
     }
 
@@ -143,7 +143,7 @@ impl Op for Norm {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         match self.take()? {
             Storage::Cuda(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on a CUDA device")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the normalised sum is not on a CUDA device")).bt()),
         }
     }
 
