@@ -191,12 +191,12 @@ impl<S: Settings> Stepper<S> {
         self
     }
 
-    /// Returns the variables with their names. The row number in an error is an index into this list.
+    /// Returns the variables with their names. The `row` of an error is an index into this list.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
         self.vars.iter().map(|named| (named.name.clone(), named.var.clone())).collect()
     }
 
-    /// Returns the variables. The row number in an error is an index into this list.
+    /// Returns the variables. The `row` of an error is an index into this list.
     pub fn into_inner(self) -> Vec<Var> {
         self.vars.into_iter().map(|named| named.var).collect()
     }

@@ -80,8 +80,8 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     };
     let weight = operand(options.weight, x.dims())?;
     let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
-    // The loss is computed with relu and abs instead of maximum. At a logit of 0, candle's gradients of relu and abs
-    // add up to the correct gradient.
+    // The loss uses relu and abs instead of a maximum, because candle's gradients of relu and abs add up to the correct
+    // gradient at a logit of 0.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
     let mut loss = (weight * (far + ((miss + hit)? * rest)?)?)?;

@@ -11,10 +11,11 @@ use super::warning::Warning;
 pub struct Limits {
     /// Limit for the norm of the gradients before clipping; 100 by default.
     pub norm: f64,
-    /// Limit for the loss divided by the previous finite loss; 10 by default. The limit does not apply if the previous
-    /// finite loss is 0 or less.
+    /// Limit for the ratio of the loss to the previous finite loss; 10 by default. The limit does not apply if the
+    /// previous finite loss is 0 or less.
     pub loss_jump: f64,
-    /// Limit for the norm of a parameter's change divided by the parameter's norm before the step; 0.1 by default.
+    /// Limit for the ratio of two norms: that of a parameter's change, and that of the parameter before the step; 0.1
+    /// by default.
     pub update_ratio: f64,
 }
 
