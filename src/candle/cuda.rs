@@ -11,8 +11,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, CudaView, CudaViewMu
 use candle_core::{CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use std::sync::Arc;
 
-/// Returns whether the CUDA kernels support the tensor's type and its device, which needs compute capability 8.0 or
-/// above.
+/// Returns whether the CUDA kernels support the tensor. It must not be empty, its type must be f32, f16 or bf16, and
+/// its device must have compute capability 8.0 or above.
 pub fn supports(xs: &Tensor) -> bool {
     let Device::Cuda(device) = xs.device() else { return false };
     let stream = device.cuda_stream();

@@ -54,7 +54,7 @@ pub trait InPlace: Op {
     fn overwrite(&self, xs: Memory<'_>, dims: &[usize], args: &[View<'_>]) -> Result<()>;
 }
 
-/// Elements of a contiguous tensor, by type.
+/// Mutable elements of a contiguous tensor, with one variant for each element type.
 pub enum Memory<'a> {
     F64(&'a mut [f64]),
     F32(&'a mut [f32]),

@@ -1,5 +1,5 @@
-//! Conversions between this crate's error and candle's. A typed error that is converted to candle's error and back is
-//! unchanged.
+//! Conversions between this crate's error and candle's. An error of this crate that is converted to candle's error and
+//! back is unchanged.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Source};
 use candle_core::Error as Candle;
 use std::io;
 
-/// Wraps the typed error in candle's error. `evenkeel::Error::from` unwraps it.
+/// Wraps this crate's error in candle's error. `evenkeel::Error::from` unwraps it.
 ///
 /// ```
 /// use evenkeel::Error;
@@ -21,7 +21,8 @@ impl From<Error> for Candle {
     }
 }
 
-/// Unwraps the typed error that candle's error carries, at any depth of contexts, or translates candle's own error.
+/// Unwraps this crate's error if candle's error contains one, at any depth of contexts. Otherwise translates candle's
+/// error.
 ///
 /// An unsupported type becomes [`Error::UnsupportedDType`]. A dimension out of range becomes
 /// [`Error::InvalidArgument`]. A mismatch of two shapes becomes [`Error::ShapeMismatch`]. Any other error becomes
@@ -32,7 +33,7 @@ impl From<Candle> for Error {
     }
 }
 
-/// Returns the typed error that candle's error carries or corresponds to.
+/// Returns the error of this crate that candle's error contains, or that corresponds to candle's error.
 fn typed(error: &Candle) -> Option<Error> {
     match error {
         Candle::WrappedContext { wrapped, .. } => carried(wrapped.as_ref()),
@@ -48,8 +49,8 @@ fn typed(error: &Candle) -> Option<Error> {
     }
 }
 
-/// Returns the first typed error among an error and its sources. A candle error in this chain may carry a typed error
-/// too, because `context` wraps one candle error in another.
+/// Returns the first error of this crate among an error and its sources. A candle error among the sources may contain
+/// one too, because `context` wraps one candle error in another.
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);

@@ -16,7 +16,7 @@ pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor>
     let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };
     let taken = Mutex::new(None);
-    // Candle does not overwrite tensors with strides of 0, which empty tensors have.
+    // Empty tensors have strides of 0, and candle does not overwrite tensors with such strides.
     if gradient.device().is_cpu() && gradient.elem_count() > 0 {
         gradient.inplace_op1(&Take(&taken))?;
     }

@@ -62,7 +62,7 @@ impl Module for GroupNorm {
                 return Err(Error::shape("group_norm", "x", format!("shape {dims:?}"), expected).into());
             }
         }
-        // Candle accepts operands of any shape with one element for each channel.
+        // Candle accepts operands of any shape with one element for each channel. Evenkeel's op requires a single axis.
         let (weight, bias) = (self.weight.flatten_all()?, self.bias.flatten_all()?);
         let options = crate::GroupNorm::new(self.num_groups).eps(self.eps);
         op::group_norm::group_norm(xs, Some(&weight), Some(&bias), &options)

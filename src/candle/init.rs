@@ -29,7 +29,7 @@ pub fn var(init: &Own, shape: impl Into<Shape>, stream: Stream, dtype: DType, de
     let shape = shape.into();
     let dims = shape.dims();
     let Some(count) = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim)) else {
-        return Err(Error::shape("init", "the shape", format!("the axes {dims:?}"), "a count of elements below 2^64"));
+        return Err(Error::shape("init", "the shape", format!("the axes {dims:?}"), "fewer than 2^64 elements"));
     };
     macro_rules! of {
         ($zero:expr) => {{
@@ -63,8 +63,8 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fan-in and fan-out are also defined for tensors with one axis. For an empty tensor they may be
-            // 0, and 0 is replaced by 1.
+            // Candle's fan-in and fan-out are also defined for tensors with one axis. For an empty tensor, they may be
+            // 0. A 0 is replaced by 1, to avoid a division by 0.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },

@@ -36,13 +36,14 @@
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
 //! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If an op of candle is
-//! applied before the kernel, candle may detach the gradient, which hides this error.
+//! applied before the kernel, candle may detach the gradient, so that the attempt returns no error.
 //!
 //! # Versions of candle
 //!
-//! This module fits candle 0.9.2 to 0.11. Cargo selects the latest version, even if the application depends on an older
-//! one. The application then has two types `Tensor`, and the compiler reports that they differ. These commands select
-//! one version for the application and Evenkeel, here 0.9.2. The number after `@` is the version in `Cargo.lock`:
+//! This module supports candle 0.9.2 to 0.11. Cargo selects the latest version, even if the application depends on an
+//! older one. The application then has two types `Tensor`, and the compiler reports that they differ. These commands
+//! select one version for the application and Evenkeel, here 0.9.2. The number after `@` is the version in
+//! `Cargo.lock`:
 //!
 //! ```sh
 //! cargo update -p candle-nn@0.11.1 --precise 0.9.2

@@ -30,7 +30,7 @@ use candle_core::{D, Error, Result, Shape, Tensor};
 /// [`crate::softmax`]; shape and type are as in [`candle_nn::ops::softmax`].
 ///
 /// # Errors
-/// Candle's error for a dimension that is out of range or an integer type.
+/// Candle's error for a dimension that is out of range, and for an integer type.
 ///
 /// ```
 /// use candle_core::{D, Device, Tensor};

@@ -43,7 +43,7 @@ pub use candle_nn::optim::*;
 /// for _ in 0..100 {
 ///     optimizer.backward_step(&x.sqr()?.sum_all()?)?;
 /// }
-/// // Each step is less than half a unit in the last place of bf16, so only the master weights make it count.
+/// // Each step is less than half a unit in the last place of bf16. Without master weights, it would be lost.
 /// assert_eq!(x.to_vec1::<bf16>()?, [bf16::from_f32(0.9882813); 2]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
@@ -105,7 +105,7 @@ impl Settings for train::Sgd {
 pub struct Stepper<S> {
     settings: S,
     vars: Vec<Named>,
-    /// Seed, if 16-bit variables are rounded stochastically instead of having master weights.
+    /// Seed of stochastic rounding. If it is set, 16-bit variables have no master weights.
     seed: Option<u64>,
 }
 
@@ -191,12 +191,12 @@ impl<S: Settings> Stepper<S> {
         self
     }
 
-    /// Returns the variables with their names. The row number in an error is an index into this list.
+    /// Returns the variables with their names. The `row` of an error is an index into this list.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
         self.vars.iter().map(|named| (named.name.clone(), named.var.clone())).collect()
     }
 
-    /// Returns the variables. The row number in an error is an index into this list.
+    /// Returns the variables. The `row` of an error is an index into this list.
     pub fn into_inner(self) -> Vec<Var> {
         self.vars.into_iter().map(|named| named.var).collect()
     }
@@ -315,7 +315,7 @@ fn step<R: Rule>(
     Ok(var.set(&stepped)?)
 }
 
-/// One step on one variable as an in-place op for candle.
+/// In-place op that applies one step of an optimiser to a variable.
 struct InPlace<'a, R> {
     rule: R,
     state: RefCell<&'a mut ParameterState>,

@@ -1,4 +1,4 @@
-//! Functions that check a tensor's type and device for support by Evenkeel's kernels.
+//! Functions that check whether Evenkeel's kernels support a tensor's type and device.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,9 @@
 //! Conversion of a candle tensor on the CPU to the views that kernels take.
 //!
 //! A lane is a run of elements along one axis, and a block holds the elements of that axis and of all later axes.
-//! Kernels require blocks that are contiguous and equally spaced: contiguous tensors, and tensors that are narrowed or
-//! strided along one of the axes before the lanes' axis. [`readable`] copies a tensor with any other layout.
+//! Kernels require blocks that are contiguous and equally spaced. Tensors have such blocks if they are contiguous, or
+//! if they are narrowed or strided along one of the axes before the lanes' axis. [`readable`] copies a tensor with any
+//! other layout.
 
 #![forbid(unsafe_code)]
 
@@ -238,12 +239,13 @@ mod tests {
         assert!(as_it_lies(&x.narrow(2, 1, 3)?, 2));
         assert!(as_it_lies(&x.narrow(2, 1, 1)?, 3));
         assert!(!as_it_lies(&x.narrow(2, 1, 3)?, 3));
-        // Blocks with a gap inside are copied.
+        // Blocks are copied if they have gaps inside, are transposed, or are not equally spaced. An axis of length 1
+        // does not matter.
         assert!(!as_it_lies(&x.narrow(3, 1, 3)?, 2));
         assert!(!as_it_lies(&x.transpose(2, 3)?, 3));
         assert!(!as_it_lies(&x.transpose(0, 1)?, 3));
         assert!(as_it_lies(&x.narrow(0, 0, 1)?.transpose(0, 1)?, 3));
-        // Heads may be in any order in memory and may share memory, so these tensors are not copied.
+        // Heads may be in any order in memory, and may share memory. Only a transposed last axis requires a copy.
         let heads = |xs: &Tensor| readable_heads(xs).is_ok_and(|read| read.id() == xs.id());
         assert!(heads(&x.transpose(0, 1)?) && heads(&x.transpose(1, 2)?) && heads(&x.narrow(3, 1, 3)?));
         assert!(heads(&x.narrow(1, 0, 1)?.broadcast_as((2, 3, 4, 5))?) && !heads(&x.transpose(2, 3)?));

@@ -48,7 +48,7 @@ pub fn erf<E: Element>(x: E) -> E::Exact {
 pub fn erf_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     let two = E::Exact::from(2.0);
-    // 2/sqrt(pi) is computed from 2 pi.
+    // 2/sqrt(pi) is computed as 4 / sqrt(2 * 2 pi), because `DoubleDouble` has 2 pi as a constant.
     let factor = two * two / (two * E::Exact::from_double_double(DoubleDouble::two_pi())).sqrt();
     factor * (-(x * x)).exp()
 }

@@ -25,7 +25,7 @@ pub fn group_norm<E: Element>(
         let (d, root) = deviations(group, eps);
         for d in d {
             let normalised = if root == zero { zero } else { d / root };
-            // The elements of a channel are contiguous.
+            // The elements of a channel are contiguous, so the number of results so far gives the channel.
             let channel = y.len() / (group.len() * groups / channels);
             let weight = DoubleDouble::from(weight.map_or(1.0, |w| w[channel]));
             let bias = DoubleDouble::from(bias.map_or(0.0, |b| b[channel]));

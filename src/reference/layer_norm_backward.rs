@@ -9,7 +9,7 @@ use crate::element::Element;
 ///
 /// ```
 /// use evenkeel::reference::layer_norm_backward;
-/// // A constant gradient only changes the mean, which layer_norm subtracts.
+/// // With a constant dy, the gradient is that of the sum of the results. This sum is 0 for every x.
 /// assert_eq!(layer_norm_backward(&[1.0f32, 2.0, 6.0], &[5.0; 3], None, 1e-5), [0.0; 3]);
 /// ```
 pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>, eps: f64) -> Vec<E::Exact> {
@@ -18,7 +18,8 @@ pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>
     let weight_of = |i: usize| DoubleDouble::from(weight.map_or(1.0, |w| w[i]));
     let h: Vec<DoubleDouble> =
         dy.iter().enumerate().map(|(i, dy)| DoubleDouble::from(dy.widen()) * weight_of(i)).collect();
-    // With d = x - mean: d(d_j / root) / dx_i = ([i = j] - 1/n) / root - d_i d_j / (n root^3)
+    // With d = x - mean, the derivative of d_j / root with respect to x_i is
+    // ([i = j] - 1/n) / root - d_i d_j / (n root^3).
     let mean = h.iter().fold(zero, |sum, &h| sum + h) / n;
     let along = h.iter().zip(&d).fold(zero, |sum, (&h, &d)| sum + h * d) / (n * root * root);
     let of = |(&h, &d): (&DoubleDouble, &DoubleDouble)| (h - mean - d * along) / root;

@@ -17,7 +17,7 @@ pub fn log_softmax_backward<E: Element>(row: &[E], dy: &[E]) -> Option<Vec<E::Ex
 
 /// Returns the gradients of logits (-inf where masked) from the gradients of their log-softmax.
 ///
-/// Multiply them by [`logit_derivatives`](super::logit_derivatives) for the gradients of scores.
+/// Multiply the result by [`logit_derivatives`](super::logit_derivatives) to get the gradients of the scores.
 pub fn log_softmax_backward_of<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>> {
     let y = softmax_of(logits)?;
     let (zero, large, half) = (R::from(0.0), R::from(2f64.powi(900)), R::from(2f64.powi(-32)));

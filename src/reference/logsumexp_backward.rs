@@ -17,7 +17,7 @@ pub fn logsumexp_backward<E: Element>(row: &[E], dy: E) -> Option<Vec<E::Exact>>
 
 /// Returns the gradients of logits (-inf where masked) from the gradient of their log-sum-exp.
 ///
-/// Multiply them by [`logit_derivatives`](super::logit_derivatives) for the gradients of scores.
+/// Multiply the result by [`logit_derivatives`](super::logit_derivatives) to get the gradients of the scores.
 pub fn logsumexp_backward_of<R: Real>(logits: &[R], dy: R) -> Option<Vec<R>> {
     let of = |(&y, &z): (&R, &R)| if z == R::from(f64::NEG_INFINITY) { R::from(0.0) } else { y * dy };
     Some(softmax_of(logits)?.iter().zip(logits).map(of).collect())

@@ -9,7 +9,7 @@ use crate::element::Element;
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_backward;
-/// // The norm of a single element is its sign, for any magnitude.
+/// // The normalised value of a single element is its sign, for any magnitude. So the gradient is 0.
 /// assert_eq!(rms_norm_backward(&[3e30f32], &[5.0], None, 0.0, 0.0), [0.0]);
 /// ```
 pub fn rms_norm_backward<E: Element>(
@@ -25,7 +25,8 @@ pub fn rms_norm_backward<E: Element>(
     let square = x.iter().fold(zero, |sum, &x| sum + x * x) / n + DoubleDouble::from(eps);
     let weight_of = |i: usize| DoubleDouble::from(weight.map_or(1.0, |w| w[i])) + DoubleDouble::from(weight_offset);
     let h: Vec<DoubleDouble> = dy.iter().enumerate().map(|(i, &dy)| dy * weight_of(i)).collect();
-    // With root = sqrt(square): d(x_j / root) / dx_i = [i = j] / root - x_i x_j / (n root^3)
+    // With root = sqrt(square), the derivative of x_j / root with respect to x_i is
+    // [i = j] / root - x_i x_j / (n root^3).
     let along = h.iter().zip(&x).fold(zero, |sum, (&h, &x)| sum + h * x) / (n * square);
     let of = |(&h, &x): (&DoubleDouble, &DoubleDouble)| (h - x * along) / square.sqrt();
     let dx = h.iter().zip(&x).map(|pair| if square == zero { zero } else { of(pair) });

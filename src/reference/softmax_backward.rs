@@ -17,7 +17,7 @@ pub fn softmax_backward<E: Element>(row: &[E], dy: &[E]) -> Option<Vec<E::Exact>
 
 /// Returns the gradients of logits (-inf where masked) from the gradients of their softmax.
 ///
-/// Multiply them by [`logit_derivatives`](super::logit_derivatives) for the gradients of scores.
+/// Multiply the result by [`logit_derivatives`](super::logit_derivatives) to get the gradients of the scores.
 pub fn softmax_backward_of<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>> {
     let y = softmax_of(logits)?;
     let zero = R::from(0.0);

@@ -7,20 +7,20 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// Value that a rank sends instead of its call's digest if it could not prepare the call.
+/// Value that a rank sends instead of the digest of its call if an error prevents the call.
 const REFUSES: u64 = 0;
 
 /// Values that ranks exchanged while they checked that all make the same call.
 #[derive(Debug)]
 pub(super) struct Agreed {
-    /// Columns of each rank.
+    /// Column range of each rank.
     pub columns: Vec<Range<usize>>,
 }
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Checks that every rank could prepare its call, and that all ranks describe the call by the same `text`. Returns
-    /// the prepared value and the column range of each rank. Each rank sends 24 bytes. Texts are exchanged only if a
-    /// check fails.
+    /// Checks that no rank failed before this exchange, and that all ranks describe their calls by the same `text`.
+    /// `begun` is the value that this rank prepared, or its error. Returns the prepared value and the column range of
+    /// each rank. Each rank sends 24 bytes. Texts are exchanged only if a check fails.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
         let own = [self.columns.start, self.columns.end].map(|column| column as u64);
         let (begun, each) = self.agree_beside(op, text, begun, own)?;

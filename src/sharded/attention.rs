@@ -13,8 +13,8 @@ use crate::simd::in_default;
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values. This rank holds `k` and
     /// `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of [`Sharded::new`] are
-    /// keys here. Each shard begins at a multiple of 256, and ends at a multiple of 256 or at the last key. The queries
-    /// must be the same on every rank. The mask, including its lengths, covers all keys.
+    /// keys here. Each shard must begin at a multiple of 256, and end at a multiple of 256 or at the last key. The
+    /// queries must be the same on every rank. The mask, including its lengths, covers all keys.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

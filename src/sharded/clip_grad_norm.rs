@@ -79,7 +79,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     })
 }
 
-/// State of one call. It is created after the check that all ranks take part in the call.
+/// State of one call, after the check that all ranks make the same call.
 struct Shared<'a, C: ?Sized> {
     ranks: Sharded<'a, C>,
     norm_type: NormType,
@@ -88,12 +88,12 @@ struct Shared<'a, C: ?Sized> {
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// Statistics of a sharded tensor before sums are exchanged.
+/// This rank's statistics of a sharded tensor. Its sums have not been exchanged yet.
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
     /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude is the largest of the whole tensor.
+    /// largest magnitude is that of the whole tensor.
     tiles: Tiles,
 }
 
@@ -278,7 +278,7 @@ fn numbered<'a>(grads: &'a [GradShard<'a>]) -> Result<BTreeMap<usize, &'a GradSh
     Ok(numbered)
 }
 
-/// Decodes the places of the shards that a rank holds.
+/// Decodes the locations of the shards that a rank holds.
 fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     while !words.is_empty() {

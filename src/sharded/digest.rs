@@ -3,11 +3,10 @@
 use crate::floats::Floats;
 use crate::mask::Mask;
 
-/// A digest of a sequence of words. Sequences that differ in one word have different digests; other differences are
-/// missed only by chance.
+/// Digest of a sequence of words. Different sequences have the same digest only by chance.
 #[derive(Clone, Copy)]
 pub(super) struct Digest {
-    /// Accumulators. Using them in turn hides the latency of the multiplication.
+    /// Accumulators. Words are added to them in turn, which hides the latency of the multiplication.
     lanes: [u64; 4],
     count: usize,
 }
@@ -67,7 +66,7 @@ impl Digest {
         self
     }
 
-    /// Adds all parts of a mask.
+    /// Adds the flags, the biases and all settings of a mask.
     pub fn mask(mut self, mask: &Mask<'_>) -> Self {
         for (flags, shape) in &mask.keep {
             self.bytes(flags);

@@ -14,7 +14,7 @@ const OP: &str = "layer_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`layer_norm`](crate::layer_norm()) of sharded rows. This rank holds the columns `x`. Returns the
-    /// result for these columns. Shards begin at multiples of 256. Weight and bias cover all columns.
+    /// result for these columns. Shards must begin at multiples of 256. Weight and bias cover all columns.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

@@ -16,8 +16,8 @@ const OP: &str = "layer_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`layer_norm_backward`](crate::layer_norm_backward()) of sharded rows. This rank holds the columns `x`
-    /// and `dy`. Returns dx, dweight and dbias for these columns. Shards begin at multiples of 256. Weight and bias
-    /// cover all columns.
+    /// and `dy`. Returns dx, dweight and dbias for these columns. Shards must begin at multiples of 256. Weight and
+    /// bias cover all columns.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

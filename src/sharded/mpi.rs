@@ -150,14 +150,18 @@ impl<C: Communicator> Collective for Mpi<C> {
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
-        // If ranks passed different numbers of words, MPI would write beyond the buffers. So this checks that the
-        // maximum equals the minimum, which is the complement of the maximum of all `!own`.
+        // If ranks passed different numbers of words, MPI would write beyond the buffers. The code therefore checks
+        // first that the largest number equals the smallest one. The smallest number is the complement of the maximum
+        // of all `!own`.
         let own = words.len() as u64;
         let mut most = [own, !own];
         self.max(&mut most)?;
         if most != [own, !own] {
             let (rank, least) = (self.rank(), !most[1]);
-            let reason = format!("rank {rank} passes {own} words, the ranks pass {least} to {} words", most[0]);
+            let reason = format!(
+                "rank {rank} passes {own} words; all must pass the same number, but pass {least} to {}",
+                most[0]
+            );
             return Err(Error::Collective { op: "gather", rank: None, reason });
         }
         self.exchange("gather", words, words.len().saturating_mul(self.size()), |given, got, count, request| {

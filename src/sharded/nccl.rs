@@ -71,7 +71,7 @@ impl Nccl {
         Id::new().map_err(|error| Error::failed(BACKEND, describe(error)))
     }
 
-    /// Creates this rank, of `size` ranks that share `id`, with a deadline of 30 seconds.
+    /// Creates rank number `rank` of the `size` ranks that share `id`. An exchange has a deadline of 30 seconds.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the library is missing; [`Error::Failed`] if the library returns an error;

@@ -1,4 +1,4 @@
-//! Exchanges of the norms.
+//! Exchanges of the norms. In one or more rounds, ranks merge the partial statistics that [`NormPartial`] describes.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -9,7 +9,7 @@ use crate::rows::Rows;
 use std::ops::Range;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Returns the merged statistics of all columns after the last round. `own` holds this rank's statistics for the
+    /// Runs all rounds, and returns the merged statistics of all columns. `own` holds this rank's statistics for the
     /// first round.
     pub(super) fn moments<E: Element>(
         &self,

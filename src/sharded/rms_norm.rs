@@ -14,7 +14,7 @@ const OP: &str = "rms_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`rms_norm`](crate::rms_norm()) of sharded rows. This rank holds the columns `x`. Returns the result
-    /// for these columns. Shards begin at multiples of 256. The weight covers all columns.
+    /// for these columns. Shards must begin at multiples of 256. The weight covers all columns.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

@@ -16,7 +16,8 @@ const OP: &str = "rms_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Computes [`rms_norm_backward`](crate::rms_norm_backward()) of sharded rows. This rank holds the columns `x` and
-    /// `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight covers all columns.
+    /// `dy`. Returns dx and dweight for these columns. Shards must begin at multiples of 256. The weight covers all
+    /// columns.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

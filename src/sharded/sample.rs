@@ -182,7 +182,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// Draws from candidates that are gathered from all ranks.
+    /// Gathers the candidates of all ranks, and draws from them.
     fn list<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         let lens: Vec<Vec<usize>> = rows.iter().map(|row| row.lens(&ranks.widths)).collect();
         let mut given = Vec::new();
@@ -209,7 +209,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         S::each(Task::Finish, rows)
     }
 
-    /// Draws from candidates that stay on their ranks.
+    /// Draws from candidates that stay on their ranks. Ranks exchange only their shares of the draw.
     fn share<S: SampleFloat>(&self, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -274,7 +274,8 @@ impl Ranks {
         for (&rank, &width) in self.order.iter().zip(&self.widths) {
             let rows = of_ranks[rank].as_chunks::<2>().0;
             if let Some([count, mass]) = rows.iter().find(|[count, mass]| *count > width as u64 || *mass > most) {
-                let reason = format!("rank {rank} reports {count} tokens of mass {mass} for {width} columns");
+                let reason =
+                    format!("rank {rank} reports {count} tokens of mass {mass}; the limits are {width} and {most}");
                 return Err(Error::Collective { op: OP, rank: Some(rank), reason });
             }
         }

@@ -12,7 +12,7 @@ use crate::ops::softmax_partial::{SoftmaxPartial, Sums};
 use crate::rows::Rows;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Exchanges the maxima of whole rows.
+    /// Exchanges maxima, and returns the statistics that hold the maxima of whole rows.
     pub(super) fn maxima<E: Element>(
         &self,
         op: &'static str,
@@ -90,7 +90,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if self.columns.len() == cols {
             return Ok(self.columns.start);
         }
-        let expected = format!("one for each of {:?}", self.columns);
+        let expected = format!("the columns {:?} of this rank", self.columns);
         Err(Error::shape(op, "x", format!("{cols} columns"), expected))
     }
 

@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, x, &rows)
     }
 
-    /// Returns the reciprocal of each row's sum of exponentials, as a high and a low part.
+    /// Returns the reciprocal of each row's sum of exponentials, as two f64 to be added.
     fn reciprocals<E: Element>(
         &self,
         op: &'static str,

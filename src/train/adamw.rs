@@ -29,7 +29,7 @@ pub(super) const ROOT: &str = "root_mean_square";
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
-/// | 0 from the first step on | only weight decay changes it |
+/// | 0 from the first step on | only weight decay changes the weight |
 /// | finite, of any size | changes by at most a few times `lr`; a weight beyond its type becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
@@ -154,7 +154,7 @@ fn bias(beta: f64, steps: u64) -> f64 {
     if exponent.0 < -50.0 { 1.0 } else { power::Pair::from(1.0).minus(power::exp(exponent)).0 }
 }
 
-/// Checks a learning rate and a weight decay. Weight decay must move weights towards 0, but not past it.
+/// Checks a learning rate and a weight decay. Weight decay must move weights towards 0, but not past 0.
 pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Result<()> {
     for (argument, value) in [("lr", lr), ("weight_decay", weight_decay)] {
         if !(value >= 0.0 && value.is_finite()) {

@@ -24,7 +24,7 @@ const OP: &str = "adaptive_clip";
 /// |---|---|
 /// | within its limit | unchanged, bit by bit |
 /// | above its limit, with weights that are 0 | scaled down to a norm of clipping * eps |
-/// | NaN or an infinity in it or in its weights | an error, and nothing is changed |
+/// | NaN or an infinity in the gradient or in the weights | an error, and nothing is changed |
 ///
 /// # Accuracy
 /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).
@@ -96,7 +96,7 @@ impl AdaptiveClip {
             }
         }
         let count = shape.iter().try_fold(1usize, |count, &axis| count.checked_mul(axis));
-        for (what, len) in [("the gradient", grad.len()), ("the weights", weight.len())] {
+        for (what, len) in [("the gradient", grad.len()), ("the weight", weight.len())] {
             if count != Some(len) {
                 return Err(Error::shape(OP, what, format!("{len} elements"), format!("shape {shape:?}")));
             }

@@ -25,7 +25,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and keeps the scale near the largest value for which gradients are
+/// Loss scaler. It decides which steps are taken, and keeps the scale near the largest value for which gradients are
 /// finite.
 ///
 /// A step has three stages, and each stage has its calls:

@@ -1,5 +1,5 @@
-//! The common part of all optimisers. This part checks all arguments before anything changes, keeps f32 master weights
-//! for 16-bit models, and saves and restores states.
+//! Code that all optimisers share. It checks all arguments before anything changes, keeps f32 master weights for 16-bit
+//! models, and saves and restores states.
 
 use super::init::Stream;
 use crate::cpu::optimizer::{self, Formula};
@@ -299,7 +299,12 @@ impl ParameterState {
         }
         let op = op(rule);
         if shape(self) != shape(own) {
-            return Err(Error::shape(op, "a state", format!("{:?}", shape(self)), format!("{:?}", shape(own))));
+            return Err(Error::shape(
+                op,
+                "a state",
+                format!("types and lengths {:?}", shape(self)),
+                format!("{:?}", shape(own)),
+            ));
         }
         if let Some(master) = &self.master {
             check_finite(op, "master", master.into())?;

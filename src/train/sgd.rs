@@ -110,7 +110,7 @@ impl Advance for Sgd {
             return Err(Error::invalid(OP, "dampening", self.dampening, "in [0, 1]"));
         }
         if self.nesterov && (self.momentum == 0.0 || self.dampening > 0.0) {
-            return Err(Error::invalid(OP, "nesterov", true, "false unless momentum is above 0 and dampening is 0"));
+            return Err(Error::invalid(OP, "nesterov", true, "false if momentum is 0 or dampening is above 0"));
         }
         check_rates(OP, self.lr, self.weight_decay)
     }

@@ -55,8 +55,8 @@ impl LossScaler {
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// As for [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN or an infinity is
-    /// never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. Nothing is changed in this case, and the
+    /// The same as for [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. These are never an
+    /// error, even if [`ClipGradNorm::error_if_nonfinite`] is set. If a gradient has one, nothing is changed, and the
     /// step must be skipped. With a scale below 1, a gradient may exceed its type and become infinite, unless it is
     /// clipped.
     ///

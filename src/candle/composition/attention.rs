@@ -16,7 +16,7 @@ const NAME: &str = "attention";
 
 /// Computes attention of tensors `[batch, heads, positions, features]`, as [`crate::attention`] does.
 ///
-/// All scores are in memory at once. The mask is read on the host.
+/// All scores are in memory at once. The mask is expanded on the host, and then copied to the device of `q`.
 ///
 /// # Errors
 /// The errors of [`crate::attention`], wrapped in candle's error.

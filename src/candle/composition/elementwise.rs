@@ -28,7 +28,8 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
 pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
     let floor = options.checked("clamped_log", &limits(xs, "clamped_log")?)?;
     let x = wide(xs)?;
-    // If the floor rounds to 0 in the type of x, it still replaces 0 and negative numbers.
+    // A floor that rounds to 0 in the type of x must still replace a 0. So the threshold is at least the smallest
+    // subnormal number.
     let is_below = x.lt(floor.max(limits(&x, "clamped_log")?.min_subnormal))?;
     let above = is_below.where_cond(&x.ones_like()?, &x)?;
     #[allow(clippy::disallowed_methods, reason = "candle's own functions, which compute the rest, use std's too")]
@@ -58,8 +59,8 @@ pub fn expm1(xs: &Tensor) -> Result<Tensor> {
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
-    // For elements that are not small, `small` is not selected, but candle still computes its gradient. They are set to
-    // 0 here to keep this gradient finite.
+    // Candle computes the gradient of `small` for all elements, also where `small` is not selected. Large elements are
+    // replaced by 0 here, so that this gradient is finite.
     let t = (is_small.where_cond(&x, &x.zeros_like()?)? * 0.5)?.tanh()?;
     let small = ((&t * 2.0)? / (1.0 - &t)?)?;
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())

@@ -13,8 +13,8 @@ use crate::ops::loss::Reduction;
 use crate::ops::softmax::Softmax;
 use candle_core::{D, Device, Result, Tensor};
 
-/// Computes the cross-entropy of logits along the last axis, as [`crate::cross_entropy`] does. Targets are read on the
-/// host.
+/// Computes the cross-entropy of logits along the last axis, as [`crate::cross_entropy`] does. Targets are copied to
+/// the host, where they are checked.
 ///
 /// # Errors
 /// The errors of [`crate::cross_entropy`], wrapped in candle's error.
@@ -80,8 +80,8 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     };
     let weight = operand(options.weight, x.dims())?;
     let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
-    // The loss is computed with relu and abs instead of maximum. At a logit of 0, candle's gradients of relu and abs
-    // add up to the correct gradient.
+    // The loss uses relu and abs instead of a maximum, because candle's gradients of relu and abs add up to the correct
+    // gradient at a logit of 0.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
     let mut loss = (weight * (far + ((miss + hit)? * rest)?)?)?;

@@ -11,7 +11,7 @@ use candle_core::shape::Dim;
 use candle_core::{Device, Result, Tensor};
 
 /// Computes the mean over the unmasked tokens along an axis, and removes that axis, as [`crate::mean_pool`] does. The
-/// mask is read on the host.
+/// mask is expanded on the host.
 ///
 /// # Errors
 /// The errors of [`crate::mean_pool`], wrapped in candle's error.

@@ -165,8 +165,8 @@ impl Range {
         }
     }
 
-    /// Returns a power of two for each lane, which is the factor to scale the lane by. The factor is below 1 for large
-    /// lanes, above 1 for small lanes if `up` is set, and 1 for all other lanes.
+    /// Returns the factor to scale each lane by, which is a power of two. It is below 1 for large lanes, above 1 for
+    /// small lanes if `up` is set, and 1 for all other lanes.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;
@@ -178,7 +178,7 @@ impl Range {
     }
 }
 
-/// Returns the normalised rows and the reciprocal of each row's divisor, for f32 and f64.
+/// Returns the normalised rows and the reciprocal of each row's divisor. `xs` must be f32 or f64.
 ///
 /// A normalised row is x / rms or (x - mean) / deviation. A row of large or small values is first multiplied by a power
 /// of two, which is exact and leaves the quotient unchanged.

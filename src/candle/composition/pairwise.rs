@@ -86,8 +86,8 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// Returns `value` with gradients. The gradient of each argument is the derivative with respect to this argument, times
-/// the gradient of the result.
+/// Returns `value` as a function of `args` for candle's backward pass. The gradient of an argument is its derivative
+/// times the gradient of the result.
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {

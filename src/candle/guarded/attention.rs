@@ -13,7 +13,7 @@ use candle_core::Tensor;
 /// Tensors are read without a copy if the stride of their last axis is 1. Examples are transposed projections, narrowed
 /// caches, and keys that are broadcast to a batch. Only the scores of one block of keys are in memory at a time, in the
 /// forward and the backward pass. Gradients are computed by [`crate::attention_backward`]; mask and sinks are
-/// constants. On devices other than the CPU, all scores are in memory at once, and masks are read on the host.
+/// constants. On devices other than the CPU, all scores are in memory at once, and masks are expanded on the host.
 ///
 /// # Errors
 /// The errors of [`crate::attention`]; see also the [module](super).

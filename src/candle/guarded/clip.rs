@@ -115,7 +115,7 @@ pub fn clip_grad_norm(grads: &mut GradStore, vars: &[Var], options: &ClipGradNor
     Ok(norm)
 }
 
-/// Returns the indices of the variables that have a gradient, and the partial norm of each.
+/// Returns the indices of the variables that have a gradient, and the partial norm of each gradient.
 fn parts(
     op: &'static str,
     grads: &GradStore,

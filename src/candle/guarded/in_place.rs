@@ -29,7 +29,7 @@ use std::borrow::Cow;
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     if !on_cpu(xs, op)? {
         let backend = format!("{:?}", xs.device().location());
-        return Err(Error::unavailable(backend, format!("in-place {op} runs on the CPU only; use {op}")));
+        return Err(Error::unavailable(backend, format!("in-place {op} runs on the CPU only; use {op} instead")));
     }
     if !xs.is_contiguous() {
         let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());

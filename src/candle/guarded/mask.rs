@@ -1,4 +1,5 @@
-//! Conversion of tensors to parts of a [`Mask`]. Tensors may have any layout and be on any device.
+//! Masks from tensors of flags, or of biases that are added to the scores. Tensors may have any layout and be on any
+//! device.
 //!
 //! The elements are copied. If many calls use the same mask, create it once and reuse it.
 
@@ -37,7 +38,7 @@ pub fn bias(values: &Tensor) -> Result<Mask<'static>> {
     and_bias(Mask::none(), values)
 }
 
-/// Adds a tensor of flags to a mask. The flags are as for [`keep`].
+/// Adds a tensor of flags, as described at [`keep`], to a mask.
 ///
 /// # Errors
 /// The errors of [`keep`].
@@ -48,7 +49,7 @@ pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
     Ok(mask.and_keep_owned(flags.flatten_all()?.to_vec1()?, flags.dims()))
 }
 
-/// Adds a bias tensor to a mask. The bias is as for [`bias`].
+/// Adds a bias tensor, as described at [`bias`], to a mask.
 ///
 /// # Errors
 /// The errors of [`bias`].

@@ -12,7 +12,7 @@ use candle_core::shape::Dim;
 ///
 /// The mask broadcasts to the dimensions up to and including `dim`. For a tensor `[batch, tokens, width]` and `dim` 1,
 /// these are `[batch, tokens]`. The gradient is computed by [`crate::mean_pool_backward`]; masked tokens have a
-/// gradient of zero. Masks also work on devices other than the CPU, where they are read on the host.
+/// gradient of zero. Masks also work on devices other than the CPU, but are then expanded on the host.
 ///
 /// # Errors
 /// The errors of [`crate::mean_pool`]; see also the [module](super).

@@ -7,7 +7,7 @@
 //!   candle's message. A type that Evenkeel does not support is
 //!   [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts guard events, as it does for the slice functions.
-//! - Gradients exist for the same arguments as in the drop-ins. Gradients take scale and softcap into account. Masked
+//! - The same arguments as in the drop-ins have gradients. Gradients take scale and softcap into account. Masked
 //!   elements have a gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
 //!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns

@@ -35,7 +35,7 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
 
 /// Computes [`rms_norm`] of `xs + residual`; see [`crate::rms_norm_residual`].
 ///
-/// Returns the norm, and the sum `xs + residual`, which the next layer needs. One pass computes both tensors.
+/// Returns the normalised sum, and the sum itself, which the next layer needs. One pass computes both tensors.
 ///
 /// # Errors
 /// The errors of [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another
@@ -64,7 +64,8 @@ pub fn rms_norm_residual(
 /// The matrix is `[results, cols]`, as in [`candle_nn::Linear`], and has the type of `xs`. The bias is handled like the
 /// weight of [`rms_norm`].
 ///
-/// Gradients are computed by [`rms_norm`] and by candle's matrix products, in f32 for f16 and bf16.
+/// Gradients are computed by candle's matrix products and by the gradient of [`rms_norm`]. For f16 and bf16, the
+/// products are in f32.
 ///
 /// # Errors
 /// The errors of [`crate::rms_norm_linear`]; see also the [module](super).

@@ -9,7 +9,8 @@ use crate::trace;
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A trace point that the model has reached. [`Point::from`] adds inputs of the point to the report.
+/// A trace point that the model has reached. With [`Point::from`], the report also describes tensors from which the
+/// traced tensor was computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Point(trace::Point);
 
@@ -43,8 +44,8 @@ pub fn trace_point(name: impl Display, xs: &Tensor) -> Result<Point> {
 }
 
 impl Point {
-    /// Adds an input of the point to the report. The input is read only if this point is the first in the scope with a
-    /// value that is not finite.
+    /// Adds an input to the report: a tensor from which the traced tensor was computed. The input is read only if this
+    /// point is the first in the scope with a value that is not finite.
     ///
     /// # Errors
     /// See the [module](super). Outside of a scope, there are no errors.

@@ -81,7 +81,7 @@ fn named_cuda_fwd(
 /// Op that computes the gradient of an elementwise op from its argument and the gradient of its result.
 pub(super) struct Gradient<'a, O>(pub &'a O);
 
-/// Computes the gradient with its kernel, for tensors in any layout.
+/// Computes the gradient of `op` with a kernel. The tensors may have any layout.
 pub(super) fn gradient<'a, O>(op: &'a O, x: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>
 where
     Gradient<'a, O>: Op,

@@ -122,7 +122,7 @@ fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Optio
     Ok(grads)
 }
 
-/// Inputs of the gradients.
+/// Inputs from which the gradients of group normalisation are computed.
 struct Groups<'a, E> {
     x: &'a [E],
     dy: &'a [E],
@@ -134,8 +134,8 @@ struct Groups<'a, E> {
 
 impl<E: Element> Groups<'_, E> {
     /// Returns the gradient of x. Appends the gradient of the weight to `sums[0]`, and the gradient of the bias to
-    /// `sums[1]`. A sum that is `None` is skipped. The gradients of weight and bias are summed over the batch in order,
-    /// and then over each channel by a tiled sum.
+    /// `sums[1]`. An entry of `sums` that is `None` is skipped. The gradients of weight and bias are summed over the
+    /// batch in order, and then over each channel by a tiled sum.
     fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
         let stride = self.channels * self.of_channel;
         let (batch, cols) = (self.x.len() / stride, stride / op.groups);

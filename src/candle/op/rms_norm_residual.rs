@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of the sum of two tensors. One pass computes norm and sum.
+//! Root-mean-square normalisation of the sum of two tensors. One pass computes the sum and the normalised sum.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use {
     candle_core::backend::BackendStorage,
 };
 
-/// Returns the norm of `xs + residual`, and the sum itself.
+/// Returns the normalised sum `xs + residual`, and the sum itself.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -46,11 +46,11 @@ pub fn rms_norm_residual(
     Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
 }
 
-/// Slot for the norm. The op [`Sum`] computes the sum and the norm, and stores the norm here. The op [`Norm`] takes the
-/// norm from here.
+/// Slot for the normalised sum. The op [`Sum`] computes it together with the sum, and stores it here. The op [`Norm`]
+/// takes it from here.
 type Slot = Arc<Mutex<Option<Storage>>>;
 
-/// Op that returns x + residual, and stores the norm of this sum for [`Norm`].
+/// Op that returns x + residual, and stores the normalised sum for [`Norm`].
 struct Sum {
     op: RmsNorm,
     norm: Slot,
@@ -111,7 +111,7 @@ impl Op for Sum {
     }
 }
 
-/// Op that returns the norm that [`Sum`] has already computed.
+/// Op that returns the normalised sum, which [`Sum`] has already computed.
 struct Norm {
     op: RmsNorm,
     norm: Slot,
@@ -122,7 +122,7 @@ impl Norm {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The slot is full here: candle runs this op once, right after the sum.
         norm.ok_or_else(|| {
-            Error::Msg(format!("{NAME}: candle must request the norm of each sum once, but requested it twice")).bt()
+            Error::Msg(format!("{NAME}: candle must request each normalised sum once, but requested it twice")).bt()
         })
     }
 }
@@ -135,7 +135,7 @@ impl Op for Norm {
     fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         match self.take()? {
             Storage::Cpu(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on the CPU")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the normalised sum is not on the CPU")).bt()),
         }
     }
 
@@ -143,7 +143,7 @@ impl Op for Norm {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         match self.take()? {
             Storage::Cuda(norm) => Ok((norm, args[0].shape().clone())),
-            _ => Err(Error::Msg(format!("{NAME}: the computed norm is not on a CUDA device")).bt()),
+            _ => Err(Error::Msg(format!("{NAME}: the normalised sum is not on a CUDA device")).bt()),
         }
     }
 

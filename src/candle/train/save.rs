@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// path is always complete, even if the program is killed.
 ///
 /// # Errors
-/// [`Error::Unsaved`], which gives the reason why writing failed, or names the first tensor (in the order of names)
-/// that is not finite.
+/// [`Error::Unsaved`] if a tensor is not finite, or if writing failed. The error names the first such tensor in the
+/// order of names, or the reason of the failure. [`Error::UnsupportedDType`] for a float type that Evenkeel does not
+/// support.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -55,7 +56,7 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // Errors are ignored, because the temporary file may not exist.
+        // Errors of the removal are ignored, because the temporary file may not exist.
         let _ = fs::remove_file(&beside);
         unsaved(error.to_string(), Some(Source::new(error)))
     })

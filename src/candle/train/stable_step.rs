@@ -107,7 +107,7 @@ impl<S: Settings> StableStep<S> {
         Self { number, scaler, ..self }
     }
 
-    /// Runs one step. `loss` returns the scalar whose gradients are used.
+    /// Runs one step. `loss` runs the forward pass, and returns the loss as a scalar.
     ///
     /// # Errors
     /// Errors of `loss`, of the gradients and of the optimiser; the parameters are then unchanged. Errors of the

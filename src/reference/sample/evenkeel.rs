@@ -4,7 +4,7 @@ use super::tokens::{self, Tokens, dynamic_temperature, entropy, greedy, heat, so
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
-    // Top-n-sigma uses the standard deviation of the original logits.
+    // Top-n-sigma uses the standard deviation of the logits before the temperature is applied.
     let sigma = config.top_n_sigma.map(|n| {
         let (mean, count) = (tokens.iter().map(|(_, z)| z).sum::<f64>() / tokens.len() as f64, tokens.len() as f64);
         n * (tokens.iter().map(|(_, z)| (z - mean).powi(2)).sum::<f64>() / count).sqrt()

@@ -97,7 +97,7 @@ impl Fan {
                     "at least two axes: outputs and inputs",
                 ));
             };
-            // Computed in f64, which cannot overflow.
+            // The product is computed in f64, because it may exceed the range of usize.
             let kernel: f64 = kernel.iter().map(|&axis| axis as f64).product();
             let [fan_in, fan_out] = [inputs, outputs].map(|count| count as f64 * kernel);
             Ok(match self {

@@ -122,7 +122,7 @@ impl Init {
         let Init::Scaled { gain, fan, spread } = self else { return Ok(self) };
         /// Standard deviation of a standard normal distribution that is truncated at -2 and 2.
         const OF_TWO: f64 = 0.879_625_661_034_239_8;
-        // The fan of an empty tensor may be 0.
+        // The fan of an empty tensor may be 0. A 0 is replaced by 1, to avoid a division by 0.
         let std = gain.value()? / fan.of(shape)?.max(1.0).sqrt();
         Ok(match spread {
             Spread::Uniform => Init::Uniform { low: -(3f64.sqrt() * std), high: 3f64.sqrt() * std },
@@ -138,7 +138,7 @@ impl Init {
     /// `(value, None)` if all elements have the same value.
     fn law(self, shape: &[usize], dtype: DType) -> Result<(f64, Option<Law>)> {
         let max = dtype.limits().max;
-        // The comparison rejects NaN too.
+        // `largest <= max` is false if `largest` is NaN, so NaN is rejected too.
         let within = |argument: &'static str, value: f64, largest: f64| {
             let expected = || format!("finite, and such that no number exceeds {max:e}, the largest value of {dtype}");
             if largest <= max { Ok(()) } else { Err(Error::invalid(OP, argument, value, expected())) }

@@ -36,8 +36,8 @@ impl Jsonl {
         Ok(Jsonl { path, file, every: 1 })
     }
 
-    /// Sets which ordinary steps are written: the steps whose number is a multiple of `steps`. With 0, no ordinary
-    /// steps are written. Skipped steps, and steps with warnings or layers, are always written.
+    /// Sets the interval between written steps: a step is written if its number is a multiple of `steps`. With 0, only
+    /// step 0 is written. Skipped steps, and steps with warnings or layers, are always written.
     pub fn every(self, steps: u64) -> Self {
         Self { every: steps, ..self }
     }

@@ -1,20 +1,21 @@
-//! Limits beyond which a run has warnings.
+//! Limits beyond which the monitor adds warnings to a step.
 
 use super::layer::Layer;
 use super::record::Step;
 use super::warning::Warning;
 
-/// Limits beyond which a step has a warning. Infinity disables a limit.
+/// Limits for the values of a step. A value above its limit leads to a warning. Infinity disables a limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Limits {
     /// Limit for the norm of the gradients before clipping; 100 by default.
     pub norm: f64,
-    /// Limit for the loss divided by the previous finite loss; 10 by default. The limit does not apply if the previous
-    /// finite loss is 0 or less.
+    /// Limit for the ratio of the loss to the previous finite loss; 10 by default. The limit does not apply if the
+    /// previous finite loss is 0 or less.
     pub loss_jump: f64,
-    /// Limit for the norm of a parameter's change divided by the parameter's norm before the step; 0.1 by default.
+    /// Limit for the ratio of two norms: that of a parameter's change, and that of the parameter before the step; 0.1
+    /// by default.
     pub update_ratio: f64,
 }
 
@@ -40,7 +41,7 @@ impl Limits {
         Self { update_ratio, ..self }
     }
 
-    /// Returns the warnings of a step. `before` is the last finite loss.
+    /// Returns the warnings of a step. `before` is the last finite loss before this step.
     pub(super) fn warnings(&self, step: &Step, layers: &[Layer], before: Option<f64>) -> Vec<Warning> {
         let Step { loss, norm, .. } = *step;
         let mut warnings = Vec::new();

@@ -33,7 +33,8 @@ pub use tracing::Tracing;
 use crate::error::{Error, Result, Source};
 use crate::simd::in_default;
 
-/// Checks the record of each step, adds warnings to the record, and writes it to the sinks.
+/// Monitor of a training run. It checks the record of each step, adds warnings to the record, and writes the record to
+/// the sinks.
 ///
 /// ```
 /// use evenkeel::train::{Monitor, Step, Warning};

@@ -118,7 +118,7 @@ fn now() -> f64 {
 }
 
 /// Returns the masked CRC-32C of bytes, which frames store. The mask avoids computing a CRC over data that contains
-/// plain CRCs.
+/// unmasked CRCs.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

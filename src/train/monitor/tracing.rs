@@ -4,7 +4,7 @@ use super::record::Record;
 use super::sink::Sink;
 use std::io;
 
-/// Emits an event of level DEBUG for each record, and an event of level WARN for each warning.
+/// Sink that emits an event of level DEBUG for each record, and an event of level WARN for each warning.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::exhaustive_structs, reason = "it is created by its name")]
 pub struct Tracing;
