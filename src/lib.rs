@@ -101,8 +101,8 @@
 //! # Machines without a fused multiply-add
 //!
 //! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
-//! (x86-64 before 2013, WebAssembly) emulate the instruction exactly and give the same bits. The emulation makes them
-//! about 30 to 60 times slower.
+//! (x86-64 before 2013, WebAssembly) emulate the instruction exactly and give the same bits. With the emulation, ops
+//! are about 30 to 60 times slower.
 
 // Results of std's `exp`, `ln`, `powi` and other functions in `clippy.toml` differ between machines. The library denies
 // these functions, because its results have the same bits everywhere. A module whose results need not be the same

@@ -25,7 +25,8 @@ impl Tables {
         }
     }
 
-    /// Counts the pattern of each element. [`Tables::take`] must be called before 2^32 elements are counted.
+    /// Counts the pattern of each element. A counter has 32 bits, so [`Tables::take`] must be called before 2^32
+    /// elements are counted.
     #[inline]
     pub fn add<T: Copy>(&mut self, x: &[T], pattern: impl Fn(T) -> u16) {
         let (pairs, rest) = x.as_chunks::<2>();

@@ -82,7 +82,7 @@ where
         Ok(Subject { of, module, vars, dtype })
     }
 
-    /// Returns ordinary input.
+    /// Returns ordinary input: tokens, or numbers in the module's type.
     fn input(&self) -> Result<Tensor> {
         let input = self.of.inputs.ordinary(self.of.seed)?;
         if let Inputs::Numbers(_) = self.of.inputs { input.to_dtype(self.dtype) } else { Ok(input) }
