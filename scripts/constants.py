@@ -3,7 +3,7 @@
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
 indicate.
-Polynomials are minimax fits by Remez exchange. The output marks polynomials with a pinned leading coefficient.
+Polynomials are minimax fits by Remez exchange. In the output, "pinned" marks a coefficient that is not fitted, but given.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -103,7 +103,8 @@ def softmax_exp():
 
 
 def monotone_poly(c):
-    """Lowers the cubic coefficient until a larger argument of WeightExp never gives a smaller result.
+    """Lowers the cubic coefficient until a larger argument of `WeightExp` (src/math/softmax_exp.rs) never gives
+    a smaller result.
 
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
     near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
@@ -185,7 +186,7 @@ def log_f64():
         print("  TERMS", terms, "relative error 2^%.2f" % log(err, 2))
         for v in c:
             print("     ", hex64(v), " #", float(v))
-    # LN2 split so that k * LN2_HI is exact for |k| <= 1100 (11 bits)
+    # Splits ln 2 so that k * LN2_HI is exact for |k| <= 1100 (11 bits).
     hi = round_down_bits(LN2, 41)
     print("  LN2_HI", hex64(hi), " LN2_LO", hex64(LN2 - hi))
 

@@ -1,4 +1,6 @@
-"""Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
+"""Counts the instructions that a thread of softmax executes for a row that its thread block holds in registers.
+
+The instructions are read from NVIDIA's disassembly.
 
 The count is the length of the shortest path on which a thread reads and writes all of its 16-byte pieces, and looks up
 the exponentials of all their elements in tables. A thread takes this path if its row has no masked elements and no
