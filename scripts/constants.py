@@ -2,8 +2,8 @@
 """Derives the numeric constants of src/math, src/real, src/dtype.rs and src/ops/rope.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
-indicate.
-Polynomials are minimax fits by Remez exchange. In the output, "pinned" marks a coefficient that is not fitted, but given.
+indicate. Polynomials are minimax fits by Remez exchange. In the output, "pinned" marks a coefficient that is given
+instead of fitted.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh

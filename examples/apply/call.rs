@@ -107,7 +107,8 @@ impl<'a> Call<'a> {
 
     /// Returns a required float input.
     pub fn float(&self, input: &str) -> Result<Input> {
-        self.optional_float(input)?.ok_or_else(|| Failure::invalid(format!("{}: `{input}` is missing", self.op.name)))
+        self.optional_float(input)?
+            .ok_or_else(|| Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name)))
     }
 
     /// Returns an optional float input.
@@ -156,7 +157,7 @@ impl<'a> Call<'a> {
                 Ok((view.shape().to_vec(), read(view.data(), i64::from_le_bytes)))
             }
             Some(view) => Err(self.wrong_dtype(input, view.dtype(), "I64")),
-            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+            None => Err(Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name))),
         }
     }
 
@@ -165,7 +166,7 @@ impl<'a> Call<'a> {
         match self.single(input) {
             Some(view) if matches!(view.dtype(), Dtype::BOOL | Dtype::U8) => Ok((view.shape().to_vec(), view.data())),
             Some(view) => Err(self.wrong_dtype(input, view.dtype(), "BOOL or U8")),
-            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+            None => Err(Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name))),
         }
     }
 

@@ -98,7 +98,7 @@ impl<'a> Task<'a> {
             merges: merges::learn(corpus::COMMITTED, MERGES)?,
         };
         let encoded = description.tokenizer()?.encode(corpus::COMMITTED, false);
-        let tokens = encoded.map_err(|e| anyhow!("the tokenizer: {e}"))?.get_ids().to_vec();
+        let tokens = encoded.map_err(|e| anyhow!("the tokenizer can't encode the text: {e}"))?.get_ids().to_vec();
         Ok(Task { arguments, folder, description, tokens })
     }
 
