@@ -1,6 +1,6 @@
-//! Checks that the software is installed that the features `mpi` and `candle-cuda` need to build, and otherwise says
-//! what to install. Without these checks, the build would fail later, in another crate or in the program, with an
-//! unhelpful message.
+//! Checks that the software for building the features `mpi` and `candle-cuda` is installed. If it is missing, the build
+//! fails with a message that says what to install. Without these checks, the build would fail later, in another crate
+//! or in the program, with an unhelpful message.
 
 use std::env;
 use std::path::Path;

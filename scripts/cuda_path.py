@@ -66,7 +66,7 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listed, kernel, pieces, elements, shuffles):
-    """Returns the number of instructions on the shortest of the paths with the most writes to shared memory."""
+    """Of the paths with the most writes to shared memory, returns the number of instructions of the shortest."""
     found, labels = listed[kernel]
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):

@@ -169,7 +169,7 @@ macro_rules! half_element {
 half_element!(f16, F16, 0x7e00);
 half_element!(bf16, BF16, 0x7fc0);
 
-/// Rounds an f64 to f32. If the f32 is inexact, it is the neighbour whose last bit is 1 (rounding to odd). A later
+/// Rounds an f64 to f32. An inexact result is the neighbouring f32 whose last bit is 1 (rounding to odd). A later
 /// rounding to a type at least two bits narrower gives the same result as a single rounding (Boldo and Melquiond,
 /// "Emulation of a FMA and correctly rounded sums", 2008).
 fn round_to_odd(value: f64) -> f32 {

@@ -161,7 +161,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns a required input of flags, with its shape. Every nonzero element is a set flag.
+    /// Returns a required input of flags, with its shape. A flag is set if its element is not zero.
     pub fn flags(&self, input: &str) -> Result<(Vec<usize>, &'a [u8])> {
         match self.single(input) {
             Some(view) if matches!(view.dtype(), Dtype::BOOL | Dtype::U8) => Ok((view.shape().to_vec(), view.data())),
@@ -233,7 +233,7 @@ impl<'a> Call<'a> {
         self.number(attr)?.ok_or_else(missing)
     }
 
-    /// Returns an integer attribute, written as 2 or 2.0.
+    /// Returns an integer attribute. It may be written as an integer or as a float, such as 2 or 2.0.
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use candle_core::Device;
 use tokenizers::Tokenizer;
 
-/// Trained model: weights, tokenizer, and how to prompt it.
+/// Trained model: its weights, its tokenizer, and the format of its prompts.
 pub trait Pretrained: Weights {
     const TEMPERATURE: f64;
 

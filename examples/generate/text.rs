@@ -14,8 +14,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Number of prompt tokens that are read at once. It limits memory: a head computes at most this number of attention
-/// logits for each key at once.
+/// Number of prompt tokens that are read at once. It limits the memory of attention: each head has at most this number
+/// of logits per key.
 const CHUNK: usize = 256;
 
 /// Text to be written. All arguments and files have been checked.

@@ -61,7 +61,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
                 // Returns the magnitude whose ULP is the unit of error, unless the result is larger. An input far below
-                // the other one does not increase it.
+                // the other one does not increase this magnitude.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })
