@@ -120,7 +120,8 @@ def monotone_poly(c):
     # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The step is selected by z rounded to f32, so a step's end may be off by this distance in either direction.
+    # The argument is rounded to f32 before its step is selected, so a step's end may be off by this distance in either
+    # direction.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
@@ -130,7 +131,8 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # Error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2 e^(-ln2/16).
+    # Relative error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2
+    # e^(-ln2/16). The error in ULP is largest for the largest significand, and the last rounding for the smallest.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 

@@ -105,8 +105,8 @@
 //! are about 30 to 60 times slower.
 
 // Results of std's `exp`, `ln`, `powi` and other functions in `clippy.toml` differ between machines. The library denies
-// these functions, because its results have the same bits everywhere. A module whose results need not be the same
-// everywhere allows these functions below.
+// these functions, because its results have the same bits everywhere. An attribute below allows these functions in each
+// module whose results need not be the same everywhere.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 // Public enums and structs may get more members later. An enum or struct that never gets more allows these lints, with
 // a reason.

@@ -28,9 +28,9 @@ pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Returns the pre-tokenizer, which splits a text before pairs are merged. Fails if `pre` is unknown. Candle would use
-/// GPT-2's pre-tokenizer instead and add a space in front of the text, so that the tokens would differ from those in
-/// training.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. Fails if `pre` is unknown. For an unknown
+/// `pre`, candle would use GPT-2's pre-tokenizer and add a space in front of the text. The tokens would then differ
+/// from those in training.
 fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
     // The last argument enables GPT-2's own expression for splitting.
     let bytes = |split: bool| ByteLevel::new(false, true, split);
