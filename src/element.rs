@@ -53,9 +53,11 @@ pub trait Element: Storage + Kernels {
     fn bits(self) -> u64;
     /// Returns the value of a bit pattern in the low bits. The other bits are ignored.
     fn from_bits(bits: u64) -> Self;
-    /// Returns the values as an operand that may have any storage type, such as a weight or a bias.
+    /// Returns the values as [`Floats`]: an operand whose storage type is a value at run time, such as a weight or a
+    /// bias.
     fn floats(values: &[Self]) -> Floats<'_>;
-    /// Returns the values as a mutable operand that may have any storage type, such as a gradient.
+    /// Returns the values as [`FloatsMut`]: a mutable operand whose storage type is a value at run time, such as a
+    /// gradient.
     fn floats_mut(values: &mut [Self]) -> FloatsMut<'_>;
 }
 

@@ -19,7 +19,7 @@ pub type Results = Vec<(&'static str, Output)>;
 /// Largest number of rows of an empty tensor. Without a limit, an op would loop over billions of empty rows.
 const MOST_EMPTY_ROWS: usize = 1 << 28;
 
-/// Job whose names are all valid.
+/// Job whose op, inputs, attributes, outputs and tensors have valid names.
 pub struct Call<'a> {
     op: &'static Op,
     job: &'a Job,

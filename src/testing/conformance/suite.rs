@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Return type of a closure: the value, or a `Result` of it.
+/// Return type of a tested closure: a value, or a `Result` with this value.
 pub trait Outcome<T> {
     /// Returns the value, or the reason why there is none.
     fn outcome(self) -> Result<T, String>;
@@ -168,7 +168,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks that a NaN shows in the result of its own row and in no other.
+    /// Checks that the result of a row with a NaN contains a NaN, and that the NaN changes no other row.
     pub fn nan(&mut self) {
         for at in [0, 3, 6] {
             let mut row: Vec<E> = (0..7).map(|i| E::from_wide(f64::from(i))).collect();
