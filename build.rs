@@ -1,5 +1,6 @@
-//! Checks for the software that the features `mpi` and `candle-cuda` need to build, and says what to install. Without
-//! these checks, the build would fail later, in another crate or in the program, with an unhelpful message.
+//! Checks that the software for building the features `mpi` and `candle-cuda` is installed. If it is missing, the build
+//! fails with a message that says what to install. Without these checks, the build would fail later, in another crate
+//! or in the program, with an unhelpful message.
 
 use std::env;
 use std::path::Path;
@@ -38,9 +39,9 @@ fn mpi() -> Option<String> {
         || is_known("ompi");
     (!is_there).then(|| {
         format!(
-            "the feature `mpi` needs an MPI library with its headers, and found neither `{wrapper}` nor a library known \
-             to pkg-config. On Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin libclang-dev. Elsewhere, \
-             set MPICC to the path of mpicc."
+            "the feature `mpi` needs an MPI library with its headers, but neither `{wrapper}` nor an MPI library known \
+             to pkg-config was found. On Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin libclang-dev. \
+             Elsewhere, set MPICC to the path of mpicc."
         )
     })
 }
@@ -53,8 +54,8 @@ fn nvcc() -> Option<String> {
         || env::var_os("CUDA_HOME").is_some_and(|folder| is_file(Path::new(&folder)))
         || ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"].iter().any(|folder| is_file(Path::new(folder)));
     (!is_there).then(|| {
-        "the feature `candle-cuda` builds candle's CUDA kernels, and found no CUDA compiler `nvcc`. Install the CUDA \
-         toolkit, and set NVCC or CUDA_HOME if nvcc is not on the PATH."
+        "the feature `candle-cuda` builds candle's CUDA kernels with the compiler `nvcc`, which was not found. Install \
+         the CUDA toolkit, and set NVCC or CUDA_HOME if nvcc is not on the PATH."
             .into()
     })
 }

@@ -1,4 +1,4 @@
-//! Benchmark of `cross_entropy` against candle's.
+//! Benchmark of `cross_entropy` against candle's function of that name.
 
 use crate::support::{Timed, numbers, shapes, tensor, to_run};
 use candle_core::{DType, Device, Result, Tensor};

@@ -1,4 +1,4 @@
-//! Benchmarks of the functions of one element and of their gradients against candle's.
+//! Benchmarks of the functions of one element and of their gradients against candle's functions.
 
 use crate::Op;
 use crate::support::{Race, Timed, gradient, numbers, shapes, tensor};
@@ -11,8 +11,8 @@ use std::f64::consts::{LN_2, LOG2_E};
 /// Function of a tensor.
 type Function = fn(&Tensor) -> Result<Tensor>;
 
-/// Returns candle's own function, or the shortest composition of candle's functions. For other ops, the benchmark
-/// times [`composition`], which is composed of candle's functions too.
+/// Returns candle's own function, or the shortest composition of candle's functions. If it returns `None`, the
+/// benchmark times the op's function in [`composition`].
 fn of_candle(op: &str) -> Option<Function> {
     Some(match op {
         "erf" => Tensor::erf,
@@ -32,8 +32,8 @@ fn of_candle(op: &str) -> Option<Function> {
     })
 }
 
-/// Returns the derivative, composed of candle's functions as in candle's autograd. For other ops, the benchmark times
-/// the forward and the backward pass of candle's autograd.
+/// Returns the derivative, composed of candle's functions as in candle's autograd. If it returns `None`, the benchmark
+/// times the forward and the backward pass of candle's autograd.
 fn derivative_of_candle(op: &str) -> Option<Function> {
     Some(match op {
         "erf_backward" => |x| x.sqr()?.neg()?.exp()?.affine(std::f64::consts::FRAC_2_SQRT_PI, 0.0),
@@ -72,7 +72,7 @@ fn derivative_of_gelu_tanh(x: &Tensor) -> Result<Tensor> {
     tanh.affine(0.5, 0.5)? + (inner * tanh.sqr()?.affine(-0.5, 0.5)?)?
 }
 
-/// Returns the input for a random number. Functions that need positive numbers get positive ones.
+/// Converts a random number to an input of the op. Functions that need positive numbers get positive ones.
 fn input(op: &str, x: f64) -> f64 {
     match op {
         "log" | "log2" => x.exp(),

@@ -1,4 +1,4 @@
-//! Benchmark of `group_norm` against candle's, with 32 groups, a weight and a bias.
+//! Benchmark of `group_norm` against candle's `GroupNorm`, with 32 groups, a weight and a bias.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use candle_core::Module;

@@ -1,4 +1,4 @@
-//! Benchmark of `layer_norm` against candle's, with a weight and a bias.
+//! Benchmark of `layer_norm` against candle's function of that name, with a weight and a bias.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

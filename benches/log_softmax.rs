@@ -1,4 +1,4 @@
-//! Benchmark of `log_softmax` against candle's, over the last axis.
+//! Benchmark of `log_softmax` against candle's function of that name, over the last axis.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

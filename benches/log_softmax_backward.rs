@@ -1,5 +1,5 @@
-//! Benchmark of `log_softmax_backward` over the last axis. It also times a forward and a backward pass with candle's
-//! autograd, for the drop-in and for candle's own op.
+//! Benchmark of `log_softmax_backward` over the last axis. It also times a forward and a backward pass of candle's
+//! autograd, once with Evenkeel's drop-in and once with candle's own op.
 
 use crate::support::{Race, Timed, gradient, numbers, shapes, tensor};
 use candle_core::Var;

@@ -1,5 +1,5 @@
-//! Benchmark of `log_softmax_backward_from_output` over the last axis, against the gradient from the scores, and
-//! against a composition of candle's ops.
+//! Benchmark of `log_softmax_backward_from_output` over the last axis, against `log_softmax_backward`, which starts
+//! from the scores, and against a composition of candle's ops.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

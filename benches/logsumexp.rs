@@ -1,4 +1,4 @@
-//! Benchmark of `logsumexp` against candle's, over the last axis.
+//! Benchmark of `logsumexp` against candle's `log_sum_exp`, over the last axis.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! Benchmark of `rms_norm` against candle's, with a weight.
+//! Benchmark of `rms_norm` against candle's function of that name, with a weight.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! Benchmark of `rope` against candle's, which gets the same tables. Heads have 128 columns.
+//! Benchmark of `rope` against candle's function of that name, which gets the same tables. Heads have 128 columns.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! Benchmark of `softmax` against candle's, over the last axis.
+//! Benchmark of `softmax` against candle's `softmax_last_dim`.
 
 use crate::support::{Race, Timed, numbers, shapes, tensor};
 use criterion::Criterion;

@@ -1,5 +1,4 @@
-//! Smoke test of a Neuron device: compares its results with the CPU's. The ops are softmax in every type and sampling.
-//! The rows break naive programs.
+//! Smoke test of a Neuron device: compares softmax and sampling with the CPU, on rows that break naive programs.
 //!
 //! `scripts/neuron-check` runs it and saves the output. Exit status: 0 if device and CPU agree, 1 if they differ, 2 if
 //! there is no device.
@@ -98,7 +97,7 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
             let given =
                 ROWS.get(row).map_or_else(|| Some(random() * 1.5f32.powi(row as i32 - 10)), |r| r.get(col).copied());
             // Columns beyond the end of a row of `ROWS` are masked, and so is a third of each random row. Every masked
-            // element is a NaN.
+            // element is a NaN, which would spoil the row's result if the device read it.
             let kept = given.filter(|_| row < ROWS.len() || (row + col) % 3 != 0);
             x.push(make(kept.unwrap_or(f32::NAN)));
             keep.push(u8::from(kept.is_some()));
@@ -117,8 +116,8 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
     Ok(lines.take(10).collect())
 }
 
-/// Draws tokens in two ways: from the candidates that the device finds, and on the CPU alone. Returns a line for each
-/// draw with different tokens, up to 10 lines.
+/// Draws each token twice: from the candidates that the device finds, and on the CPU alone. Returns a line for each
+/// draw whose tokens differ, up to 10 lines.
 fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
     let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();
     let rows = Rows::new(&x, LOGITS.len(), 4)?;

@@ -2,8 +2,8 @@
 """Derives the numeric constants of src/math, src/real, src/dtype.rs and src/ops/rope.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
-indicate.
-Polynomials are minimax fits by Remez exchange. The output marks polynomials with a pinned leading coefficient.
+indicate. Polynomials are minimax fits by Remez exchange. In the output, "pinned" marks a coefficient that is given
+instead of fitted.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -103,7 +103,8 @@ def softmax_exp():
 
 
 def monotone_poly(c):
-    """Lowers the cubic coefficient until a larger argument of WeightExp never gives a smaller result.
+    """Lowers the cubic coefficient until a larger argument of `WeightExp` (src/math/softmax_exp.rs) never gives
+    a smaller result.
 
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
     near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
@@ -119,7 +120,8 @@ def monotone_poly(c):
     # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The step is selected by z rounded to f32, so a step's end may be off by this distance in either direction.
+    # The argument is rounded to f32 before its step is selected, so a step's end may be off by this distance in either
+    # direction.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
@@ -129,7 +131,8 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # Error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2 e^(-ln2/16).
+    # Relative error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2
+    # e^(-ln2/16). The error in ULP is largest for the largest significand, and the last rounding for the smallest.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -185,7 +188,7 @@ def log_f64():
         print("  TERMS", terms, "relative error 2^%.2f" % log(err, 2))
         for v in c:
             print("     ", hex64(v), " #", float(v))
-    # LN2 split so that k * LN2_HI is exact for |k| <= 1100 (11 bits)
+    # Splits ln 2 so that k * LN2_HI is exact for |k| <= 1100 (11 bits).
     hi = round_down_bits(LN2, 41)
     print("  LN2_HI", hex64(hi), " LN2_LO", hex64(LN2 - hi))
 

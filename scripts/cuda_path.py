@@ -1,4 +1,6 @@
-"""Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
+"""Counts the instructions that a thread of softmax executes for a row that its thread block holds in registers.
+
+The instructions are read from NVIDIA's disassembly.
 
 The count is the length of the shortest path on which a thread reads and writes all of its 16-byte pieces, and looks up
 the exponentials of all their elements in tables. A thread takes this path if its row has no masked elements and no
@@ -64,7 +66,7 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listed, kernel, pieces, elements, shuffles):
-    """Returns the number of instructions on the shortest of the paths with the most writes to shared memory."""
+    """Of the paths with the most writes to shared memory, returns the number of instructions of the shortest."""
     found, labels = listed[kernel]
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):

@@ -30,7 +30,10 @@ def modules(text):
 
 
 def of_kernels(text, convert):
-    """Replaces the number of each register by `converted(class, number)`. Each kernel gets its `converted = convert()`."""
+    """Replaces the number of each register by `converted(class, number)`.
+
+    For each kernel, `convert()` creates a new function `converted`.
+    """
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         converted = convert()
@@ -39,7 +42,7 @@ def of_kernels(text, convert):
 
 
 def in_order():
-    """Numbers the registers of each class in the order in which they appear, from 1."""
+    """Returns a function that numbers the registers of each class from 1, in the order in which they appear."""
     numbers = {}
 
     def number(kind, old):
@@ -50,7 +53,10 @@ def in_order():
 
 
 def as_age():
-    """Converts a register's number to its age: 1 for the register that appeared last. A new register has no age."""
+    """Returns a function that converts a register's number to its age.
+
+    The age is 1 for the register that appeared last, 2 for the one before it, and empty for a new register.
+    """
     latest_first = {}
 
     def age(kind, number):
@@ -67,7 +73,7 @@ def as_age():
 
 
 def from_age():
-    """Converts a register's age to its number."""
+    """Returns a function that converts a register's age to its number."""
     latest_first = {}
 
     def number(kind, age):

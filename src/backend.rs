@@ -68,9 +68,9 @@ impl BackendChoice {
     /// opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Returns the first error of `make`, unless the error only skips a backend. Only [`Error::Unavailable`] can skip a
-    /// backend, which must not be the last one and must not have been requested by name. For example, a device that is
-    /// out of memory is never skipped.
+    /// Returns the first error of `make`, except an [`Error::Unavailable`] that skips a backend. A backend is not
+    /// skipped if it is the last one or was requested by name. No other error skips a backend: for example, a device
+    /// that is out of memory is not skipped.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),

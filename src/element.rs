@@ -53,9 +53,11 @@ pub trait Element: Storage + Kernels {
     fn bits(self) -> u64;
     /// Returns the value of a bit pattern in the low bits. The other bits are ignored.
     fn from_bits(bits: u64) -> Self;
-    /// Returns the values as an operand that may have any storage type, such as a weight or a bias.
+    /// Returns the values as [`Floats`]: an operand whose storage type is a value at run time, such as a weight or a
+    /// bias.
     fn floats(values: &[Self]) -> Floats<'_>;
-    /// Returns the values as a mutable operand that may have any storage type, such as a gradient.
+    /// Returns the values as [`FloatsMut`]: a mutable operand whose storage type is a value at run time, such as a
+    /// gradient.
     fn floats_mut(values: &mut [Self]) -> FloatsMut<'_>;
 }
 
@@ -127,7 +129,8 @@ impl Element for f32 {
     }
 }
 
-/// Implements a 16-bit type. It is widened through f32, which is exact. f64 is rounded by way of [`round_to_odd`].
+/// Implements [`Element`] for a 16-bit type. Widening to f64 through f32 is exact. An f64 is rounded to f32 by
+/// [`round_to_odd`] and then to the type, with the same result as a single rounding.
 macro_rules! half_element {
     ($type:ident, $dtype:ident, $nan:literal) => {
         impl Element for $type {
@@ -168,8 +171,9 @@ macro_rules! half_element {
 half_element!(f16, F16, 0x7e00);
 half_element!(bf16, BF16, 0x7fc0);
 
-/// Rounds f64 to f32, to odd if inexact. A later rounding to a type at least two bits narrower gives the same
-/// result as a single rounding (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+/// Rounds an f64 to f32. An inexact result is the neighbouring f32 whose last bit is 1 (rounding to odd). A later
+/// rounding to a type at least two bits narrower gives the same result as a single rounding (Boldo and Melquiond,
+/// "Emulation of a FMA and correctly rounded sums", 2008).
 fn round_to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);

@@ -230,7 +230,7 @@ pub enum Error {
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device had a fault that must not be handled by using another backend.
+    /// A Neuron device had a fault after which a program must not use another backend instead.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(fault::Fault),

@@ -101,12 +101,12 @@
 //! # Machines without a fused multiply-add
 //!
 //! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
-//! (x86-64 before 2013, WebAssembly) emulate the instruction exactly and give the same bits. The emulation makes them
-//! about 30 to 60 times slower.
+//! (x86-64 before 2013, WebAssembly) emulate the instruction exactly and give the same bits. With the emulation, ops
+//! are about 30 to 60 times slower.
 
 // Results of std's `exp`, `ln`, `powi` and other functions in `clippy.toml` differ between machines. The library denies
-// these functions, because its results have the same bits everywhere. A module whose results need not be the same
-// everywhere allows these functions below.
+// these functions, because its results have the same bits everywhere. An attribute below allows these functions in each
+// module whose results need not be the same everywhere.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 // Public enums and structs may get more members later. An enum or struct that never gets more allows these lints, with
 // a reason.

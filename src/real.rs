@@ -9,9 +9,9 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub use double_double::DoubleDouble;
 
-/// Number type of the reference results, which has far more digits than the results that are compared with them. The
-/// trait is implemented by `f64`, [`DoubleDouble`] and, with the feature `num-traits`, floats of other crates wrapped
-/// in `reference::Number`.
+/// Number type of the reference results. It has far more digits than the results that are compared with the reference.
+/// The trait is implemented by `f64`, [`DoubleDouble`] and, with the feature `num-traits`, floats of other crates
+/// wrapped in `reference::Number`.
 ///
 /// Infinities and NaN behave as in IEEE 754.
 ///

@@ -19,7 +19,7 @@ pub type Results = Vec<(&'static str, Output)>;
 /// Largest number of rows of an empty tensor. Without a limit, an op would loop over billions of empty rows.
 const MOST_EMPTY_ROWS: usize = 1 << 28;
 
-/// Job whose names are all valid.
+/// Job whose op, inputs, attributes, outputs and tensors have valid names.
 pub struct Call<'a> {
     op: &'static Op,
     job: &'a Job,
@@ -107,7 +107,8 @@ impl<'a> Call<'a> {
 
     /// Returns a required float input.
     pub fn float(&self, input: &str) -> Result<Input> {
-        self.optional_float(input)?.ok_or_else(|| Failure::invalid(format!("{}: `{input}` is missing", self.op.name)))
+        self.optional_float(input)?
+            .ok_or_else(|| Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name)))
     }
 
     /// Returns an optional float input.
@@ -156,16 +157,16 @@ impl<'a> Call<'a> {
                 Ok((view.shape().to_vec(), read(view.data(), i64::from_le_bytes)))
             }
             Some(view) => Err(self.wrong_dtype(input, view.dtype(), "I64")),
-            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+            None => Err(Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name))),
         }
     }
 
-    /// Returns a required input of flags, with its shape. Every nonzero element is a set flag.
+    /// Returns a required input of flags, with its shape. A flag is set if its element is not zero.
     pub fn flags(&self, input: &str) -> Result<(Vec<usize>, &'a [u8])> {
         match self.single(input) {
             Some(view) if matches!(view.dtype(), Dtype::BOOL | Dtype::U8) => Ok((view.shape().to_vec(), view.data())),
             Some(view) => Err(self.wrong_dtype(input, view.dtype(), "BOOL or U8")),
-            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+            None => Err(Failure::invalid(format!("{}: the input `{input}` is missing", self.op.name))),
         }
     }
 
@@ -232,7 +233,7 @@ impl<'a> Call<'a> {
         self.number(attr)?.ok_or_else(missing)
     }
 
-    /// Returns an integer attribute, written as 2 or 2.0.
+    /// Returns an integer attribute. It may be written as an integer or as a float, such as 2 or 2.0.
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));

@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Returns the reason why a device can't answer the jobs: the device is absent, or this program does not support it.
 fn not_here(backend: Backend) -> evenkeel::Error {
     available(backend).err().unwrap_or_else(|| {
-        let reason = format!("it is available, but apply computes on {} only", Backend::Cpu.name());
+        let reason = format!("the backend is available, but the program `apply` supports only {}", Backend::Cpu.name());
         evenkeel::Error::unavailable(backend.name(), reason)
     })
 }

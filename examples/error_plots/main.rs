@@ -19,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/error"));
     std::fs::create_dir_all(folder)?;
     for op in OPS.iter().filter(|op| wanted.is_empty() || wanted.iter().any(|name| name == op.name)) {
-        let unknown = || format!("{} is not in examples/error_plots/measure", op.name);
+        let unknown = || format!("the op {} has no case in examples/error_plots/measure", op.name);
         let f32 = measure::curves::<f32>(op.name).with_context(unknown)?;
         let bf16 = measure::curves::<bf16>(op.name).with_context(unknown)?;
         let path = folder.join(format!("{}.svg", op.name));

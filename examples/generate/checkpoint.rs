@@ -189,7 +189,7 @@ impl Pretrained for Checkpoint {
         ensure!(!text.is_empty(), "the prompt is empty; the model needs at least one token to start from");
         let tokens =
             if chat { encode(tokenizer, &chat::prompt(self, text)?, false) } else { encode(tokenizer, text, true) }?;
-        ensure!(!tokens.is_empty(), "the prompt contains no tokens");
+        ensure!(!tokens.is_empty(), "the tokenizer turns the prompt into no tokens; the model needs at least one");
         Ok(tokens)
     }
 

@@ -63,7 +63,7 @@ struct Layer {
 }
 
 impl<O: Ops> Model<O> {
-    /// Creates a model with these weights and an empty cache. `step` is called after each layer.
+    /// Creates a model with these weights and an empty cache. Calls `step` after the creation of each layer.
     pub fn new(config: Config, weights: &mut impl Weights, step: impl Fn()) -> Result<Self> {
         let embeddings = weights.matrix("token_embd.weight", config.vocabulary, config.hidden)?;
         let layers = (0..config.layers).map(|i| {

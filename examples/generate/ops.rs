@@ -1,4 +1,4 @@
-//! Ops of a model. The replayed failures replace them by faulty variants, to show the effect.
+//! Ops of a model. The scenes that replay failures replace some ops by faulty variants.
 
 use anyhow::Result;
 use candle_core::Tensor;

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use candle_core::Device;
 use tokenizers::Tokenizer;
 
-/// Trained model: weights, tokenizer, and how to prompt it.
+/// Trained model: its weights, its tokenizer, and the format of its prompts.
 pub trait Pretrained: Weights {
     const TEMPERATURE: f64;
 
@@ -26,6 +26,6 @@ pub trait Pretrained: Weights {
 
 /// Returns the tokens of a text. If `around` is true, the tokenizer adds its special tokens before and after the text.
 pub fn encode(tokenizer: &Tokenizer, text: &str, around: bool) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode(text, around).map_err(|e| anyhow!("the tokenizer: {e}"))?;
+    let encoding = tokenizer.encode(text, around).map_err(|e| anyhow!("the tokenizer can't encode the text: {e}"))?;
     Ok(encoding.get_ids().to_vec())
 }

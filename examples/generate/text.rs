@@ -14,8 +14,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Number of prompt positions that are read at once. A head has at most this number of attention logits for each token
-/// of the prompt.
+/// Number of prompt tokens that are read at once. It limits the memory of attention: each head has at most this number
+/// of logits per key.
 const CHUNK: usize = 256;
 
 /// Text to be written. All arguments and files have been checked.
@@ -90,7 +90,9 @@ impl<'a> Text<'a> {
                 break;
             }
             written += 1;
-            if let Some(piece) = text.step(sampled.token).map_err(|e| anyhow!("the tokenizer: {e}"))? {
+            if let Some(piece) =
+                text.step(sampled.token).map_err(|e| anyhow!("the tokenizer can't decode a token: {e}"))?
+            {
                 stdout.write_all(piece.as_bytes()).and_then(|()| stdout.flush()).context("can't write to stdout")?;
             }
             if written < self.arguments.tokens as usize {

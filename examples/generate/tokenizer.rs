@@ -21,15 +21,16 @@ pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     if model != "gpt2" {
         bail!("the tokenizer model is `{model}`; only `gpt2`, byte-level BPE, is supported");
     }
-    let mut tokenizer = Tokenizer::from_gguf(checkpoint.content()).map_err(|e| anyhow!("the tokenizer: {e}"))?;
+    let mut tokenizer =
+        Tokenizer::from_gguf(checkpoint.content()).map_err(|e| anyhow!("can't read the tokenizer: {e}"))?;
     let pre = checkpoint.optional_text("tokenizer.ggml.pre")?.unwrap_or("default");
     tokenizer.with_pre_tokenizer(Some(splitting(pre)?)).with_decoder(Some(ByteLevel::default()));
     Ok(tokenizer)
 }
 
-/// Returns the pre-tokenizer, which splits a text before pairs are merged. Fails if `pre` is unknown. Candle would use
-/// GPT-2's pre-tokenizer instead and add a space in front of the text, so that the tokens would differ from those in
-/// training.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. Fails if `pre` is unknown. For an unknown
+/// `pre`, candle would use GPT-2's pre-tokenizer and add a space in front of the text. The tokens would then differ
+/// from those in training.
 fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
     // The last argument enables GPT-2's own expression for splitting.
     let bytes = |split: bool| ByteLevel::new(false, true, split);
@@ -50,5 +51,5 @@ fn by_expression(digits: &str) -> Result<PreTokenizerWrapper> {
     let [before, after] = SPLIT;
     let expression = SplitPattern::Regex(format!("{before}{digits}{after}"));
     let split = Split::new(expression, SplitDelimiterBehavior::Isolated, false);
-    Ok(split.map_err(|e| anyhow!("the tokenizer: {e}"))?.into())
+    Ok(split.map_err(|e| anyhow!("can't compile the expression that splits texts: {e}"))?.into())
 }

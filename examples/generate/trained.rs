@@ -25,7 +25,7 @@ const BEGIN: u32 = b'\n' as u32;
 
 /// Content of a weights file.
 pub struct Trained {
-    /// Name of the file in errors.
+    /// Name of the file, for error messages.
     name: String,
     content: Cow<'static, [u8]>,
     /// Offset of the weights in `content`.

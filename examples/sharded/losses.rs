@@ -12,7 +12,7 @@ fn of_loss(loss: &Loss) -> Vec<Bits> {
 pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> {
     let x = hostile::scores::<E>(all);
     let whole = Rows::new(&x, ROWS, all)?;
-    // One row has the ignored target.
+    // The target of one row is -100, which is ignored.
     let targets: Vec<i64> =
         (0..ROWS).map(|row| if row == 3 { -100 } else { (row * 997 % all.max(1)) as i64 }).collect();
     let weight: Vec<f32> = numbers::<f32>(all).iter().map(|weight| weight.abs()).collect();

@@ -70,7 +70,7 @@ impl Description {
         }
         let vocabulary: Vocab = pieces.into_iter().zip(0..).collect();
         let model = BPE::builder().vocab_and_merges(vocabulary, merges).build();
-        let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("the tokenizer: {e}"))?);
+        let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("can't build the tokenizer: {e}"))?);
         tokenizer.with_pre_tokenizer(Some(splitting())).with_decoder(Some(ByteLevel::default()));
         Ok(tokenizer)
     }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-/// Learns up to `count` merges, or fewer if the text runs out of pairs.
+/// Learns `count` merges, or fewer if the text runs out of pairs.
 pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     let mut pieces = letters();
     let mut known: HashSet<String> = pieces.iter().cloned().collect();
@@ -42,7 +42,7 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
 /// Counts the words of a text, written in GPT-2's letters.
 fn words(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut split = PreTokenizedString::from(text);
-    splitting().pre_tokenize(&mut split).map_err(|e| anyhow!("the tokenizer: {e}"))?;
+    splitting().pre_tokenize(&mut split).map_err(|e| anyhow!("can't split the text into words: {e}"))?;
     let mut words = BTreeMap::new();
     for (word, _, _) in split.get_splits(OffsetReferential::Original, OffsetType::Byte) {
         *words.entry(word.to_string()).or_default() += 1;

@@ -30,7 +30,7 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Learning rate of runs without guards. Nothing limits the size of a step in such runs.
+/// Learning rate of runs without guards. It is constant, and ten times the largest rate of guarded runs.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
@@ -98,7 +98,7 @@ impl<'a> Task<'a> {
             merges: merges::learn(corpus::COMMITTED, MERGES)?,
         };
         let encoded = description.tokenizer()?.encode(corpus::COMMITTED, false);
-        let tokens = encoded.map_err(|e| anyhow!("the tokenizer: {e}"))?.get_ids().to_vec();
+        let tokens = encoded.map_err(|e| anyhow!("the tokenizer can't encode the text: {e}"))?.get_ids().to_vec();
         Ok(Task { arguments, folder, description, tokens })
     }
 

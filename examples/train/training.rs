@@ -53,7 +53,10 @@ pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
         steps,
         merges: merges::learn(text, MERGES)?,
     };
-    let tokens = description.tokenizer()?.encode(text, false).map_err(|e| anyhow!("the tokenizer: {e}"))?;
+    let tokens = description
+        .tokenizer()?
+        .encode(text, false)
+        .map_err(|e| anyhow!("the tokenizer can't encode the text: {e}"))?;
     let tokens = tokens.get_ids();
     ensure!(tokens.len() > WINDOW, "the text has {} tokens; more than {WINDOW} are needed", tokens.len());
     let mut generator = Generator::new(seed);

@@ -22,7 +22,7 @@ struct Case {
     scale: f64,
 }
 
-/// Step from one layout to another. A step that candle refuses is skipped.
+/// Operation that makes a view of a tensor. An operation that candle refuses is skipped.
 #[derive(Arbitrary, Debug)]
 enum View {
     Same,
@@ -74,7 +74,13 @@ fuzz_target!(|data: &[u8]| {
 fn allocating(case: &Case, x: &Tensor) {
     let copy = x.copy().and_then(|x| x.contiguous()).expect("copying a tensor must succeed");
     let [from_view, from_copy] = [x, &copy].map(|x| run(case, x).ok().map(|y| (y.dims().to_vec(), bits(&y))));
-    assert_eq!(from_view, from_copy, "{case:?}: shape {:?}, strides {:?}", x.dims(), x.stride());
+    assert_eq!(
+        from_view,
+        from_copy,
+        "{case:?}: a view of shape {:?} and strides {:?} must give the same result as its copy",
+        x.dims(),
+        x.stride()
+    );
 }
 
 fn run(case: &Case, x: &Tensor) -> evenkeel::Result<Tensor> {
@@ -98,7 +104,7 @@ fn run(case: &Case, x: &Tensor) -> evenkeel::Result<Tensor> {
     }
 }
 
-/// Runs the in-place form on all rows but the first.
+/// Runs the in-place form on all rows but the first, which must stay unchanged.
 fn in_place(case: &Case, base: &Tensor) {
     let Ok(rows) = base.dim(0) else { return };
     let Ok(part) = base.narrow(0, 1, rows.saturating_sub(1)) else { return };
@@ -132,7 +138,7 @@ fn in_place(case: &Case, base: &Tensor) {
     }
 }
 
-/// Returns the elements as f64 bits, with one NaN.
+/// Returns the bits of the elements in f64. All NaN get the same bits.
 fn bits(x: &Tensor) -> Vec<u64> {
     let values = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| x.to_vec1::<f64>());
     let values = values.expect("reading a tensor must succeed");

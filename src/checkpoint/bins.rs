@@ -1,4 +1,4 @@
-//! Counts of bit patterns of up to 16 bits, whose top bit is the sign.
+//! Counts of bit patterns. A pattern has at most 16 bits, and its highest bit is the sign.
 
 /// Counters of a thread, in two tables with one counter for each bit pattern. One table is for elements at even
 /// indices, and the other for elements at odd indices. Two equal neighbours therefore increment different counters.
@@ -25,7 +25,8 @@ impl Tables {
         }
     }
 
-    /// Counts the pattern of each element. [`Tables::take`] must be called before 2^32 elements are counted.
+    /// Counts the pattern of each element. A counter has 32 bits, so [`Tables::take`] must be called before 2^32
+    /// elements are counted.
     #[inline]
     pub fn add<T: Copy>(&mut self, x: &[T], pattern: impl Fn(T) -> u16) {
         let (pairs, rest) = x.as_chunks::<2>();

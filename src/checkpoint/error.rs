@@ -25,7 +25,7 @@ pub enum Error {
     Format {
         /// Path of the file or folder.
         path: PathBuf,
-        /// Why it was rejected.
+        /// Reason why the path was rejected.
         reason: String,
     },
     /// A value in the file's header, or in an index, is invalid.

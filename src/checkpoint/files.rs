@@ -56,7 +56,7 @@ fn of_files(files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     Ok((files, tensors))
 }
 
-/// Returns the tensors of a file of either format.
+/// Reads the header of a safetensors or GGUF file, and returns the tensors that it describes.
 fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
     let (mut file, length) = opened(path)?;
     let failed = |e| Error::read(path, "the header", e);

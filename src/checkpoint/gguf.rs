@@ -91,7 +91,8 @@ impl Header<'_> {
 
     fn skip(&mut self, bytes: u64, what: &str) -> Result<()> {
         self.has(bytes, what)?;
-        // `bytes` is at most the file's length, which the operating system stores in an i64.
+        // The cast is exact: `bytes` is at most the length of the file, and an operating system stores lengths in an
+        // i64.
         self.file.seek_relative(bytes as i64).map_err(|e| Error::read(self.path, what, e))?;
         self.at += bytes;
         Ok(())
@@ -245,7 +246,8 @@ impl Header<'_> {
     }
 }
 
-/// Returns the size in bytes of a metadata value of a fixed-size type.
+/// Returns the size in bytes of the metadata values of a type, or `None` if the type has no fixed size. `kind` is the
+/// type's code.
 fn plain(kind: u32) -> Option<u64> {
     match kind {
         0 | 1 | 7 => Some(1),

@@ -17,7 +17,7 @@ pub(crate) struct Kind {
     pub decode: Option<Decode>,
 }
 
-/// Way of decoding bytes to values.
+/// Method that decodes bytes to values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decode {
     /// A float of one byte.

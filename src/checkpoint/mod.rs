@@ -146,8 +146,8 @@ impl Checkpoint {
         self.inspect_with(|_| ())
     }
 
-    /// Does the same as [`Checkpoint::inspect`], and reports progress. After each read, `progress` is called on the
-    /// reading thread with the number of bytes read.
+    /// Reads every tensor as [`Checkpoint::inspect`] does, and reports progress. After each read, `progress` is called
+    /// on the reading thread with the number of bytes read.
     ///
     /// # Errors
     /// The errors of [`Checkpoint::inspect`].

@@ -11,9 +11,10 @@ pub struct Narrow {
     pub name: &'static str,
     /// Largest finite value of the type.
     pub max: f64,
-    /// Midpoint between `max` and the next larger value in a type with the same precision and a larger range.
+    /// Midpoint between `max` and the value that would follow if the type's range were larger. Larger magnitudes
+    /// overflow.
     pub(crate) edge: f64,
-    /// Whether the midpoint is rounded down to `max`.
+    /// Whether the midpoint itself is rounded to `max` instead of overflowing.
     pub(crate) edge_fits: bool,
     /// Largest magnitude that becomes 0: half the smallest subnormal.
     pub(crate) vanishes: f64,

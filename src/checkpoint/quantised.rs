@@ -76,7 +76,8 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns 16 bytes that store two bits of each element of a group of 16. Four groups share the bytes.
+/// Returns the 16 bytes that hold the lowest two bits of the 16 elements of a group. Each byte holds two bits for each
+/// of four groups.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]

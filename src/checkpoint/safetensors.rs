@@ -89,11 +89,11 @@ impl Data<'_> {
             return refused("data_offsets", offsets(), format!("within the {} bytes after the header", self.length));
         }
         if start < end_before {
-            let limit = format!("a range from {end_before} on, where the previous tensor ends: they overlap");
+            let limit = format!("a range that starts at {end_before}, where the previous tensor ends: they overlap");
             return refused("data_offsets", offsets(), limit);
         }
         if start > end_before {
-            let limit = format!("a range from {end_before} on, where the previous tensor ends: there is a gap");
+            let limit = format!("a range that starts at {end_before}: there is a gap before the tensor");
             return refused("data_offsets", offsets(), limit);
         }
         if end - start != bytes {

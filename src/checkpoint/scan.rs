@@ -81,7 +81,8 @@ pub(crate) fn scan(
     }
 }
 
-/// Locks a mutex, and ignores poisoning. The data is consistent after each step, so a panic cannot leave it invalid.
+/// Locks a mutex, and ignores poisoning. Each change leaves the data consistent, so a panic between changes cannot
+/// leave it invalid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -169,7 +169,8 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         let underflow = if name == "bf16" { under_bf16 } else { counts.sum::<u64>() - zero };
         Fit { dtype: name, overflow: over, underflow }
     };
-    // A quantile is the middle of a bin, which may lie outside the range of the elements in the bin.
+    // A quantile is the middle of a bin. The middle may lie outside the range of all elements, so it is clamped to this
+    // range.
     let within = |low: f64, high: f64| move |x: f64| if count == 0 { x } else { x.clamp(low, high) };
     Stats {
         nan,

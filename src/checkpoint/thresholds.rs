@@ -76,6 +76,7 @@ thresholds! {
     /// Largest factor by which an embedding's rms may be above or below 1/sqrt(hidden). Within this factor, the note
     /// says that the norm of the rows is near 1. 1.5 by default.
     embedding_near: 1.5,
-    /// Smallest size of a constant tensor that gets a note. A matrix of zeros gets a warning instead. 2 by default.
+    /// Smallest number of elements with which a constant tensor gets a note. A matrix of zeros gets a warning instead.
+    /// 2 by default.
     constant: 2.0,
 }

@@ -103,8 +103,8 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where the function gives the
-    /// numerator n and the denominator d of each k. Terms below 2^-112 are omitted. The sum is at least 1/2.
+    /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where `ratio(k)` gives the
+    /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum is at least 1/2.
     ///
     /// The sum is computed as 1 + z n/d (1 + z n/d (...)), from the last term, so that rounding errors of inner sums
     /// are multiplied by z.

@@ -2,7 +2,7 @@
 
 use super::{Controller, Sampled};
 
-/// Tokens of a row that the filters kept: at least one. The slices borrow the buffers of the kernel.
+/// Tokens of a row that the filters kept. There is at least one. The slices borrow the buffers of the kernel.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,

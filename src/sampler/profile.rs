@@ -188,8 +188,7 @@ pub(crate) struct Rules {
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
     /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If mirostat is set, such an
-    /// engine turns all other filters and penalties off. An engine with mirostat for which this field is false rejects
-    /// other filters instead.
+    /// engine turns all other filters and penalties off. The other engines with mirostat reject other filters.
     pub is_lenient: bool,
 }
 

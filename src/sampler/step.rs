@@ -1,10 +1,10 @@
-//! The result of a draw, and the inputs of a draw apart from logits and parameters.
+//! The inputs of a draw, except the logits and the sampler's parameters, and the result of a draw.
 
 use crate::math::philox::philox4x32;
 
 /// Key of the random number that a draw uses.
 ///
-/// Equal numbers and equal logits give equal tokens on every machine, whether a row is sampled alone or in a batch.
+/// Equal keys and equal logits give equal tokens on every machine, whether a row is sampled alone or in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_structs, reason = "a draw depends on these three numbers by definition")]
 pub struct Draw {

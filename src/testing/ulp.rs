@@ -62,9 +62,9 @@ pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
 /// Returns the error of a stored value in ULPs at the magnitude `at`.
 ///
 /// A stored infinity is correct for every exact value that rounds to it. For smaller exact values that exceed the
-/// largest number, it counts as one ULP above the largest number, so its error is above 0.5. For all other values, its
-/// error is infinite. NaN is correct only for NaN; otherwise the error is infinite. If `at` and the exact value are
-/// zero, only zero is correct.
+/// largest number, the infinity counts as one ULP above the largest number, so its error is above 0.5. For all other
+/// exact values, its error is infinite. NaN is correct only for NaN; otherwise the error is infinite. If `at` and the
+/// exact value are zero, only zero is correct.
 pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
     error_of::<E, X::Wide>(got.widen(), exact.wide(), at)
 }

@@ -35,7 +35,7 @@ pub fn adaptive_clip(call: &Call<'_>) -> Result<Results> {
     let (mut grads, params) = (call.floats("grads")?, call.floats("params")?);
     if grads.len() != params.len() {
         let needed =
-            format!("grads has {} tensors, and params has {}; one for each is needed", grads.len(), params.len());
+            format!("grads has {} tensors and params has {}; both numbers must be equal", grads.len(), params.len());
         return Err(Failure::shape(format!("{}: {needed}", call.name())));
     }
     for (i, (grad, param)) in grads.iter().zip(&params).enumerate() {

@@ -49,12 +49,12 @@ pub fn bce_with_logits(call: &Call<'_>) -> Result<Results> {
     })
 }
 
-/// PyTorch's `kl_div`, whose `x` holds logarithms of probabilities.
+/// Computes the divergence as PyTorch's `kl_div` does: `x` holds logarithms of probabilities.
 pub fn kl_div(call: &Call<'_>) -> Result<Results> {
     divergence(call, KlDiv::default().log_probs(true))
 }
 
-/// Divergence from the softmax of `x` along the last axis.
+/// Computes the divergence from the softmax of `x` along the last axis.
 pub fn kl_div_with_logits(call: &Call<'_>) -> Result<Results> {
     divergence(call, KlDiv::default().scale(call.number("scale")?.unwrap_or(1.0)))
 }

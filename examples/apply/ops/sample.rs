@@ -1,4 +1,5 @@
-//! Sampling from rows of logits: the distributions, and keyed draws.
+//! Sampling from rows of logits: the distributions, and draws that depend only on the seed, the row and the draw's
+//! number.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};

@@ -1,4 +1,4 @@
-//! Field failure: a fused kernel whose results explode on key norms with extreme weights.
+//! Failure reported in the field: a fused kernel whose results explode on key norms with extreme weights.
 
 use super::generated::Generator;
 use super::memorised::{BEGIN, HEAD, Memorised, text};

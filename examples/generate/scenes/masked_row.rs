@@ -1,4 +1,4 @@
-//! Field failure: attention rows without an unmasked key.
+//! Failure reported in the field: attention rows without an unmasked key.
 
 use super::memorised::{BEGIN, Memorised, text};
 use super::naive;

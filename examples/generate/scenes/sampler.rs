@@ -1,4 +1,4 @@
-//! Field failure: a bf16 sampler that rejects its own probabilities.
+//! Failure reported in the field: a bf16 sampler that rejects its own probabilities.
 
 use super::generated::Generator;
 use super::naive;

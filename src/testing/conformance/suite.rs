@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Return type of a closure: the value, or a `Result` of it.
+/// Return type of a tested closure: a value, or a `Result` with this value.
 pub trait Outcome<T> {
     /// Returns the value, or the reason why there is none.
     fn outcome(self) -> Result<T, String>;
@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // The bound for other defects is wider. It accepts the error of arithmetic in which only a few steps round.
-            // Such an error is reported only as `NarrowSteps` or `Inaccurate`.
+            // The bound for other defects is wider, so that ordinary rounding errors are not reported as these defects.
+            // Rows for `NarrowSteps` and `Inaccurate` report such errors.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {
@@ -131,8 +131,8 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks a batch of the row `middle` between two ordinary rows. The result of `middle` must satisfy `is_right`.
-    /// Each ordinary row must have the same bits in this batch as in a batch of its own.
+    /// Checks a batch of three rows: the row `middle` between two ordinary rows. The result of `middle` must satisfy
+    /// `is_right`. Each ordinary row must have the same bits in this batch as in a batch of its own.
     pub fn between(
         &mut self,
         defect: Defect,
@@ -168,7 +168,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks that a NaN shows in the result of its own row and in no other.
+    /// Checks that the result of a row with a NaN contains a NaN, and that the NaN changes no other row.
     pub fn nan(&mut self) {
         for at in [0, 3, 6] {
             let mut row: Vec<E> = (0..7).map(|i| E::from_wide(f64::from(i))).collect();

@@ -16,7 +16,7 @@ const SCALES: (f64, f64) = (1e-3, 1e3);
 
 const INITIALISE: &str = "initialise parameters by the size of their layer";
 const BOUND: &str = "limit the arguments of exp and of divisions, use an eps that the type represents, and guard masks";
-const GRADIENT: &str = "use the parameter, or remove what blocks its gradient";
+const GRADIENT: &str = "use the parameter in the module, or remove the op that blocks its gradient";
 const CLIP: &str = "clip gradients by their norm, or scale the values that make them large";
 const WIDE: &str = "compute sums, norms and losses in f32";
 
@@ -82,7 +82,7 @@ where
         Ok(Subject { of, module, vars, dtype })
     }
 
-    /// Returns ordinary input.
+    /// Returns ordinary input: tokens, or numbers in the module's type.
     fn input(&self) -> Result<Tensor> {
         let input = self.of.inputs.ordinary(self.of.seed)?;
         if let Inputs::Numbers(_) = self.of.inputs { input.to_dtype(self.dtype) } else { Ok(input) }

@@ -56,8 +56,8 @@ where
 {
     /// Creates the checks for a module whose input is a tensor of numbers of this shape.
     ///
-    /// `build` creates the module as usual: it requests the parameters by name, and they are initialised by candle's
-    /// hints.
+    /// `build` creates the module as usual: it requests the parameters by name, with candle's hints for their initial
+    /// values.
     pub fn new(shape: impl Into<Shape>, build: B) -> Self {
         StabilityTester {
             build,

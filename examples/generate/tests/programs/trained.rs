@@ -215,7 +215,8 @@ fn a_seed_makes_the_weights() {
     assert!(weights == make("1", "2"), "`train` with seed 1: two threads and one thread must give the same weights");
     assert!(weights != make("2", "2"), "`train` must give different weights for seeds 1 and 2");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
-    // Training on the committed text, with the default sizes and steps, must give the committed weights.
+    // The committed weights must be those of a run with the default options. So their description must have the default
+    // sizes, seed and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
     let help = String::from_utf8(train(&["--help"], "1").stdout).expect("the help text of `train` must be valid UTF-8");
     for key in ["seed", "steps"] {
@@ -288,7 +289,10 @@ fn a_broken_weight_is_traced() {
         stderr.contains("the first: blk.2, feed-forward, row 0: "),
         "expected the trace to name the feed-forward layer of `blk.2`, got: {stderr}"
     );
-    assert!(stderr.contains("; hidden states: -"), "expected `; hidden states: -` in the trace, got: {stderr}");
+    assert!(
+        stderr.contains("; hidden states: -"),
+        "expected the trace to give the range of the hidden states, got: {stderr}"
+    );
 
     let whole = env!("CARGO_BIN_EXE_generate");
     let output = Command::new(whole)
