@@ -4,8 +4,8 @@ use crate::gradients::{cases, objective, variables};
 use candle_core::{DType, Result, Tensor};
 use std::collections::BTreeSet;
 
-/// Calls whose second derivatives are incomplete without an error. They apply candle's ops to an argument before the
-/// kernel. By default, candle detaches the gradients of its own ops.
+/// Calls whose second derivatives are incomplete, although no error is returned. They apply candle's ops to an argument
+/// before the kernel. By default, candle detaches the gradients of its own ops.
 const AFTER_CANDLE: &[&str] = &[
     "binary cross-entropy",
     "cross-entropy of a linear layer by chunks",

@@ -100,7 +100,10 @@ fn a_sequence_carries_the_feedback() {
             );
             values.push(by_hand.feedback);
         }
-        assert!(values.windows(2).any(|pair| pair[0] != pair[1]), "{config:?}: constant feedback {values:?}");
+        assert!(
+            values.windows(2).any(|pair| pair[0] != pair[1]),
+            "{config:?}: the feedback must change during the sequence, got {values:?}"
+        );
 
         let whole = sequence.output().to_vec();
         sequence.truncate(5);

@@ -276,7 +276,10 @@ fn where_engines_differ() {
         }
         for profile in refused {
             let refused = config.profile(profile).validate();
-            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{name}, {profile:?} gave {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::InvalidArgument { .. })),
+                "{name}, {profile:?}: expected an InvalidArgument error, got {refused:?}"
+            );
         }
     }
 }

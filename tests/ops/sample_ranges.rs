@@ -206,7 +206,10 @@ fn every_profile_has_the_ranges_of_its_engine() {
                     (Acts, Ok(got)) => *got != off,
                     _ => false,
                 };
-                assert!(is_right, "{profile:?}, {name} {value}: expected {meaning:?}, got {got:?}");
+                assert!(
+                    is_right,
+                    "{profile:?}, {name} {value}: expected the effect {meaning:?}, got the distribution {got:?}"
+                );
             }
         }
         for (name, _) in PARAMETERS {

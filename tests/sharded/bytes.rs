@@ -254,7 +254,11 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             );
         }
         for exchanged in of_type::<f64>(ranks) {
-            assert_eq!(exchanged, [4, given + 8, got + 8], "{ranks} ranks, f64");
+            assert_eq!(
+                exchanged,
+                [4, given + 8, got + 8],
+                "{ranks} ranks, f64: expected 4 calls, and 8 more bytes in each direction than for f32"
+            );
         }
     }
     let given = 16 + 8 * (places + 6) as u64;
