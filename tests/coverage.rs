@@ -222,7 +222,7 @@ fn doc_comments_begin_with_a_verb_or_noun() {
             previous = text;
         }
     }
-    assert!(found.is_empty(), "doc comments must not begin with these words:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "these doc comments must begin with a verb or a noun instead:\n{}", found.join("\n"));
 }
 
 /// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.

@@ -71,7 +71,12 @@ fn every_reference_gives_what_mpfr_gives() {
         for x in inputs() {
             let expected = function.expected(x).expect("each reference must give a result for each input").value;
             let exact = function.exactly(x).expect("MPFR must round the result of each function");
-            assert_eq!(expected.to_bits(), exact.to_bits(), "{} of {x:e}: {expected:e}, {exact:e}", function.name);
+            assert_eq!(
+                expected.to_bits(),
+                exact.to_bits(),
+                "{} of {x:e}: expected the reference to give {exact:e} like MPFR, got {expected:e}",
+                function.name
+            );
         }
     }
 }
@@ -92,7 +97,11 @@ fn formulas_keep_to_half_of_their_brackets() {
             let within = [inner(bracket.low, bracket.high), inner(bracket.high, bracket.low)];
             let is_within = number >= within[0] && number <= within[1];
             let vanishes = bracket.high == 0.0 && number >= bracket.low && number <= 0;
-            assert!(is_within || vanishes, "{} of {x:e}: {number:e} in {bracket:?}", function.name);
+            assert!(
+                is_within || vanishes,
+                "{} of {x:e}: {number:e} must be in the inner half of {bracket:?}",
+                function.name
+            );
         }
     }
 }

@@ -62,7 +62,7 @@ fn a_damaged_table_is_said_and_left() {
     let path = folder.path().join("exhaustive.tsv");
     let damaged = fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable").replace("4294967296", "all");
     fs::write(&path, &damaged).expect("`exhaustive.tsv` must be writable");
-    let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("expected an error");
+    let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("merging into a damaged table must fail");
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     assert_eq!(fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable"), damaged);
 }

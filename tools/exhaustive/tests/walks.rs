@@ -110,8 +110,8 @@ fn a_wrong_sign_of_zero_and_another_nan_are_found() {
 fn a_wrong_reference_is_not_blamed_on_the_library() {
     let of = |x: f32| if x == PLANTED { core_math::expf(x).next_up() } else { core_math::expf(x) };
     let function = Function { reference: Reference::Rounded("planted", of), ..exp() };
-    let error =
-        walk(&function, &mut begun(&function), |_| Ok(ControlFlow::Continue(()))).expect_err("expected an error");
+    let error = walk(&function, &mut begun(&function), |_| Ok(ControlFlow::Continue(())))
+        .expect_err("a walk with a wrong reference must fail");
     assert!(matches!(error, Error::Reference { x, .. } if x == PLANTED), "{error}");
     assert!(error.to_string().starts_with("the reference of exp is wrong at 1.0000"), "{error}");
 }
@@ -170,7 +170,7 @@ fn a_damaged_progress_is_said_and_left() {
     let unknown = format!("{whole}more = 1\n");
     for damaged in [&whole[..whole.len() / 2], "", "\0", &other, &beyond, &unknown] {
         fs::write(&path, damaged).expect("the progress file must be writable");
-        let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
+        let error = begun(&exp()).resumed(folder.path()).expect_err("resuming damaged progress must fail");
         assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("exp-portable-1-in-2048.toml is damaged: "), "{text}");
@@ -189,7 +189,7 @@ fn the_progress_of_another_library_is_refused() {
     let mut old = begun(&exp());
     old.provenance.commit = "0123456789ab".into();
     old.store(folder.path()).expect("storing the progress of the walk must succeed");
-    let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
+    let error = begun(&exp()).resumed(folder.path()).expect_err("resuming with another library must fail");
     assert!(matches!(error, Error::Stale { .. }), "{error:?}");
     assert!(error.to_string().contains("(0123456789ab)"), "{error}");
 }

@@ -1,5 +1,5 @@
-//! Tests that finite input makes no intermediate value of a program infinite. The tests also check that the flags
-//! detect values that are not finite.
+//! Tests that finite input makes no intermediate value of a program infinite. The tests also check that the flags of
+//! the instrumented program detect values that are not finite.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Program};
