@@ -26,7 +26,7 @@ fn forward(name: &str) -> &str {
 
 macro_rules! names {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
-        /// Functions of one element in the list that generates much of their code.
+        /// Names of all functions of one element, from the list that `for_each_elementwise!` generates code for.
         const ELEMENTWISE: &[&str] = &[$(stringify!($name)),*];
     };
 }

@@ -95,7 +95,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight and dbias for numbers of rows that fill whole or partial tiles and lanes.
+/// Checks dweight and dbias for numbers of rows that fill whole or partial tiles and lanes of the tiled sum.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");

@@ -26,8 +26,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// A result is the sum of two terms that are at most 0. Neither exceeds the result in magnitude, so the terms do
-    /// not count.
+    /// Returns 0 for each result. Its two terms are at most 0, so neither exceeds the result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }

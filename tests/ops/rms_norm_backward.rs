@@ -76,7 +76,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes.
+/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes of the tiled sum.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");

@@ -130,8 +130,8 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks decoding steps, empty shapes, and a shape with so many queries that each block of keys is packed more than
-/// once.
+/// Checks decoding steps, empty shapes, and a shape with so many queries that the kernel packs each block of keys more
+/// than once.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [

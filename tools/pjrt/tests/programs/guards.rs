@@ -52,7 +52,7 @@ fn flags_see<E: Bits>(device: &Device) {
         x.push_with("not finite", value);
         let program = neuron::softmax(E::DTYPE, 3, 7, &Softmax::default()).unwrap();
         let flags = device.flags(&program, &[&x.bytes()]).unwrap();
-        // Some intermediate values are not finite, but the last one is.
+        // Some intermediate values are not finite, but the last one is finite.
         assert_eq!(flags.iter().max(), Some(&expected));
         assert_eq!(flags.last(), Some(&0));
     }
