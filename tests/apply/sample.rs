@@ -108,7 +108,10 @@ fn penalties_see_the_history() {
         .run(&[json!(["sample", inputs, attrs, ["probs"]])]);
     assert_eq!(outcome.answers[0]["error"], "InvalidArgument");
     let message = outcome.answers[0]["message"].as_str().unwrap_or("");
-    assert!(message.contains("history of row 0 has token 2; tokens must be at least 0 and below 2"), "{message}");
+    assert!(
+        message.contains("history of row 0 has token 2; tokens must be at least 0 and below 2"),
+        "expected an error about token 2, got {message}"
+    );
 }
 
 #[test]

@@ -258,7 +258,10 @@ fn a_thread_that_ends_frees_its_workspace() {
             let refused = cuda::softmax_into(&stream, x_rows, y_rows, &options);
             assert_eq!(refused, Err(Error::fully_masked("softmax", 1)));
             drop((x, y));
-            assert!(Arc::strong_count(&stream) > owners, "softmax must allocate a workspace that holds the stream");
+            assert!(
+                Arc::strong_count(&stream) > owners,
+                "softmax must allocate a workspace that holds a reference to the stream"
+            );
             Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
         };
         scope

@@ -236,8 +236,14 @@ fn kernels_are_compiled_before_a_capture() {
     stream.end_capture(end).unwrap();
 
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
-    assert!(unknown.starts_with("preload: sources is softmin; it must be one of "), "{unknown}");
-    assert!(unknown.contains(", softmax_masked"), "the refusal must name the sources, got: {unknown}");
+    assert!(
+        unknown.starts_with("preload: sources is softmin; it must be one of "),
+        "the error must reject `softmin`, got: {unknown}"
+    );
+    assert!(
+        unknown.contains(", softmax_masked"),
+        "the error must list the kernel sources, such as softmax_masked, got: {unknown}"
+    );
 }
 
 /// Checks that nothing keeps a stream alive after `release`.

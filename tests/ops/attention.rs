@@ -143,7 +143,10 @@ impl<E: Bits> Case<E> {
             let sink = options.sinks.and_then(|sinks| sinks.get(row / queries % heads)).map(E::Exact::from);
             let what = format!("{} row {row} of {:?}", E::DTYPE, self.shape);
             let Some((expected, expected_lse)) = attention_of(&logits, &values, sink) else {
-                assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}: expected 0");
+                assert!(
+                    y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0),
+                    "{what}: a fully masked row must have results of 0"
+                );
                 assert_eq!(lse[row], f64::NEG_INFINITY, "{what}: a fully masked row must have a log-sum-exp of -inf");
                 continue;
             };

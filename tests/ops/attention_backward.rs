@@ -531,7 +531,11 @@ fn nan_and_infinities<E: Bits>() {
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");
-        assert_eq!((report.rows, report.nan + report.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
+        assert_eq!(
+            (report.rows, report.nan + report.infinite > 0),
+            (clean.case.rows() as u64, true),
+            "{shape:?}: the report must count every row, and the non-finite rows"
+        );
     }
 }
 

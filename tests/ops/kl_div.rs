@@ -220,7 +220,11 @@ fn outcomes<E: Bits>() {
     let refused =
         |targets: &[f32], options: KlDiv| kl_div(Rows::new(&x, 2, 2).unwrap(), targets, &options).unwrap_err();
     let error = refused(&[0.0, 1.0, 0.5, -0.5], each());
-    assert_eq!((error.row(), error.to_string().contains("-0.5 at column 1 in row 1")), (Some(1), true), "{error}");
+    assert_eq!(
+        (error.row(), error.to_string().contains("-0.5 at column 1 in row 1")),
+        (Some(1), true),
+        "expected an error about the target -0.5 in row 1, got {error}"
+    );
     assert_eq!(refused(&[0.0, 1.5, 0.5, 0.5], each()).row(), Some(0));
     assert_eq!(refused(&[0.0, -1.0, 0.5, 0.0], each().log_target(true)).row(), Some(1));
     assert_eq!(refused(&[f32::NAN; 4], each().log_target(true)).row(), Some(0));

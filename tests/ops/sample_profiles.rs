@@ -270,7 +270,11 @@ fn where_engines_differ() {
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
                     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
-                    assert_eq!(got.tokens(), *kept, "{name}, {profile:?}, {level}: expected tokens {kept:?}");
+                    assert_eq!(
+                        got.tokens(),
+                        *kept,
+                        "{name}, {profile:?}, {level}: expected to keep the tokens {kept:?}"
+                    );
                 });
             }
         }

@@ -234,7 +234,10 @@ fn windows_of_no_tokens() {
         for config in [penalised, dry] {
             match profile {
                 Profile::LlamaCpp => assert_eq!(distribution(config).unwrap(), distribution(unset).unwrap()),
-                _ => assert!(matches!(distribution(config), Err(Error::InvalidArgument { .. })), "{profile:?}"),
+                _ => assert!(
+                    matches!(distribution(config), Err(Error::InvalidArgument { .. })),
+                    "{profile:?} must reject a window of 0 tokens"
+                ),
             }
         }
     }

@@ -112,19 +112,36 @@ fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
         let function =
             exhaustive::function::function(name).expect("a function of this test must be in the table of functions");
         let [expected, exact] = [function.expected(x).unwrap().value, function.exactly(x).unwrap()];
-        assert_eq!(expected.to_bits(), exact.to_bits(), "{name} of {x}");
+        assert_eq!(
+            expected.to_bits(),
+            exact.to_bits(),
+            "{name} of {x}: the reference and MPFR must give the same bits"
+        );
         expected.to_bits()
     };
     let inf = f32::INFINITY;
     for function in FUNCTIONS {
-        assert_eq!(expected(function.name, -f32::NAN), 0x7fc0_0000, "{} of NaN", function.name);
+        assert_eq!(
+            expected(function.name, -f32::NAN),
+            0x7fc0_0000,
+            "{} of NaN: expected the quiet NaN 0x7fc00000",
+            function.name
+        );
     }
     for name in ["silu", "gelu", "gelu_tanh"] {
         let values = [-inf, -1e30, -1e3, -0.0, 0.0, inf].map(|x| expected(name, x));
-        assert_eq!(values, [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits), "{name}");
+        assert_eq!(
+            values,
+            [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits),
+            "{name}: expected zeros with the sign of x, and inf for inf"
+        );
     }
     for name in ["tanh", "erf", "expm1", "log1p", "sqrt"] {
-        assert_eq!([-0.0, 0.0].map(|x| expected(name, x)), [-0.0f32, 0.0].map(f32::to_bits), "{name}");
+        assert_eq!(
+            [-0.0, 0.0].map(|x| expected(name, x)),
+            [-0.0f32, 0.0].map(f32::to_bits),
+            "{name}: expected -0 for -0 and 0 for 0"
+        );
     }
     assert_eq!([-inf, inf].map(|x| expected("log_sigmoid", x)), [-inf, -0.0].map(f32::to_bits));
     assert_eq!([-inf, inf].map(|x| expected("softplus", x)), [0.0, inf].map(f32::to_bits));

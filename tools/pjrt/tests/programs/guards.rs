@@ -36,13 +36,17 @@ fn all_is_finite<E: Bits>(device: &Device) {
     for program in programs {
         let program = program.unwrap();
         let flags = device.flags(&program, &[&x.bytes()]).unwrap();
-        assert!(flags.len() > 10 && flags.iter().all(|flag| *flag == 0), "{}: {flags:?}", program.name());
+        assert!(
+            flags.len() > 10 && flags.iter().all(|flag| *flag == 0),
+            "{}: expected more than 10 flags, all 0, got {flags:?}",
+            program.name()
+        );
     }
     let options = CrossEntropy::default().label_smoothing(0.1);
     let program = neuron::cross_entropy(E::DTYPE, rows, cols, &options).unwrap();
     let targets: Vec<u8> = (0..rows as i32).flat_map(|row| (row % 40).to_le_bytes()).collect();
     let flags = device.flags(&program, &[&x.bytes(), &targets]).unwrap();
-    assert!(flags.iter().all(|flag| *flag == 0), "{flags:?}");
+    assert!(flags.iter().all(|flag| *flag == 0), "cross_entropy: expected only flags of 0, got {flags:?}");
 }
 
 fn flags_see<E: Bits>(device: &Device) {

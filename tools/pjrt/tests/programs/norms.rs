@@ -180,7 +180,13 @@ fn refused<E: Bits>(device: &Device) {
     let x = rows::<E>(3);
     let weight = [1.0f32, f32::NAN, 1.0];
     let error = run::rms_norm(device, x.view(), &RmsNorm::default().weight(&weight)).unwrap_err();
-    assert!(matches!(error, Error::InvalidArgument { argument: "weight", .. }), "{error}");
+    assert!(
+        matches!(error, Error::InvalidArgument { argument: "weight", .. }),
+        "expected an error about the weight, got {error}"
+    );
     let error = run::layer_norm(device, x.view(), &LayerNorm::default().bias(&weight[..2])).unwrap_err();
-    assert!(matches!(error, Error::ShapeMismatch { argument: "bias", .. }), "{error}");
+    assert!(
+        matches!(error, Error::ShapeMismatch { argument: "bias", .. }),
+        "expected an error about the bias, got {error}"
+    );
 }
