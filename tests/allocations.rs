@@ -63,7 +63,10 @@ fn later_steps_allocate_nothing<E: Bits>() {
                     let request = |row: usize| Request { sampler: &sampler, step: sequences[row].step(allowed) };
                     let rows = Rows::new(&logits, ROWS, VOCABULARY).unwrap();
                     sample_rows_into(rows, mask, request, &mut drawn).unwrap();
-                    assert!(drawn.iter().all(Result::is_ok), "{config:?}: expected one token a row, got {drawn:?}");
+                    assert!(
+                        drawn.iter().all(Result::is_ok),
+                        "{config:?}: expected one token for each row, got {drawn:?}"
+                    );
                     sampler.sample(&logits[..VOCABULARY], Draw::default()).unwrap();
                 };
                 on_threads(1, level, || {
@@ -80,8 +83,8 @@ fn later_steps_allocate_nothing<E: Bits>() {
     });
 }
 
-/// Calls an op for each kind of buffers, and returns the number of bytes that each call leaves allocated. `features` are
-/// the numbers of features of the attention and of its gradient.
+/// Calls one op for each kind of buffer. Returns how many bytes each call leaves allocated. `features` are the numbers
+/// of features of the attention and of its gradient.
 fn bytes_left(row: &[bf16], logits: &[f64], features: [usize; 2]) -> [i64; 4] {
     let rows = Rows::new(row, 1, row.len()).unwrap();
     let sampler = SamplerConfig::default().top_p(0.9).validate().unwrap();
@@ -108,7 +111,8 @@ fn threads_keep_small_buffers_until_they_are_released() {
         let released = measure(release_scratch).bytes_current;
         assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
 
-        // The buffers of one row, or of one query and key, are larger than the bound.
+        // Here, the buffers of a single row, or of a single query and key, exceed 32 MiB. Ops free such buffers at
+        // once.
         let (row, logits) = (vec![bf16::ONE; 8 << 20], vec![1.0; 2 << 20]);
         let left = bytes_left(&row, &logits, [1 << 15, 1 << 18]);
         assert!(left.iter().all(|bytes| *bytes < 1 << 20), "no op may keep buffers above 32 MiB, got {left:?}");

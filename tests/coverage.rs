@@ -26,7 +26,7 @@ fn forward(name: &str) -> &str {
 
 macro_rules! names {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
-        /// Functions of one element in the list that generates much of their code.
+        /// Names of all functions of one element, from the list that `for_each_elementwise!` generates code for.
         const ELEMENTWISE: &[&str] = &[$(stringify!($name)),*];
     };
 }
@@ -222,7 +222,7 @@ fn doc_comments_begin_with_a_verb_or_noun() {
             previous = text;
         }
     }
-    assert!(found.is_empty(), "doc comments must not begin with these words:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "these doc comments must begin with a verb or a noun instead:\n{}", found.join("\n"));
 }
 
 /// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.

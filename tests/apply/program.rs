@@ -163,7 +163,7 @@ impl Outcome {
         assert!(self.out.is_some(), "`apply` must write `out.safetensors`");
         assert!(
             self.stderr.is_empty(),
-            "`apply` that answers its jobs must print nothing on stderr, got {:?}",
+            "`apply` must print nothing on stderr if it answers its jobs, got {:?}",
             self.stderr
         );
     }

@@ -97,8 +97,8 @@ fn penalties_see_the_history() {
         .run(&[json!(["sample", inputs, attrs, ["probs"]])])
         .all_ok();
     let (_, _, probs) = outcome.tensor("0.probs");
-    // Token 1 of the first row gets the logit 2 / 2 - 2 * 0.5 - 0.25. Token 0 of the second row gets 0 - 2 * 0.5 -
-    // 0.25.
+    // The repetition, frequency and presence penalties give token 1 of the first row the logit 2 / 2 - 2 * 0.5 - 0.25,
+    // and token 0 of the second row the logit 0 - 2 * 0.5 - 0.25.
     let second = |first: f64, second: f64| 1.0 / (1.0 + (first - second).exp());
     assert_close(&[probs[1], probs[3]], &[second(0.0, -0.25), second(-1.25, 2.0)], 1e-7);
 
@@ -108,7 +108,10 @@ fn penalties_see_the_history() {
         .run(&[json!(["sample", inputs, attrs, ["probs"]])]);
     assert_eq!(outcome.answers[0]["error"], "InvalidArgument");
     let message = outcome.answers[0]["message"].as_str().unwrap_or("");
-    assert!(message.contains("history of row 0 has token 2; tokens must be at least 0 and below 2"), "{message}");
+    assert!(
+        message.contains("history of row 0 has token 2; tokens must be at least 0 and below 2"),
+        "expected an error about token 2, got {message}"
+    );
 }
 
 #[test]

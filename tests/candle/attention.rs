@@ -63,7 +63,7 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
             for (var, gradient) in vars.iter().zip(&gradients) {
                 assert_same(&what, flowing.get(var).unwrap(), gradient);
             }
-            // Candle tracks gradients of the keys only.
+            // Here, only the keys are a variable, so candle tracks only their gradient.
             let y = guarded::attention(&q, &vars[1], &v, options)?;
             assert_same(&what, (y * &dy)?.backward()?.get(&vars[1]).unwrap(), &gradients[1]);
         }

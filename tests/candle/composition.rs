@@ -155,7 +155,7 @@ fn norms_keep_squares_in_range() -> Result<()> {
     Ok(())
 }
 
-/// Compares the gradients of the kernels with the gradients that are computed on devices without kernels.
+/// Compares the gradients of the kernels with those of the compositions, which devices without kernels use.
 #[test]
 fn gradients_of_norms() -> Result<()> {
     let eps = 1e-3;

@@ -144,7 +144,7 @@ fn new_chooses_the_strategy_that_candle_does() -> Result<()> {
     };
     assert_eq!(drawn(LogitsProcessor::new(0, Some(1.0), None))?.len(), 4);
     assert_eq!(drawn(LogitsProcessor::new(0, Some(1.0), Some(0.6)))?, [1, 2].into());
-    // Candle divides by zero at temperature 0.
+    // At temperature 0, the largest logit's token is drawn. Candle would divide by zero.
     assert_eq!(drawn(LogitsProcessor::from_sampling(0, Sampling::All { temperature: 0.0 }))?, [1].into());
     Ok(())
 }

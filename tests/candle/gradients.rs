@@ -47,7 +47,8 @@ fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// Reshapes a table so that it broadcasts to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
+/// Adds the axis of heads to a table. `heads` is 1 for rows of shape `[.., heads, positions, cols]`, and 2 for rows of
+/// shape `[.., positions, heads, cols]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }

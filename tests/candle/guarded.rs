@@ -1,4 +1,4 @@
-//! Tests of masks, policies, reports and residuals on tensors.
+//! Tests of masks, policies for fully masked rows, reports and residuals on tensors.
 
 use crate::support::{CPU, DTYPES, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor};

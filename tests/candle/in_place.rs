@@ -142,7 +142,10 @@ fn what_can_not_be_overwritten() -> Result<()> {
         );
         // The error advises a copy before `detach`, because `detach` alone still shares the variable's memory.
         let error = in_place(&variable).unwrap_err().to_string();
-        assert!(error.contains("x.copy()?.detach()"), "{op}: {error}");
+        assert!(
+            error.contains("x.copy()?.detach()"),
+            "in-place {op}: the error must contain `x.copy()?.detach()`, got {error}"
+        );
         in_place(&variable.copy()?.detach())?;
         assert_same(op, &variable, &before);
         let ints = Tensor::ones((2, 3, 8), DType::U32, x.device())?;

@@ -69,8 +69,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Computes the expected gradients. The reference computes the gradient of all logits at once, then multiplies matrices
-/// in f64. The op computes the gradient of the logits in chunks, with the same bits.
+/// Compares gradients with a reference, which computes the gradient of all logits at once and multiplies matrices in
+/// f64. The op computes the gradient of the logits in chunks, but with the same bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {

@@ -280,7 +280,11 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
         ("kl_div", |x, y| guarded::kl_div(x, y, &KlDiv::default())),
     ] {
         let refused = |x: &Tensor, y: &Tensor| loss(x, y).unwrap_err();
-        assert_eq!((refused(&x, &out).name(), refused(&x, &out).row()), ("InvalidArgument", Some(1)), "{name}");
+        assert_eq!(
+            (refused(&x, &out).name(), refused(&x, &out).row()),
+            ("InvalidArgument", Some(1)),
+            "{name} must reject the target 1.5 in row 1"
+        );
         assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "{name} must reject transposed targets");
         assert_eq!(
             refused(&x, &out.to_dtype(DType::U32)?).name(),

@@ -1,5 +1,5 @@
-//! Tests of the block formats. Results for plain blocks are computed by hand; other results are compared with candle's
-//! decoder.
+//! Tests of quantised block formats in GGUF files. Expected results of simple blocks are computed by hand, all others
+//! by candle's decoder.
 
 use crate::write::{Gguf, Tensor, inspect};
 use evenkeel::checkpoint::Stats;

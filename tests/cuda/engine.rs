@@ -1,5 +1,5 @@
-//! Tests for engines that drive the device themselves, on the stand-in for the driver: the current context, counters
-//! that are read later, and threads that end.
+//! Tests for engines that call the CUDA driver themselves: calls keep the current context, counters can be read later,
+//! and a thread that ends frees its memory. A stand-in replaces the driver.
 
 use crate::standin::has_standin;
 use evenkeel::cuda::clip_grad_norm::Gradient;
@@ -16,7 +16,8 @@ use evenkeel::{Result, Softmax};
 use std::sync::Arc;
 use std::{ptr, thread};
 
-/// Address that stands for the context of an engine. The stand-in refuses to use a device while it is current.
+/// Address that stands for the context of an engine. The stand-in refuses to use a device while this context is
+/// current.
 const ENGINE: usize = 0x100;
 
 /// Runs a call while an engine's context is current, and once without a current context. The call must leave the
@@ -122,7 +123,7 @@ fn calls_keep_the_callers_context() {
         let mut gradients = [Gradient::from(d.as_view_mut()), Gradient::from(dweight.as_view_mut())];
         cuda::clip_grad_norm(&stream, &mut gradients, norm, &ClipGradNorm::new(1.0))
     });
-    // No kernel runs, so the workspace contains zeros, and the first refused row is row 0.
+    // The stand-in runs no kernel, so the workspace contains zeros, which mean that row 0 is refused.
     keeps_context("Targets::check", || targets.check(&stream, 4, &options)).expect_err("row 0 must be refused");
     keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
 
@@ -171,7 +172,7 @@ fn pages_and_lengths_out_of_range_are_refused() {
     let capacity = "it must be 0 to 2, the positions of a sequence's pages";
     assert_eq!(refusal(unknown, [3, 0]), format!("attention_decode: lengths is 3 in row 0; {capacity}"));
     assert_eq!(refusal(unknown, [2, -1]), format!("attention_decode: lengths is -1 in row 1; {capacity}"));
-    // Pages that no query sees may be out of range.
+    // Indices of pages that no query reads may be out of range.
     check(unknown, [2, 0], &Attention::default()).unwrap();
     let window = evenkeel::Mask::window(1);
     check([7, 1, -3, 0], [2, 2], &Attention::default().mask(&window)).unwrap();
@@ -241,7 +242,7 @@ fn counts_are_read_when_requested() {
     assert_eq!(away, text);
 }
 
-/// Checks that a thread that ends leaves no workspace of its per-thread default stream.
+/// Checks that the end of a thread frees the workspace of its per-thread default stream.
 #[test]
 fn a_thread_that_ends_frees_its_workspace() {
     if !has_standin("engine::a_thread_that_ends_frees_its_workspace", 13000) {
@@ -257,7 +258,10 @@ fn a_thread_that_ends_frees_its_workspace() {
             let refused = cuda::softmax_into(&stream, x_rows, y_rows, &options);
             assert_eq!(refused, Err(Error::fully_masked("softmax", 1)));
             drop((x, y));
-            assert!(Arc::strong_count(&stream) > owners, "softmax must allocate a workspace that holds the stream");
+            assert!(
+                Arc::strong_count(&stream) > owners,
+                "softmax must allocate a workspace that holds a reference to the stream"
+            );
             Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
         };
         scope

@@ -15,7 +15,7 @@ static char contexts[2];
 static int captured;
 static int synchronized;
 
-// Its address stands for the kernels of softmax of f32 without a mask.
+// Variable whose address stands for the kernels of softmax of f32 without a mask.
 static char counting;
 
 // Returns 201, the error for an invalid context, unless the context of a device is current.
@@ -102,7 +102,7 @@ int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
     return check_stream(stream);
 }
 
-// Returns 900, the error for an operation that a capture does not permit, during a capture.
+// During a capture, returns 900, the error for an operation that a capture does not permit.
 int cuStreamSynchronize(void *stream) {
     synchronized++;
     return captured ? 900 : check_stream(stream);

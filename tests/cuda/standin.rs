@@ -148,7 +148,10 @@ fn memory_of_another_device_is_refused() {
                 "{op}: {argument} is in the memory of device 1; it must be in the memory of device 0, where the \
                  stream runs"
             );
-            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{op}, {argument}: got {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::InvalidArgument { .. })),
+                "{op}: expected an InvalidArgument error about {argument}, got {refused:?}"
+            );
             assert_eq!(refused.map_err(|error| error.to_string()), Err(text));
         }
         let away = arguments.len();
@@ -175,7 +178,7 @@ fn old_drivers_are_refused() {
 fn drivers_before_11_2_are_refused() {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
         let refused = cuda::device(0).expect_err("the driver must be refused");
-        assert!(matches!(refused, Error::Unavailable { .. }), "got {refused:?}");
+        assert!(matches!(refused, Error::Unavailable { .. }), "expected the error Unavailable, got {refused:?}");
         let text = "cuda: the driver supports CUDA 11.1; the kernels need a driver that supports CUDA 11.2 or above";
         assert_eq!(refused.to_string(), text);
     }
@@ -206,7 +209,10 @@ fn kernels_are_compiled_before_a_capture() {
     let end = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
     stream.begin_capture(mode).unwrap();
     let refused = softmax();
-    assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "got {refused:?}");
+    assert!(
+        matches!(refused, Err(Error::InvalidArgument { .. })),
+        "expected an InvalidArgument error, got {refused:?}"
+    );
     let text = "softmax: stream is captured; it must be not captured before kernel softmax_f32_any is compiled, by an \
         earlier call or by `cuda::preload` of softmax";
     assert_eq!(refused.map_err(|error| error.to_string()), Err(text.to_string()));
@@ -230,8 +236,14 @@ fn kernels_are_compiled_before_a_capture() {
     stream.end_capture(end).unwrap();
 
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
-    assert!(unknown.starts_with("preload: sources is softmin; it must be one of "), "{unknown}");
-    assert!(unknown.contains(", softmax_masked"), "the refusal must name the sources, got: {unknown}");
+    assert!(
+        unknown.starts_with("preload: sources is softmin; it must be one of "),
+        "the error must reject `softmin`, got: {unknown}"
+    );
+    assert!(
+        unknown.contains(", softmax_masked"),
+        "the error must list the kernel sources, such as softmax_masked, got: {unknown}"
+    );
 }
 
 /// Checks that nothing keeps a stream alive after `release`.

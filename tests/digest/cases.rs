@@ -265,7 +265,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
         let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
         softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
     });
-    // The rows are not probabilities, so that some lanes of 16-bit types are computed in f64.
+    // The rows are not probabilities. For some of them, the kernels of 16-bit types therefore compute in f64.
     let of = grads.clone();
     batch.add("softmax_backward_from_output/scaled", move |part| {
         let dy = of(part);
@@ -583,7 +583,7 @@ fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
 }
 
-/// Adds cases on whole tensors. They are long enough for several threads to share a tensor.
+/// Adds cases on whole tensors. The tensors are so long that several threads share one.
 fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
     for fill in Fill::ALL {
         let label = format!("{fill:?}").to_lowercase();

@@ -63,7 +63,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
         return;
     }
     let all = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
-    // The other results use the default number of threads.
+    // This number differs from the default number of threads, with which all other results are computed.
     let threads = if rayon::current_num_threads() == 1 { 2 } else { 1 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut wrong = Vec::new();

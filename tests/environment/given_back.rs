@@ -51,7 +51,10 @@ fn after_panics_in_a_callback() {
             (true, true),
             "a panic in a thread pool must not change the floating-point environment {environment:?}"
         );
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "not kept: {environment:?}");
+        assert!(
+            pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
+            "the threads of the pool must keep the floating-point environment {environment:?}"
+        );
     }
     assert!(is_default());
 }

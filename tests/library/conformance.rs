@@ -92,7 +92,7 @@ fn a_softmax_that_is_right_but_for_one_thing() {
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =
         suite(|row, y| y.iter().zip(row).map(|(y, z)| if y.is_nan() && !z.is_nan() { 0.0 } else { *y }).collect());
-    assert_finds(&hidden, &[]); // one NaN among a row's results is enough
+    assert_finds(&hidden, &[]); // the suite requires only one NaN in the results of a row with NaN
     let hidden = suite(|_, y| y.into_iter().map(|y| if y.is_nan() { 0.0 } else { y }).collect());
     assert_finds(&hidden, &[Defect::HidesNan]);
     let wide = suite(|row, y| if row.len() == 131_072 { vec![1.0 / 256.0; row.len()] } else { y });
@@ -201,7 +201,7 @@ fn norms_with_one_defect_each() {
     assert_finds(&layer(two_pass), &[]);
     let rounded_mean = layer(|row| {
         let mean = f64::from((row.iter().map(|x| x.widen()).sum::<f64>() / row.len() as f64) as f32);
-        // Simulates the error of a mean that was added up in f32.
+        // Simulates the error of a mean whose sum is computed in f32.
         let mean = if mean > 9e5 { mean + 0.3 } else { mean };
         (mean, row.iter().map(|x| (x.widen() - mean).powi(2)).sum::<f64>() / row.len() as f64)
     });

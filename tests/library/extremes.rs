@@ -229,7 +229,8 @@ fn heads_at_the_ends() {
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
         "view: heads has 3 elements; expected the number of elements of shape [8589934592, 1, 1, 1]",
     );
-    // Without queries, a partial result from another rank may describe 2^46 blocks.
+    // Without queries, the words of a partial result from another rank may describe 2^46 blocks. Merging must not
+    // allocate memory for each block.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
     let mut partial = AttentionPartial::new(none, none, none, (0, 1 << 62), &Attention::default()).unwrap();
     let words = [partial.to_words(), vec![0, 1 << 54]].concat();

@@ -155,7 +155,8 @@ fn padding_changes_no_bit<E: Bits>() {
             };
             check("after, by flags", &behind, &Mask::keep(&keep, &[padded]), 0..len);
             check("after, by its length", &behind, &Mask::lengths(&[len]), 0..len);
-            // In f64, padding in front would move the terms of the sum to other lanes.
+            // In f64, padding in front of the row would move its terms to other lanes of the tiled sum. This may change
+            // the bits.
             if E::DTYPE != DType::F64 {
                 let front: Vec<E> = std::iter::repeat_n(E::NAN, padded - len).chain(row.iter().copied()).collect();
                 let flags: Vec<bool> = keep.iter().rev().copied().collect();

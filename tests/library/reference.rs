@@ -93,7 +93,8 @@ fn functions_have_a_hundred_bits() {
     let mut count = 0;
     for vector in vectors() {
         if let Some(got) = answers::<DoubleDouble>(&vector) {
-            // If the argument of the exponential is rounded, the relative error of the result grows with the argument.
+            // In these functions, the argument of an exponential is rounded. The larger the argument, the larger the
+            // relative error of the result.
             let digits = if matches!(vector.op, "normal_cdf" | "gelu" | "gelu_tanh") { 90 } else { 100 };
             assert_near(&format!("{} of {:e}", vector.op, vector.input[0]), got, vector.expected[0], digits);
             count += 1;

@@ -4,7 +4,7 @@
 use evenkeel::*;
 use half::bf16;
 
-/// Six numbers, used as rows of two or three.
+/// Six numbers, used as three rows of two or two rows of three.
 const DATA: [f32; 6] = [0.5; 6];
 
 fn rows(cols: usize) -> Rows<'static, f32> {

@@ -129,7 +129,10 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
     for (name, at) in [("nan", NanAt::Output { output: 1, index: 7 }), ("inside", NanAt::InsideOnly)] {
         let mut loaded = device().load(&program(name, &[], &outputs)).unwrap();
         let fault = loaded.run(&[]).unwrap_err();
-        assert!(matches!(&fault, Fault::Numerical { program, nan, .. } if program == name && *nan == at), "{fault}");
+        assert!(
+            matches!(&fault, Fault::Numerical { program, nan, .. } if program == name && *nan == at),
+            "expected a fault of {name} at {at:?}, got {fault}"
+        );
         assert_eq!(fault.action(), Action::Numerical);
         let error = evenkeel::Error::from(fault);
         assert!(
@@ -198,7 +201,10 @@ fn a_broken_device_is_not_used_again_and_what_is_there_is_freed() {
     assert_eq!(one.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
     let calls = standin.calls();
     let broken = one.run(&[&[0; 4]]).unwrap_err();
-    assert!(matches!(broken, Fault::Broken { status: NrtStatus(1202), .. }), "{broken}");
+    assert!(
+        matches!(broken, Fault::Broken { status: NrtStatus(1202), .. }),
+        "expected a broken device with status 1202, got {broken}"
+    );
     assert_eq!(two.run(&[&[0; 4]]), Err(broken.clone()));
     assert_eq!(device.load(&double).err(), Some(broken.clone()));
     assert_eq!(Device::open().err(), Some(broken.clone()));

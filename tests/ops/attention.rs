@@ -143,7 +143,10 @@ impl<E: Bits> Case<E> {
             let sink = options.sinks.and_then(|sinks| sinks.get(row / queries % heads)).map(E::Exact::from);
             let what = format!("{} row {row} of {:?}", E::DTYPE, self.shape);
             let Some((expected, expected_lse)) = attention_of(&logits, &values, sink) else {
-                assert!(y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0), "{what}: expected 0");
+                assert!(
+                    y[row * of_values..][..of_values].iter().all(|y| y.bits() == 0),
+                    "{what}: a fully masked row must have results of 0"
+                );
                 assert_eq!(lse[row], f64::NEG_INFINITY, "{what}: a fully masked row must have a log-sum-exp of -inf");
                 continue;
             };
@@ -209,8 +212,8 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Calls `check` with several sets of options. Each comes with the bias per row and key that has the effect of its
-/// mask.
+/// Calls `check` with several sets of options. The second argument is a function that returns a bias for a row and a
+/// key. The biases have the same effect as the mask of the options.
 pub fn each_mask(
     rng: &mut SmallRng,
     shape: Shape,
@@ -289,7 +292,8 @@ fn masked_is_not_there<E: Bits>() {
     }
 }
 
-/// Compares two runs. The tolerance covers blocks that one run computed in f32 and the other in f64.
+/// Compares the results of two runs. They may differ slightly, because one run may compute a block in f32 that the
+/// other computes in f64.
 #[track_caller]
 fn assert_near_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
     for (got, expected) in got.iter().zip(expected) {
@@ -387,7 +391,7 @@ fn nan_and_infinities<E: Bits>() {
             );
         }
     }
-    // The logits include +inf and -inf.
+    // The first logit is +inf or -inf, and the second is 1.
     let one = [E::from_wide(1.0)];
     let v = [1.0, 2.0].map(E::from_wide);
     for (infinity, y, lse) in [(E::INFINITY, f64::NAN, f64::INFINITY), (E::NEG_INFINITY, 2.0, 1.0)] {

@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: its dq and dk of its head must be NaN"
+                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: its dq and the dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} with NaN in q and {broken:?} in dy: dv of its head must be NaN"
+                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: the dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} with {broken:?} in dy: its dq and dv of its head must be NaN"
+                "{shape:?}, {broken:?} in dy of query {row}: its dq and the dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -531,7 +531,11 @@ fn nan_and_infinities<E: Bits>() {
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");
-        assert_eq!((report.rows, report.nan + report.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
+        assert_eq!(
+            (report.rows, report.nan + report.infinite > 0),
+            (clean.case.rows() as u64, true),
+            "{shape:?}: the report must count every row, and the non-finite rows"
+        );
     }
 }
 

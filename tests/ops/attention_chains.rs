@@ -20,7 +20,8 @@ fn case<E: Bits>([keys, features]: [usize; 2], q: Vec<f64>, k: Vec<f64>, v: Vec<
     Case { shape: Shape([1, 1, 1, 1, keys, features, 1]), q, k, v }
 }
 
-/// Returns a number just below half an ULP of 1, in the arithmetic used for the type.
+/// Returns a number just below half an ULP of 1. The ULP is that of the type in which the kernels add: f64 for f64, and
+/// f32 for all other types.
 fn small<E: Bits>() -> f64 {
     let place = if E::DTYPE == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
     E::from_wide(0.49 * place).widen()
@@ -40,7 +41,7 @@ fn products_that_lose_all_terms_but_the_first<E: Bits>() {
 }
 
 /// Checks values with equal weights. In each block of 256 keys, the first value is 1 and the others are below half an
-/// ULP of 1.
+/// ULP of 1. A single chain would lose all other values.
 fn values_that_lose_all_terms_but_the_first<E: Bits>() {
     for keys in [2, 33, 64, 255, 256, 300, 512] {
         let v = (0..keys).map(|s| if s % 256 == 0 { 1.0 } else { small::<E>() }).collect();

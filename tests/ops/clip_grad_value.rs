@@ -1,5 +1,5 @@
-//! Tests of clipping by value, on elements of every kind and with limits that the type cannot represent. Results must
-//! have the same bits on every instruction set and with any number of threads.
+//! Tests of clipping by value, on special values and random bit patterns. Some limits cannot be represented in the
+//! type. Results must have the same bits on every instruction set and with any number of threads.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

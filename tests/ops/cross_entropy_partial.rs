@@ -83,12 +83,12 @@ fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
     assert_eq!(
         ours.as_slice().len(),
         theirs.as_slice().len(),
-        "{what}: expected the same number of losses as from one process"
+        "{what}: the merged parts must give as many losses as the whole rows"
     );
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
-            "{what}: expected {theirs}, got {ours}"
+            "{what}: expected a loss of {theirs}, got {ours}"
         );
     }
 }
@@ -324,7 +324,7 @@ fn what_cannot_be_put_together() {
     sums.backward_in_place(in_place, 5, &[6], &[1.0], &options).unwrap();
     assert_eq!(x[5..], [0.125, -0.875, 0.125]);
 
-    // The sums were computed with options that ignore the target.
+    // Sums that were computed with options that ignore the target give no loss under options that count the target.
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();

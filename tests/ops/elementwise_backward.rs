@@ -21,7 +21,7 @@ struct Gradient<E> {
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
     into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
-    /// Reference of the function. `derivative` is the reference of the function's derivative.
+    /// Reference of the function whose gradient is tested. `derivative` is the reference of its derivative.
     value: fn(f64) -> DoubleDouble,
     derivative: fn(f64) -> DoubleDouble,
 }
@@ -44,8 +44,9 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For a function x s(x) in f64, the
-/// derivative has the terms s(x) and x s'(x), which may cancel. The magnitude is then the larger term.
+/// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For functions of the form x s(x), the
+/// derivative is the sum of s(x) and x s'(x), which may cancel. In f64, the magnitude is therefore that of the larger
+/// term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;
@@ -146,7 +147,7 @@ fn edges<E: Bits>() {
         let checker = Checker::new::<E>(gradient.name);
         let derivatives: Vec<_> = near.par_iter().map(|&x| exact(&gradient, x)).collect();
         for dy in sizes::<E>() {
-            let what = format!("near its points, dy {:e}", dy.widen());
+            let what = format!("x near a point where the derivative is special, dy {:e}", dy.widen());
             check_derivatives(&gradient, &checker, &what, &near, &vec![dy; near.len()], &derivatives);
         }
     }

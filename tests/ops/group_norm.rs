@@ -42,8 +42,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; layouts, outcomes, forms);
 
-/// Shapes `[batch, channels, inner]`, each with a number of groups. A channel has one element, a part of a block, or
-/// many blocks.
+/// Shapes `[batch, channels, inner]`, each with a number of groups. The channels have a single element, fewer elements
+/// than a block of 16, or many blocks.
 const LAYOUTS: [([usize; 3], usize); 10] = [
     ([1, 1, 1], 1),
     ([2, 6, 1], 3),

@@ -71,7 +71,8 @@ fn lengths() -> impl Iterator<Item = usize> {
 fn hostile_rows<E: Bits>() {
     for len in lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
-            // If a difference of logits exceeds the range of f64, the loss is infinite, as documented.
+            // Skips rows in which differences of logits may exceed the range of f64. Their loss is infinite, as
+            // documented.
             let most = row.iter().filter(|v| v.widen().is_finite()).map(|v| v.widen().abs()).fold(0.0, f64::max);
             if most > 1e300 {
                 continue;
@@ -219,7 +220,11 @@ fn outcomes<E: Bits>() {
     let refused =
         |targets: &[f32], options: KlDiv| kl_div(Rows::new(&x, 2, 2).unwrap(), targets, &options).unwrap_err();
     let error = refused(&[0.0, 1.0, 0.5, -0.5], each());
-    assert_eq!((error.row(), error.to_string().contains("-0.5 at column 1 in row 1")), (Some(1), true), "{error}");
+    assert_eq!(
+        (error.row(), error.to_string().contains("-0.5 at column 1 in row 1")),
+        (Some(1), true),
+        "expected an error about the target -0.5 in row 1, got {error}"
+    );
     assert_eq!(refused(&[0.0, 1.5, 0.5, 0.5], each()).row(), Some(0));
     assert_eq!(refused(&[0.0, -1.0, 0.5, 0.0], each().log_target(true)).row(), Some(1));
     assert_eq!(refused(&[f32::NAN; 4], each().log_target(true)).row(), Some(0));

@@ -34,7 +34,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; least_norms, outcomes, forms, axes);
 
-/// Checks norms on both sides of eps. eps is an f64 for every type, and may itself be extreme.
+/// Checks norms below and above eps. eps is an f64 for every element type, so it may be far outside the range of the
+/// type.
 fn least_norms<E: Bits>() {
     let mut rng = generate::rng("l2_normalize, eps");
     let checker = Checker::of_usual_rows::<E>("l2_normalize");

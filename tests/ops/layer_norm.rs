@@ -150,7 +150,7 @@ fn forms<E: Bits>() {
 }
 
 /// Checks that mean and variance come from tiled sums ([`tiled_sum`]) on every instruction set, and that the mean's
-/// rounding error is kept as a low part.
+/// rounding error is kept in a second f64.
 #[test]
 fn the_moments_are_tiled_sums() {
     use evenkeel::math::sum::tiled_sum;

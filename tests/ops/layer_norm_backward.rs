@@ -95,7 +95,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight and dbias for numbers of rows that fill whole or partial tiles and lanes.
+/// Checks dweight and dbias for numbers of rows that fill whole or partial tiles and lanes of the tiled sum.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
@@ -246,11 +246,14 @@ fn sums_over_rows_are_tiled_sums() {
             let (sum, n) = (tiled_sum(&x), cols as f64);
             let mean = sum / n;
             let low = (-mean).mul_add(n, sum) / n;
-            // The variance is defined in the documentation of layer_norm.
+            // Computes the variance as the documentation of layer_norm defines it.
             let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
             let mut variance = (tiled_sum(&squares) - sum * mean) / n;
             if mean * mean > 1024.0 * variance {
-                assert!(cols <= 64, "the test allows a large mean only in rows of at most 64 columns, got {cols}");
+                assert!(
+                    cols <= 64,
+                    "the mean may exceed 32 standard deviations only in rows of at most 64 columns, got {cols} columns"
+                );
                 let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
                 variance = tiled_sum(&squares) / n;
             }

@@ -26,7 +26,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// Both terms of a result are at most 0, so neither exceeds the result in magnitude.
+    /// Returns 0 for each result. Its two terms are at most 0, so neither exceeds the result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
@@ -39,7 +39,7 @@ fn row<E: Element>(x: &[E]) -> Vec<E> {
 }
 
 /// Checks rows with one large logit. The result for this logit is about minus the sum of the other exponentials. A sum
-/// that starts with 1 would lose these exponentials.
+/// that includes the large logit's own exponential, which is 1, would lose these exponentials.
 fn peaked_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("log_softmax");
     for len in [2, 3, 16, 100, 1000] {

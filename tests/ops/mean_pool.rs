@@ -1,5 +1,5 @@
-//! Tests of means over tokens. Means must be accurate under every mask. NaN and infinities are included. A sequence
-//! must have the same bits alone and in a padded batch.
+//! Tests of means over tokens. Means must be accurate under every mask and handle NaN and infinities. A sequence must
+//! have the same bits alone and in a padded batch.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::generate::{self, Bits};

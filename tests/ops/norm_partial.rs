@@ -128,8 +128,9 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits beyond which products are not computed in f32. Two things decide whether a row exceeds
-/// the limits: the smallest nonzero element of all parts, and all weights.
+/// Checks rows near the limits beyond which the kernel does not compute products in f32. The smallest nonzero element
+/// of the row and the weights of all columns decide whether a row exceeds the limits. A single part of the row has only
+/// some of them.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

@@ -1,5 +1,5 @@
-//! Searches for the worst rows of the norms: near-constant rows of every width up to 16,384, and rows that a search
-//! makes worse step by step.
+//! Searches for the rows on which the norms have the largest errors: near-constant rows of every width up to 16,384,
+//! and rows whose errors a search increases step by step.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
@@ -43,7 +43,7 @@ impl Op {
     }
 }
 
-/// Row of few values, with the same weight and bias in all columns.
+/// Row with few distinct values. All columns have the same weight and the same bias.
 #[derive(Clone, Debug)]
 struct Case<E> {
     row: FewValues<E>,
@@ -127,7 +127,7 @@ impl<E: Bits> Case<E> {
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {
             let at = largest.max(ulp::toward_zero(exact));
-            ulp::error_at(got.expect("the row must contain each value of the table"), exact, at)
+            ulp::error_at(got.expect("each value of `FewValues` must occur in the row"), exact, at)
         });
         errors.fold(0.0, f64::max)
     }

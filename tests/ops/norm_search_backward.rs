@@ -1,5 +1,5 @@
-//! Searches for the worst rows of the norms' gradients: near-constant rows, gradients that cancel, and rows that a
-//! search makes worse.
+//! Searches for the rows on which the norms' gradients have the largest errors: near-constant rows, gradients that
+//! cancel, and rows whose errors a search increases.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};

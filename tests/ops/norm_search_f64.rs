@@ -67,7 +67,8 @@ fn squared_deviations_that_are_rounded_up() {
     Checker::new::<f64>("layer_norm_backward").check_terms("layer_norm_backward", &x, &got, &exact, &|i| terms[i]);
 }
 
-/// Checks rows whose spread is a few ULP. On such rows, all digits of the mean's low part must be correct.
+/// Checks rows whose elements differ by a few ULP. The kernel stores the mean as a sum of two f64. On such rows, all
+/// digits of the smaller one must be correct.
 #[test]
 fn spreads_of_a_few_steps() {
     let mut rng = generate::rng("spreads of a few steps");

@@ -56,7 +56,7 @@ fn layouts() -> [Rope<'static>; 2] {
 }
 
 /// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms enlarge keys of magnitude about 0.2
-/// by a factor of 10 to 100. A kernel produced non-finite results with such weights.
+/// by a factor of 10 to 100. An earlier kernel gave non-finite results with such weights.
 fn weights_of_checkpoints<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
     for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {

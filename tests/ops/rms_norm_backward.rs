@@ -76,7 +76,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes.
+/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes of the tiled sum.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
@@ -88,7 +88,7 @@ fn columns<E: Bits>() {
         for rounding in [Rounding::Once, Rounding::BeforeWeight] {
             let is_rounded = rounding == Rounding::BeforeWeight;
             if is_rounded && E::DTYPE == DType::F32 {
-                continue; // a reference in f64 cannot resolve the many ties between f64 and f32
+                continue; // an f64 reference cannot tell which way a value near an f32 tie rounds
             }
             let options = RmsNorm::default().weight(&weight).rounding(rounding);
             let exact = reference::rms_norm_backward_weight(&x, &dy, cols, 1e-6, is_rounded);
@@ -98,7 +98,7 @@ fn columns<E: Bits>() {
                 check_columns(&checker, &format!("{rounding:?}, {rows} x {cols}, {level}"), &got, &exact, &terms);
             });
         }
-        // Writes dweight in f64. f64 may be wider than the type of the rows.
+        // Writes dweight in f64, although the rows may have a narrower type.
         let options = RmsNorm::default();
         let wide = |x: &[E]| x.iter().map(|x| x.widen()).collect::<Vec<f64>>();
         let exact = reference::rms_norm_backward_weight(&wide(&x), &wide(&dy), cols, 1e-6, false);

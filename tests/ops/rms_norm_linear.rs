@@ -197,8 +197,8 @@ fn alone_as_in_a_batch<E: Bits>() {
 fn products_beyond_the_type<E: Bits>() {
     let most = E::from_wide(E::LIMITS.max);
     let less = E::from_wide(-E::LIMITS.max);
-    // The normalised row is 1, -1, 1, ... The products cancel except for a single 1/2. Only f16 products are small
-    // enough for f64 to keep this 1/2.
+    // The normalised row is 1, -1, 1, ... The products cancel except for a single 1/2. In f64, a sum with f16 products
+    // keeps this 1/2, but the products of other types are too large.
     let x: Vec<E> = (0..300).map(|i| if i % 2 == 0 { most } else { less }).collect();
     let mut matrix = vec![most; 300];
     (matrix[0], matrix[1]) = (E::from_wide(0.5), E::ZERO);

@@ -284,7 +284,8 @@ fn draws_are_of_all_bits() {
     assert_flips("step", |i| Draw { seed: 5, row: 5, draw: i & 0xff });
 }
 
-/// Checks cases that engines define differently. The expected results follow this crate's definitions.
+/// Checks cases for which inference engines have different definitions. The expected results follow the definitions of
+/// this crate.
 #[test]
 fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     let default = SamplerConfig::default();

@@ -100,7 +100,10 @@ fn a_sequence_carries_the_feedback() {
             );
             values.push(by_hand.feedback);
         }
-        assert!(values.windows(2).any(|pair| pair[0] != pair[1]), "{config:?}: constant feedback {values:?}");
+        assert!(
+            values.windows(2).any(|pair| pair[0] != pair[1]),
+            "{config:?}: the feedback must change during the sequence, got {values:?}"
+        );
 
         let whole = sequence.output().to_vec();
         sequence.truncate(5);
@@ -182,7 +185,11 @@ fn edges_of_mirostat() {
     }
     for (temperature, logits) in [(1e-307, [20.0, 0.0]), (1.0, [1e308, -1e308])] {
         let sampler = SamplerConfig::default().temperature(temperature).mirostat(1, 5.0, 0.1).validate().unwrap();
-        assert_eq!(sampler.sample(&logits, Draw::default()).unwrap().kept, 1, "{logits:?} at {temperature}");
+        assert_eq!(
+            sampler.sample(&logits, Draw::default()).unwrap().kept,
+            1,
+            "{logits:?}, temperature {temperature}: mirostat 1 must keep one token"
+        );
     }
 }
 

@@ -270,13 +270,20 @@ fn where_engines_differ() {
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
                     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
-                    assert_eq!(got.tokens(), *kept, "{name}, {profile:?}, {level}: expected tokens {kept:?}");
+                    assert_eq!(
+                        got.tokens(),
+                        *kept,
+                        "{name}, {profile:?}, {level}: expected to keep the tokens {kept:?}"
+                    );
                 });
             }
         }
         for profile in refused {
             let refused = config.profile(profile).validate();
-            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{name}, {profile:?} gave {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::InvalidArgument { .. })),
+                "{name}, {profile:?}: expected an InvalidArgument error, got {refused:?}"
+            );
         }
     }
 }

@@ -206,7 +206,10 @@ fn every_profile_has_the_ranges_of_its_engine() {
                     (Acts, Ok(got)) => *got != off,
                     _ => false,
                 };
-                assert!(is_right, "{profile:?}, {name} {value}: expected {meaning:?}, got {got:?}");
+                assert!(
+                    is_right,
+                    "{profile:?}, {name} {value}: expected the effect {meaning:?}, got the distribution {got:?}"
+                );
             }
         }
         for (name, _) in PARAMETERS {
@@ -231,7 +234,10 @@ fn windows_of_no_tokens() {
         for config in [penalised, dry] {
             match profile {
                 Profile::LlamaCpp => assert_eq!(distribution(config).unwrap(), distribution(unset).unwrap()),
-                _ => assert!(matches!(distribution(config), Err(Error::InvalidArgument { .. })), "{profile:?}"),
+                _ => assert!(
+                    matches!(distribution(config), Err(Error::InvalidArgument { .. })),
+                    "{profile:?} must reject a window of 0 tokens"
+                ),
             }
         }
     }

@@ -36,7 +36,11 @@ fn a_draw_is_of_the_distribution<E: Bits>() {
                 each_level(|level| {
                     let sampled = sampler.sample(&logits, draw).unwrap();
                     let distribution = sampler.distribution(&logits, None, draw).unwrap();
-                    assert_eq!(sampled, distribution.draw(draw), "{config:?}, {profile:?}, {len} tokens, {level}");
+                    assert_eq!(
+                        sampled,
+                        distribution.draw(draw),
+                        "{config:?}, {profile:?}, {len} tokens, {level}: expected the token drawn by `distribution`"
+                    );
                 });
             }
         }

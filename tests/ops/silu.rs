@@ -55,8 +55,8 @@ fn special_values<E: Bits>() {
         (-limits.max, -0.0),
     ]);
     if E::DTYPE != DType::F64 {
-        // At the smallest positive number s, the exact result is slightly above s / 2. At -s, the magnitude is slightly
-        // below s / 2.
+        // At the smallest positive number s, the exact result is slightly above s / 2, and rounds to s. At -s, the
+        // magnitude is slightly below s / 2, and the result rounds to -0.
         let smallest = limits.min_subnormal;
         assert_values::<Silu, E>(&[(smallest, smallest), (-smallest, -0.0)]);
     }

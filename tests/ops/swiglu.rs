@@ -103,8 +103,8 @@ fn special_values<E: Bits>() {
     });
 }
 
-/// Checks that an element has the same bits, whatever the neighbouring elements are. Elements beyond the range of f32
-/// are computed in f64.
+/// Checks that an element has the same bits, whatever the neighbouring elements are. Some neighbours are beyond the
+/// range of f32, and are computed in f64.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("swiglu forms");
     for len in [1, 17, 513, 150_000] {

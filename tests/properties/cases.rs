@@ -61,7 +61,7 @@ fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrat
     match rows * cols {
         count if is_of_elements(op) && count < 5000 => row(count),
         count if count < 5000 => prop::collection::vec(row(cols), rows).prop_map(|rows| rows.concat()).boxed(),
-        // Repeats a tile of 997 values, which starts at another column in each row.
+        // Repeats a list of 997 values. Each row begins at another place in the list.
         count => row(997).prop_map(move |tile| tile.into_iter().cycle().take(count).collect()).boxed(),
     }
 }

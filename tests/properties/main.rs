@@ -112,7 +112,11 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                 return Ok(());
             };
             if !read {
-                prop_assert_eq!(before, after, "NaN at row {}, column {} (dy: {}) must be unread", row, column, of_dy);
+                prop_assert_eq!(
+                    before, after,
+                    "a NaN at row {}, column {} (in dy: {}) is not read and must have no effect",
+                    row, column, of_dy
+                );
                 return Ok(());
             }
             for (other, (before, after)) in before.rows.iter().zip(&after.rows).enumerate() {
@@ -202,7 +206,10 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 Ok(outcome) => {
                     for (row, expected) in outcome.rows.iter().enumerate() {
                         let got = alone(row).map(|outcome| outcome.rows.concat());
-                        prop_assert_eq!(got.as_ref(), Ok(expected), "row {} must have the same bits alone", row);
+                        prop_assert_eq!(
+                            got.as_ref(), Ok(expected),
+                            "row {} must have the same bits alone as in its batch", row
+                        );
                     }
                 }
                 Err(error) => {

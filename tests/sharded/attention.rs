@@ -130,8 +130,8 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Checks decoding steps, empty shapes, and a shape with so many queries that each block of keys is packed more than
-/// once.
+/// Checks decoding steps, empty shapes, and a shape with so many queries that the kernel packs each block of keys more
+/// than once.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -269,7 +269,11 @@ fn other_queries_or_options() {
     assert_said(&other(Attention::default().sinks(SINKS)), &["sinks of digest"]);
     assert_said(&other(Attention::default().fully_masked(FullyMasked::Error)), &["Zeros", "Error"]);
     let refused = other(Attention::default().fully_masked(FullyMasked::Uniform));
-    assert!(matches!(refused[2], Error::InvalidArgument { argument: "fully_masked", .. }), "rank 2: {}", refused[2]);
+    assert!(
+        matches!(refused[2], Error::InvalidArgument { argument: "fully_masked", .. }),
+        "rank 2: the error must be about fully_masked, got {}",
+        refused[2]
+    );
     assert_said(&refused[..2], &["rank 2 reported an error", "fully_masked is Uniform"]);
 
     // One bit of one query differs.
@@ -337,7 +341,10 @@ fn words_that_are_not_a_partial() {
     let refuses = |all: &mut AttentionPartial, what: &str, words: &[u64]| {
         let before = all.to_words();
         let error = all.merge_words(words).unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what} gave {error}");
+        assert!(
+            matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }),
+            "{what}: expected ShapeMismatch or InvalidArgument, got {error}"
+        );
         assert_eq!(all.to_words(), before, "rejecting {what} must not change the partial result");
     };
     // A partial result has eight words of header and two words per block. In a block, a query that attends to no key

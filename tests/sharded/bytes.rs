@@ -220,8 +220,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A rank sends one number per tile of a shard, and one number for a replica. For each unsharded
-/// tensor, one rank that holds it sends two numbers.
+/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each tensor that
+/// is not sharded, replicated or not, one of its ranks also sends two numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {
@@ -254,7 +254,11 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             );
         }
         for exchanged in of_type::<f64>(ranks) {
-            assert_eq!(exchanged, [4, given + 8, got + 8], "{ranks} ranks, f64");
+            assert_eq!(
+                exchanged,
+                [4, given + 8, got + 8],
+                "{ranks} ranks, f64: expected 4 calls, and 8 more bytes in each direction than for f32"
+            );
         }
     }
     let given = 16 + 8 * (places + 6) as u64;

@@ -85,7 +85,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
             (Ok(norm), Ok(ours)) => {
                 assert!(
                     norm.to_bits() == ours.to_bits() || norm.is_nan() && ours.is_nan(),
-                    "{what}: expected the norm {norm} of one process, got {ours}"
+                    "{what}: expected the norm {norm}, as in one process with all gradients, got {ours}"
                 );
             }
             (Err(theirs), Err(ours)) => {
@@ -197,7 +197,10 @@ fn errors(make: impl Fn(usize, &Comm, [&mut Vec<f32>; 2]) -> Result<f64> + Sync)
         let [a, b] = &mut own;
         let error = make(rank, &comm, [a, b]).unwrap_err();
         // An error leaves the gradients unchanged.
-        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "gradients changed: {own:?}");
+        assert!(
+            own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0),
+            "an error must leave the gradients unchanged, got {own:?}"
+        );
         // The ranks are still synchronised.
         assert_eq!(comm.gather(&[rank as u64]).unwrap(), [0, 1, 2]);
         error

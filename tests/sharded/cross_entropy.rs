@@ -39,11 +39,11 @@ fn same<E: Bits>(
 
 #[track_caller]
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
-    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected the number of losses on one rank");
+    assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}: expected as many losses as on one rank");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
         assert!(
             ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
-            "{what}: expected {theirs}, got {ours}"
+            "{what}: expected a loss of {theirs}, got {ours}"
         );
     }
 }

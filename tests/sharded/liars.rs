@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Collective of rank 0 of two ranks. Rank 1 sends the same words as rank 0, changed by `lie`. `lie` takes the number
-/// of the exchange, the index of the word and the word.
+/// of the exchange, the index of the word and the word, and returns the false word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,
     lie: L,

@@ -132,7 +132,8 @@ fn hostile_gradients<E: Bits>() {
         dy[all + rng.random_range(0..all)] = E::from_wide(broken);
         same("a broken gradient", ([&x, &dy], all), &RANKS, &mut rng, Default::default());
     }
-    // One rank's element decides the scale of all products, some of which would overflow or underflow in f64.
+    // One element, on one rank, decides how the products of all ranks are scaled. Unscaled, some products would
+    // overflow or underflow f64.
     for (far, others) in [(1e300, 1e-5), (1e200, 1.0), (1e38, 1e-38), (1.0, 1e-300), (1e-290, 1e-310), (1e-310, 0.0)] {
         for weights in [1e-160, 1e-5, 1e10, 1e150] {
             let mut dy = generate::bell::<E>(&mut rng, 3 * all, 0.0, others);

@@ -53,7 +53,10 @@ fn what_does_not_fit_is_an_error_for_all() {
         );
     }
     let got = on_ranks(2, LONG, |rank, comm| if rank == 0 { comm.sum(&mut [1]) } else { comm.max(&mut [1]) });
-    assert!(got.iter().all(|got| got.as_ref().is_err_and(|error| error.to_string().contains("calls max"))), "{got:?}");
+    assert!(
+        got.iter().all(|got| got.as_ref().is_err_and(|error| error.to_string().contains("calls max"))),
+        "both ranks must get an error about `calls max`, got {got:?}"
+    );
 }
 
 #[test]

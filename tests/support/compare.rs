@@ -1,5 +1,5 @@
 //! Comparisons that report each difference with its position. A comparison succeeds only if every error is within the
-//! bound. A NaN does not pass.
+//! bound. A NaN passes only where NaN is expected.
 
 pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, within, within_terms};
 use evenkeel::{DType, Element, accuracy};

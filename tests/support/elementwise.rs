@@ -146,7 +146,7 @@ impl<E: Bits> Tested<E> {
         }
         self.check(&checker, "special values", &generate::special());
         let near = generate::walk(&points, steps);
-        self.assert_power(&checker, "near its points", &near);
+        self.assert_power(&checker, "near special points", &near);
     }
 
     fn sampled(&self, count: usize) {

@@ -35,7 +35,7 @@ impl Environment {
         Environment::TowardZero,
     ];
 
-    /// Environments that change the results of ordinary arithmetic. The bit FZ does the work of both FTZ and DAZ.
+    /// Environments that change the results of ordinary arithmetic. The bit FZ has the effects of both FTZ and DAZ.
     #[cfg(target_arch = "aarch64")]
     pub const ALL: [Environment; 4] =
         [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];

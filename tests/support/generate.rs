@@ -40,8 +40,8 @@ pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
 }
 
-/// Row lengths just below and just above a limit. Above this limit, the fixed-point sum uses a finer unit. The
-/// references of such long rows are slow to compute.
+/// Row lengths below and above 2^18, the limit above which the fixed-point sum uses a finer unit. [`lengths`] does not
+/// return them, because references of such long rows are slow.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
 /// Returns a proptest configuration with `count` cases and a printed seed. Tests with this configuration write no

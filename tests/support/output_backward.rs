@@ -74,7 +74,8 @@ pub struct Truth<E: Element> {
 
 impl<E: Element> Truth<E> {
     fn new<G: FromOutput>(y: &[E], dy: &[E], scale: f64) -> Self {
-        // Some gradients of log_softmax fit into f64 only after a scale below 1 is applied.
+        // A scale of at most 1 is applied to the operands, because some unscaled gradients of log_softmax do not fit
+        // into f64.
         let (before, after) = if scale.abs() <= 1.0 { (scale, 1.0) } else { (1.0, scale) };
         let wide = |row: &[E], factor: f64| -> Vec<E::Exact> {
             row.iter().map(|v| E::Exact::from(v.widen()) * E::Exact::from(factor)).collect()
@@ -112,7 +113,8 @@ impl<E: Element> Truth<E> {
             let error = |got| ulp::error_at(got, self.exact[i], at) / beyond.max(1.0);
             let strict = error(got[i]);
             if E::DTYPE == DType::F64 && strict.is_infinite() && got[i].widen().is_infinite() {
-                // In f64, the pages allow an infinity next to the largest number. It counts as one ULP above it.
+                // In f64, the ops' documentation allows an infinity if the exact gradient is close to the largest
+                // finite value. Such an infinity counts as one ULP above that value.
                 return error(E::from_wide(E::LIMITS.max.copysign(got[i].widen()))) + 1.0;
             }
             strict

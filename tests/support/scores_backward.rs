@@ -227,7 +227,7 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
             truth.exact[1].to_f64().is_finite()
                 && row::<G, E>(&x, &one_against_all, &Softmax::default())[1].widen().is_finite()
         );
-        // All gradients are equal, so only rounding errors remain.
+        // All elements of dy are equal, so the exact gradients of softmax are 0.
         check_plain::<G, E>(&checker, &format!("{len}, all at the largest value"), &x, &vec![max; len]);
         for unit in [limits.min_subnormal, limits.min_normal] {
             let dy: Vec<E> = (0..len).map(|i| E::from_wide(unit * (16.0 * scattered(i) - 8.0).round())).collect();
@@ -450,8 +450,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. A
-/// term's place in the sum depends only on its column in the whole row.
+/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. They
+/// do because the place of a term in the sum depends only on its column.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

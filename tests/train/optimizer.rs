@@ -268,7 +268,10 @@ fn what_is_not_finite_is_refused_before_anything_changes() {
     }
     optimizer.set_learning_rate(0.0);
     step(&mut optimizer, [&mut a], &mut b, &mut c, &good[1]).unwrap();
-    assert!((before.0, before.1, before.2) == (a, b, c), "with a learning rate of 0, no parameter must change");
+    assert!(
+        (before.0, before.1, before.2) == (a, b, c),
+        "a step with a learning rate of 0 must not change a parameter"
+    );
 }
 
 #[test]

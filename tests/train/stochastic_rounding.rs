@@ -207,7 +207,7 @@ fn it_goes_on_after_a_restart() {
     (0..10).for_each(|_| step(&mut optimizer, &mut params));
     (0..10).for_each(|_| step(&mut again, &mut same));
     assert!(params == same && optimizer.state() == again.state());
-    // A state with master weights belongs to an optimiser without stochastic rounding.
+    // A state with master weights is rejected, because it belongs to an optimiser without stochastic rounding.
     let params = params.each_ref().map(|param| param.into());
     let with = Optimizer::new(AdamW::default(), &params).unwrap();
     assert_eq!(again.restore(with.state().to_vec()).unwrap_err().name(), "ShapeMismatch");

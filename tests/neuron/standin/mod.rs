@@ -192,7 +192,9 @@ impl Standin {
     pub fn live(&self) -> Live {
         // SAFETY: the function of the fake library has this type.
         let live = |kind| unsafe {
-            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("need `standin_live`")(kind)
+            self.library
+                .get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live")
+                .expect("the fake library must export `standin_live`")(kind)
         };
         Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
     }

@@ -89,8 +89,8 @@ mod tests {
         let ops = ops();
         for case in examples() {
             let op = ops.iter().find(|op| op.name == case.op).unwrap();
-            assert!((op.spec)(case.dtype).fits(&case), "{}", case.text());
-            assert!((op.judge)(&case, Precision::Fast).is_some(), "{}", case.text());
+            assert!((op.spec)(case.dtype).fits(&case), "the op must accept the example {}", case.text());
+            assert!((op.judge)(&case, Precision::Fast).is_some(), "the judge must accept the example {}", case.text());
         }
     }
 }

@@ -163,7 +163,8 @@ impl Target<'_> {
     }
 
     /// Keeps a candidate if it is among the best, and prints it if its ratio exceeds the last printed ratio by
-    /// [`LEAST_GAIN`]. If a candidate exceeds the error bound, the slow reference computes its ratio again before that.
+    /// [`LEAST_GAIN`]. The ratio of a candidate that exceeds the error bound is first computed again with the slow
+    /// reference.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {
             let best = self.lock();

@@ -244,7 +244,10 @@ mod tests {
                 for (i, (near, exact)) in pairs.into_iter().enumerate() {
                     let back = DoubleDouble::from(near.high) + DoubleDouble::from(near.low);
                     let error = ((back - exact) / exact).to_f64().abs();
-                    assert!(error < 2f64.powi(-90), "{i} of {x:e}: {error:e}");
+                    assert!(
+                        error < 2f64.powi(-90),
+                        "result {i} at {x:e}: expected a relative error below 2^-90, got {error:e}"
+                    );
                 }
             }
             x *= 1.37;

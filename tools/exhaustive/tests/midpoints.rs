@@ -37,7 +37,11 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } =
                     function.expected(x).expect("the reference must give a result for a tiny input");
-                assert_eq!((value.to_bits(), by_mpfr), (expected, false), "{name} of {x:e}");
+                assert_eq!(
+                    (value.to_bits(), by_mpfr),
+                    (expected, false),
+                    "{name} of {x:e}: expected the f32 just above x / 2, without MPFR"
+                );
                 assert_eq!(
                     function.exactly(x).expect("MPFR must round the result for a tiny input").to_bits(),
                     expected,
@@ -93,18 +97,30 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
     for x in (0..100_000).map(|i| -3.0 + i as f32 * 6e-5) {
         let [a, b] =
             [narrow, wide].map(|function| function.expected(x).expect("the reference of sigmoid must give a result"));
-        assert_eq!(a.value.to_bits(), b.value.to_bits(), "{x:e}");
+        assert_eq!(
+            a.value.to_bits(),
+            b.value.to_bits(),
+            "sigmoid of {x:e} must not depend on the width of the bracket"
+        );
         tally.by_mpfr += u64::from(b.by_mpfr);
     }
     // The wide bracket contains a midpoint of two f32 for about one in 2^8 to 2^9 inputs.
-    assert!((100..1000).contains(&tally.by_mpfr), "{}", tally.by_mpfr);
+    assert!(
+        (100..1000).contains(&tally.by_mpfr),
+        "MPFR must decide 100 to 999 of 100000 results, got {}",
+        tally.by_mpfr
+    );
 }
 
 #[test]
 fn formulas_say_which_zero_it_is() {
     for formula in [formulas::silu, formulas::gelu, formulas::gelu_tanh] {
         for x in [f32::NEG_INFINITY, f32::MIN, -800.0, -200.0, -125.0] {
-            assert_eq!(formula(x).rounded().map(f32::to_bits), Some((-0.0f32).to_bits()), "{x}");
+            assert_eq!(
+                formula(x).rounded().map(f32::to_bits),
+                Some((-0.0f32).to_bits()),
+                "{x:e}: expected a result of -0"
+            );
         }
     }
 }

@@ -31,8 +31,8 @@ fn refusals_say_what_there_is() {
         ("sse9", &["exp"], "it must be auto, portable, avx2 or avx512"),
     ] {
         let (output, _, stderr) = run(&folder, simd, arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "arguments {arguments:?}: expected exit status 2; stderr: {stderr}");
+        assert!(stderr.contains(message), "arguments {arguments:?}: stderr must contain {message:?}, got {stderr}");
     }
 }
 
@@ -40,9 +40,15 @@ fn refusals_say_what_there_is() {
 fn a_sampled_walk_says_what_it_found_and_leaves_the_tables() {
     let folder = TempDir::new().expect("creating a temporary folder must succeed");
     let (output, stdout, stderr) = run(&folder, "portable", &["exp", "sqrt", "--sample", "4096", "--threads", "1"]);
-    assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("| `exp` | portable | CORE-MATH | 1048576 | 0 | at most 0.5 | 0 |"), "{stdout}");
-    assert!(stdout.contains("| `sqrt` | portable | IEEE 754 | 1048576 | 0 | at most 0.5 | 0 |"), "{stdout}");
+    assert!(output.status.success(), "the sampled walk must succeed; stdout: {stdout}; stderr: {stderr}");
+    assert!(
+        stdout.contains("| `exp` | portable | CORE-MATH | 1048576 | 0 | at most 0.5 | 0 |"),
+        "stdout must have the row of exp, got {stdout}"
+    );
+    assert!(
+        stdout.contains("| `sqrt` | portable | IEEE 754 | 1048576 | 0 | at most 0.5 | 0 |"),
+        "stdout must have the row of sqrt, got {stdout}"
+    );
     assert!(!folder.path().join("out").exists());
     let left = fs::read_dir(folder.path().join("progress")).expect("the progress folder must be readable").count();
     assert_eq!(left, 0, "a finished run must delete the progress file, but the folder has {left} files");
@@ -57,8 +63,14 @@ fn a_damaged_progress_stops_the_program_unless_it_begins_anew() {
     let arguments = ["exp", "--sample", "4096"];
     let (output, _, stderr) = run(&folder, "portable", &arguments);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr.contains("exp-portable-1-in-4096.toml is damaged: "), "{stderr}");
+    assert!(
+        stderr.contains("exp-portable-1-in-4096.toml is damaged: "),
+        "stderr must name the damaged file, got {stderr}"
+    );
     assert_eq!(fs::read_to_string(&path).expect("the progress file must be readable"), "chunks = many");
     let (output, stdout, stderr) = run(&folder, "portable", &[&arguments[..], &["--restart"]].concat());
-    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(
+        output.status.success(),
+        "`--restart` must replace a damaged progress file; stdout: {stdout}; stderr: {stderr}"
+    );
 }

@@ -71,7 +71,12 @@ fn every_reference_gives_what_mpfr_gives() {
         for x in inputs() {
             let expected = function.expected(x).expect("each reference must give a result for each input").value;
             let exact = function.exactly(x).expect("MPFR must round the result of each function");
-            assert_eq!(expected.to_bits(), exact.to_bits(), "{} of {x:e}: {expected:e}, {exact:e}", function.name);
+            assert_eq!(
+                expected.to_bits(),
+                exact.to_bits(),
+                "{} of {x:e}: expected the reference to give {exact:e} like MPFR, got {expected:e}",
+                function.name
+            );
         }
     }
 }
@@ -92,7 +97,11 @@ fn formulas_keep_to_half_of_their_brackets() {
             let within = [inner(bracket.low, bracket.high), inner(bracket.high, bracket.low)];
             let is_within = number >= within[0] && number <= within[1];
             let vanishes = bracket.high == 0.0 && number >= bracket.low && number <= 0;
-            assert!(is_within || vanishes, "{} of {x:e}: {number:e} in {bracket:?}", function.name);
+            assert!(
+                is_within || vanishes,
+                "{} of {x:e}: {number:e} must be in the inner half of {bracket:?}",
+                function.name
+            );
         }
     }
 }
@@ -103,19 +112,36 @@ fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
         let function =
             exhaustive::function::function(name).expect("a function of this test must be in the table of functions");
         let [expected, exact] = [function.expected(x).unwrap().value, function.exactly(x).unwrap()];
-        assert_eq!(expected.to_bits(), exact.to_bits(), "{name} of {x}");
+        assert_eq!(
+            expected.to_bits(),
+            exact.to_bits(),
+            "{name} of {x}: the reference and MPFR must give the same bits"
+        );
         expected.to_bits()
     };
     let inf = f32::INFINITY;
     for function in FUNCTIONS {
-        assert_eq!(expected(function.name, -f32::NAN), 0x7fc0_0000, "{} of NaN", function.name);
+        assert_eq!(
+            expected(function.name, -f32::NAN),
+            0x7fc0_0000,
+            "{} of NaN: expected the quiet NaN 0x7fc00000",
+            function.name
+        );
     }
     for name in ["silu", "gelu", "gelu_tanh"] {
         let values = [-inf, -1e30, -1e3, -0.0, 0.0, inf].map(|x| expected(name, x));
-        assert_eq!(values, [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits), "{name}");
+        assert_eq!(
+            values,
+            [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits),
+            "{name}: expected zeros with the sign of x, and inf for inf"
+        );
     }
     for name in ["tanh", "erf", "expm1", "log1p", "sqrt"] {
-        assert_eq!([-0.0, 0.0].map(|x| expected(name, x)), [-0.0f32, 0.0].map(f32::to_bits), "{name}");
+        assert_eq!(
+            [-0.0, 0.0].map(|x| expected(name, x)),
+            [-0.0f32, 0.0].map(f32::to_bits),
+            "{name}: expected -0 for -0 and 0 for 0"
+        );
     }
     assert_eq!([-inf, inf].map(|x| expected("log_sigmoid", x)), [-inf, -0.0].map(f32::to_bits));
     assert_eq!([-inf, inf].map(|x| expected("softplus", x)), [0.0, inf].map(f32::to_bits));

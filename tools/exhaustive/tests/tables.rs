@@ -43,12 +43,18 @@ fn a_row_replaces_its_own_and_no_other() {
     };
     assert_eq!(places(&read("exhaustive.tsv")), ["exp avx512", "exp avx2", "exp portable", "silu avx512"]);
     let page = read("exhaustive.md");
-    assert!(page.contains("| `exp` | portable | CORE-MATH | 4294967296 | 1 | 0.625 | 0 | 0 |\n"), "{page}");
+    assert!(
+        page.contains("| `exp` | portable | CORE-MATH | 4294967296 | 1 | 0.625 | 0 | 0 |\n"),
+        "the page must have the row of exp, got {page}"
+    );
     assert!(
         page.contains("| `silu` | avx512 | f64 formula, MPFR | 4294967296 | 0 | at most 0.5 | 0 | 0 |\n"),
-        "{page}"
+        "the page must have the row of silu, got {page}"
     );
-    assert!(page.ends_with("\n- `exp`, portable: 3f800000:402df855:402df854\n"), "{page}");
+    assert!(
+        page.ends_with("\n- `exp`, portable: 3f800000:402df855:402df854\n"),
+        "the page must end with the misrounded result of exp, got {page}"
+    );
 
     merge(folder.path(), row("exp", Level::Portable, &[])).expect("merging a row into the tables must succeed");
     assert_eq!(places(&read("exhaustive.tsv")).len(), 4);
@@ -62,8 +68,8 @@ fn a_damaged_table_is_said_and_left() {
     let path = folder.path().join("exhaustive.tsv");
     let damaged = fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable").replace("4294967296", "all");
     fs::write(&path, &damaged).expect("`exhaustive.tsv` must be writable");
-    let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("expected an error");
-    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("merging into a damaged table must fail");
+    assert!(matches!(error, Error::Damaged { .. }), "expected the error Damaged, got {error:?}");
     assert_eq!(fs::read_to_string(&path).expect("`exhaustive.tsv` must be readable"), damaged);
 }
 
@@ -76,5 +82,5 @@ fn infinite_errors_are_kept() {
         merge(folder.path(), row).expect("merging a row into the tables must succeed");
     }
     let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("`exhaustive.md` must be readable");
-    assert!(page.contains("| 1 | inf |"), "{page}");
+    assert!(page.contains("| 1 | inf |"), "the page must have the infinite error, got {page}");
 }

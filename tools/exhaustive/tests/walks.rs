@@ -59,7 +59,11 @@ fn row(progress: Progress) -> Row {
 fn the_library_is_found_right() {
     for name in ["exp", "silu"] {
         let tally = walked(function(name).expect("exp and silu must be in the table of functions")).tally;
-        assert_eq!((tally.inputs, tally.misrounded, tally.largest_error), (INPUTS, 0, 0.5), "{name}");
+        assert_eq!(
+            (tally.inputs, tally.misrounded, tally.largest_error),
+            (INPUTS, 0, 0.5),
+            "{name}: expected {INPUTS} inputs, no misrounded result and a largest error of 0.5 ULP"
+        );
     }
 }
 
@@ -68,7 +72,7 @@ fn one_wrong_bit_of_one_result_is_found_and_named() {
     let progress = walked(&planted());
     assert_eq!((progress.tally.inputs, progress.tally.misrounded), (INPUTS, 1));
     let error = progress.tally.largest_error;
-    assert!((0.5..=1.5).contains(&error), "{error}");
+    assert!((0.5..=1.5).contains(&error), "expected a largest error of 0.5 to 1.5 ULP, got {error}");
     let x = PLANTED.to_bits();
     let right = PLANTED.exp().to_bits();
     assert_eq!(row(progress).examples, format!("{x:08x}:{:08x}:{right:08x}", right + 1));
@@ -110,10 +114,16 @@ fn a_wrong_sign_of_zero_and_another_nan_are_found() {
 fn a_wrong_reference_is_not_blamed_on_the_library() {
     let of = |x: f32| if x == PLANTED { core_math::expf(x).next_up() } else { core_math::expf(x) };
     let function = Function { reference: Reference::Rounded("planted", of), ..exp() };
-    let error =
-        walk(&function, &mut begun(&function), |_| Ok(ControlFlow::Continue(()))).expect_err("expected an error");
-    assert!(matches!(error, Error::Reference { x, .. } if x == PLANTED), "{error}");
-    assert!(error.to_string().starts_with("the reference of exp is wrong at 1.0000"), "{error}");
+    let error = walk(&function, &mut begun(&function), |_| Ok(ControlFlow::Continue(())))
+        .expect_err("a walk with a wrong reference must fail");
+    assert!(
+        matches!(error, Error::Reference { x, .. } if x == PLANTED),
+        "expected the error Reference at {PLANTED:e}, got {error}"
+    );
+    assert!(
+        error.to_string().starts_with("the reference of exp is wrong at 1.0000"),
+        "the error must name the reference of exp, got {error}"
+    );
 }
 
 /// Resumes the stored walk until `chunks` chunks are done, and stores the progress after each.
@@ -170,11 +180,14 @@ fn a_damaged_progress_is_said_and_left() {
     let unknown = format!("{whole}more = 1\n");
     for damaged in [&whole[..whole.len() / 2], "", "\0", &other, &beyond, &unknown] {
         fs::write(&path, damaged).expect("the progress file must be writable");
-        let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
-        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        let error = begun(&exp()).resumed(folder.path()).expect_err("resuming damaged progress must fail");
+        assert!(matches!(error, Error::Damaged { .. }), "expected the error Damaged, got {error:?}");
         let text = error.to_string();
-        assert!(text.contains("exp-portable-1-in-2048.toml is damaged: "), "{text}");
-        assert!(text.ends_with("; repair it, or remove it to start over"), "{text}");
+        assert!(
+            text.contains("exp-portable-1-in-2048.toml is damaged: "),
+            "the error must name the damaged file, got {text}"
+        );
+        assert!(text.ends_with("; repair it, or remove it to start over"), "the error must say what to do, got {text}");
         assert_eq!(
             fs::read_to_string(&path).expect("the progress file must be readable"),
             damaged,
@@ -189,7 +202,10 @@ fn the_progress_of_another_library_is_refused() {
     let mut old = begun(&exp());
     old.provenance.commit = "0123456789ab".into();
     old.store(folder.path()).expect("storing the progress of the walk must succeed");
-    let error = begun(&exp()).resumed(folder.path()).expect_err("expected an error");
-    assert!(matches!(error, Error::Stale { .. }), "{error:?}");
-    assert!(error.to_string().contains("(0123456789ab)"), "{error}");
+    let error = begun(&exp()).resumed(folder.path()).expect_err("resuming with another library must fail");
+    assert!(matches!(error, Error::Stale { .. }), "expected the error Stale, got {error:?}");
+    assert!(
+        error.to_string().contains("(0123456789ab)"),
+        "the error must name the commit of the stored walk, got {error}"
+    );
 }

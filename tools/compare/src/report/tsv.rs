@@ -52,7 +52,11 @@ pub fn parse(text: &str) -> Result<Vec<Level>> {
     }
     for line in lines {
         let columns: Vec<&str> = line.split('\t').collect();
-        ensure!(columns.len() == COLUMNS.split('\t').count(), "{line:?} has {} columns", columns.len());
+        ensure!(
+            columns.len() == COLUMNS.split('\t').count(),
+            "each line must have the columns of the header, got {} columns in {line:?}",
+            columns.len()
+        );
         of_name(&mut levels, columns[0]).records.push(record(&columns).with_context(|| format!("{line:?}"))?);
     }
     Ok(levels)

@@ -44,7 +44,7 @@ fn options<E: Bits>(device: &Device) {
             for (row, (name, loss)) in x.names.iter().zip(loss.as_slice()).enumerate() {
                 let case = format!("{name}, {cols} classes, {options:?}");
                 if targets[row] == -100 {
-                    assert_eq!(*loss, 0.0, "{case}");
+                    assert_eq!(*loss, 0.0, "{case}: an ignored row must have a loss of 0");
                     continue;
                 }
                 let narrow: Vec<f32> = x.row(row).iter().map(|x| flushed(x.widen()) as f32).collect();
@@ -97,5 +97,8 @@ fn refused<E: Bits>(device: &Device) {
     let x = [E::ZERO; 4];
     let error =
         run::cross_entropy(device, Rows::new(&x, 2, 2).unwrap(), &[0, 2], &CrossEntropy::default()).unwrap_err();
-    assert!(matches!(error, Error::InvalidArgument { argument: "target", row: Some(1), .. }), "{error}");
+    assert!(
+        matches!(error, Error::InvalidArgument { argument: "target", row: Some(1), .. }),
+        "expected an error about the target of row 1, got {error}"
+    );
 }

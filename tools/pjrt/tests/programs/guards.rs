@@ -1,5 +1,5 @@
-//! Tests that finite input makes no intermediate value of a program infinite. The tests also check that the flags
-//! detect values that are not finite.
+//! Tests that finite input makes no intermediate value of a program infinite. The tests also check that the flags of
+//! the instrumented program detect values that are not finite.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Program};
@@ -36,13 +36,17 @@ fn all_is_finite<E: Bits>(device: &Device) {
     for program in programs {
         let program = program.unwrap();
         let flags = device.flags(&program, &[&x.bytes()]).unwrap();
-        assert!(flags.len() > 10 && flags.iter().all(|flag| *flag == 0), "{}: {flags:?}", program.name());
+        assert!(
+            flags.len() > 10 && flags.iter().all(|flag| *flag == 0),
+            "{}: expected more than 10 flags, all 0, got {flags:?}",
+            program.name()
+        );
     }
     let options = CrossEntropy::default().label_smoothing(0.1);
     let program = neuron::cross_entropy(E::DTYPE, rows, cols, &options).unwrap();
     let targets: Vec<u8> = (0..rows as i32).flat_map(|row| (row % 40).to_le_bytes()).collect();
     let flags = device.flags(&program, &[&x.bytes(), &targets]).unwrap();
-    assert!(flags.iter().all(|flag| *flag == 0), "{flags:?}");
+    assert!(flags.iter().all(|flag| *flag == 0), "cross_entropy: expected only flags of 0, got {flags:?}");
 }
 
 fn flags_see<E: Bits>(device: &Device) {
@@ -52,7 +56,7 @@ fn flags_see<E: Bits>(device: &Device) {
         x.push_with("not finite", value);
         let program = neuron::softmax(E::DTYPE, 3, 7, &Softmax::default()).unwrap();
         let flags = device.flags(&program, &[&x.bytes()]).unwrap();
-        // Some intermediate values are not finite, but the last one is.
+        // Some intermediate values are not finite, but the last one is finite.
         assert_eq!(flags.iter().max(), Some(&expected));
         assert_eq!(flags.last(), Some(&0));
     }

@@ -27,5 +27,9 @@ fn all_tests_in_the_other_mode() {
         .env("EVENKEEL_PJRT", plugin)
         .output()
         .unwrap();
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert!(
+        child.status.success(),
+        "the tests must pass with {FLAG}, got:\n{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
 }

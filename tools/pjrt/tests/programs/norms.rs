@@ -105,7 +105,8 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
         let options = RmsNorm::default().weight(&weight).rounding(rounding);
         let (y, sum) = run::rms_norm_residual(device, x.view(), residual, &options).unwrap();
         let (host_y, host_sum) = evenkeel::rms_norm_residual(x.view(), residual, &options).unwrap();
-        // Near a tie, the normalized value may be rounded to the other neighbour before it is multiplied by the weight.
+        // Near a tie, `BeforeWeight` may round the normalised value to the other neighbour before it multiplies by the
+        // weight. So its result may be off by more.
         let factor = if rounding == Rounding::Once { 1.0 } else { 3.0 };
         let mut worst = Worst::new::<E>("rms_norm", device).times(factor);
         for (i, (sum, host)) in sum.iter().zip(&host_sum).enumerate() {
@@ -164,7 +165,7 @@ fn layer_norm<E: Bits>(device: &Device) {
                 let narrow = narrow(&of_row);
                 let expected = reference::layer_norm(&narrow, weight, bias, options.eps);
                 // The unit of error is the ULP of the result's larger term: the bias, or the weight times the largest
-                // normalized element of the row.
+                // normalised element of the row.
                 let plain = reference::layer_norm(&narrow, None, None, options.eps);
                 let largest = plain.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
                 let of = |operand: Option<&[f64]>, i: usize| operand.map(|values| values[i].abs());
@@ -179,7 +180,13 @@ fn refused<E: Bits>(device: &Device) {
     let x = rows::<E>(3);
     let weight = [1.0f32, f32::NAN, 1.0];
     let error = run::rms_norm(device, x.view(), &RmsNorm::default().weight(&weight)).unwrap_err();
-    assert!(matches!(error, Error::InvalidArgument { argument: "weight", .. }), "{error}");
+    assert!(
+        matches!(error, Error::InvalidArgument { argument: "weight", .. }),
+        "expected an error about the weight, got {error}"
+    );
     let error = run::layer_norm(device, x.view(), &LayerNorm::default().bias(&weight[..2])).unwrap_err();
-    assert!(matches!(error, Error::ShapeMismatch { argument: "bias", .. }), "{error}");
+    assert!(
+        matches!(error, Error::ShapeMismatch { argument: "bias", .. }),
+        "expected an error about the bias, got {error}"
+    );
 }

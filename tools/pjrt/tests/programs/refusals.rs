@@ -27,7 +27,7 @@ fn types_and_shapes() {
     let refused = |dtype, rows, cols, error: &str| {
         for program in programs(dtype, rows, cols) {
             let got = program.unwrap_err();
-            assert_eq!(got.name(), error, "{got}");
+            assert_eq!(got.name(), error, "{rows} rows of {cols} in {dtype}: expected the error {error}, got {got}");
         }
     };
     refused(DType::F64, 2, 2, "UnsupportedDType");
@@ -42,11 +42,17 @@ fn types_and_shapes() {
 fn candidates_and_biases() {
     for candidates in [0, 257] {
         let error = neuron::sample(DType::F32, 2, 2, candidates, None).unwrap_err();
-        assert!(matches!(error, Error::InvalidArgument { argument: "candidates", .. }), "{error}");
+        assert!(
+            matches!(error, Error::InvalidArgument { argument: "candidates", .. }),
+            "{candidates} candidates: expected an InvalidArgument error, got {error}"
+        );
     }
     let bias = [0.0f32; 4];
     let error = neuron::sample(DType::F32, 2, 2, 2, Some(&Mask::bias(&bias, &[2, 2]))).unwrap_err();
-    assert!(matches!(error, Error::InvalidArgument { argument: "mask", .. }), "{error}");
+    assert!(
+        matches!(error, Error::InvalidArgument { argument: "mask", .. }),
+        "expected an error about the mask, got {error}"
+    );
 }
 
 #[test]
@@ -76,7 +82,7 @@ fn devices_that_do_not_keep_to_the_program() {
         [vec![], vec![y.clone()], vec![y.clone(), vec![0; 3]], vec![y.clone(), vec![4, 0, 0, 0]], vec![vec![0; 4]; 2]]
     {
         let error = ran(outputs).unwrap_err();
-        assert_eq!(error.name(), "Backend", "{error}");
+        assert_eq!(error.name(), "Backend", "wrong outputs of a device must give the error Backend, got {error}");
     }
 }
 

@@ -45,21 +45,21 @@ fn candidates<E: Bits>(device: &Device) {
         for i in 0..count {
             let token = i32::from_le_bytes(tokens[row * count + i]) as usize;
             let expected = live.get(i).map_or(cols, |(token, _)| *token);
-            assert_eq!(token, expected, "{name}, candidate {i}");
+            assert_eq!(token, expected, "{name}: token of candidate {i}");
             if let Some((_, logit)) = live.get(i) {
-                assert_eq!(f32::from_le_bytes(logits[row * count + i]), *logit, "{name}, candidate {i}");
+                assert_eq!(f32::from_le_bytes(logits[row * count + i]), *logit, "{name}: logit of candidate {i}");
             }
         }
         let last = live.get(count - 1).map(|(_, logit)| *logit);
         let expected = live.iter().skip(count).filter(|(_, logit)| Some(*logit) == last).count();
-        assert_eq!(i32::from_le_bytes(ties[row]) as usize, expected, "{name}");
+        assert_eq!(i32::from_le_bytes(ties[row]) as usize, expected, "{name}: number of ties");
         let expected = match &name[..] {
             "NaN" => 3,
             "+inf" => 2,
             "all masked" => 1,
             _ => 0,
         };
-        assert_eq!(i32::from_le_bytes(status[row]), expected, "{name}");
+        assert_eq!(i32::from_le_bytes(status[row]), expected, "{name}: status");
     }
 }
 
@@ -96,7 +96,7 @@ fn tokens<E: Bits>(device: &Device) {
         let ours = run::sample_rows(device, x.view(), None, 20, &requests).unwrap();
         let host = sample_rows(x.view(), None, &requests).unwrap();
         for (row, name) in x.names.iter().enumerate() {
-            assert_eq!(ours[row], host[row], "{name}, {config:?}");
+            assert_eq!(ours[row], host[row], "{name}, {config:?}: expected the result of the host");
         }
     }
 }
@@ -150,6 +150,9 @@ fn candidates_that_do_not_suffice() {
     let found = Candidates::new(&[3.0, 2.0, 2.0, f32::MIN], &[7, 1, 4, 9], 0, 9).unwrap();
     assert!(found.draw(Request { sampler: &sampler(ours), step }).unwrap().is_some());
     for (tokens, ties) in [([7, 10, 4], 0), ([7, -1, 4], 0), ([7, 9, 4], 0), ([7, 1, 4], -1)] {
-        assert!(Candidates::new(&[3.0, 2.0, 2.0], &tokens, ties, 9).is_err(), "{tokens:?}, {ties}");
+        assert!(
+            Candidates::new(&[3.0, 2.0, 2.0], &tokens, ties, 9).is_err(),
+            "the candidates {tokens:?} with {ties} ties must be rejected"
+        );
     }
 }

@@ -42,14 +42,14 @@ impl Execute for Device {
         let outputs = plugin.run(program, Form::Hlo, inputs)?;
         if !crate::nan_modes::is_other() {
             let same = plugin.run(program, Form::StableHlo, inputs)? == outputs;
-            return if same { Ok(outputs) } else { failed("the results of its two forms differ".into()) };
+            return if same { Ok(outputs) } else { failed("HLO and StableHLO give different results".into()) };
         }
         if program.inputs().iter().zip(inputs).any(|(spec, bytes)| has_nan(spec.dtype, bytes)) {
             return Ok(outputs);
         }
         match self.flags(program, inputs)?.iter().position(|flag| *flag > 1) {
             None => Ok(outputs),
-            Some(at) => failed(format!("intermediate value {at} has a NaN")),
+            Some(at) => failed(format!("intermediate value {at} must not have a NaN, because no input has one")),
         }
     }
 }

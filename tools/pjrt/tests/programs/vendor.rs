@@ -145,7 +145,11 @@ fn field_failure_of_the_sampler() {
                 (0..rows).map(|row| Request { sampler: &sampler, step: step(row) }).collect();
             let view = Rows::new(&logits, rows, cols).unwrap();
             let ours = run::sample_rows(device, view, None, 64, &requests).unwrap();
-            assert_eq!(ours, sample_rows(view, None, &requests).unwrap(), "{name}");
+            assert_eq!(
+                ours,
+                sample_rows(view, None, &requests).unwrap(),
+                "{name}: expected the result of sample_rows on the host"
+            );
             let batches: Vec<&[f32]> = wide.chunks(cols).collect();
             let theirs = batches.chunks(5).flat_map(|batch| vendor(batch, of));
             for (row, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
@@ -160,12 +164,19 @@ fn field_failure_of_the_sampler() {
                 match reference::sample(batches[row], &config) {
                     Ok(allowed) => {
                         let token = ours.as_ref().unwrap_or_else(|error| panic!("{case}: {error}")).token;
-                        assert!(allowed.tokens.contains(&token), "{case}: {token}");
+                        assert!(
+                            allowed.tokens.contains(&token),
+                            "{case}: the reference sampler must allow token {token}"
+                        );
                         drawn += 1;
                     }
                     Err(_) => {
                         let error = ours.as_ref().unwrap_err();
-                        assert_eq!((error.name(), error.row()), ("EmptySupport", Some(row)), "{case}");
+                        assert_eq!(
+                            (error.name(), error.row()),
+                            ("EmptySupport", Some(row)),
+                            "{case}: expected an EmptySupport error, got {error}"
+                        );
                     }
                 }
             }
@@ -186,7 +197,10 @@ fn the_vendors_sampler_is_as_documented() {
         [0, 1, 2, 3].map(|token| found.iter().find(|(t, _)| *t == token).map_or(0.0, |(_, p)| *p))
     };
     let leaks = given([5.0, 4.0, 3.0, 2.0], of(2, 1.0, 1000.0));
-    assert!((leaks[2] - 0.0236).abs() < 1e-4 && (leaks[3] - 0.0236).abs() < 1e-4, "{leaks:?}");
+    assert!(
+        (leaks[2] - 0.0236).abs() < 1e-4 && (leaks[3] - 0.0236).abs() < 1e-4,
+        "tokens 2 and 3 must have a probability of 0.0236, got {leaks:?}"
+    );
     let inverted = given([-4000.0, -4001.0, -4002.0, -4003.0], of(2, 1.0, 1.0));
     assert_eq!(inverted, [0.0, 0.0, 0.5, 0.5]);
     let tail = given([-3500.0, -3501.0, -3502.0, -3503.0], of(4, 0.5, 1.0));
@@ -197,6 +211,9 @@ fn the_vendors_sampler_is_as_documented() {
         ([3e38, 1.0, 1.0, 1.0], of(2, 1.0, 0.01)),
         ([f32::NEG_INFINITY; 4], of(4, 1.0, 1.0)),
     ] {
-        assert!(given(logits, of).iter().any(|p| p.is_nan()), "{logits:?}");
+        assert!(
+            given(logits, of).iter().any(|p| p.is_nan()),
+            "the vendor's sampler must return NaN for the logits {logits:?}"
+        );
     }
 }
