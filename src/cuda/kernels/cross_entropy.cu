@@ -241,8 +241,8 @@ DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     }
 }
 
-// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would take
-// further registers for values that are the same for all rows.
+// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would
+// take further registers for values that are the same for all rows.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void cross_entropy_held(const CrossEntropyArguments& a) {
     u64 next = blockIdx.x;

@@ -41,8 +41,8 @@ DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, typename S::Bits* to, float 
     }
 }
 
-// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
-// number of threads that a multiprocessor runs at a time.
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is
+// the number of threads that a multiprocessor runs at a time.
 template <class S, u32 THREADS, u32 HELD>
 DEVICE void log_softmax_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;

@@ -2,8 +2,8 @@
 // in `softmax.cu`.
 #include "log_row.cuh"
 
-// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
-// number of threads that a multiprocessor runs at a time.
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is
+// the number of threads that a multiprocessor runs at a time.
 template <class S, u32 THREADS, u32 HELD>
 DEVICE void logsumexp_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;

@@ -46,8 +46,8 @@ struct NormBackwardShared {
     RowGradient of_warps[TILE_ROW_THREADS / WARP];
 };
 
-// Computes the gradients of rows that fit in registers. With `IS_PLAIN`, the weight has the rows' type or is absent, and
-// its offset is 0.
+// Computes the gradients of rows that fit in registers. With `IS_PLAIN`, the weight has the rows' type or is absent,
+// and its offset is 0.
 template <class S, bool IS_PLAIN>
 DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShared<S>& shared, const Operand& weight) {
     typedef typename S::Bits Bits;
