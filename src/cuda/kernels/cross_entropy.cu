@@ -29,7 +29,7 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, 0> held;
-    // View of the row whose loops are not unrolled, for label smoothing.
+    // The same row with loops that are not unrolled, for label smoothing.
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
 

@@ -16,7 +16,7 @@ DEVICE void logsumexp_any(const ScoresArguments& a) {
         u32 bits;
         if (found.is_live()) {
             const Powers powers = powers_of(row, found, shared);
-            // Only one warp computes the logarithm, because there are few units for f64.
+            // Only one warp computes the logarithm, because a multiprocessor has few units for f64.
             bits = threadIdx.x < WARP ? narrow_once<S>((double)found.max + log_of_sum(powers, a.cols)) : 0;
         } else {
             bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);
