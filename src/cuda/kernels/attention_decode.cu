@@ -2,8 +2,7 @@
 // merges them.
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
-// read once. For the scores, a key has as many threads as chains, and for the weighted sums, a warp has a chain of
-// keys.
+// read once. For a score, one thread adds each chain of features. For a weighted sum, one warp adds each chain of keys.
 #include "attention_decode.cuh"
 
 // Number of features of values that a warp processes at a time.

@@ -26,7 +26,7 @@ struct DecodeArguments {
     u64 table, table_stride; // Indices of the pages of each sequence.
     u64 lengths;             // Number of keys of each sequence.
     u64 sinks;
-    u64 ends, sums;          // Results of the blocks: [sequences, heads, slots], and [sequences, heads, slots, of_values].
+    u64 ends, sums;          // Results of blocks: [sequences, heads, slots], and [sequences, heads, slots, of_values]
     u64 guards;              // As in `ScoresArguments`.
     u64 sequences;
     double scale;
