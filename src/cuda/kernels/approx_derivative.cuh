@@ -86,10 +86,9 @@ DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); 
 //
 // With e = 2^t, s and 1 - s are r = 1 / (1 + e) and q = e r, or the reverse. The error of r is 2.5 u for e, 1 u for the
 // sum and 3 u for the reciprocal, plus at most 1 u for t. The error of q is 5 u for e, 4 u for r and 1 u for the
-// product, plus `slope` u |t|. Both terms have the relative error of s, and the second also those of 1 - s
-// and w. Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the product
-// with the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to this
-// sum.
+// product, plus `slope` u |t|. Both terms have the relative error of s, and the second also those of 1 - s and w.
+// Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the product with the
+// gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to this sum.
 DEVICE Interval near_gate_derivative(float t, float w, bool negative, float slope, float further) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e), q = e * r;
     const float s = negative ? q : r, rest = negative ? r : q;
@@ -102,8 +101,8 @@ DEVICE Interval near_silu_derivative(float x) {
     return near_gate_derivative(fabsf(x) * -LOG2_E, x, x < 0.0f, 0.875f, 0.0f);
 }
 
-// z = 2 sqrt(2/pi) (x + 0.044715 x^3), and w = x dz/dx. The relative errors of t and w are 3 u each, as in
-// `near_gelu_tanh`. The error of t changes 2^t by ln2 times that, 2.08 u |t|.
+// Interval around the derivative of gelu_tanh. It has z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
+// errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by ln2 times that, 2.08 u |t|.
 DEVICE Interval near_gelu_tanh_derivative(float x) {
     const float SLOPE = 0x1.26aec2p+1f, CUBIC = 0x1.a5a7dp-4f, SLOPE_OF_W = 0x1.988454p+0f, CUBIC_OF_W = 0x1.b6676cp-3f;
     x = min_or_nan(max_or_nan(x, -20.0f), 20.0f);

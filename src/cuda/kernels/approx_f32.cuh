@@ -121,16 +121,16 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it
-// extends by `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
+// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by
+// `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
     return {fmaf(size, -by, v), fmaf(size, by, v)};
 }
 
-// Interval around ln x. The margin is 4 u ln2 for the base-2 logarithm, and 2.05 u ln2 for the product and the ends of
-// the interval.
+// Interval around ln x. `one` is the argument whose logarithm is exactly 0. The margin is 4 u ln2 for the base-2
+// logarithm, and 2.05 u ln2 for the product and the ends of the interval.
 DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
     return log_interval(fast_log2(x), LN2_NEAR, margin, x == one);
 }

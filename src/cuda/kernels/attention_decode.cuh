@@ -68,8 +68,8 @@ struct alignas(16) Four {
     float v[4];
 };
 
-// A page, and a position in it. If the key is masked or its page is not in the cache, `page` is at least the
-// number of pages.
+// A page, and a position in it. If the key is masked or its page is not in the cache, `page` is at least the number of
+// pages.
 struct PagePosition {
     u32 page, position;
 

@@ -126,9 +126,9 @@ DEVICE float min_or_nan(float a, float b) {
     }
 #endif
 
-// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. `narrow`
-// converts NaN to 0x7fff in a 16-bit type, but results must have the NaN `NOT_A_NUMBER`. A 32-bit word holds two values
-// of a 16-bit type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
+// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. `narrow` converts NaN to
+// 0x7fff in a 16-bit type, but results must have the NaN `NOT_A_NUMBER`. A 32-bit word holds two values of a 16-bit
+// type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;

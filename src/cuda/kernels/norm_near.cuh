@@ -71,9 +71,8 @@ struct RowGradient {
 // to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most
 // |t| + |c|, except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a
 // part that is the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64
-// roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow
-// of q causes an error of at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most
-// 2^-149.
+// roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow of q causes an error of
+// at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most 2^-149.
 //
 // The gradient lies strictly between r minus and r plus the bound. If both round to the same bits, so does the
 // gradient. If q a overflows, one of the two is NaN.

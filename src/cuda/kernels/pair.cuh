@@ -3,9 +3,9 @@
 // roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
 // f64.
 //
-// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is
-// corrected by its remainder, which leaves a relative error below 12 u^2. The error bounds here exceed those of the CPU
-// by more than that.
+// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is corrected by its
+// remainder, which leaves a relative error below 12 u^2. The error bounds here exceed those of the CPU by more than
+// that.
 #pragma once
 #include "approx_instructions.cuh"
 

@@ -6,8 +6,8 @@
 // Largest number of threads of a block.
 const u32 TILE_ROW_THREADS = 1024;
 
-// Loads a word from global memory if a condition holds, and otherwise returns another value. Unlike loads
-// behind branches, several such loads can be in flight at a time.
+// Loads a word from global memory if a condition holds, and otherwise returns another value. Unlike loads behind
+// branches, several such loads can be in flight at a time.
 DEVICE u32 load_if(bool condition, const void* from, u32 otherwise) {
 #ifdef __CUDACC__
     u32 word = otherwise;
@@ -26,8 +26,8 @@ struct TileRow {
     static const u32 TILES = TILE_ROW_THREADS / GROUP;
     u32 words[PIECES][WORDS];
 
-    // Column of the thread's first piece, and distance of the i-th piece from it. Pointers to rows are advanced by the
-    // first column, so that all accesses of a thread to a row share one address.
+    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
+    // Pointers to rows are advanced by the first column, so that all accesses of a thread to a row share one address.
     static DEVICE u32 first() { return threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT; }
     static constexpr DEVICE u32 offset(u32 i) { return i * (GROUP * COUNT); }
     static DEVICE bool is_there(u32 i, u32 cols) { return first() + offset(i) < cols; }
@@ -96,8 +96,8 @@ struct TileSums {
     double tiles[2][N][TileRow<S>::TILES];
 
     // Computes the sums of the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
-    // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in it, and the
-    // sums of the lanes of the word's elements.
+    // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in it, and the sums of
+    // the lanes of the word's elements.
     template <class Add>
     DEVICE void store(u32 turn, Add add) {
         typedef TileRow<S> Row;

@@ -1,5 +1,5 @@
-//! Registers and lanes of a warp. Lanes whose branches differ form groups. The group at the earliest instruction
-//! runs first, so that groups meet again where their paths join.
+//! Registers and lanes of a warp. Lanes whose branches differ form groups. The group at the earliest instruction runs
+//! first, so that groups meet again where their paths join.
 
 use crate::kernel::{Kernel, MULTIPROCESSORS, Special};
 use crate::op::{Bank, LANES};
